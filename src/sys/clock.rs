@@ -1,0 +1,59 @@
+//! The clocks. All times of a trial are nanoseconds of CLOCK_MONOTONIC, which every process of the machine shares.
+
+use std::time::Duration;
+
+use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::{TimeSpec, TimeValLike},
+    },
+    time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
+};
+
+/// Now, in nanoseconds of CLOCK_MONOTONIC.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// CPU time used by the calling thread, in nanoseconds.
+#[inline]
+pub fn thread_cpu_ns() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+#[inline]
+fn read(clock: ClockId) -> u64 {
+    // Both clocks exist on every Linux that has namespaces; a failure would mean a broken libc.
+    let now = clock_gettime(clock).expect("clock_gettime of a standard clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Sleeps until an instant of CLOCK_MONOTONIC; returns at once when it has passed. Signals do not end the sleep.
+pub fn sleep_until(instant_ns: u64) {
+    let until = TimeSpec::nanoseconds(instant_ns as i64);
+    while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until).is_err() {}
+}
+
+/// A span in whole nanoseconds; saturates at about 584 years.
+pub fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// CPU time of the calling process since its start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuTime {
+    /// Nanoseconds in user mode (µs resolution).
+    pub user_ns: u64,
+    /// Nanoseconds in the kernel (µs resolution).
+    pub system_ns: u64,
+}
+
+/// CPU time used by the calling process, from getrusage(2).
+pub fn process_cpu() -> CpuTime {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage(RUSAGE_SELF) takes no failing argument");
+    CpuTime {
+        user_ns: usage.user_time().num_microseconds() as u64 * 1_000,
+        system_ns: usage.system_time().num_microseconds() as u64 * 1_000,
+    }
+}

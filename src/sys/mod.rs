@@ -1,0 +1,12 @@
+//! The fence around the operating system: every `unsafe` of the crate is below this module.
+//!
+//! Each file wraps one concept of Linux and hands out owned, safe values. Nothing here knows what a scenario, a
+//! worker or a record is.
+
+pub mod affinity;
+pub mod clock;
+pub mod limits;
+pub mod namespace;
+pub mod process;
+pub mod shared;
+pub mod socket;

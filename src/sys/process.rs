@@ -1,0 +1,115 @@
+//! Forked child processes that talk to their parent through one pipe and never outlive it.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2},
+};
+
+/// A forked child, and the reading end of its pipe. The pipe's end of file means that the child is gone.
+#[derive(Debug)]
+pub struct Child {
+    /// Process id.
+    pub pid: Pid,
+    /// What the child writes.
+    pub pipe: File,
+}
+
+/// Forks a child that runs `body` with the writing end of its pipe and exits with the code `body` returns (101 after
+/// a panic). It is killed when its parent dies, and shows as `name` (15 bytes at most) in process lists.
+///
+/// Must be called while the process has one thread only: a fork copies no other, and their locks would stay held.
+pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
+    let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let parent = getpid();
+    // SAFETY: the caller's process has a single thread (the contract above), so the child may run any code.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            drop(write);
+            Ok(Child { pid: child, pipe: read.into() })
+        }
+        ForkResult::Child => {
+            drop(read);
+            let code = catch_unwind(AssertUnwindSafe(|| {
+                if die_with(parent).is_err() {
+                    return 1;
+                }
+                if let Ok(name) = CString::new(name) {
+                    // The name is only for people who read process lists.
+                    let _ = prctl::set_name(&name);
+                }
+                body(write.into())
+            }))
+            .unwrap_or(101);
+            // SAFETY: _exit never returns and runs nothing of the parent's: no atexit handler, no buffered output.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// Has the kernel kill this process when `parent` dies; fails when it has died already.
+pub fn die_with(parent: Pid) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // The parent may have died between fork and prctl, and then no signal comes.
+    if getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent process is gone")) }
+}
+
+/// Makes this process the reaper of descendants whose parent dies, so that it can wait for all of them.
+pub fn adopt_orphans() -> io::Result<()> {
+    prctl::set_child_subreaper(true)?;
+    Ok(())
+}
+
+/// Waits until this process has no child left, adopted orphans included.
+pub fn reap_all() {
+    loop {
+        match waitpid(None, None) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Sends SIGKILL to a child of this process. One that is gone already is no error.
+pub fn kill_now(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+}
+
+/// How a child ended, without waiting; `None` while it runs.
+pub fn ended(pid: Pid) -> Option<String> {
+    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => None,
+        Ok(status) => Some(describe(status)),
+        Err(error) => Some(format!("waitpid: {error}")),
+    }
+}
+
+/// Waits for a child and says how it ended: `ok`, `exit status N` or `killed by SIG…`.
+pub fn wait(pid: Pid) -> String {
+    loop {
+        match waitpid(pid, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(status) => return describe(status),
+            Err(error) => return format!("waitpid: {error}"),
+        }
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, 0) => "ok".to_owned(),
+        WaitStatus::Exited(_, code) => format!("exit status {code}"),
+        WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
+        other => format!("{other:?}"),
+    }
+}
