@@ -1,0 +1,374 @@
+//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader.
+//!
+//! Every word has one writer. A process that is killed leaves its counters behind, so its accepts still balance.
+
+use std::{
+    io,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use crossbeam::utils::CachePadded;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::{clock, shared::SharedSlice};
+
+/// How often a process that waits for another looks again. Only outside the measured window.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Words of the block's head.
+#[derive(Clone, Copy)]
+enum Word {
+    StartNs,
+    MeasureFromNs,
+    MeasureToNs,
+    DeadlineNs,
+    Ready,
+    Registered,
+    Stopped,
+    Phase,
+}
+
+const WORDS: usize = Word::Phase as usize + 1;
+
+/// Where a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Processes start, connect and accept.
+    Running = 0,
+    /// Workers accept nothing more, and keep their listeners open so that the queues can be counted.
+    Stop = 1,
+    /// Workers exit.
+    Exit = 2,
+}
+
+/// What a worker counts. `Cpu*` are brought up to date at the borders of the measured window and at the end.
+#[derive(Debug, Clone, Copy)]
+pub enum Count {
+    /// Connections that accept returned.
+    Accepted,
+    /// Wake-ups of the loop in which the listener was reported ready.
+    Wakeups,
+    /// Of those, the ones in which accept had nothing: another worker was faster.
+    EmptyWakeups,
+    /// Calls of accept that returned EAGAIN.
+    AcceptEagain,
+    /// Connections open now.
+    Open,
+    /// The most connections open at once.
+    OpenPeak,
+    /// CPU time in user mode since the process began, in nanoseconds.
+    CpuUserNs,
+    /// CPU time in the kernel since the process began, in nanoseconds.
+    CpuSystemNs,
+}
+
+const COUNTS: usize = Count::CpuSystemNs as usize + 1;
+
+type CountWords = [AtomicU64; COUNTS];
+
+/// A worker's counters: now, and as they stood at the three borders.
+const NOW: usize = 0;
+const AT_START: usize = 1;
+const AT_MEASURE_FROM: usize = 2;
+const AT_MEASURE_TO: usize = 3;
+type WorkerCell = CachePadded<[CountWords; 4]>;
+
+/// What a loader shows while it runs; the exact account follows in its report.
+#[derive(Debug, Clone, Copy)]
+pub enum LoaderCount {
+    /// Connections begun.
+    Attempted,
+    /// Connections established.
+    Established,
+    /// Connections that went as planned to their end.
+    Completed,
+}
+
+type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Completed as usize + 1]>;
+
+/// The control block. Made before the first fork and shared by all processes of the trial.
+#[derive(Debug)]
+pub struct Control {
+    head: SharedSlice<CachePadded<AtomicU64>>,
+    workers: SharedSlice<WorkerCell>,
+    loaders: SharedSlice<LoaderCell>,
+}
+
+/// The instants of a trial, in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The barrier: nothing begins earlier.
+    pub start_ns: u64,
+    /// Connections intended from here on are measured.
+    pub measure_from_ns: u64,
+    /// … until here; `u64::MAX` while a number of connections is the bound.
+    pub measure_to_ns: u64,
+    /// Loaders give up here.
+    pub deadline_ns: u64,
+}
+
+impl Window {
+    /// Whether an instant lies in the measured window.
+    #[inline]
+    pub fn measures(&self, instant_ns: u64) -> bool {
+        (self.measure_from_ns..self.measure_to_ns).contains(&instant_ns)
+    }
+}
+
+impl Control {
+    /// A block for so many workers and loaders.
+    pub fn new(workers: usize, loaders: usize) -> io::Result<Self> {
+        Ok(Self {
+            head: SharedSlice::new(WORDS)?,
+            workers: SharedSlice::new(workers)?,
+            loaders: SharedSlice::new(loaders)?,
+        })
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        &self.head[word as usize]
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Announces that the caller is set up, waits for the barrier and returns the trial's instants.
+    pub fn wait_for_start(&self) -> Window {
+        self.word(Word::Ready).fetch_add(1, Release);
+        loop {
+            let start_ns = self.word(Word::StartNs).load(Acquire);
+            if start_ns != 0 {
+                clock::sleep_until(start_ns);
+                return self.window();
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// How many processes wait at the barrier.
+    pub fn ready(&self) -> u64 {
+        self.word(Word::Ready).load(Acquire)
+    }
+
+    /// Opens the barrier.
+    pub fn open(&self, window: Window) {
+        self.word(Word::MeasureFromNs).store(window.measure_from_ns, Relaxed);
+        self.word(Word::MeasureToNs).store(window.measure_to_ns, Relaxed);
+        self.word(Word::DeadlineNs).store(window.deadline_ns, Relaxed);
+        self.word(Word::StartNs).store(window.start_ns, Release);
+    }
+
+    /// The instants, valid once the barrier is open.
+    pub fn window(&self) -> Window {
+        Window {
+            start_ns: self.word(Word::StartNs).load(Acquire),
+            measure_from_ns: self.word(Word::MeasureFromNs).load(Relaxed),
+            measure_to_ns: self.word(Word::MeasureToNs).load(Relaxed),
+            deadline_ns: self.word(Word::DeadlineNs).load(Relaxed),
+        }
+    }
+
+    /// Waits for the turn of the worker with this number, so that workers register in ascending order. A worker that
+    /// died before its turn holds the others up for a second only.
+    pub fn wait_for_registration_turn(&self, worker: usize) {
+        let patience = clock::monotonic_ns() + 1_000_000_000;
+        while self.word(Word::Registered).load(Acquire) < worker as u64 && clock::monotonic_ns() < patience {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Lets the next worker register.
+    pub fn registered(&self, worker: usize) {
+        self.word(Word::Registered).store(worker as u64 + 1, Release);
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        match self.word(Word::Phase).load(Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Stop,
+            _ => Phase::Exit,
+        }
+    }
+
+    /// Moves to a phase. Workers asleep in epoll must be woken besides.
+    pub fn set_phase(&self, phase: Phase) {
+        self.word(Word::Phase).store(phase as u64, Release);
+    }
+
+    /// A worker says that it accepts nothing more, and waits until it may close its listener.
+    pub fn stopped_and_wait_for_exit(&self) {
+        self.word(Word::Stopped).fetch_add(1, Release);
+        while self.phase() < Phase::Exit {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// How many workers have stopped.
+    pub fn stopped(&self) -> u64 {
+        self.word(Word::Stopped).load(Acquire)
+    }
+
+    /// The counters of one worker, for that worker to write from the barrier on. What it used before is not the
+    /// trial's.
+    pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
+        let mut meter = Meter { cell: &self.workers[worker], window, next_mark: AT_MEASURE_FROM };
+        meter.mark(AT_START);
+        meter.pass(window.start_ns);
+        meter
+    }
+
+    /// One counter of a worker as it stands.
+    pub fn count(&self, worker: usize, count: Count) -> u64 {
+        self.workers[worker][NOW][count as usize].load(Relaxed)
+    }
+
+    /// A worker's counters from the barrier to its end.
+    pub fn since_start(&self, worker: usize) -> Counts {
+        let cell = &self.workers[worker];
+        Counts::between(&cell[AT_START], &cell[NOW])
+    }
+
+    /// A worker's counters over the measured window. A worker that died inside counts until its death.
+    pub fn measured(&self, worker: usize) -> Counts {
+        let cell = &self.workers[worker];
+        let ended = cell[AT_MEASURE_TO].iter().any(|word| word.load(Relaxed) != 0);
+        Counts::between(&cell[AT_MEASURE_FROM], &cell[if ended { AT_MEASURE_TO } else { NOW }])
+    }
+
+    /// Adds to a loader's counter.
+    #[inline]
+    pub fn add_loader(&self, loader: usize, count: LoaderCount) {
+        increase(&self.loaders[loader][count as usize], 1);
+    }
+
+    /// A loader's counter, summed over all loaders.
+    pub fn loader_total(&self, count: LoaderCount) -> u64 {
+        self.loaders.iter().map(|cell| cell[count as usize].load(Relaxed)).sum()
+    }
+}
+
+/// Plain load and store suffice for a word with one writer, and cost less than a locked add.
+#[inline]
+fn increase(word: &AtomicU64, by: u64) {
+    word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+/// A difference of a worker's counters between two instants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts([u64; COUNTS]);
+
+impl Counts {
+    fn between(from: &CountWords, to: &CountWords) -> Self {
+        Self(std::array::from_fn(|i| to[i].load(Relaxed).saturating_sub(from[i].load(Relaxed))))
+    }
+
+    /// One of them.
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+}
+
+/// The writing side of a worker's counters.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    cell: &'a WorkerCell,
+    window: Window,
+    next_mark: usize,
+}
+
+impl Meter<'_> {
+    /// Adds to a counter.
+    #[inline]
+    pub fn add(&self, count: Count, by: u64) {
+        increase(&self.cell[NOW][count as usize], by);
+    }
+
+    /// Counts a connection that was opened.
+    #[inline]
+    pub fn opened(&self) {
+        self.add(Count::Open, 1);
+        let open = self.cell[NOW][Count::Open as usize].load(Relaxed);
+        let peak = &self.cell[NOW][Count::OpenPeak as usize];
+        if open > peak.load(Relaxed) {
+            peak.store(open, Relaxed);
+        }
+    }
+
+    /// Counts a connection that was closed.
+    #[inline]
+    pub fn closed(&self) {
+        let word = &self.cell[NOW][Count::Open as usize];
+        word.store(word.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// Time has come to `now_ns`: keeps the counters' state when a border of the measured window was crossed.
+    #[inline]
+    pub fn pass(&mut self, now_ns: u64) {
+        if self.next_mark == AT_MEASURE_FROM && now_ns >= self.window.measure_from_ns {
+            self.mark(AT_MEASURE_FROM);
+            self.next_mark = AT_MEASURE_TO;
+        }
+        if self.next_mark == AT_MEASURE_TO && now_ns >= self.window.measure_to_ns {
+            self.mark(AT_MEASURE_TO);
+            self.next_mark = NOW;
+        }
+    }
+
+    /// The worker stops: brings its CPU time up to date and closes a window that is still open.
+    pub fn stop(&mut self) {
+        self.pass(self.window.measure_from_ns);
+        self.update_cpu();
+        if self.next_mark == AT_MEASURE_TO {
+            self.mark(AT_MEASURE_TO);
+        }
+    }
+
+    fn update_cpu(&self) {
+        let cpu = clock::process_cpu();
+        self.cell[NOW][Count::CpuUserNs as usize].store(cpu.user_ns, Relaxed);
+        self.cell[NOW][Count::CpuSystemNs as usize].store(cpu.system_ns, Relaxed);
+    }
+
+    fn mark(&self, at: usize) {
+        self.update_cpu();
+        for (kept, now) in self.cell[at].iter().zip(&self.cell[NOW]) {
+            kept.store(now.load(Relaxed), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measured_counts_lie_between_the_borders() {
+        let control = Control::new(1, 1).unwrap();
+        let window = Window { start_ns: 10, measure_from_ns: 20, measure_to_ns: 30, deadline_ns: 99 };
+        let mut meter = control.meter(0, window);
+        for (now_ns, accepts) in [(15, 3), (20, 5), (29, 7), (30, 11), (40, 13)] {
+            meter.pass(now_ns);
+            meter.add(Count::Accepted, accepts);
+        }
+        meter.stop();
+        assert_eq!(control.since_start(0).get(Count::Accepted), 39);
+        assert_eq!(control.measured(0).get(Count::Accepted), 12);
+    }
+
+    #[test]
+    fn a_window_without_end_is_closed_by_the_stop() {
+        let control = Control::new(1, 1).unwrap();
+        let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
+        let mut meter = control.meter(0, window);
+        meter.add(Count::Accepted, 4);
+        meter.stop();
+        assert_eq!(control.measured(0).get(Count::Accepted), 4);
+    }
+}

@@ -1,0 +1,152 @@
+//! The receipt: the bytes by which a worker tells a client who served it, when it was accepted, and which request and
+//! which 4-tuple the worker believes this to be. The client checks them against its own.
+//!
+//! Layout, little endian: worker `u16`, client's nonce `u32`, accept time `u48` (nanoseconds of CLOCK_MONOTONIC
+//! modulo 2⁴⁸), digest of the 4-tuple `u32`: 16 bytes. Where a reply has room, the 4-tuple itself follows: client
+//! address (16 bytes, IPv4 mapped into IPv6), client port `u16`, server address, server port: 52 bytes in all.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Length of a receipt without the 4-tuple.
+pub const RECEIPT_BYTES: usize = 16;
+/// Length of a receipt followed by the 4-tuple.
+pub const FULL_RECEIPT_BYTES: usize = RECEIPT_BYTES + TUPLE_BYTES;
+const TUPLE_BYTES: usize = 36;
+const TIME_MASK: u64 = (1 << 48) - 1;
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// The loader's end.
+    pub client: SocketAddr,
+    /// The worker's end.
+    pub server: SocketAddr,
+}
+
+impl Tuple {
+    fn bytes(&self) -> [u8; TUPLE_BYTES] {
+        let mut bytes = [0; TUPLE_BYTES];
+        for (half, end) in bytes.chunks_exact_mut(TUPLE_BYTES / 2).zip([self.client, self.server]) {
+            let address = match end.ip() {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            half[..16].copy_from_slice(&address.octets());
+            half[16..].copy_from_slice(&end.port().to_le_bytes());
+        }
+        bytes
+    }
+
+    /// 32-bit FNV-1a over the 36 bytes of the 4-tuple (Fowler, Noll, Vo: offset basis 2166136261, prime 16777619).
+    fn digest(bytes: &[u8; TUPLE_BYTES]) -> u32 {
+        bytes.iter().fold(2_166_136_261, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619))
+    }
+}
+
+/// A decoded receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Number of the worker that accepted the connection.
+    pub worker: u16,
+    /// The nonce of the request answered.
+    pub nonce: u32,
+    accept_low48: u64,
+    digest: u32,
+    tuple: Option<[u8; TUPLE_BYTES]>,
+}
+
+impl Receipt {
+    /// The receipt for a request with `nonce` on a connection accepted at `accept_ns`.
+    pub fn new(worker: u16, nonce: u32, accept_ns: u64, tuple: &Tuple) -> Self {
+        let bytes = tuple.bytes();
+        Self { worker, nonce, accept_low48: accept_ns & TIME_MASK, digest: Tuple::digest(&bytes), tuple: Some(bytes) }
+    }
+
+    /// The form without the 4-tuple.
+    pub fn short(&self) -> [u8; RECEIPT_BYTES] {
+        let mut bytes = [0; RECEIPT_BYTES];
+        bytes[..2].copy_from_slice(&self.worker.to_le_bytes());
+        bytes[2..6].copy_from_slice(&self.nonce.to_le_bytes());
+        bytes[6..12].copy_from_slice(&self.accept_low48.to_le_bytes()[..6]);
+        bytes[12..].copy_from_slice(&self.digest.to_le_bytes());
+        bytes
+    }
+
+    /// Writes the receipt at the head of a reply of at least [`RECEIPT_BYTES`], with the 4-tuple where there is room.
+    pub fn write(&self, reply: &mut [u8]) {
+        reply[..RECEIPT_BYTES].copy_from_slice(&self.short());
+        if let (Some(tuple), Some(room)) = (&self.tuple, reply.get_mut(RECEIPT_BYTES..FULL_RECEIPT_BYTES)) {
+            room.copy_from_slice(tuple);
+        }
+    }
+
+    /// Reads the receipt at the head of a whole reply; `None` when it is too short to hold one.
+    pub fn read(reply: &[u8]) -> Option<Self> {
+        let bytes = reply.get(..RECEIPT_BYTES)?;
+        let mut time = [0; 8];
+        time[..6].copy_from_slice(&bytes[6..12]);
+        Some(Self {
+            worker: u16::from_le_bytes([bytes[0], bytes[1]]),
+            nonce: u32::from_le_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]),
+            accept_low48: u64::from_le_bytes(time),
+            digest: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
+            tuple: reply.get(RECEIPT_BYTES..FULL_RECEIPT_BYTES).and_then(|tuple| tuple.try_into().ok()),
+        })
+    }
+
+    /// Whether the receipt answers this request on this connection.
+    pub fn belongs_to(&self, nonce: u32, tuple: &Tuple) -> bool {
+        let bytes = tuple.bytes();
+        self.nonce == nonce && self.digest == Tuple::digest(&bytes) && self.tuple.is_none_or(|theirs| theirs == bytes)
+    }
+
+    /// Nanoseconds from `connect_ns` to the accept, both on this machine's CLOCK_MONOTONIC; `None` when the accept
+    /// lies before it, or more than 39 hours (half of 2⁴⁸ ns) after: then one of the two is not of this connection.
+    pub fn wait_since(&self, connect_ns: u64) -> Option<u64> {
+        let wait = self.accept_low48.wrapping_sub(connect_ns) & TIME_MASK;
+        (wait <= TIME_MASK / 2).then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tuple(client_port: u16) -> Tuple {
+        Tuple { client: ([127, 0, 0, 1], client_port).into(), server: ([127, 0, 0, 1], 7000).into() }
+    }
+
+    #[test]
+    fn a_receipt_of_another_connection_is_told_apart() {
+        for room in [RECEIPT_BYTES, FULL_RECEIPT_BYTES, 64] {
+            let mut reply = vec![0; room];
+            Receipt::new(1, 42, 1_000, &tuple(40_000)).write(&mut reply);
+            let receipt = Receipt::read(&reply).unwrap();
+            assert!(receipt.belongs_to(42, &tuple(40_000)));
+            assert!(!receipt.belongs_to(43, &tuple(40_000)));
+            assert!(!receipt.belongs_to(42, &tuple(40_001)));
+        }
+    }
+
+    #[test]
+    fn a_reply_too_short_for_a_receipt_has_none() {
+        assert_eq!(Receipt::read(&[0; RECEIPT_BYTES - 1]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_wait_survives_the_48_bits(connect_ns: u64, wait in 0..TIME_MASK / 2) {
+            let connect_ns = connect_ns / 2;
+            let receipt = Receipt::new(3, 7, connect_ns + wait, &tuple(1));
+            prop_assert_eq!(Receipt::read(&receipt.short()).unwrap().wait_since(connect_ns), Some(wait));
+        }
+
+        #[test]
+        fn an_accept_before_the_connect_is_refused(connect_ns in 1u64 << 50.., early in 1u64..1 << 40) {
+            let receipt = Receipt::new(3, 7, connect_ns - early, &tuple(1));
+            prop_assert_eq!(receipt.wait_since(connect_ns), None);
+        }
+    }
+}

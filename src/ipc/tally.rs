@@ -1,0 +1,105 @@
+//! Errors counted by phase and errno.
+
+use std::{collections::BTreeMap, io};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+/// What a connection, or its process, was about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// socket(2) and its options, in a loader.
+    Socket,
+    /// connect(2) until established.
+    Connect,
+    /// Sending a request.
+    Send,
+    /// Waiting for a reply.
+    Receive,
+    /// Waiting for the server's close after the last reply.
+    Close,
+    /// accept(2) and the accepted socket's options, in a worker.
+    Accept,
+    /// Reading requests and writing replies, in a worker.
+    Serve,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Close => "close",
+            Self::Accept => "accept",
+            Self::Serve => "serve",
+        }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The kernel said so.
+    Errno(i32),
+    /// The peer closed before it had answered.
+    EndOfFile,
+    /// The bytes are no reply, or one that belongs to another connection.
+    BadReply,
+    /// An HTTP status of 400 or above.
+    Status(u16),
+    /// Still under way at the trial's deadline.
+    Deadline,
+}
+
+impl Cause {
+    /// Given up by a time-out of the scenario.
+    pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
+
+    fn name(self) -> String {
+        match self {
+            Self::Errno(number) => format!("{:?}", Errno::from_raw(number)),
+            Self::EndOfFile => "EOF".to_owned(),
+            Self::BadReply => "BADREPLY".to_owned(),
+            Self::Status(code) => format!("HTTP{code}"),
+            Self::Deadline => "DEADLINE".to_owned(),
+        }
+    }
+}
+
+impl From<&io::Error> for Cause {
+    fn from(error: &io::Error) -> Self {
+        Self::Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// Counts. Only the first error of a kind allocates.
+#[derive(Debug, Default)]
+pub struct Tally(BTreeMap<(Step, Cause), u64>);
+
+/// One kind of error, as in records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorCount {
+    /// `socket`, `connect`, `send`, `receive`, `close`, `accept` or `serve`.
+    pub phase: String,
+    /// The errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`.
+    pub errno: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl Tally {
+    /// Counts one error.
+    pub fn add(&mut self, step: Step, cause: impl Into<Cause>) {
+        *self.0.entry((step, cause.into())).or_default() += 1;
+    }
+
+    /// The counts by name.
+    pub fn counts(&self) -> Vec<ErrorCount> {
+        self.0
+            .iter()
+            .map(|(&(step, cause), &count)| ErrorCount { phase: step.name().to_owned(), errno: cause.name(), count })
+            .collect()
+    }
+}
