@@ -1,0 +1,121 @@
+//! Scenario text and overrides, flattened to `dotted.path → value`, with the swept keys apart.
+
+use toml::{Table, Value};
+
+use super::{
+    error::ScenarioError,
+    keys::{self, SYSCTL_PREFIX, WHOLE},
+};
+
+/// Values by dotted path, in the order of the file.
+pub(super) type Flat = toml::map::Map<String, Value>;
+
+/// A scenario file, read but not yet judged cell by cell.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Fixed values.
+    pub values: Flat,
+    /// Swept keys with their values, first key slowest.
+    pub matrix: Vec<(String, Vec<Value>)>,
+}
+
+/// Reads the text, applies `--set key=value` overrides and refuses unknown keys.
+pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
+    let table: Table = text.parse().map_err(|error| ScenarioError::new(source, format!("not TOML: {error}")))?;
+    let mut file = File { values: Flat::new(), matrix: Vec::new() };
+    for (name, value) in table {
+        match (name.as_str(), value) {
+            ("matrix", Value::Table(matrix)) => {
+                let mut swept = Flat::new();
+                flatten("", matrix, &mut swept);
+                for (path, values) in swept {
+                    sweep(&mut file, source, &format!("matrix.{path}"), &path, values)?;
+                }
+            }
+            ("matrix", _) => return Err(ScenarioError::new(source, "`matrix` is a table of lists: [matrix]")),
+            (_, Value::Table(table)) => flatten(&format!("{name}."), table, &mut file.values),
+            (_, value) => {
+                file.values.insert(name, value);
+            }
+        }
+    }
+    for path in file.values.keys() {
+        known(source, path)?;
+    }
+    if let Some((path, _)) = file.matrix.iter().find(|(path, _)| file.values.contains_key(path)) {
+        return Err(ScenarioError::new(source, format!("`{path}` is set both directly and in [matrix]: keep one")));
+    }
+    for text in overrides {
+        apply(&mut file, text)?;
+    }
+    Ok(file)
+}
+
+fn flatten(prefix: &str, table: Table, into: &mut Flat) {
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) => flatten(&format!("{prefix}{name}."), inner, into),
+            value => {
+                into.insert(format!("{prefix}{name}"), value);
+            }
+        }
+    }
+}
+
+fn known(source: &str, path: &str) -> Result<(), ScenarioError> {
+    if keys::find(path).is_some() || path.strip_prefix(SYSCTL_PREFIX).is_some_and(|name| !name.is_empty()) {
+        return Ok(());
+    }
+    let hint = keys::nearest(path).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    Err(ScenarioError::new(source, format!("unknown key `{path}`{hint} (bench-configs/README.md lists all keys)")))
+}
+
+fn sweep(file: &mut File, source: &str, shown: &str, path: &str, values: Value) -> Result<(), ScenarioError> {
+    known(source, path)?;
+    if WHOLE.contains(&path) {
+        return Err(ScenarioError::new(source, format!("`{shown}`: `{path}` belongs to the whole scenario")));
+    }
+    let Value::Array(values) = values else {
+        return Err(ScenarioError::new(source, format!("`{shown}` must be a list of values")));
+    };
+    if values.is_empty() {
+        return Err(ScenarioError::new(source, format!("`{shown}` is an empty list: nothing would run")));
+    }
+    if let Some(value) = values.iter().find(|value| matches!(value, Value::Array(_) | Value::Table(_))) {
+        return Err(ScenarioError::new(source, format!("`{shown}` may hold single values only, not {value}")));
+    }
+    if let Some(i) = (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
+        return Err(ScenarioError::new(source, format!("`{shown}` names {} twice", values[i])));
+    }
+    file.matrix.push((path.to_owned(), values));
+    Ok(())
+}
+
+/// `key=value`: the value as TOML, or as a bare string where it is none; a list sweeps the key.
+fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
+    let source = format!("--set {text}");
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| ScenarioError::new(&source, "wants key=value, e.g. --set server.workers=4"))?;
+    let (path, value) = (path.trim(), value.trim());
+    known(&source, path)?;
+    let value =
+        format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v")).unwrap_or_else(|| {
+            // Strategy names and durations are strings; quoting them inside a shell's quotes is a nuisance.
+            Value::String(value.to_owned())
+        });
+    file.matrix.retain(|(swept, _)| swept != path);
+    if matches!(value, Value::Array(_)) {
+        file.values.remove(path);
+        return sweep(file, &source, path, path, value);
+    }
+    // A bound given by hand replaces the other kind of bound.
+    for (one, other) in [("load.connections", "load.duration"), ("load.duration", "load.connections")] {
+        if path == one {
+            file.values.remove(other);
+            file.matrix.retain(|(swept, _)| swept != other);
+        }
+    }
+    file.values.insert(path.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! Every key of a scenario, once: its type, its default and what it means. `bench-configs/README.md` shows this table.
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Dotted path, e.g. `server.workers`.
+    pub path: &'static str,
+    /// Type and unit, as a reader of the documentation wants them.
+    pub kind: &'static str,
+    /// Default as TOML; empty when the key has none.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn key(path: &'static str, kind: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { path, kind, default, meaning }
+}
+
+/// Keys that describe the whole scenario and cannot be swept.
+pub const WHOLE: [&str; 4] = ["name", "question", "seed", "repetitions"];
+
+/// The table.
+pub const KEYS: &[Key] = &[
+    key("name", "string", "", "Name in records and folders. Default: the file's name without `.toml`."),
+    key("question", "string", "\"\"", "The question that this scenario answers; printed above the results."),
+    key("seed", "integer ≥ 0", "1", "Fixes the order of trials, the arrival times and the service times."),
+    key(
+        "repetitions",
+        "integer 1–10000",
+        "3",
+        "Trials of each cell, interleaved in random blocks: every block holds each cell once.",
+    ),
+    key(
+        "network",
+        "`netns` or `host`",
+        "\"netns\"",
+        "`netns`: each trial in a network namespace of its own, loopback only. `host`: the machine's network; no sysctl is written.",
+    ),
+    key("address", "IP address", "\"127.0.0.1\"", "Address the server listens on and the loaders connect to."),
+    key("port", "integer 1–65535", "7000", "Port the server listens on."),
+    key(
+        "deadline",
+        "duration or `auto`",
+        "\"auto\"",
+        "A trial not ended this long after its start is ended and invalid. `auto`: warm-up, bound, hold and time-outs plus 10 s; two minutes in place of a bound by `load.connections`.",
+    ),
+    key(
+        "server.strategy",
+        "strategy",
+        "\"reuseport\"",
+        "How workers obtain connections: `shared-epoll`, `shared-epoll-edge`, `shared-epoll-exclusive` or `reuseport`.",
+    ),
+    key("server.workers", "integer 1–512", "2", "Worker processes."),
+    key(
+        "server.backlog",
+        "integer 0–65535",
+        "1024",
+        "Second argument of listen(2). The queue holds min(backlog, somaxconn) + 1 connections.",
+    ),
+    key(
+        "server.accept_batch",
+        "`drain` or integer ≥ 1",
+        "\"drain\"",
+        "Accepts per wake-up: until the queue is empty, or at most so many.",
+    ),
+    key(
+        "server.accept_delay",
+        "duration",
+        "\"0s\"",
+        "Workers begin to accept this long after the trial's start. Longer than the trial: they never do.",
+    ),
+    key(
+        "server.pin",
+        "`none` or `spread`",
+        "\"none\"",
+        "`spread`: worker k runs only on the k-th of the allowed processors, counted round.",
+    ),
+    key("server.nodelay", "boolean", "true", "TCP_NODELAY on accepted connections."),
+    key(
+        "server.app",
+        "`close`, `echo` or `http`",
+        "\"echo\"",
+        "`close`: accept, then close. `echo`: fixed-size requests and replies. `http`: HTTP/1.1, a small fixed reply.",
+    ),
+    key(
+        "server.request_bytes",
+        "integer 4–65536, bytes",
+        "64",
+        "Size of an `echo` request. Its first 4 bytes are the client's nonce.",
+    ),
+    key(
+        "server.reply_bytes",
+        "integer, bytes",
+        "64",
+        "Size of an `echo` reply (16–65536; from 52 bytes on it carries the whole 4-tuple, below only its digest) or of the body of an `http` reply (0–65536).",
+    ),
+    key(
+        "server.service_time",
+        "duration",
+        "\"0us\"",
+        "CPU time a worker burns per request (app `close`: per connection). The mean, or the short time of `bimodal`.",
+    ),
+    key("server.service_distribution", "`fixed`, `exponential` or `bimodal`", "\"fixed\"", "How service times spread."),
+    key("server.service_time_long", "duration", "\"10ms\"", "`bimodal`: the long service time."),
+    key("server.service_long_share", "number 0–1", "0.01", "`bimodal`: share of requests that take the long time."),
+    key(
+        "load.mode",
+        "`closed` or `open`",
+        "\"closed\"",
+        "`closed`: a connection starts when one ends. `open`: connections start by schedule, whatever the server does.",
+    ),
+    key("load.concurrency", "integer 1–1000000", "64", "`closed`: connections under way at once."),
+    key(
+        "load.rate",
+        "number > 0, connections/s",
+        "1000.0",
+        "`open` with `constant` or `poisson` arrivals: connections started per second, all loaders together.",
+    ),
+    key("load.arrivals", "`constant`, `poisson` or `burst`", "\"poisson\"", "`open`: how starts spread in time."),
+    key("load.burst_size", "integer ≥ 1", "100", "`burst`: connections started at once."),
+    key("load.burst_every", "duration", "\"1s\"", "`burst`: time between bursts."),
+    key("load.requests", "integer ≥ 1", "1", "Requests on each connection, one after the other. Not for app `close`."),
+    key(
+        "load.hold",
+        "duration",
+        "\"0s\"",
+        "Time a client keeps its connection open after the last reply. Only where the client closes.",
+    ),
+    key("load.close_by", "`client` or `server`", "\"client\"", "Who closes first. Default with app `close`: `server`."),
+    key(
+        "load.close_how",
+        "`fin` or `rst`",
+        "\"fin\"",
+        "How the first closer closes: orderly, leaving TIME_WAIT on its side, or by reset (SO_LINGER 0), leaving nothing.",
+    ),
+    key(
+        "load.connections",
+        "integer ≥ 1",
+        "",
+        "Bound by number: measured connections of a trial, all loaders together. Excludes `load.duration`.",
+    ),
+    key("load.duration", "duration", "\"1s\"", "Bound by time: the measured span of a trial."),
+    key(
+        "load.warmup",
+        "duration",
+        "\"0s\"",
+        "Load before the measured span; its connections are balanced but not measured.",
+    ),
+    key(
+        "load.loaders",
+        "`auto` or integer 1–512",
+        "\"auto\"",
+        "Loader processes. `auto`: as many as the open-file limit, the rate and the concurrency demand.",
+    ),
+    key(
+        "load.connect_timeout",
+        "duration",
+        "\"10s\"",
+        "A connection not established by then is given up (ETIMEDOUT). The kernel retries SYNs after 1, 2, 3, 4, 5, 7, 11 s.",
+    ),
+    key(
+        "load.reply_timeout",
+        "duration",
+        "\"10s\"",
+        "A reply, or the server's close, not there by then is given up (ETIMEDOUT).",
+    ),
+    key("load.path", "string", "\"/\"", "`http`: the path that is requested."),
+];
+
+/// The prefix of keys that set a sysctl of the trial's namespace.
+pub const SYSCTL_PREFIX: &str = "sysctl.";
+
+/// Looks a key up.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The known key most like a misspelt one.
+pub fn nearest(path: &str) -> Option<&'static str> {
+    let leaf = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    KEYS.iter()
+        .map(|key| {
+            // A key in the wrong table is as common a slip as a misspelt one.
+            let alike = strsim::jaro_winkler(key.path, path).max(strsim::jaro_winkler(&leaf(key.path), &leaf(path)));
+            (alike, key.path)
+        })
+        .filter(|(alike, _)| *alike > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, path)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// The documentation's table is this table: print what is missing, so that mending it is pasting.
+    #[test]
+    fn the_readme_documents_every_key_once() {
+        let readme = include_str!("../../bench-configs/README.md");
+        let mut missing = String::new();
+        for key in KEYS {
+            let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+            let row = format!("| `{}` | {} | {default} | {} |", key.path, key.kind, key.meaning);
+            if readme.lines().filter(|line| *line == row).count() != 1 {
+                writeln!(missing, "{row}").unwrap();
+            }
+        }
+        assert!(missing.is_empty(), "bench-configs/README.md wants exactly once:\n{missing}");
+        // Four columns: no other table has as many.
+        let rows = readme.lines().filter(|line| line.starts_with("| `") && line.split(" | ").count() >= 4).count();
+        assert_eq!(rows, KEYS.len(), "a documented key is none");
+    }
+
+    #[test]
+    fn a_slip_finds_the_key_meant() {
+        assert_eq!(nearest("server.worker"), Some("server.workers"));
+        assert_eq!(nearest("workers"), Some("server.workers"));
+        assert_eq!(nearest("zzz"), None);
+    }
+}

@@ -1,0 +1,317 @@
+//! The ordered list of trials: the matrix expanded, each block of repetitions shuffled by the seed.
+
+use std::{collections::HashSet, path::Path};
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value as Json};
+use toml::Value;
+
+use super::{
+    error::ScenarioError,
+    file::{self, File, Flat},
+    keys::SYSCTL_PREFIX,
+    model::Scenario,
+    settings::Settings,
+};
+
+/// More cells or trials than this is a slip.
+const TRIALS_LIMIT: usize = 100_000;
+
+/// Where a scenario's text comes from.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// Shown in errors.
+    pub name: &'a str,
+    /// The TOML.
+    pub text: &'a str,
+}
+
+/// A combination of swept values and the scenario it makes.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Swept values by short name, as in records.
+    pub values: Map<String, Json>,
+    /// The whole scenario.
+    pub scenario: Scenario,
+}
+
+impl Cell {
+    /// `strategy=reuseport workers=2`, or `(one cell)` where nothing is swept.
+    pub fn label(&self) -> String {
+        label(&self.values)
+    }
+}
+
+/// Swept values as people read them.
+pub fn label(values: &Map<String, Json>) -> String {
+    if values.is_empty() {
+        return "(one cell)".to_owned();
+    }
+    let show = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    values.iter().map(|(name, value)| format!("{name}={}", show(value))).collect::<Vec<_>>().join(" ")
+}
+
+/// One execution of one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// Number in the order of execution, from 0.
+    pub number: usize,
+    /// Block, from 0.
+    pub repetition: usize,
+    /// Index into the plan's cells.
+    pub cell: usize,
+}
+
+/// Everything that will be run, in order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name of the scenario.
+    pub name: String,
+    /// The question it answers.
+    pub question: String,
+    /// Seed of order, arrivals and service times.
+    pub seed: u64,
+    /// Trials per cell.
+    pub repetitions: usize,
+    /// The cells, in the matrix's order.
+    pub cells: Vec<Cell>,
+    /// The trials, in the order of execution.
+    pub trials: Vec<Trial>,
+    /// The scenario as TOML with every effective value; reading it gives the same plan.
+    pub effective: String,
+}
+
+impl Plan {
+    /// Reads a scenario with `--set` overrides and plans its trials.
+    pub fn read(source: &Source<'_>, overrides: &[String]) -> Result<Self, ScenarioError> {
+        let file = file::read(source.name, source.text, overrides)?;
+        let mut effective = Flat::new();
+        let whole = Settings::new(source.name, &file.values);
+        let name = if whole.is_set("name") { whole.string("name")? } else { stem(source.name) };
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            return Err(whole.wrong("name", "may hold letters, digits, `-`, `_` and `.` only: it names a folder"));
+        }
+        effective.insert("name".to_owned(), Value::String(name.clone()));
+        let question = whole.string("question")?;
+        let seed = whole.integer("seed", 0..=i64::MAX as u64)?;
+        let repetitions = whole.integer("repetitions", 1..=10_000_u32)? as usize;
+        effective.extend(whole.into_effective());
+
+        let cells = expand(source.name, &file, &mut effective)?;
+        meaningful(source.name, &file, &effective)?;
+        if cells.len() * repetitions > TRIALS_LIMIT {
+            return Err(ScenarioError::new(
+                source.name,
+                format!("{} cells × {repetitions} repetitions are over {TRIALS_LIMIT} trials", cells.len()),
+            ));
+        }
+        let trials = order(seed, repetitions, cells.len());
+        let effective = to_toml(&effective, &file.matrix);
+        Ok(Self { name, question, seed, repetitions, cells, trials, effective })
+    }
+}
+
+fn stem(source: &str) -> String {
+    Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Every combination of swept values, the last key fastest; collects the values that are in force.
+fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, ScenarioError> {
+    let count = file.matrix.iter().try_fold(1_usize, |count, (_, values)| count.checked_mul(values.len()));
+    let count = count
+        .filter(|count| *count <= TRIALS_LIMIT)
+        .ok_or_else(|| ScenarioError::new(source, format!("[matrix] has more than {TRIALS_LIMIT} combinations")))?;
+    let names = short_names(&file.matrix);
+    let mut cells = Vec::with_capacity(count);
+    for mut index in 0..count {
+        let mut values = file.values.clone();
+        let mut swept = Map::new();
+        for ((path, choices), name) in file.matrix.iter().zip(&names).rev() {
+            let value = &choices[index % choices.len()];
+            index /= choices.len();
+            values.insert(path.clone(), value.clone());
+            swept.insert(name.clone(), to_json(value));
+        }
+        let swept = swept.into_iter().rev().collect();
+        let settings = Settings::new(source, &values);
+        let scenario = Scenario::read(&settings)?;
+        // Keys in force in one cell only (load.rate where load.mode is swept) are kept too.
+        for (path, value) in settings.into_effective() {
+            if !file.matrix.iter().any(|(swept, _)| *swept == path) {
+                effective.entry(path).or_insert(value);
+            } else {
+                effective.entry(format!("matrix.{path}")).or_insert(value);
+            }
+        }
+        cells.push(Cell { values: swept, scenario });
+    }
+    Ok(cells)
+}
+
+/// The last part of each path where that is unambiguous, else the whole path.
+fn short_names(matrix: &[(String, Vec<Value>)]) -> Vec<String> {
+    let leaf = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    matrix
+        .iter()
+        .map(|(path, _)| {
+            let alone = matrix.iter().filter(|(other, _)| leaf(other) == leaf(path)).count() == 1;
+            if alone { leaf(path) } else { path.clone() }
+        })
+        .collect()
+}
+
+/// Refuses keys that no cell has a use for: an ignored option is an option that lies.
+fn meaningful(source: &str, file: &File, effective: &Flat) -> Result<(), ScenarioError> {
+    let swept = file.matrix.iter().map(|(path, _)| (path.clone(), format!("matrix.{path}")));
+    for (path, used_as) in file.values.keys().map(|path| (path.clone(), path.clone())).chain(swept) {
+        if !effective.contains_key(&used_as) {
+            return Err(ScenarioError::new(
+                source,
+                format!(
+                    "`{path}` has no effect with the app, mode, arrivals and closing that this scenario sets: remove it"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn order(seed: u64, repetitions: usize, cells: usize) -> Vec<Trial> {
+    let mut trials = Vec::with_capacity(repetitions * cells);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for repetition in 0..repetitions {
+        let mut block: Vec<usize> = (0..cells).collect();
+        block.shuffle(&mut rng);
+        for cell in block {
+            trials.push(Trial { number: trials.len(), repetition, cell });
+        }
+    }
+    trials
+}
+
+fn to_json(value: &Value) -> Json {
+    serde_json::to_value(value).expect("single TOML values are JSON values")
+}
+
+/// Flat values and the matrix as a scenario file.
+fn to_toml(effective: &Flat, matrix: &[(String, Vec<Value>)]) -> String {
+    let mut root = toml::Table::new();
+    let mut sections: Vec<(String, toml::Table)> = Vec::new();
+    let mut tables = HashSet::new();
+    for (path, value) in effective.iter().filter(|(path, _)| !path.starts_with("matrix.")) {
+        let split = path.strip_prefix(SYSCTL_PREFIX).map(|name| ("sysctl", name)).or_else(|| path.split_once('.'));
+        match split {
+            None => {
+                root.insert(path.clone(), value.clone());
+            }
+            Some((table, name)) => {
+                if tables.insert(table.to_owned()) {
+                    sections.push((table.to_owned(), toml::Table::new()));
+                }
+                let section = sections.iter_mut().find(|(known, _)| known == table).expect("just made");
+                section.1.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    if !matrix.is_empty() {
+        let table = matrix.iter().map(|(path, values)| (path.clone(), Value::Array(values.clone()))).collect();
+        sections.push(("matrix".to_owned(), table));
+    }
+    for (name, table) in sections {
+        root.insert(name, Value::Table(table));
+    }
+    toml::to_string(&root).expect("TOML values serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(text: &str, overrides: &[&str]) -> Result<Plan, ScenarioError> {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        Plan::read(&Source { name: "test.toml", text }, &overrides)
+    }
+
+    fn refused(text: &str) -> String {
+        plan(text, &[]).unwrap_err().to_string()
+    }
+
+    const SWEEP: &str = r#"
+        repetitions = 3
+        [matrix]
+        server.strategy = ["reuseport", "shared-epoll"]
+        server.workers = [1, 2, 4]
+    "#;
+
+    #[test]
+    fn each_block_holds_each_cell_once() {
+        let plan = plan(SWEEP, &[]).unwrap();
+        assert_eq!(plan.cells.len(), 6);
+        for block in plan.trials.chunks(6) {
+            let mut cells: Vec<usize> = block.iter().map(|trial| trial.cell).collect();
+            cells.sort_unstable();
+            assert_eq!(cells, [0, 1, 2, 3, 4, 5]);
+        }
+        assert_eq!(plan.cells[1].label(), "strategy=reuseport workers=2");
+    }
+
+    #[test]
+    fn the_effective_scenario_plans_the_same_trials() {
+        for text in [SWEEP, "", "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0"]
+        {
+            let first = plan(text, &["seed=9"]).unwrap();
+            let again = plan(&first.effective, &[]).unwrap();
+            assert_eq!(first.trials, again.trials);
+            assert_eq!(first.effective, again.effective);
+            for (a, b) in first.cells.iter().zip(&again.cells) {
+                assert_eq!((&a.values, &a.scenario), (&b.values, &b.scenario));
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_name_file_and_key() {
+        for (text, parts) in [
+            ("[server]\nworker = 2", &["test.toml", "`server.worker`", "`server.workers`"][..]),
+            ("[server]\nworkers = 0", &["test.toml", "`server.workers`", "from 1 to 512"]),
+            ("[server]\nworkers = \"two\"", &["`server.workers`", "\"two\""]),
+            ("[server]\nstrategy = \"reusport\"", &["`server.strategy`", "\"reuseport\""]),
+            ("[load]\nduration = \"1 parsec\"", &["`load.duration`", "no duration"]),
+            ("[load]\nrate = 10", &["`load.rate`", "no effect"]),
+            ("[load]\nconnections = 5\nduration = \"1s\"", &["`load.connections`", "excludes"]),
+            ("[server]\napp = \"close\"\n[load]\nrequests = 3", &["`load.requests`", "no effect"]),
+            ("[matrix]\nserver.workers = []", &["`matrix.server.workers`", "empty"]),
+            ("[matrix]\nserver.workers = [1, 0]", &["`server.workers`", "from 1"]),
+            ("[matrix]\nseed = [1, 2]", &["`matrix.seed`", "whole scenario"]),
+            ("[server]\nworkers = 1\n[matrix]\nserver.workers = [1]", &["`server.workers`", "both"]),
+            ("network = \"host\"\n[sysctl]\nsomaxconn = 1", &["`sysctl.somaxconn`", "host"]),
+            ("workers = 1", &["`workers`", "`server.workers`"]),
+            ("seed = ", &["test.toml", "TOML"]),
+        ] {
+            let message = refused(text);
+            for part in parts {
+                assert!(message.contains(part), "{text:?}: {message:?} lacks {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn overrides_replace_values_sweeps_and_bounds() {
+        let one = plan(SWEEP, &["server.workers=3", "load.duration=200ms", "server.strategy=shared-epoll"]).unwrap();
+        assert_eq!(one.cells.len(), 1);
+        assert_eq!(one.cells[0].scenario.server.workers, 3);
+        let swept = plan("[load]\nconnections = 5", &["server.workers=[1,2]", "load.duration=200ms"]).unwrap();
+        assert_eq!(swept.cells.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,80}", set in "\\PC{0,30}") {
+            let _ = plan(&text, &[]);
+            let _ = plan("", &[&set]);
+        }
+    }
+}
