@@ -1,0 +1,208 @@
+//! What workers serve. A protocol finds requests in bytes and writes replies into bytes; the application around it
+//! reads, burns the service time, writes and decides who closes.
+
+mod echo;
+mod http;
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+};
+
+use mio::net::TcpStream;
+
+use super::service::Service;
+use crate::{
+    ipc::receipt::Tuple,
+    scenario::{App, CloseBy, Scenario},
+};
+
+/// Bytes read at once.
+const SCRATCH_BYTES: usize = 65_536;
+
+/// Finds requests and writes replies.
+trait Protocol {
+    /// Looks at the head of `input`; on a whole request, appends its reply to the empty `reply`.
+    fn take(&mut self, input: &[u8], caller: &Caller, reply: &mut Vec<u8>) -> Take;
+}
+
+/// What the head of the input is.
+enum Take {
+    /// Not yet a whole request.
+    Partial,
+    /// A request of `length` bytes; with `close`, the protocol wants the connection closed after the reply.
+    Request { length: usize, close: bool },
+    /// No request: what stands in `reply` is sent, and the connection closed.
+    Bad,
+}
+
+/// To whom a reply goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Number of the worker that accepted the connection.
+    pub worker: u16,
+    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    pub accept_ns: u64,
+    /// The connection's ends as the worker sees them.
+    pub tuple: Tuple,
+}
+
+/// A connection that a worker serves.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: TcpStream,
+    /// Whether the worker's epoll watches it.
+    pub registered: bool,
+    caller: Caller,
+    served: u64,
+    /// Input that is not yet a whole request. Stays empty, and unallocated, while requests arrive whole.
+    input: Vec<u8>,
+    /// The rest of a reply that the socket did not take.
+    unsent: Vec<u8>,
+    closing: bool,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(stream: TcpStream, peer: SocketAddr, worker: u16, accept_ns: u64) -> io::Result<Self> {
+        let tuple = Tuple { client: peer, server: stream.local_addr()? };
+        let caller = Caller { worker, accept_ns, tuple };
+        Ok(Self { stream, registered: false, caller, served: 0, input: Vec::new(), unsent: Vec::new(), closing: false })
+    }
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Serve again when the socket is ready.
+    Wait,
+    /// The worker closes it, being the first.
+    Close,
+    /// The client has closed it.
+    Gone,
+}
+
+/// An app in a worker.
+pub struct Application {
+    /// `None` for app `close`.
+    protocol: Option<Box<dyn Protocol>>,
+    service: Service,
+    /// The worker closes after so many requests.
+    requests: u64,
+    scratch: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl Application {
+    /// The scenario's app, for one worker. `stream` tells this worker's random numbers from the others'.
+    pub fn new(scenario: &Scenario, seed: u64, stream: u64) -> Self {
+        let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
+            App::Close => None,
+            App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
+            App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
+        };
+        let requests = match scenario.load.close_by {
+            CloseBy::Client => u64::MAX,
+            CloseBy::Server => scenario.load.requests,
+        };
+        Self {
+            protocol,
+            service: Service::new(scenario.server.service_time, seed, stream),
+            requests,
+            scratch: vec![0; SCRATCH_BYTES],
+            reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
+        }
+    }
+
+    /// Serves what is there: reads requests and replies, until the socket has no more or its buffer is full.
+    pub fn serve(&mut self, connection: &mut Connection) -> io::Result<Next> {
+        if self.protocol.is_none() {
+            self.service.burn();
+            return Ok(Next::Close);
+        }
+        loop {
+            if !flush(connection)? {
+                return Ok(Next::Wait);
+            }
+            if connection.closing {
+                return Ok(Next::Close);
+            }
+            if !connection.input.is_empty() {
+                // A reply was stuck and is now out: its connection may have whole requests waiting.
+                let input = std::mem::take(&mut connection.input);
+                self.consume(connection, &input)?;
+                if !connection.unsent.is_empty() || connection.closing {
+                    continue;
+                }
+            }
+            let length = match connection.stream.read(&mut self.scratch) {
+                Ok(0) => return Ok(Next::Gone),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Wait),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let scratch = std::mem::take(&mut self.scratch);
+            let consumed = if connection.input.is_empty() {
+                self.consume(connection, &scratch[..length])
+            } else {
+                let mut input = std::mem::take(&mut connection.input);
+                input.extend_from_slice(&scratch[..length]);
+                self.consume(connection, &input)
+            };
+            self.scratch = scratch;
+            consumed?;
+            // A read that did not fill the buffer emptied the socket, and later bytes make an event of their own:
+            // asking again would be a system call for nothing.
+            if length < SCRATCH_BYTES && connection.unsent.is_empty() && !connection.closing {
+                return Ok(Next::Wait);
+            }
+        }
+    }
+
+    /// Answers the whole requests in `input` and keeps the rest.
+    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
+        let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
+        while !input.is_empty() && !connection.closing && connection.unsent.is_empty() {
+            self.reply.clear();
+            let (length, close) = match protocol.take(input, &connection.caller, &mut self.reply) {
+                Take::Partial => break,
+                Take::Request { length, close } => (length, close),
+                Take::Bad => (input.len(), true),
+            };
+            self.service.burn();
+            connection.served += 1;
+            connection.closing = close || connection.served >= self.requests;
+            input = &input[length..];
+            send(connection, &self.reply)?;
+        }
+        connection.input.extend_from_slice(input);
+        Ok(())
+    }
+}
+
+/// Writes a reply; what the socket does not take becomes `unsent`.
+fn send(connection: &mut Connection, mut reply: &[u8]) -> io::Result<()> {
+    while !reply.is_empty() {
+        match connection.stream.write(reply) {
+            Ok(length) => reply = &reply[length..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                connection.unsent.extend_from_slice(reply);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing is unsent any more.
+fn flush(connection: &mut Connection) -> io::Result<bool> {
+    if !connection.unsent.is_empty() {
+        let unsent = std::mem::take(&mut connection.unsent);
+        send(connection, &unsent)?;
+    }
+    Ok(connection.unsent.is_empty())
+}

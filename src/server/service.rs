@@ -1,0 +1,74 @@
+//! Service time: CPU that a worker burns per request.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{scenario::ServiceTime, sys::clock};
+
+/// Draws service times and burns them.
+#[derive(Debug)]
+pub(super) struct Service {
+    time: ServiceTime,
+    rng: ChaCha8Rng,
+}
+
+impl Service {
+    /// A generator of its own for each (seed, stream).
+    pub(super) fn new(time: ServiceTime, seed: u64, stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Self { time, rng }
+    }
+
+    /// Burns the next request's CPU time.
+    #[inline]
+    pub(super) fn burn(&mut self) {
+        let time_ns = self.draw();
+        if time_ns == 0 {
+            return;
+        }
+        // The thread's CPU clock, not the wall's: a handler that is preempted has as much left to do afterwards.
+        let until = clock::thread_cpu_ns() + time_ns;
+        while clock::thread_cpu_ns() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        let pick = |time: Duration| clock::nanoseconds(time);
+        match self.time {
+            ServiceTime::Fixed(time) => pick(time),
+            // Inverse transform: −mean·ln(1−u) with u uniform in [0, 1).
+            ServiceTime::Exponential(mean) => (-(1.0 - self.rng.random::<f64>()).ln() * mean.as_nanos() as f64) as u64,
+            ServiceTime::Bimodal { short, long, long_share } => {
+                pick(if self.rng.random::<f64>() < long_share { long } else { short })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(time: ServiceTime, count: usize) -> Vec<u64> {
+        let mut service = Service::new(time, 1, 2);
+        (0..count).map(|_| service.draw()).collect()
+    }
+
+    #[test]
+    fn distributions_have_their_means_and_shares() {
+        let mean = Duration::from_micros(200);
+        assert_eq!(draws(ServiceTime::Fixed(mean), 2), [200_000, 200_000]);
+        let drawn = draws(ServiceTime::Exponential(mean), 100_000);
+        let average = drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
+        // The standard error of the mean is 200 µs/√100000 = 0.63 µs.
+        assert!((average - 200_000.0).abs() < 5.0 * 633.0, "{average}");
+        let bimodal = ServiceTime::Bimodal { short: Duration::ZERO, long: mean, long_share: 0.1 };
+        let long = draws(bimodal, 100_000).iter().filter(|time| **time == 200_000).count() as f64;
+        // Binomial: sd √(n·p·q) = 95.
+        assert!((long - 10_000.0).abs() < 5.0 * 95.0, "{long}");
+    }
+}

@@ -1,0 +1,265 @@
+//! The worker's loop: wait, accept, serve. It is the same for every strategy and every app.
+
+use std::{collections::VecDeque, io::ErrorKind, os::fd::AsRawFd, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use nix::sys::eventfd::EventFd;
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+use socket2::SockRef;
+
+use super::{
+    accept::{self, Acceptor},
+    app::{Application, Connection, Next},
+};
+use crate::{
+    ipc::{
+        control::{Control, Count, Meter, Phase, Window},
+        ledger::Ledger,
+        tally::{ErrorCount, Step, Tally},
+    },
+    scenario::{AcceptBatch, CloseHow, Pin, Scenario},
+    sys::{affinity, clock, limits},
+};
+
+const WAKE: Token = Token(1);
+/// Tokens of connections are their slab keys, moved past the two above.
+const FIRST_CONNECTION: usize = 2;
+const EVENTS: usize = 1_024;
+
+/// What a forked worker needs.
+pub struct Worker {
+    /// Number, from 0.
+    pub number: usize,
+    /// The cell's scenario.
+    pub scenario: Arc<Scenario>,
+    /// Seed of service times.
+    pub seed: u64,
+    /// Repetition, so that each has other service times, and each strategy the same.
+    pub repetition: usize,
+    /// The trial's control block.
+    pub control: Arc<Control>,
+    /// The trial's port ledger; a server for other programs' load has none.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Becomes readable when the phase changes.
+    pub wake: Arc<EventFd>,
+}
+
+/// What a worker sends when it ends. Its counters are in the control block.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Errors of accepting and serving.
+    pub errors: Vec<ErrorCount>,
+}
+
+impl Worker {
+    /// Runs until the phase changes.
+    pub fn run(self, acceptor: Box<dyn Acceptor>) -> Result<WorkerReport> {
+        limits::raise_open_files().context("raising the limit of open files")?;
+        if self.scenario.server.pin == Pin::Spread {
+            let cpus = affinity::allowed_cpus().context("sched_getaffinity")?;
+            let cpu = cpus[self.number % cpus.len()];
+            affinity::pin_to(cpu).with_context(|| format!("pinning worker {} to processor {cpu}", self.number))?;
+        }
+        let poll = Poll::new().context("epoll_create")?;
+        poll.registry()
+            .register(&mut SourceFd(&self.wake.as_raw_fd()), WAKE, Interest::READABLE)
+            .context("registering the wake-up descriptor")?;
+        let control = Arc::clone(&self.control);
+        let mut work = Loop {
+            poll,
+            acceptor,
+            application: Application::new(&self.scenario, self.seed, self.stream()),
+            connections: Slab::with_capacity(EVENTS),
+            fresh: VecDeque::with_capacity(EVENTS),
+            errors: Tally::default(),
+            worker: self,
+        };
+        let delay = work.worker.scenario.server.accept_delay;
+        if delay.is_zero() {
+            work.register()?;
+        }
+        let window = control.wait_for_start();
+        let mut meter = control.meter(work.worker.number, window);
+        if !delay.is_zero() && work.sleep_until(window, delay)? {
+            work.register()?;
+        }
+        work.run(&mut meter)?;
+        meter.stop();
+        control.stopped_and_wait_for_exit();
+        Ok(WorkerReport { errors: work.errors.counts() })
+    }
+
+    /// Tells this worker's random numbers from those of other workers, loaders and repetitions.
+    fn stream(&self) -> u64 {
+        1 << 63 | (self.repetition as u64) << 16 | self.number as u64
+    }
+}
+
+struct Loop {
+    worker: Worker,
+    poll: Poll,
+    acceptor: Box<dyn Acceptor>,
+    application: Application,
+    connections: Slab<Connection>,
+    /// Keys of connections accepted in this wake-up and not served yet.
+    fresh: VecDeque<usize>,
+    errors: Tally,
+}
+
+impl Loop {
+    /// Workers register one after the other, by number: with EPOLLEXCLUSIVE the order decides who is woken.
+    fn register(&mut self) -> Result<()> {
+        self.worker.control.wait_for_registration_turn(self.worker.number);
+        self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+        self.worker.control.registered(self.worker.number);
+        Ok(())
+    }
+
+    /// Waits before accepting; false when the trial ended meanwhile.
+    fn sleep_until(&mut self, window: Window, delay: Duration) -> Result<bool> {
+        let until = window.start_ns.saturating_add(clock::nanoseconds(delay));
+        let mut events = Events::with_capacity(1);
+        loop {
+            let left = until.saturating_sub(clock::monotonic_ns());
+            if self.worker.control.phase() != Phase::Running {
+                return Ok(false);
+            }
+            if left == 0 {
+                return Ok(true);
+            }
+            wait(&mut self.poll, &mut events, Some(Duration::from_nanos(left)))?;
+        }
+    }
+
+    fn run(&mut self, meter: &mut Meter<'_>) -> Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while self.worker.control.phase() == Phase::Running {
+            wait(&mut self.poll, &mut events, None)?;
+            meter.pass(clock::monotonic_ns());
+            if events.iter().any(|event| event.token() == accept::TOKEN) {
+                self.accept(meter)?;
+            }
+            for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
+                self.ready(event, meter);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts a batch, then serves it: the batch's size decides how long the queue waits for the service.
+    fn accept(&mut self, meter: &mut Meter<'_>) -> Result<()> {
+        let most = match self.worker.scenario.server.accept_batch {
+            AcceptBatch::Drain => u32::MAX,
+            AcceptBatch::AtMost(count) => count,
+        };
+        meter.add(Count::Wakeups, 1);
+        let mut accepted = 0;
+        let mut emptied = false;
+        while accepted < most {
+            match self.acceptor.accept() {
+                Ok((stream, peer)) => {
+                    let accept_ns = clock::monotonic_ns();
+                    accepted += 1;
+                    meter.pass(accept_ns);
+                    meter.add(Count::Accepted, 1);
+                    if let Some(ledger) = &self.worker.ledger {
+                        ledger.accepted(peer.port(), self.worker.number as u16, accept_ns);
+                    }
+                    let opened =
+                        Connection::new(stream, peer, self.worker.number as u16, accept_ns).and_then(|connection| {
+                            if self.worker.scenario.server.nodelay {
+                                connection.stream.set_nodelay(true)?;
+                            }
+                            Ok(connection)
+                        });
+                    match opened {
+                        Ok(connection) => {
+                            meter.opened();
+                            self.fresh.push_back(self.connections.insert(connection));
+                        }
+                        Err(error) => self.errors.add(Step::Accept, &error),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    meter.add(Count::AcceptEagain, 1);
+                    emptied = true;
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // ECONNABORTED concerns one connection, EMFILE all: either way the next wake-up tries again.
+                    self.errors.add(Step::Accept, &error);
+                    break;
+                }
+            }
+        }
+        if accepted == 0 && emptied {
+            meter.add(Count::EmptyWakeups, 1);
+        }
+        if !emptied {
+            self.acceptor.left_some().context("re-arming the listener in epoll")?;
+        }
+        while let Some(key) = self.fresh.pop_front() {
+            self.serve(key, meter);
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, event: &Event, meter: &mut Meter<'_>) {
+        let key = event.token().0 - FIRST_CONNECTION;
+        // Served and closed earlier in this wake-up.
+        if self.connections.contains(key) {
+            self.serve(key, meter);
+        }
+    }
+
+    fn serve(&mut self, key: usize, meter: &mut Meter<'_>) {
+        let connection = &mut self.connections[key];
+        let next = match self.application.serve(connection) {
+            Ok(Next::Wait) if connection.registered => return,
+            Ok(Next::Wait) => {
+                // Registered only now: a connection served from its first read never needs it.
+                connection.registered = true;
+                let token = Token(FIRST_CONNECTION + key);
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                match self.poll.registry().register(&mut connection.stream, token, interest) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        self.errors.add(Step::Serve, &error);
+                        Next::Gone
+                    }
+                }
+            }
+            Ok(next) => next,
+            Err(error) => {
+                // A client that closes by reset is as good as gone; what it still lacked, it counts itself.
+                if error.kind() != ErrorKind::ConnectionReset {
+                    self.errors.add(Step::Serve, &error);
+                }
+                Next::Gone
+            }
+        };
+        if next == Next::Close && self.worker.scenario.load.close_how == CloseHow::Rst {
+            let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+            if let Err(error) = reset {
+                self.errors.add(Step::Serve, &error);
+            }
+        }
+        // Closing the descriptor takes it out of epoll.
+        self.connections.remove(key);
+        meter.closed();
+    }
+}
+
+/// Waits for events; a signal counts as a wake-up without any.
+fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        result => result.context("epoll_wait"),
+    }
+}
