@@ -1,0 +1,19 @@
+//! `close`: the client says nothing and waits for the server to close.
+
+use super::{Client, Reply};
+use crate::ipc::tally::Cause;
+
+pub(super) struct Close;
+
+impl Client for Close {
+    fn ask(&mut self, _nonce: u32, _last: bool, _request: &mut Vec<u8>) {}
+
+    fn take(&mut self, input: &[u8], ended: bool) -> Reply {
+        match (input.is_empty(), ended) {
+            (true, true) => Reply::Whole { length: 0, receipt: None },
+            (true, false) => Reply::Partial,
+            // Some other server.
+            (false, _) => Reply::Bad(Cause::BadReply),
+        }
+    }
+}

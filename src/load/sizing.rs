@@ -1,0 +1,103 @@
+//! How many loader processes a scenario wants on this machine: arithmetic before the run.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use crate::scenario::{Arrivals, Load, Mode};
+
+/// Descriptors a loader has open besides its connections, with room to spare.
+const RESERVED_FILES: u64 = 64;
+/// Starts per second that leave one loader ample time between them.
+const STARTS_PER_LOADER: f64 = 10_000.0;
+/// In a closed loop, connections at once that are worth a further loader, as long as there are processors.
+const CONCURRENCY_PER_LOADER: usize = 16;
+/// In an open loop a connection is taken to last this long besides its hold.
+const SECONDS_IN_FLIGHT: f64 = 1.0;
+
+/// The answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizing {
+    /// Loader processes.
+    pub loaders: usize,
+    /// Connections that may be open at once in all loaders together.
+    pub connections: u64,
+    /// Open files that each loader needs.
+    pub files_each: u64,
+    /// Open files that each may have.
+    pub files_limit: u64,
+}
+
+impl fmt::Display for Sizing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.loaders == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} loader{plural} for up to {} connections at once ({} of {} open files each)",
+            self.loaders, self.connections, self.files_each, self.files_limit
+        )
+    }
+}
+
+/// Sizes the load for a limit of open files per process and a number of processors.
+///
+/// Fails when a fixed number of loaders cannot hold the connections, naming key and remedy.
+pub fn size(load: &Load, files_limit: u64, cpus: usize) -> Result<Sizing> {
+    let connections = connections_at_once(load);
+    let room = files_limit.saturating_sub(RESERVED_FILES).max(1);
+    let for_files = usize::try_from(connections.div_ceil(room)).unwrap_or(usize::MAX);
+    let for_pace = match load.mode {
+        Mode::Closed { concurrency } => concurrency.div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
+        Mode::Open(arrivals) => (arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize,
+    };
+    let loaders = load.loaders.unwrap_or_else(|| for_files.max(for_pace).max(1));
+    if for_files > loaders || loaders > 512 {
+        bail!(
+            "the load may have {connections} connections open at once, which wants {for_files} loaders of {files_limit} \
+             open files each: raise `load.loaders` (512 at most) or the limit of open files (`ulimit -n`), or lower \
+             `load.concurrency`, `load.rate` or `load.hold`"
+        );
+    }
+    Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
+}
+
+fn connections_at_once(load: &Load) -> u64 {
+    let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
+    match load.mode {
+        Mode::Closed { concurrency } => concurrency as u64,
+        Mode::Open(Arrivals::Burst { size, every }) => size * (seconds / every.as_secs_f64()).ceil() as u64,
+        Mode::Open(arrivals) => (arrivals.per_second() * seconds).ceil() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Plan, Source};
+
+    fn sized(text: &str) -> Result<Sizing> {
+        let plan = Plan::read(&Source { name: "t", text }, &[]).unwrap();
+        size(&plan.cells[0].scenario.load, 20_000, 2)
+    }
+
+    #[test]
+    fn files_rate_and_concurrency_decide() {
+        for (text, loaders) in [
+            ("[load]\nconcurrency = 1", 1),
+            ("[load]\nconcurrency = 64", 2),
+            ("[load]\nconcurrency = 50000", 3),
+            ("[load]\nmode = \"open\"\nrate = 25000.0", 3),
+            ("[load]\nmode = \"open\"\nrate = 5000.0\nhold = \"20s\"", 6),
+            ("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 10", 1),
+            ("[load]\nloaders = 5", 5),
+        ] {
+            assert_eq!(sized(text).unwrap().loaders, loaders, "{text}");
+        }
+    }
+
+    #[test]
+    fn too_few_loaders_are_refused_with_the_sum() {
+        let error = sized("[load]\nconcurrency = 50000\nloaders = 2").unwrap_err().to_string();
+        assert!(error.contains("50000") && error.contains("3 loaders") && error.contains("load.loaders"), "{error}");
+    }
+}
