@@ -1,0 +1,115 @@
+//! The machine a run happened on.
+
+use std::{collections::BTreeMap, fs};
+
+use nix::sys::utsname::uname;
+use serde::{Deserialize, Serialize};
+
+use super::sysctl;
+use crate::sys::{affinity, limits};
+
+/// `host.json`: what a reader must know of the machine to judge the figures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    /// Version of this schema.
+    pub schema: u32,
+    /// `listenbench` and its version.
+    pub tool: String,
+    /// Git revision it was built from; `unknown` outside a checkout.
+    pub revision: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The seed.
+    pub seed: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// Kernel build.
+    pub kernel_version: String,
+    /// Machine architecture.
+    pub architecture: String,
+    /// Host name.
+    pub host: String,
+    /// Processor model.
+    pub cpu: String,
+    /// Processors this process may use.
+    pub cpus_allowed: usize,
+    /// The clock behind CLOCK_MONOTONIC.
+    pub clocksource: String,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Limits on open files: soft, hard, and the system's.
+    pub open_files: BTreeMap<String, u64>,
+    /// User id of the run.
+    pub uid: u32,
+    /// `netns` or `host`, and which sysctls were read there.
+    pub network: String,
+    /// Sysctls of the network used, before a scenario's own are written.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Reads all but the sysctls, which are the used network namespace's.
+    pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>) -> Self {
+        let names = uname().ok();
+        let field = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            names.as_ref().map_or_else(String::new, |names| pick(names).to_string_lossy().into_owned())
+        };
+        let mut open_files = BTreeMap::new();
+        if let Ok(limit) = limits::open_files() {
+            open_files.insert("soft".to_owned(), limit.soft);
+            open_files.insert("hard".to_owned(), limit.hard);
+        }
+        for name in ["nr_open", "file-max"] {
+            if let Some(number) = first_number(&format!("/proc/sys/fs/{name}")) {
+                open_files.insert(name.to_owned(), number);
+            }
+        }
+        Self {
+            schema: 1,
+            tool: concat!("listenbench ", env!("CARGO_PKG_VERSION")).to_owned(),
+            revision: env!("LISTENBENCH_GIT_REVISION").to_owned(),
+            command: std::env::args().collect(),
+            seed,
+            kernel: field(|names| names.release()),
+            kernel_version: field(|names| names.version()),
+            architecture: field(|names| names.machine()),
+            host: field(|names| names.nodename()),
+            cpu: cpu_model(),
+            cpus_allowed: affinity::allowed_cpus().map_or(0, |cpus| cpus.len()),
+            clocksource: trimmed("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            memory_bytes: memory_bytes(),
+            open_files,
+            uid: nix::unistd::getuid().as_raw(),
+            network: network.to_owned(),
+            sysctls,
+        }
+    }
+}
+
+/// The reported sysctls of the caller's network namespace.
+pub fn sysctls() -> BTreeMap<String, String> {
+    sysctl::REPORTED.iter().filter_map(|name| Some(((*name).to_owned(), sysctl::read(name)?))).collect()
+}
+
+/// Total memory from /proc/meminfo, in bytes; 0 where unreadable.
+pub fn memory_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    kilobytes.unwrap_or(0_u64) * 1_024
+}
+
+/// The number at the head of a /proc or /sys file.
+pub fn first_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+fn cpu_model() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn trimmed(path: &str) -> String {
+    fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}

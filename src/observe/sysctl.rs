@@ -1,0 +1,71 @@
+//! Network sysctls by their short names.
+
+use std::{fs, io, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Where network sysctls of a namespace are, in the order in which a short name is looked for.
+const FOLDERS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/core", "/proc/sys/net/ipv6"];
+
+/// The sysctls that decide what a trial's figures mean.
+pub const REPORTED: [&str; 14] = [
+    "ip_local_port_range",
+    "ip_local_reserved_ports",
+    "somaxconn",
+    "tcp_max_syn_backlog",
+    "tcp_syncookies",
+    "tcp_abort_on_overflow",
+    "tcp_tw_reuse",
+    "tcp_tw_reuse_delay",
+    "tcp_max_tw_buckets",
+    "tcp_fin_timeout",
+    "tcp_migrate_req",
+    "tcp_syn_retries",
+    "tcp_syn_linear_timeouts",
+    "tcp_timestamps",
+];
+
+/// The file of a sysctl in the caller's network namespace: `somaxconn`, `net.core.somaxconn` and
+/// `net/core/somaxconn` are the same. `None` when the namespace has no such sysctl.
+pub fn path(name: &str) -> Option<PathBuf> {
+    let plain = |name: &str| name.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
+    // Interface names may hold dots, so a name with slashes is taken as it is.
+    let slashed = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    if !plain(&slashed) {
+        return None;
+    }
+    let candidates = if slashed.starts_with("net/") {
+        vec![PathBuf::from("/proc/sys").join(&slashed)]
+    } else {
+        FOLDERS.iter().map(|folder| PathBuf::from(folder).join(&slashed)).collect()
+    };
+    candidates.into_iter().find(|path| path.is_file())
+}
+
+/// Reads one; `None` where the namespace has no such sysctl.
+pub fn read(name: &str) -> Option<String> {
+    let text = fs::read_to_string(path(name)?).ok()?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Writes one in the caller's network namespace. Fails, naming the sysctl, when it does not exist there or the kernel
+/// refuses the value.
+pub fn write(name: &str, value: &str) -> Result<()> {
+    let Some(path) = path(name) else {
+        bail!("unknown sysctl: a network namespace has no `{name}` below net.ipv4, net.core or net.ipv6");
+    };
+    fs::write(&path, value)
+        .map_err(|error| explain(error, value))
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+fn explain(error: io::Error, value: &str) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::InvalidInput => format!("the kernel refuses the value \"{value}\""),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "/proc/sys is mounted read-only here: run outside the container".to_owned()
+        }
+        _ => format!("value \"{value}\" not written"),
+    };
+    anyhow::Error::new(error).context(remedy)
+}

@@ -1,0 +1,12 @@
+//! What a run leaves on disk: the schema, one writer, one reader.
+
+pub mod reader;
+mod schema;
+mod writer;
+
+pub use reader::{ReadError, Record};
+pub use schema::{
+    Connections, Distribution, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord,
+    Verdict, VerdictName, WorkerMeasured, WorkerRow,
+};
+pub use writer::{RecordExists, Writer};

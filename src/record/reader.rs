@@ -1,0 +1,84 @@
+//! Reads a record back. Summaries and reports know a run only through this.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use super::TrialRecord;
+
+/// The scenario as run.
+pub const SCENARIO: &str = "scenario.toml";
+/// The machine.
+pub const HOST: &str = "host.json";
+/// One trial a line.
+pub const TRIALS: &str = "trials.jsonl";
+/// Every histogram.
+pub const HISTOGRAMS: &str = "histograms.hlog";
+/// One object a cell.
+pub const SUMMARY_JSON: &str = "summary.json";
+/// For people.
+pub const SUMMARY_MARKDOWN: &str = "summary.md";
+
+/// All files of a record.
+pub const FILES: [&str; 6] = [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, SUMMARY_MARKDOWN];
+
+/// A record as read from its folder.
+#[derive(Debug)]
+pub struct Record {
+    /// `scenario.toml` as text.
+    pub scenario: String,
+    /// `host.json`.
+    pub host: Json,
+    /// `trials.jsonl`, in the order of execution.
+    pub trials: Vec<TrialRecord>,
+}
+
+/// A folder that is no record, or a damaged one.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// A file cannot be read.
+    #[error("{}: {error}; is this the folder of a run?", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{}, line {line}: {error}", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Why.
+        error: serde_json::Error,
+    },
+}
+
+impl Record {
+    /// Reads a record's folder.
+    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+        let host = text(folder, HOST)?;
+        let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;
+        let trials = text(folder, TRIALS)?
+            .lines()
+            .enumerate()
+            .map(|(i, line)| serde_json::from_str(line).map_err(|error| content(folder, TRIALS, i + 1, error)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { scenario: text(folder, SCENARIO)?, host, trials })
+    }
+}
+
+fn text(folder: &Path, name: &str) -> Result<String, ReadError> {
+    let path = folder.join(name);
+    fs::read_to_string(&path).map_err(|error| ReadError::File { path, error })
+}
+
+fn content(folder: &Path, name: &str, line: usize, error: serde_json::Error) -> ReadError {
+    ReadError::Content { path: folder.join(name), line, error }
+}

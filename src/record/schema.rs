@@ -1,0 +1,336 @@
+//! One line of `trials.jsonl`. Times are integer nanoseconds, rates per second, counts exact.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use crate::ipc::tally::ErrorCount;
+
+/// Version of the schema.
+pub const SCHEMA: u32 = 1;
+
+/// A trial.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Number in the order of execution, from 0.
+    pub trial: usize,
+    /// Block, from 0.
+    pub repetition: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// Swept values by short name.
+    pub cell: Map<String, Json>,
+    /// The cell's place in the scenario's matrix, from 0.
+    pub cell_index: usize,
+    /// Whether its figures may be used.
+    pub outcome: Outcome,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What a reader must know of the figures.
+    pub verdicts: Vec<Verdict>,
+    /// Length of the measured window, in seconds.
+    pub duration_s: f64,
+    /// Starts per second that the schedule asked for in the window; `null` in a closed loop.
+    pub offered_per_s: Option<f64>,
+    /// Accepts per second in the window, all workers together.
+    pub accepted_per_s: f64,
+    /// Counts over the whole trial, warm-up included.
+    pub connections: Connections,
+    /// Counts over the measured window.
+    pub measured: Measured,
+    /// Names the schedule that was followed, 16 hex digits; open loop only.
+    pub schedule: Option<String>,
+    /// Latencies of connections intended within the measured window.
+    pub latency_ns: Latencies,
+    /// How accepts spread over workers; `null` without any.
+    pub distribution: Option<Distribution>,
+    /// One row a worker.
+    pub workers: Vec<WorkerRow>,
+    /// One row a loader.
+    pub loaders: Vec<LoaderRow>,
+    /// Kernel counters, as differences over the whole trial.
+    pub kernel: BTreeMap<String, u64>,
+    /// Share of the machine's processor time that its host took, 0 to 1.
+    pub cpu_steal_share: f64,
+    /// Samples over the whole trial.
+    pub series: Series,
+}
+
+/// Whether a trial's figures may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// They may.
+    Valid,
+    /// It ran, but a verdict forbids it.
+    Invalid,
+    /// It did not run to its end.
+    Failed,
+}
+
+/// A named condition of a trial's figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Which.
+    pub name: VerdictName,
+    /// With its numbers.
+    pub detail: String,
+    /// Whether it forbids using the trial's figures.
+    pub invalidates: bool,
+}
+
+/// The verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerdictName {
+    /// Established connections that are neither accepted nor lost by name.
+    Unaccounted,
+    /// Replies that belong to another connection.
+    Misdelivered,
+    /// A worker ended early.
+    WorkerDied,
+    /// The deadline ended the trial.
+    Deadline,
+    /// Nothing was measured.
+    NothingMeasured,
+    /// The offered rate was not reached, or starts came late.
+    LoaderSaturated,
+    /// An accept queue was full.
+    QueueOverflow,
+    /// Segments were sent again.
+    SynRetries,
+    /// The host took processor time.
+    CpuSteal,
+    /// Connections failed.
+    Errors,
+    /// Latencies beyond the histograms' range.
+    BeyondRange,
+}
+
+impl VerdictName {
+    /// As in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unaccounted => "unaccounted",
+            Self::Misdelivered => "misdelivered",
+            Self::WorkerDied => "worker-died",
+            Self::Deadline => "deadline",
+            Self::NothingMeasured => "nothing-measured",
+            Self::LoaderSaturated => "loader-saturated",
+            Self::QueueOverflow => "queue-overflow",
+            Self::SynRetries => "syn-retries",
+            Self::CpuSteal => "cpu-steal",
+            Self::Errors => "errors",
+            Self::BeyondRange => "beyond-range",
+        }
+    }
+
+    /// Whether a trial with this verdict must not enter a summary: its figures are not what they say.
+    pub fn invalidates(self) -> bool {
+        matches!(
+            self,
+            Self::Unaccounted | Self::Misdelivered | Self::WorkerDied | Self::Deadline | Self::NothingMeasured
+        )
+    }
+}
+
+/// Where the connections of a trial went: established = accepted + left_in_queue + aborted + unaccounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Begun by loaders; = completed + the errors of loaders.
+    pub attempted: u64,
+    /// Established, by the loaders' count.
+    pub established: u64,
+    /// By the workers' count.
+    pub accepted: u64,
+    /// Gone as planned to their end.
+    pub completed: u64,
+    /// In accept queues when the workers stopped, by the kernel's count.
+    pub left_in_queue: u64,
+    /// Established and over without having been accepted, by the port ledger, and not left in a queue.
+    pub aborted: u64,
+    /// The rest. Must be 0.
+    pub unaccounted: i64,
+    /// Replies that belong to another connection, request or 4-tuple. Must be 0.
+    pub misdelivered: u64,
+    /// Replies received.
+    pub replies: u64,
+    /// Of those, checked by their receipt.
+    pub verified: u64,
+    /// By phase and errno.
+    pub errors: Vec<ErrorCount>,
+}
+
+/// Counts over the measured window.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Connections intended in the window.
+    pub planned: u64,
+    /// Of those, begun before its end.
+    pub in_time: u64,
+    /// Of those, completed.
+    pub completed: u64,
+    /// Accepts in the window.
+    pub accepted: u64,
+}
+
+/// A histogram in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// How the accept wait was measured; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Values.
+    pub count: u64,
+    /// Smallest, ns.
+    pub min: u64,
+    /// Mean, ns.
+    pub mean: u64,
+    /// Median, ns.
+    pub p50: u64,
+    /// 90th percentile, ns.
+    pub p90: u64,
+    /// 99th percentile, ns.
+    pub p99: u64,
+    /// 99.9th percentile, ns.
+    pub p999: u64,
+    /// Largest, ns.
+    pub max: u64,
+}
+
+impl LatencySummary {
+    /// Sums a histogram up.
+    pub fn of(histogram: &Histogram<u64>, method: Option<&str>) -> Self {
+        Self {
+            method: method.map(str::to_owned),
+            count: histogram.len(),
+            // An empty histogram's minimum is 0, its maximum too.
+            min: histogram.min(),
+            mean: histogram.mean().round() as u64,
+            p50: histogram.value_at_quantile(0.50),
+            p90: histogram.value_at_quantile(0.90),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+/// All latencies of a trial.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// Established (or, with `connect-call`, the client's connect call) to accept's return.
+    pub accept_wait: LatencySummary,
+    /// connect call to writable.
+    pub connect: LatencySummary,
+    /// Intended start to writable.
+    pub connect_from_intended: LatencySummary,
+    /// Intended start (for later requests of a connection: the request's sending) to the last byte of the reply.
+    pub response: LatencySummary,
+    /// The same from the actual start.
+    pub service: LatencySummary,
+    /// Intended to actual start: the loader's own lateness.
+    pub send_lag: LatencySummary,
+}
+
+/// How accepts spread over workers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Busiest worker's accepts ÷ the mean.
+    pub imbalance: f64,
+    /// Jain's fairness index.
+    pub jain: f64,
+    /// χ² against equal shares.
+    pub chi_squared: f64,
+    /// Probability of a χ² at least as large if every connection fell on a worker at random.
+    pub p_value: f64,
+}
+
+/// A worker's row. Counts are the whole trial's, `measured` the window's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// Number, from 0.
+    pub worker: usize,
+    /// Process id.
+    pub pid: i32,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Wake-ups in which the listener was reported ready.
+    pub wakeups: u64,
+    /// Of those, the ones in which accept had nothing.
+    pub empty_wakeups: u64,
+    /// Calls of accept that returned EAGAIN.
+    pub accept_eagain: u64,
+    /// CPU time in user mode, ns.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel, ns.
+    pub cpu_system_ns: u64,
+    /// Most connections open at once.
+    pub open_peak: u64,
+    /// Longest accept queue of its listener among the samples.
+    pub queue_peak: u64,
+    /// The backlog in force: the queue holds one more.
+    pub queue_limit: u64,
+    /// Accept waits of the connections it accepted.
+    pub accept_wait: LatencySummary,
+    /// The window's part of the counts above.
+    pub measured: WorkerMeasured,
+    /// `ok`, or how it ended.
+    pub exit: String,
+}
+
+/// The window's part of a worker's counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerMeasured {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Wake-ups in which the listener was reported ready.
+    pub wakeups: u64,
+    /// Of those, the ones in which accept had nothing.
+    pub empty_wakeups: u64,
+    /// Calls of accept that returned EAGAIN.
+    pub accept_eagain: u64,
+    /// CPU time in user mode, ns.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel, ns.
+    pub cpu_system_ns: u64,
+}
+
+/// A loader's row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoaderRow {
+    /// Number, from 0.
+    pub loader: usize,
+    /// Process id.
+    pub pid: i32,
+    /// Connections begun.
+    pub attempted: u64,
+    /// CPU time in user mode, ns.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel, ns.
+    pub cpu_system_ns: u64,
+    /// `ok`, or how it ended.
+    pub exit: String,
+}
+
+/// Samples over time: a row an interval, a column a worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// Distance of the rows, in milliseconds. The first row ends so long after the barrier.
+    pub interval_ms: u64,
+    /// Accepts in the interval.
+    pub accepted: Vec<Vec<u64>>,
+    /// Length of the accept queue at the interval's end; a shared queue stands in every column.
+    pub queue_depth: Vec<Vec<u64>>,
+    /// Connections open at the interval's end.
+    pub open: Vec<Vec<u64>>,
+}

@@ -1,0 +1,67 @@
+//! Numbers as people read them.
+
+/// Nanoseconds with three significant digits: `1.23 µs`, `45.6 ms`, `7.00 s`.
+pub fn duration(value_ns: f64) -> String {
+    let (value, unit) = match value_ns {
+        ns if ns < 999.5 => (ns, "ns"),
+        ns if ns < 999.5e3 => (ns / 1e3, "µs"),
+        ns if ns < 999.5e6 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    };
+    let digits = if unit == "ns" || value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A whole number with its thousands apart: `17,890`.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) && grouped != "-" {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A ratio with two decimals, or three where it is small but not nothing.
+pub fn ratio(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_and_a_unit() {
+        for (ns, text) in [
+            (0.0, "0 ns"),
+            (999.0, "999 ns"),
+            (999.9, "1.00 µs"),
+            (12_345.0, "12.3 µs"),
+            (99_960.0, "100 µs"),
+            (1_000_000.0, "1.00 ms"),
+            (2.5e9, "2.50 s"),
+            (60e9, "60.0 s"),
+        ] {
+            assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn groups_of_three() {
+        assert_eq!(
+            (thousands(7.0), thousands(1_234.4), thousands(-123_456.0)),
+            ("7".into(), "1,234".into(), "-123,456".into())
+        );
+        assert_eq!((ratio(0.0), ratio(0.034), ratio(1.5)), ("0.00".into(), "0.034".into(), "1.50".into()));
+    }
+}

@@ -1,0 +1,8 @@
+//! What people read. One model, made from summaries; each form of it in one file.
+
+pub mod format;
+pub mod markdown;
+mod model;
+pub mod terminal;
+
+pub use model::{Model, model};

@@ -1,0 +1,172 @@
+//! A record as a table with notes: a row a cell, the medians of its valid trials.
+
+use serde_json::Value as Json;
+
+use super::format::{duration, ratio, thousands};
+use crate::{
+    record::{Outcome, Record, TrialRecord},
+    scenario::label,
+    stats::{CellSummary, Summary, Values},
+};
+
+/// What every form of a report shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Name of the scenario.
+    pub title: String,
+    /// Its question; may be empty.
+    pub question: String,
+    /// Column heads. The first `labels` columns name the cell, the last holds its verdicts, all others are numbers.
+    pub head: Vec<String>,
+    /// Number of columns that name the cell.
+    pub labels: usize,
+    /// A row a cell.
+    pub rows: Vec<Vec<String>>,
+    /// What the numbers mean.
+    pub legend: Vec<String>,
+    /// What happened to trials and cells.
+    pub notes: Vec<String>,
+    /// Under which conditions.
+    pub conditions: Vec<String>,
+}
+
+/// A column of numbers.
+struct Column {
+    head: &'static str,
+    metric: &'static str,
+    show: fn(f64) -> String,
+}
+
+const COLUMNS: &[Column] = &[
+    Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
+    Column { head: "accept wait p50 ≤", metric: "accept_wait_p50_ns", show: duration },
+    Column { head: "p99 ≤", metric: "accept_wait_p99_ns", show: duration },
+    Column { head: "p99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
+    Column { head: "max ≤", metric: "accept_wait_max_ns", show: duration },
+    Column { head: "connect p99", metric: "connect_p99_ns", show: duration },
+    Column { head: "response p99", metric: "response_p99_ns", show: duration },
+    Column { head: "imbalance", metric: "imbalance", show: ratio },
+    Column { head: "empty wake-ups /accept", metric: "empty_wakeups_per_accept", show: ratio },
+    Column { head: "worker CPU /accept", metric: "worker_cpu_ns_per_accept", show: duration },
+];
+
+/// Builds the report of a record.
+pub fn model(record: &Record, summary: &Summary) -> Model {
+    let names: Vec<String> = summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect());
+    let mut head = names.clone();
+    head.extend(COLUMNS.iter().map(|column| column.head.to_owned()));
+    head.extend(["trials".to_owned(), "verdicts".to_owned()]);
+    Model {
+        title: summary.scenario.clone(),
+        question: question(record),
+        labels: names.len(),
+        head,
+        rows: summary.cells.iter().map(row).collect(),
+        legend: legend(),
+        notes: notes(record, summary),
+        conditions: conditions(record),
+    }
+}
+
+fn question(record: &Record) -> String {
+    let table = record.scenario.parse::<toml::Table>().unwrap_or_default();
+    table.get("question").and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn row(cell: &CellSummary) -> Vec<String> {
+    let mut row: Vec<String> = cell.cell.values().map(plain).collect();
+    for column in COLUMNS {
+        row.push(match cell.metrics.get(column.metric) {
+            Some(values) if column.metric == "accepted_per_s" => with_range(values, column.show),
+            Some(values) => (column.show)(values.median),
+            None => "–".to_owned(),
+        });
+    }
+    row.push(format!("{}/{}", cell.valid, cell.valid + cell.invalid + cell.failed));
+    let total = cell.valid + cell.invalid + cell.failed;
+    let verdicts = cell.verdicts.iter().map(|(name, count)| format!("{} {count}/{total}", name.as_str()));
+    let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
+    row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
+    row
+}
+
+fn with_range(values: &Values, show: fn(f64) -> String) -> String {
+    if values.values.len() < 2 {
+        return show(values.median);
+    }
+    format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
+}
+
+fn plain(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn legend() -> Vec<String> {
+    [
+        "Numbers are medians over the valid trials; accepts/s with the smallest and largest trial in parentheses.",
+        "accept wait ≤: an upper bound, from the client's connect call to accept's return; the true wait is shorter.",
+        "imbalance: accepts of the busiest worker ÷ the mean. worker CPU: user and system time of all workers.",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn notes(record: &Record, summary: &Summary) -> Vec<String> {
+    let mut notes = Vec::new();
+    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Failed) {
+        notes.push(format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
+    }
+    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Invalid) {
+        for verdict in trial.verdicts.iter().filter(|verdict| verdict.invalidates) {
+            notes.push(format!("{}: invalid: {}: {}", name(trial), verdict.name.as_str(), verdict.detail));
+        }
+    }
+    for cell in &summary.cells {
+        for (verdict, count) in cell.verdicts.iter().filter(|(name, _)| !name.invalidates()) {
+            let example = record
+                .trials
+                .iter()
+                .filter(|trial| trial.cell == cell.cell)
+                .flat_map(|trial| &trial.verdicts)
+                .find(|known| known.name == *verdict);
+            notes.push(format!(
+                "{}: {} in {count} of {} trials, e.g. {}",
+                label(&cell.cell),
+                verdict.as_str(),
+                cell.valid + cell.invalid + cell.failed,
+                example.map_or("", |verdict| verdict.detail.as_str())
+            ));
+        }
+    }
+    notes
+}
+
+fn name(trial: &TrialRecord) -> String {
+    format!("trial {} ({}, repetition {})", trial.trial, label(&trial.cell), trial.repetition)
+}
+
+fn conditions(record: &Record) -> Vec<String> {
+    let host = &record.host;
+    let text = |name: &str| host.get(name).map_or_else(String::new, plain);
+    let sysctl = |name: &str| host["sysctls"].get(name).map_or_else(|| "?".to_owned(), plain);
+    let written = record
+        .scenario
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|table| table.get("sysctl").and_then(toml::Value::as_table).cloned())
+        .unwrap_or_default();
+    let written: Vec<String> = written.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let changed =
+        if written.is_empty() { String::new() } else { format!("; the scenario sets {}", written.join(", ")) };
+    vec![
+        format!("kernel {}, {} processors ({})", text("kernel"), text("cpus_allowed"), text("cpu")),
+        format!(
+            "network {}: ports {}, tcp_tw_reuse {}, somaxconn {}{changed}",
+            text("network"),
+            sysctl("ip_local_port_range"),
+            sysctl("tcp_tw_reuse"),
+            sysctl("somaxconn")
+        ),
+        format!("seed {}, {}, revision {}", text("seed"), text("tool"), text("revision")),
+    ]
+}

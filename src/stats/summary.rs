@@ -1,0 +1,170 @@
+//! A cell's trials in a few numbers: the median over its valid trials, and their range.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use crate::record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerMeasured};
+
+/// `summary.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of the schema.
+    pub schema: u32,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// The machine, from `host.json`.
+    pub host: Json,
+    /// What `low` and `high` are: `range`, the smallest and largest of the trials' values.
+    pub interval: String,
+    /// In the order of the scenario's matrix.
+    pub cells: Vec<CellSummary>,
+    /// No two cells are compared with a test yet: always empty.
+    pub comparisons: [(); 0],
+}
+
+/// One cell.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CellSummary {
+    /// Swept values by short name.
+    pub cell: Map<String, Json>,
+    /// Trials whose figures are in `metrics`.
+    pub valid: usize,
+    /// Trials that ran, but must not be used.
+    pub invalid: usize,
+    /// Trials that did not run to their end.
+    pub failed: usize,
+    /// Verdicts on its trials, with the number of trials that have them.
+    pub verdicts: BTreeMap<VerdictName, usize>,
+    /// By name; only those that some valid trial has.
+    pub metrics: IndexMap<String, Values>,
+}
+
+/// A metric over the valid trials of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    /// Median of `values`; the mean of the two middle ones where their number is even.
+    pub median: f64,
+    /// Smallest.
+    pub low: f64,
+    /// Largest.
+    pub high: f64,
+    /// One per valid trial, in the order of repetitions.
+    pub values: Vec<f64>,
+}
+
+impl Values {
+    fn of(values: Vec<f64>) -> Option<Self> {
+        let mut sorted = values.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median =
+            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
+        Some(Self { median, low, high, values })
+    }
+}
+
+/// A number that a trial has, or has not.
+pub struct Metric {
+    /// As in `summary.json`.
+    pub name: &'static str,
+    /// Reads it from a trial.
+    pub read: fn(&TrialRecord) -> Option<f64>,
+}
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    metric("accepted_per_s", |trial| Some(trial.accepted_per_s)),
+    metric("offered_per_s", |trial| trial.offered_per_s),
+    metric("completed_per_s", |trial| per(trial.measured.completed as f64, trial.duration_s)),
+    metric("accept_wait_p50_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p50)),
+    metric("accept_wait_p90_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p90)),
+    metric("accept_wait_p99_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p99)),
+    metric("accept_wait_p999_ns", |trial| {
+        latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p999)
+    }),
+    metric("accept_wait_max_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.max)),
+    metric("connect_p50_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p50)),
+    metric("connect_p99_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p99)),
+    metric("response_p50_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p50)),
+    metric("response_p99_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p99)),
+    metric("response_p999_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p999)),
+    metric("response_max_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.max)),
+    metric("send_lag_p99_ns", |trial| latency(trial.latency_ns.send_lag.count, trial.latency_ns.send_lag.p99)),
+    metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
+    metric("jain", |trial| trial.distribution.map(|spread| spread.jain)),
+    metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
+    metric("wakeups_per_accept", |trial| per_accept(trial, |worker| worker.wakeups)),
+    metric("accept_eagain_per_accept", |trial| per_accept(trial, |worker| worker.accept_eagain)),
+    metric("worker_cpu_ns_per_accept", |trial| per_accept(trial, |worker| worker.cpu_user_ns + worker.cpu_system_ns)),
+];
+
+const fn metric(name: &'static str, read: fn(&TrialRecord) -> Option<f64>) -> Metric {
+    Metric { name, read }
+}
+
+fn latency(count: u64, value_ns: u64) -> Option<f64> {
+    (count > 0).then_some(value_ns as f64)
+}
+
+fn per(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+/// A count of all workers over the measured window, per accept in it.
+fn per_accept(trial: &TrialRecord, count: fn(&WorkerMeasured) -> u64) -> Option<f64> {
+    let sum = |count: fn(&WorkerMeasured) -> u64| trial.workers.iter().map(|w| count(&w.measured)).sum::<u64>() as f64;
+    per(sum(count), sum(|worker| worker.accepted))
+}
+
+/// Sums a record up, cell by cell.
+pub fn summarize(record: &Record) -> Summary {
+    let mut cells: BTreeMap<usize, Vec<&TrialRecord>> = BTreeMap::new();
+    for trial in &record.trials {
+        cells.entry(trial.cell_index).or_default().push(trial);
+    }
+    Summary {
+        schema: SCHEMA,
+        scenario: record.trials.first().map_or_else(String::new, |trial| trial.scenario.clone()),
+        host: record.host.clone(),
+        interval: "range".to_owned(),
+        cells: cells.into_values().map(|trials| cell(&trials)).collect(),
+        comparisons: [],
+    }
+}
+
+fn cell(trials: &[&TrialRecord]) -> CellSummary {
+    let with = |outcome| trials.iter().filter(move |trial| trial.outcome == outcome);
+    let mut verdicts = BTreeMap::new();
+    for verdict in trials.iter().flat_map(|trial| &trial.verdicts) {
+        *verdicts.entry(verdict.name).or_default() += 1;
+    }
+    let metrics = METRICS.iter().filter_map(|metric| {
+        let values = Values::of(with(Outcome::Valid).filter_map(|trial| (metric.read)(trial)).collect())?;
+        Some((metric.name.to_owned(), values))
+    });
+    CellSummary {
+        cell: trials[0].cell.clone(),
+        valid: with(Outcome::Valid).count(),
+        invalid: with(Outcome::Invalid).count(),
+        failed: with(Outcome::Failed).count(),
+        verdicts,
+        metrics: metrics.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_ranges() {
+        assert_eq!(Values::of(vec![]), None);
+        let odd = Values::of(vec![3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((odd.median, odd.low, odd.high), (2.0, 1.0, 3.0));
+        assert_eq!(Values::of(vec![4.0, 1.0]).unwrap().median, 2.5);
+    }
+}
