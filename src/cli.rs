@@ -1,0 +1,111 @@
+//! The command line's types.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Benchmark harness for multi-process listeners on Linux: compares accept strategies over real sockets.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 it could not be done; 2 wrong usage or scenario; 3 done, but a trial is \
+                        invalid or failed; 130 interrupted."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios and leave a record of each
+    Run(Run),
+    /// Run a scenario's server in the foreground, for another program's load
+    Serve(Serve),
+    /// Run a scenario's load against a server that is already there
+    Load(Load),
+    /// Say what this machine allows, and what to change
+    Doctor(Doctor),
+}
+
+/// Values that replace a scenario's.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    /// Replace a value of the scenario, e.g. server.workers=4; a list sweeps the key
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Replace the scenario's seed
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl Overrides {
+    /// All of them as `key=value`.
+    pub fn all(&self) -> Vec<String> {
+        self.set.iter().cloned().chain(self.seed.map(|seed| format!("seed={seed}"))).collect()
+    }
+}
+
+/// `listenbench run`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  listenbench run\n  listenbench run tail --set repetitions=10 --out results/tail-10\n  \
+                        listenbench run my.toml --set 'server.workers=[1,2,4]' --list"
+)]
+pub struct Run {
+    /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, smoke
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// Folder of the record; with several scenarios, of their folders [default: results/<UTC time>-<scenario>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Show the trials in their order, and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Replaced values.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// `listenbench serve`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  listenbench serve quick --set server.strategy=reuseport --set server.app=http\n  \
+                        curl -i http://127.0.0.1:7000/")]
+pub struct Serve {
+    /// Scenario file, or name of a built-in scenario
+    pub scenario: String,
+    /// Replaced values.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// `listenbench load`
+#[derive(Debug, Args)]
+#[command(after_help = "Example, against nginx:\n  listenbench load quick --set server.strategy=reuseport --set \
+                        server.app=http --target 127.0.0.1:80")]
+pub struct Load {
+    /// Scenario file, or name of a built-in scenario
+    pub scenario: String,
+    /// Where the server listens
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub target: SocketAddr,
+    /// Allow a target that is not this machine's loopback: load a server only with its owner's consent
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Replaced values.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// `listenbench doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,275 @@
+//! `listenbench doctor`: what this machine allows, and what to change.
+
+use std::fs;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Ended;
+use crate::{
+    cli,
+    observe::{
+        host::{first_number, memory_bytes},
+        queues::QueueReader,
+        sysctl,
+    },
+    sys::{affinity, limits, namespace, process},
+};
+
+/// Fewer open files than this hold up ordinary scenarios.
+const FILES_ENOUGH: u64 = 4_096;
+/// Kernel memory of a loopback connection, both ends.
+const CONNECTION_BYTES: u64 = 5_700;
+
+/// A line of the doctor's.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    status: Status,
+    found: String,
+    /// What to change; for `ok`, what the finding means.
+    advice: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// Nothing to do.
+    Ok,
+    /// Works, within limits worth knowing.
+    Limited,
+    /// Something does not work.
+    Missing,
+}
+
+/// Carries the command out.
+pub fn run(options: &cli::Doctor) -> Result<Ended> {
+    let checks = checks();
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&checks)?);
+    } else {
+        for check in &checks {
+            let mark = match check.status {
+                Status::Ok => "ok     ",
+                Status::Limited => "limited",
+                Status::Missing => "missing",
+            };
+            println!("{mark}  {:<16} {}\n{:26}{}", check.name, check.found, "", check.advice);
+        }
+    }
+    Ok(Ended::Done)
+}
+
+fn checks() -> Vec<Check> {
+    vec![
+        kernel(),
+        network_namespace(),
+        cores(),
+        open_files(),
+        port_range(),
+        time_wait(),
+        backlog(),
+        queue_lengths(),
+        clock_source(),
+        memory(),
+        steal(),
+    ]
+}
+
+fn check(name: &'static str, status: Status, found: impl Into<String>, advice: impl Into<String>) -> Check {
+    Check { name, status, found: found.into(), advice: advice.into() }
+}
+
+fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let mut parts = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    // EPOLLEXCLUSIVE: epoll_ctl(2).
+    if version >= (4, 5) {
+        check(
+            "kernel",
+            Status::Ok,
+            release,
+            "has every strategy of this version: shared-epoll, -edge, -exclusive, reuseport",
+        )
+    } else {
+        check(
+            "kernel",
+            Status::Missing,
+            release,
+            "EPOLLEXCLUSIVE came with 4.5: leave out shared-epoll-exclusive, or update",
+        )
+    }
+}
+
+fn network_namespace() -> Check {
+    let tried = process::spawn("lb:doctor", |pipe| {
+        let mut sender = crate::ipc::message::Sender::new(pipe);
+        let sent = match namespace::enter_network() {
+            Ok(namespace::Privilege::Direct) => sender.json(&"directly"),
+            Ok(namespace::Privilege::UserNamespace) => sender.json(&"through a user namespace"),
+            Err(error) => sender.error(&error),
+        };
+        i32::from(sent.is_err())
+    });
+    let answer = tried.map_err(anyhow::Error::from).and_then(|mut child| {
+        let mut inbox = crate::ipc::message::Inbox::default();
+        while !inbox.read_from(&mut child.pipe)? {}
+        process::wait(child.pid);
+        inbox.open::<String>()
+    });
+    match answer {
+        Ok(Some(message)) => check(
+            "namespaces",
+            Status::Ok,
+            format!("a network namespace can be made {}", message.report),
+            "network = \"netns\" works: trials leave nothing behind on this machine",
+        ),
+        Ok(None) => {
+            check("namespaces", Status::Missing, "the attempt ended without an answer", "use network = \"host\"")
+        }
+        Err(error) => check("namespaces", Status::Missing, "no network namespace", format!("{error:#}")),
+    }
+}
+
+fn cores() -> Check {
+    let cpus = affinity::allowed_cpus().map_or(0, |cpus| cpus.len());
+    let found = format!("{cpus} processors allowed");
+    if cpus >= 4 {
+        check("cores", Status::Ok, found, "load and server need not share all of them")
+    } else {
+        check(
+            "cores",
+            Status::Limited,
+            found,
+            "load, server and kernel share them: compare strategies as ratios within one run; absolute rates are the machine's; \
+             4 or more processors, or a larger affinity mask (taskset), help",
+        )
+    }
+}
+
+fn open_files() -> Check {
+    let Ok(limit) = limits::open_files() else {
+        return check("open files", Status::Missing, "getrlimit failed", "run outside the sandbox");
+    };
+    let nr_open = first_number("/proc/sys/fs/nr_open").unwrap_or(0);
+    let found = format!("soft {}, hard {} per process (fs.nr_open {nr_open})", limit.soft, limit.hard);
+    let remedy = "raise the hard limit: `ulimit -Hn`, LimitNOFILE= of the service, or /etc/security/limits.conf";
+    if limit.hard >= FILES_ENOUGH {
+        check(
+            "open files",
+            Status::Ok,
+            found,
+            format!(
+                "the soft limit is raised by itself; a load of more connections is spread over several loaders; for more per process, {remedy}"
+            ),
+        )
+    } else {
+        check("open files", Status::Limited, found, format!("many loaders are needed even for small loads: {remedy}"))
+    }
+}
+
+fn port_range() -> Check {
+    let range = sysctl::read("ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u32>().ok());
+    let (Some(low), Some(high)) = (ends.next(), ends.next()) else {
+        return check("port range", Status::Missing, "unreadable", "mount /proc");
+    };
+    let usable = high.saturating_sub(low) + 1;
+    let found = format!(
+        "{low}–{high}: {usable} ports here; a trial's namespace starts from the same default, unless its scenario sets one"
+    );
+    let advice = format!(
+        "between one source and one destination, connect becomes slow beyond {} connections held or in TIME_WAIT and fails \
+         beyond {usable}; widen it with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",
+        usable / 2
+    );
+    check("port range", if usable >= 28_232 { Status::Ok } else { Status::Limited }, found, advice)
+}
+
+fn time_wait() -> Check {
+    let reuse = sysctl::read("tcp_tw_reuse").unwrap_or_else(|| "unreadable".to_owned());
+    let meaning = match reuse.as_str() {
+        "2" => {
+            "ports in TIME_WAIT are used again after a second on loopback only: loopback hides exhaustion that a network would show; \
+                to see it, set `[sysctl] tcp_tw_reuse = 0`"
+        }
+        "1" => {
+            "ports in TIME_WAIT are used again after a second everywhere; to see exhaustion, set `[sysctl] tcp_tw_reuse = 0`"
+        }
+        "0" => {
+            "ports in TIME_WAIT stay blocked for 60 s: about a 60th of the port range per second can be opened and closed by the client; \
+                to lift that, set `[sysctl] tcp_tw_reuse = 1`, or close by reset"
+        }
+        _ => "mount /proc",
+    };
+    check("tcp_tw_reuse", Status::Ok, reuse, meaning)
+}
+
+fn backlog() -> Check {
+    let somaxconn = first_number("/proc/sys/net/core/somaxconn").unwrap_or(0);
+    check(
+        "backlog cap",
+        if somaxconn >= 1_024 { Status::Ok } else { Status::Limited },
+        format!("net.core.somaxconn {somaxconn}: an accept queue holds at most {} connections", somaxconn + 1),
+        "a larger `server.backlog` is cut to it without a word: raise it with `[sysctl] somaxconn = 65535` in the scenario",
+    )
+}
+
+fn queue_lengths() -> Check {
+    let answer = QueueReader::new(([127, 0, 0, 1], 1).into()).and_then(|mut reader| reader.read());
+    match answer {
+        Ok(_) => check("sock_diag", Status::Ok, "answers", "accept queues can be sampled and counted"),
+        Err(error) => check(
+            "sock_diag",
+            Status::Missing,
+            format!("{error:#}"),
+            "trials cannot count what is left in accept queues: load the module inet_diag and tcp_diag, or allow NETLINK_SOCK_DIAG in the sandbox",
+        ),
+    }
+}
+
+fn clock_source() -> Check {
+    let source =
+        fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
+    let source = source.trim().to_owned();
+    if ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"].contains(&source.as_str()) {
+        check("clock", Status::Ok, source, "read without a system call: time stamps cost some 25 ns")
+    } else {
+        check(
+            "clock",
+            Status::Limited,
+            source,
+            "each time stamp is a system call: boot with clocksource=tsc where the processor's is stable",
+        )
+    }
+}
+
+fn memory() -> Check {
+    let bytes = memory_bytes();
+    check(
+        "memory",
+        if bytes >= 1 << 30 { Status::Ok } else { Status::Limited },
+        format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        format!(
+            "room for some {} thousand loopback connections at {CONNECTION_BYTES} bytes each, half of it used; for more, add memory or close earlier",
+            bytes / 2 / CONNECTION_BYTES / 1_000
+        ),
+    )
+}
+
+fn steal() -> Check {
+    let ticks = crate::observe::counters::CpuTicks::read().unwrap_or_default();
+    let share = ticks.steal_share_since(&crate::observe::counters::CpuTicks::default());
+    let found = format!("{:.2} % of the processors since boot", 100.0 * share);
+    if share > 0.01 {
+        check(
+            "CPU steal",
+            Status::Limited,
+            found,
+            "other guests take this machine's processors: use a dedicated machine, or more repetitions",
+        )
+    } else {
+        check("CPU steal", Status::Ok, found, "a trial with more than 5 % says so; then repeat it on a quieter machine")
+    }
+}

@@ -1,0 +1,196 @@
+//! `listenbench load`: the load's half, in the foreground, against a server that is already there.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::{Ended, Usage, interrupt_flag, sources};
+use crate::{
+    cli,
+    ipc::{control::Control, tally::ErrorCount},
+    load::{self, LATENCIES, LoaderReport, Sizing},
+    record::{LatencySummary, SCHEMA},
+    report::format,
+    scenario::{Bound, Scenario},
+    sys::{affinity, clock, limits},
+    trial::{Histograms, LoadJob, Loaders, merge, open_barrier, total},
+};
+
+/// What a loader may take beyond its deadline to report.
+const REPORT_PATIENCE_NS: u64 = 20_000_000_000;
+
+/// The client's side of a load. Names and units are those of a trial's record.
+#[derive(Debug, Serialize)]
+struct LoadResult {
+    schema: u32,
+    scenario: String,
+    target: SocketAddr,
+    seed: u64,
+    loaders: usize,
+    duration_s: f64,
+    completed_per_s: f64,
+    attempted: u64,
+    established: u64,
+    completed: u64,
+    replies: u64,
+    /// Replies whose receipt was checked: all of listenbench's own servers, none of others'.
+    verified: u64,
+    misdelivered: u64,
+    errors: Vec<ErrorCount>,
+    latency_ns: serde_json::Map<String, serde_json::Value>,
+    /// Connections by worker, where replies name it.
+    workers: Vec<WorkerShare>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerShare {
+    worker: usize,
+    connections: u64,
+}
+
+/// Carries the command out.
+pub fn run(options: &cli::Load) -> Result<Ended> {
+    if !options.target.ip().is_loopback() && !options.allow_remote {
+        bail!(Usage(format!(
+            "--target {}: not an address of this machine's loopback; load another machine only with its owner's consent, \
+             and then with --allow-remote",
+            options.target
+        )));
+    }
+    let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides)?;
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
+    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
+    let sizing = load::size(&cell.scenario.load, files, cpus).with_context(|| options.scenario.clone())?;
+    let scenario = Arc::new(cell.scenario);
+    eprintln!("{}: {sizing}, to {}", plan.name, options.target);
+    let Some((report, histograms, duration_s)) = drive(options.target, plan.seed, &scenario, sizing)? else {
+        return Ok(Ended::Interrupted);
+    };
+    let result = LoadResult {
+        schema: SCHEMA,
+        scenario: plan.name,
+        target: options.target,
+        seed: plan.seed,
+        loaders: sizing.loaders,
+        duration_s,
+        completed_per_s: if duration_s > 0.0 { report.measured_completed as f64 / duration_s } else { 0.0 },
+        attempted: report.attempted,
+        established: report.established,
+        completed: report.completed,
+        replies: report.replies,
+        verified: report.verified,
+        misdelivered: report.misdelivered,
+        errors: report.errors.clone(),
+        latency_ns: latencies(&histograms)?,
+        workers: shares(&histograms),
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&result)?);
+    } else {
+        print(&result, &histograms);
+    }
+    if report.established == 0 {
+        bail!("no connection to {} was established: is a server listening there?", options.target);
+    }
+    Ok(if report.misdelivered > 0 || report.gave_up { Ended::Flawed } else { Ended::Done })
+}
+
+/// Runs the load; `None` when it was interrupted.
+fn drive(
+    target: SocketAddr,
+    seed: u64,
+    scenario: &Arc<Scenario>,
+    sizing: Sizing,
+) -> Result<Option<(LoaderReport, Histograms, f64)>> {
+    let interrupted = interrupt_flag()?;
+    let control = Arc::new(Control::new(0, sizing.loaders).context("mapping shared memory")?);
+    let job = LoadJob { scenario, target, seed, repetition: 0 };
+    let mut loaders = Loaders::fork(job, sizing.loaders, &control, None)?;
+    while control.ready() < sizing.loaders as u64 {
+        loaders.check_setup()?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let window = open_barrier(scenario, &control);
+    while !loaders.hear(Duration::from_millis(100))? {
+        if interrupted.load(Relaxed) || clock::monotonic_ns() > window.deadline_ns + REPORT_PATIENCE_NS {
+            loaders.kill();
+        }
+    }
+    if interrupted.load(Relaxed) {
+        return Ok(None);
+    }
+    let (accounts, histograms) = loaders.accounts()?;
+    if let Some(dead) = accounts.iter().find(|account| account.report.is_none()) {
+        bail!("a loader (pid {}) ended early: {}", dead.pid, dead.exit);
+    }
+    let report = total(accounts.iter().filter_map(|account| account.report.as_ref()));
+    let length_ns = match scenario.load.bound {
+        Bound::Duration(span) => clock::nanoseconds(span),
+        Bound::Connections(_) => report.ended_ns.saturating_sub(window.measure_from_ns),
+    };
+    Ok(Some((report, histograms, length_ns as f64 / 1e9)))
+}
+
+fn latencies(histograms: &Histograms) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let mut latencies = serde_json::Map::new();
+    let waits = LatencySummary::of(&merge(histograms, "accept_wait"), Some("connect-call"));
+    if waits.count > 0 {
+        latencies.insert("accept_wait".to_owned(), serde_json::to_value(waits)?);
+    }
+    for name in LATENCIES {
+        latencies.insert(name.to_owned(), serde_json::to_value(LatencySummary::of(&merge(histograms, name), None))?);
+    }
+    Ok(latencies)
+}
+
+fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
+    let mut shares: Vec<WorkerShare> = histograms
+        .iter()
+        .filter_map(|(name, waits)| {
+            let worker = name.strip_prefix('w')?.strip_suffix(".accept_wait")?.parse().ok()?;
+            Some(WorkerShare { worker, connections: waits.len() })
+        })
+        .filter(|share| share.connections > 0)
+        .collect();
+    shares.sort_unstable_by_key(|share| share.worker);
+    shares
+}
+
+fn print(result: &LoadResult, histograms: &Histograms) {
+    println!(
+        "{} connections completed of {} attempted, {} established: {}/s over {:.2} s",
+        format::thousands(result.completed as f64),
+        format::thousands(result.attempted as f64),
+        format::thousands(result.established as f64),
+        format::thousands(result.completed_per_s),
+        result.duration_s
+    );
+    println!("{:<24} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max");
+    for name in std::iter::once("accept_wait").chain(LATENCIES) {
+        let summary = LatencySummary::of(&merge(histograms, name), None);
+        if summary.count == 0 {
+            continue;
+        }
+        let [p50, p99, p999, max] =
+            [summary.p50, summary.p99, summary.p999, summary.max].map(|ns| format::duration(ns as f64));
+        let shown = if name == "accept_wait" { "accept_wait (upper bound)" } else { name };
+        println!("{shown:<24} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count);
+    }
+    for share in &result.workers {
+        println!("worker {}: {} connections", share.worker, share.connections);
+    }
+    for error in &result.errors {
+        println!("errors: {} {} ×{}", error.phase, error.errno, error.count);
+    }
+    if result.replies > result.verified {
+        println!("{} replies carry no receipt: not checked for misdelivery", result.replies - result.verified);
+    }
+    if result.misdelivered > 0 {
+        println!("{} replies belong to another connection", result.misdelivered);
+    }
+}

@@ -1,0 +1,46 @@
+//! One verb a file.
+
+pub mod doctor;
+pub mod load;
+pub mod run;
+pub mod serve;
+mod sources;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use thiserror::Error;
+
+use crate::{record::RecordExists, scenario::ScenarioError};
+
+/// How a command ended, if it could be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Done,
+    /// As asked, but a trial is invalid or failed.
+    Flawed,
+    /// By a signal; what had ended is kept.
+    Interrupted,
+}
+
+/// The command line asks for something that cannot be meant.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Whether an error is the user's to mend in the scenario or on the command line.
+pub fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ScenarioError>() || cause.is::<RecordExists>())
+}
+
+/// A flag that SIGINT and SIGTERM set. Children inherit the handlers, so a Ctrl-C that reaches the whole process group
+/// leaves the decision to this process.
+fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag)).context("installing a signal handler")?;
+    }
+    Ok(flag)
+}

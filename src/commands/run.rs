@@ -1,0 +1,280 @@
+//! `listenbench run`: plan, rehearse, run the trials, write the record, show the table.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, stderr},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Ended, Usage, interrupt_flag, sources};
+use crate::{
+    cli,
+    load::{self, Sizing},
+    observe::host::{self, Host},
+    record::{Outcome, Record, Writer, reader},
+    report,
+    scenario::{Bound, Network, Plan, ScenarioError},
+    server::Listeners,
+    stats,
+    sys::{affinity, limits, process},
+    trial::{self, Job, Rehearsal},
+};
+
+/// Set-up and counting of a trial, for the estimate of a run's length.
+const OVERHEAD: Duration = Duration::from_millis(150);
+
+/// Carries the command out.
+pub fn run(options: &cli::Run) -> Result<Ended> {
+    let overrides = options.overrides.all();
+    let names =
+        if options.scenarios.is_empty() { vec![sources::DEFAULT.to_owned()] } else { options.scenarios.clone() };
+    let plans: Vec<Plan> = names.iter().map(|name| sources::plan(name, &overrides)).collect::<Result<_>>()?;
+    let sizings: Vec<Vec<Sizing>> =
+        names.iter().zip(&plans).map(|(name, plan)| size(name, plan)).collect::<Result<_>>()?;
+    if options.list {
+        for (plan, sizings) in plans.iter().zip(&sizings) {
+            list(plan, sizings);
+        }
+        return Ok(Ended::Done);
+    }
+    let folders = folders(options.out.as_deref(), &plans)?;
+    let interrupted = interrupt_flag()?;
+    process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    // Everything that can be known to go wrong does so before the first trial of the first scenario.
+    let sysctls: Vec<BTreeMap<String, String>> =
+        names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan)).collect::<Result<_>>()?;
+    let mut ended = Ended::Done;
+    for (((plan, sizings), folder), sysctls) in plans.iter().zip(&sizings).zip(&folders).zip(sysctls) {
+        match scenario(plan, sizings, folder, sysctls, &interrupted)? {
+            Ended::Done => {}
+            Ended::Flawed => ended = Ended::Flawed,
+            Ended::Interrupted => return Ok(Ended::Interrupted),
+        }
+    }
+    Ok(ended)
+}
+
+fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
+    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
+    plan.cells
+        .iter()
+        .map(|cell| load::size(&cell.scenario.load, files, cpus).with_context(|| format!("{name}: {}", cell.label())))
+        .collect()
+}
+
+fn list(plan: &Plan, sizings: &[Sizing]) {
+    println!("{}", outline(plan, sizings));
+    println!("{:>5}  {:>10}  cell", "trial", "repetition");
+    for trial in &plan.trials {
+        println!("{:>5}  {:>10}  {}", trial.number, trial.repetition, plan.cells[trial.cell].label());
+    }
+}
+
+/// What will run, how long it takes, and with how many processes.
+fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let fewest = sizings.iter().min_by_key(|sizing| (sizing.loaders, sizing.connections));
+    let most = sizings.iter().max_by_key(|sizing| (sizing.loaders, sizing.connections));
+    let sizing = match (fewest, most) {
+        (Some(fewest), Some(most)) if fewest != most => format!("{fewest}, to {most}"),
+        (Some(same), _) => same.to_string(),
+        (None, _) => String::new(),
+    };
+    let (cells, repetitions) = (plan.cells.len(), plan.repetitions);
+    format!(
+        "{}: {cells} cell{} × {repetitions} repetition{} = {} trial{}{}, seed {}; {sizing}",
+        plan.name,
+        plural(cells),
+        plural(repetitions),
+        plan.trials.len(),
+        plural(plan.trials.len()),
+        planned_length(plan).map_or_else(String::new, |length| format!(", about {}", seconds(length))),
+        plan.seed,
+    )
+}
+
+/// `None` where a cell is bound by a number of connections, whose time nobody knows beforehand.
+fn planned_length(plan: &Plan) -> Option<Duration> {
+    let trials = plan.trials.iter().map(|trial| {
+        let load = &plan.cells[trial.cell].scenario.load;
+        match load.bound {
+            Bound::Duration(span) => Some(load.warmup + span + load.hold + OVERHEAD),
+            Bound::Connections(_) => None,
+        }
+    });
+    trials.sum()
+}
+
+fn seconds(length: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
+}
+
+fn folders(out: Option<&Path>, plans: &[Plan]) -> Result<Vec<PathBuf>> {
+    // 2026-01-31T12:00:00Z without what file systems and shells dislike.
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    let folders: Vec<PathBuf> = plans
+        .iter()
+        .map(|plan| match out {
+            None => Path::new("results").join(format!("{now}-{}", plan.name)),
+            Some(out) if plans.len() == 1 => out.to_owned(),
+            Some(out) => out.join(&plan.name),
+        })
+        .collect();
+    if let Some(i) = (1..folders.len()).find(|&i| folders[..i].contains(&folders[i])) {
+        anyhow::bail!(Usage(format!(
+            "two scenarios are named \"{}\": their records would share a folder",
+            plans[i].name
+        )));
+    }
+    Ok(folders)
+}
+
+/// Tries what every trial will need. Returns the sysctls of the network that will be used.
+fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
+    let mut sysctls = None;
+    let mut tried = Vec::new();
+    for cell in &plan.cells {
+        match cell.scenario.network {
+            Network::Host => {
+                Listeners::shared(cell.scenario.address, cell.scenario.server.backlog)?;
+                sysctls.get_or_insert_with(host::sysctls);
+            }
+            Network::Namespace if tried.contains(&&cell.scenario.sysctls) => {}
+            Network::Namespace => {
+                tried.push(&cell.scenario.sysctls);
+                match trial::rehearse(cell)? {
+                    Rehearsal::Ready(found) => drop(sysctls.get_or_insert(found)),
+                    Rehearsal::Refused(why) => {
+                        anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem: why });
+                    }
+                }
+            }
+        }
+    }
+    Ok(sysctls.unwrap_or_default())
+}
+
+fn scenario(
+    plan: &Plan,
+    sizings: &[Sizing],
+    folder: &Path,
+    sysctls: BTreeMap<String, String>,
+    interrupted: &AtomicBool,
+) -> Result<Ended> {
+    let mut writer = Writer::create(folder, &plan.effective)?;
+    let network = match plan.cells[0].scenario.network {
+        Network::Namespace => "netns",
+        Network::Host => "host",
+    };
+    writer.write_json(reader::HOST, &Host::read(plan.seed, network, sysctls))?;
+    let mut progress = Progress::start(plan, sizings);
+    let mut ended = Ended::Done;
+    for trial in &plan.trials {
+        let job = Job { plan, trial: *trial, sizing: sizings[trial.cell] };
+        progress.begin(job);
+        let outcome = trial::run(job, interrupted, &mut |live| progress.tick(live))?;
+        writer.trial(&outcome.record, &outcome.histograms)?;
+        progress.end(job, &outcome.record);
+        if outcome.record.outcome != Outcome::Valid {
+            ended = Ended::Flawed;
+        }
+        if interrupted.load(Relaxed) {
+            ended = Ended::Interrupted;
+            break;
+        }
+    }
+    progress.finish();
+    conclude(&writer)?;
+    Ok(ended)
+}
+
+/// Sums the record up, from what is on disk.
+fn conclude(writer: &Writer) -> Result<()> {
+    let record = Record::read(writer.folder())?;
+    let summary = stats::summarize(&record);
+    let model = report::model(&record, &summary);
+    writer.write_json(reader::SUMMARY_JSON, &summary)?;
+    writer.write_text(reader::SUMMARY_MARKDOWN, &report::markdown::render(&model))?;
+    print!("{}", report::terminal::render(&model));
+    println!("record: {}", writer.folder().display());
+    Ok(())
+}
+
+/// The progress line: what runs and what remains. On a terminal one line that changes, otherwise a line a trial.
+/// It never starts a thread: trials are forked between its updates.
+struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    trial_began: Instant,
+    done: usize,
+    total: usize,
+    current: String,
+}
+
+impl Progress {
+    fn start(plan: &Plan, sizings: &[Sizing]) -> Self {
+        eprintln!("{}", outline(plan, sizings));
+        let total = plan.trials.len();
+        let bar = if stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{bar:20} {wide_msg}").expect("a constant, valid template");
+        bar.set_style(style);
+        let now = Instant::now();
+        Self { bar, began: now, trial_began: now, done: 0, total, current: String::new() }
+    }
+
+    fn begin(&mut self, job: Job<'_>) {
+        self.trial_began = Instant::now();
+        self.current = format!(
+            "trial {}/{}, repetition {}/{}: {}",
+            self.done + 1,
+            self.total,
+            job.trial.repetition + 1,
+            job.plan.repetitions,
+            job.cell().label()
+        );
+        if self.bar.is_hidden() {
+            eprintln!("{}{}", self.current, self.left());
+        } else {
+            self.bar.set_message(format!("{}{}", self.current, self.left()));
+        }
+    }
+
+    fn tick(&self, live: trial::Live) {
+        let message = format!("{}, {} accepted{}", self.current, live.accepted, self.left());
+        self.bar.set_message(message);
+    }
+
+    /// Time left, by the mean of the trials that have ended.
+    fn left(&self) -> String {
+        if self.done == 0 {
+            return String::new();
+        }
+        let each = (self.trial_began - self.began) / self.done as u32;
+        let left = (each * (self.total - self.done) as u32).saturating_sub(self.trial_began.elapsed());
+        format!(", {} left", seconds(left))
+    }
+
+    fn end(&mut self, job: Job<'_>, record: &crate::record::TrialRecord) {
+        self.done += 1;
+        self.bar.inc(1);
+        let why = record.error.clone().or_else(|| {
+            let verdict = record.verdicts.iter().find(|verdict| verdict.invalidates)?;
+            Some(format!("{}: {}", verdict.name.as_str(), verdict.detail))
+        });
+        if let Some(why) = why {
+            let line = format!("trial {} ({}): {why}", job.trial.number, job.cell().label());
+            // Above the bar, where there is one.
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

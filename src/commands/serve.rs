@@ -1,0 +1,85 @@
+//! `listenbench serve`: the server's half, in the foreground, on the machine's own network.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Ended, interrupt_flag, sources};
+use crate::{
+    cli,
+    ipc::control::{Control, Count, Window},
+    report::format,
+    scenario::{App, Strategy},
+    sys::clock,
+    trial::Crew,
+};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Carries the command out: serves until SIGINT or SIGTERM, then says what each worker did.
+pub fn run(options: &cli::Serve) -> Result<Ended> {
+    let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides)?;
+    let interrupted = interrupt_flag()?;
+    let scenario = Arc::new(cell.scenario);
+    let workers = scenario.server.workers;
+    let control = Arc::new(Control::new(workers, 0).context("mapping shared memory")?);
+    let mut crew = Crew::fork(&scenario, &control, None, plan.seed, 0)?;
+    while control.ready() < workers as u64 {
+        if let Some((number, exit)) = crew.first_dead() {
+            return Err(crew.setup_error(number, &exit));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let now_ns = clock::monotonic_ns();
+    control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
+    println!(
+        "listening on {}: strategy {}, {workers} workers, app {}; Ctrl-C ends",
+        crew.address(),
+        strategy_name(scenario.server.strategy),
+        app_name(scenario.server.app)
+    );
+    while !interrupted.load(Relaxed) {
+        if let Some((number, exit)) = crew.first_dead() {
+            bail!("worker {number} ended: {exit}");
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    crew.stop()?;
+    println!(
+        "{:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
+        "worker", "accepted", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
+    );
+    for worker in 0..workers {
+        let counts = control.since_start(worker);
+        let cpu_ns = counts.get(Count::CpuUserNs) + counts.get(Count::CpuSystemNs);
+        println!(
+            "{worker:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
+            counts.get(Count::Accepted),
+            counts.get(Count::Wakeups),
+            counts.get(Count::EmptyWakeups),
+            counts.get(Count::AcceptEagain),
+            format::duration(cpu_ns as f64)
+        );
+    }
+    for ended in crew.dismiss()? {
+        for error in ended.report.unwrap_or_default().errors {
+            println!("errors of {}: {} {} ×{}", ended.pid, error.phase, error.errno, error.count);
+        }
+    }
+    Ok(Ended::Done)
+}
+
+fn strategy_name(strategy: Strategy) -> &'static str {
+    Strategy::ALL.iter().find(|(_, known)| *known == strategy).map_or("?", |(name, _)| name)
+}
+
+fn app_name(app: App) -> &'static str {
+    match app {
+        App::Close => "close",
+        App::Echo { .. } => "echo",
+        App::Http { .. } => "http",
+    }
+}

@@ -1,0 +1,53 @@
+//! Scenarios from files and from the binary itself.
+
+use std::{borrow::Cow, fs, io, path::Path};
+
+use super::Usage;
+use crate::{
+    cli::Overrides,
+    scenario::{Cell, Plan, Source},
+};
+
+/// The scenario that `run` runs without argument.
+pub(super) const DEFAULT: &str = "quick";
+
+/// The built-in scenarios by name.
+const EMBEDDED: [(&str, &str); 4] = [
+    ("quick", include_str!("../../bench-configs/quick.toml")),
+    ("herd", include_str!("../../bench-configs/herd.toml")),
+    ("tail", include_str!("../../bench-configs/tail.toml")),
+    ("smoke", include_str!("../../bench-configs/smoke.toml")),
+];
+
+/// Reads and plans a scenario: a file, or else a built-in one of that name.
+pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
+    let embedded = EMBEDDED.iter().find(|(known, _)| *known == name);
+    let text = match (fs::read_to_string(name), embedded) {
+        (Ok(text), _) => Cow::Owned(text),
+        (Err(error), Some((_, text))) if error.kind() == io::ErrorKind::NotFound => Cow::Borrowed(*text),
+        // A folder that happens to have a built-in scenario's name.
+        (Err(_), Some((_, text))) if Path::new(name).is_dir() => Cow::Borrowed(*text),
+        (Err(error), _) => {
+            let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+            anyhow::bail!(Usage(format!("{name}: {error}; give a scenario file, or one of {}", known.join(", "))));
+        }
+    };
+    Ok(Plan::read(&Source { name, text: &text }, overrides)?)
+}
+
+/// A scenario's one cell on the machine's own network, for `serve` and `load`.
+pub(super) fn single_cell(command: &str, name: &str, overrides: &Overrides) -> anyhow::Result<(Plan, Cell)> {
+    let mut overrides = overrides.all();
+    overrides.push("network=host".to_owned());
+    let mut plan = plan(name, &overrides)?;
+    if plan.cells.len() > 1 {
+        let swept: Vec<&String> = plan.cells[0].values.keys().collect();
+        let example = plan.cells[0].label();
+        anyhow::bail!(Usage(format!(
+            "{name}: `{command}` runs one cell, and this scenario has {}: fix {swept:?} with --set (the first is {example})",
+            plan.cells.len()
+        )));
+    }
+    let cell = plan.cells.remove(0);
+    Ok((plan, cell))
+}

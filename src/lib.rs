@@ -1,0 +1,19 @@
+//! listenbench: a benchmark harness for multi-process listeners on Linux.
+//!
+//! Data flows one way: `scenario → trial {server, load, observe} → record → stats → report`. [`sys`] is below all and
+//! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`commands`] sees everything and nothing
+//! sees it.
+
+pub mod cli;
+pub mod commands;
+pub mod ipc;
+pub mod load;
+pub mod observe;
+pub mod record;
+pub mod report;
+pub mod scenario;
+pub mod server;
+pub mod stats;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod trial;

@@ -1,0 +1,27 @@
+//! The `listenbench` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use listenbench::{
+    cli::{Cli, Command},
+    commands::{self, Ended},
+};
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(options) => commands::run::run(&options),
+        Command::Serve(options) => commands::serve::run(&options),
+        Command::Load(options) => commands::load::run(&options),
+        Command::Doctor(options) => commands::doctor::run(&options),
+    };
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Flawed) => ExitCode::from(3),
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("listenbench: {error:#}");
+            ExitCode::from(if commands::is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}

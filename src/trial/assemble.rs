@@ -1,0 +1,225 @@
+//! From a trial's raw account to its record.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use hdrhistogram::Histogram;
+
+use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
+use crate::{
+    ipc::{message::Message, tally::ErrorCount},
+    load::{LATENCIES, LoaderReport, histogram},
+    record::{
+        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
+    },
+    scenario::{Bound, Mode},
+    stats,
+};
+
+/// How the accept wait is measured: from the client's connect call, hence an upper bound.
+const CONNECT_CALL: &str = "connect-call";
+
+/// The record of a trial that ran to its end.
+pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathered>) -> TrialOutcome {
+    let Message { report: gathered, histograms } = message;
+    let dead = gathered.loaders.iter().enumerate().find(|(_, loader)| loader.report.is_none());
+    if let Some((number, loader)) = dead {
+        return failed(job, started, &anyhow::anyhow!("loader {number} (pid {}): {}", loader.pid, loader.exit));
+    }
+    let loaders = total(gathered.loaders.iter().filter_map(|loader| loader.report.as_ref()));
+    let connections = connections(&gathered, &loaders);
+    let accepted: Vec<u64> = gathered.workers.iter().map(|worker| worker.total.accepted).collect();
+    let window = gathered.window;
+    let measured_ns = match job.cell().scenario.load.bound {
+        Bound::Duration(_) => window.measure_to_ns - window.measure_from_ns,
+        Bound::Connections(_) => loaders.ended_ns.saturating_sub(window.measure_from_ns),
+    };
+    let duration_s = measured_ns as f64 / 1e9;
+    let measured = Measured {
+        planned: loaders.measured_planned,
+        in_time: loaders.measured_in_time,
+        completed: loaders.measured_completed,
+        accepted: gathered.workers.iter().map(|worker| worker.measured.accepted).sum(),
+    };
+    let per_second = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
+    let mut record = TrialRecord {
+        duration_s,
+        offered_per_s: match job.cell().scenario.load.mode {
+            Mode::Open(_) => Some(per_second(measured.planned)),
+            Mode::Closed { .. } => None,
+        },
+        accepted_per_s: per_second(measured.accepted),
+        connections,
+        measured,
+        schedule: loaders.schedule.map(|digest| format!("{digest:016x}")),
+        latency_ns: latencies(&histograms),
+        distribution: stats::distribution(&accepted),
+        workers: worker_rows(&gathered, &histograms),
+        loaders: loader_rows(&gathered),
+        kernel: gathered.kernel,
+        cpu_steal_share: gathered.cpu_steal_share,
+        series: gathered.series,
+        ..blank(job, started, Outcome::Valid)
+    };
+    record.verdicts = verdicts::judge(&record, &loaders);
+    if record.verdicts.iter().any(|verdict| verdict.invalidates) {
+        record.outcome = Outcome::Invalid;
+    }
+    TrialOutcome { record, histograms }
+}
+
+/// The record of a trial that did not run to its end.
+pub(super) fn failed(job: Job<'_>, started: SystemTime, error: &anyhow::Error) -> TrialOutcome {
+    let record = TrialRecord { error: Some(format!("{error:#}")), ..blank(job, started, Outcome::Failed) };
+    TrialOutcome { record, histograms: Histograms::new() }
+}
+
+fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
+    TrialRecord {
+        schema: SCHEMA,
+        scenario: job.plan.name.clone(),
+        trial: job.trial.number,
+        repetition: job.trial.repetition,
+        seed: job.plan.seed,
+        started_at: humantime::format_rfc3339_millis(started).to_string(),
+        cell: job.cell().values.clone(),
+        cell_index: job.trial.cell,
+        outcome,
+        error: None,
+        verdicts: Vec::new(),
+        duration_s: 0.0,
+        offered_per_s: None,
+        accepted_per_s: 0.0,
+        connections: Connections::default(),
+        measured: Measured::default(),
+        schedule: None,
+        latency_ns: Latencies::default(),
+        distribution: None,
+        workers: Vec::new(),
+        loaders: Vec::new(),
+        kernel: BTreeMap::new(),
+        cpu_steal_share: 0.0,
+        series: Series::default(),
+    }
+}
+
+/// The balance. Three parties counted: loaders what was established, workers what they accepted, the kernel what was
+/// left in its queues. The port ledger tells which established connections no worker accepted; of those, the ones that
+/// never showed a client any sign of a worker and do not stand in a queue were aborted by the kernel.
+fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
+    let accepted = gathered.workers.iter().map(|worker| worker.total.accepted).sum();
+    let lost = gathered.balance.never_accepted.min(loaders.unserved);
+    let aborted = lost.saturating_sub(gathered.left_in_queue);
+    let known = i128::from(accepted) + i128::from(gathered.left_in_queue) + i128::from(aborted);
+    let mut errors = loaders.errors.clone();
+    errors.extend(gathered.workers.iter().flat_map(|worker| worker.errors.clone()));
+    Connections {
+        attempted: loaders.attempted,
+        established: loaders.established,
+        accepted,
+        completed: loaders.completed,
+        left_in_queue: gathered.left_in_queue,
+        aborted,
+        unaccounted: i64::try_from(i128::from(loaders.established) - known).unwrap_or(i64::MAX),
+        misdelivered: loaders.misdelivered,
+        replies: loaders.replies,
+        verified: loaders.verified,
+        errors: merged(errors),
+    }
+}
+
+/// The account of all loaders together.
+pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
+    let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
+        sum.attempted += one.attempted;
+        sum.established += one.established;
+        sum.completed += one.completed;
+        sum.unserved += one.unserved;
+        sum.misdelivered += one.misdelivered;
+        sum.replies += one.replies;
+        sum.verified += one.verified;
+        sum.measured_planned += one.measured_planned;
+        sum.measured_in_time += one.measured_in_time;
+        sum.measured_completed += one.measured_completed;
+        sum.overflows += one.overflows;
+        sum.errors.extend(one.errors.iter().cloned());
+        // Order matters, so that swapped parts are another schedule.
+        sum.schedule = one.schedule.map(|digest| sum.schedule.unwrap_or(0).rotate_left(1) ^ digest);
+        sum.ended_ns = sum.ended_ns.max(one.ended_ns);
+        sum.gave_up |= one.gave_up;
+        sum.cpu_user_ns += one.cpu_user_ns;
+        sum.cpu_system_ns += one.cpu_system_ns;
+        sum
+    });
+    sum.errors = merged(sum.errors);
+    sum
+}
+
+fn merged(errors: Vec<ErrorCount>) -> Vec<ErrorCount> {
+    let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for error in errors {
+        *sums.entry((error.phase, error.errno)).or_default() += error.count;
+    }
+    sums.into_iter().map(|((phase, errno), count)| ErrorCount { phase, errno, count }).collect()
+}
+
+/// All histograms whose name ends in a metric, as one.
+pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
+    let mut sum = histogram();
+    for (name, part) in histograms {
+        if name.split_once('.').is_some_and(|(_, rest)| rest == metric) {
+            sum.add(part).expect("all have the same bounds");
+        }
+    }
+    sum
+}
+
+fn latencies(histograms: &Histograms) -> Latencies {
+    let [connect, connect_from_intended, response, service, send_lag] =
+        LATENCIES.map(|metric| LatencySummary::of(&merge(histograms, metric), None));
+    Latencies {
+        accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(CONNECT_CALL)),
+        connect,
+        connect_from_intended,
+        response,
+        service,
+        send_lag,
+    }
+}
+
+fn worker_rows(gathered: &Gathered, histograms: &Histograms) -> Vec<WorkerRow> {
+    let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
+        worker,
+        pid: account.pid,
+        accepted: account.total.accepted,
+        wakeups: account.total.wakeups,
+        empty_wakeups: account.total.empty_wakeups,
+        accept_eagain: account.total.accept_eagain,
+        cpu_user_ns: account.total.cpu_user_ns,
+        cpu_system_ns: account.total.cpu_system_ns,
+        open_peak: account.open_peak,
+        queue_peak: account.queue_peak,
+        queue_limit: account.queue_limit,
+        accept_wait: histograms
+            .get(&format!("w{worker}.accept_wait"))
+            .map(|waits| LatencySummary::of(waits, Some(CONNECT_CALL)))
+            .unwrap_or_default(),
+        measured: account.measured.clone(),
+        exit: account.exit.clone(),
+    });
+    rows.collect()
+}
+
+fn loader_rows(gathered: &Gathered) -> Vec<LoaderRow> {
+    let rows = gathered.loaders.iter().enumerate().map(|(loader, account)| {
+        let report = account.report.clone().unwrap_or_default();
+        LoaderRow {
+            loader,
+            pid: account.pid,
+            attempted: report.attempted,
+            cpu_user_ns: report.cpu_user_ns,
+            cpu_system_ns: report.cpu_system_ns,
+            exit: account.exit.clone(),
+        }
+    });
+    rows.collect()
+}

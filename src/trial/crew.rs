@@ -1,0 +1,164 @@
+//! The workers of a server: opening their listeners, forking them, stopping them and hearing what they report.
+//! A trial and `listenbench serve` use the same.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::{
+    ipc::{
+        control::{Control, Phase},
+        ledger::Ledger,
+        message::{Inbox, Sender},
+    },
+    scenario::Scenario,
+    server::{Worker, WorkerReport, accept},
+    sys::{
+        clock,
+        process::{self, Child},
+    },
+};
+
+/// How long a worker may take to leave its loop: longer than any service time that makes sense.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The workers of one server.
+pub struct Crew {
+    members: Vec<Member>,
+    control: Arc<Control>,
+    wake: Arc<EventFd>,
+    inodes: Vec<u32>,
+    address: SocketAddr,
+}
+
+/// One worker as its parent sees it.
+struct Member {
+    child: Child,
+    inbox: Inbox,
+    exit: Option<String>,
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Process id.
+    pub pid: i32,
+    /// `ok`, or how it ended.
+    pub exit: String,
+    /// Its report, unless it died.
+    pub report: Option<WorkerReport>,
+}
+
+impl Crew {
+    /// Opens the strategy's listeners and forks the workers. They wait at the control block's barrier.
+    pub fn fork(
+        scenario: &Arc<Scenario>,
+        control: &Arc<Control>,
+        ledger: Option<&Arc<Ledger>>,
+        seed: u64,
+        repetition: usize,
+    ) -> Result<Self> {
+        let server = &scenario.server;
+        let strategy = accept::build(server.strategy);
+        let listeners = strategy.open(scenario.address, server.backlog, server.workers)?;
+        let inodes = listeners.inodes(server.workers).context("fstat of the listeners")?;
+        let address = listeners.address().context("getsockname of the listener")?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = Arc::new(EventFd::from_value_and_flags(0, flags).context("eventfd")?);
+        // Each child takes its own listener out of its copy and closes the rest; this process keeps none.
+        let mut listeners = Some(listeners);
+        let mut members = Vec::with_capacity(server.workers);
+        for number in 0..server.workers {
+            let worker = Worker {
+                number,
+                scenario: Arc::clone(scenario),
+                seed,
+                repetition,
+                control: Arc::clone(control),
+                ledger: ledger.cloned(),
+                wake: Arc::clone(&wake),
+            };
+            let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
+                let mut sender = Sender::new(pipe);
+                let listener = listeners.take().expect("each child has its own copy").take(number);
+                let sent = match worker.run(strategy.acceptor(listener)) {
+                    Ok(report) => sender.json(&report),
+                    Err(error) => sender.error(&error),
+                };
+                i32::from(sent.is_err())
+            })
+            .with_context(|| format!("forking worker {number}"))?;
+            members.push(Member { child, inbox: Inbox::default(), exit: None });
+        }
+        Ok(Self { members, control: Arc::clone(control), wake, inodes, address })
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The inode of each worker's listener.
+    pub fn inodes(&self) -> &[u32] {
+        &self.inodes
+    }
+
+    /// Notices workers that have ended, and says of the first which it is and how it ended.
+    pub fn first_dead(&mut self) -> Option<(usize, String)> {
+        for member in &mut self.members {
+            if member.exit.is_none() {
+                member.exit = process::ended(member.child.pid);
+            }
+        }
+        self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.clone()?)))
+    }
+
+    /// Makes the workers stop accepting, and waits until they have. One that does not within ten seconds is killed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.control.set_phase(Phase::Stop);
+        self.wake.write(1).context("waking the workers")?;
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(STOP_PATIENCE);
+        loop {
+            self.first_dead();
+            let alive = self.members.iter().filter(|member| member.exit.is_none());
+            if self.control.stopped() >= alive.clone().count() as u64 {
+                return Ok(());
+            }
+            if clock::monotonic_ns() > patience_ns {
+                alive.for_each(|member| process::kill_now(member.child.pid));
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Lets the stopped workers close their listeners and exit, and hears their reports.
+    pub fn dismiss(mut self) -> Result<Vec<Ended>> {
+        self.control.set_phase(Phase::Exit);
+        self.members
+            .iter_mut()
+            .enumerate()
+            .map(|(number, member)| {
+                while !member.inbox.read_from(&mut member.child.pipe).context("reading a worker's pipe")? {}
+                let exit = member.exit.take().unwrap_or_else(|| process::wait(member.child.pid));
+                let (exit, report) = match member.inbox.open::<WorkerReport>() {
+                    Ok(message) => (exit, message.map(|message| message.report)),
+                    Err(error) => (format!("worker {number}: {error:#}"), None),
+                };
+                Ok(Ended { pid: member.child.pid.as_raw(), exit, report })
+            })
+            .collect()
+    }
+
+    /// The error of a worker that ended before the barrier.
+    pub fn setup_error(&mut self, number: usize, exit: &str) -> anyhow::Error {
+        let member = &mut self.members[number];
+        while let Ok(false) = member.inbox.read_from(&mut member.child.pipe) {}
+        match member.inbox.open::<WorkerReport>() {
+            Err(error) => error.context(format!("worker {number}")),
+            Ok(_) => anyhow::anyhow!("worker {number} ended during set-up: {exit}"),
+        }
+    }
+}

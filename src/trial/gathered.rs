@@ -1,0 +1,46 @@
+//! What the trial's process hands to its parent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ipc::{control::Window, ledger::Balance, tally::ErrorCount},
+    load::LoaderReport,
+    observe::counters::Counters,
+    record::{Series, WorkerMeasured},
+};
+
+/// The raw account of a trial; histograms travel beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Gathered {
+    pub window: Window,
+    pub workers: Vec<WorkerAccount>,
+    pub loaders: Vec<LoaderAccount>,
+    pub left_in_queue: u64,
+    pub balance: Balance,
+    pub kernel: Counters,
+    pub cpu_steal_share: f64,
+    pub series: Series,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WorkerAccount {
+    pub pid: i32,
+    pub exit: String,
+    pub total: WorkerMeasured,
+    pub measured: WorkerMeasured,
+    pub open_peak: u64,
+    pub queue_peak: u64,
+    pub queue_limit: u64,
+    pub errors: Vec<ErrorCount>,
+}
+
+/// A loader's account.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LoaderAccount {
+    /// Process id.
+    pub pid: i32,
+    /// `ok`, or how it ended.
+    pub exit: String,
+    /// Its report; `None` when the loader died.
+    pub report: Option<LoaderReport>,
+}

@@ -1,0 +1,187 @@
+//! A trial: its own process tree in its own network namespace, from the fork to the finished record.
+//!
+//! [`run`] stays in the calling process: it forks the trial's process, waits for what that gathers and turns it into a
+//! record. `process` is the trial's process: it makes the namespace, forks loaders and workers, opens the barrier,
+//! samples, stops and counts. Whatever happens to them, `run` returns with every process of the trial gone.
+
+mod assemble;
+mod crew;
+mod gathered;
+mod loaders;
+mod process;
+mod sampler;
+mod verdicts;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+pub use assemble::{merge, total};
+pub use crew::Crew;
+pub use gathered::LoaderAccount;
+pub use loaders::{Histograms, LoadJob, Loaders};
+pub use process::open_barrier;
+
+use self::gathered::Gathered;
+use crate::{
+    ipc::{
+        control::{Control, Count, LoaderCount},
+        message::{Inbox, Message, Sender},
+    },
+    load::Sizing,
+    observe::{host, sysctl},
+    record::TrialRecord,
+    scenario::{Cell, Plan, Trial},
+    sys::{clock, namespace, process as child},
+};
+
+/// How often a waiting caller is told of progress.
+const TICK: u16 = 100;
+/// What a trial's process may take beyond its own deadline, for set-up, counting and clearing away.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// One trial to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The plan it belongs to.
+    pub plan: &'a Plan,
+    /// Which of its trials.
+    pub trial: Trial,
+    /// Loader processes.
+    pub sizing: Sizing,
+}
+
+impl<'a> Job<'a> {
+    /// The trial's cell.
+    pub fn cell(&self) -> &'a Cell {
+        &self.plan.cells[self.trial.cell]
+    }
+}
+
+/// What a trial leaves.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its line.
+    pub record: TrialRecord,
+    /// Its histograms by `w<worker>.<metric>` or `l<loader>.<metric>`.
+    pub histograms: Histograms,
+}
+
+/// What can be seen of a trial while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Live {
+    /// Connections begun.
+    pub attempted: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections gone as planned to their end.
+    pub completed: u64,
+}
+
+/// Runs one trial. `tick` is called ten times a second; when `interrupted` is set meanwhile, the trial is ended and
+/// its record says so. Fails only when no process can be made at all.
+pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -> Result<Outcome> {
+    let started = SystemTime::now();
+    let scenario = &job.cell().scenario;
+    let control = Arc::new(Control::new(scenario.server.workers, job.sizing.loaders).context("mapping shared memory")?);
+    let mut trial = child::spawn("lb:trial", |pipe| {
+        let mut sender = Sender::new(pipe);
+        let sent = match process::run(job, &control) {
+            Ok((gathered, histograms)) => histograms
+                .iter()
+                .try_for_each(|(name, histogram)| sender.histogram(name, histogram))
+                .and_then(|()| sender.json(&gathered)),
+            Err(error) => sender.error(&error),
+        };
+        i32::from(sent.is_err())
+    })
+    .context("forking the trial's process")?;
+
+    let mut inbox = Inbox::default();
+    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline + GRACE);
+    let cut_short = loop {
+        if interrupted.load(Relaxed) {
+            break Some("interrupted".to_owned());
+        }
+        if clock::monotonic_ns() > patience_ns {
+            break Some(format!("not ended {GRACE:?} after its deadline of {:?}", scenario.deadline));
+        }
+        let mut ready = [PollFd::new(trial.pipe.as_fd(), PollFlags::POLLIN)];
+        // A signal ends the wait early, and the loop looks at `interrupted`.
+        let readable = poll(&mut ready, PollTimeout::from(TICK)).unwrap_or(0) > 0;
+        if readable && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
+            break None;
+        }
+        tick(Live {
+            attempted: control.loader_total(LoaderCount::Attempted),
+            accepted: (0..control.workers()).map(|worker| control.count(worker, Count::Accepted)).sum(),
+            completed: control.loader_total(LoaderCount::Completed),
+        });
+    };
+    if cut_short.is_some() {
+        child::kill_now(trial.pid);
+    }
+    let exit = child::wait(trial.pid);
+    // Its workers and loaders died with it; they are this process's to wait for.
+    child::reap_all();
+
+    let gathered: Result<Message<Gathered>> = match cut_short {
+        Some(why) => Err(anyhow::anyhow!(why)),
+        None => inbox.open().and_then(|message| message.with_context(|| format!("the trial's process ended: {exit}"))),
+    };
+    Ok(match gathered {
+        Ok(message) => assemble::record(job, started, message),
+        Err(error) => assemble::failed(job, started, &error),
+    })
+}
+
+/// What a rehearsal found.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Rehearsal {
+    /// The cell can run; these are the namespace's sysctls before the scenario's own.
+    Ready(BTreeMap<String, String>),
+    /// A sysctl of the scenario does not exist or was refused.
+    Refused(String),
+}
+
+/// Tries in a namespace of its own what a cell asks of its trials' namespaces: entering one, and setting the sysctls.
+/// Fails when no namespace can be had, with the reason and the remedy.
+pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
+    let mut rehearsal = child::spawn("lb:rehearsal", |pipe| {
+        let mut sender = Sender::new(pipe);
+        let found = namespace::enter_network().map(|_| {
+            let sysctls = host::sysctls();
+            match set_sysctls(cell) {
+                Ok(()) => Rehearsal::Ready(sysctls),
+                Err(error) => Rehearsal::Refused(format!("{error:#}")),
+            }
+        });
+        let sent = match found {
+            Ok(found) => sender.json(&found),
+            Err(error) => sender.error(&error),
+        };
+        i32::from(sent.is_err())
+    })
+    .context("forking")?;
+    let mut inbox = Inbox::default();
+    while !inbox.read_from(&mut rehearsal.pipe).context("reading a child's pipe")? {}
+    let exit = child::wait(rehearsal.pid);
+    inbox.open()?.map(|message| message.report).with_context(|| format!("the rehearsal's process ended: {exit}"))
+}
+
+fn set_sysctls(cell: &Cell) -> Result<()> {
+    for (name, value) in &cell.scenario.sysctls {
+        sysctl::write(name, value).with_context(|| format!("`sysctl.{name}`"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The trial's process: set-up, barrier, supervision, counting.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::getppid;
+
+use super::{
+    Job,
+    crew::{Crew, Ended},
+    gathered::{Gathered, WorkerAccount},
+    loaders::{Histograms, LoadJob, Loaders},
+    sampler::{INTERVAL_MS, Sampler},
+    set_sysctls,
+};
+use crate::{
+    ipc::{
+        control::{Control, Count, Counts, Window},
+        ledger::Ledger,
+    },
+    observe::{
+        counters::{self, CpuTicks},
+        queues::{Queue, QueueReader},
+    },
+    record::WorkerMeasured,
+    scenario::{Bound, Network, Scenario},
+    sys::{clock, namespace, process},
+};
+
+/// Time between the moment when all are ready and the start, so that all see it coming.
+const START_AHEAD_NS: u64 = 20_000_000;
+/// Longest set-up.
+const SETUP_PATIENCE: Duration = Duration::from_secs(30);
+/// What a loader may take beyond the deadline to send its report.
+const REPORT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a trial in the calling process and returns its account.
+pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, Histograms)> {
+    let cell = job.cell();
+    let scenario = Arc::new(cell.scenario.clone());
+    if scenario.network == Network::Namespace {
+        let parent = getppid();
+        namespace::enter_network()?;
+        // A user namespace changes credentials, which clears the parent's death signal.
+        process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+        set_sysctls(cell)?;
+    }
+    let ledger = Arc::new(Ledger::new().context("mapping shared memory")?);
+    // Loaders first: what is opened afterwards they do not inherit.
+    let template = LoadJob {
+        scenario: &scenario,
+        target: scenario.address,
+        seed: job.plan.seed,
+        repetition: job.trial.repetition,
+    };
+    let mut loaders = Loaders::fork(template, job.sizing.loaders, control, Some(&ledger))?;
+    let mut crew = Crew::fork(&scenario, control, Some(&ledger), job.plan.seed, job.trial.repetition)?;
+    wait_until_ready(control, &mut crew, &mut loaders)?;
+
+    let queues = QueueReader::new(crew.address())?;
+    let mut sampler = Sampler::new(control, queues, crew.inodes());
+    let ticks = CpuTicks::read().context("reading /proc/stat")?;
+    let before = counters::read().context("reading /proc/self/net")?;
+    let window = open_barrier(&scenario, control);
+    supervise(window, &mut loaders, &mut sampler)?;
+
+    crew.stop()?;
+    let left_in_queue = waiting(&sampler.sample()?, crew.inodes());
+    let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
+    let cpu_steal_share = CpuTicks::read().context("reading /proc/stat")?.steal_share_since(&ticks);
+    let workers = crew.dismiss()?;
+    let balance = ledger.balance();
+    let (series, peaks) = sampler.finish();
+
+    let (loaders, histograms) = loaders.accounts()?;
+    let workers = workers
+        .into_iter()
+        .zip(peaks)
+        .enumerate()
+        .map(|(number, (ended, peak))| worker_account(control, number, ended, peak))
+        .collect();
+    let gathered = Gathered { window, workers, loaders, left_in_queue, balance, kernel, cpu_steal_share, series };
+    Ok((gathered, histograms))
+}
+
+fn wait_until_ready(control: &Control, crew: &mut Crew, loaders: &mut Loaders) -> Result<()> {
+    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(SETUP_PATIENCE);
+    let everybody = (control.workers() + loaders.len()) as u64;
+    while control.ready() < everybody {
+        if let Some((number, exit)) = crew.first_dead() {
+            return Err(crew.setup_error(number, &exit));
+        }
+        loaders.check_setup()?;
+        if clock::monotonic_ns() > patience_ns {
+            bail!("{} of {everybody} processes were ready after {SETUP_PATIENCE:?}", control.ready());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Sets the trial's instants and lets everybody start.
+pub fn open_barrier(scenario: &Scenario, control: &Control) -> Window {
+    let start_ns = clock::monotonic_ns() + START_AHEAD_NS;
+    let measure_from_ns = start_ns + clock::nanoseconds(scenario.load.warmup);
+    let window = Window {
+        start_ns,
+        measure_from_ns,
+        measure_to_ns: match scenario.load.bound {
+            Bound::Duration(span) => measure_from_ns + clock::nanoseconds(span),
+            Bound::Connections(_) => u64::MAX,
+        },
+        deadline_ns: start_ns + clock::nanoseconds(scenario.deadline),
+    };
+    control.open(window);
+    window
+}
+
+/// Hears the loaders until the last has ended, and samples meanwhile.
+fn supervise(window: Window, loaders: &mut Loaders, sampler: &mut Sampler) -> Result<()> {
+    let patience_ns = window.deadline_ns + clock::nanoseconds(REPORT_PATIENCE);
+    let interval_ns = INTERVAL_MS * 1_000_000;
+    let mut next_ns = window.start_ns + interval_ns;
+    loop {
+        let now_ns = clock::monotonic_ns();
+        if now_ns > patience_ns {
+            loaders.kill();
+        }
+        if now_ns >= next_ns {
+            sampler.sample()?;
+            next_ns += interval_ns;
+        } else if loaders.hear(Duration::from_nanos(next_ns - now_ns))? {
+            return Ok(());
+        }
+    }
+}
+
+/// Connections in all queues together; workers that share a listener share its queue.
+fn waiting(queues: &HashMap<u32, Queue>, inodes: &[u32]) -> u64 {
+    queues.iter().filter(|(inode, _)| inodes.contains(inode)).map(|(_, queue)| u64::from(queue.length)).sum()
+}
+
+fn worker_account(control: &Control, number: usize, ended: Ended, peak: Queue) -> WorkerAccount {
+    let total = control.since_start(number);
+    WorkerAccount {
+        pid: ended.pid,
+        exit: ended.exit,
+        total: row(&total),
+        measured: row(&control.measured(number)),
+        open_peak: total.get(Count::OpenPeak),
+        queue_peak: u64::from(peak.length),
+        queue_limit: u64::from(peak.limit),
+        errors: ended.report.unwrap_or_default().errors,
+    }
+}
+
+fn row(counts: &Counts) -> WorkerMeasured {
+    WorkerMeasured {
+        accepted: counts.get(Count::Accepted),
+        wakeups: counts.get(Count::Wakeups),
+        empty_wakeups: counts.get(Count::EmptyWakeups),
+        accept_eagain: counts.get(Count::AcceptEagain),
+        cpu_user_ns: counts.get(Count::CpuUserNs),
+        cpu_system_ns: counts.get(Count::CpuSystemNs),
+    }
+}

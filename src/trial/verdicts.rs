@@ -1,0 +1,98 @@
+//! What a reader must know of a trial's figures.
+
+use crate::{
+    load::LoaderReport,
+    record::{TrialRecord, Verdict, VerdictName},
+};
+
+/// Starts that came too late, or not at all, are worth a word beyond this share.
+const STARTS_MISSED: f64 = 0.01;
+/// The loader's own lateness (p99) may be this part of the response's median.
+const SEND_LAG_PART: u64 = 10;
+const STEAL_SHARE: f64 = 0.05;
+const ERROR_SHARE: f64 = 0.001;
+
+/// Judges a record that is complete but for its verdicts.
+pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let mut say = |name: VerdictName, detail: String| {
+        verdicts.push(Verdict { name, detail, invalidates: name.invalidates() });
+    };
+    let connections = &record.connections;
+    if connections.unaccounted != 0 {
+        say(
+            VerdictName::Unaccounted,
+            format!(
+                "{} established ≠ {} accepted + {} left in queue + {} aborted",
+                connections.established, connections.accepted, connections.left_in_queue, connections.aborted
+            ),
+        );
+    }
+    if connections.misdelivered != 0 {
+        say(VerdictName::Misdelivered, format!("{} replies belong to another connection", connections.misdelivered));
+    }
+    for worker in record.workers.iter().filter(|worker| worker.exit != "ok") {
+        say(VerdictName::WorkerDied, format!("worker {} (pid {}): {}", worker.worker, worker.pid, worker.exit));
+    }
+    if loaders.gave_up {
+        say(VerdictName::Deadline, "the load had not ended at the deadline".to_owned());
+    }
+    if record.measured.planned == 0 {
+        say(VerdictName::NothingMeasured, "no connection was due in the measured window".to_owned());
+    }
+    saturation(record, &mut say);
+    let kernel = |name: &str| record.kernel.get(name).copied().unwrap_or(0);
+    if kernel("ListenOverflows") > 0 {
+        say(
+            VerdictName::QueueOverflow,
+            format!(
+                "{} segments dropped at a full accept queue (limit {})",
+                kernel("ListenOverflows"),
+                record.workers.iter().map(|worker| worker.queue_limit).max().unwrap_or(0)
+            ),
+        );
+    }
+    if kernel("RetransSegs") > 0 {
+        say(
+            VerdictName::SynRetries,
+            format!("{} segments sent again, {} of them SYNs", kernel("RetransSegs"), kernel("TCPSynRetrans")),
+        );
+    }
+    if record.cpu_steal_share > STEAL_SHARE {
+        say(VerdictName::CpuSteal, format!("the host took {:.1} % of the processors", 100.0 * record.cpu_steal_share));
+    }
+    let failed: u64 = connections.errors.iter().map(|error| error.count).sum();
+    if failed as f64 > ERROR_SHARE * connections.attempted as f64 {
+        let list: Vec<String> =
+            connections.errors.iter().map(|e| format!("{} {} ×{}", e.phase, e.errno, e.count)).collect();
+        say(VerdictName::Errors, list.join(", "));
+    }
+    if loaders.overflows > 0 {
+        say(VerdictName::BeyondRange, format!("{} latencies over 60 s were recorded as 60 s", loaders.overflows));
+    }
+    verdicts
+}
+
+fn saturation(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
+    let Some(offered) = record.offered_per_s else { return };
+    let measured = &record.measured;
+    let missed = measured.planned.saturating_sub(measured.in_time);
+    if missed as f64 > STARTS_MISSED * measured.planned as f64 {
+        say(
+            VerdictName::LoaderSaturated,
+            format!("{missed} of {} starts at {offered:.0}/s came after the window's end", measured.planned),
+        );
+        return;
+    }
+    let (lag, response) = (&record.latency_ns.send_lag, &record.latency_ns.response);
+    if response.count > 0 && lag.p99 > response.p50 / SEND_LAG_PART {
+        say(
+            VerdictName::LoaderSaturated,
+            format!(
+                "send lag p99 {:.3} ms at {offered:.0}/s, over a tenth of the response p50 {:.3} ms",
+                lag.p99 as f64 / 1e6,
+                response.p50 as f64 / 1e6
+            ),
+        );
+    }
+}
