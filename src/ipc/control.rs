@@ -45,7 +45,8 @@ pub enum Phase {
     Exit = 2,
 }
 
-/// What a worker counts. `Cpu*` are brought up to date at the borders of the measured window and at the end.
+/// What a worker counts. `Cpu*` and `*Switches` are brought up to date at the borders of the measured window and at
+/// the end.
 #[derive(Debug, Clone, Copy)]
 pub enum Count {
     /// Connections that accept returned.
@@ -64,9 +65,13 @@ pub enum Count {
     CpuUserNs,
     /// CPU time in the kernel since the process began, in nanoseconds.
     CpuSystemNs,
+    /// Times the process went to sleep.
+    VoluntarySwitches,
+    /// Times another took its processor.
+    InvoluntarySwitches,
 }
 
-const COUNTS: usize = Count::CpuSystemNs as usize + 1;
+const COUNTS: usize = Count::InvoluntarySwitches as usize + 1;
 
 type CountWords = [AtomicU64; COUNTS];
 
@@ -331,9 +336,15 @@ impl Meter<'_> {
     }
 
     fn update_cpu(&self) {
-        let cpu = clock::process_cpu();
-        self.cell[NOW][Count::CpuUserNs as usize].store(cpu.user_ns, Relaxed);
-        self.cell[NOW][Count::CpuSystemNs as usize].store(cpu.system_ns, Relaxed);
+        let cpu = clock::cpu_use();
+        for (count, value) in [
+            (Count::CpuUserNs, cpu.user_ns),
+            (Count::CpuSystemNs, cpu.system_ns),
+            (Count::VoluntarySwitches, cpu.voluntary_switches),
+            (Count::InvoluntarySwitches, cpu.involuntary_switches),
+        ] {
+            self.cell[NOW][count as usize].store(value, Relaxed);
+        }
     }
 
     fn mark(&self, at: usize) {

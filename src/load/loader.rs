@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
 use nix::sys::{
     time::{TimeSpec, TimeValLike},
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
@@ -121,7 +121,7 @@ impl Loader {
         let client = client::build(&self.scenario, &self.target.to_string());
         let scratch = vec![0; SCRATCH_BYTES];
         let window = self.control.wait_for_start();
-        let before = clock::process_cpu();
+        let before = clock::cpu_use();
         let mut work = Loop {
             pacer: Pacer::new(&self.scenario, window, self.part, self.seed, self.repetition),
             loader: self,
@@ -142,7 +142,7 @@ impl Loader {
             report: LoaderReport::default(),
         };
         work.run()?;
-        let cpu = clock::process_cpu();
+        let cpu = clock::cpu_use();
         let report = LoaderReport {
             measured_planned: work.pacer.measured(),
             errors: work.errors.counts(),
@@ -208,7 +208,7 @@ impl Loop {
                 result => result.context("epoll_wait")?,
             }
             for event in events.iter().filter(|event| event.token() != TIMER) {
-                self.follow(event.token().0 - FIRST_CONNECTION, event.is_readable());
+                self.follow(event);
             }
         }
     }
@@ -311,21 +311,23 @@ impl Loop {
     }
 
     /// Something happened on a connection.
-    fn follow(&mut self, key: usize, readable: bool) {
+    fn follow(&mut self, event: &Event) {
+        let key = event.token().0 - FIRST_CONNECTION;
         // It may have ended in this round already.
         if !self.connections.contains(key) {
             return;
         }
         let now_ns = clock::monotonic_ns();
-        let progress = self.advance(key, readable, now_ns);
+        let progress = self.advance(key, event, now_ns);
         if progress != Progress::Goes {
             self.end(key, progress, now_ns);
         }
     }
 
-    fn advance(&mut self, key: usize, readable: bool, now_ns: u64) -> Progress {
-        if self.connections[key].phase == Phase::Connecting {
-            match self.connections[key].stream.take_error() {
+    fn advance(&mut self, key: usize, event: &Event, now_ns: u64) -> Progress {
+        let connection = &mut self.connections[key];
+        if connection.phase == Phase::Connecting {
+            match connection.stream.take_error() {
                 // A reset in place of a refusal: the connection was established and then reset, which is for the
                 // exchange to judge.
                 Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
@@ -341,15 +343,16 @@ impl Loop {
             }
             let progress = self.ask(key);
             // A server that closes at once may be in the same event as the establishment, and then no other comes.
-            return if progress == Progress::Goes && readable { self.receive(key, now_ns) } else { progress };
-        }
-        if !self.connections[key].unsent.is_empty() {
+            if progress != Progress::Goes || !event.is_readable() {
+                return progress;
+            }
+        } else if !connection.unsent.is_empty() {
             let progress = self.send(key);
             if progress != Progress::Goes || !self.connections[key].unsent.is_empty() {
                 return progress;
             }
         }
-        self.receive(key, now_ns)
+        self.receive(key, event.is_read_closed(), now_ns)
     }
 
     fn established(&mut self, key: usize, now_ns: u64) {
@@ -396,8 +399,8 @@ impl Loop {
         }
     }
 
-    /// Reads what has come, until the socket has no more.
-    fn receive(&mut self, key: usize, now_ns: u64) -> Progress {
+    /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
+    fn receive(&mut self, key: usize, ended: bool, now_ns: u64) -> Progress {
         loop {
             let connection = &mut self.connections[key];
             let length = match connection.stream.read(&mut self.scratch) {
@@ -408,8 +411,9 @@ impl Loop {
                 Err(error) => return self.server_ended(key, Cause::from(&error), now_ns),
             };
             let progress = self.take(key, length, now_ns);
-            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own.
-            if progress != Progress::Goes || length < SCRATCH_BYTES {
+            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
+            // server's close that came with the data does not.
+            if progress != Progress::Goes || (length < SCRATCH_BYTES && !ended) {
                 return progress;
             }
         }

@@ -7,6 +7,6 @@ mod writer;
 pub use reader::{ReadError, Record};
 pub use schema::{
     Connections, Distribution, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord,
-    Verdict, VerdictName, WorkerMeasured, WorkerRow,
+    Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer};

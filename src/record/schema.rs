@@ -255,25 +255,16 @@ pub struct Distribution {
     pub p_value: f64,
 }
 
-/// A worker's row. Counts are the whole trial's, `measured` the window's.
+/// A worker's row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerRow {
     /// Number, from 0.
     pub worker: usize,
     /// Process id.
     pub pid: i32,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Wake-ups in which the listener was reported ready.
-    pub wakeups: u64,
-    /// Of those, the ones in which accept had nothing.
-    pub empty_wakeups: u64,
-    /// Calls of accept that returned EAGAIN.
-    pub accept_eagain: u64,
-    /// CPU time in user mode, ns.
-    pub cpu_user_ns: u64,
-    /// CPU time in the kernel, ns.
-    pub cpu_system_ns: u64,
+    /// Over the whole trial.
+    #[serde(flatten)]
+    pub total: WorkerCounts,
     /// Most connections open at once.
     pub open_peak: u64,
     /// Longest accept queue of its listener among the samples.
@@ -282,15 +273,15 @@ pub struct WorkerRow {
     pub queue_limit: u64,
     /// Accept waits of the connections it accepted.
     pub accept_wait: LatencySummary,
-    /// The window's part of the counts above.
-    pub measured: WorkerMeasured,
+    /// The measured window's part of the counts.
+    pub measured: WorkerCounts,
     /// `ok`, or how it ended.
     pub exit: String,
 }
 
-/// The window's part of a worker's counts.
+/// What a worker did and used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerMeasured {
+pub struct WorkerCounts {
     /// Connections accepted.
     pub accepted: u64,
     /// Wake-ups in which the listener was reported ready.
@@ -303,6 +294,10 @@ pub struct WorkerMeasured {
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.
     pub cpu_system_ns: u64,
+    /// Times the process went to sleep. A herd shows here even when the kernel sends it back to sleep by itself.
+    pub voluntary_switches: u64,
+    /// Times another process took its processor.
+    pub involuntary_switches: u64,
 }
 
 /// A loader's row.

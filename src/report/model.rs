@@ -1,10 +1,12 @@
 //! A record as a table with notes: a row a cell, the medians of its valid trials.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use super::format::{duration, ratio, thousands};
 use crate::{
-    record::{Outcome, Record, TrialRecord},
+    record::{Outcome, Record, TrialRecord, Verdict, VerdictName},
     scenario::label,
     stats::{CellSummary, Summary, Values},
 };
@@ -47,6 +49,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "response p99", metric: "response_p99_ns", show: duration },
     Column { head: "imbalance", metric: "imbalance", show: ratio },
     Column { head: "empty wake-ups /accept", metric: "empty_wakeups_per_accept", show: ratio },
+    Column { head: "sleeps /accept", metric: "voluntary_switches_per_accept", show: ratio },
     Column { head: "worker CPU /accept", metric: "worker_cpu_ns_per_accept", show: duration },
 ];
 
@@ -63,7 +66,7 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         head,
         rows: summary.cells.iter().map(row).collect(),
         legend: legend(),
-        notes: notes(record, summary),
+        notes: notes(record),
         conditions: conditions(record),
     }
 }
@@ -106,12 +109,14 @@ fn legend() -> Vec<String> {
         "Numbers are medians over the valid trials; accepts/s with the smallest and largest trial in parentheses.",
         "accept wait ≤: an upper bound, from the client's connect call to accept's return; the true wait is shorter.",
         "imbalance: accepts of the busiest worker ÷ the mean. worker CPU: user and system time of all workers.",
+        "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
+         context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
     ]
     .map(str::to_owned)
     .to_vec()
 }
 
-fn notes(record: &Record, summary: &Summary) -> Vec<String> {
+fn notes(record: &Record) -> Vec<String> {
     let mut notes = Vec::new();
     for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Failed) {
         notes.push(format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
@@ -121,24 +126,44 @@ fn notes(record: &Record, summary: &Summary) -> Vec<String> {
             notes.push(format!("{}: invalid: {}: {}", name(trial), verdict.name.as_str(), verdict.detail));
         }
     }
-    for cell in &summary.cells {
-        for (verdict, count) in cell.verdicts.iter().filter(|(name, _)| !name.invalidates()) {
-            let example = record
-                .trials
-                .iter()
-                .filter(|trial| trial.cell == cell.cell)
-                .flat_map(|trial| &trial.verdicts)
-                .find(|known| known.name == *verdict);
-            notes.push(format!(
-                "{}: {} in {count} of {} trials, e.g. {}",
-                label(&cell.cell),
-                verdict.as_str(),
-                cell.valid + cell.invalid + cell.failed,
-                example.map_or("", |verdict| verdict.detail.as_str())
-            ));
+    let mut advisory: BTreeMap<VerdictName, Vec<(&TrialRecord, &Verdict)>> = BTreeMap::new();
+    for trial in &record.trials {
+        for verdict in trial.verdicts.iter().filter(|verdict| !verdict.invalidates) {
+            advisory.entry(verdict.name).or_default().push((trial, verdict));
         }
     }
+    for (verdict, cases) in advisory {
+        let (trial, example) = cases[0];
+        notes.push(format!(
+            "{} in {} of {} trials: {} E.g. {}: {}",
+            verdict.as_str(),
+            cases.len(),
+            record.trials.len(),
+            meaning(verdict),
+            name(trial),
+            example.detail
+        ));
+    }
     notes
+}
+
+/// What an advisory verdict means for the figures, and what to do.
+fn meaning(verdict: VerdictName) -> &'static str {
+    match verdict {
+        VerdictName::LoaderSaturated => {
+            "connections began later than planned, which counts in their latencies; lower the rate or add loaders."
+        }
+        VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
+        VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
+        VerdictName::CpuSteal => "another guest had the processors; repeat on a quieter machine.",
+        VerdictName::Errors => "more than 0.1 % of the connections failed; their latencies are missing.",
+        VerdictName::BeyondRange => "the maximum is larger than shown.",
+        VerdictName::Unaccounted
+        | VerdictName::Misdelivered
+        | VerdictName::WorkerDied
+        | VerdictName::Deadline
+        | VerdictName::NothingMeasured => "the figures must not be used.",
+    }
 }
 
 fn name(trial: &TrialRecord) -> String {

@@ -202,7 +202,7 @@ impl Loop {
             self.acceptor.left_some().context("re-arming the listener in epoll")?;
         }
         while let Some(key) = self.fresh.pop_front() {
-            self.serve(key, meter);
+            self.serve(key, false, meter);
         }
         Ok(())
     }
@@ -211,13 +211,13 @@ impl Loop {
         let key = event.token().0 - FIRST_CONNECTION;
         // Served and closed earlier in this wake-up.
         if self.connections.contains(key) {
-            self.serve(key, meter);
+            self.serve(key, event.is_read_closed(), meter);
         }
     }
 
-    fn serve(&mut self, key: usize, meter: &mut Meter<'_>) {
+    fn serve(&mut self, key: usize, ended: bool, meter: &mut Meter<'_>) {
         let connection = &mut self.connections[key];
-        let next = match self.application.serve(connection) {
+        let next = match self.application.serve(connection, ended) {
             Ok(Next::Wait) if connection.registered => return,
             Ok(Next::Wait) => {
                 // Registered only now: a connection served from its first read never needs it.

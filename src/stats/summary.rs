@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerMeasured};
+use crate::record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,6 +99,8 @@ pub const METRICS: &[Metric] = &[
     metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
     metric("wakeups_per_accept", |trial| per_accept(trial, |worker| worker.wakeups)),
     metric("accept_eagain_per_accept", |trial| per_accept(trial, |worker| worker.accept_eagain)),
+    metric("voluntary_switches_per_accept", |trial| per_accept(trial, |worker| worker.voluntary_switches)),
+    metric("involuntary_switches_per_accept", |trial| per_accept(trial, |worker| worker.involuntary_switches)),
     metric("worker_cpu_ns_per_accept", |trial| per_accept(trial, |worker| worker.cpu_user_ns + worker.cpu_system_ns)),
 ];
 
@@ -115,8 +117,8 @@ fn per(part: f64, whole: f64) -> Option<f64> {
 }
 
 /// A count of all workers over the measured window, per accept in it.
-fn per_accept(trial: &TrialRecord, count: fn(&WorkerMeasured) -> u64) -> Option<f64> {
-    let sum = |count: fn(&WorkerMeasured) -> u64| trial.workers.iter().map(|w| count(&w.measured)).sum::<u64>() as f64;
+fn per_accept(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
+    let sum = |count: fn(&WorkerCounts) -> u64| trial.workers.iter().map(|w| count(&w.measured)).sum::<u64>() as f64;
     per(sum(count), sum(|worker| worker.accepted))
 }
 

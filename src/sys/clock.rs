@@ -40,20 +40,26 @@ pub fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// CPU time of the calling process since its start.
+/// What the calling process has used of the processors since its start.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct CpuTime {
+pub struct CpuUse {
     /// Nanoseconds in user mode (µs resolution).
     pub user_ns: u64,
     /// Nanoseconds in the kernel (µs resolution).
     pub system_ns: u64,
+    /// Times it went to sleep.
+    pub voluntary_switches: u64,
+    /// Times another took its processor.
+    pub involuntary_switches: u64,
 }
 
-/// CPU time used by the calling process, from getrusage(2).
-pub fn process_cpu() -> CpuTime {
+/// What the calling process has used of the processors, from getrusage(2).
+pub fn cpu_use() -> CpuUse {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage(RUSAGE_SELF) takes no failing argument");
-    CpuTime {
+    CpuUse {
         user_ns: usage.user_time().num_microseconds() as u64 * 1_000,
         system_ns: usage.system_time().num_microseconds() as u64 * 1_000,
+        voluntary_switches: usage.voluntary_context_switches() as u64,
+        involuntary_switches: usage.involuntary_context_switches() as u64,
     }
 }

@@ -4,10 +4,13 @@ use std::{
     ffi::CString,
     fs::File,
     io,
+    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
         signal::{Signal, kill},
@@ -54,6 +57,15 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
             // SAFETY: _exit never returns and runs nothing of the parent's: no atexit handler, no buffered output.
             unsafe { libc::_exit(code) }
         }
+    }
+}
+
+impl Child {
+    /// Waits at most so long until the pipe has something to read, its end included. A signal ends the wait early.
+    pub fn readable(&self, at_most: Duration) -> bool {
+        // Rounded up, so that waiting for an instant is not a busy loop just before it.
+        let wait = PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], wait).unwrap_or(0) > 0
     }
 }
 

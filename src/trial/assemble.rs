@@ -190,12 +190,7 @@ fn worker_rows(gathered: &Gathered, histograms: &Histograms) -> Vec<WorkerRow> {
     let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
         worker,
         pid: account.pid,
-        accepted: account.total.accepted,
-        wakeups: account.total.wakeups,
-        empty_wakeups: account.total.empty_wakeups,
-        accept_eagain: account.total.accept_eagain,
-        cpu_user_ns: account.total.cpu_user_ns,
-        cpu_system_ns: account.total.cpu_system_ns,
+        total: account.total.clone(),
         open_peak: account.open_peak,
         queue_peak: account.queue_peak,
         queue_limit: account.queue_limit,

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a worker may take to leave its loop: longer than any service time that makes sense.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// A worker that has stopped exits at once.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The workers of one server.
@@ -38,6 +40,28 @@ struct Member {
     child: Child,
     inbox: Inbox,
     exit: Option<String>,
+}
+
+impl Member {
+    /// Hears the worker to its end and says how that was.
+    fn hear_out(&mut self) -> Result<String> {
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(EXIT_PATIENCE);
+        let mut hangs = false;
+        loop {
+            let left_ns = patience_ns.saturating_sub(clock::monotonic_ns());
+            if left_ns == 0 && !hangs {
+                hangs = true;
+                process::kill_now(self.child.pid);
+            }
+            if self.child.readable(Duration::from_nanos(left_ns).max(LOOK_AGAIN))
+                && self.inbox.read_from(&mut self.child.pipe).context("reading a worker's pipe")?
+            {
+                break;
+            }
+        }
+        let exit = self.exit.take().unwrap_or_else(|| process::wait(self.child.pid));
+        Ok(if hangs { format!("did not stop within {STOP_PATIENCE:?}: {exit}") } else { exit })
+    }
 }
 
 /// How a worker ended.
@@ -115,34 +139,30 @@ impl Crew {
         self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.clone()?)))
     }
 
-    /// Makes the workers stop accepting, and waits until they have. One that does not within ten seconds is killed.
+    /// Makes the workers stop accepting, and waits until they have, or ten seconds: a worker that hangs still has its
+    /// queue, and what is stranded there can be counted.
     pub fn stop(&mut self) -> Result<()> {
         self.control.set_phase(Phase::Stop);
         self.wake.write(1).context("waking the workers")?;
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(STOP_PATIENCE);
         loop {
             self.first_dead();
-            let alive = self.members.iter().filter(|member| member.exit.is_none());
-            if self.control.stopped() >= alive.clone().count() as u64 {
-                return Ok(());
-            }
-            if clock::monotonic_ns() > patience_ns {
-                alive.for_each(|member| process::kill_now(member.child.pid));
+            let alive = self.members.iter().filter(|member| member.exit.is_none()).count();
+            if self.control.stopped() >= alive as u64 || clock::monotonic_ns() > patience_ns {
                 return Ok(());
             }
             std::thread::sleep(LOOK_AGAIN);
         }
     }
 
-    /// Lets the stopped workers close their listeners and exit, and hears their reports.
+    /// Lets the stopped workers close their listeners and exit, and hears their reports. One that hangs is killed.
     pub fn dismiss(mut self) -> Result<Vec<Ended>> {
         self.control.set_phase(Phase::Exit);
         self.members
             .iter_mut()
             .enumerate()
             .map(|(number, member)| {
-                while !member.inbox.read_from(&mut member.child.pipe).context("reading a worker's pipe")? {}
-                let exit = member.exit.take().unwrap_or_else(|| process::wait(member.child.pid));
+                let exit = member.hear_out()?;
                 let (exit, report) = match member.inbox.open::<WorkerReport>() {
                     Ok(message) => (exit, message.map(|message| message.report)),
                     Err(error) => (format!("worker {number}: {error:#}"), None),

@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::Counters,
-    record::{Series, WorkerMeasured},
+    record::{Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -26,8 +26,8 @@ pub(super) struct Gathered {
 pub(super) struct WorkerAccount {
     pub pid: i32,
     pub exit: String,
-    pub total: WorkerMeasured,
-    pub measured: WorkerMeasured,
+    pub total: WorkerCounts,
+    pub measured: WorkerCounts,
     pub open_peak: u64,
     pub queue_peak: u64,
     pub queue_limit: u64,

@@ -14,7 +14,6 @@ mod verdicts;
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,7 +22,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{merge, total};
@@ -46,7 +44,7 @@ use crate::{
 };
 
 /// How often a waiting caller is told of progress.
-const TICK: u16 = 100;
+const TICK: Duration = Duration::from_millis(100);
 /// What a trial's process may take beyond its own deadline, for set-up, counting and clearing away.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -116,10 +114,8 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
         if clock::monotonic_ns() > patience_ns {
             break Some(format!("not ended {GRACE:?} after its deadline of {:?}", scenario.deadline));
         }
-        let mut ready = [PollFd::new(trial.pipe.as_fd(), PollFlags::POLLIN)];
         // A signal ends the wait early, and the loop looks at `interrupted`.
-        let readable = poll(&mut ready, PollTimeout::from(TICK)).unwrap_or(0) > 0;
-        if readable && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
+        if trial.readable(TICK) && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
             break None;
         }
         tick(Live {

@@ -22,7 +22,7 @@ use crate::{
         counters::{self, CpuTicks},
         queues::{Queue, QueueReader},
     },
-    record::WorkerMeasured,
+    record::WorkerCounts,
     scenario::{Bound, Network, Scenario},
     sys::{clock, namespace, process},
 };
@@ -154,13 +154,15 @@ fn worker_account(control: &Control, number: usize, ended: Ended, peak: Queue) -
     }
 }
 
-fn row(counts: &Counts) -> WorkerMeasured {
-    WorkerMeasured {
+fn row(counts: &Counts) -> WorkerCounts {
+    WorkerCounts {
         accepted: counts.get(Count::Accepted),
         wakeups: counts.get(Count::Wakeups),
         empty_wakeups: counts.get(Count::EmptyWakeups),
         accept_eagain: counts.get(Count::AcceptEagain),
         cpu_user_ns: counts.get(Count::CpuUserNs),
         cpu_system_ns: counts.get(Count::CpuSystemNs),
+        voluntary_switches: counts.get(Count::VoluntarySwitches),
+        involuntary_switches: counts.get(Count::InvoluntarySwitches),
     }
 }

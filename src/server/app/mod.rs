@@ -116,7 +116,8 @@ impl Application {
     }
 
     /// Serves what is there: reads requests and replies, until the socket has no more or its buffer is full.
-    pub fn serve(&mut self, connection: &mut Connection) -> io::Result<Next> {
+    /// `ended`: an event says that the client has closed, so the end is there to be read.
+    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> io::Result<Next> {
         if self.protocol.is_none() {
             self.service.burn();
             return Ok(Next::Close);
@@ -154,8 +155,8 @@ impl Application {
             self.scratch = scratch;
             consumed?;
             // A read that did not fill the buffer emptied the socket, and later bytes make an event of their own:
-            // asking again would be a system call for nothing.
-            if length < SCRATCH_BYTES && connection.unsent.is_empty() && !connection.closing {
+            // asking again would be a system call for nothing. A close that came with the bytes makes no other event.
+            if length < SCRATCH_BYTES && !ended && connection.unsent.is_empty() && !connection.closing {
                 return Ok(Next::Wait);
             }
         }

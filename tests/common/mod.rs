@@ -1,0 +1,195 @@
+//! Drives the real binary as a user would.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Marks the processes of one run, so that their children can be told from other tests'.
+const MARK: &str = "LISTENBENCH_TEST_RUN";
+
+/// A folder of its own with a scenario in it.
+pub struct Bench {
+    pub folder: TempDir,
+}
+
+impl Bench {
+    pub fn new(scenario: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("scenario.toml"), scenario).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The binary, in this folder, with this run's mark in its environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_listenbench"));
+        command.args(arguments).current_dir(self.folder.path()).env(MARK, self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// `run scenario.toml --out out` with further arguments.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut all = vec!["run", "scenario.toml", "--out", "out"];
+        all.extend(arguments);
+        self.command(&all).output().unwrap()
+    }
+
+    /// Runs the scenario, demands an exit code and returns the trials.
+    pub fn trials(&self, code: i32) -> Vec<Value> {
+        let output = self.run(&[]);
+        assert_code(&output, code);
+        self.read_trials()
+    }
+
+    pub fn read_trials(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("out/trials.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Processes of this run that still exist.
+    pub fn processes(&self) -> Vec<u32> {
+        let mark = format!("{MARK}={}", self.folder.path().display()).into_bytes();
+        pids()
+            .filter(|pid| {
+                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environment.split(|byte| *byte == 0).any(|entry| entry == mark) && !is_zombie(*pid)
+            })
+            .collect()
+    }
+
+    /// Processes of this run with a name, once there are `count` of them.
+    pub fn wait_for(&self, name: &str, count: usize) -> Vec<u32> {
+        let named = || -> Vec<u32> {
+            let mut pids: Vec<u32> = self
+                .processes()
+                .into_iter()
+                .filter(|pid| {
+                    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim().starts_with(name))
+                })
+                .collect();
+            pids.sort_unstable();
+            pids
+        };
+        wait_until(&format!("{count} processes named {name}"), || named().len() >= count);
+        named()
+    }
+
+    pub fn demand_nothing_left(&self) {
+        wait_until("all processes of the run to be gone", || self.processes().is_empty());
+    }
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn is_zombie(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < patience, "waited 30 s in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", stdout(output), stderr(output));
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no whole number"))
+}
+
+/// The truths that hold in every trial that ran: the balance, and one end for every attempt.
+pub fn assert_balanced(trial: &Value) {
+    let connections = &trial["connections"];
+    let count = |name: &str| number(&connections[name]);
+    assert_eq!(connections["unaccounted"], 0, "{connections}");
+    assert_eq!(connections["misdelivered"], 0, "{connections}");
+    assert_eq!(count("established"), count("accepted") + count("left_in_queue") + count("aborted"), "{connections}");
+    let workers: u64 = trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["accepted"])).sum();
+    assert_eq!(count("accepted"), workers);
+    let failed: u64 = connections["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|error| !["accept", "serve"].contains(&error["phase"].as_str().unwrap()))
+        .map(|error| number(&error["count"]))
+        .sum();
+    assert_eq!(count("attempted"), count("completed") + failed, "{connections}");
+}
+
+/// How often an error was counted.
+pub fn errors(trial: &Value, phase: &str, errno: &str) -> u64 {
+    let errors = trial["connections"]["errors"].as_array().unwrap();
+    errors.iter().filter(|e| e["phase"] == phase && e["errno"] == errno).map(|e| number(&e["count"])).sum()
+}
+
+pub fn verdicts(trial: &Value) -> Vec<&str> {
+    trial["verdicts"].as_array().unwrap().iter().map(|verdict| verdict["name"].as_str().unwrap()).collect()
+}
+
+/// A port of this machine that nobody uses now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// `listenbench serve`, ended when dropped.
+pub struct Server {
+    pub child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn start(bench: &Bench, sets: &[&str]) -> Self {
+        let port = free_port();
+        let mut arguments = vec!["serve".to_owned(), "scenario.toml".to_owned(), format!("--set=port={port}")];
+        arguments.extend(sets.iter().map(|set| format!("--set={set}")));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = bench.spawn(&arguments);
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening on"), "{line}");
+        Self { child, port }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,276 @@
+//! What goes wrong is said, costs nothing measured, and leaves nothing behind.
+
+mod common;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+};
+
+use common::{Bench, assert_balanced, assert_code, errors, free_port, number, stderr, verdicts, wait_until};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+
+const LONG: &str = r#"
+    repetitions = 1
+    [server]
+    workers = 3
+    strategy = "reuseport"
+    [load]
+    mode = "open"
+    rate = 500.0
+    duration = "2s"
+    connect_timeout = "1s"
+    reply_timeout = "1s"
+"#;
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid as i32), signal).unwrap();
+}
+
+#[test]
+fn a_slip_in_a_scenario_exits_2_and_names_file_and_key() {
+    for (scenario, parts) in [
+        ("[server]\nworker = 2", ["scenario.toml", "`server.worker`"]),
+        ("[server]\nworkers = 0", ["scenario.toml", "`server.workers`"]),
+        ("[matrix]\nserver.workers = [1, 9999]", ["scenario.toml", "`server.workers`"]),
+        ("[sysctl]\ntcp_nonsense = 1", ["scenario.toml", "`sysctl.tcp_nonsense`"]),
+        ("[sysctl]\nip_local_port_range = \"9 1\"", ["scenario.toml", "`sysctl.ip_local_port_range`"]),
+        ("[[[", ["scenario.toml", "TOML"]),
+    ] {
+        let bench = Bench::new(scenario);
+        let output = bench.run(&[]);
+        assert_code(&output, 2);
+        for part in parts {
+            assert!(stderr(&output).contains(part), "{scenario}: {}", stderr(&output));
+        }
+        assert!(!bench.path("out").exists(), "{scenario}: a refused scenario leaves no record");
+    }
+    let bench = Bench::new("");
+    for arguments in [&["run", "nowhere.toml"][..], &["run", "--nonsense"], &["run", "scenario.toml", "--set", "x"]] {
+        assert_code(&bench.command(arguments).output().unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_port_taken_exits_1_and_names_address_and_holder() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let bench = Bench::new(&format!("network = \"host\"\nport = {port}"));
+    for strategy in ["shared-epoll", "reuseport"] {
+        let set = format!("server.strategy={strategy}");
+        for output in
+            [bench.run(&["--set", &set]), bench.command(&["serve", "scenario.toml", "--set", &set]).output().unwrap()]
+        {
+            assert_code(&output, 1);
+            let message = stderr(&output);
+            assert!(message.contains(&format!("127.0.0.1:{port}")), "{message}");
+            assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+        }
+    }
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn a_folder_with_a_record_is_refused() {
+    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    assert_code(&bench.run(&[]), 0);
+    let before = fs::read(bench.path("out/trials.jsonl")).unwrap();
+    let output = bench.run(&[]);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("out") && stderr(&output).contains("--out"), "{}", stderr(&output));
+    assert_eq!(before, fs::read(bench.path("out/trials.jsonl")).unwrap());
+}
+
+#[test]
+fn a_killed_worker_is_a_recorded_failure() {
+    let bench = Bench::new(LONG);
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let victim = bench.wait_for("lb:worker", 3)[1];
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    signal(victim, Signal::SIGKILL);
+    let output = run.wait_with_output().unwrap();
+    assert_code(&output, 3);
+    let trial = &bench.read_trials()[0];
+    assert_eq!(trial["outcome"], "invalid");
+    assert!(verdicts(trial).contains(&"worker-died"), "{}", trial["verdicts"]);
+    let dead: Vec<&str> = trial["workers"].as_array().unwrap().iter().map(|w| w["exit"].as_str().unwrap()).collect();
+    assert_eq!(dead.iter().filter(|exit| **exit == "killed by SIGKILL").count(), 1, "{dead:?}");
+    assert!(number(&trial["connections"]["accepted"]) > 0);
+    bench.demand_nothing_left();
+}
+
+#[test]
+fn a_killed_loader_or_trial_is_a_recorded_failure() {
+    for name in ["lb:loader", "lb:trial"] {
+        let bench = Bench::new(LONG);
+        let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+        bench.wait_for("lb:worker", 3);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        signal(bench.wait_for(name, 1)[0], Signal::SIGKILL);
+        let output = run.wait_with_output().unwrap();
+        assert_code(&output, 3);
+        let trial = &bench.read_trials()[0];
+        assert_eq!(trial["outcome"], "failed", "{name}");
+        assert!(trial["error"].as_str().unwrap().contains("SIGKILL"), "{name}: {}", trial["error"]);
+        bench.demand_nothing_left();
+    }
+}
+
+#[test]
+fn a_stopped_worker_does_not_hang_the_run() {
+    let bench = Bench::new(LONG);
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let victim = bench.wait_for("lb:worker", 3)[0];
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal(victim, Signal::SIGSTOP);
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    let trial = &bench.read_trials()[0];
+    assert_eq!(trial["outcome"], "invalid");
+    // What it was sent is stranded in its queue, and counted there by the kernel.
+    assert!(number(&trial["connections"]["left_in_queue"]) > 0, "{}", trial["connections"]);
+    assert_balanced(trial);
+    bench.demand_nothing_left();
+}
+
+#[test]
+fn ctrl_c_keeps_what_ended_and_exits_130() {
+    let bench = Bench::new("repetitions = 50\n[load]\nrate = 100.0\nmode = \"open\"\nduration = \"300ms\"");
+    let run = bench
+        .command(&["run", "scenario.toml", "--out", "out"])
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("two trials to end", || {
+        fs::read_to_string(bench.path("out/trials.jsonl")).is_ok_and(|text| text.lines().count() >= 2)
+    });
+    // A terminal's Ctrl-C reaches the whole group.
+    killpg(Pid::from_raw(run.id() as i32), Signal::SIGINT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_code(&output, 130);
+    let trials = bench.read_trials();
+    let (last, ended) = trials.split_last().unwrap();
+    assert!(ended.len() >= 2 && ended.iter().all(|trial| trial["outcome"] == "valid"));
+    assert_eq!((&last["outcome"], &last["error"]), (&"failed".into(), &"interrupted".into()));
+    assert!(bench.path("out/summary.json").exists());
+    bench.demand_nothing_left();
+}
+
+#[test]
+fn killing_the_run_itself_leaves_no_process() {
+    let bench = Bench::new(LONG);
+    let mut run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    bench.wait_for("lb:worker", 3);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    bench.demand_nothing_left();
+}
+
+#[test]
+fn a_trial_past_its_deadline_is_invalid() {
+    let bench = Bench::new(
+        "deadline = \"400ms\"\nrepetitions = 1\n[server]\naccept_delay = \"1h\"\n[load]\nconcurrency = 4\nconnections = 8\nduration = \"100ms\"",
+    );
+    // Two bounds are refused; one is the test's.
+    assert_code(&bench.run(&[]), 2);
+    let bench = Bench::new(
+        "deadline = \"400ms\"\nrepetitions = 1\n[server]\naccept_delay = \"1h\"\n[load]\nconcurrency = 4\nconnections = 8",
+    );
+    let trial = &bench.trials(3)[0];
+    assert_eq!(trial["outcome"], "invalid");
+    assert!(verdicts(trial).contains(&"deadline"), "{}", trial["verdicts"]);
+    assert_eq!(errors(trial, "receive", "DEADLINE"), 4);
+    assert_balanced(trial);
+}
+
+#[test]
+fn running_out_of_files_is_counted_and_ends_nothing() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        accept_delay = "1h"
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 150.0
+        loaders = 1
+        connections = 400
+        reply_timeout = "4s"
+        "#,
+    );
+    // Planned for a second in flight; nobody accepts, so that it becomes four.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
+    let output = command.current_dir(bench.folder.path()).output().unwrap();
+    assert_code(&output, 0);
+    let trial = &bench.read_trials()[0];
+    assert!(errors(trial, "socket", "EMFILE") > 0, "{}", trial["connections"]);
+    assert_eq!(number(&trial["connections"]["attempted"]), 400);
+    assert_balanced(trial);
+}
+
+#[test]
+fn too_few_files_for_the_load_are_refused_beforehand() {
+    let bench = Bench::new("[load]\nconcurrency = 1000\nloaders = 1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
+    let output = command.current_dir(bench.folder.path()).output().unwrap();
+    assert_code(&output, 1);
+    let message = stderr(&output);
+    assert!(message.contains("load.loaders") && message.contains("ulimit -n") && message.contains("1000"), "{message}");
+}
+
+#[test]
+fn the_machines_own_network_is_left_as_it_was() {
+    let sysctls = || {
+        ["ip_local_port_range", "tcp_tw_reuse", "tcp_fin_timeout"]
+            .map(|name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap())
+    };
+    let before = sysctls();
+    let bench = Bench::new(
+        "repetitions = 1\n[load]\nconnections = 20\n[sysctl]\nip_local_port_range = \"40000 40999\"\ntcp_tw_reuse = 0\ntcp_fin_timeout = 7",
+    );
+    assert_balanced(&bench.trials(0)[0]);
+    assert_eq!(before, sysctls());
+    let refused = Bench::new("network = \"host\"\n[sysctl]\ntcp_fin_timeout = 7");
+    assert_code(&refused.run(&[]), 2);
+}
+
+#[test]
+fn the_host_network_works_too() {
+    let bench =
+        Bench::new(&format!("network = \"host\"\nport = {}\nrepetitions = 2\n[load]\nconnections = 100", free_port()));
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 100);
+    }
+    assert_eq!(common::read_json(&bench.path("out/host.json"))["network"], "host");
+}
+
+/// As root, becomes an ordinary user; as an ordinary user, is one already.
+#[test]
+fn an_ordinary_user_can_run() {
+    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 50\n[sysctl]\ntcp_tw_reuse = 0\nsomaxconn = 77");
+    let binary = bench.path("listenbench");
+    fs::copy(env!("CARGO_BIN_EXE_listenbench"), &binary).unwrap();
+    let mut command = Command::new(&binary);
+    command.args(["run", "scenario.toml", "--out", "out"]).current_dir(bench.folder.path());
+    if nix::unistd::geteuid().is_root() {
+        const NOBODY: u32 = 65_534;
+        std::os::unix::fs::chown(bench.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    assert_code(&output, 0);
+    let trial = &bench.read_trials()[0];
+    assert_balanced(trial);
+    assert_eq!(number(&trial["workers"][0]["queue_limit"]), 77);
+    assert!(common::read_json(&bench.path("out/host.json"))["uid"] != 0);
+}

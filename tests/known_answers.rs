@@ -1,0 +1,342 @@
+//! Answers that are known beforehand, demanded of the real binary.
+
+mod common;
+
+use common::{Bench, Server, assert_balanced, assert_code, errors, number, verdicts};
+use serde_json::Value;
+
+fn workers<'a>(trial: &'a Value, field: &str) -> Vec<u64> {
+    let workers: &'a Vec<Value> = trial["workers"].as_array().unwrap();
+    workers.iter().map(|worker| number(&worker[field])).collect()
+}
+
+/// The accept queue holds min(backlog, somaxconn) + 1: the kernel's test for "full" is `>`.
+#[test]
+fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        backlog = 2
+        accept_delay = "1h"
+        [load]
+        concurrency = 10
+        connections = 10
+        loaders = 1
+        connect_timeout = "400ms"
+        reply_timeout = "400ms"
+        "#,
+    );
+    let trials = bench.trials(0);
+    let connections = &trials[0]["connections"];
+    assert_eq!(number(&connections["established"]), 3, "{connections}");
+    assert_eq!(number(&connections["accepted"]), 0);
+    assert_eq!(number(&connections["left_in_queue"]), 3);
+    assert_eq!(errors(&trials[0], "connect", "ETIMEDOUT"), 7);
+    assert_eq!(errors(&trials[0], "receive", "ETIMEDOUT"), 3);
+    assert_eq!(workers(&trials[0], "queue_peak"), [3]);
+    assert_eq!(workers(&trials[0], "queue_limit"), [2]);
+    assert!(verdicts(&trials[0]).contains(&"queue-overflow"), "{}", trials[0]["verdicts"]);
+    assert!(verdicts(&trials[0]).contains(&"errors"));
+    assert_balanced(&trials[0]);
+}
+
+/// SO_REUSEPORT throws connections on listeners by a hash: their spread is the multinomial's.
+#[test]
+fn reuseport_spreads_connections_as_chance_does() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "reuseport"
+        workers = 4
+        [load]
+        concurrency = 16
+        connections = 2000
+        close_how = "rst"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    assert_eq!(number(&trial["connections"]["accepted"]), 2_000);
+    assert!(trial["distribution"]["p_value"].as_f64().unwrap() > 0.0001, "{}", trial["distribution"]);
+    assert!(workers(trial, "accepted").iter().all(|accepted| *accepted > 0));
+}
+
+/// One worker, ten clients at once, 10 ms each: the k-th waits for k services, so the median of 1…10 is about 5 × the
+/// smallest.
+#[test]
+fn ten_at_once_are_served_one_after_the_other() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        accept_batch = 1
+        service_time = "10ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 10
+        burst_every = "10s"
+        connections = 10
+        loaders = 1
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    let response = &trial["latency_ns"]["response"];
+    assert_eq!(number(&response["count"]), 10);
+    let ratio = number(&response["p50"]) as f64 / number(&response["min"]) as f64;
+    assert!((3.0..=8.0).contains(&ratio), "p50/min = {ratio}: {response}");
+}
+
+/// The same without requests, so that the service follows the accept: the k-th client waits in the queue for k − 1
+/// services. CPU burnt takes at least as much time, so the bounds are exact.
+#[test]
+fn ten_at_once_wait_in_the_queue_one_service_longer_each() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        accept_batch = 1
+        app = "close"
+        service_time = "10ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 10
+        burst_every = "10s"
+        connections = 10
+        loaders = 1
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    let wait = &trial["latency_ns"]["accept_wait"];
+    assert_eq!(number(&wait["count"]), 10);
+    // Histograms keep three digits.
+    assert!(number(&wait["max"]) >= 89_900_000 && number(&wait["p50"]) >= 39_900_000, "{wait}");
+}
+
+/// What each strategy's name says, read from the kernel: the flags of the listener in each worker's epoll instance.
+#[test]
+fn listeners_are_registered_as_the_strategies_names_say() {
+    const EPOLLIN: u64 = 0x1;
+    const EPOLLET: u64 = 1 << 31;
+    const EPOLLEXCLUSIVE: u64 = 1 << 28;
+    for (strategy, flags, listeners) in [
+        ("shared-epoll", EPOLLIN, 1),
+        ("shared-epoll-edge", EPOLLIN | EPOLLET, 1),
+        ("shared-epoll-exclusive", EPOLLIN | EPOLLEXCLUSIVE, 1),
+        ("reuseport", EPOLLIN, 3),
+    ] {
+        let bench = Bench::new("");
+        let _server = Server::start(&bench, &["server.workers=3", &format!("server.strategy={strategy}")]);
+        let mut sockets = std::collections::BTreeSet::new();
+        for pid in bench.wait_for("lb:worker", 3) {
+            let mut registered = Vec::new();
+            for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten() {
+                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                // `tfd: 5 events: 19 data: 0 …`: the listener is registered under token 0.
+                for line in text.lines().filter(|line| line.starts_with("tfd:")) {
+                    let words: Vec<&str> = line.split_whitespace().collect();
+                    if words[5] == "0" {
+                        registered.push((words[1].to_owned(), u64::from_str_radix(words[3], 16).unwrap()));
+                    }
+                }
+            }
+            // EPOLLERR and EPOLLHUP are always added by the kernel.
+            registered.sort_unstable();
+            registered.dedup();
+            assert_eq!(registered.len(), 1, "{strategy}: {registered:?}");
+            assert_eq!(registered[0].1 & !0x18, flags, "{strategy}");
+            sockets.insert(std::fs::read_link(format!("/proc/{pid}/fd/{}", registered[0].0)).unwrap());
+        }
+        assert_eq!(sockets.len(), listeners, "{strategy}: {sockets:?}");
+    }
+}
+
+/// Without EPOLLEXCLUSIVE an arrival wakes every waiting worker; with it, one: the first registered that is idle. A worker
+/// that wakes too late is often sent back to sleep by epoll itself, so the herd shows in the times they go to sleep.
+#[test]
+fn the_herd_comes_for_all_but_the_exclusive_listener() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 4
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 100.0
+        connections = 100
+        close_how = "rst"
+        [matrix]
+        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
+        "#,
+    );
+    let trials = bench.trials(0);
+    let trial = |strategy: &str| trials.iter().find(|trial| trial["cell"]["strategy"] == strategy).unwrap();
+    let sleeps = |strategy: &str| -> u64 { workers(trial(strategy), "voluntary_switches").iter().sum() };
+    let exclusive = "shared-epoll-exclusive";
+    for herd in ["shared-epoll", "shared-epoll-edge"] {
+        assert_balanced(trial(herd));
+        assert!(sleeps(herd) > sleeps(exclusive) + 50, "{herd} {}, exclusive {}", sleeps(herd), sleeps(exclusive));
+        let empty: u64 = workers(trial(herd), "empty_wakeups").iter().sum();
+        let eagain: u64 = workers(trial(herd), "accept_eagain").iter().sum();
+        assert!(eagain >= empty, "{eagain} EAGAINs, {empty} empty wake-ups");
+    }
+    assert!(workers(trial(exclusive), "accepted")[0] >= 75, "{:?}", workers(trial(exclusive), "accepted"));
+}
+
+/// A range of 100 ports, no reuse of TIME_WAIT, clients that close by FIN: exactly 100 connections, and the loader goes
+/// on to the end of its schedule.
+#[test]
+fn a_hundred_ports_make_a_hundred_connections() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 200.0
+        connections = 150
+        [sysctl]
+        ip_local_port_range = "40000 40099"
+        tcp_tw_reuse = 0
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    assert_eq!(number(&trial["connections"]["completed"]), 100);
+    assert_eq!(errors(trial, "connect", "EADDRNOTAVAIL"), 50);
+    assert_eq!(trial["outcome"], "valid");
+}
+
+/// Every way of closing, by either side, in every app: nothing is lost, nothing is an error.
+#[test]
+fn all_ways_of_closing_balance() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [load]
+        concurrency = 8
+        connections = 150
+        requests = 3
+        [matrix]
+        server.strategy = ["shared-epoll-edge", "reuseport"]
+        server.app = ["echo", "http"]
+        load.close_by = ["client", "server"]
+        load.close_how = ["fin", "rst"]
+        "#,
+    );
+    let trials = bench.trials(0);
+    assert_eq!(trials.len(), 16);
+    for trial in &trials {
+        assert_balanced(trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 150, "{}: {}", trial["cell"], trial["connections"]);
+        assert_eq!(number(&trial["connections"]["replies"]), 450);
+        assert_eq!(number(&trial["connections"]["verified"]), 450);
+        assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 150);
+        assert_eq!(number(&trial["latency_ns"]["response"]["count"]), 450);
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        app = "close"
+        [load]
+        concurrency = 8
+        connections = 300
+        [matrix]
+        load.close_how = ["fin", "rst"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 300, "{}", trial["connections"]);
+        assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 300);
+    }
+}
+
+/// The seed fixes order and schedule; another seed gives others; the record's scenario repeats the run.
+#[test]
+fn the_seed_and_the_recorded_scenario_repeat_a_run() {
+    const SCENARIO: &str = r#"
+        repetitions = 2
+        [load]
+        mode = "open"
+        rate = 300.0
+        duration = "300ms"
+        warmup = "100ms"
+        [matrix]
+        server.strategy = ["shared-epoll", "reuseport"]
+        server.workers = [1, 2]
+    "#;
+    let plan = |bench: &Bench| -> Vec<(String, String)> {
+        let trials = bench.read_trials();
+        trials.iter().map(|trial| (trial["cell"].to_string(), trial["schedule"].to_string())).collect()
+    };
+    let first = Bench::new(SCENARIO);
+    assert_code(&first.run(&[]), 0);
+    let effective = std::fs::read_to_string(first.path("out/scenario.toml")).unwrap();
+    let again = Bench::new(&effective);
+    assert_code(&again.run(&[]), 0);
+    assert_eq!(plan(&first), plan(&again));
+    assert_eq!(effective, std::fs::read_to_string(again.path("out/scenario.toml")).unwrap());
+    // Within a repetition every cell meets the same arrivals.
+    let schedules: std::collections::BTreeSet<String> = plan(&first).into_iter().map(|trial| trial.1).collect();
+    assert_eq!(schedules.len(), 2, "{schedules:?}");
+    let other = Bench::new(SCENARIO);
+    assert_code(&other.run(&["--seed", "2"]), 0);
+    assert!(plan(&other).iter().all(|trial| !schedules.contains(&trial.1)));
+}
+
+/// Service times are CPU time: two workers on a burn of 5 ms use 5 ms for each connection, and say so.
+#[test]
+fn service_time_is_burnt_in_the_worker() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        service_time = "5ms"
+        [load]
+        concurrency = 2
+        connections = 40
+        [matrix]
+        server.service_distribution = ["fixed", "exponential"]
+        server.app = ["close", "echo"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let cpu: u64 = workers(&trial, "cpu_user_ns").iter().chain(&workers(&trial, "cpu_system_ns")).sum();
+        let least = if trial["cell"]["service_distribution"] == "fixed" { 200_000_000 } else { 80_000_000 };
+        assert!(cpu >= least, "{cpu} ns for 40 × 5 ms: {}", trial["cell"]);
+    }
+}
+
+/// A held connection stays open: as many at once as are held.
+#[test]
+fn held_connections_are_open_at_once() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 50
+        connections = 50
+        hold = "300ms"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    assert_eq!(workers(trial, "open_peak"), [50]);
+    assert_eq!(number(&trial["connections"]["completed"]), 50);
+}
