@@ -1,23 +1,28 @@
 //! `listenbench doctor`: what this machine allows, and what to change.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Ended;
 use crate::{
     cli,
+    ipc::message,
     observe::{
-        host::{first_number, memory_bytes},
+        counters::CpuTicks,
+        host::{self, first_number, memory_bytes},
         queues::QueueReader,
         sysctl,
     },
-    sys::{affinity, limits, namespace, process},
+    sys::{affinity, limits, namespace},
 };
 
 /// Fewer open files than this hold up ordinary scenarios.
 const FILES_ENOUGH: u64 = 4_096;
+/// The kernel's default range, 32768–60999.
+const DEFAULT_PORTS: u32 = 28_232;
 /// Kernel memory of a loopback connection, both ends.
 const CONNECTION_BYTES: u64 = 5_700;
 
@@ -48,32 +53,69 @@ pub fn run(options: &cli::Doctor) -> Result<Ended> {
     if options.json {
         println!("{}", serde_json::to_string_pretty(&checks)?);
     } else {
-        for check in &checks {
-            let mark = match check.status {
-                Status::Ok => "ok     ",
-                Status::Limited => "limited",
-                Status::Missing => "missing",
-            };
-            println!("{mark}  {:<16} {}\n{:26}{}", check.name, check.found, "", check.advice);
-        }
+        println!("{}", table(&checks));
     }
     Ok(Ended::Done)
 }
 
+/// A row a check, wrapped to the terminal's width where there is one.
+fn table(checks: &[Check]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    for check in checks {
+        let status = match check.status {
+            Status::Ok => "ok",
+            Status::Limited => "limited",
+            Status::Missing => "missing",
+        };
+        table.add_row([status, check.name, &format!("{}\n{}", check.found, check.advice)]);
+    }
+    table
+}
+
 fn checks() -> Vec<Check> {
+    let probe = Probe::take();
     vec![
         kernel(),
-        network_namespace(),
+        network_namespace(&probe),
         cores(),
         open_files(),
-        port_range(),
-        time_wait(),
-        backlog(),
+        port_range(&probe),
+        time_wait(&probe),
+        backlog(&probe),
         queue_lengths(),
         clock_source(),
         memory(),
         steal(),
     ]
+}
+
+/// The network that trials will have, as tried in a child.
+struct Probe {
+    /// How the namespace was had, and its sysctls; or why there is none.
+    namespace: Result<(String, BTreeMap<String, String>)>,
+}
+
+impl Probe {
+    fn take() -> Self {
+        let namespace = message::ask_child("lb:doctor", || {
+            let how = match namespace::enter_network()? {
+                namespace::Privilege::Direct => "directly",
+                namespace::Privilege::UserNamespace => "through a user namespace",
+            };
+            Ok((how.to_owned(), host::sysctls()))
+        });
+        Self { namespace }
+    }
+
+    /// A sysctl where trials will see it, with the name of that place: their namespace, or else this machine.
+    fn sysctl(&self, name: &str) -> (String, &'static str) {
+        let (value, place) = match &self.namespace {
+            Ok((_, sysctls)) => (sysctls.get(name).cloned(), "in a trial's namespace"),
+            Err(_) => (sysctl::read(name), "on this machine"),
+        };
+        (value.unwrap_or_else(|| "unreadable".to_owned()), place)
+    }
 }
 
 fn check(name: &'static str, status: Status, found: impl Into<String>, advice: impl Into<String>) -> Check {
@@ -102,33 +144,15 @@ fn kernel() -> Check {
     }
 }
 
-fn network_namespace() -> Check {
-    let tried = process::spawn("lb:doctor", |pipe| {
-        let mut sender = crate::ipc::message::Sender::new(pipe);
-        let sent = match namespace::enter_network() {
-            Ok(namespace::Privilege::Direct) => sender.json(&"directly"),
-            Ok(namespace::Privilege::UserNamespace) => sender.json(&"through a user namespace"),
-            Err(error) => sender.error(&error),
-        };
-        i32::from(sent.is_err())
-    });
-    let answer = tried.map_err(anyhow::Error::from).and_then(|mut child| {
-        let mut inbox = crate::ipc::message::Inbox::default();
-        while !inbox.read_from(&mut child.pipe)? {}
-        process::wait(child.pid);
-        inbox.open::<String>()
-    });
-    match answer {
-        Ok(Some(message)) => check(
+fn network_namespace(probe: &Probe) -> Check {
+    match &probe.namespace {
+        Ok((how, _)) => check(
             "namespaces",
             Status::Ok,
-            format!("a network namespace can be made {}", message.report),
+            format!("a network namespace can be made {how}"),
             "network = \"netns\" works: trials leave nothing behind on this machine",
         ),
-        Ok(None) => {
-            check("namespaces", Status::Missing, "the attempt ended without an answer", "use network = \"host\"")
-        }
-        Err(error) => check("namespaces", Status::Missing, "no network namespace", format!("{error:#}")),
+        Err(error) => check("namespaces", Status::Missing, "no network namespace can be made", format!("{error:#}")),
     }
 }
 
@@ -169,49 +193,49 @@ fn open_files() -> Check {
     }
 }
 
-fn port_range() -> Check {
-    let range = sysctl::read("ip_local_port_range").unwrap_or_default();
+fn port_range(probe: &Probe) -> Check {
+    let (range, place) = probe.sysctl("ip_local_port_range");
     let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u32>().ok());
     let (Some(low), Some(high)) = (ends.next(), ends.next()) else {
-        return check("port range", Status::Missing, "unreadable", "mount /proc");
+        return check("port range", Status::Missing, format!("{range} {place}"), "mount /proc");
     };
     let usable = high.saturating_sub(low) + 1;
-    let found = format!(
-        "{low}–{high}: {usable} ports here; a trial's namespace starts from the same default, unless its scenario sets one"
-    );
     let advice = format!(
         "between one source and one destination, connect becomes slow beyond {} connections held or in TIME_WAIT and fails \
          beyond {usable}; widen it with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",
         usable / 2
     );
-    check("port range", if usable >= 28_232 { Status::Ok } else { Status::Limited }, found, advice)
+    let status = if usable >= DEFAULT_PORTS { Status::Ok } else { Status::Limited };
+    check("port range", status, format!("{low}–{high} {place}: {usable} ports"), advice)
 }
 
-fn time_wait() -> Check {
-    let reuse = sysctl::read("tcp_tw_reuse").unwrap_or_else(|| "unreadable".to_owned());
+fn time_wait(probe: &Probe) -> Check {
+    let (reuse, place) = probe.sysctl("tcp_tw_reuse");
     let meaning = match reuse.as_str() {
         "2" => {
-            "ports in TIME_WAIT are used again after a second on loopback only: loopback hides exhaustion that a network would show; \
-                to see it, set `[sysctl] tcp_tw_reuse = 0`"
+            "ports in TIME_WAIT are used again after a second, on loopback only: loopback hides exhaustion that a network \
+             would show; to see it, set `[sysctl] tcp_tw_reuse = 0` in the scenario"
         }
         "1" => {
-            "ports in TIME_WAIT are used again after a second everywhere; to see exhaustion, set `[sysctl] tcp_tw_reuse = 0`"
+            "ports in TIME_WAIT are used again after a second, everywhere; to see exhaustion, set `[sysctl] tcp_tw_reuse = 0` \
+             in the scenario"
         }
         "0" => {
-            "ports in TIME_WAIT stay blocked for 60 s: about a 60th of the port range per second can be opened and closed by the client; \
-                to lift that, set `[sysctl] tcp_tw_reuse = 1`, or close by reset"
+            "ports in TIME_WAIT stay blocked for 60 s: a client can open and close a 60th of the port range per second; to \
+             lift that, set `[sysctl] tcp_tw_reuse = 1` in the scenario, or close by reset"
         }
         _ => "mount /proc",
     };
-    check("tcp_tw_reuse", Status::Ok, reuse, meaning)
+    check("tcp_tw_reuse", Status::Ok, format!("{reuse} {place}"), meaning)
 }
 
-fn backlog() -> Check {
-    let somaxconn = first_number("/proc/sys/net/core/somaxconn").unwrap_or(0);
+fn backlog(probe: &Probe) -> Check {
+    let (somaxconn, place) = probe.sysctl("somaxconn");
+    let cap: u64 = somaxconn.parse().unwrap_or(0);
     check(
         "backlog cap",
-        if somaxconn >= 1_024 { Status::Ok } else { Status::Limited },
-        format!("net.core.somaxconn {somaxconn}: an accept queue holds at most {} connections", somaxconn + 1),
+        if cap >= 1_024 { Status::Ok } else { Status::Limited },
+        format!("net.core.somaxconn {somaxconn} {place}: an accept queue holds at most {} connections", cap + 1),
         "a larger `server.backlog` is cut to it without a word: raise it with `[sysctl] somaxconn = 65535` in the scenario",
     )
 }
@@ -252,15 +276,15 @@ fn memory() -> Check {
         if bytes >= 1 << 30 { Status::Ok } else { Status::Limited },
         format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
         format!(
-            "room for some {} thousand loopback connections at {CONNECTION_BYTES} bytes each, half of it used; for more, add memory or close earlier",
+            "half of it holds some {} thousand loopback connections of {CONNECTION_BYTES} bytes each; for more, add memory or close earlier",
             bytes / 2 / CONNECTION_BYTES / 1_000
         ),
     )
 }
 
 fn steal() -> Check {
-    let ticks = crate::observe::counters::CpuTicks::read().unwrap_or_default();
-    let share = ticks.steal_share_since(&crate::observe::counters::CpuTicks::default());
+    let ticks = CpuTicks::read().unwrap_or_default();
+    let share = ticks.steal_share_since(&CpuTicks::default());
     let found = format!("{:.2} % of the processors since boot", 100.0 * share);
     if share > 0.01 {
         check(

@@ -201,7 +201,7 @@ fn conclude(writer: &Writer) -> Result<()> {
     let model = report::model(&record, &summary);
     writer.write_json(reader::SUMMARY_JSON, &summary)?;
     writer.write_text(reader::SUMMARY_MARKDOWN, &report::markdown::render(&model))?;
-    print!("{}", report::terminal::render(&model));
+    print!("{}", report::terminal::render(&model, report::terminal::width()));
     println!("record: {}", writer.folder().display());
     Ok(())
 }
@@ -230,24 +230,22 @@ impl Progress {
 
     fn begin(&mut self, job: Job<'_>) {
         self.trial_began = Instant::now();
-        self.current = format!(
-            "trial {}/{}, repetition {}/{}: {}",
-            self.done + 1,
-            self.total,
-            job.trial.repetition + 1,
-            job.plan.repetitions,
-            job.cell().label()
-        );
+        self.current =
+            format!("{}, repetition {}/{}", job.cell().label(), job.trial.repetition + 1, job.plan.repetitions);
         if self.bar.is_hidden() {
-            eprintln!("{}{}", self.current, self.left());
+            eprintln!("{}", self.message());
         } else {
-            self.bar.set_message(format!("{}{}", self.current, self.left()));
+            self.bar.set_message(self.message());
         }
     }
 
     fn tick(&self, live: trial::Live) {
-        let message = format!("{}, {} accepted{}", self.current, live.accepted, self.left());
-        self.bar.set_message(message);
+        self.bar.set_message(format!("{}, {} accepted", self.message(), live.accepted));
+    }
+
+    /// What matters most comes first: a narrow terminal cuts the end off.
+    fn message(&self) -> String {
+        format!("trial {}/{}{}: {}", self.done + 1, self.total, self.left(), self.current)
     }
 
     /// Time left, by the mean of the trials that have ended.

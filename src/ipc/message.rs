@@ -15,6 +15,8 @@ use hdrhistogram::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::sys::process;
+
 /// No message is larger: a histogram of the range used here takes 230 kB at most, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
 
@@ -60,6 +62,23 @@ impl<W: Write> Sender<W> {
         frame.extend_from_slice(payload);
         self.pipe.write_all(&frame).context("writing to the parent's pipe")
     }
+}
+
+/// Runs a child's body with a sender over its pipe and returns the child's exit code. An error of the body is sent.
+pub fn answer<W: Write>(pipe: W, body: impl FnOnce(&mut Sender<W>) -> Result<()>) -> i32 {
+    let mut sender = Sender::new(pipe);
+    let sent = body(&mut sender).or_else(|error| sender.error(&error));
+    i32::from(sent.is_err())
+}
+
+/// Runs a body in a forked child and returns what it returns: for what would change the calling process, such as
+/// entering a namespace. The caller must have one thread only.
+pub fn ask_child<T: Serialize + DeserializeOwned>(name: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut child = process::spawn(name, |pipe| answer(pipe, |sender| sender.json(&body()?))).context("forking")?;
+    let mut inbox = Inbox::default();
+    while !inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {}
+    let exit = process::wait(child.pid);
+    inbox.open()?.map(|message| message.report).with_context(|| format!("{name} ended without an answer: {exit}"))
 }
 
 /// All that a child sent.

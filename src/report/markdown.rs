@@ -1,8 +1,8 @@
 //! The report as Markdown: `summary.md`.
 
-use comfy_table::presets;
+use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Model, terminal};
+use super::Model;
 
 /// The whole report as Markdown.
 pub fn render(model: &Model) -> String {
@@ -10,7 +10,7 @@ pub fn render(model: &Model) -> String {
     if !model.question.is_empty() {
         text += &format!("{}\n\n", model.question);
     }
-    text += &format!("{}\n", terminal::table(model, presets::ASCII_MARKDOWN));
+    text += &format!("{}\n", table(model));
     for (title, lines) in
         [("How to read it", &model.legend), ("What happened", &model.notes), ("Conditions", &model.conditions)]
     {
@@ -20,4 +20,15 @@ pub fn render(model: &Model) -> String {
         }
     }
     text
+}
+
+fn table(model: &Model) -> Table {
+    let mut table = Table::new();
+    // A cell of Markdown is one line.
+    let head = model.head.iter().map(|head| head.replace('\n', " "));
+    table.load_style(presets::ASCII_MARKDOWN).set_header(head).add_rows(&model.rows);
+    for column in table.column_iter_mut().skip(model.labels).take(model.head.len() - model.labels - 1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }

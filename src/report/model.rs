@@ -41,16 +41,16 @@ struct Column {
 
 const COLUMNS: &[Column] = &[
     Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
-    Column { head: "accept wait p50 ≤", metric: "accept_wait_p50_ns", show: duration },
+    Column { head: "accept wait\np50 ≤", metric: "accept_wait_p50_ns", show: duration },
     Column { head: "p99 ≤", metric: "accept_wait_p99_ns", show: duration },
     Column { head: "p99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
     Column { head: "max ≤", metric: "accept_wait_max_ns", show: duration },
-    Column { head: "connect p99", metric: "connect_p99_ns", show: duration },
-    Column { head: "response p99", metric: "response_p99_ns", show: duration },
+    Column { head: "connect\np99", metric: "connect_p99_ns", show: duration },
+    Column { head: "response\np99", metric: "response_p99_ns", show: duration },
     Column { head: "imbalance", metric: "imbalance", show: ratio },
-    Column { head: "empty wake-ups /accept", metric: "empty_wakeups_per_accept", show: ratio },
-    Column { head: "sleeps /accept", metric: "voluntary_switches_per_accept", show: ratio },
-    Column { head: "worker CPU /accept", metric: "worker_cpu_ns_per_accept", show: duration },
+    Column { head: "empty wake-ups\n/accept", metric: "empty_wakeups_per_accept", show: ratio },
+    Column { head: "sleeps\n/accept", metric: "voluntary_switches_per_accept", show: ratio },
+    Column { head: "worker CPU\n/accept", metric: "worker_cpu_ns_per_accept", show: duration },
 ];
 
 /// Builds the report of a record.

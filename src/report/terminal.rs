@@ -1,35 +1,112 @@
 //! The report on a terminal.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle, presets};
+use std::ops::Range;
+
+use comfy_table::{CellAlignment, Table, presets};
 
 use super::Model;
 
-/// The whole report as text.
-pub fn render(model: &Model) -> String {
+/// Where no terminal says otherwise, lines of prose are this long and tables as wide as they need be.
+const PROSE_WIDTH: usize = 120;
+/// Border and padding of a column.
+const COLUMN_EXTRA: usize = 3;
+
+/// The whole report as text, for a terminal of so many columns; `None` where the output is no terminal.
+pub fn render(model: &Model, width: Option<usize>) -> String {
+    let prose = |line: &str, indent: &str| {
+        let options = textwrap::Options::new(width.unwrap_or(PROSE_WIDTH)).subsequent_indent(indent);
+        format!("{}\n", textwrap::fill(line, options))
+    };
     let mut text = String::new();
     if !model.question.is_empty() {
-        text += &format!("{}\n", model.question);
+        text += &prose(&model.question, "");
     }
-    let mut table = table(model, presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    text += &format!("{table}\n");
+    for block in blocks(model, width) {
+        text += &format!("{}\n", table(model, block));
+    }
     for line in model.legend.iter().chain(&model.conditions) {
-        text += &format!("{line}\n");
+        text += &prose(line, "  ");
     }
     for note in &model.notes {
-        text += &format!("! {note}\n");
+        text += &prose(&format!("! {note}"), "  ");
     }
     text
 }
 
-/// The model's table in one of comfy-table's presets, numbers right-aligned.
-pub(super) fn table(model: &Model, style: TableStyle) -> Table {
+/// The terminal's width, where standard output is one.
+pub fn width() -> Option<usize> {
+    Table::new().width().map(usize::from)
+}
+
+/// Columns of numbers that fit beside the cell's name; the rest follows in further tables.
+fn blocks(model: &Model, width: Option<usize>) -> Vec<Range<usize>> {
+    let wide = |column: usize| {
+        let cells = model.rows.iter().map(|row| row[column].as_str());
+        let lines = cells.chain([model.head[column].as_str()]).flat_map(str::lines);
+        lines.map(|line| line.chars().count()).max().unwrap_or(0) + COLUMN_EXTRA
+    };
+    let label: usize = (0..model.labels).map(wide).sum::<usize>() + 1;
+    let room = width.unwrap_or(usize::MAX).saturating_sub(label);
+    let mut blocks = Vec::new();
+    let mut start = model.labels;
+    let mut used = 0;
+    for column in model.labels..model.head.len() {
+        if column > start && used + wide(column) > room {
+            blocks.push(start..column);
+            (start, used) = (column, 0);
+        }
+        used += wide(column);
+    }
+    blocks.push(start..model.head.len());
+    blocks
+}
+
+/// A table of the cell's name and some columns, numbers right-aligned.
+fn table(model: &Model, columns: Range<usize>) -> Table {
+    let pick = |row: &[String]| -> Vec<String> { [&row[..model.labels], &row[columns.clone()]].concat() };
     let mut table = Table::new();
-    table.load_style(style).set_header(&model.head).add_rows(&model.rows);
-    for (i, column) in table.column_iter_mut().enumerate() {
-        if i >= model.labels && i + 1 < model.head.len() {
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(pick(&model.head));
+    table.add_rows(model.rows.iter().map(|row| pick(row)));
+    for (i, column) in table.column_iter_mut().enumerate().skip(model.labels) {
+        if columns.start + i - model.labels + 1 < model.head.len() {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        Model {
+            title: "t".to_owned(),
+            question: "Which of them, and why, and under which conditions?".to_owned(),
+            head: texts(&["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"]),
+            labels: 1,
+            rows: vec![texts(&["reuseport", "62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"])],
+            legend: texts(&["A legend that is a little longer than the narrowest terminal."]),
+            notes: Vec::new(),
+            conditions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in [40, 60, 80] {
+            let text = render(&model(), Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            for part in ["62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"] {
+                assert_eq!(text.matches(part).count(), 1, "{width}:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_there_is_one_table() {
+        assert_eq!(render(&model(), None).matches("reuseport").count(), 1);
+        assert!(render(&model(), Some(40)).matches("reuseport").count() > 1);
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
         ledger::Ledger,
         tally::{ErrorCount, Step, Tally},
     },
-    scenario::{AcceptBatch, CloseHow, Pin, Scenario},
+    scenario::{AcceptBatch, CloseBy, CloseHow, Pin, Scenario},
     sys::{affinity, clock, limits},
 };
 
@@ -241,7 +241,9 @@ impl Loop {
                 Next::Gone
             }
         };
-        if next == Next::Close && self.worker.scenario.load.close_how == CloseHow::Rst {
+        // A close that the scenario leaves to the client, but the client's request asked for, is an orderly one.
+        let load = &self.worker.scenario.load;
+        if next == Next::Close && load.close_by == CloseBy::Server && load.close_how == CloseHow::Rst {
             let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
             if let Err(error) = reset {
                 self.errors.add(Step::Serve, &error);

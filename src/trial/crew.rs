@@ -10,7 +10,7 @@ use crate::{
     ipc::{
         control::{Control, Phase},
         ledger::Ledger,
-        message::{Inbox, Sender},
+        message::{self, Inbox},
     },
     scenario::Scenario,
     server::{Worker, WorkerReport, accept},
@@ -105,13 +105,8 @@ impl Crew {
                 wake: Arc::clone(&wake),
             };
             let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
-                let mut sender = Sender::new(pipe);
                 let listener = listeners.take().expect("each child has its own copy").take(number);
-                let sent = match worker.run(strategy.acceptor(listener)) {
-                    Ok(report) => sender.json(&report),
-                    Err(error) => sender.error(&error),
-                };
-                i32::from(sent.is_err())
+                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(listener))?))
             })
             .with_context(|| format!("forking worker {number}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });

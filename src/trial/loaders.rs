@@ -11,7 +11,7 @@ use crate::{
     ipc::{
         control::Control,
         ledger::Ledger,
-        message::{Inbox, Sender},
+        message::{self, Inbox},
     },
     load::{Loader, LoaderReport, Part, histogram},
     scenario::Scenario,
@@ -64,15 +64,13 @@ impl Loaders {
                 ledger: ledger.cloned(),
             };
             let child = process::spawn(&format!("lb:loader{number}"), |pipe| {
-                let mut sender = Sender::new(pipe);
-                let sent = match loader.run() {
-                    Ok((report, measures)) => measures
-                        .named()
-                        .try_for_each(|(name, histogram)| sender.histogram(&name, histogram))
-                        .and_then(|()| sender.json(&report)),
-                    Err(error) => sender.error(&error),
-                };
-                i32::from(sent.is_err())
+                message::answer(pipe, |sender| {
+                    let (report, measures) = loader.run()?;
+                    for (name, histogram) in measures.named() {
+                        sender.histogram(&name, histogram)?;
+                    }
+                    sender.json(&report)
+                })
             })
             .with_context(|| format!("forking loader {number}"))?;
             Ok(Member { child, inbox: Inbox::default(), ended: false })

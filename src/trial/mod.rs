@@ -34,7 +34,7 @@ use self::gathered::Gathered;
 use crate::{
     ipc::{
         control::{Control, Count, LoaderCount},
-        message::{Inbox, Message, Sender},
+        message::{self, Inbox, Message},
     },
     load::Sizing,
     observe::{host, sysctl},
@@ -93,15 +93,13 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     let scenario = &job.cell().scenario;
     let control = Arc::new(Control::new(scenario.server.workers, job.sizing.loaders).context("mapping shared memory")?);
     let mut trial = child::spawn("lb:trial", |pipe| {
-        let mut sender = Sender::new(pipe);
-        let sent = match process::run(job, &control) {
-            Ok((gathered, histograms)) => histograms
-                .iter()
-                .try_for_each(|(name, histogram)| sender.histogram(name, histogram))
-                .and_then(|()| sender.json(&gathered)),
-            Err(error) => sender.error(&error),
-        };
-        i32::from(sent.is_err())
+        message::answer(pipe, |sender| {
+            let (gathered, histograms) = process::run(job, &control)?;
+            for (name, histogram) in &histograms {
+                sender.histogram(name, histogram)?;
+            }
+            sender.json(&gathered)
+        })
     })
     .context("forking the trial's process")?;
 
@@ -153,26 +151,14 @@ pub enum Rehearsal {
 /// Tries in a namespace of its own what a cell asks of its trials' namespaces: entering one, and setting the sysctls.
 /// Fails when no namespace can be had, with the reason and the remedy.
 pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
-    let mut rehearsal = child::spawn("lb:rehearsal", |pipe| {
-        let mut sender = Sender::new(pipe);
-        let found = namespace::enter_network().map(|_| {
-            let sysctls = host::sysctls();
-            match set_sysctls(cell) {
-                Ok(()) => Rehearsal::Ready(sysctls),
-                Err(error) => Rehearsal::Refused(format!("{error:#}")),
-            }
-        });
-        let sent = match found {
-            Ok(found) => sender.json(&found),
-            Err(error) => sender.error(&error),
-        };
-        i32::from(sent.is_err())
+    message::ask_child("lb:rehearsal", || {
+        namespace::enter_network()?;
+        let sysctls = host::sysctls();
+        Ok(match set_sysctls(cell) {
+            Ok(()) => Rehearsal::Ready(sysctls),
+            Err(error) => Rehearsal::Refused(format!("{error:#}")),
+        })
     })
-    .context("forking")?;
-    let mut inbox = Inbox::default();
-    while !inbox.read_from(&mut rehearsal.pipe).context("reading a child's pipe")? {}
-    let exit = child::wait(rehearsal.pid);
-    inbox.open()?.map(|message| message.report).with_context(|| format!("the rehearsal's process ended: {exit}"))
 }
 
 fn set_sysctls(cell: &Cell) -> Result<()> {
