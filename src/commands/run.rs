@@ -173,6 +173,13 @@ fn scenario(
         Network::Host => "host",
     };
     writer.write_json(reader::HOST, &Host::read(plan.seed, network, sysctls))?;
+    let ended = trials(plan, sizings, &mut writer, interrupted);
+    // Also after a failure: what has ended is summed up.
+    conclude(&writer)?;
+    ended
+}
+
+fn trials(plan: &Plan, sizings: &[Sizing], writer: &mut Writer, interrupted: &AtomicBool) -> Result<Ended> {
     let mut progress = Progress::start(plan, sizings);
     let mut ended = Ended::Done;
     for trial in &plan.trials {
@@ -190,7 +197,6 @@ fn scenario(
         }
     }
     progress.finish();
-    conclude(&writer)?;
     Ok(ended)
 }
 

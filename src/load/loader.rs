@@ -193,13 +193,14 @@ impl Loop {
             let now_ns = clock::monotonic_ns();
             if now_ns >= self.window.deadline_ns {
                 self.give_up(now_ns);
+                return Ok(());
             }
             self.release_held(now_ns);
             if now_ns >= self.next_sweep_ns {
                 self.sweep(now_ns);
             }
             self.start_due(now_ns);
-            if self.report.gave_up || (self.connections.is_empty() && self.pacer.next().is_none()) {
+            if self.connections.is_empty() && self.pacer.next().is_none() {
                 return Ok(());
             }
             let timeout = self.arm(now_ns)?;
