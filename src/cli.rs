@@ -58,7 +58,7 @@ pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
-    /// Folder of the record; with several scenarios, of their folders [default: results/<UTC time>-<scenario>]
+    /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Show the trials in their order, and run none
