@@ -18,7 +18,7 @@ use crate::{
     report::format,
     scenario::{Bound, Scenario},
     sys::{affinity, clock, limits},
-    trial::{Histograms, LoadJob, Loaders, merge, open_barrier, total},
+    trial::{Histograms, LoadJob, Loaders, merge, open_barrier},
 };
 
 /// What a loader may take beyond its deadline to report.
@@ -128,7 +128,7 @@ fn drive(
     if let Some(dead) = accounts.iter().find(|account| account.report.is_none()) {
         bail!("a loader (pid {}) ended early: {}", dead.pid, dead.exit);
     }
-    let report = total(accounts.iter().filter_map(|account| account.report.as_ref()));
+    let report = load::total(accounts.iter().filter_map(|account| account.report.as_ref()));
     let length_ns = match scenario.load.bound {
         Bound::Duration(span) => clock::nanoseconds(span),
         Bound::Connections(_) => report.ended_ns.saturating_sub(window.measure_from_ns),

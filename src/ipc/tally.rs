@@ -103,3 +103,12 @@ impl Tally {
             .collect()
     }
 }
+
+/// Adds up the counts of errors of one kind, ordered by phase and errno.
+pub fn merged(errors: Vec<ErrorCount>) -> Vec<ErrorCount> {
+    let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for error in errors {
+        *sums.entry((error.phase, error.errno)).or_default() += error.count;
+    }
+    sums.into_iter().map(|((phase, errno), count)| ErrorCount { phase, errno, count }).collect()
+}

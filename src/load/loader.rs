@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     sync::Arc,
@@ -12,35 +12,36 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use nix::sys::{
     time::{TimeSpec, TimeValLike},
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
-use serde::{Deserialize, Serialize};
 use slab::Slab;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
-    client::{self, Client, Reply},
+    client::{self, Client},
     connection::{Connection, Phase},
+    exchange::Progress,
     measures::{Latency, Measures},
     pacer::{Pacer, Part},
+    report::LoaderReport,
 };
 use crate::{
     ipc::{
         control::{Control, LoaderCount, Window},
         ledger::Ledger,
-        receipt::{Receipt, Tuple},
-        tally::{Cause, ErrorCount, Step, Tally},
+        receipt::Tuple,
+        tally::{Cause, Step, Tally},
     },
-    scenario::{App, CloseBy, CloseHow, Scenario},
+    scenario::{CloseBy, CloseHow, Scenario},
     sys::{clock, limits, socket},
 };
 
 const TIMER: Token = Token(0);
 /// Tokens of connections are their slab keys, moved past the timer's.
-const FIRST_CONNECTION: usize = 1;
+pub(super) const FIRST_CONNECTION: usize = 1;
 const EVENTS: usize = 1_024;
 /// Starts in one go, before events are looked at again.
 const STARTS_AT_ONCE: usize = 64;
@@ -48,7 +49,7 @@ const STARTS_AT_ONCE: usize = 64;
 const SWEEP_NS: u64 = 100_000_000;
 /// A closed loop's pause after a connection that failed, lest a refusal that costs nothing turn into a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
-const SCRATCH_BYTES: usize = 65_536;
+pub(super) const SCRATCH_BYTES: usize = 65_536;
 
 /// What a forked loader needs.
 pub struct Loader {
@@ -66,45 +67,6 @@ pub struct Loader {
     pub control: Arc<Control>,
     /// The trial's port ledger; there is none for another program's server.
     pub ledger: Option<Arc<Ledger>>,
-}
-
-/// A loader's account.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub struct LoaderReport {
-    /// Connections begun.
-    pub attempted: u64,
-    /// Of those, established.
-    pub established: u64,
-    /// Of those, gone as planned to their end.
-    pub completed: u64,
-    /// Established, and over without a sign that a worker accepted them.
-    pub unserved: u64,
-    /// Replies that belong to another connection or request.
-    pub misdelivered: u64,
-    /// Replies.
-    pub replies: u64,
-    /// Of those, with a receipt that was checked.
-    pub verified: u64,
-    /// Starts intended within the measured window.
-    pub measured_planned: u64,
-    /// Of those, begun before the window's end.
-    pub measured_in_time: u64,
-    /// Of those, completed.
-    pub measured_completed: u64,
-    /// Failed connections by phase and errno; their sum is attempted − completed.
-    pub errors: Vec<ErrorCount>,
-    /// Latencies beyond the histograms' 60 s.
-    pub overflows: u64,
-    /// Names the schedule; open loop only.
-    pub schedule: Option<u64>,
-    /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
-    pub ended_ns: u64,
-    /// Whether the deadline ended the load.
-    pub gave_up: bool,
-    /// CPU time in user mode from the barrier on.
-    pub cpu_user_ns: u64,
-    /// CPU time in the kernel from the barrier on.
-    pub cpu_system_ns: u64,
 }
 
 impl Loader {
@@ -156,34 +118,27 @@ impl Loader {
     }
 }
 
-struct Loop {
-    loader: Loader,
-    window: Window,
-    poll: Poll,
-    timer: TimerFd,
+/// A loader at work. `exchange` holds what it does with each connection's events.
+pub(super) struct Loop {
+    pub(super) loader: Loader,
+    pub(super) window: Window,
+    pub(super) poll: Poll,
+    pub(super) timer: TimerFd,
     /// When the timer fires; it is set anew only when that changes.
-    armed_ns: u64,
-    next_sweep_ns: u64,
-    pacer: Pacer,
-    client: Box<dyn Client>,
-    connections: Slab<Connection>,
+    pub(super) armed_ns: u64,
+    pub(super) next_sweep_ns: u64,
+    pub(super) pacer: Pacer,
+    pub(super) client: Box<dyn Client>,
+    pub(super) connections: Slab<Connection>,
     /// (end of hold, key, id), in order, because every hold is as long.
-    held: VecDeque<(u64, usize, u64)>,
-    started: u64,
-    nonce: u32,
-    scratch: Vec<u8>,
-    request: Vec<u8>,
-    measures: Measures,
-    errors: Tally,
-    report: LoaderReport,
-}
-
-/// Whether a connection goes on or has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Goes,
-    Completed,
-    Failed(Step, Cause),
+    pub(super) held: VecDeque<(u64, usize, u64)>,
+    pub(super) started: u64,
+    pub(super) nonce: u32,
+    pub(super) scratch: Vec<u8>,
+    pub(super) request: Vec<u8>,
+    pub(super) measures: Measures,
+    pub(super) errors: Tally,
+    pub(super) report: LoaderReport,
 }
 
 impl Loop {
@@ -311,246 +266,8 @@ impl Loop {
         self.pacer.freed(now_ns + ERROR_PAUSE_NS);
     }
 
-    /// Something happened on a connection.
-    fn follow(&mut self, event: &Event) {
-        let key = event.token().0 - FIRST_CONNECTION;
-        // It may have ended in this round already.
-        if !self.connections.contains(key) {
-            return;
-        }
-        let now_ns = clock::monotonic_ns();
-        let progress = self.advance(key, event, now_ns);
-        if progress != Progress::Goes {
-            self.end(key, progress, now_ns);
-        }
-    }
-
-    fn advance(&mut self, key: usize, event: &Event, now_ns: u64) -> Progress {
-        let connection = &mut self.connections[key];
-        if connection.phase == Phase::Connecting {
-            match connection.stream.take_error() {
-                // A reset in place of a refusal: the connection was established and then reset, which is for the
-                // exchange to judge.
-                Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
-                    return Progress::Failed(Step::Connect, Cause::from(&error));
-                }
-                Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
-                Ok(reset) => {
-                    self.established(key, now_ns);
-                    if reset.is_some() {
-                        return self.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
-                    }
-                }
-            }
-            let progress = self.ask(key);
-            // A server that closes at once may be in the same event as the establishment, and then no other comes.
-            if progress != Progress::Goes || !event.is_readable() {
-                return progress;
-            }
-        } else if !connection.unsent.is_empty() {
-            let progress = self.send(key);
-            if progress != Progress::Goes || !self.connections[key].unsent.is_empty() {
-                return progress;
-            }
-        }
-        self.receive(key, event.is_read_closed(), now_ns)
-    }
-
-    fn established(&mut self, key: usize, now_ns: u64) {
-        let connection = &mut self.connections[key];
-        connection.phase = Phase::Exchanging;
-        connection.waiting_since_ns = now_ns;
-        self.report.established += 1;
-        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Established);
-        if let Some(ledger) = &self.loader.ledger {
-            ledger.established(connection.tuple.client.port());
-        }
-        if connection.measured {
-            self.measures.record(Latency::Connect, now_ns - connection.connect_ns);
-            self.measures.record(Latency::ConnectFromIntended, now_ns - connection.intended_ns);
-        }
-    }
-
-    /// Sends the next request.
-    fn ask(&mut self, key: usize) -> Progress {
-        let connection = &mut self.connections[key];
-        connection.requests_left = connection.requests_left.saturating_sub(1);
-        self.nonce = self.nonce.wrapping_add(1);
-        connection.nonce = self.nonce;
-        self.request.clear();
-        self.client.ask(self.nonce, connection.requests_left == 0, &mut self.request);
-        match write(connection, &self.request) {
-            Ok(length) => {
-                connection.unsent.extend_from_slice(&self.request[length..]);
-                Progress::Goes
-            }
-            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
-        }
-    }
-
-    fn send(&mut self, key: usize) -> Progress {
-        let connection = &mut self.connections[key];
-        let unsent = std::mem::take(&mut connection.unsent);
-        match write(connection, &unsent) {
-            Ok(length) => {
-                connection.unsent.extend_from_slice(&unsent[length..]);
-                Progress::Goes
-            }
-            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
-        }
-    }
-
-    /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
-    fn receive(&mut self, key: usize, ended: bool, now_ns: u64) -> Progress {
-        loop {
-            let connection = &mut self.connections[key];
-            let length = match connection.stream.read(&mut self.scratch) {
-                Ok(0) => return self.server_ended(key, Cause::EndOfFile, now_ns),
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Goes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.server_ended(key, Cause::from(&error), now_ns),
-            };
-            let progress = self.take(key, length, now_ns);
-            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
-            // server's close that came with the data does not.
-            if progress != Progress::Goes || (length < SCRATCH_BYTES && !ended) {
-                return progress;
-            }
-        }
-    }
-
-    /// Judges `length` new bytes in the scratch buffer.
-    fn take(&mut self, key: usize, length: usize, now_ns: u64) -> Progress {
-        let connection = &mut self.connections[key];
-        if connection.phase != Phase::Exchanging {
-            return Progress::Failed(Step::Close, Cause::BadReply);
-        }
-        let fresh = &self.scratch[..length];
-        let reply = if connection.input.is_empty() {
-            let reply = self.client.take(fresh, false);
-            if reply == Reply::Partial {
-                connection.input.extend_from_slice(fresh);
-            }
-            reply
-        } else {
-            connection.input.extend_from_slice(fresh);
-            self.client.take(&connection.input, false)
-        };
-        match reply {
-            Reply::Partial => Progress::Goes,
-            Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
-            Reply::Whole { length: whole, receipt } => {
-                let had = if connection.input.is_empty() { length } else { connection.input.len() };
-                connection.input.clear();
-                // A client that has asked once is owed one reply.
-                if whole != had {
-                    return Progress::Failed(Step::Receive, Cause::BadReply);
-                }
-                self.replied(key, receipt, now_ns)
-            }
-        }
-    }
-
-    /// The server has closed or reset the connection: as planned, as a reply's end, or too early.
-    fn server_ended(&mut self, key: usize, cause: Cause, now_ns: u64) -> Progress {
-        let load = &self.loader.scenario.load;
-        let reset = cause == Cause::Errno(libc::ECONNRESET);
-        let as_agreed = load.close_by == CloseBy::Server && reset == (load.close_how == CloseHow::Rst);
-        let connection = &mut self.connections[key];
-        match connection.phase {
-            Phase::AwaitingClose if as_agreed => Progress::Completed,
-            Phase::Exchanging if as_agreed || cause == Cause::EndOfFile => {
-                let input = std::mem::take(&mut connection.input);
-                match self.client.take(&input, true) {
-                    Reply::Whole { receipt, .. } => match self.replied(key, receipt, now_ns) {
-                        Progress::Goes if self.connections[key].phase == Phase::Exchanging => {
-                            Progress::Failed(Step::Receive, Cause::EndOfFile)
-                        }
-                        // The reply's end was the connection's end.
-                        Progress::Goes => Progress::Completed,
-                        progress => progress,
-                    },
-                    Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
-                    Reply::Partial => Progress::Failed(Step::Receive, cause),
-                }
-            }
-            _ => Progress::Failed(connection.step(), cause),
-        }
-    }
-
-    /// A whole reply has come: checks whose it is, records it, goes on to what follows.
-    fn replied(&mut self, key: usize, receipt: Option<Receipt>, now_ns: u64) -> Progress {
-        self.report.replies += 1;
-        if !self.verify(key, receipt) {
-            self.report.misdelivered += 1;
-            return Progress::Failed(Step::Receive, Cause::BadReply);
-        }
-        let connection = &mut self.connections[key];
-        if connection.measured {
-            self.measures.record(Latency::Response, now_ns - connection.response_from_ns);
-            self.measures.record(Latency::Service, now_ns - connection.service_from_ns);
-        }
-        connection.waiting_since_ns = now_ns;
-        if connection.requests_left > 0 {
-            connection.response_from_ns = now_ns;
-            connection.service_from_ns = now_ns;
-            return self.ask(key);
-        }
-        let load = &self.loader.scenario.load;
-        if load.close_by == CloseBy::Server {
-            connection.phase = Phase::AwaitingClose;
-            Progress::Goes
-        } else if load.hold.is_zero() {
-            Progress::Completed
-        } else {
-            connection.phase = Phase::Holding;
-            self.held.push_back((now_ns + clock::nanoseconds(load.hold), key, connection.id));
-            Progress::Goes
-        }
-    }
-
-    /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
-    fn verify(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
-        let connection = &mut self.connections[key];
-        let first = !std::mem::replace(&mut connection.served, true);
-        let (worker, wait_ns) = match receipt {
-            Some(receipt) => {
-                self.report.verified += 1;
-                // Only this machine's clock can be compared with ours.
-                if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
-                    return receipt.belongs_to(connection.nonce, &connection.tuple);
-                }
-                match receipt.wait_since(connection.connect_ns) {
-                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &connection.tuple) => {
-                        (receipt.worker, wait_ns)
-                    }
-                    _ => return false,
-                }
-            }
-            None if matches!(self.loader.scenario.server.app, App::Close) => {
-                // Nobody replies; but the worker has entered the accept in the ledger before it closed.
-                let entry = self
-                    .loader
-                    .ledger
-                    .as_ref()
-                    .and_then(|ledger| ledger.entry(connection.tuple.client.port(), connection.connect_ns));
-                match entry {
-                    Some(entry) => (entry.worker, entry.accept_ns - connection.connect_ns),
-                    None => {
-                        // Whoever closed it, no worker of ours did; or this server has no ledger.
-                        connection.served = self.loader.ledger.is_none();
-                        return true;
-                    }
-                }
-            }
-            // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
-            None => return self.loader.ledger.is_none(),
-        };
-        !(connection.measured && first) || self.measures.record_accept_wait(worker, wait_ns)
-    }
-
-    fn end(&mut self, key: usize, progress: Progress, now_ns: u64) {
+    /// Counts a connection's end, completed or failed, and closes it as the scenario says.
+    pub(super) fn end(&mut self, key: usize, progress: Progress, now_ns: u64) {
         let connection = self.connections.remove(key);
         let was_established = connection.phase != Phase::Connecting;
         let load = &self.loader.scenario.load;
@@ -558,17 +275,14 @@ impl Loop {
             self.report.unserved += 1;
         }
         self.report.ended_ns = now_ns;
-        match progress {
-            Progress::Failed(step, cause) => {
-                self.errors.add(step, cause);
-                self.pacer.freed(now_ns + ERROR_PAUSE_NS);
-            }
-            Progress::Completed | Progress::Goes => {
-                self.report.completed += 1;
-                self.report.measured_completed += u64::from(connection.measured);
-                self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Completed);
-                self.pacer.freed(now_ns);
-            }
+        if let Progress::Failed(step, cause) = progress {
+            self.errors.add(step, cause);
+            self.pacer.freed(now_ns + ERROR_PAUSE_NS);
+        } else {
+            self.report.completed += 1;
+            self.report.measured_completed += u64::from(connection.measured);
+            self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Completed);
+            self.pacer.freed(now_ns);
         }
         if load.close_by == CloseBy::Client && load.close_how == CloseHow::Rst {
             // Fails on a socket that is closed already, which is as well.
@@ -634,18 +348,4 @@ impl Loop {
         let step = self.connections[key].step();
         self.end(key, Progress::Failed(step, cause), now_ns);
     }
-}
-
-/// Writes as much as the socket takes.
-fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match connection.stream.write(&bytes[written..]) {
-            Ok(length) => written += length,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }

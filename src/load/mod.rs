@@ -2,12 +2,15 @@
 
 mod client;
 mod connection;
+mod exchange;
 mod loader;
 mod measures;
 mod pacer;
+mod report;
 mod sizing;
 
-pub use loader::{Loader, LoaderReport};
+pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, histogram};
 pub use pacer::Part;
+pub use report::{LoaderReport, total};
 pub use sizing::{Sizing, size};

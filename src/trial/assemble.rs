@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
 use crate::{
-    ipc::{message::Message, tally::ErrorCount},
-    load::{LATENCIES, LoaderReport, histogram},
+    ipc::{message::Message, tally},
+    load::{self, LATENCIES, LoaderReport, histogram},
     record::{
         Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
     },
@@ -25,7 +25,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
     if let Some((number, loader)) = dead {
         return failed(job, started, &anyhow::anyhow!("loader {number} (pid {}): {}", loader.pid, loader.exit));
     }
-    let loaders = total(gathered.loaders.iter().filter_map(|loader| loader.report.as_ref()));
+    let loaders = load::total(gathered.loaders.iter().filter_map(|loader| loader.report.as_ref()));
     let connections = connections(&gathered, &loaders);
     let accepted: Vec<u64> = gathered.workers.iter().map(|worker| worker.total.accepted).collect();
     let window = gathered.window;
@@ -123,43 +123,8 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
         misdelivered: loaders.misdelivered,
         replies: loaders.replies,
         verified: loaders.verified,
-        errors: merged(errors),
+        errors: tally::merged(errors),
     }
-}
-
-/// The account of all loaders together.
-pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
-    let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
-        sum.attempted += one.attempted;
-        sum.established += one.established;
-        sum.completed += one.completed;
-        sum.unserved += one.unserved;
-        sum.misdelivered += one.misdelivered;
-        sum.replies += one.replies;
-        sum.verified += one.verified;
-        sum.measured_planned += one.measured_planned;
-        sum.measured_in_time += one.measured_in_time;
-        sum.measured_completed += one.measured_completed;
-        sum.overflows += one.overflows;
-        sum.errors.extend(one.errors.iter().cloned());
-        // Order matters, so that swapped parts are another schedule.
-        sum.schedule = one.schedule.map(|digest| sum.schedule.unwrap_or(0).rotate_left(1) ^ digest);
-        sum.ended_ns = sum.ended_ns.max(one.ended_ns);
-        sum.gave_up |= one.gave_up;
-        sum.cpu_user_ns += one.cpu_user_ns;
-        sum.cpu_system_ns += one.cpu_system_ns;
-        sum
-    });
-    sum.errors = merged(sum.errors);
-    sum
-}
-
-fn merged(errors: Vec<ErrorCount>) -> Vec<ErrorCount> {
-    let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for error in errors {
-        *sums.entry((error.phase, error.errno)).or_default() += error.count;
-    }
-    sums.into_iter().map(|((phase, errno), count)| ErrorCount { phase, errno, count }).collect()
 }
 
 /// All histograms whose name ends in a metric, as one.

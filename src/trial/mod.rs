@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-pub use assemble::{merge, total};
+pub use assemble::merge;
 pub use crew::Crew;
 pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};

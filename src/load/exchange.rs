@@ -1,0 +1,284 @@
+//! What a loader does with a connection's events: from established over requests and replies to the close.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::event::Event;
+
+use super::{
+    client::Reply,
+    connection::{Connection, Phase},
+    loader::{FIRST_CONNECTION, Loop, SCRATCH_BYTES},
+    measures::Latency,
+};
+use crate::{
+    ipc::{
+        control::LoaderCount,
+        receipt::Receipt,
+        tally::{Cause, Step},
+    },
+    scenario::{App, CloseBy, CloseHow},
+    sys::clock,
+};
+
+/// Whether a connection goes on or has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Goes,
+    Completed,
+    Failed(Step, Cause),
+}
+
+impl Loop {
+    /// Something happened on a connection.
+    pub(super) fn follow(&mut self, event: &Event) {
+        let key = event.token().0 - FIRST_CONNECTION;
+        // It may have ended in this round already.
+        if !self.connections.contains(key) {
+            return;
+        }
+        let now_ns = clock::monotonic_ns();
+        let progress = self.advance(key, event, now_ns);
+        if progress != Progress::Goes {
+            self.end(key, progress, now_ns);
+        }
+    }
+
+    fn advance(&mut self, key: usize, event: &Event, now_ns: u64) -> Progress {
+        let connection = &mut self.connections[key];
+        if connection.phase == Phase::Connecting {
+            match connection.stream.take_error() {
+                // A reset in place of a refusal: the connection was established and then reset, which is for the
+                // exchange to judge.
+                Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
+                    return Progress::Failed(Step::Connect, Cause::from(&error));
+                }
+                Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
+                Ok(reset) => {
+                    self.established(key, now_ns);
+                    if reset.is_some() {
+                        return self.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
+                    }
+                }
+            }
+            let progress = self.ask(key);
+            // A server that closes at once may be in the same event as the establishment, and then no other comes.
+            if progress != Progress::Goes || !event.is_readable() {
+                return progress;
+            }
+        } else if !connection.unsent.is_empty() {
+            let progress = self.send(key);
+            if progress != Progress::Goes || !self.connections[key].unsent.is_empty() {
+                return progress;
+            }
+        }
+        self.receive(key, event.is_read_closed(), now_ns)
+    }
+
+    pub(super) fn established(&mut self, key: usize, now_ns: u64) {
+        let connection = &mut self.connections[key];
+        connection.phase = Phase::Exchanging;
+        connection.waiting_since_ns = now_ns;
+        self.report.established += 1;
+        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Established);
+        if let Some(ledger) = &self.loader.ledger {
+            ledger.established(connection.tuple.client.port());
+        }
+        if connection.measured {
+            self.measures.record(Latency::Connect, now_ns - connection.connect_ns);
+            self.measures.record(Latency::ConnectFromIntended, now_ns - connection.intended_ns);
+        }
+    }
+
+    /// Sends the next request.
+    fn ask(&mut self, key: usize) -> Progress {
+        let connection = &mut self.connections[key];
+        connection.requests_left = connection.requests_left.saturating_sub(1);
+        self.nonce = self.nonce.wrapping_add(1);
+        connection.nonce = self.nonce;
+        self.request.clear();
+        self.client.ask(self.nonce, connection.requests_left == 0, &mut self.request);
+        match write(connection, &self.request) {
+            Ok(length) => {
+                connection.unsent.extend_from_slice(&self.request[length..]);
+                Progress::Goes
+            }
+            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
+        }
+    }
+
+    fn send(&mut self, key: usize) -> Progress {
+        let connection = &mut self.connections[key];
+        let unsent = std::mem::take(&mut connection.unsent);
+        match write(connection, &unsent) {
+            Ok(length) => {
+                connection.unsent.extend_from_slice(&unsent[length..]);
+                Progress::Goes
+            }
+            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
+        }
+    }
+
+    /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
+    fn receive(&mut self, key: usize, ended: bool, now_ns: u64) -> Progress {
+        loop {
+            let connection = &mut self.connections[key];
+            let length = match connection.stream.read(&mut self.scratch) {
+                Ok(0) => return self.server_ended(key, Cause::EndOfFile, now_ns),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Goes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return self.server_ended(key, Cause::from(&error), now_ns),
+            };
+            let progress = self.take(key, length, now_ns);
+            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
+            // server's close that came with the data does not.
+            if progress != Progress::Goes || (length < SCRATCH_BYTES && !ended) {
+                return progress;
+            }
+        }
+    }
+
+    /// Judges `length` new bytes in the scratch buffer.
+    fn take(&mut self, key: usize, length: usize, now_ns: u64) -> Progress {
+        let connection = &mut self.connections[key];
+        if connection.phase != Phase::Exchanging {
+            return Progress::Failed(Step::Close, Cause::BadReply);
+        }
+        let fresh = &self.scratch[..length];
+        let reply = if connection.input.is_empty() {
+            let reply = self.client.take(fresh, false);
+            if reply == Reply::Partial {
+                connection.input.extend_from_slice(fresh);
+            }
+            reply
+        } else {
+            connection.input.extend_from_slice(fresh);
+            self.client.take(&connection.input, false)
+        };
+        match reply {
+            Reply::Partial => Progress::Goes,
+            Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
+            Reply::Whole { length: whole, receipt } => {
+                let had = if connection.input.is_empty() { length } else { connection.input.len() };
+                connection.input.clear();
+                // A client that has asked once is owed one reply.
+                if whole != had {
+                    return Progress::Failed(Step::Receive, Cause::BadReply);
+                }
+                self.replied(key, receipt, now_ns)
+            }
+        }
+    }
+
+    /// The server has closed or reset the connection: as planned, as a reply's end, or too early.
+    fn server_ended(&mut self, key: usize, cause: Cause, now_ns: u64) -> Progress {
+        let load = &self.loader.scenario.load;
+        let reset = cause == Cause::Errno(libc::ECONNRESET);
+        let as_agreed = load.close_by == CloseBy::Server && reset == (load.close_how == CloseHow::Rst);
+        let connection = &mut self.connections[key];
+        match connection.phase {
+            Phase::AwaitingClose if as_agreed => Progress::Completed,
+            Phase::Exchanging if as_agreed || cause == Cause::EndOfFile => {
+                let input = std::mem::take(&mut connection.input);
+                match self.client.take(&input, true) {
+                    Reply::Whole { receipt, .. } => match self.replied(key, receipt, now_ns) {
+                        Progress::Goes if self.connections[key].phase == Phase::Exchanging => {
+                            Progress::Failed(Step::Receive, Cause::EndOfFile)
+                        }
+                        // The reply's end was the connection's end.
+                        Progress::Goes => Progress::Completed,
+                        progress => progress,
+                    },
+                    Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
+                    Reply::Partial => Progress::Failed(Step::Receive, cause),
+                }
+            }
+            _ => Progress::Failed(connection.step(), cause),
+        }
+    }
+
+    /// A whole reply has come: checks whose it is, records it, goes on to what follows.
+    fn replied(&mut self, key: usize, receipt: Option<Receipt>, now_ns: u64) -> Progress {
+        self.report.replies += 1;
+        if !self.verify(key, receipt) {
+            self.report.misdelivered += 1;
+            return Progress::Failed(Step::Receive, Cause::BadReply);
+        }
+        let connection = &mut self.connections[key];
+        if connection.measured {
+            self.measures.record(Latency::Response, now_ns - connection.response_from_ns);
+            self.measures.record(Latency::Service, now_ns - connection.service_from_ns);
+        }
+        connection.waiting_since_ns = now_ns;
+        if connection.requests_left > 0 {
+            connection.response_from_ns = now_ns;
+            connection.service_from_ns = now_ns;
+            return self.ask(key);
+        }
+        let load = &self.loader.scenario.load;
+        if load.close_by == CloseBy::Server {
+            connection.phase = Phase::AwaitingClose;
+            Progress::Goes
+        } else if load.hold.is_zero() {
+            Progress::Completed
+        } else {
+            connection.phase = Phase::Holding;
+            self.held.push_back((now_ns + clock::nanoseconds(load.hold), key, connection.id));
+            Progress::Goes
+        }
+    }
+
+    /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
+    fn verify(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+        let connection = &mut self.connections[key];
+        let first = !std::mem::replace(&mut connection.served, true);
+        let (worker, wait_ns) = match receipt {
+            Some(receipt) => {
+                self.report.verified += 1;
+                // Only this machine's clock can be compared with ours.
+                if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+                    return receipt.belongs_to(connection.nonce, &connection.tuple);
+                }
+                match receipt.wait_since(connection.connect_ns) {
+                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &connection.tuple) => {
+                        (receipt.worker, wait_ns)
+                    }
+                    _ => return false,
+                }
+            }
+            None if matches!(self.loader.scenario.server.app, App::Close) => {
+                // Nobody replies; but the worker has entered the accept in the ledger before it closed.
+                let entry = self
+                    .loader
+                    .ledger
+                    .as_ref()
+                    .and_then(|ledger| ledger.entry(connection.tuple.client.port(), connection.connect_ns));
+                match entry {
+                    Some(entry) => (entry.worker, entry.accept_ns - connection.connect_ns),
+                    None => {
+                        // Whoever closed it, no worker of ours did; or this server has no ledger.
+                        connection.served = self.loader.ledger.is_none();
+                        return true;
+                    }
+                }
+            }
+            // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
+            None => return self.loader.ledger.is_none(),
+        };
+        !(connection.measured && first) || self.measures.record_accept_wait(worker, wait_ns)
+    }
+}
+
+/// Writes as much as the socket takes.
+fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match connection.stream.write(&bytes[written..]) {
+            Ok(length) => written += length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}

@@ -1,0 +1,71 @@
+//! What a loader did, and what all of them did together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipc::tally::{self, ErrorCount};
+
+/// A loader's account.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct LoaderReport {
+    /// Connections begun.
+    pub attempted: u64,
+    /// Of those, established.
+    pub established: u64,
+    /// Of those, gone as planned to their end.
+    pub completed: u64,
+    /// Established, and over without a sign that a worker accepted them.
+    pub unserved: u64,
+    /// Replies that belong to another connection or request.
+    pub misdelivered: u64,
+    /// Replies.
+    pub replies: u64,
+    /// Of those, with a receipt that was checked.
+    pub verified: u64,
+    /// Starts intended within the measured window.
+    pub measured_planned: u64,
+    /// Of those, begun before the window's end.
+    pub measured_in_time: u64,
+    /// Of those, completed.
+    pub measured_completed: u64,
+    /// Failed connections by phase and errno; their sum is attempted − completed.
+    pub errors: Vec<ErrorCount>,
+    /// Latencies beyond the histograms' 60 s.
+    pub overflows: u64,
+    /// Names the schedule; open loop only.
+    pub schedule: Option<u64>,
+    /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
+    pub ended_ns: u64,
+    /// Whether the deadline ended the load.
+    pub gave_up: bool,
+    /// CPU time in user mode from the barrier on.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel from the barrier on.
+    pub cpu_system_ns: u64,
+}
+
+/// The account of all loaders together.
+pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
+    let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
+        sum.attempted += one.attempted;
+        sum.established += one.established;
+        sum.completed += one.completed;
+        sum.unserved += one.unserved;
+        sum.misdelivered += one.misdelivered;
+        sum.replies += one.replies;
+        sum.verified += one.verified;
+        sum.measured_planned += one.measured_planned;
+        sum.measured_in_time += one.measured_in_time;
+        sum.measured_completed += one.measured_completed;
+        sum.overflows += one.overflows;
+        sum.errors.extend(one.errors.iter().cloned());
+        // Order matters, so that swapped parts are another schedule.
+        sum.schedule = one.schedule.map(|digest| sum.schedule.unwrap_or(0).rotate_left(1) ^ digest);
+        sum.ended_ns = sum.ended_ns.max(one.ended_ns);
+        sum.gave_up |= one.gave_up;
+        sum.cpu_user_ns += one.cpu_user_ns;
+        sum.cpu_system_ns += one.cpu_system_ns;
+        sum
+    });
+    sum.errors = tally::merged(sum.errors);
+    sum
+}

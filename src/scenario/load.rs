@@ -1,0 +1,201 @@
+//! The load's half of a scenario.
+
+use std::time::Duration;
+
+use super::{error::ScenarioError, server::App, settings::Settings};
+
+/// The load's half of a scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// What starts a connection.
+    pub mode: Mode,
+    /// Requests per connection.
+    pub requests: u64,
+    /// Time the client keeps the connection after the last reply.
+    pub hold: Duration,
+    /// Who closes first.
+    pub close_by: CloseBy,
+    /// How the first closer closes.
+    pub close_how: CloseHow,
+    /// What ends the trial.
+    pub bound: Bound,
+    /// Load before the measured span.
+    pub warmup: Duration,
+    /// Loader processes; `None` for as many as needed.
+    pub loaders: Option<usize>,
+    /// When an attempt to connect is given up.
+    pub connect_timeout: Duration,
+    /// When a reply is given up.
+    pub reply_timeout: Duration,
+    /// Path of HTTP requests.
+    pub path: String,
+}
+
+/// What starts a connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// The end of another.
+    Closed {
+        /// Connections under way at once, all loaders together.
+        concurrency: usize,
+    },
+    /// A schedule.
+    Open(Arrivals),
+}
+
+/// An open loop's schedule, all loaders together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arrivals {
+    /// At equal distances.
+    Constant {
+        /// Starts per second.
+        rate: f64,
+    },
+    /// With exponentially distributed gaps.
+    Poisson {
+        /// Mean starts per second.
+        rate: f64,
+    },
+    /// Many at once, then none.
+    Burst {
+        /// Starts at one instant.
+        size: u64,
+        /// Time between the instants.
+        every: Duration,
+    },
+}
+
+impl Arrivals {
+    /// Mean starts per second.
+    pub fn per_second(&self) -> f64 {
+        match *self {
+            Self::Constant { rate } | Self::Poisson { rate } => rate,
+            Self::Burst { size, every } => size as f64 / every.as_secs_f64(),
+        }
+    }
+}
+
+/// Who closes a connection first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseBy {
+    /// The loader.
+    Client,
+    /// The worker.
+    Server,
+}
+
+/// How a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseHow {
+    /// FIN.
+    Fin,
+    /// Reset.
+    Rst,
+}
+
+/// What ends a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// So many measured connections.
+    Connections(u64),
+    /// The end of the measured span.
+    Duration(Duration),
+}
+
+impl Load {
+    pub(super) fn read(settings: &Settings<'_>, app: App) -> Result<Self, ScenarioError> {
+        let close_by = close_by(settings, app)?;
+        let hold = match close_by {
+            CloseBy::Client => settings.duration("load.hold")?,
+            CloseBy::Server => Duration::ZERO,
+        };
+        let bound = if settings.is_set("load.connections") {
+            if settings.is_set("load.duration") {
+                return Err(settings.wrong("load.connections", "excludes `load.duration`: keep one bound"));
+            }
+            Bound::Connections(settings.integer("load.connections", 1..=u64::MAX / 2)?)
+        } else {
+            Bound::Duration(settings.span("load.duration")?)
+        };
+        let path = if matches!(app, App::Http { .. }) { settings.string("load.path")? } else { "/".to_owned() };
+        if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(settings.wrong("load.path", "must begin with `/` and hold visible ASCII, 1024 bytes at most"));
+        }
+        let load = Self {
+            mode: Mode::read(settings)?,
+            requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u64::MAX / 2)? },
+            hold,
+            close_by,
+            close_how: settings.choice("load.close_how", &[("fin", CloseHow::Fin), ("rst", CloseHow::Rst)])?,
+            bound,
+            warmup: settings.duration("load.warmup")?,
+            loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
+            connect_timeout: settings.span("load.connect_timeout")?,
+            reply_timeout: settings.span("load.reply_timeout")?,
+            path,
+        };
+        let loaders = load.loaders.unwrap_or(1) as u64;
+        if let Mode::Closed { concurrency } = load.mode
+            && (concurrency as u64) < loaders
+        {
+            return Err(settings.wrong(
+                "load.loaders",
+                format_args!("{loaders} loaders for {concurrency} connections at once: some would do nothing"),
+            ));
+        }
+        Ok(load)
+    }
+
+    /// The measured span as far as the scenario fixes it.
+    pub(super) fn planned(&self) -> Duration {
+        match self.bound {
+            Bound::Duration(span) => span,
+            Bound::Connections(_) => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn automatic_deadline(&self) -> Duration {
+        const GRACE: Duration = Duration::from_secs(10);
+        /// For a closed loop bound by a number of connections, whose time nobody knows beforehand.
+        const UNPLANNED: Duration = Duration::from_secs(120);
+        let load = match (self.bound, self.mode) {
+            (Bound::Duration(span), _) => span,
+            (Bound::Connections(count), Mode::Open(arrivals)) => {
+                // A Poisson schedule of n starts is rarely twice as long as its mean.
+                UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
+            }
+            (Bound::Connections(_), Mode::Closed { .. }) => UNPLANNED,
+        };
+        self.warmup + load + self.hold + self.connect_timeout + self.reply_timeout + GRACE
+    }
+}
+
+fn close_by(settings: &Settings<'_>, app: App) -> Result<CloseBy, ScenarioError> {
+    let default = if app == App::Close { "server" } else { "client" };
+    let close_by =
+        settings.choice_or("load.close_by", default, &[("client", CloseBy::Client), ("server", CloseBy::Server)])?;
+    if app == App::Close && close_by == CloseBy::Client {
+        return Err(settings.wrong("load.close_by", "with server.app = \"close\" the server closes: remove it"));
+    }
+    Ok(close_by)
+}
+
+impl Mode {
+    fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
+        if settings.choice("load.mode", &[("closed", true), ("open", false)])? {
+            return Ok(Self::Closed { concurrency: settings.integer("load.concurrency", 1..=1_000_000_u32)? as usize });
+        }
+        /// Beyond a start per 100 ns per machine a schedule means nothing.
+        const HIGHEST_RATE: f64 = 10_000_000.0;
+        let rate = || settings.number("load.rate", 0.001..=HIGHEST_RATE);
+        let arrivals = match settings.choice("load.arrivals", &[("constant", 'c'), ("poisson", 'p'), ("burst", 'b')])? {
+            'c' => Arrivals::Constant { rate: rate()? },
+            'p' => Arrivals::Poisson { rate: rate()? },
+            _ => Arrivals::Burst {
+                size: settings.integer("load.burst_size", 1..=1_000_000_u64)?,
+                every: settings.span("load.burst_every")?,
+            },
+        };
+        Ok(Self::Open(arrivals))
+    }
+}
