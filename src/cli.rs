@@ -22,7 +22,7 @@ pub struct Cli {
 pub enum Command {
     /// Run scenarios and leave a record of each
     Run(Run),
-    /// Run a scenario's server in the foreground, for another program's load
+    /// Run a scenario's server in the foreground, for another program's load; Ctrl-C ends it
     Serve(Serve),
     /// Run a scenario's load against a server that is already there
     Load(Load),

@@ -217,6 +217,52 @@ fn running_out_of_files_is_counted_and_ends_nothing() {
 }
 
 #[test]
+fn a_worker_out_of_files_waits_and_goes_on() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        [load]
+        concurrency = 350
+        connections = 350
+        loaders = 4
+        hold = "500ms"
+        [matrix]
+        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
+        "#,
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
+    assert_code(&command.current_dir(bench.folder.path()).output().unwrap(), 0);
+    for trial in bench.read_trials() {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 350);
+        // An attempt every 10 ms, not as many as a processor can make.
+        assert!(errors(&trial, "accept", "EMFILE") < 1_000, "{}", trial["connections"]);
+    }
+}
+
+#[test]
+fn a_run_waits_for_its_own_processes_only() {
+    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    let mut command = Command::new("sh");
+    let script = "sleep 60 >/dev/null 2>&1 & echo $! >stranger; exec \"$0\" run scenario.toml --out out";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_listenbench")]).current_dir(bench.folder.path());
+    assert_code(&command.output().unwrap(), 0);
+    let stranger: i32 = fs::read_to_string(bench.path("stranger")).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(stranger), Signal::SIGKILL).expect("the stranger has outlived the run");
+}
+
+#[test]
+fn any_address_is_for_servers_only() {
+    let bench = Bench::new("network = \"host\"\naddress = \"0.0.0.0\"");
+    let output = bench.run(&[]);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("`address`"), "{}", stderr(&output));
+}
+
+#[test]
 fn too_few_files_for_the_load_are_refused_beforehand() {
     let bench = Bench::new("[load]\nconcurrency = 1000\nloaders = 1");
     let mut command = Command::new("sh");

@@ -39,6 +39,14 @@ fn http_keeps_alive_and_closes_as_asked() {
     assert_eq!(text.matches("X-Worker: ").count(), 3);
     assert_eq!(text.matches("Content-Length: 7\r\n").count(), 3);
     assert_eq!(text.matches("Connection: close\r\n").count(), 1);
+    // A server that closes after two requests says so in the second reply.
+    let server = Server::start(&bench, &["server.app=http", "load.close_by=server", "load.requests=2"]);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.write_all(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (first, second) = text.split_once("HTTP/1.1 200 OK\r\n").unwrap().1.split_once("HTTP/1.1 200 OK\r\n").unwrap();
+    assert!(!first.contains("Connection") && second.contains("Connection: close\r\n"), "{text}");
 }
 
 #[test]
@@ -120,6 +128,21 @@ fn load_refuses_strangers_and_reports_closed_ports() {
     assert_eq!(result["errors"][0]["errno"], "ECONNREFUSED");
     assert_eq!(number(&result["errors"][0]["count"]), 5);
     assert!(stderr(&output).contains(&target), "{}", stderr(&output));
+}
+
+#[test]
+fn an_interrupted_load_says_what_ended() {
+    let bench = Bench::new("[load]\nduration = \"60s\"\nmode = \"open\"\nrate = 200.0\n[sysctl]\nsomaxconn = 7");
+    let server = Server::start(&bench, &[]);
+    let target = format!("127.0.0.1:{}", server.port);
+    let load = bench.spawn(&["load", "scenario.toml", "--target", &target, "--json"]);
+    bench.wait_for("lb:loader", 1);
+    thread::sleep(std::time::Duration::from_millis(500));
+    kill(Pid::from_raw(load.id() as i32), Signal::SIGINT).unwrap();
+    let output = load.wait_with_output().unwrap();
+    assert_code(&output, 130);
+    assert!(number(&json(&output)["completed"]) > 10, "{}", stdout(&output));
+    assert!(stderr(&output).contains("sysctl.somaxconn"), "{}", stderr(&output));
 }
 
 #[test]

@@ -214,6 +214,69 @@ fn a_hundred_ports_make_a_hundred_connections() {
     assert_eq!(number(&trial["connections"]["completed"]), 100);
     assert_eq!(errors(trial, "connect", "EADDRNOTAVAIL"), 50);
     assert_eq!(trial["outcome"], "valid");
+    assert_eq!((number(&trial["usable_ports"]), number(&trial["ports_peak"])), (100, 100));
+    assert!(verdicts(trial).contains(&"ports-scarce"), "{}", trial["verdicts"]);
+}
+
+/// A schedule is the scenario's, however many loaders share it: bursts stay whole, and the bound is met exactly.
+#[test]
+fn many_loaders_follow_one_schedule() {
+    let run = |loaders: u32| {
+        let bench = Bench::new(&format!(
+            r#"
+            repetitions = 1
+            [load]
+            mode = "open"
+            loaders = {loaders}
+            [matrix]
+            load.arrivals = ["burst", "poisson"]
+            "#
+        ));
+        let sets = ["load.burst_size=2", "load.burst_every=50ms", "load.rate=400", "load.connections=31"];
+        let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        assert_code(&bench.run(&arguments), 0);
+        let mut trials = bench.read_trials();
+        trials.sort_by_key(|trial| number(&trial["cell_index"]));
+        for trial in &trials {
+            assert_balanced(trial);
+            assert_eq!(number(&trial["connections"]["completed"]), 31, "{loaders}: {}", trial["cell"]);
+        }
+        // 31 starts in pairs 50 ms apart: 30 gaps in 750 ms.
+        assert_eq!(trials[0]["offered_per_s"], 40.0);
+        trials.iter().map(|trial| trial["schedule"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(1), run(3));
+}
+
+/// A server that cannot keep up is no failure: what it leaves in the queue is counted there.
+#[test]
+fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        app = "close"
+        service_time = "40ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 500
+        burst_every = "10s"
+        duration = "300ms"
+        reply_timeout = "300ms"
+        [matrix]
+        server.accept_batch = ["drain", 1]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(trial["outcome"], "valid");
+        assert_eq!(number(&trial["connections"]["established"]), 500);
+        if trial["cell"]["accept_batch"] == 1 {
+            assert!(number(&trial["connections"]["left_in_queue"]) > 400, "{}", trial["connections"]);
+        }
+    }
 }
 
 /// Every way of closing, by either side, in every app: nothing is lost, nothing is an error.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::Ended;
+use super::{Ended, say};
 use crate::{
     cli,
     ipc::message,
@@ -51,9 +51,9 @@ enum Status {
 pub fn run(options: &cli::Doctor) -> Result<Ended> {
     let checks = checks();
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&checks)?);
+        say(serde_json::to_string_pretty(&checks)?)?;
     } else {
-        println!("{}", table(&checks));
+        say(table(&checks))?;
     }
     Ok(Ended::Done)
 }
@@ -195,11 +195,10 @@ fn open_files() -> Check {
 
 fn port_range(probe: &Probe) -> Check {
     let (range, place) = probe.sysctl("ip_local_port_range");
-    let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u32>().ok());
-    let (Some(low), Some(high)) = (ends.next(), ends.next()) else {
+    let Some((low, high)) = sysctl::parse_range(&range) else {
         return check("port range", Status::Missing, format!("{range} {place}"), "mount /proc");
     };
-    let usable = high.saturating_sub(low) + 1;
+    let usable = u32::from(high.saturating_sub(low)) + 1;
     let advice = format!(
         "between one source and one destination, connect becomes slow beyond {} connections held or in TIME_WAIT and fails \
          beyond {usable}; widen it with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",

@@ -9,16 +9,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::{Ended, Usage, interrupt_flag, sources};
+use super::{Ended, Usage, interrupt_flag, say, sources};
 use crate::{
     cli,
-    ipc::{control::Control, tally::ErrorCount},
+    ipc::{
+        control::{Control, Phase},
+        tally::ErrorCount,
+    },
     load::{self, LATENCIES, LoaderReport, Sizing},
     record::{LatencySummary, SCHEMA},
     report::format,
     scenario::{Bound, Scenario},
     sys::{affinity, clock, limits},
-    trial::{Histograms, LoadJob, Loaders, merge, open_barrier},
+    trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier},
 };
 
 /// What a loader may take beyond its deadline to report.
@@ -65,12 +68,10 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides)?;
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
-    let sizing = load::size(&cell.scenario.load, files, cpus).with_context(|| options.scenario.clone())?;
+    let sizing = load::size(&cell.scenario, files, cpus).with_context(|| options.scenario.clone())?;
     let scenario = Arc::new(cell.scenario);
     eprintln!("{}: {sizing}, to {}", plan.name, options.target);
-    let Some((report, histograms, duration_s)) = drive(options.target, plan.seed, &scenario, sizing)? else {
-        return Ok(Ended::Interrupted);
-    };
+    let Driven { report, histograms, duration_s, interrupted } = drive(options.target, plan.seed, &scenario, sizing)?;
     let result = LoadResult {
         schema: SCHEMA,
         scenario: plan.name,
@@ -90,23 +91,30 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         workers: shares(&histograms),
     };
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&result)?);
+        say(serde_json::to_string_pretty(&result)?)?;
     } else {
-        print(&result, &histograms);
+        print(&result, &histograms)?;
+    }
+    if interrupted {
+        return Ok(Ended::Interrupted);
     }
     if report.established == 0 {
         bail!("no connection to {} was established: is a server listening there?", options.target);
     }
-    Ok(if report.misdelivered > 0 || report.gave_up { Ended::Flawed } else { Ended::Done })
+    let flawed = report.misdelivered > 0 || report.gave_up || report.completed == 0;
+    Ok(if flawed { Ended::Flawed } else { Ended::Done })
 }
 
-/// Runs the load; `None` when it was interrupted.
-fn drive(
-    target: SocketAddr,
-    seed: u64,
-    scenario: &Arc<Scenario>,
-    sizing: Sizing,
-) -> Result<Option<(LoaderReport, Histograms, f64)>> {
+/// A load that has ended.
+struct Driven {
+    report: LoaderReport,
+    histograms: Histograms,
+    duration_s: f64,
+    interrupted: bool,
+}
+
+/// Runs the load. When it is interrupted, the loaders give up what is under way and report the rest.
+fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
     let interrupted = interrupt_flag()?;
     let control = Arc::new(Control::new(0, sizing.loaders).context("mapping shared memory")?);
     let job = LoadJob { scenario, target, seed, repetition: 0 };
@@ -117,23 +125,24 @@ fn drive(
     }
     let window = open_barrier(scenario, &control);
     while !loaders.hear(Duration::from_millis(100))? {
-        if interrupted.load(Relaxed) || clock::monotonic_ns() > window.deadline_ns + REPORT_PATIENCE_NS {
+        if interrupted.load(Relaxed) {
+            control.set_phase(Phase::Stop);
+        }
+        if clock::monotonic_ns() > window.deadline_ns + REPORT_PATIENCE_NS {
             loaders.kill();
         }
     }
-    if interrupted.load(Relaxed) {
-        return Ok(None);
-    }
+    let interrupted = interrupted.load(Relaxed);
     let (accounts, histograms) = loaders.accounts()?;
     if let Some(dead) = accounts.iter().find(|account| account.report.is_none()) {
         bail!("a loader (pid {}) ended early: {}", dead.pid, dead.exit);
     }
     let report = load::total(accounts.iter().filter_map(|account| account.report.as_ref()));
     let length_ns = match scenario.load.bound {
-        Bound::Duration(span) => clock::nanoseconds(span),
-        Bound::Connections(_) => report.ended_ns.saturating_sub(window.measure_from_ns),
+        Bound::Duration(span) if !interrupted => clock::nanoseconds(span),
+        _ => report.ended_ns.saturating_sub(window.measure_from_ns),
     };
-    Ok(Some((report, histograms, length_ns as f64 / 1e9)))
+    Ok(Driven { report, histograms, duration_s: length_ns as f64 / 1e9, interrupted })
 }
 
 fn latencies(histograms: &Histograms) -> Result<serde_json::Map<String, serde_json::Value>> {
@@ -161,16 +170,16 @@ fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
     shares
 }
 
-fn print(result: &LoadResult, histograms: &Histograms) {
-    println!(
+fn print(result: &LoadResult, histograms: &Histograms) -> Result<()> {
+    say(format_args!(
         "{} connections completed of {} attempted, {} established: {}/s over {:.2} s",
         format::thousands(result.completed as f64),
         format::thousands(result.attempted as f64),
         format::thousands(result.established as f64),
         format::thousands(result.completed_per_s),
         result.duration_s
-    );
-    println!("{:<24} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max");
+    ))?;
+    say(format_args!("{:<24} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max"))?;
     for name in std::iter::once("accept_wait").chain(LATENCIES) {
         let summary = LatencySummary::of(&merge(histograms, name), None);
         if summary.count == 0 {
@@ -179,18 +188,32 @@ fn print(result: &LoadResult, histograms: &Histograms) {
         let [p50, p99, p999, max] =
             [summary.p50, summary.p99, summary.p999, summary.max].map(|ns| format::duration(ns as f64));
         let shown = if name == "accept_wait" { "accept_wait (upper bound)" } else { name };
-        println!("{shown:<24} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count);
+        say(format_args!("{shown:<24} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count))?;
     }
     for share in &result.workers {
-        println!("worker {}: {} connections", share.worker, share.connections);
+        say(format_args!("worker {}: {} connections", share.worker, share.connections))?;
     }
     for error in &result.errors {
-        println!("errors: {} {} ×{}", error.phase, error.errno, error.count);
+        say(format_args!("errors: {} {} ×{}", error.phase, error.errno, error.count))?;
     }
     if result.replies > result.verified {
-        println!("{} replies carry no receipt: not checked for misdelivery", result.replies - result.verified);
+        say(format_args!(
+            "{} replies carry no receipt: not checked for misdelivery",
+            result.replies - result.verified
+        ))?;
     }
     if result.misdelivered > 0 {
-        println!("{} replies belong to another connection", result.misdelivered);
+        say(format_args!("{} replies belong to another connection", result.misdelivered))?;
     }
+    // The same measures as a trial's verdicts.
+    let failed = result.attempted - result.completed;
+    if many_failed(failed, result.attempted) {
+        say(format_args!("! {failed} of {} connections failed: their latencies are missing", result.attempted))?;
+    }
+    let lag = LatencySummary::of(&merge(histograms, "send_lag"), None);
+    let response = LatencySummary::of(&merge(histograms, "response"), None);
+    if late(&lag, &response) {
+        say("! the load generator was late: its send lag is part of the response")?;
+    }
+    Ok(())
 }

@@ -6,7 +6,11 @@ pub mod run;
 pub mod serve;
 mod sources;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write, stdout},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -35,8 +39,15 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ScenarioError>() || cause.is::<RecordExists>())
 }
 
-/// A flag that SIGINT and SIGTERM set. Children inherit the handlers, so a Ctrl-C that reaches the whole process group
-/// leaves the decision to this process.
+/// Prints a line to standard output. A reader that has gone (`| head`) is no error.
+fn say(line: impl Display) -> Result<()> {
+    match writeln!(stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing to standard output"),
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set.
 fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Usage, interrupt_flag, sources};
+use super::{Ended, Usage, interrupt_flag, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
@@ -38,7 +38,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
         names.iter().zip(&plans).map(|(name, plan)| size(name, plan)).collect::<Result<_>>()?;
     if options.list {
         for (plan, sizings) in plans.iter().zip(&sizings) {
-            list(plan, sizings);
+            list(plan, sizings)?;
         }
         return Ok(Ended::Done);
     }
@@ -48,6 +48,9 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> =
         names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan)).collect::<Result<_>>()?;
+    for folder in &folders {
+        Writer::make_folder(folder)?;
+    }
     let mut ended = Ended::Done;
     for (((plan, sizings), folder), sysctls) in plans.iter().zip(&sizings).zip(&folders).zip(sysctls) {
         match scenario(plan, sizings, folder, sysctls, &interrupted)? {
@@ -64,16 +67,17 @@ fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
     plan.cells
         .iter()
-        .map(|cell| load::size(&cell.scenario.load, files, cpus).with_context(|| format!("{name}: {}", cell.label())))
+        .map(|cell| load::size(&cell.scenario, files, cpus).with_context(|| format!("{name}: {}", cell.label())))
         .collect()
 }
 
-fn list(plan: &Plan, sizings: &[Sizing]) {
-    println!("{}", outline(plan, sizings));
-    println!("{:>5}  {:>10}  cell", "trial", "repetition");
+fn list(plan: &Plan, sizings: &[Sizing]) -> Result<()> {
+    say(outline(plan, sizings))?;
+    say(format_args!("{:>5}  {:>10}  cell", "trial", "repetition"))?;
     for trial in &plan.trials {
-        println!("{:>5}  {:>10}  {}", trial.number, trial.repetition, plan.cells[trial.cell].label());
+        say(format_args!("{:>5}  {:>10}  {}", trial.number, trial.repetition, plan.cells[trial.cell].label()))?;
     }
+    Ok(())
 }
 
 /// What will run, how long it takes, and with how many processes.
@@ -132,6 +136,7 @@ fn folders(out: Option<&Path>, plans: &[Plan]) -> Result<Vec<PathBuf>> {
             plans[i].name
         )));
     }
+    folders.iter().try_for_each(|folder| Writer::check(folder))?;
     Ok(folders)
 }
 
@@ -141,6 +146,13 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
     let mut tried = Vec::new();
     for cell in &plan.cells {
         match cell.scenario.network {
+            Network::Host if cell.scenario.address.ip().is_unspecified() => {
+                anyhow::bail!(ScenarioError {
+                    source_name: name.to_owned(),
+                    problem: "`address`: loaders cannot connect to \"any address\": name one of this machine's"
+                        .to_owned(),
+                });
+            }
             Network::Host => {
                 Listeners::shared(cell.scenario.address, cell.scenario.server.backlog)?;
                 sysctls.get_or_insert_with(host::sysctls);
@@ -168,15 +180,21 @@ fn scenario(
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let mut writer = Writer::create(folder, &plan.effective)?;
-    let network = match plan.cells[0].scenario.network {
-        Network::Namespace => "netns",
-        Network::Host => "host",
-    };
-    writer.write_json(reader::HOST, &Host::read(plan.seed, network, sysctls))?;
+    writer.write_json(reader::HOST, &Host::read(plan.seed, networks(plan), sysctls))?;
     let ended = trials(plan, sizings, &mut writer, interrupted);
     // Also after a failure: what has ended is summed up.
     conclude(&writer)?;
     ended
+}
+
+/// Whose network the cells use, by the key's values.
+fn networks(plan: &Plan) -> &'static str {
+    let host = plan.cells.iter().filter(|cell| cell.scenario.network == Network::Host).count();
+    match host {
+        0 => "netns",
+        all if all == plan.cells.len() => "host",
+        _ => "netns and host",
+    }
 }
 
 fn trials(plan: &Plan, sizings: &[Sizing], writer: &mut Writer, interrupted: &AtomicBool) -> Result<Ended> {
@@ -207,9 +225,8 @@ fn conclude(writer: &Writer) -> Result<()> {
     let model = report::model(&record, &summary);
     writer.write_json(reader::SUMMARY_JSON, &summary)?;
     writer.write_text(reader::SUMMARY_MARKDOWN, &report::markdown::render(&model))?;
-    print!("{}", report::terminal::render(&model, report::terminal::width()));
-    println!("record: {}", writer.folder().display());
-    Ok(())
+    say(report::terminal::render(&model, report::terminal::width()).trim_end())?;
+    say(format_args!("record: {}", writer.folder().display()))
 }
 
 /// The progress line: what runs and what remains. On a terminal one line that changes, otherwise a line a trial.

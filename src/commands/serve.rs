@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Ended, interrupt_flag, sources};
+use super::{Ended, interrupt_flag, say, sources};
 use crate::{
     cli,
     ipc::control::{Control, Count, Window},
@@ -19,7 +19,7 @@ use crate::{
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Carries the command out: serves until SIGINT or SIGTERM, then says what each worker did.
+/// Carries the command out: serves until SIGINT or SIGTERM, which is its regular end, then says what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides)?;
     let interrupted = interrupt_flag()?;
@@ -35,12 +35,12 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     }
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
-    println!(
+    say(format_args!(
         "listening on {}: strategy {}, {workers} workers, app {}; Ctrl-C ends",
         crew.address(),
         strategy_name(scenario.server.strategy),
         app_name(scenario.server.app)
-    );
+    ))?;
     while !interrupted.load(Relaxed) {
         if let Some((number, exit)) = crew.first_dead() {
             bail!("worker {number} ended: {exit}");
@@ -48,25 +48,25 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         std::thread::sleep(LOOK_AGAIN);
     }
     crew.stop()?;
-    println!(
+    say(format_args!(
         "{:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
         "worker", "accepted", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
-    );
+    ))?;
     for worker in 0..workers {
         let counts = control.since_start(worker);
         let cpu_ns = counts.get(Count::CpuUserNs) + counts.get(Count::CpuSystemNs);
-        println!(
+        say(format_args!(
             "{worker:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
             counts.get(Count::Accepted),
             counts.get(Count::Wakeups),
             counts.get(Count::EmptyWakeups),
             counts.get(Count::AcceptEagain),
             format::duration(cpu_ns as f64)
-        );
+        ))?;
     }
     for ended in crew.dismiss()? {
         for error in ended.report.unwrap_or_default().errors {
-            println!("errors of {}: {} {} ×{}", ended.pid, error.phase, error.errno, error.count);
+            say(format_args!("errors of {}: {} {} ×{}", ended.pid, error.phase, error.errno, error.count))?;
         }
     }
     Ok(Ended::Done)

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fs, io, path::Path};
 use super::Usage;
 use crate::{
     cli::Overrides,
-    scenario::{Cell, Plan, Source},
+    scenario::{Cell, Network, Plan, Source},
 };
 
 /// The scenario that `run` runs without argument.
@@ -37,9 +37,7 @@ pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
 
 /// A scenario's one cell on the machine's own network, for `serve` and `load`.
 pub(super) fn single_cell(command: &str, name: &str, overrides: &Overrides) -> anyhow::Result<(Plan, Cell)> {
-    let mut overrides = overrides.all();
-    overrides.push("network=host".to_owned());
-    let mut plan = plan(name, &overrides)?;
+    let mut plan = plan(name, &overrides.all())?;
     if plan.cells.len() > 1 {
         let swept: Vec<&String> = plan.cells[0].values.keys().collect();
         let example = plan.cells[0].label();
@@ -48,6 +46,10 @@ pub(super) fn single_cell(command: &str, name: &str, overrides: &Overrides) -> a
             plan.cells.len()
         )));
     }
-    let cell = plan.cells.remove(0);
+    let mut cell = plan.cells.remove(0);
+    cell.scenario.network = Network::Host;
+    for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
+        eprintln!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`");
+    }
     Ok((plan, cell))
 }

@@ -71,6 +71,9 @@ pub enum Count {
     InvoluntarySwitches,
 }
 
+/// An instant that a worker keeps up to date.
+type LastAcceptCell = CachePadded<AtomicU64>;
+
 const COUNTS: usize = Count::InvoluntarySwitches as usize + 1;
 
 type CountWords = [AtomicU64; COUNTS];
@@ -100,6 +103,7 @@ type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Completed as usize + 1]>;
 pub struct Control {
     head: SharedSlice<CachePadded<AtomicU64>>,
     workers: SharedSlice<WorkerCell>,
+    last_accepts: SharedSlice<LastAcceptCell>,
     loaders: SharedSlice<LoaderCell>,
 }
 
@@ -130,6 +134,7 @@ impl Control {
         Ok(Self {
             head: SharedSlice::new(WORDS)?,
             workers: SharedSlice::new(workers)?,
+            last_accepts: SharedSlice::new(workers)?,
             loaders: SharedSlice::new(loaders)?,
         })
     }
@@ -223,7 +228,8 @@ impl Control {
     /// The counters of one worker, for that worker to write from the barrier on. What it used before is not the
     /// trial's.
     pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
-        let mut meter = Meter { cell: &self.workers[worker], window, next_mark: AT_MEASURE_FROM };
+        let cell = &self.workers[worker];
+        let mut meter = Meter { cell, last_accept: &self.last_accepts[worker], window, next_mark: AT_MEASURE_FROM };
         meter.mark(AT_START);
         meter.pass(window.start_ns);
         meter
@@ -245,6 +251,11 @@ impl Control {
         let cell = &self.workers[worker];
         let ended = cell[AT_MEASURE_TO].iter().any(|word| word.load(Relaxed) != 0);
         Counts::between(&cell[AT_MEASURE_FROM], &cell[if ended { AT_MEASURE_TO } else { NOW }])
+    }
+
+    /// When a worker last accepted, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
+    pub fn last_accept_ns(&self, worker: usize) -> u64 {
+        self.last_accepts[worker].load(Relaxed)
     }
 
     /// Adds to a loader's counter.
@@ -284,6 +295,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Meter<'a> {
     cell: &'a WorkerCell,
+    last_accept: &'a LastAcceptCell,
     window: Window,
     next_mark: usize,
 }
@@ -293,6 +305,14 @@ impl Meter<'_> {
     #[inline]
     pub fn add(&self, count: Count, by: u64) {
         increase(&self.cell[NOW][count as usize], by);
+    }
+
+    /// Counts a connection that accept returned at `accept_ns`.
+    #[inline]
+    pub fn accepted(&mut self, accept_ns: u64) {
+        self.pass(accept_ns);
+        self.add(Count::Accepted, 1);
+        self.last_accept.store(accept_ns, Relaxed);
     }
 
     /// Counts a connection that was opened.

@@ -18,15 +18,18 @@ use crate::sys::shared::SharedSlice;
 
 const PORTS: usize = 1 << 16;
 
+/// The words of a slot: two counts, then the last accepts, each a time and a worker.
 const ESTABLISHED: usize = 0;
 const ACCEPTED: usize = 1;
-const ACCEPT_NS: usize = 2;
-const WORKER: usize = 3;
+const ACCEPTS: usize = 2;
+/// A port freed by a reset may serve, and be accepted, again before the first connection's loader has looked.
+const KEPT: usize = 4;
+const WORDS: usize = ACCEPTS + 2 * KEPT;
 
-/// One slot of 32 bytes per client port: 2 MiB, of which only used pages cost memory.
+/// One slot of 80 bytes per client port: 5 MiB, of which only used pages cost memory.
 #[derive(Debug)]
 pub struct Ledger {
-    slots: SharedSlice<[AtomicU64; 4]>,
+    slots: SharedSlice<[AtomicU64; WORDS]>,
 }
 
 /// An accept as the worker entered it.
@@ -64,18 +67,22 @@ impl Ledger {
     #[inline]
     pub fn accepted(&self, client_port: u16, worker: u16, accept_ns: u64) {
         let slot = &self.slots[usize::from(client_port)];
-        slot[WORKER].store(u64::from(worker), Relaxed);
-        slot[ACCEPT_NS].store(accept_ns, Release);
-        slot[ACCEPTED].fetch_add(1, Relaxed);
+        let at = ACCEPTS + 2 * (slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT);
+        slot[at + 1].store(u64::from(worker), Relaxed);
+        slot[at].store(accept_ns, Release);
     }
 
     /// The accept of the connection from this port that began at `connect_ns`; `None` when it was not accepted (yet).
+    ///
+    /// Accepts since then may be of later connections from the same port; the earliest is this one's.
     #[inline]
     pub fn entry(&self, client_port: u16, connect_ns: u64) -> Option<Entry> {
-        let slot = &self.slots[usize::from(client_port)];
-        let accept_ns = slot[ACCEPT_NS].load(Acquire);
-        // An older time stamp is that of an earlier connection from the same port.
-        (accept_ns >= connect_ns).then(|| Entry { worker: slot[WORKER].load(Relaxed) as u16, accept_ns })
+        self.slots[usize::from(client_port)][ACCEPTS..]
+            .chunks_exact(2)
+            .map(|accept| (accept[0].load(Acquire), &accept[1]))
+            .filter(|(accept_ns, _)| *accept_ns >= connect_ns)
+            .min_by_key(|(accept_ns, _)| *accept_ns)
+            .map(|(accept_ns, worker)| Entry { worker: worker.load(Relaxed) as u16, accept_ns })
     }
 
     /// Sums up. Meaningful once loaders have ended and workers accept nothing more.
@@ -111,5 +118,14 @@ mod tests {
         ledger.accepted(7, 3, 100);
         assert_eq!(ledger.entry(7, 90), Some(Entry { worker: 3, accept_ns: 100 }));
         assert_eq!(ledger.entry(7, 101), None);
+    }
+
+    #[test]
+    fn of_several_accepts_the_earliest_since_the_connect_is_ones_own() {
+        let ledger = Ledger::new().unwrap();
+        for (worker, accept_ns) in [(0, 100), (1, 200), (2, 300), (3, 400), (4, 500)] {
+            ledger.accepted(7, worker, accept_ns);
+        }
+        assert_eq!(ledger.entry(7, 250), Some(Entry { worker: 2, accept_ns: 300 }));
     }
 }

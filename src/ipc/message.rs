@@ -54,6 +54,9 @@ impl<W: Write> Sender<W> {
     }
 
     fn send(&mut self, kind: u8, name: &str, payload: &[u8]) -> Result<()> {
+        if payload.len() as u64 > u64::from(PAYLOAD_LIMIT) {
+            bail!("a message of {} bytes is over the limit of {PAYLOAD_LIMIT}", payload.len());
+        }
         let mut frame = Vec::with_capacity(payload.len() + name.len() + 6);
         frame.push(kind);
         frame.push(u8::try_from(name.len()).context("a message name over 255 bytes")?);

@@ -51,6 +51,8 @@ pub enum Cause {
     Status(u16),
     /// Still under way at the trial's deadline.
     Deadline,
+    /// Still under way when the user ended the load.
+    Interrupted,
 }
 
 impl Cause {
@@ -64,6 +66,7 @@ impl Cause {
             Self::BadReply => "BADREPLY".to_owned(),
             Self::Status(code) => format!("HTTP{code}"),
             Self::Deadline => "DEADLINE".to_owned(),
+            Self::Interrupted => "INTERRUPTED".to_owned(),
         }
     }
 }
@@ -83,7 +86,7 @@ pub struct Tally(BTreeMap<(Step, Cause), u64>);
 pub struct ErrorCount {
     /// `socket`, `connect`, `send`, `receive`, `close`, `accept` or `serve`.
     pub phase: String,
-    /// The errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`.
+    /// The errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`, `INTERRUPTED`.
     pub errno: String,
     /// How often.
     pub count: u64,

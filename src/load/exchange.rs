@@ -13,6 +13,7 @@ use super::{
 use crate::{
     ipc::{
         control::LoaderCount,
+        ledger::Entry,
         receipt::Receipt,
         tally::{Cause, Step},
     },
@@ -175,6 +176,11 @@ impl Loop {
         let load = &self.loader.scenario.load;
         let reset = cause == Cause::Errno(libc::ECONNRESET);
         let as_agreed = load.close_by == CloseBy::Server && reset == (load.close_how == CloseHow::Rst);
+        // A close without a word is the reply of app `close`, but only from a worker: the kernel, too, resets what it
+        // aborts.
+        if self.loader.scenario.server.app == App::Close && self.acceptance(key) == Acceptance::Never {
+            return Progress::Failed(Step::Receive, cause);
+        }
         let connection = &mut self.connections[key];
         match connection.phase {
             Phase::AwaitingClose if as_agreed => Progress::Completed,
@@ -189,8 +195,8 @@ impl Loop {
                         Progress::Goes => Progress::Completed,
                         progress => progress,
                     },
+                    Reply::Bad(Cause::EndOfFile) | Reply::Partial => Progress::Failed(Step::Receive, cause),
                     Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
-                    Reply::Partial => Progress::Failed(Step::Receive, cause),
                 }
             }
             _ => Progress::Failed(connection.step(), cause),
@@ -232,6 +238,7 @@ impl Loop {
     fn verify(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
         let connection = &mut self.connections[key];
         let first = !std::mem::replace(&mut connection.served, true);
+        let measured = connection.measured;
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
                 self.report.verified += 1;
@@ -246,27 +253,34 @@ impl Loop {
                     _ => return false,
                 }
             }
-            None if matches!(self.loader.scenario.server.app, App::Close) => {
-                // Nobody replies; but the worker has entered the accept in the ledger before it closed.
-                let entry = self
-                    .loader
-                    .ledger
-                    .as_ref()
-                    .and_then(|ledger| ledger.entry(connection.tuple.client.port(), connection.connect_ns));
-                match entry {
-                    Some(entry) => (entry.worker, entry.accept_ns - connection.connect_ns),
-                    None => {
-                        // Whoever closed it, no worker of ours did; or this server has no ledger.
-                        connection.served = self.loader.ledger.is_none();
-                        return true;
-                    }
-                }
-            }
+            None if self.loader.scenario.server.app == App::Close => match self.acceptance(key) {
+                Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connections[key].connect_ns),
+                Acceptance::Never | Acceptance::Unknown => return true,
+            },
             // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
             None => return self.loader.ledger.is_none(),
         };
-        !(connection.measured && first) || self.measures.record_accept_wait(worker, wait_ns)
+        !(measured && first) || self.measures.record_accept_wait(worker, wait_ns)
     }
+
+    /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
+    fn acceptance(&self, key: usize) -> Acceptance {
+        let connection = &self.connections[key];
+        match (&self.loader.ledger, connection.tuple.client.port()) {
+            (None, _) | (_, 0) => Acceptance::Unknown,
+            (Some(ledger), port) => ledger.entry(port, connection.connect_ns).map_or(Acceptance::Never, Acceptance::By),
+        }
+    }
+}
+
+/// Who accepted a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acceptance {
+    By(Entry),
+    /// Nobody has.
+    Never,
+    /// There is no ledger, or the connection was over before its port could be read.
+    Unknown,
 }
 
 /// Writes as much as the socket takes.

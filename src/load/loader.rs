@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     ipc::{
-        control::{Control, LoaderCount, Window},
+        control::{Control, LoaderCount, Phase as ControlPhase, Window},
         ledger::Ledger,
         receipt::Tuple,
         tally::{Cause, Step, Tally},
@@ -105,8 +105,11 @@ impl Loader {
         };
         work.run()?;
         let cpu = clock::cpu_use();
+        let measured = work.pacer.measured();
         let report = LoaderReport {
-            measured_planned: work.pacer.measured(),
+            measured_planned: measured.count,
+            measured_first_ns: measured.first_ns,
+            measured_last_ns: measured.last_ns,
             errors: work.errors.counts(),
             overflows: work.measures.overflows(),
             schedule: work.pacer.digest(),
@@ -147,7 +150,12 @@ impl Loop {
         loop {
             let now_ns = clock::monotonic_ns();
             if now_ns >= self.window.deadline_ns {
-                self.give_up(now_ns);
+                self.report.gave_up = true;
+                self.give_up(Cause::Deadline, now_ns);
+                return Ok(());
+            }
+            if self.loader.control.phase() != ControlPhase::Running {
+                self.give_up(Cause::Interrupted, now_ns);
                 return Ok(());
             }
             self.release_held(now_ns);
@@ -202,15 +210,16 @@ impl Loop {
         self.report.attempted += 1;
         self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Attempted);
         let measured = self.window.measures(intended_ns);
-        let socket = match self.socket() {
-            Ok(socket) => socket,
-            Err(error) => return self.failed_to_start(Step::Socket, &error),
-        };
+        let socket = self.socket();
         let connect_ns = clock::monotonic_ns();
         if measured {
             self.measures.record(Latency::SendLag, connect_ns - intended_ns);
             self.report.measured_in_time += u64::from(connect_ns < self.window.measure_to_ns);
         }
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => return self.failed_to_start(Step::Socket, &error),
+        };
         match socket.connect(&self.loader.target.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
                 return self.failed_to_start(Step::Connect, &error);
@@ -327,11 +336,10 @@ impl Loop {
         }
     }
 
-    fn give_up(&mut self, now_ns: u64) {
-        self.report.gave_up = true;
+    fn give_up(&mut self, cause: Cause, now_ns: u64) {
         let open: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in open {
-            self.abandon(key, Cause::Deadline, now_ns);
+            self.abandon(key, cause, now_ns);
         }
     }
 

@@ -26,6 +26,11 @@ impl Part {
         let (loaders, loader) = (self.loaders as u64, self.loader as u64);
         total / loaders + u64::from(loader < total % loaders)
     }
+
+    /// Whether the thing of this number is this loader's: they take turns.
+    fn owns(self, number: u64) -> bool {
+        number % self.loaders as u64 == self.loader as u64
+    }
 }
 
 /// The intended starts of one loader, in nanoseconds of CLOCK_MONOTONIC.
@@ -33,16 +38,27 @@ impl Part {
 pub struct Pacer {
     starts: Starts,
     window: Window,
-    /// Measured starts still to make, where their number is the bound.
-    remaining: Option<u64>,
-    measured: u64,
-    digest: u64,
+    measured: Measured,
+}
+
+/// The measured starts taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measured {
+    /// Their number.
+    pub count: u64,
+    /// The first, in nanoseconds of CLOCK_MONOTONIC.
+    pub first_ns: u64,
+    /// The last.
+    pub last_ns: u64,
 }
 
 #[derive(Debug)]
 enum Starts {
-    /// The instants at which slots became free.
-    Closed(BinaryHeap<Reverse<u64>>),
+    /// The instants at which slots became free, and measured starts still to make where their number is the bound.
+    Closed {
+        free: BinaryHeap<Reverse<u64>>,
+        remaining: Option<u64>,
+    },
     Open(Box<Schedule>),
 }
 
@@ -50,121 +66,164 @@ impl Pacer {
     /// The pacer of one loader. The same seed and repetition give the same schedule, whatever the strategy.
     pub fn new(scenario: &Scenario, window: Window, part: Part, seed: u64, repetition: usize) -> Self {
         let load = &scenario.load;
+        let bound = match load.bound {
+            Bound::Connections(count) => Some(count),
+            Bound::Duration(_) => None,
+        };
         let starts = match load.mode {
             Mode::Closed { concurrency } => {
                 let slots = part.of(concurrency as u64) as usize;
                 let mut free = BinaryHeap::with_capacity(slots);
                 free.extend(std::iter::repeat_n(Reverse(window.start_ns), slots));
-                Starts::Closed(free)
+                Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
-            Mode::Open(arrivals) => Starts::Open(Box::new(Schedule::new(arrivals, part, seed, repetition))),
+            Mode::Open(arrivals) => {
+                Starts::Open(Box::new(Schedule::new(arrivals, window, bound, part, seed, repetition)))
+            }
         };
-        let remaining = match load.bound {
-            Bound::Connections(count) => Some(part.of(count)),
-            Bound::Duration(_) => None,
-        };
-        // The offset basis of 64-bit FNV-1a.
-        Self { starts, window, remaining, measured: 0, digest: 0xcbf2_9ce4_8422_2325 }
+        Self { starts, window, measured: Measured::default() }
     }
 
     /// The next intended start; `None` when the bound is reached, or when every slot of a closed loop is busy. With no
     /// connection open, `None` therefore means the end.
     pub fn next(&self) -> Option<u64> {
-        if self.remaining == Some(0) {
-            return None;
+        match &self.starts {
+            Starts::Closed { remaining: Some(0), .. } => None,
+            Starts::Closed { free, .. } => {
+                free.peek().map(|slot| slot.0).filter(|next_ns| *next_ns < self.window.measure_to_ns)
+            }
+            Starts::Open(schedule) => schedule.next_ns,
         }
-        let next = match &self.starts {
-            Starts::Closed(free) => free.peek().map(|slot| slot.0)?,
-            Starts::Open(schedule) => self.window.start_ns.saturating_add(schedule.next_ns()?),
-        };
-        (next < self.window.measure_to_ns).then_some(next)
     }
 
     /// Takes the next intended start.
     pub fn take(&mut self) -> Option<u64> {
         let intended_ns = self.next()?;
+        let measured = self.window.measures(intended_ns);
         match &mut self.starts {
-            Starts::Closed(free) => drop(free.pop()),
-            Starts::Open(schedule) => {
-                schedule.advance();
-                // FNV-1a over 64-bit words: order and times of all starts in one number.
-                self.digest = (self.digest ^ (intended_ns - self.window.start_ns)).wrapping_mul(0x0000_0100_0000_01b3);
+            Starts::Closed { free, remaining } => {
+                free.pop();
+                if let (Some(remaining), true) = (remaining, measured) {
+                    *remaining -= 1;
+                }
             }
+            Starts::Open(schedule) => schedule.advance(),
         }
-        if self.window.measures(intended_ns) {
-            self.measured += 1;
-            if let Some(remaining) = &mut self.remaining {
-                *remaining -= 1;
+        if measured {
+            if self.measured.count == 0 {
+                self.measured.first_ns = intended_ns;
             }
+            self.measured.count += 1;
+            self.measured.last_ns = intended_ns;
         }
         Some(intended_ns)
     }
 
     /// A connection has ended: a closed loop may start the next at `at_ns`.
     pub fn freed(&mut self, at_ns: u64) {
-        if let Starts::Closed(free) = &mut self.starts {
+        if let Starts::Closed { free, .. } = &mut self.starts {
             free.push(Reverse(at_ns));
         }
     }
 
     /// Measured starts taken so far.
-    pub fn measured(&self) -> u64 {
+    pub fn measured(&self) -> Measured {
         self.measured
     }
 
-    /// A number that two runs share if they took the same schedule; `None` in a closed loop, which has none.
+    /// A number that two runs share if they took the same schedule to its end, with however many loaders; `None` in a
+    /// closed loop, which has none.
     pub fn digest(&self) -> Option<u64> {
-        matches!(self.starts, Starts::Open(_)).then_some(self.digest)
+        match &self.starts {
+            Starts::Closed { .. } => None,
+            Starts::Open(schedule) => Some(schedule.digest),
+        }
     }
 }
 
-/// An open loop's starts, in nanoseconds since the barrier.
+/// An open loop's schedule. Every loader walks the whole of it and keeps the starts that are its own, so that bound and
+/// shape are those of the scenario whatever the number of loaders.
 #[derive(Debug)]
 struct Schedule {
     arrivals: Arrivals,
+    window: Window,
     part: Part,
     rng: ChaCha8Rng,
-    taken: u64,
-    next_ns: f64,
+    /// Number of the start that was last computed, and its time since the barrier.
+    number: u64,
+    offset_ns: f64,
+    /// Measured starts of all loaders still to be walked over, where their number is the bound.
+    remaining: Option<u64>,
+    digest: u64,
+    /// This loader's next start.
+    next_ns: Option<u64>,
 }
 
 impl Schedule {
-    fn new(arrivals: Arrivals, part: Part, seed: u64, repetition: usize) -> Self {
+    fn new(
+        arrivals: Arrivals,
+        window: Window,
+        remaining: Option<u64>,
+        part: Part,
+        seed: u64,
+        repetition: usize,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Streams of workers have the top bit set.
-        rng.set_stream((repetition as u64) << 16 | part.loader as u64);
-        let mut schedule = Self { arrivals, part, rng, taken: 0, next_ns: 0.0 };
-        schedule.compute();
+        rng.set_stream(repetition as u64);
+        // The offset basis of 64-bit FNV-1a.
+        let digest = 0xcbf2_9ce4_8422_2325;
+        let mut schedule =
+            Self { arrivals, window, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
+        if let Arrivals::Poisson { rate } = arrivals {
+            schedule.offset_ns = schedule.gap_ns(rate);
+        }
+        schedule.walk();
         schedule
     }
 
-    fn next_ns(&self) -> Option<u64> {
-        // f64 holds whole nanoseconds exactly for 104 days.
-        self.next_ns.is_finite().then_some(self.next_ns as u64)
-    }
-
     fn advance(&mut self) {
-        self.taken += 1;
-        self.compute();
+        self.step();
+        self.walk();
     }
 
-    fn compute(&mut self) {
-        self.next_ns = match self.arrivals {
-            // Loaders take turns, so that all together keep equal distances.
-            Arrivals::Constant { rate } => {
-                (self.taken * self.part.loaders as u64 + self.part.loader as u64) as f64 * 1e9 / rate
+    /// Walks on to the first start that is this loader's, or to the end.
+    fn walk(&mut self) {
+        loop {
+            // f64 holds whole nanoseconds exactly for 104 days.
+            let start_ns = self.window.start_ns.saturating_add(self.offset_ns as u64);
+            if self.remaining == Some(0) || start_ns >= self.window.measure_to_ns {
+                self.next_ns = None;
+                return;
             }
-            // Independent Poisson processes add up to one (superposition), so each takes its part of the rate.
-            // Gap by inverse transform: −ln(1−u)/λ.
-            Arrivals::Poisson { rate } => {
-                let gap_s = -(1.0 - self.rng.random::<f64>()).ln() * self.part.loaders as f64 / rate;
-                self.next_ns + gap_s * 1e9
+            if self.window.measures(start_ns)
+                && let Some(remaining) = &mut self.remaining
+            {
+                *remaining -= 1;
             }
-            Arrivals::Burst { size, every } => match self.part.of(size) {
-                0 => f64::INFINITY,
-                size => (self.taken / size) as f64 * clock::nanoseconds(every) as f64,
-            },
+            // FNV-1a over 64-bit words: order and times of all starts in one number.
+            self.digest = (self.digest ^ self.offset_ns as u64).wrapping_mul(0x0000_0100_0000_01b3);
+            if self.part.owns(self.number) {
+                self.next_ns = Some(start_ns);
+                return;
+            }
+            self.step();
+        }
+    }
+
+    /// Computes the next start of all loaders'.
+    fn step(&mut self) {
+        self.number += 1;
+        self.offset_ns = match self.arrivals {
+            Arrivals::Constant { rate } => self.number as f64 * 1e9 / rate,
+            Arrivals::Poisson { rate } => self.offset_ns + self.gap_ns(rate),
+            Arrivals::Burst { size, every } => (self.number / size) as f64 * clock::nanoseconds(every) as f64,
         };
+    }
+
+    /// An exponentially distributed gap, by inverse transform: −ln(1−u)/λ with u uniform in [0, 1).
+    fn gap_ns(&mut self, rate: f64) -> f64 {
+        -(1.0 - self.rng.random::<f64>()).ln() * 1e9 / rate
     }
 }
 
@@ -218,13 +277,24 @@ mod tests {
         let (all, _) = starts("mode='open'\narrivals='burst'\nburst_size=10\nburst_every='500ms'", window(7 * S), 3, 1);
         let expected: Vec<u64> = (0..4).flat_map(|burst| [5 * S + burst * S / 2; 10]).collect();
         assert_eq!(all, expected);
+        // Fewer in a burst than loaders, and a bound that ends within one.
+        let load = "mode='open'\narrivals='burst'\nburst_size=2\nburst_every='250ms'\nconnections=5";
+        let (all, _) = starts(load, window(u64::MAX), 3, 1);
+        let from = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6].map(|burst| 5 * S + burst * S / 4);
+        assert_eq!(all, from);
     }
 
     #[test]
     fn the_seed_fixes_the_schedule() {
-        let run = |seed| starts("mode='open'\nrate=500", window(8 * S), 2, seed);
-        assert_eq!(run(1), run(1));
-        assert_ne!(run(1).1, run(2).1);
+        for load in ["mode='open'\nrate=500", "mode='open'\nrate=500\nconnections=700"] {
+            let window = if load.contains("connections") { window(u64::MAX) } else { window(8 * S) };
+            let run = |loaders, seed| starts(load, window, loaders, seed);
+            assert_eq!(run(2, 1), run(2, 1));
+            assert_ne!(run(2, 1).1, run(2, 2).1);
+            // The number of loaders changes nothing.
+            assert_eq!(run(2, 1).0, run(7, 1).0);
+            assert!(run(7, 1).1.iter().all(|digest| *digest == run(2, 1).1[0]));
+        }
     }
 
     #[test]
@@ -233,6 +303,8 @@ mod tests {
         let (all, _) = starts(load, window(u64::MAX), 2, 1);
         assert_eq!(all.iter().filter(|start| **start >= 6 * S).count(), 25);
         assert_eq!(all.len(), 35);
+        let (all, _) = starts("mode='open'\nrate=200\nconnections=200", window(u64::MAX), 16, 1);
+        assert_eq!(all.iter().filter(|start| **start >= 6 * S).count(), 200);
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct LoaderReport {
     pub verified: u64,
     /// Starts intended within the measured window.
     pub measured_planned: u64,
+    /// The first of them, in nanoseconds of CLOCK_MONOTONIC.
+    pub measured_first_ns: u64,
+    /// The last of them.
+    pub measured_last_ns: u64,
     /// Of those, begun before the window's end.
     pub measured_in_time: u64,
     /// Of those, completed.
@@ -53,13 +57,18 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
         sum.verified += one.verified;
+        if one.measured_planned > 0 {
+            let first = if sum.measured_planned == 0 { u64::MAX } else { sum.measured_first_ns };
+            sum.measured_first_ns = first.min(one.measured_first_ns);
+            sum.measured_last_ns = sum.measured_last_ns.max(one.measured_last_ns);
+        }
         sum.measured_planned += one.measured_planned;
         sum.measured_in_time += one.measured_in_time;
         sum.measured_completed += one.measured_completed;
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
-        // Order matters, so that swapped parts are another schedule.
-        sum.schedule = one.schedule.map(|digest| sum.schedule.unwrap_or(0).rotate_left(1) ^ digest);
+        // Each has walked the whole schedule, so all name the same one.
+        sum.schedule = one.schedule;
         sum.ended_ns = sum.ended_ns.max(one.ended_ns);
         sum.gave_up |= one.gave_up;
         sum.cpu_user_ns += one.cpu_user_ns;

@@ -4,9 +4,11 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Load, Mode};
+use crate::scenario::{Arrivals, Load, Mode, Scenario};
 
-/// Descriptors a loader has open besides its connections, with room to spare.
+/// The most loaders there may be.
+const LOADERS_LIMIT: usize = 512;
+/// Descriptors a loader or worker has open besides its connections, with room to spare.
 const RESERVED_FILES: u64 = 64;
 /// Starts per second that leave one loader ample time between them.
 const STARTS_PER_LOADER: f64 = 10_000.0;
@@ -39,23 +41,31 @@ impl fmt::Display for Sizing {
     }
 }
 
-/// Sizes the load for a limit of open files per process and a number of processors.
+/// Sizes a scenario's load for a limit of open files per process and a number of processors.
 ///
-/// Fails when a fixed number of loaders cannot hold the connections, naming key and remedy.
-pub fn size(load: &Load, files_limit: u64, cpus: usize) -> Result<Sizing> {
+/// Fails when the loaders, or the workers, cannot hold the connections, naming key and remedy.
+pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing> {
+    let load = &scenario.load;
     let connections = connections_at_once(load);
     let room = files_limit.saturating_sub(RESERVED_FILES).max(1);
     let for_files = usize::try_from(connections.div_ceil(room)).unwrap_or(usize::MAX);
     let for_pace = match load.mode {
         Mode::Closed { concurrency } => concurrency.div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
-        Mode::Open(arrivals) => (arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize,
+        Mode::Open(arrivals) => ((arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize).min(LOADERS_LIMIT),
     };
     let loaders = load.loaders.unwrap_or_else(|| for_files.max(for_pace).max(1));
-    if for_files > loaders || loaders > 512 {
+    let remedy = "raise the limit of open files (`ulimit -n`), or lower `load.concurrency`, `load.rate` or `load.hold`";
+    if for_files > loaders || loaders > LOADERS_LIMIT {
         bail!(
             "the load may have {connections} connections open at once, which wants {for_files} loaders of {files_limit} \
-             open files each: raise `load.loaders` (512 at most) or the limit of open files (`ulimit -n`), or lower \
-             `load.concurrency`, `load.rate` or `load.hold`"
+             open files each: raise `load.loaders` ({LOADERS_LIMIT} at most), {remedy}"
+        );
+    }
+    let workers = scenario.server.workers;
+    if connections > room * workers as u64 {
+        bail!(
+            "the load may have {connections} connections open at once, and {workers} workers of {files_limit} open files \
+             each cannot hold them: raise `server.workers`, {remedy}"
         );
     }
     Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
@@ -65,7 +75,9 @@ fn connections_at_once(load: &Load) -> u64 {
     let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
     match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
-        Mode::Open(Arrivals::Burst { size, every }) => size * (seconds / every.as_secs_f64()).ceil() as u64,
+        Mode::Open(Arrivals::Burst { size, every }) => {
+            size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
+        }
         Mode::Open(arrivals) => (arrivals.per_second() * seconds).ceil() as u64,
     }
 }
@@ -77,7 +89,7 @@ mod tests {
 
     fn sized(text: &str) -> Result<Sizing> {
         let plan = Plan::read(&Source { name: "t", text }, &[]).unwrap();
-        size(&plan.cells[0].scenario.load, 20_000, 2)
+        size(&plan.cells[0].scenario, 20_000, 2)
     }
 
     #[test]
@@ -85,9 +97,9 @@ mod tests {
         for (text, loaders) in [
             ("[load]\nconcurrency = 1", 1),
             ("[load]\nconcurrency = 64", 2),
-            ("[load]\nconcurrency = 50000", 3),
+            ("[server]\nworkers = 3\n[load]\nconcurrency = 50000", 3),
             ("[load]\nmode = \"open\"\nrate = 25000.0", 3),
-            ("[load]\nmode = \"open\"\nrate = 5000.0\nhold = \"20s\"", 6),
+            ("[load]\nmode = \"open\"\nrate = 5000.0\nhold = \"20s\"\n[server]\nworkers = 6", 6),
             ("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 10", 1),
             ("[load]\nloaders = 5", 5),
         ] {
@@ -99,5 +111,11 @@ mod tests {
     fn too_few_loaders_are_refused_with_the_sum() {
         let error = sized("[load]\nconcurrency = 50000\nloaders = 2").unwrap_err().to_string();
         assert!(error.contains("50000") && error.contains("3 loaders") && error.contains("load.loaders"), "{error}");
+        let error = sized("[load]\nconcurrency = 50000").unwrap_err().to_string();
+        assert!(error.contains("2 workers") && error.contains("server.workers"), "{error}");
+        assert_eq!(
+            sized("[load]\nmode = \"open\"\nrate = 1e7\nloaders = 512\n[server]\nworkers = 512").unwrap().loaders,
+            512
+        );
     }
 }

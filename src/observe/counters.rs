@@ -55,6 +55,37 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
         .collect()
 }
 
+/// Sockets of TCP in a network namespace, over IPv4 and IPv6.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// In use: listening, or with a connection; both ends of a loopback connection count.
+    pub in_use: u64,
+    /// In TIME_WAIT.
+    pub time_wait: u64,
+}
+
+impl Sockets {
+    /// Reads /proc/self/net/sockstat, and sockstat6 where there is IPv6.
+    pub fn read() -> io::Result<Self> {
+        let v6 = fs::read_to_string("/proc/self/net/sockstat6").unwrap_or_default();
+        Ok(Self::parse(&(fs::read_to_string("/proc/self/net/sockstat")? + &v6)))
+    }
+
+    fn parse(sockstat: &str) -> Self {
+        let mut sockets = Self::default();
+        for line in sockstat.lines().filter(|line| line.starts_with("TCP")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let field = |name: &str| -> u64 {
+                let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
+                value.and_then(|value| value.parse().ok()).unwrap_or(0)
+            };
+            sockets.in_use += field("inuse");
+            sockets.time_wait += field("tw");
+        }
+        sockets
+    }
+}
+
 /// Time of all the machine's processors together, in clock ticks.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct CpuTicks {
@@ -88,6 +119,12 @@ impl CpuTicks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_of_both_protocols_are_added() {
+        let text = "sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\nTCP6: inuse 4\n";
+        assert_eq!(Sockets::parse(text), Sockets { in_use: 105, time_wait: 40 });
+    }
 
     #[test]
     fn pairs_of_lines_become_names_and_values() {

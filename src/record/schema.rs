@@ -57,6 +57,10 @@ pub struct TrialRecord {
     pub workers: Vec<WorkerRow>,
     /// One row a loader.
     pub loaders: Vec<LoaderRow>,
+    /// Ports that connect may choose from, by the network's `ip_local_port_range`.
+    pub usable_ports: u64,
+    /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
+    pub ports_peak: u64,
     /// Kernel counters, as differences over the whole trial.
     pub kernel: BTreeMap<String, u64>,
     /// Share of the machine's processor time that its host took, 0 to 1.
@@ -112,6 +116,8 @@ pub enum VerdictName {
     CpuSteal,
     /// Connections failed.
     Errors,
+    /// Over half of the ephemeral ports were in use or in TIME_WAIT.
+    PortsScarce,
     /// Latencies beyond the histograms' range.
     BeyondRange,
 }
@@ -130,6 +136,7 @@ impl VerdictName {
             Self::SynRetries => "syn-retries",
             Self::CpuSteal => "cpu-steal",
             Self::Errors => "errors",
+            Self::PortsScarce => "ports-scarce",
             Self::BeyondRange => "beyond-range",
         }
     }
@@ -156,6 +163,8 @@ pub struct Connections {
     pub completed: u64,
     /// In accept queues when the workers stopped, by the kernel's count.
     pub left_in_queue: u64,
+    /// Accepts, by the port ledger, of connections that no loader established: somebody else's.
+    pub foreign: u64,
     /// Established and over without having been accepted, by the port ledger, and not left in a queue.
     pub aborted: u64,
     /// The rest. Must be 0.

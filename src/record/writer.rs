@@ -42,13 +42,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a record in a folder, which is made if need be. Refuses one that holds any part of a record.
-    pub fn create(folder: &Path, scenario_toml: &str) -> Result<Self> {
-        let found = reader::FILES.iter().find(|name| folder.join(name).exists());
-        if let Some(found) = found {
-            bail!(RecordExists { folder: folder.to_owned(), found: (*found).to_owned() });
+    /// Refuses a folder that holds any part of a record.
+    pub fn check(folder: &Path) -> Result<()> {
+        match reader::FILES.iter().find(|name| folder.join(name).exists()) {
+            Some(found) => bail!(RecordExists { folder: folder.to_owned(), found: (*found).to_owned() }),
+            None => Ok(()),
         }
-        fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    }
+
+    /// Makes a record's folder, if need be.
+    pub fn make_folder(folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("making the folder {} (another can be chosen with --out)", folder.display()))
+    }
+
+    /// Begins a record in a folder. Refuses one that holds any part of a record.
+    pub fn create(folder: &Path, scenario_toml: &str) -> Result<Self> {
+        Self::check(folder)?;
+        Self::make_folder(folder)?;
         // `create_new` settles a race between two runs into one folder.
         let trials = create_new(&folder.join(reader::TRIALS))?;
         let mut histograms = create_new(&folder.join(reader::HISTOGRAMS))?;

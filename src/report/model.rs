@@ -151,12 +151,17 @@ fn notes(record: &Record) -> Vec<String> {
 fn meaning(verdict: VerdictName) -> &'static str {
     match verdict {
         VerdictName::LoaderSaturated => {
-            "connections began later than planned, which counts in their latencies; lower the rate or add loaders."
+            "connections began later than intended, which counts in their latencies. Busy loaders want a lower rate, or \
+             a larger machine; idle ones show the lateness of timers."
         }
         VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
         VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
         VerdictName::CpuSteal => "another guest had the processors; repeat on a quieter machine.",
         VerdictName::Errors => "more than 0.1 % of the connections failed; their latencies are missing.",
+        VerdictName::PortsScarce => {
+            "with over half of the ephemeral ports taken, connect searches for a free one for milliseconds: the port \
+             range was measured; set load.close_how = \"rst\", or widen sysctl ip_local_port_range."
+        }
         VerdictName::BeyondRange => "the maximum is larger than shown.",
         VerdictName::Unaccounted
         | VerdictName::Misdelivered

@@ -1,5 +1,7 @@
 //! Scenario text and overrides, flattened to `dotted.path → value`, with the swept keys apart.
 
+use std::collections::HashMap;
+
 use toml::{Table, Value};
 
 use super::{
@@ -17,12 +19,14 @@ pub(super) struct File {
     pub values: Flat,
     /// Swept keys with their values, first key slowest.
     pub matrix: Vec<(String, Vec<Value>)>,
+    /// The override that a key was given by, for messages.
+    pub overridden: HashMap<String, String>,
 }
 
 /// Reads the text, applies `--set key=value` overrides and refuses unknown keys.
 pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
     let table: Table = text.parse().map_err(|error| ScenarioError::new(source, format!("not TOML: {error}")))?;
-    let mut file = File { values: Flat::new(), matrix: Vec::new() };
+    let mut file = File { values: Flat::new(), matrix: Vec::new(), overridden: HashMap::new() };
     for (name, value) in table {
         match (name.as_str(), value) {
             ("matrix", Value::Table(matrix)) => {
@@ -105,6 +109,7 @@ fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
             Value::String(value.to_owned())
         });
     file.matrix.retain(|(swept, _)| swept != path);
+    file.overridden.insert(path.to_owned(), source.clone());
     if matches!(value, Value::Array(_)) {
         file.values.remove(path);
         return sweep(file, &source, path, path, value);

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
         "\"none\"",
         "`spread`: worker k runs only on the k-th of the allowed processors, counted round.",
     ),
-    key("server.nodelay", "boolean", "true", "TCP_NODELAY on accepted connections."),
+    key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
         "server.app",
         "`close`, `echo` or `http`",

@@ -87,11 +87,13 @@ impl Plan {
     pub fn read(source: &Source<'_>, overrides: &[String]) -> Result<Self, ScenarioError> {
         let file = file::read(source.name, source.text, overrides)?;
         let mut effective = Flat::new();
-        let whole = Settings::new(source.name, &file.values);
+        let whole = Settings::new(source.name, &file.values, &file.overridden);
         let name = if whole.is_set("name") { whole.string("name")? } else { stem(source.name) };
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if whole.is_set("name") && (name.is_empty() || !name.chars().all(plain)) {
             return Err(whole.wrong("name", "may hold letters, digits, `-`, `_` and `.` only: it names a folder"));
         }
+        let name = name.replace(|c| !plain(c), "-");
         effective.insert("name".to_owned(), Value::String(name.clone()));
         let question = whole.string("question")?;
         let seed = whole.integer("seed", 0..=i64::MAX as u64)?;
@@ -134,7 +136,7 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
             swept.insert(name.clone(), to_json(value));
         }
         let swept = swept.into_iter().rev().collect();
-        let settings = Settings::new(source, &values);
+        let settings = Settings::new(source, &values, &file.overridden);
         let scenario = Scenario::read(&settings)?;
         // Keys in force in one cell only (load.rate where load.mode is swept) are kept too.
         for (path, value) in settings.into_effective() {
@@ -283,6 +285,7 @@ mod tests {
             ("[load]\nrate = 10", &["`load.rate`", "no effect"]),
             ("[load]\nconnections = 5\nduration = \"1s\"", &["`load.connections`", "excludes"]),
             ("[server]\napp = \"close\"\n[load]\nrequests = 3", &["`load.requests`", "no effect"]),
+            ("name = \"a/b\"", &["`name`", "folder"]),
             ("[matrix]\nserver.workers = []", &["`matrix.server.workers`", "empty"]),
             ("[matrix]\nserver.workers = [1, 0]", &["`server.workers`", "from 1"]),
             ("[matrix]\nseed = [1, 2]", &["`matrix.seed`", "whole scenario"]),
@@ -305,6 +308,8 @@ mod tests {
         assert_eq!(one.cells[0].scenario.server.workers, 3);
         let swept = plan("[load]\nconnections = 5", &["server.workers=[1,2]", "load.duration=200ms"]).unwrap();
         assert_eq!(swept.cells.len(), 2);
+        let error = plan("", &["server.workers=0"]).unwrap_err().to_string();
+        assert!(error.starts_with("--set server.workers=0: `server.workers`"), "{error}");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! One cell's values, read key by key with type, range and default; remembers what was asked for.
 
-use std::{cell::RefCell, fmt::Display, ops::RangeInclusive, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 use toml::{Table, Value};
 
@@ -10,13 +10,15 @@ use super::{error::ScenarioError, file::Flat, keys};
 pub(super) struct Settings<'a> {
     source: &'a str,
     values: &'a Flat,
+    /// Where a value comes from, if not from the source.
+    overridden: &'a HashMap<String, String>,
     /// Every value that was used, defaults included.
     effective: RefCell<Flat>,
 }
 
 impl<'a> Settings<'a> {
-    pub(super) fn new(source: &'a str, values: &'a Flat) -> Self {
-        Self { source, values, effective: RefCell::default() }
+    pub(super) fn new(source: &'a str, values: &'a Flat, overridden: &'a HashMap<String, String>) -> Self {
+        Self { source, values, overridden, effective: RefCell::default() }
     }
 
     pub(super) fn into_effective(self) -> Flat {
@@ -25,7 +27,8 @@ impl<'a> Settings<'a> {
 
     /// An error that names file and key.
     pub(super) fn wrong(&self, path: &str, problem: impl Display) -> ScenarioError {
-        ScenarioError::new(self.source, format!("`{path}`: {problem}"))
+        let source = self.overridden.get(path).map_or(self.source, String::as_str);
+        ScenarioError::new(source, format!("`{path}`: {problem}"))
     }
 
     /// Whether the scenario sets the key, and does not leave it to its default.

@@ -40,11 +40,8 @@ impl fmt::Display for ListenError {
     }
 }
 
-impl std::error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+// The text holds the system's error already.
+impl std::error::Error for ListenError {}
 
 impl Listeners {
     /// One listener for all workers.

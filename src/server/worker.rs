@@ -27,6 +27,8 @@ const WAKE: Token = Token(1);
 /// Tokens of connections are their slab keys, moved past the two above.
 const FIRST_CONNECTION: usize = 2;
 const EVENTS: usize = 1_024;
+/// How long a worker that is out of descriptors or memory leaves the listener alone.
+const EXHAUSTED_PAUSE_NS: u64 = 10_000_000;
 
 /// What a forked worker needs.
 pub struct Worker {
@@ -73,6 +75,7 @@ impl Worker {
             application: Application::new(&self.scenario, self.seed, self.stream()),
             connections: Slab::with_capacity(EVENTS),
             fresh: VecDeque::with_capacity(EVENTS),
+            paused_until_ns: None,
             errors: Tally::default(),
             worker: self,
         };
@@ -105,6 +108,8 @@ struct Loop {
     connections: Slab<Connection>,
     /// Keys of connections accepted in this wake-up and not served yet.
     fresh: VecDeque<usize>,
+    /// While the worker is out of descriptors or memory: until when it leaves the listener alone.
+    paused_until_ns: Option<u64>,
     errors: Tally,
 }
 
@@ -135,17 +140,31 @@ impl Loop {
 
     fn run(&mut self, meter: &mut Meter<'_>) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        while self.worker.control.phase() == Phase::Running {
-            wait(&mut self.poll, &mut events, None)?;
+        while self.running() {
+            let now_ns = clock::monotonic_ns();
+            if self.paused_until_ns.is_some_and(|until_ns| until_ns <= now_ns) {
+                self.paused_until_ns = None;
+                self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+            }
+            let left = self.paused_until_ns.map(|until_ns| Duration::from_nanos(until_ns - now_ns));
+            wait(&mut self.poll, &mut events, left)?;
             meter.pass(clock::monotonic_ns());
             if events.iter().any(|event| event.token() == accept::TOKEN) {
                 self.accept(meter)?;
             }
             for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
+                if !self.running() {
+                    return Ok(());
+                }
                 self.ready(event, meter);
             }
         }
         Ok(())
+    }
+
+    /// Looked at between any two requests: after a stop, what is still unserved has no client any more.
+    fn running(&self) -> bool {
+        self.worker.control.phase() == Phase::Running
     }
 
     /// Accepts a batch, then serves it: the batch's size decides how long the queue waits for the service.
@@ -157,13 +176,12 @@ impl Loop {
         meter.add(Count::Wakeups, 1);
         let mut accepted = 0;
         let mut emptied = false;
-        while accepted < most {
+        while accepted < most && self.running() {
             match self.acceptor.accept() {
                 Ok((stream, peer)) => {
                     let accept_ns = clock::monotonic_ns();
                     accepted += 1;
-                    meter.pass(accept_ns);
-                    meter.add(Count::Accepted, 1);
+                    meter.accepted(accept_ns);
                     if let Some(ledger) = &self.worker.ledger {
                         ledger.accepted(peer.port(), self.worker.number as u16, accept_ns);
                     }
@@ -189,8 +207,15 @@ impl Loop {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // ECONNABORTED concerns one connection, EMFILE all: either way the next wake-up tries again.
                     self.errors.add(Step::Accept, &error);
+                    if error.kind() == ErrorKind::ConnectionAborted {
+                        // It concerns one connection: the next may be well.
+                        continue;
+                    }
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the worker can take none now, and a queue that is not empty would
+                    // wake it again at once, for nothing.
+                    self.acceptor.deregister().context("taking the listener out of epoll")?;
+                    self.paused_until_ns = Some(clock::monotonic_ns() + EXHAUSTED_PAUSE_NS);
                     break;
                 }
             }
@@ -198,10 +223,13 @@ impl Loop {
         if accepted == 0 && emptied {
             meter.add(Count::EmptyWakeups, 1);
         }
-        if !emptied {
+        if !emptied && self.paused_until_ns.is_none() {
             self.acceptor.left_some().context("re-arming the listener in epoll")?;
         }
         while let Some(key) = self.fresh.pop_front() {
+            if !self.running() {
+                return Ok(());
+            }
             self.serve(key, false, meter);
         }
         Ok(())

@@ -13,10 +13,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::{Signal, kill},
+        signal::{SigHandler, Signal, kill, signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2},
+    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid},
 };
 
 /// A forked child, and the reading end of its pipe. The pipe's end of file means that the child is gone.
@@ -47,6 +47,7 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
                 if die_with(parent).is_err() {
                     return 1;
                 }
+                own_signals();
                 if let Ok(name) = CString::new(name) {
                     // The name is only for people who read process lists.
                     let _ = prctl::set_name(&name);
@@ -69,6 +70,14 @@ impl Child {
     }
 }
 
+/// A child leaves Ctrl-C to its parent, which ends it, and is ended by SIGTERM whatever handler it has inherited.
+fn own_signals() {
+    for (number, action) in [(Signal::SIGINT, SigHandler::SigIgn), (Signal::SIGTERM, SigHandler::SigDfl)] {
+        // SAFETY: neither disposition runs any code of this process.
+        let _ = unsafe { signal(number, action) };
+    }
+}
+
 /// Has the kernel kill this process when `parent` dies; fails when it has died already.
 pub fn die_with(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -82,10 +91,18 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until this process has no child left, adopted orphans included.
-pub fn reap_all() {
+/// Makes a child the leader of a process group of its own, which its descendants will belong to: a terminal's Ctrl-C
+/// then does not reach them, and [`reap_group`] can wait for them and nobody else.
+pub fn lead_group(child: Pid) {
+    // Fails only when the child has gone already.
+    let _ = setpgid(child, child);
+}
+
+/// Waits for all children in a process group, adopted orphans included.
+pub fn reap_group(leader: Pid) {
+    let group = Pid::from_raw(-leader.as_raw());
     loop {
-        match waitpid(None, None) {
+        match waitpid(group, None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(_) => return,
         }

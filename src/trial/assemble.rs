@@ -11,7 +11,7 @@ use crate::{
     record::{
         Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
     },
-    scenario::{Bound, Mode},
+    scenario::{Bound, Load, Mode},
     stats,
 };
 
@@ -29,11 +29,13 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
     let connections = connections(&gathered, &loaders);
     let accepted: Vec<u64> = gathered.workers.iter().map(|worker| worker.total.accepted).collect();
     let window = gathered.window;
-    let measured_ns = match job.cell().scenario.load.bound {
-        Bound::Duration(_) => window.measure_to_ns - window.measure_from_ns,
-        Bound::Connections(_) => loaders.ended_ns.saturating_sub(window.measure_from_ns),
+    // Bound by a number of connections, the window ends with the last accept: what follows is holds and time-outs.
+    let measure_to_ns = match (job.cell().scenario.load.bound, gathered.last_accept_ns) {
+        (Bound::Duration(_), _) => window.measure_to_ns,
+        (Bound::Connections(_), 0) => loaders.ended_ns,
+        (Bound::Connections(_), last_accept_ns) => last_accept_ns,
     };
-    let duration_s = measured_ns as f64 / 1e9;
+    let duration_s = measure_to_ns.saturating_sub(window.measure_from_ns) as f64 / 1e9;
     let measured = Measured {
         planned: loaders.measured_planned,
         in_time: loaders.measured_in_time,
@@ -43,10 +45,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
     let per_second = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
     let mut record = TrialRecord {
         duration_s,
-        offered_per_s: match job.cell().scenario.load.mode {
-            Mode::Open(_) => Some(per_second(measured.planned)),
-            Mode::Closed { .. } => None,
-        },
+        offered_per_s: offered_per_s(&job.cell().scenario.load, &loaders, duration_s),
         accepted_per_s: per_second(measured.accepted),
         connections,
         measured,
@@ -55,6 +54,8 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         distribution: stats::distribution(&accepted),
         workers: worker_rows(&gathered, &histograms),
         loaders: loader_rows(&gathered),
+        usable_ports: gathered.usable_ports,
+        ports_peak: gathered.ports_peak,
         kernel: gathered.kernel,
         cpu_steal_share: gathered.cpu_steal_share,
         series: gathered.series,
@@ -65,6 +66,18 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         record.outcome = Outcome::Invalid;
     }
     TrialOutcome { record, histograms }
+}
+
+/// Starts per second that an open loop's schedule asked for.
+fn offered_per_s(load: &Load, loaders: &LoaderReport, duration_s: f64) -> Option<f64> {
+    let Mode::Open(arrivals) = load.mode else { return None };
+    let span_s = loaders.measured_last_ns.saturating_sub(loaders.measured_first_ns) as f64 / 1e9;
+    Some(match load.bound {
+        Bound::Duration(_) => loaders.measured_planned as f64 / duration_s,
+        // n starts have n − 1 gaps between them. One burst has none: then the scenario's word is all there is.
+        Bound::Connections(_) if span_s > 0.0 => (loaders.measured_planned - 1) as f64 / span_s,
+        Bound::Connections(_) => arrivals.per_second(),
+    })
 }
 
 /// The record of a trial that did not run to its end.
@@ -96,6 +109,8 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         distribution: None,
         workers: Vec::new(),
         loaders: Vec::new(),
+        usable_ports: 0,
+        ports_peak: 0,
         kernel: BTreeMap::new(),
         cpu_steal_share: 0.0,
         series: Series::default(),
@@ -117,6 +132,7 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
         established: loaders.established,
         accepted,
         completed: loaders.completed,
+        foreign: gathered.balance.foreign,
         left_in_queue: gathered.left_in_queue,
         aborted,
         unaccounted: i64::try_from(i128::from(loaders.established) - known).unwrap_or(i64::MAX),

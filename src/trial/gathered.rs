@@ -16,6 +16,12 @@ pub(super) struct Gathered {
     pub workers: Vec<WorkerAccount>,
     pub loaders: Vec<LoaderAccount>,
     pub left_in_queue: u64,
+    /// The last accept of all workers, in nanoseconds of CLOCK_MONOTONIC; 0 without any.
+    pub last_accept_ns: u64,
+    /// Ports of the range that connect chooses from.
+    pub usable_ports: u64,
+    /// The most of them in use or in TIME_WAIT at once, among the samples.
+    pub ports_peak: u64,
     pub balance: Balance,
     pub kernel: Counters,
     pub cpu_steal_share: f64,

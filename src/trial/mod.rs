@@ -22,6 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::unistd::getpid;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::merge;
@@ -29,6 +30,7 @@ pub use crew::Crew;
 pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};
 pub use process::open_barrier;
+pub use verdicts::{late, many_failed};
 
 use self::gathered::Gathered;
 use crate::{
@@ -93,6 +95,8 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     let scenario = &job.cell().scenario;
     let control = Arc::new(Control::new(scenario.server.workers, job.sizing.loaders).context("mapping shared memory")?);
     let mut trial = child::spawn("lb:trial", |pipe| {
+        // Here and in the parent, so that it is done before either goes on.
+        child::lead_group(getpid());
         message::answer(pipe, |sender| {
             let (gathered, histograms) = process::run(job, &control)?;
             for (name, histogram) in &histograms {
@@ -102,6 +106,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
         })
     })
     .context("forking the trial's process")?;
+    child::lead_group(trial.pid);
 
     let mut inbox = Inbox::default();
     let patience_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline + GRACE);
@@ -127,7 +132,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     }
     let exit = child::wait(trial.pid);
     // Its workers and loaders died with it; they are this process's to wait for.
-    child::reap_all();
+    child::reap_group(trial.pid);
 
     let gathered: Result<Message<Gathered>> = match cut_short {
         Some(why) => Err(anyhow::anyhow!(why)),

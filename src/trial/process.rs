@@ -21,6 +21,7 @@ use crate::{
     observe::{
         counters::{self, CpuTicks},
         queues::{Queue, QueueReader},
+        sysctl,
     },
     record::WorkerCounts,
     scenario::{Bound, Network, Scenario},
@@ -58,7 +59,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     wait_until_ready(control, &mut crew, &mut loaders)?;
 
     let queues = QueueReader::new(crew.address())?;
-    let mut sampler = Sampler::new(control, queues, crew.inodes());
+    let mut sampler = Sampler::new(control, queues, crew.inodes(), scenario.load.close_by);
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let before = counters::read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
@@ -70,16 +71,28 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let cpu_steal_share = CpuTicks::read().context("reading /proc/stat")?.steal_share_since(&ticks);
     let workers = crew.dismiss()?;
     let balance = ledger.balance();
-    let (series, peaks) = sampler.finish();
+    let samples = sampler.finish();
 
     let (loaders, histograms) = loaders.accounts()?;
     let workers = workers
         .into_iter()
-        .zip(peaks)
+        .zip(samples.queue_peaks)
         .enumerate()
         .map(|(number, (ended, peak))| worker_account(control, number, ended, peak))
         .collect();
-    let gathered = Gathered { window, workers, loaders, left_in_queue, balance, kernel, cpu_steal_share, series };
+    let gathered = Gathered {
+        window,
+        workers,
+        loaders,
+        left_in_queue,
+        last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
+        usable_ports: sysctl::usable_ports().unwrap_or(0),
+        ports_peak: samples.ports_peak,
+        balance,
+        kernel,
+        cpu_steal_share,
+        series: samples.series,
+    };
     Ok((gathered, histograms))
 }
 

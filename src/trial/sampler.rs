@@ -1,17 +1,26 @@
 //! Samples of a trial's course: accepts, open connections and queue lengths, every 100 ms.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
 
 use crate::{
     ipc::control::{Control, Count},
-    observe::queues::{Queue, QueueReader},
+    observe::{
+        counters::Sockets,
+        queues::{Queue, QueueReader},
+    },
     record::Series,
+    scenario::CloseBy,
 };
 
 /// Distance of samples, in milliseconds.
 pub(super) const INTERVAL_MS: u64 = 100;
-/// A trial of more samples keeps the first ones: a record's size has a bound.
-const ROWS_LIMIT: usize = 36_000;
+/// A trial with more samples times workers keeps the first ones: a record's size has a bound.
+const CELLS_LIMIT: usize = 1_000_000;
 
 pub(super) struct Sampler {
     control: Arc<Control>,
@@ -21,10 +30,23 @@ pub(super) struct Sampler {
     series: Series,
     /// By worker: longest queue seen, and the limit.
     peaks: Vec<Queue>,
+    listeners: u64,
+    /// Whether TIME_WAIT is on the clients' side, where it takes a port.
+    clients_wait: bool,
+    ports_peak: u64,
+}
+
+/// All samples of a trial.
+pub(super) struct Samples {
+    pub series: Series,
+    /// By worker: the longest queue of its listener, and the limit.
+    pub queue_peaks: Vec<Queue>,
+    /// The most ports taken.
+    pub ports_peak: u64,
 }
 
 impl Sampler {
-    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, inodes: &[u32]) -> Self {
+    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, inodes: &[u32], close_by: CloseBy) -> Self {
         Self {
             control: Arc::clone(control),
             queues,
@@ -32,12 +54,20 @@ impl Sampler {
             accepted_before: vec![0; inodes.len()],
             series: Series { interval_ms: INTERVAL_MS, ..Series::default() },
             peaks: vec![Queue::default(); inodes.len()],
+            listeners: inodes.iter().collect::<HashSet<_>>().len() as u64,
+            clients_wait: close_by == CloseBy::Client,
+            ports_peak: 0,
         }
     }
 
     /// Takes a row. Returns the queues by listener.
-    pub(super) fn sample(&mut self) -> anyhow::Result<HashMap<u32, Queue>> {
+    pub(super) fn sample(&mut self) -> Result<HashMap<u32, Queue>> {
         let queues = self.queues.read()?;
+        let sockets = Sockets::read().context("reading /proc/self/net/sockstat")?;
+        // On loopback both ends are in use, and listeners besides.
+        let held = sockets.in_use.saturating_sub(self.listeners) / 2;
+        let waiting = if self.clients_wait { sockets.time_wait } else { 0 };
+        self.ports_peak = self.ports_peak.max(held + waiting);
         let mut depths = Vec::with_capacity(self.inodes.len());
         for (inode, peak) in self.inodes.iter().zip(&mut self.peaks) {
             let queue = queues.get(inode).copied().unwrap_or_default();
@@ -53,7 +83,7 @@ impl Sampler {
             *before = now;
             open.push(self.control.count(worker, Count::Open));
         }
-        if self.series.accepted.len() < ROWS_LIMIT {
+        if self.series.accepted.len() * self.inodes.len() < CELLS_LIMIT {
             self.series.accepted.push(accepted);
             self.series.queue_depth.push(depths);
             self.series.open.push(open);
@@ -61,7 +91,7 @@ impl Sampler {
         Ok(queues)
     }
 
-    pub(super) fn finish(self) -> (Series, Vec<Queue>) {
-        (self.series, self.peaks)
+    pub(super) fn finish(self) -> Samples {
+        Samples { series: self.series, queue_peaks: self.peaks, ports_peak: self.ports_peak }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     load::LoaderReport,
-    record::{TrialRecord, Verdict, VerdictName},
+    record::{LatencySummary, TrialRecord, Verdict, VerdictName},
 };
 
 /// Starts that came too late, or not at all, are worth a word beyond this share.
@@ -23,8 +23,13 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
         say(
             VerdictName::Unaccounted,
             format!(
-                "{} established ≠ {} accepted + {} left in queue + {} aborted",
-                connections.established, connections.accepted, connections.left_in_queue, connections.aborted
+                "{} established ≠ {} accepted + {} left in queue + {} aborted; {} accepts are of connections that no \
+                 loader established",
+                connections.established,
+                connections.accepted,
+                connections.left_in_queue,
+                connections.aborted,
+                connections.foreign
             ),
         );
     }
@@ -61,8 +66,14 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
     if record.cpu_steal_share > STEAL_SHARE {
         say(VerdictName::CpuSteal, format!("the host took {:.1} % of the processors", 100.0 * record.cpu_steal_share));
     }
+    if 2 * record.ports_peak > record.usable_ports {
+        say(
+            VerdictName::PortsScarce,
+            format!("up to {} of {} ports in use or in TIME_WAIT", record.ports_peak, record.usable_ports),
+        );
+    }
     let failed: u64 = connections.errors.iter().map(|error| error.count).sum();
-    if failed as f64 > ERROR_SHARE * connections.attempted as f64 {
+    if many_failed(failed, connections.attempted) {
         let list: Vec<String> =
             connections.errors.iter().map(|e| format!("{} {} ×{}", e.phase, e.errno, e.count)).collect();
         say(VerdictName::Errors, list.join(", "));
@@ -73,26 +84,41 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
     verdicts
 }
 
+/// Whether so many connections failed that a reader must know.
+pub fn many_failed(failed: u64, attempted: u64) -> bool {
+    failed as f64 > ERROR_SHARE * attempted as f64
+}
+
+/// Whether the loaders' lateness is too large beside what they measured.
+pub fn late(send_lag: &LatencySummary, response: &LatencySummary) -> bool {
+    response.count > 0 && send_lag.p99 > response.p50 / SEND_LAG_PART
+}
+
+/// The loader's own saturation: starts that missed the window, or came late. How busy the loaders were tells whether
+/// that is load or only the lateness of timers.
 fn saturation(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
-    let Some(offered) = record.offered_per_s else { return };
     let measured = &record.measured;
     let missed = measured.planned.saturating_sub(measured.in_time);
-    if missed as f64 > STARTS_MISSED * measured.planned as f64 {
-        say(
-            VerdictName::LoaderSaturated,
-            format!("{missed} of {} starts at {offered:.0}/s came after the window's end", measured.planned),
-        );
-        return;
-    }
     let (lag, response) = (&record.latency_ns.send_lag, &record.latency_ns.response);
-    if response.count > 0 && lag.p99 > response.p50 / SEND_LAG_PART {
-        say(
-            VerdictName::LoaderSaturated,
-            format!(
-                "send lag p99 {:.3} ms at {offered:.0}/s, over a tenth of the response p50 {:.3} ms",
-                lag.p99 as f64 / 1e6,
-                response.p50 as f64 / 1e6
-            ),
-        );
-    }
+    let rate =
+        record.offered_per_s.map_or_else(|| "in a closed loop".to_owned(), |offered| format!("at {offered:.0}/s"));
+    let detail = if missed as f64 > STARTS_MISSED * measured.planned as f64 {
+        format!("{missed} of {} starts {rate} came after the window's end", measured.planned)
+    } else if late(lag, response) {
+        format!(
+            "send lag p99 {:.3} ms {rate}, over a tenth of the response p50 {:.3} ms",
+            lag.p99 as f64 / 1e6,
+            response.p50 as f64 / 1e6
+        )
+    } else {
+        return;
+    };
+    let trial_ns = record.series.interval_ms as f64 * 1e6 * record.series.accepted.len() as f64;
+    let busiest = record.loaders.iter().map(|loader| loader.cpu_user_ns + loader.cpu_system_ns).max().unwrap_or(0);
+    let busy = if trial_ns > 0.0 {
+        format!("; the busiest loader used {:.0} % of a processor", (100.0 * busiest as f64 / trial_ns).min(100.0))
+    } else {
+        String::new()
+    };
+    say(VerdictName::LoaderSaturated, detail + &busy);
 }

@@ -47,6 +47,13 @@ impl Acceptor for EpollAcceptor {
         Ok(())
     }
 
+    fn deregister(&mut self) -> io::Result<()> {
+        if let Some(epoll) = self.epoll.take() {
+            epoll.delete(&self.listener)?;
+        }
+        Ok(())
+    }
+
     fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.listener.accept()
     }

@@ -37,6 +37,10 @@ pub trait Acceptor {
     /// Adds the event source to the worker's epoll instance, under [`TOKEN`].
     fn register(&mut self, registry: &Registry) -> io::Result<()>;
 
+    /// Takes the event source out again, for a while: the worker cannot take connections now, and must not be woken
+    /// for them over and over.
+    fn deregister(&mut self) -> io::Result<()>;
+
     /// The next connection, non-blocking; fails with `WouldBlock` when there is none.
     fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)>;
 

@@ -9,7 +9,7 @@ pub(super) struct Echo {
 }
 
 impl Protocol for Echo {
-    fn take(&mut self, input: &[u8], caller: &Caller, reply: &mut Vec<u8>) -> Take {
+    fn take(&mut self, input: &[u8], caller: &Caller, _last: bool, reply: &mut Vec<u8>) -> Take {
         let (Some(request), Some(nonce)) = (input.get(..self.request_bytes), input.first_chunk::<4>()) else {
             return Take::Partial;
         };

@@ -43,7 +43,7 @@ impl Http {
 }
 
 impl Protocol for Http {
-    fn take(&mut self, input: &[u8], caller: &Caller, reply: &mut Vec<u8>) -> Take {
+    fn take(&mut self, input: &[u8], caller: &Caller, last: bool, reply: &mut Vec<u8>) -> Take {
         let mut headers = [EMPTY_HEADER; HEADERS_LIMIT];
         let mut request = httparse::Request::new(&mut headers);
         let length = match request.parse(input) {
@@ -54,7 +54,8 @@ impl Protocol for Http {
             }
             Err(_) => return refuse(reply, "400 Bad Request"),
         };
-        let Some(head) = Head::read(&request) else { return refuse(reply, "400 Bad Request") };
+        let Some(mut head) = Head::read(&request) else { return refuse(reply, "400 Bad Request") };
+        head.keep_alive &= !last;
         if head.chunked {
             return refuse(reply, "411 Length Required");
         }
@@ -145,10 +146,14 @@ mod tests {
     use crate::ipc::receipt::Tuple;
 
     fn take(input: &str) -> (Take, String) {
+        answered(input, false)
+    }
+
+    fn answered(input: &str, last: bool) -> (Take, String) {
         let end = ([127, 0, 0, 1], 80).into();
         let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end } };
         let mut reply = Vec::new();
-        let take = Http::new(2).take(input.as_bytes(), &caller, &mut reply);
+        let take = Http::new(2).take(input.as_bytes(), &caller, last, &mut reply);
         (take, String::from_utf8(reply).unwrap())
     }
 
@@ -165,6 +170,14 @@ mod tests {
             assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.contains("X-Worker: 3\r\n"), "{reply}");
             assert_eq!(reply.lines().find(|line| line.starts_with("Connection")), says, "{request}");
             assert!(reply.ends_with("\r\n\r\n.\n"));
+        }
+    }
+
+    #[test]
+    fn the_last_reply_says_that_it_is() {
+        for version in ["1.1", "1.0\r\nConnection: keep-alive"] {
+            let (_, reply) = answered(&format!("GET / HTTP/{version}\r\n\r\n"), true);
+            assert!(reply.contains("Connection: close\r\n") && !reply.contains("keep-alive"), "{reply}");
         }
     }
 

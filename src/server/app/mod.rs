@@ -22,8 +22,9 @@ const SCRATCH_BYTES: usize = 65_536;
 
 /// Finds requests and writes replies.
 trait Protocol {
-    /// Looks at the head of `input`; on a whole request, appends its reply to the empty `reply`.
-    fn take(&mut self, input: &[u8], caller: &Caller, reply: &mut Vec<u8>) -> Take;
+    /// Looks at the head of `input`; on a whole request, appends its reply to the empty `reply`. `last`: the worker
+    /// closes the connection after it.
+    fn take(&mut self, input: &[u8], caller: &Caller, last: bool, reply: &mut Vec<u8>) -> Take;
 }
 
 /// What the head of the input is.
@@ -167,14 +168,15 @@ impl Application {
         let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
         while !input.is_empty() && !connection.closing && connection.unsent.is_empty() {
             self.reply.clear();
-            let (length, close) = match protocol.take(input, &connection.caller, &mut self.reply) {
+            let last = connection.served + 1 >= self.requests;
+            let (length, close) = match protocol.take(input, &connection.caller, last, &mut self.reply) {
                 Take::Partial => break,
                 Take::Request { length, close } => (length, close),
                 Take::Bad => (input.len(), true),
             };
             self.service.burn();
             connection.served += 1;
-            connection.closing = close || connection.served >= self.requests;
+            connection.closing = close || last;
             input = &input[length..];
             send(connection, &self.reply)?;
         }
