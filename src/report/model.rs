@@ -151,8 +151,8 @@ fn notes(record: &Record) -> Vec<String> {
 fn meaning(verdict: VerdictName) -> &'static str {
     match verdict {
         VerdictName::LoaderSaturated => {
-            "connections began later than intended, which counts in their latencies. Busy loaders want a lower rate, or \
-             a larger machine; idle ones show the lateness of timers."
+            "connections began later than intended, which counts in their latencies: busy loaders share the processors with \
+             the server (lower the rate or the concurrency, or take a larger machine), idle ones show the lateness of timers."
         }
         VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
         VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
