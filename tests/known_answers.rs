@@ -159,6 +159,57 @@ fn listeners_are_registered_as_the_strategies_names_say() {
     }
 }
 
+/// Spread workers have a processor each, counted round; others have all.
+#[test]
+fn spread_workers_are_pinned_round_the_processors() {
+    let allowed = |pid: u32| -> String {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+    };
+    let all = allowed(std::process::id());
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    for (pin, distinct) in [("none", 1), ("spread", cpus.min(3))] {
+        let bench = Bench::new("");
+        let _server = Server::start(&bench, &["server.workers=3", &format!("server.pin={pin}")]);
+        let lists: Vec<String> = bench.wait_for("lb:worker", 3).into_iter().map(allowed).collect();
+        assert_eq!(lists.iter().collect::<std::collections::BTreeSet<_>>().len(), distinct, "{pin}: {lists:?}");
+        assert!(lists.iter().all(|list| if pin == "none" { *list == all } else { list.parse::<usize>().is_ok() }));
+    }
+}
+
+/// A batch bounds the accepts of a wake-up, whatever the trigger; a burst of 12 in batches of 3 takes four wake-ups.
+#[test]
+fn a_batch_bounds_the_accepts_of_a_wake_up() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        accept_batch = 3
+        app = "close"
+        service_time = "5ms"
+        accept_delay = "800ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 12
+        burst_every = "10s"
+        connections = 12
+        [matrix]
+        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 12);
+        assert_eq!(workers(&trial, "wakeups"), [4], "{}", trial["cell"]);
+        // The queue is never found empty within a batch.
+        assert_eq!(workers(&trial, "accept_eagain"), [0], "{}", trial["cell"]);
+        // They waited for the worker's delay.
+        assert!(number(&trial["latency_ns"]["accept_wait"]["min"]) > 100_000_000);
+    }
+}
+
 /// Without EPOLLEXCLUSIVE an arrival wakes every waiting worker; with it, one: the first registered that is idle. A worker
 /// that wakes too late is often sent back to sleep by epoll itself, so the herd shows in the times they go to sleep.
 #[test]
