@@ -12,7 +12,7 @@ use crate::{
     cli,
     ipc::control::{Control, Count, Window},
     report::format,
-    scenario::{App, Strategy},
+    scenario::App,
     sys::clock,
     trial::Crew,
 };
@@ -38,7 +38,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     say(format_args!(
         "listening on {}: strategy {}, {workers} workers, app {}; Ctrl-C ends",
         crew.address(),
-        strategy_name(scenario.server.strategy),
+        scenario.server.strategy.name(),
         app_name(scenario.server.app)
     ))?;
     while !interrupted.load(Relaxed) {
@@ -70,10 +70,6 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         }
     }
     Ok(Ended::Done)
-}
-
-fn strategy_name(strategy: Strategy) -> &'static str {
-    Strategy::ALL.iter().find(|(_, known)| *known == strategy).map_or("?", |(name, _)| name)
 }
 
 fn app_name(app: App) -> &'static str {

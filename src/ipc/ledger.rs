@@ -30,6 +30,8 @@ const WORDS: usize = ACCEPTS + 2 * KEPT;
 #[derive(Debug)]
 pub struct Ledger {
     slots: SharedSlice<[AtomicU64; WORDS]>,
+    /// Accepts of connections whose client had gone before its port could be read.
+    nameless: SharedSlice<AtomicU64>,
 }
 
 /// An accept as the worker entered it.
@@ -53,7 +55,7 @@ pub struct Balance {
 impl Ledger {
     /// An empty ledger, to be made before the fork.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { slots: SharedSlice::new(PORTS)? })
+        Ok(Self { slots: SharedSlice::new(PORTS)?, nameless: SharedSlice::new(1)? })
     }
 
     /// A loader's connection from this port is established.
@@ -70,6 +72,11 @@ impl Ledger {
         let at = ACCEPTS + 2 * (slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT);
         slot[at + 1].store(u64::from(worker), Relaxed);
         slot[at].store(accept_ns, Release);
+    }
+
+    /// A worker has accepted a connection whose client is not known any more.
+    pub fn accepted_nameless(&self) {
+        self.nameless[0].fetch_add(1, Relaxed);
     }
 
     /// The accept of the connection from this port that began at `connect_ns`; `None` when it was not accepted (yet).
@@ -93,6 +100,8 @@ impl Ledger {
             balance.never_accepted += established.saturating_sub(accepted);
             balance.foreign += accepted.saturating_sub(established);
         }
+        // They are of established connections: of some whose own slots show none.
+        balance.never_accepted = balance.never_accepted.saturating_sub(self.nameless[0].load(Relaxed));
         balance
     }
 }

@@ -35,8 +35,8 @@ use crate::{
         receipt::Tuple,
         tally::{Cause, Step, Tally},
     },
-    scenario::{CloseBy, CloseHow, Scenario},
-    sys::{clock, limits, socket},
+    scenario::{CloseBy, CloseHow, Pin, Scenario},
+    sys::{affinity, clock, limits, socket},
 };
 
 const TIMER: Token = Token(0);
@@ -73,6 +73,9 @@ impl Loader {
     /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
         limits::raise_open_files().context("raising the limit of open files")?;
+        if self.scenario.load.pin == Pin::Spread {
+            affinity::pin_round(self.part.loader).context("pinning the loader (sched_setaffinity)")?;
+        }
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;

@@ -45,12 +45,7 @@ pub const KEYS: &[Key] = &[
         "\"auto\"",
         "A trial not ended this long after its start is ended and invalid. `auto`: warm-up, bound, hold and time-outs plus 10 s; two minutes in place of a bound by `load.connections`.",
     ),
-    key(
-        "server.strategy",
-        "strategy",
-        "\"reuseport\"",
-        "How workers obtain connections: `shared-epoll`, `shared-epoll-edge`, `shared-epoll-exclusive` or `reuseport`.",
-    ),
+    key("server.strategy", "strategy", "\"reuseport\"", "How workers obtain connections: see the strategies below."),
     key("server.workers", "integer 1–512", "2", "Worker processes."),
     key(
         "server.backlog",
@@ -69,6 +64,12 @@ pub const KEYS: &[Key] = &[
         "duration",
         "\"0s\"",
         "Workers begin to accept this long after the trial's start. Longer than the trial: they never do.",
+    ),
+    key(
+        "server.accept_mutex_delay",
+        "duration",
+        "\"500ms\"",
+        "`shared-accept-mutex`: how long a worker that did not get the lock waits before it tries again.",
     ),
     key(
         "server.pin",
@@ -152,6 +153,12 @@ pub const KEYS: &[Key] = &[
         "`auto` or integer 1–512",
         "\"auto\"",
         "Loader processes. `auto`: as many as the open-file limit, the rate and the concurrency demand.",
+    ),
+    key(
+        "load.pin",
+        "`none` or `spread`",
+        "\"none\"",
+        "`spread`: loader k runs only on the k-th of the allowed processors, counted round.",
     ),
     key(
         "load.connect_timeout",

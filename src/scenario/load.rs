@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{error::ScenarioError, server::App, settings::Settings};
+use super::{
+    error::ScenarioError,
+    server::{App, Pin},
+    settings::Settings,
+};
 
 /// The load's half of a scenario.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +27,8 @@ pub struct Load {
     pub warmup: Duration,
     /// Loader processes; `None` for as many as needed.
     pub loaders: Option<usize>,
+    /// Placement of loaders on processors.
+    pub pin: Pin,
     /// When an attempt to connect is given up.
     pub connect_timeout: Duration,
     /// When a reply is given up.
@@ -130,6 +136,7 @@ impl Load {
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
+            pin: Pin::read(settings, "load.pin")?,
             connect_timeout: settings.span("load.connect_timeout")?,
             reply_timeout: settings.span("load.reply_timeout")?,
             path,

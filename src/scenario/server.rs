@@ -8,27 +8,63 @@ use crate::ipc::receipt::RECEIPT_BYTES;
 /// Largest request and reply, so that one buffer per process suffices.
 const EXCHANGE_LIMIT_BYTES: usize = 65_536;
 
-/// How workers obtain connections.
+/// How workers obtain connections. `server::accept` has a file for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
+    /// Inherited listener; a thread of each worker blocks in accept(2).
+    SharedBlocking,
     /// Inherited listener in every worker's epoll, level-triggered.
     SharedEpoll,
     /// The same, edge-triggered.
     SharedEpollEdge,
     /// The same as the first, with EPOLLEXCLUSIVE.
     SharedEpollExclusive,
+    /// Inherited listener in the epoll of the worker that holds a lock.
+    SharedAcceptMutex {
+        /// How long a worker that did not get the lock waits before it tries again.
+        delay: Duration,
+    },
+    /// Inherited listener, io_uring multishot accept in every worker.
+    SharedUring,
     /// A listener for each worker in one SO_REUSEPORT group.
     Reuseport,
+    /// The same, io_uring multishot accept.
+    ReuseportUring,
+    /// The same as `Reuseport`, picked by the receiving processor's number (classic BPF).
+    ReuseportCpu,
+    /// The same as `Reuseport`, with SO_INCOMING_CPU on each listener.
+    ReuseportIncomingCpu,
 }
 
 impl Strategy {
-    /// All strategies by their names in scenarios.
-    pub const ALL: [(&'static str, Self); 4] = [
+    /// All strategies by their names in scenarios, without parameters.
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("shared-blocking", Self::SharedBlocking),
         ("shared-epoll", Self::SharedEpoll),
         ("shared-epoll-edge", Self::SharedEpollEdge),
         ("shared-epoll-exclusive", Self::SharedEpollExclusive),
+        ("shared-accept-mutex", Self::SharedAcceptMutex { delay: Duration::ZERO }),
+        ("shared-uring", Self::SharedUring),
         ("reuseport", Self::Reuseport),
+        ("reuseport-uring", Self::ReuseportUring),
+        ("reuseport-cpu", Self::ReuseportCpu),
+        ("reuseport-incoming-cpu", Self::ReuseportIncomingCpu),
     ];
+
+    /// The name in scenarios.
+    pub fn name(&self) -> &'static str {
+        let same = |known: &Self| std::mem::discriminant(known) == std::mem::discriminant(self);
+        Self::ALL.iter().find(|(_, known)| same(known)).map_or("?", |(name, _)| name)
+    }
+
+    fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
+        Ok(match settings.choice("server.strategy", &Self::ALL)? {
+            Self::SharedAcceptMutex { .. } => {
+                Self::SharedAcceptMutex { delay: settings.span("server.accept_mutex_delay")? }
+            }
+            strategy => strategy,
+        })
+    }
 }
 
 /// The server's half of a scenario.
@@ -63,12 +99,12 @@ pub enum AcceptBatch {
     AtMost(u32),
 }
 
-/// Placement of workers on processors.
+/// Placement of processes on processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pin {
     /// The scheduler's.
     None,
-    /// Worker k on the k-th allowed processor, counted round.
+    /// Worker, or loader, k on the k-th allowed processor, counted round.
     Spread,
 }
 
@@ -130,18 +166,24 @@ impl Server {
             },
         };
         Ok(Self {
-            strategy: settings.choice("server.strategy", &Strategy::ALL)?,
+            strategy: Strategy::read(settings)?,
             workers: settings.integer("server.workers", 1..=512_u32)? as usize,
             backlog: settings.integer("server.backlog", 0..=65_535)?,
             accept_batch: settings
                 .integer_or_word("server.accept_batch", "drain", 1..=u32::MAX)?
                 .map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_delay: settings.duration("server.accept_delay")?,
-            pin: settings.choice("server.pin", &[("none", Pin::None), ("spread", Pin::Spread)])?,
+            pin: Pin::read(settings, "server.pin")?,
             nodelay: settings.boolean("server.nodelay")?,
             app,
             service_time: ServiceTime::read(settings)?,
         })
+    }
+}
+
+impl Pin {
+    pub(super) fn read(settings: &Settings<'_>, path: &str) -> Result<Self, ScenarioError> {
+        settings.choice(path, &[("none", Self::None), ("spread", Self::Spread)])
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::stat::fstat;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::observe::holder;
 
@@ -63,6 +63,16 @@ impl Listeners {
     pub fn take(self, worker: usize) -> TcpListener {
         let own = if self.sockets.len() == 1 { 0 } else { worker };
         self.sockets.into_iter().nth(own).expect("one listener, or one per worker")
+    }
+
+    /// One of them, for options that concern the file or the group.
+    pub fn any(&self) -> &TcpListener {
+        &self.sockets[0]
+    }
+
+    /// Each of them, in the order of the workers.
+    pub fn each(&self) -> impl Iterator<Item = SockRef<'_>> {
+        self.sockets.iter().map(SockRef::from)
     }
 
     /// The socket inode of each worker's listener, by which sock_diag tells members of a group apart.

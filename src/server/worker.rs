@@ -10,7 +10,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 use super::{
-    accept::{self, Acceptor},
+    accept::{self, Accepted, Acceptor},
     app::{Application, Connection, Next},
 };
 use crate::{
@@ -60,9 +60,7 @@ impl Worker {
     pub fn run(self, acceptor: Box<dyn Acceptor>) -> Result<WorkerReport> {
         limits::raise_open_files().context("raising the limit of open files")?;
         if self.scenario.server.pin == Pin::Spread {
-            let cpus = affinity::allowed_cpus().context("sched_getaffinity")?;
-            let cpu = cpus[self.number % cpus.len()];
-            affinity::pin_to(cpu).with_context(|| format!("pinning worker {} to processor {cpu}", self.number))?;
+            affinity::pin_round(self.number).context("pinning the worker (sched_setaffinity)")?;
         }
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
@@ -89,6 +87,10 @@ impl Worker {
             work.register()?;
         }
         work.run(&mut meter)?;
+        // What the strategy had taken from the kernel was accepted, though nobody will serve it.
+        for accepted in work.acceptor.stop().context("stopping to accept")? {
+            work.count(&accepted, &mut meter);
+        }
         meter.stop();
         control.stopped_and_wait_for_exit();
         Ok(WorkerReport { errors: work.errors.counts() })
@@ -146,12 +148,16 @@ impl Loop {
                 self.paused_until_ns = None;
                 self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
             }
-            let left = self.paused_until_ns.map(|until_ns| Duration::from_nanos(until_ns - now_ns));
+            let pause = self.paused_until_ns.map(|until_ns| Duration::from_nanos(until_ns - now_ns));
+            let patience = self.acceptor.before_wait().context("preparing to accept")?;
+            let left = [pause, patience].into_iter().flatten().min();
             wait(&mut self.poll, &mut events, left)?;
             meter.pass(clock::monotonic_ns());
             if events.iter().any(|event| event.token() == accept::TOKEN) {
                 self.accept(meter)?;
             }
+            self.acceptor.after_accepts().context("ending the accepts")?;
+            self.serve_fresh(meter);
             for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
                 if !self.running() {
                     return Ok(());
@@ -167,7 +173,7 @@ impl Loop {
         self.worker.control.phase() == Phase::Running
     }
 
-    /// Accepts a batch, then serves it: the batch's size decides how long the queue waits for the service.
+    /// Accepts a batch. It is served next: the batch's size decides how long the queue waits for the service.
     fn accept(&mut self, meter: &mut Meter<'_>) -> Result<()> {
         let most = match self.worker.scenario.server.accept_batch {
             AcceptBatch::Drain => u32::MAX,
@@ -178,27 +184,10 @@ impl Loop {
         let mut emptied = false;
         while accepted < most && self.running() {
             match self.acceptor.accept() {
-                Ok((stream, peer)) => {
-                    let accept_ns = clock::monotonic_ns();
+                Ok(connection) => {
                     accepted += 1;
-                    meter.accepted(accept_ns);
-                    if let Some(ledger) = &self.worker.ledger {
-                        ledger.accepted(peer.port(), self.worker.number as u16, accept_ns);
-                    }
-                    let opened =
-                        Connection::new(stream, peer, self.worker.number as u16, accept_ns).and_then(|connection| {
-                            if self.worker.scenario.server.nodelay {
-                                connection.stream.set_nodelay(true)?;
-                            }
-                            Ok(connection)
-                        });
-                    match opened {
-                        Ok(connection) => {
-                            meter.opened();
-                            self.fresh.push_back(self.connections.insert(connection));
-                        }
-                        Err(error) => self.errors.add(Step::Accept, &error),
-                    }
+                    self.count(&connection, meter);
+                    self.open(connection, meter);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     meter.add(Count::AcceptEagain, 1);
@@ -226,13 +215,46 @@ impl Loop {
         if !emptied && self.paused_until_ns.is_none() {
             self.acceptor.left_some().context("re-arming the listener in epoll")?;
         }
+        Ok(())
+    }
+
+    /// Enters a connection where all accepts are counted.
+    fn count(&self, accepted: &Accepted, meter: &mut Meter<'_>) {
+        meter.accepted(accepted.accept_ns);
+        match (&self.worker.ledger, accepted.peer) {
+            (Some(ledger), Some(peer)) => ledger.accepted(peer.port(), self.worker.number as u16, accepted.accept_ns),
+            (Some(ledger), None) => ledger.accepted_nameless(),
+            (None, _) => {}
+        }
+    }
+
+    /// Takes a connection up, to be served after the wake-up's accepts.
+    fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) {
+        // A client that has gone needs no service.
+        let Some(peer) = accepted.peer else { return };
+        let opened = Connection::new(accepted.stream, peer, self.worker.number as u16, accepted.accept_ns);
+        let opened = opened.and_then(|connection| {
+            if self.worker.scenario.server.nodelay {
+                connection.stream.set_nodelay(true)?;
+            }
+            Ok(connection)
+        });
+        match opened {
+            Ok(connection) => {
+                meter.opened();
+                self.fresh.push_back(self.connections.insert(connection));
+            }
+            Err(error) => self.errors.add(Step::Accept, &error),
+        }
+    }
+
+    fn serve_fresh(&mut self, meter: &mut Meter<'_>) {
         while let Some(key) = self.fresh.pop_front() {
             if !self.running() {
-                return Ok(());
+                return;
             }
             self.serve(key, false, meter);
         }
-        Ok(())
     }
 
     fn ready(&mut self, event: &Event, meter: &mut Meter<'_>) {

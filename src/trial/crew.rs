@@ -13,7 +13,10 @@ use crate::{
         message::{self, Inbox},
     },
     scenario::Scenario,
-    server::{Worker, WorkerReport, accept},
+    server::{
+        Worker, WorkerReport,
+        accept::{self, Site},
+    },
     sys::{
         clock,
         process::{self, Child},
@@ -85,8 +88,9 @@ impl Crew {
         repetition: usize,
     ) -> Result<Self> {
         let server = &scenario.server;
-        let strategy = accept::build(server.strategy);
-        let listeners = strategy.open(scenario.address, server.backlog, server.workers)?;
+        let mut strategy = accept::build(server);
+        let site = Site { address: scenario.address, backlog: server.backlog, workers: server.workers };
+        let listeners = strategy.open(site)?;
         let inodes = listeners.inodes(server.workers).context("fstat of the listeners")?;
         let address = listeners.address().context("getsockname of the listener")?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -106,7 +110,7 @@ impl Crew {
             };
             let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
                 let listener = listeners.take().expect("each child has its own copy").take(number);
-                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(listener))?))
+                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(listener)?)?))
             })
             .with_context(|| format!("forking worker {number}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });

@@ -4,16 +4,12 @@
 //! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy goes this way, lest a
 //! comparison of strategies also compare ways of registration.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
-};
+use std::{io, net::TcpListener, os::fd::AsFd};
 
-use mio::{Registry, net::TcpStream};
+use mio::Registry;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
-use super::{Acceptor, TOKEN};
+use super::{Accepted, Acceptor, TOKEN};
 
 /// Level-triggered: reported as long as the queue holds a connection.
 pub(super) const LEVEL: EpollFlags = EpollFlags::EPOLLIN;
@@ -30,8 +26,8 @@ pub(super) struct EpollAcceptor {
 }
 
 impl EpollAcceptor {
-    pub(super) fn boxed(listener: TcpListener, flags: EpollFlags) -> Box<dyn Acceptor> {
-        Box::new(Self { listener: mio::net::TcpListener::from_std(listener), flags, epoll: None })
+    pub(super) fn new(listener: TcpListener, flags: EpollFlags) -> Self {
+        Self { listener: mio::net::TcpListener::from_std(listener), flags, epoll: None }
     }
 
     fn event(&self) -> EpollEvent {
@@ -54,8 +50,8 @@ impl Acceptor for EpollAcceptor {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.listener.accept()
+    fn accept(&mut self) -> io::Result<Accepted> {
+        self.listener.accept().map(Accepted::now)
     }
 
     fn left_some(&mut self) -> io::Result<()> {

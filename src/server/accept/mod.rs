@@ -6,30 +6,68 @@
 
 mod epoll;
 mod reuseport;
+mod reuseport_cpu;
+mod reuseport_incoming_cpu;
+mod reuseport_uring;
+mod shared_accept_mutex;
+mod shared_blocking;
 mod shared_epoll;
 mod shared_epoll_edge;
 mod shared_epoll_exclusive;
+mod shared_uring;
+mod uring;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
+use anyhow::Result;
 use mio::{Registry, Token, net::TcpStream};
 
-use super::{ListenError, Listeners};
-use crate::scenario;
+use super::Listeners;
+use crate::{scenario, sys::clock};
 
 /// The token under which an acceptor's events arrive.
 pub const TOKEN: Token = Token(0);
 
+/// Where a server listens, and for how many workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    /// The address.
+    pub address: SocketAddr,
+    /// Second argument of listen(2).
+    pub backlog: i32,
+    /// Worker processes.
+    pub workers: usize,
+}
+
 /// One way for workers to obtain connections.
 pub trait Strategy {
-    /// Opens the listeners, before the fork.
-    fn open(&self, address: SocketAddr, backlog: i32, workers: usize) -> Result<Listeners, ListenError>;
+    /// Opens the listeners, and makes whatever else the workers share, before the fork.
+    fn open(&mut self, site: Site) -> Result<Listeners>;
 
     /// The acceptor of one worker, after the fork.
-    fn acceptor(&self, listener: TcpListener) -> Box<dyn Acceptor>;
+    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>>;
+}
+
+/// A connection, non-blocking.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket.
+    pub stream: TcpStream,
+    /// The client's end; `None` when the client had reset the connection before it could be asked for.
+    pub peer: Option<SocketAddr>,
+    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    pub accept_ns: u64,
+}
+
+impl Accepted {
+    /// A connection that accept has returned just now.
+    fn now((stream, peer): (TcpStream, SocketAddr)) -> Self {
+        Self { stream, peer: Some(peer), accept_ns: clock::monotonic_ns() }
+    }
 }
 
 /// A worker's source of connections.
@@ -41,22 +79,45 @@ pub trait Acceptor {
     /// for them over and over.
     fn deregister(&mut self) -> io::Result<()>;
 
-    /// The next connection, non-blocking; fails with `WouldBlock` when there is none.
-    fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)>;
+    /// The worker is about to wait for events. Returns the longest it may; `None` for as long as it takes.
+    fn before_wait(&mut self) -> io::Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    /// The next connection; fails with `WouldBlock` when there is none.
+    fn accept(&mut self) -> io::Result<Accepted>;
 
     /// A wake-up's accepts ended before `accept` had nothing more. An event source that reports changes only must
     /// see to it that it reports the rest.
     fn left_some(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// The accepts of a wake-up are over, if it had any; what was accepted is served next.
+    fn after_accepts(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes nothing more from the kernel, and hands out what it had taken already.
+    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+        Ok(Vec::new())
+    }
 }
 
-/// Builds a strategy by its name in scenarios.
-pub fn build(strategy: scenario::Strategy) -> Box<dyn Strategy> {
-    match strategy {
+/// Builds a scenario's strategy.
+pub fn build(server: &scenario::Server) -> Box<dyn Strategy> {
+    match server.strategy {
+        scenario::Strategy::SharedBlocking => Box::new(shared_blocking::SharedBlocking),
         scenario::Strategy::SharedEpoll => Box::new(shared_epoll::SharedEpoll),
         scenario::Strategy::SharedEpollEdge => Box::new(shared_epoll_edge::SharedEpollEdge),
         scenario::Strategy::SharedEpollExclusive => Box::new(shared_epoll_exclusive::SharedEpollExclusive),
+        scenario::Strategy::SharedAcceptMutex { delay } => {
+            Box::new(shared_accept_mutex::SharedAcceptMutex { delay, mutex: None })
+        }
+        scenario::Strategy::SharedUring => Box::new(shared_uring::SharedUring),
         scenario::Strategy::Reuseport => Box::new(reuseport::Reuseport),
+        scenario::Strategy::ReuseportUring => Box::new(reuseport_uring::ReuseportUring),
+        scenario::Strategy::ReuseportCpu => Box::new(reuseport_cpu::ReuseportCpu),
+        scenario::Strategy::ReuseportIncomingCpu => Box::new(reuseport_incoming_cpu::ReuseportIncomingCpu),
     }
 }

@@ -1,17 +1,20 @@
 //! `reuseport`: a listener per worker; the kernel's hash of the 4-tuple picks one for each connection.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
-use super::{Acceptor, ListenError, Listeners, Strategy, epoll};
+use anyhow::Result;
+
+use super::{Acceptor, Site, Strategy, epoll};
+use crate::server::Listeners;
 
 pub(super) struct Reuseport;
 
 impl Strategy for Reuseport {
-    fn open(&self, address: SocketAddr, backlog: i32, workers: usize) -> Result<Listeners, ListenError> {
-        Listeners::group(address, backlog, workers)
+    fn open(&mut self, site: Site) -> Result<Listeners> {
+        Ok(Listeners::group(site.address, site.backlog, site.workers)?)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Box<dyn Acceptor> {
-        epoll::EpollAcceptor::boxed(listener, epoll::LEVEL)
+    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
     }
 }

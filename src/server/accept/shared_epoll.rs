@@ -1,17 +1,20 @@
 //! `shared-epoll`: every worker waits level-triggered on one inherited listener; an arrival wakes them all.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
-use super::{Acceptor, ListenError, Listeners, Strategy, epoll};
+use anyhow::Result;
+
+use super::{Acceptor, Site, Strategy, epoll};
+use crate::server::Listeners;
 
 pub(super) struct SharedEpoll;
 
 impl Strategy for SharedEpoll {
-    fn open(&self, address: SocketAddr, backlog: i32, _workers: usize) -> Result<Listeners, ListenError> {
-        Listeners::shared(address, backlog)
+    fn open(&mut self, site: Site) -> Result<Listeners> {
+        Ok(Listeners::shared(site.address, site.backlog)?)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Box<dyn Acceptor> {
-        epoll::EpollAcceptor::boxed(listener, epoll::LEVEL)
+    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
     }
 }

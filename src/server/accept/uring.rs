@@ -1,0 +1,79 @@
+//! Connections by io_uring: one multishot accept, armed until the kernel says that it is over, in a ring whose
+//! descriptor stands in the worker's epoll instance.
+//!
+//! The kernel accepts as connections come, without being asked: a batch bounds only how many the worker takes up per
+//! wake-up, and the queue of the listener stays empty as long as descriptors last.
+
+use std::{io, net::TcpListener, os::fd::AsRawFd};
+
+use anyhow::{Context, Result};
+use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
+
+use super::{Accepted, Acceptor, TOKEN};
+use crate::sys::{clock, uring::AcceptRing};
+
+/// Completions that may wait in the ring.
+const ENTRIES: u32 = 1_024;
+
+pub(super) struct UringAcceptor {
+    ring: AcceptRing,
+    registry: Option<Registry>,
+}
+
+impl UringAcceptor {
+    pub(super) fn new(listener: TcpListener) -> Result<Self> {
+        let ring = AcceptRing::new(listener, ENTRIES).context(
+            "io_uring_setup; it may be switched off (sysctl kernel.io_uring_disabled) or forbidden by a sandbox",
+        )?;
+        Ok(Self { ring, registry: None })
+    }
+}
+
+fn accepted(stream: std::net::TcpStream) -> Accepted {
+    // A multishot accept gives no address, and a client that has reset has none any more.
+    let peer = stream.peer_addr().ok();
+    Accepted { stream: TcpStream::from_std(stream), peer, accept_ns: clock::monotonic_ns() }
+}
+
+impl Acceptor for UringAcceptor {
+    fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        let registry = registry.try_clone()?;
+        registry.register(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
+        self.registry = Some(registry);
+        self.ring.arm()
+    }
+
+    fn deregister(&mut self) -> io::Result<()> {
+        if let Some(registry) = self.registry.take() {
+            registry.deregister(&mut SourceFd(&self.ring.as_raw_fd()))?;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<Accepted> {
+        match self.ring.next() {
+            Some(Ok(stream)) => {
+                // The kernel ends a multishot accept when it likes, e.g. when the ring was full.
+                if !self.ring.is_armed() {
+                    self.ring.arm()?;
+                }
+                Ok(accepted(stream))
+            }
+            // It has ended the multishot accept as well; registering arms it anew.
+            Some(Err(error)) => Err(error),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn left_some(&mut self) -> io::Result<()> {
+        if let Some(registry) = &self.registry {
+            // Makes epoll look again: the ring is readable as long as it holds a completion.
+            registry.reregister(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+        Ok(self.ring.stop()?.into_iter().map(accepted).collect())
+    }
+}
