@@ -10,7 +10,7 @@ use nix::{
 use serde_json::Value;
 
 const ALL: &str = r#"["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
-    "shared-accept-mutex", "shared-uring", "reuseport", "reuseport-uring", "reuseport-cpu", "reuseport-incoming-cpu"]"#;
+    "shared-accept-mutex", "shared-uring", "reuseport", "reuseport-uring", "reuseport-cpu", "reuseport-incoming-cpu", "dispatcher"]"#;
 
 fn accepted(trial: &Value) -> Vec<u64> {
     trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["accepted"])).collect()
@@ -149,5 +149,58 @@ fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
     // One accept a connection at 100/s over three seconds, but for those that died with a worker.
     assert!(number(&trial["connections"]["completed"]) > 250, "{}", trial["connections"]);
     assert!(accepted(trial)[2] > 50, "{:?}", accepted(trial));
+    bench.demand_nothing_left();
+}
+
+/// A dispatcher hands out in turn, or to whoever has least.
+#[test]
+fn a_dispatcher_keeps_its_rule() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "dispatcher"
+        workers = 4
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        connections = 81
+        hold = "2s"
+        [matrix]
+        server.dispatch = ["round-robin", "least-connections"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let mut counts = accepted(&trial);
+        counts.sort_unstable();
+        assert_eq!(counts, [20, 20, 20, 21], "{}", trial["cell"]);
+        assert!(number(&trial["helper"]["voluntary_switches"]) > 0 && trial["helper"]["exit"] == "ok");
+    }
+}
+
+#[test]
+fn killing_the_dispatcher_is_a_recorded_failure() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "dispatcher"
+        [load]
+        mode = "open"
+        rate = 200.0
+        duration = "1s"
+        reply_timeout = "500ms"
+        "#,
+    );
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let victim = bench.wait_for("lb:dispatcher", 1)[0];
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    let trial = &bench.read_trials()[0];
+    assert_eq!((&trial["outcome"], &trial["helper"]["exit"]), (&"invalid".into(), &"killed by SIGKILL".into()));
+    assert!(common::errors(trial, "connect", "ECONNREFUSED") > 0, "{}", trial["connections"]);
     bench.demand_nothing_left();
 }

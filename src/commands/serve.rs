@@ -27,7 +27,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0).context("mapping shared memory")?);
     let mut crew = Crew::fork(&scenario, &control, None, plan.seed, 0)?;
-    while control.ready() < workers as u64 {
+    while control.ready() < crew.len() as u64 {
         if let Some((number, exit)) = crew.first_dead() {
             return Err(crew.setup_error(number, &exit));
         }
@@ -43,7 +43,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     ))?;
     while !interrupted.load(Relaxed) {
         if let Some((number, exit)) = crew.first_dead() {
-            bail!("worker {number} ended: {exit}");
+            bail!("{} ended: {exit}", crew.name(number));
         }
         std::thread::sleep(LOOK_AGAIN);
     }

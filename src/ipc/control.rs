@@ -129,12 +129,12 @@ impl Window {
 }
 
 impl Control {
-    /// A block for so many workers and loaders.
+    /// A block for so many workers, and one process besides them, and loaders.
     pub fn new(workers: usize, loaders: usize) -> io::Result<Self> {
         Ok(Self {
             head: SharedSlice::new(WORDS)?,
-            workers: SharedSlice::new(workers)?,
-            last_accepts: SharedSlice::new(workers)?,
+            workers: SharedSlice::new(workers + 1)?,
+            last_accepts: SharedSlice::new(workers + 1)?,
             loaders: SharedSlice::new(loaders)?,
         })
     }
@@ -143,9 +143,9 @@ impl Control {
         &self.head[word as usize]
     }
 
-    /// Number of workers.
+    /// Number of workers. A process besides them counts under this number.
     pub fn workers(&self) -> usize {
-        self.workers.len()
+        self.workers.len() - 1
     }
 
     /// Announces that the caller is set up, waits for the barrier and returns the trial's instants.

@@ -6,7 +6,7 @@ mod writer;
 
 pub use reader::{ReadError, Record};
 pub use schema::{
-    Connections, Distribution, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord,
-    Verdict, VerdictName, WorkerCounts, WorkerRow,
+    Connections, Distribution, HelperRow, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series,
+    TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer};

@@ -55,6 +55,9 @@ pub struct TrialRecord {
     pub distribution: Option<Distribution>,
     /// One row a worker.
     pub workers: Vec<WorkerRow>,
+    /// The process that a strategy has besides the workers; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<HelperRow>,
     /// One row a loader.
     pub loaders: Vec<LoaderRow>,
     /// Ports that connect may choose from, by the network's `ip_local_port_range`.
@@ -307,6 +310,20 @@ pub struct WorkerCounts {
     pub voluntary_switches: u64,
     /// Times another process took its processor.
     pub involuntary_switches: u64,
+}
+
+/// The row of a process besides the workers. It accepts, but the workers count what they are handed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HelperRow {
+    /// Process id.
+    pub pid: i32,
+    /// Over the whole trial: CPU and context switches.
+    #[serde(flatten)]
+    pub total: WorkerCounts,
+    /// The measured window's part.
+    pub measured: WorkerCounts,
+    /// `ok`, or how it ended.
+    pub exit: String,
 }
 
 /// A loader's row.

@@ -72,6 +72,12 @@ pub const KEYS: &[Key] = &[
         "`shared-accept-mutex`: how long a worker that did not get the lock waits before it tries again.",
     ),
     key(
+        "server.dispatch",
+        "`round-robin` or `least-connections`",
+        "\"round-robin\"",
+        "`dispatcher`: which worker gets a connection.",
+    ),
+    key(
         "server.pin",
         "`none` or `spread`",
         "\"none\"",

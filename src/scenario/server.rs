@@ -26,6 +26,11 @@ pub enum Strategy {
     },
     /// Inherited listener, io_uring multishot accept in every worker.
     SharedUring,
+    /// One process accepts for all workers.
+    Dispatcher {
+        /// To whom it hands a connection.
+        dispatch: Dispatch,
+    },
     /// A listener for each worker in one SO_REUSEPORT group.
     Reuseport,
     /// The same, io_uring multishot accept.
@@ -36,15 +41,25 @@ pub enum Strategy {
     ReuseportIncomingCpu,
 }
 
+/// To whom a dispatcher hands a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dispatch {
+    /// To one worker after the other.
+    RoundRobin,
+    /// To the one with the fewest connections.
+    LeastConnections,
+}
+
 impl Strategy {
     /// All strategies by their names in scenarios, without parameters.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("shared-blocking", Self::SharedBlocking),
         ("shared-epoll", Self::SharedEpoll),
         ("shared-epoll-edge", Self::SharedEpollEdge),
         ("shared-epoll-exclusive", Self::SharedEpollExclusive),
         ("shared-accept-mutex", Self::SharedAcceptMutex { delay: Duration::ZERO }),
         ("shared-uring", Self::SharedUring),
+        ("dispatcher", Self::Dispatcher { dispatch: Dispatch::RoundRobin }),
         ("reuseport", Self::Reuseport),
         ("reuseport-uring", Self::ReuseportUring),
         ("reuseport-cpu", Self::ReuseportCpu),
@@ -61,6 +76,11 @@ impl Strategy {
         Ok(match settings.choice("server.strategy", &Self::ALL)? {
             Self::SharedAcceptMutex { .. } => {
                 Self::SharedAcceptMutex { delay: settings.span("server.accept_mutex_delay")? }
+            }
+            Self::Dispatcher { .. } => {
+                const WORDS: [(&str, Dispatch); 2] =
+                    [("round-robin", Dispatch::RoundRobin), ("least-connections", Dispatch::LeastConnections)];
+                Self::Dispatcher { dispatch: settings.choice("server.dispatch", &WORDS)? }
             }
             strategy => strategy,
         })

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod fd_passing;
 pub mod limits;
 pub mod namespace;
 pub mod process;

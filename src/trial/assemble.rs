@@ -54,6 +54,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         distribution: stats::distribution(&accepted),
         workers: worker_rows(&gathered, &histograms),
         loaders: loader_rows(&gathered),
+        helper: gathered.helper,
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
         kernel: gathered.kernel,
@@ -108,6 +109,7 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         latency_ns: Latencies::default(),
         distribution: None,
         workers: Vec::new(),
+        helper: None,
         loaders: Vec::new(),
         usable_ports: 0,
         ports_peak: 0,
@@ -127,6 +129,7 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
     let known = i128::from(accepted) + i128::from(gathered.left_in_queue) + i128::from(aborted);
     let mut errors = loaders.errors.clone();
     errors.extend(gathered.workers.iter().flat_map(|worker| worker.errors.clone()));
+    errors.extend(gathered.helper_errors.iter().cloned());
     Connections {
         attempted: loaders.attempted,
         established: loaders.established,

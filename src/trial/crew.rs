@@ -15,7 +15,7 @@ use crate::{
     scenario::Scenario,
     server::{
         Worker, WorkerReport,
-        accept::{self, Site},
+        accept::{self, Helper, HelperContext, Site},
     },
     sys::{
         clock,
@@ -29,9 +29,24 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
+/// The process besides the workers, from its set-up to its end.
+fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &EventFd) -> Result<WorkerReport> {
+    let window = control.wait_for_start();
+    let mut meter = control.meter(control.workers(), window);
+    let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
+    while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    let errors = helper.run(&HelperContext { control, wake }, &mut meter)?;
+    meter.stop();
+    Ok(WorkerReport { errors })
+}
+
 /// The workers of one server.
 pub struct Crew {
+    /// The workers, and after them the strategy's helper, if it has one.
     members: Vec<Member>,
+    workers: usize,
     control: Arc<Control>,
     wake: Arc<EventFd>,
     inodes: Vec<u32>,
@@ -110,12 +125,29 @@ impl Crew {
             };
             let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
                 let listener = listeners.take().expect("each child has its own copy").take(number);
-                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(listener)?)?))
+                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(number, listener)?)?))
             })
             .with_context(|| format!("forking worker {number}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });
         }
-        Ok(Self { members, control: Arc::clone(control), wake, inodes, address })
+        if let Some(name) = strategy.helper() {
+            let child = process::spawn(name, |pipe| {
+                let listener = listeners.take().expect("each child has its own copy").take(0);
+                message::answer(pipe, |sender| {
+                    let helper = strategy.take_helper(listener).context("a strategy names a helper and has none")?;
+                    sender.json(&help(helper, scenario, control, &wake)?)
+                })
+            })
+            .with_context(|| format!("forking {name}"))?;
+            members.push(Member { child, inbox: Inbox::default(), exit: None });
+        }
+        Ok(Self { members, workers: server.workers, control: Arc::clone(control), wake, inodes, address })
+    }
+
+    /// How many processes there are.
+    #[allow(clippy::len_without_is_empty, reason = "there is always a worker")]
+    pub fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// Where the server listens.
@@ -146,7 +178,7 @@ impl Crew {
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(STOP_PATIENCE);
         loop {
             self.first_dead();
-            let alive = self.members.iter().filter(|member| member.exit.is_none()).count();
+            let alive = self.members[..self.workers].iter().filter(|member| member.exit.is_none()).count();
             if self.control.stopped() >= alive as u64 || clock::monotonic_ns() > patience_ns {
                 return Ok(());
             }
@@ -171,13 +203,19 @@ impl Crew {
             .collect()
     }
 
+    /// A process of the crew by name.
+    pub fn name(&self, number: usize) -> String {
+        if number < self.workers { format!("worker {number}") } else { "the strategy's own process".to_owned() }
+    }
+
     /// The error of a worker that ended before the barrier.
     pub fn setup_error(&mut self, number: usize, exit: &str) -> anyhow::Error {
+        let name = self.name(number);
         let member = &mut self.members[number];
         while let Ok(false) = member.inbox.read_from(&mut member.child.pipe) {}
         match member.inbox.open::<WorkerReport>() {
-            Err(error) => error.context(format!("worker {number}")),
-            Ok(_) => anyhow::anyhow!("worker {number} ended during set-up: {exit}"),
+            Err(error) => error.context(name),
+            Ok(_) => anyhow::anyhow!("{name} ended during set-up: {exit}"),
         }
     }
 }

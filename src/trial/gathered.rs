@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::Counters,
-    record::{Series, WorkerCounts},
+    record::{HelperRow, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -14,6 +14,9 @@ use crate::{
 pub(super) struct Gathered {
     pub window: Window,
     pub workers: Vec<WorkerAccount>,
+    pub helper: Option<HelperRow>,
+    /// Errors of the helper.
+    pub helper_errors: Vec<ErrorCount>,
     pub loaders: Vec<LoaderAccount>,
     pub left_in_queue: u64,
     /// The last accept of all workers, in nanoseconds of CLOCK_MONOTONIC; 0 without any.

@@ -17,13 +17,14 @@ use crate::{
     ipc::{
         control::{Control, Count, Counts, Window},
         ledger::Ledger,
+        tally::ErrorCount,
     },
     observe::{
         counters::{self, CpuTicks},
         queues::{Queue, QueueReader},
         sysctl,
     },
-    record::WorkerCounts,
+    record::{HelperRow, WorkerCounts},
     scenario::{Bound, Network, Scenario},
     sys::{clock, namespace, process},
 };
@@ -69,7 +70,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let left_in_queue = waiting(&sampler.sample()?, crew.inodes());
     let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
     let cpu_steal_share = CpuTicks::read().context("reading /proc/stat")?.steal_share_since(&ticks);
-    let workers = crew.dismiss()?;
+    let mut workers = crew.dismiss()?;
+    let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
     let samples = sampler.finish();
 
@@ -80,9 +82,12 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         .enumerate()
         .map(|(number, (ended, peak))| worker_account(control, number, ended, peak))
         .collect();
+    let (helper, helper_errors) = helper.map(|ended| helper_row(control, ended)).unzip();
     let gathered = Gathered {
         window,
         workers,
+        helper,
+        helper_errors: helper_errors.unwrap_or_default(),
         loaders,
         left_in_queue,
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
@@ -98,7 +103,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
 
 fn wait_until_ready(control: &Control, crew: &mut Crew, loaders: &mut Loaders) -> Result<()> {
     let patience_ns = clock::monotonic_ns() + clock::nanoseconds(SETUP_PATIENCE);
-    let everybody = (control.workers() + loaders.len()) as u64;
+    let everybody = (crew.len() + loaders.len()) as u64;
     while control.ready() < everybody {
         if let Some((number, exit)) = crew.first_dead() {
             return Err(crew.setup_error(number, &exit));
@@ -151,6 +156,13 @@ fn supervise(window: Window, loaders: &mut Loaders, sampler: &mut Sampler) -> Re
 /// Connections in all queues together; workers that share a listener share its queue.
 fn waiting(queues: &HashMap<u32, Queue>, inodes: &[u32]) -> u64 {
     queues.iter().filter(|(inode, _)| inodes.contains(inode)).map(|(_, queue)| u64::from(queue.length)).sum()
+}
+
+fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
+    let number = control.workers();
+    let (total, measured) = (row(&control.since_start(number)), row(&control.measured(number)));
+    let row = HelperRow { pid: ended.pid, total, measured, exit: ended.exit };
+    (row, ended.report.unwrap_or_default().errors)
 }
 
 fn worker_account(control: &Control, number: usize, ended: Ended, peak: Queue) -> WorkerAccount {

@@ -39,6 +39,9 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
     for worker in record.workers.iter().filter(|worker| worker.exit != "ok") {
         say(VerdictName::WorkerDied, format!("worker {} (pid {}): {}", worker.worker, worker.pid, worker.exit));
     }
+    for helper in record.helper.iter().filter(|helper| helper.exit != "ok") {
+        say(VerdictName::WorkerDied, format!("the strategy's own process (pid {}): {}", helper.pid, helper.exit));
+    }
     if loaders.gave_up {
         say(VerdictName::Deadline, "the load had not ended at the deadline".to_owned());
     }

@@ -4,6 +4,7 @@
 //! [`Strategy::acceptor`] turns the worker's part into an [`Acceptor`], which puts its event source into the worker's
 //! own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else.
 
+mod dispatcher;
 mod epoll;
 mod reuseport;
 mod reuseport_cpu;
@@ -25,9 +26,17 @@ use std::{
 
 use anyhow::Result;
 use mio::{Registry, Token, net::TcpStream};
+use nix::sys::eventfd::EventFd;
 
 use super::Listeners;
-use crate::{scenario, sys::clock};
+use crate::{
+    ipc::{
+        control::{Control, Meter},
+        tally::ErrorCount,
+    },
+    scenario,
+    sys::clock,
+};
 
 /// The token under which an acceptor's events arrive.
 pub const TOKEN: Token = Token(0);
@@ -48,8 +57,32 @@ pub trait Strategy {
     /// Opens the listeners, and makes whatever else the workers share, before the fork.
     fn open(&mut self, site: Site) -> Result<Listeners>;
 
+    /// The name of the process that the strategy needs besides the workers, if any.
+    fn helper(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What that process does, after the fork. It gets the first listener.
+    fn take_helper(&mut self, _listener: TcpListener) -> Option<Box<dyn Helper>> {
+        None
+    }
+
     /// The acceptor of one worker, after the fork.
-    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>>;
+    fn acceptor(&mut self, worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>>;
+}
+
+/// A process besides the workers.
+pub trait Helper {
+    /// Runs from the barrier until the phase changes. Returns its errors.
+    fn run(self: Box<Self>, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>>;
+}
+
+/// What a helper sees of the trial.
+pub struct HelperContext<'a> {
+    /// The control block: the phase, and the workers' counters.
+    pub control: &'a Control,
+    /// Becomes readable when the phase changes.
+    pub wake: &'a EventFd,
 }
 
 /// A connection, non-blocking.
@@ -118,6 +151,7 @@ pub fn build(server: &scenario::Server) -> Box<dyn Strategy> {
         scenario::Strategy::Reuseport => Box::new(reuseport::Reuseport),
         scenario::Strategy::ReuseportUring => Box::new(reuseport_uring::ReuseportUring),
         scenario::Strategy::ReuseportCpu => Box::new(reuseport_cpu::ReuseportCpu),
+        scenario::Strategy::Dispatcher { dispatch } => Box::new(dispatcher::Dispatcher::new(dispatch)),
         scenario::Strategy::ReuseportIncomingCpu => Box::new(reuseport_incoming_cpu::ReuseportIncomingCpu),
     }
 }

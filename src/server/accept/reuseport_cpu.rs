@@ -20,7 +20,7 @@ impl Strategy for ReuseportCpu {
         Ok(listeners)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
         Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
     }
 }

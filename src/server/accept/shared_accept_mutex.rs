@@ -24,7 +24,7 @@ impl Strategy for SharedAcceptMutex {
         Ok(Listeners::shared(site.address, site.backlog)?)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
         let mutex = Arc::clone(self.mutex.as_ref().context("the strategy has not been opened")?);
         let listener = epoll::EpollAcceptor::new(listener, epoll::LEVEL);
         Ok(Box::new(MutexAcceptor {

@@ -33,7 +33,7 @@ impl Strategy for SharedBlocking {
         Ok(listeners)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
         thread::make_interruptible().context("sigaction")?;
         let shared = Arc::new(Shared {
             listener: mio::net::TcpListener::from_std(listener),

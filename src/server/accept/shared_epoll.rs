@@ -14,7 +14,7 @@ impl Strategy for SharedEpoll {
         Ok(Listeners::shared(site.address, site.backlog)?)
     }
 
-    fn acceptor(&self, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
         Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
     }
 }

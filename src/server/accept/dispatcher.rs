@@ -1,0 +1,270 @@
+//! `dispatcher`: one process accepts for all, and hands each connection to a worker (SCM_RIGHTS).
+//!
+//! `server.dispatch` says to which: `round-robin`, or `least-connections`: the worker with the fewest connections open
+//! or on their way to it, the lowest number among equals.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Accepted, Acceptor, Helper, HelperContext, Site, Strategy, TOKEN};
+use crate::{
+    ipc::{
+        control::{Count, Meter, Phase},
+        tally::{ErrorCount, Step, Tally},
+    },
+    scenario::Dispatch,
+    server::Listeners,
+    sys::{clock, fd_passing},
+};
+
+/// How long the dispatcher leaves the listener alone when it is out of descriptors.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
+/// How long a worker that stops waits for the dispatcher to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Dispatcher {
+    dispatch: Dispatch,
+    /// The dispatcher's end and the worker's end, by worker.
+    channels: Vec<(OwnedFd, OwnedFd)>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(dispatch: Dispatch) -> Self {
+        Self { dispatch, channels: Vec::new() }
+    }
+}
+
+impl Strategy for Dispatcher {
+    fn open(&mut self, site: Site) -> Result<Listeners> {
+        self.channels =
+            (0..site.workers).map(|_| fd_passing::channel()).collect::<io::Result<_>>().context("socketpair")?;
+        Ok(Listeners::shared(site.address, site.backlog)?)
+    }
+
+    fn helper(&self) -> Option<&'static str> {
+        Some("lb:dispatcher")
+    }
+
+    fn take_helper(&mut self, listener: TcpListener) -> Option<Box<dyn Helper>> {
+        let workers: Vec<OwnedFd> = self.channels.drain(..).map(|(own, _)| own).collect();
+        let sent = vec![0; workers.len()];
+        Some(Box::new(Work {
+            listener: mio::net::TcpListener::from_std(listener),
+            dispatch: self.dispatch,
+            workers,
+            sent,
+            next: 0,
+            errors: Tally::default(),
+        }))
+    }
+
+    fn acceptor(&mut self, worker: usize, _listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+        // All other ends are closed with the vector, so that the dispatcher's end shows at this one.
+        let channel = std::mem::take(&mut self.channels).into_iter().nth(worker).context("one channel per worker")?.1;
+        Ok(Box::new(ChannelAcceptor { channel, registry: None }))
+    }
+}
+
+/// Time of accept, and the client's address and port: an address of IPv4 is mapped into IPv6.
+const MESSAGE_BYTES: usize = 8 + 16 + 2;
+
+fn encode(accept_ns: u64, peer: SocketAddr) -> [u8; MESSAGE_BYTES] {
+    let address = match peer.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut message = [0; MESSAGE_BYTES];
+    message[..8].copy_from_slice(&accept_ns.to_ne_bytes());
+    message[8..24].copy_from_slice(&address.octets());
+    message[24..].copy_from_slice(&peer.port().to_ne_bytes());
+    message
+}
+
+fn decode(message: &[u8; MESSAGE_BYTES]) -> (u64, SocketAddr) {
+    let mut words = ([0; 8], [0; 16], [0; 2]);
+    words.0.copy_from_slice(&message[..8]);
+    words.1.copy_from_slice(&message[8..24]);
+    words.2.copy_from_slice(&message[24..]);
+    let address = Ipv6Addr::from(words.1).to_canonical();
+    (u64::from_ne_bytes(words.0), SocketAddr::new(address, u16::from_ne_bytes(words.2)))
+}
+
+/// The dispatcher's process.
+struct Work {
+    listener: mio::net::TcpListener,
+    dispatch: Dispatch,
+    workers: Vec<OwnedFd>,
+    /// Connections handed over, by worker.
+    sent: Vec<u64>,
+    /// Round-robin's next.
+    next: usize,
+    errors: Tally,
+}
+
+impl Helper for Work {
+    fn run(mut self: Box<Self>, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>> {
+        while context.control.phase() == Phase::Running {
+            wait(&[(self.listener.as_fd(), PollFlags::POLLIN), (context.wake.as_fd(), PollFlags::POLLIN)], None)?;
+            self.accept(context, meter)?;
+        }
+        Ok(self.errors.counts())
+    }
+}
+
+impl Work {
+    /// Accepts and hands over until the queue is empty.
+    fn accept(&mut self, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<()> {
+        while context.control.phase() == Phase::Running {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    let accept_ns = clock::monotonic_ns();
+                    meter.pass(accept_ns);
+                    self.hand_over(&stream, &encode(accept_ns, peer), context)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.errors.add(Step::Accept, &error);
+                    if error.kind() != ErrorKind::ConnectionAborted {
+                        std::thread::sleep(EXHAUSTED_PAUSE);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, stream: &TcpStream, message: &[u8], context: &HelperContext<'_>) -> Result<()> {
+        let worker = self.pick(context);
+        let channel = &self.workers[worker];
+        loop {
+            match fd_passing::send(channel, message, stream.as_fd()) {
+                Ok(()) => {
+                    self.sent[worker] += 1;
+                    return Ok(());
+                }
+                // A worker that does not keep up holds the dispatcher up, and so all others: that is this strategy.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && context.control.phase() == Phase::Running => {
+                    wait(&[(channel.as_fd(), PollFlags::POLLOUT), (context.wake.as_fd(), PollFlags::POLLIN)], None)?;
+                }
+                Err(error) => {
+                    // The worker is gone, or the trial is over: the connection is lost with the stream.
+                    self.errors.add(Step::Accept, &error);
+                    self.sent[worker] += 1;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn pick(&mut self, context: &HelperContext<'_>) -> usize {
+        match self.dispatch {
+            Dispatch::RoundRobin => {
+                let worker = self.next;
+                self.next = (worker + 1) % self.workers.len();
+                worker
+            }
+            Dispatch::LeastConnections => {
+                let load = |worker: usize| {
+                    let under_way = self.sent[worker].saturating_sub(context.control.count(worker, Count::Accepted));
+                    context.control.count(worker, Count::Open) + under_way
+                };
+                (0..self.workers.len()).min_by_key(|&worker| load(worker)).unwrap_or(0)
+            }
+        }
+    }
+}
+
+fn wait(descriptors: &[(std::os::fd::BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<()> {
+    let mut ready: Vec<PollFd<'_>> = descriptors.iter().map(|(fd, events)| PollFd::new(*fd, *events)).collect();
+    let timeout = timeout.map_or(PollTimeout::NONE, |span| PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
+    match poll(&mut ready, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error).context("poll"),
+    }
+}
+
+/// The worker's side.
+struct ChannelAcceptor {
+    channel: OwnedFd,
+    registry: Option<Registry>,
+}
+
+impl ChannelAcceptor {
+    /// `Ok(None)` when the dispatcher has ended.
+    fn receive(&mut self) -> io::Result<Option<Accepted>> {
+        let mut message = [0; MESSAGE_BYTES];
+        let Some(descriptor) = fd_passing::receive(&self.channel, &mut message)? else { return Ok(None) };
+        let (accept_ns, peer) = decode(&message);
+        let stream = TcpStream::from_std(descriptor.into());
+        Ok(Some(Accepted { stream, peer: Some(peer), accept_ns }))
+    }
+}
+
+impl Acceptor for ChannelAcceptor {
+    fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        let registry = registry.try_clone()?;
+        registry.register(&mut SourceFd(&self.channel.as_raw_fd()), TOKEN, Interest::READABLE)?;
+        self.registry = Some(registry);
+        Ok(())
+    }
+
+    fn deregister(&mut self) -> io::Result<()> {
+        match self.registry.take() {
+            Some(registry) => registry.deregister(&mut SourceFd(&self.channel.as_raw_fd())),
+            None => Ok(()),
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<Accepted> {
+        // After the dispatcher's end there is nothing more, and no event either.
+        self.receive()?.ok_or_else(|| ErrorKind::WouldBlock.into())
+    }
+
+    fn left_some(&mut self) -> io::Result<()> {
+        match &self.registry {
+            // Makes epoll look again.
+            Some(registry) => registry.reregister(&mut SourceFd(&self.channel.as_raw_fd()), TOKEN, Interest::READABLE),
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(END_PATIENCE);
+        let mut taken = Vec::new();
+        while clock::monotonic_ns() < patience_ns {
+            match self.receive() {
+                Ok(Some(accepted)) => taken.push(accepted),
+                Ok(None) => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&[(self.channel.as_fd(), PollFlags::POLLIN)], Some(EXHAUSTED_PAUSE))
+                        .map_err(io::Error::other)?;
+                }
+                // Out of descriptors: this connection is lost, the next may be well.
+                Err(_) => {}
+            }
+        }
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_time_and_address() {
+        for peer in ["127.0.0.1:40000", "[::1]:9", "[2001:db8::7]:65535"] {
+            let peer: SocketAddr = peer.parse().unwrap();
+            assert_eq!(decode(&encode(12_345, peer)), (12_345, peer));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Descriptors handed from one process to another (SCM_RIGHTS, unix(7)).
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+
+/// A pair of connected, non-blocking sockets that keep messages apart. The end of one shows at the other.
+pub fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+/// Sends a message with a descriptor, of which the receiver gets a copy. Fails with `WouldBlock` when the receiver's
+/// buffer is full.
+pub fn send(channel: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors = [descriptor.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(message)], &control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Receives a message and its descriptor; `Ok(None)` at the channel's end. Fails with `WouldBlock` when there is none,
+/// and with EMFILE when this process could not take the descriptor: then it is lost.
+pub fn receive(channel: &OwnedFd, message: &mut [u8]) -> io::Result<Option<OwnedFd>> {
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let mut parts = [IoSliceMut::new(message)];
+    let received = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for control in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            // SAFETY: the kernel has just given these descriptors to us, and to nobody else.
+            descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    match (received.bytes, descriptors.pop()) {
+        (_, Some(descriptor)) => Ok(Some(descriptor)),
+        (0, None) => Ok(None),
+        (_, None) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+    }
+}
