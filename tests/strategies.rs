@@ -204,3 +204,37 @@ fn killing_the_dispatcher_is_a_recorded_failure() {
     assert!(common::errors(trial, "connect", "ECONNREFUSED") > 0, "{}", trial["connections"]);
     bench.demand_nothing_left();
 }
+
+/// With EPOLLEXCLUSIVE the first registered worker that is idle takes nearly all, whichever its number.
+#[test]
+fn the_first_registered_takes_nearly_all_of_an_exclusive_listener() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "shared-epoll-exclusive"
+        workers = 4
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 50.0
+        connections = 40
+        [matrix]
+        server.registration = ["ascending", "descending", "shuffled"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let rows = trial["workers"].as_array().unwrap();
+        let first = rows.iter().find(|row| row["registration_rank"] == 0).unwrap();
+        assert!(number(&first["accepted"]) >= 30, "{}: {:?}", trial["cell"], accepted(&trial));
+        let mut ranks: Vec<u64> = rows.iter().map(|row| number(&row["registration_rank"])).collect();
+        match trial["cell"]["registration"].as_str().unwrap() {
+            "ascending" => assert_eq!(ranks, [0, 1, 2, 3]),
+            "descending" => assert_eq!(ranks, [3, 2, 1, 0]),
+            _ => ranks.sort_unstable(),
+        }
+        ranks.sort_unstable();
+        assert_eq!(ranks, [0, 1, 2, 3]);
+    }
+}

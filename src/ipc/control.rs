@@ -184,18 +184,18 @@ impl Control {
         }
     }
 
-    /// Waits for the turn of the worker with this number, so that workers register in ascending order. A worker that
+    /// Waits for the turn of the worker with this rank, so that workers register one after the other. A worker that
     /// died before its turn holds the others up for a second only.
-    pub fn wait_for_registration_turn(&self, worker: usize) {
+    pub fn wait_for_registration_turn(&self, rank: usize) {
         let patience = clock::monotonic_ns() + 1_000_000_000;
-        while self.word(Word::Registered).load(Acquire) < worker as u64 && clock::monotonic_ns() < patience {
+        while self.word(Word::Registered).load(Acquire) < rank as u64 && clock::monotonic_ns() < patience {
             std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Lets the next worker register.
-    pub fn registered(&self, worker: usize) {
-        self.word(Word::Registered).store(worker as u64 + 1, Release);
+    pub fn registered(&self, rank: usize) {
+        self.word(Word::Registered).store(rank as u64 + 1, Release);
     }
 
     /// The phase.

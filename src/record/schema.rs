@@ -274,6 +274,8 @@ pub struct WorkerRow {
     pub worker: usize,
     /// Process id.
     pub pid: i32,
+    /// When it added its listener to epoll, from 0 for the first.
+    pub registration_rank: usize,
     /// Over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,

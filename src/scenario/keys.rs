@@ -78,6 +78,12 @@ pub const KEYS: &[Key] = &[
         "`dispatcher`: which worker gets a connection.",
     ),
     key(
+        "server.registration",
+        "`ascending`, `descending` or `shuffled`",
+        "\"ascending\"",
+        "Order in which workers add their listeners to epoll, by their numbers. With EPOLLEXCLUSIVE the first that is idle is woken.",
+    ),
+    key(
         "server.pin",
         "`none` or `spread`",
         "\"none\"",

@@ -16,4 +16,4 @@ pub use error::ScenarioError;
 pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
 pub use model::{Network, Scenario};
 pub use plan::{Cell, Plan, Source, Trial, label};
-pub use server::{AcceptBatch, App, Dispatch, Pin, Server, ServiceTime, Strategy};
+pub use server::{AcceptBatch, App, Dispatch, Pin, Registration, Server, ServiceTime, Strategy};

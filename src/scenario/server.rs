@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
 use super::{error::ScenarioError, settings::Settings};
 use crate::ipc::receipt::RECEIPT_BYTES;
 
@@ -100,6 +103,8 @@ pub struct Server {
     pub accept_batch: AcceptBatch,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
+    /// In which order workers add their listeners to epoll.
+    pub registration: Registration,
     /// Placement on processors.
     pub pin: Pin,
     /// TCP_NODELAY on accepted connections.
@@ -117,6 +122,38 @@ pub enum AcceptBatch {
     Drain,
     /// At most so many.
     AtMost(u32),
+}
+
+/// In which order workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides who is woken first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Worker 0 first.
+    Ascending,
+    /// Worker 0 last.
+    Descending,
+    /// In an order that seed and repetition fix.
+    Shuffled,
+}
+
+impl Registration {
+    const WORDS: [(&'static str, Self); 3] =
+        [("ascending", Self::Ascending), ("descending", Self::Descending), ("shuffled", Self::Shuffled)];
+
+    /// The rank of each worker, from 0 for the first that registers.
+    pub fn ranks(self, workers: usize, seed: u64, repetition: usize) -> Vec<usize> {
+        let mut ranks: Vec<usize> = (0..workers).collect();
+        match self {
+            Self::Ascending => {}
+            Self::Descending => ranks.reverse(),
+            Self::Shuffled => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                // Neither a worker's stream, which has the top bit set, nor a schedule's.
+                rng.set_stream(1 << 62 | repetition as u64);
+                ranks.shuffle(&mut rng);
+            }
+        }
+        ranks
+    }
 }
 
 /// Placement of processes on processors.
@@ -193,6 +230,7 @@ impl Server {
                 .integer_or_word("server.accept_batch", "drain", 1..=u32::MAX)?
                 .map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_delay: settings.duration("server.accept_delay")?,
+            registration: settings.choice("server.registration", &Registration::WORDS)?,
             pin: Pin::read(settings, "server.pin")?,
             nodelay: settings.boolean("server.nodelay")?,
             app,

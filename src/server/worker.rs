@@ -34,6 +34,8 @@ const EXHAUSTED_PAUSE_NS: u64 = 10_000_000;
 pub struct Worker {
     /// Number, from 0.
     pub number: usize,
+    /// When it registers, from 0 for the first.
+    pub rank: usize,
     /// The cell's scenario.
     pub scenario: Arc<Scenario>,
     /// Seed of service times.
@@ -116,11 +118,11 @@ struct Loop {
 }
 
 impl Loop {
-    /// Workers register one after the other, by number: with EPOLLEXCLUSIVE the order decides who is woken.
+    /// Workers register one after the other: with EPOLLEXCLUSIVE the order decides who is woken.
     fn register(&mut self) -> Result<()> {
-        self.worker.control.wait_for_registration_turn(self.worker.number);
+        self.worker.control.wait_for_registration_turn(self.worker.rank);
         self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
-        self.worker.control.registered(self.worker.number);
+        self.worker.control.registered(self.worker.rank);
         Ok(())
     }
 

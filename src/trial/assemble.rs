@@ -52,7 +52,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         schedule: loaders.schedule.map(|digest| format!("{digest:016x}")),
         latency_ns: latencies(&histograms),
         distribution: stats::distribution(&accepted),
-        workers: worker_rows(&gathered, &histograms),
+        workers: worker_rows(job, &gathered, &histograms),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
         usable_ports: gathered.usable_ports,
@@ -170,10 +170,13 @@ fn latencies(histograms: &Histograms) -> Latencies {
     }
 }
 
-fn worker_rows(gathered: &Gathered, histograms: &Histograms) -> Vec<WorkerRow> {
+fn worker_rows(job: Job<'_>, gathered: &Gathered, histograms: &Histograms) -> Vec<WorkerRow> {
+    let ranks =
+        job.cell().scenario.server.registration.ranks(gathered.workers.len(), job.plan.seed, job.trial.repetition);
     let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
         worker,
         pid: account.pid,
+        registration_rank: ranks[worker],
         total: account.total.clone(),
         open_peak: account.open_peak,
         queue_peak: account.queue_peak,

@@ -113,9 +113,11 @@ impl Crew {
         // Each child takes its own listener out of its copy and closes the rest; this process keeps none.
         let mut listeners = Some(listeners);
         let mut members = Vec::with_capacity(server.workers);
-        for number in 0..server.workers {
+        let ranks = server.registration.ranks(server.workers, seed, repetition);
+        for (number, rank) in ranks.into_iter().enumerate() {
             let worker = Worker {
                 number,
+                rank,
                 scenario: Arc::clone(scenario),
                 seed,
                 repetition,
