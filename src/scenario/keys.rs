@@ -78,6 +78,18 @@ pub const KEYS: &[Key] = &[
         "`dispatcher`: which worker gets a connection.",
     ),
     key(
+        "server.hermes_hang",
+        "duration",
+        "\"100ms\"",
+        "`reuseport-hermes`: a worker whose loop has not come round for so long gets no connections.",
+    ),
+    key(
+        "server.hermes_theta",
+        "number 0–1000",
+        "0.5",
+        "`reuseport-hermes`: a worker with more than 1 + θ times the mean of connections, or of pending events, gets no connections.",
+    ),
+    key(
         "server.registration",
         "`ascending`, `descending` or `shuffled`",
         "\"ascending\"",

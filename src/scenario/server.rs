@@ -12,7 +12,7 @@ use crate::ipc::receipt::RECEIPT_BYTES;
 const EXCHANGE_LIMIT_BYTES: usize = 65_536;
 
 /// How workers obtain connections. `server::accept` has a file for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
     /// Inherited listener; a thread of each worker blocks in accept(2).
     SharedBlocking,
@@ -42,6 +42,19 @@ pub enum Strategy {
     ReuseportCpu,
     /// The same as `Reuseport`, with SO_INCOMING_CPU on each listener.
     ReuseportIncomingCpu,
+    /// The same as `Reuseport`, picked in turn (eBPF).
+    ReuseportRoundRobin,
+    /// The same, picked at random.
+    ReuseportRandom,
+    /// The same, the worker with the fewest connections.
+    ReuseportLeast,
+    /// The same, directed by what the workers publish.
+    ReuseportHermes {
+        /// A worker whose loop has not come round for so long gets nothing.
+        hang: Duration,
+        /// A worker with more than (1 + θ) times the mean gets nothing.
+        theta: f64,
+    },
 }
 
 /// To whom a dispatcher hands a connection.
@@ -55,7 +68,7 @@ pub enum Dispatch {
 
 impl Strategy {
     /// All strategies by their names in scenarios, without parameters.
-    pub const ALL: [(&'static str, Self); 11] = [
+    pub const ALL: [(&'static str, Self); 15] = [
         ("shared-blocking", Self::SharedBlocking),
         ("shared-epoll", Self::SharedEpoll),
         ("shared-epoll-edge", Self::SharedEpollEdge),
@@ -67,6 +80,10 @@ impl Strategy {
         ("reuseport-uring", Self::ReuseportUring),
         ("reuseport-cpu", Self::ReuseportCpu),
         ("reuseport-incoming-cpu", Self::ReuseportIncomingCpu),
+        ("reuseport-round-robin", Self::ReuseportRoundRobin),
+        ("reuseport-random", Self::ReuseportRandom),
+        ("reuseport-least", Self::ReuseportLeast),
+        ("reuseport-hermes", Self::ReuseportHermes { hang: Duration::ZERO, theta: 0.0 }),
     ];
 
     /// The name in scenarios.
@@ -79,6 +96,15 @@ impl Strategy {
         Ok(match settings.choice("server.strategy", &Self::ALL)? {
             Self::SharedAcceptMutex { .. } => {
                 Self::SharedAcceptMutex { delay: settings.span("server.accept_mutex_delay")? }
+            }
+            Self::ReuseportHermes { .. } => {
+                /// The program keeps its workers in the bits of one word.
+                const MOST: u32 = 64;
+                settings.integer("server.workers", 1..=MOST)?;
+                Self::ReuseportHermes {
+                    hang: settings.span("server.hermes_hang")?,
+                    theta: settings.number("server.hermes_theta", 0.0..=1_000.0)?,
+                }
             }
             Self::Dispatcher { .. } => {
                 const WORDS: [(&str, Dispatch); 2] =

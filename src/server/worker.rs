@@ -155,6 +155,7 @@ impl Loop {
             let left = [pause, patience].into_iter().flatten().min();
             wait(&mut self.poll, &mut events, left)?;
             meter.pass(clock::monotonic_ns());
+            self.acceptor.woke(events.iter().count());
             if events.iter().any(|event| event.token() == accept::TOKEN) {
                 self.accept(meter)?;
             }
@@ -233,7 +234,7 @@ impl Loop {
     /// Takes a connection up, to be served after the wake-up's accepts.
     fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) {
         // A client that has gone needs no service.
-        let Some(peer) = accepted.peer else { return };
+        let Some(peer) = accepted.peer else { return self.acceptor.closed() };
         let opened = Connection::new(accepted.stream, peer, self.worker.number as u16, accepted.accept_ns);
         let opened = opened.and_then(|connection| {
             if self.worker.scenario.server.nodelay {
@@ -246,7 +247,10 @@ impl Loop {
                 meter.opened();
                 self.fresh.push_back(self.connections.insert(connection));
             }
-            Err(error) => self.errors.add(Step::Accept, &error),
+            Err(error) => {
+                self.errors.add(Step::Accept, &error);
+                self.acceptor.closed();
+            }
         }
     }
 
@@ -304,6 +308,7 @@ impl Loop {
         // Closing the descriptor takes it out of epoll.
         self.connections.remove(key);
         meter.closed();
+        self.acceptor.closed();
     }
 }
 

@@ -4,12 +4,13 @@ use std::{
     io,
     num::NonZeroUsize,
     ops::Deref,
+    os::fd::AsFd,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64},
 };
 
 use crossbeam::utils::CachePadded;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 /// Types that may lie in shared memory.
 ///
@@ -45,6 +46,18 @@ impl<T: Shareable> SharedSlice<T> {
         // SAFETY: a fresh anonymous mapping overlaps nothing.
         let start =
             unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
+        Ok(Self { start: start.cast(), length })
+    }
+}
+
+impl<T: Shareable> SharedSlice<T> {
+    /// Maps `length` elements of a file whose memory others change by atomic operations only, such as an mmapable BPF
+    /// array. Fails when the file is smaller.
+    pub fn of_file(file: &impl AsFd, length: usize) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new((size_of::<T>() * length).max(1)).expect("at least 1");
+        // SAFETY: a fresh mapping overlaps nothing, and T is valid whatever the bytes are: it consists of atomics.
+        let start =
+            unsafe { mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start: start.cast(), length })
     }
 }

@@ -4,11 +4,16 @@
 //! [`Strategy::acceptor`] turns the worker's part into an [`Acceptor`], which puts its event source into the worker's
 //! own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else.
 
+mod bpf;
 mod dispatcher;
 mod epoll;
 mod reuseport;
 mod reuseport_cpu;
+mod reuseport_hermes;
 mod reuseport_incoming_cpu;
+mod reuseport_least;
+mod reuseport_random;
+mod reuseport_round_robin;
 mod reuseport_uring;
 mod shared_accept_mutex;
 mod shared_blocking;
@@ -117,6 +122,12 @@ pub trait Acceptor {
         Ok(None)
     }
 
+    /// The wait has ended with so many events for the loop.
+    fn woke(&mut self, _events: usize) {}
+
+    /// A connection of this acceptor's has been closed.
+    fn closed(&mut self) {}
+
     /// The next connection; fails with `WouldBlock` when there is none.
     fn accept(&mut self) -> io::Result<Accepted>;
 
@@ -152,6 +163,12 @@ pub fn build(server: &scenario::Server) -> Box<dyn Strategy> {
         scenario::Strategy::ReuseportUring => Box::new(reuseport_uring::ReuseportUring),
         scenario::Strategy::ReuseportCpu => Box::new(reuseport_cpu::ReuseportCpu),
         scenario::Strategy::Dispatcher { dispatch } => Box::new(dispatcher::Dispatcher::new(dispatch)),
+        scenario::Strategy::ReuseportRoundRobin => Box::new(reuseport_round_robin::ReuseportRoundRobin),
+        scenario::Strategy::ReuseportRandom => Box::new(reuseport_random::ReuseportRandom),
+        scenario::Strategy::ReuseportLeast => Box::new(reuseport_least::ReuseportLeast::default()),
+        scenario::Strategy::ReuseportHermes { hang, theta } => {
+            Box::new(reuseport_hermes::ReuseportHermes::new(hang, theta))
+        }
         scenario::Strategy::ReuseportIncomingCpu => Box::new(reuseport_incoming_cpu::ReuseportIncomingCpu),
     }
 }

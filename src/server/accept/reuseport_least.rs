@@ -1,0 +1,27 @@
+//! `reuseport-least`: an eBPF program hands each connection to the worker with the fewest, open or on their way.
+
+use std::{net::TcpListener, sync::Arc};
+
+use anyhow::Result;
+
+use super::{Acceptor, Site, Strategy, bpf};
+use crate::server::Listeners;
+
+#[derive(Default)]
+pub(super) struct ReuseportLeast {
+    /// Made before the fork.
+    states: Option<Arc<bpf::States>>,
+}
+
+impl Strategy for ReuseportLeast {
+    fn open(&mut self, site: Site) -> Result<Listeners> {
+        let object = aya::include_bytes_aligned!("../../bpf/least.bpf.o");
+        let (listeners, states) = bpf::open("least", object, site, &[])?;
+        self.states = states;
+        Ok(listeners)
+    }
+
+    fn acceptor(&mut self, worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(bpf::PublishingAcceptor::new(listener, self.states.as_ref(), worker, None)?))
+    }
+}
