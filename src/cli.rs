@@ -36,7 +36,7 @@ pub struct Overrides {
     /// Replace a value of the scenario, e.g. server.workers=4; a list sweeps the key
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Replace the scenario's seed
+    /// Replace the scenario's seed, as --set seed=SEED does
     #[arg(long)]
     pub seed: Option<u64>,
 }
@@ -55,7 +55,7 @@ impl Overrides {
                         listenbench run my.toml --set 'server.workers=[1,2,4]' --list"
 )]
 pub struct Run {
-    /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, smoke
+    /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]

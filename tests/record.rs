@@ -209,7 +209,7 @@ fn several_scenarios_leave_several_records() {
     assert_code(&output, 0);
     assert!(bench.path("both/scenario/summary.md").exists() && bench.path("both/second/summary.md").exists());
     // Progress is a line a trial where there is no terminal, and the record's path ends each table.
-    assert!(stderr(&output).contains("trial 1/1"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 of 1: trial 0, repetition 0"), "{}", stderr(&output));
     assert!(stdout(&output).contains("record: both/second"), "{}", stdout(&output));
 }
 

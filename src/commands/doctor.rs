@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Ended, say};
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
+    scenario::Strategy,
+    server::accept,
     sys::{affinity, limits, namespace},
 };
 
@@ -75,7 +77,7 @@ fn table(checks: &[Check]) -> Table {
 
 fn checks() -> Vec<Check> {
     let probe = Probe::take();
-    vec![
+    let mut checks = vec![
         kernel(),
         network_namespace(&probe),
         cores(),
@@ -87,13 +89,24 @@ fn checks() -> Vec<Check> {
         clock_source(),
         memory(),
         steal(),
-    ]
+    ];
+    checks.extend(strategies(&probe));
+    checks
 }
 
 /// The network that trials will have, as tried in a child.
 struct Probe {
-    /// How the namespace was had, and its sysctls; or why there is none.
-    namespace: Result<(String, BTreeMap<String, String>)>,
+    /// The namespace, or why there is none.
+    namespace: Result<Found>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Found {
+    /// How it was had.
+    how: String,
+    sysctls: BTreeMap<String, String>,
+    /// Each strategy, and why it cannot be had.
+    strategies: Vec<(String, Option<String>)>,
 }
 
 impl Probe {
@@ -103,7 +116,11 @@ impl Probe {
                 namespace::Privilege::Direct => "directly",
                 namespace::Privilege::UserNamespace => "through a user namespace",
             };
-            Ok((how.to_owned(), host::sysctls()))
+            let strategies = Strategy::ALL.iter().map(|(name, strategy)| {
+                let tried = accept::try_out(*strategy);
+                ((*name).to_owned(), tried.err().map(|error| format!("{error:#}")))
+            });
+            Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })
         });
         Self { namespace }
     }
@@ -111,7 +128,7 @@ impl Probe {
     /// A sysctl where trials will see it, with the name of that place: their namespace, or else this machine.
     fn sysctl(&self, name: &str) -> (String, &'static str) {
         let (value, place) = match &self.namespace {
-            Ok((_, sysctls)) => (sysctls.get(name).cloned(), "in a trial's namespace"),
+            Ok(found) => (found.sysctls.get(name).cloned(), "in a trial's namespace"),
             Err(_) => (sysctl::read(name), "on this machine"),
         };
         (value.unwrap_or_else(|| "unreadable".to_owned()), place)
@@ -124,32 +141,25 @@ fn check(name: &'static str, status: Status, found: impl Into<String>, advice: i
 
 fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    let mut parts = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    // EPOLLEXCLUSIVE: epoll_ctl(2).
-    if version >= (4, 5) {
-        check(
-            "kernel",
-            Status::Ok,
-            release,
-            "has every strategy of this version: shared-epoll, -edge, -exclusive, reuseport",
-        )
-    } else {
-        check(
-            "kernel",
-            Status::Missing,
-            release,
-            "EPOLLEXCLUSIVE came with 4.5: leave out shared-epoll-exclusive, or update",
-        )
-    }
+    check("kernel", Status::Ok, release, "figures are this kernel's: repeat them after an update")
+}
+
+/// A check for every strategy, tried in the namespace.
+fn strategies(probe: &Probe) -> Vec<Check> {
+    let Ok(found) = &probe.namespace else { return Vec::new() };
+    let tried = found.strategies.iter().map(|(name, error)| match error {
+        None => (Status::Ok, name, "this kernel and this user can run it".to_owned()),
+        Some(error) => (Status::Missing, name, error.clone()),
+    });
+    tried.map(|(status, name, advice)| check("strategy", status, name.clone(), advice)).collect()
 }
 
 fn network_namespace(probe: &Probe) -> Check {
     match &probe.namespace {
-        Ok((how, _)) => check(
+        Ok(found) => check(
             "namespaces",
             Status::Ok,
-            format!("a network namespace can be made {how}"),
+            format!("a network namespace can be made {}", found.how),
             "network = \"netns\" works: trials leave nothing behind on this machine",
         ),
         Err(error) => check("namespaces", Status::Missing, "no network namespace can be made", format!("{error:#}")),

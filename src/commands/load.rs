@@ -65,7 +65,9 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
             options.target
         )));
     }
-    let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides)?;
+    let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides, |a, b| {
+        a.load == b.load && a.server.app == b.server.app && a.server.nodelay == b.server.nodelay
+    })?;
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
     let sizing = load::size(&cell.scenario, files, cpus).with_context(|| options.scenario.clone())?;
@@ -172,7 +174,7 @@ fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
 
 fn print(result: &LoadResult, histograms: &Histograms) -> Result<()> {
     say(format_args!(
-        "{} connections completed of {} attempted, {} established: {}/s over {:.2} s",
+        "{} connections completed of {} attempted, {} established; {}/s in the measured {:.2} s",
         format::thousands(result.completed as f64),
         format::thousands(result.attempted as f64),
         format::thousands(result.established as f64),

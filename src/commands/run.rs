@@ -157,11 +157,22 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
                 Listeners::shared(cell.scenario.address, cell.scenario.server.backlog)?;
                 sysctls.get_or_insert_with(host::sysctls);
             }
-            Network::Namespace if tried.contains(&&cell.scenario.sysctls) => {}
             Network::Namespace => {
-                tried.push(&cell.scenario.sysctls);
+                let new = (&cell.scenario.sysctls, cell.scenario.server.strategy);
+                if tried.contains(&new) {
+                    continue;
+                }
+                tried.push(new);
                 match trial::rehearse(cell)? {
-                    Rehearsal::Ready(found) => drop(sysctls.get_or_insert(found)),
+                    Rehearsal::Ready { sysctls: found, strategy_error } => {
+                        sysctls.get_or_insert(found);
+                        if let Some(why) = strategy_error {
+                            let strategy = cell.scenario.server.strategy.name();
+                            eprintln!(
+                                "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
+                            );
+                        }
+                    }
                     Rehearsal::Refused(why) => {
                         anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem: why });
                     }
@@ -254,7 +265,7 @@ impl Progress {
     fn begin(&mut self, job: Job<'_>) {
         self.trial_began = Instant::now();
         self.current =
-            format!("{}, repetition {}/{}", job.cell().label(), job.trial.repetition + 1, job.plan.repetitions);
+            format!("trial {}, repetition {}: {}", job.trial.number, job.trial.repetition, job.cell().label());
         if self.bar.is_hidden() {
             eprintln!("{}", self.message());
         } else {
@@ -268,7 +279,7 @@ impl Progress {
 
     /// What matters most comes first: a narrow terminal cuts the end off.
     fn message(&self) -> String {
-        format!("trial {}/{}{}: {}", self.done + 1, self.total, self.left(), self.current)
+        format!("{} of {}{}: {}", self.done + 1, self.total, self.left(), self.current)
     }
 
     /// Time left, by the mean of the trials that have ended.

@@ -12,7 +12,7 @@ use crate::{
     cli,
     ipc::control::{Control, Count, Window},
     report::format,
-    scenario::App,
+    scenario::{App, Scenario},
     sys::clock,
     trial::Crew,
 };
@@ -21,7 +21,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Carries the command out: serves until SIGINT or SIGTERM, which is its regular end, then says what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
-    let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides)?;
+    let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
+        let closing = |scenario: &Scenario| (scenario.load.close_by, scenario.load.close_how, scenario.load.requests);
+        a.server == b.server && a.address == b.address && closing(a) == closing(b)
+    })?;
     let interrupted = interrupt_flag()?;
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;

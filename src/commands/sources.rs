@@ -5,17 +5,19 @@ use std::{borrow::Cow, fs, io, path::Path};
 use super::Usage;
 use crate::{
     cli::Overrides,
-    scenario::{Cell, Network, Plan, Source},
+    scenario::{Cell, Network, Plan, Scenario, Source},
 };
 
 /// The scenario that `run` runs without argument.
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 6] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
+    ("strategies", include_str!("../../bench-configs/strategies.toml")),
+    ("accept-order", include_str!("../../bench-configs/accept-order.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 
@@ -35,15 +37,22 @@ pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
     Ok(Plan::read(&Source { name, text: &text }, overrides)?)
 }
 
-/// A scenario's one cell on the machine's own network, for `serve` and `load`.
-pub(super) fn single_cell(command: &str, name: &str, overrides: &Overrides) -> anyhow::Result<(Plan, Cell)> {
+/// A scenario's one cell on the machine's own network, for `serve` and `load`. Cells that are the `same` to the command
+/// are one: to a load, the server's strategy is nothing.
+pub(super) fn single_cell(
+    command: &str,
+    name: &str,
+    overrides: &Overrides,
+    same: fn(&Scenario, &Scenario) -> bool,
+) -> anyhow::Result<(Plan, Cell)> {
     let mut plan = plan(name, &overrides.all())?;
-    if plan.cells.len() > 1 {
-        let swept: Vec<&String> = plan.cells[0].values.keys().collect();
-        let example = plan.cells[0].label();
+    if plan.cells.iter().any(|cell| !same(&cell.scenario, &plan.cells[0].scenario)) {
+        let flags: Vec<String> =
+            plan.cells[0].swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
         anyhow::bail!(Usage(format!(
-            "{name}: `{command}` runs one cell, and this scenario has {}: fix {swept:?} with --set (the first is {example})",
-            plan.cells.len()
+            "{name}: `{command}` runs one cell, and this scenario has {}: fix what is swept, e.g. with {}",
+            plan.cells.len(),
+            flags.join(" ")
         )));
     }
     let mut cell = plan.cells.remove(0);

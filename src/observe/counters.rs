@@ -91,6 +91,8 @@ impl Sockets {
 pub struct CpuTicks {
     /// All of it, idle included.
     pub total: u64,
+    /// Spent by nobody.
+    pub idle: u64,
     /// Not given to this virtual machine by its host.
     pub steal: u64,
 }
@@ -106,7 +108,15 @@ impl CpuTicks {
             .flat_map(|line| line.split_ascii_whitespace().skip(1).take(8))
             .filter_map(|number| number.parse().ok())
             .collect();
-        Ok(Self { total: numbers.iter().sum(), steal: numbers.get(7).copied().unwrap_or(0) })
+        let field = |at: usize| numbers.get(at).copied().unwrap_or(0);
+        Ok(Self { total: numbers.iter().sum(), idle: field(3) + field(4), steal: field(7) })
+    }
+
+    /// Share of the time since an earlier reading that somebody on this machine used, 0 to 1.
+    pub fn busy_share_since(&self, before: &Self) -> f64 {
+        let total = self.total.saturating_sub(before.total);
+        let idle = self.idle.saturating_sub(before.idle) + self.steal.saturating_sub(before.steal);
+        if total == 0 { 0.0 } else { total.saturating_sub(idle) as f64 / total as f64 }
     }
 
     /// Share of the time since an earlier reading that was stolen, 0 to 1.

@@ -68,6 +68,9 @@ pub struct TrialRecord {
     pub kernel: BTreeMap<String, u64>,
     /// Share of the machine's processor time that its host took, 0 to 1.
     pub cpu_steal_share: f64,
+    /// Share of the machine's processor time that other processes used, 0 to 1: what was busy, less what workers and
+    /// loaders used.
+    pub cpu_others_share: f64,
     /// Samples over the whole trial.
     pub series: Series,
 }
@@ -117,6 +120,10 @@ pub enum VerdictName {
     SynRetries,
     /// The host took processor time.
     CpuSteal,
+    /// Other processes used the processors.
+    CpuContended,
+    /// An open loop's connections were not all accepted in the window.
+    RateUnmet,
     /// Connections failed.
     Errors,
     /// Over half of the ephemeral ports were in use or in TIME_WAIT.
@@ -138,6 +145,8 @@ impl VerdictName {
             Self::QueueOverflow => "queue-overflow",
             Self::SynRetries => "syn-retries",
             Self::CpuSteal => "cpu-steal",
+            Self::CpuContended => "cpu-contended",
+            Self::RateUnmet => "rate-unmet",
             Self::Errors => "errors",
             Self::PortsScarce => "ports-scarce",
             Self::BeyondRange => "beyond-range",

@@ -31,6 +31,11 @@ pub fn thousands(value: f64) -> String {
     grouped
 }
 
+/// A share of 1 in percent: `99.8 %`.
+pub fn percent(value: f64) -> String {
+    format!("{:.1} %", 100.0 * value)
+}
+
 /// A ratio with two decimals, or three where it is small but not nothing.
 pub fn ratio(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }

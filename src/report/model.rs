@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::format::{duration, ratio, thousands};
+use super::format::{duration, percent, ratio, thousands};
 use crate::{
     record::{Outcome, Record, TrialRecord, Verdict, VerdictName},
     scenario::label,
@@ -41,10 +41,12 @@ struct Column {
 
 const COLUMNS: &[Column] = &[
     Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
+    Column { head: "offered/s", metric: "offered_per_s", show: thousands },
+    Column { head: "completed", metric: "completed_share", show: percent },
     Column { head: "accept wait\np50 ≤", metric: "accept_wait_p50_ns", show: duration },
-    Column { head: "p99 ≤", metric: "accept_wait_p99_ns", show: duration },
-    Column { head: "p99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
-    Column { head: "max ≤", metric: "accept_wait_max_ns", show: duration },
+    Column { head: "wait\np99 ≤", metric: "accept_wait_p99_ns", show: duration },
+    Column { head: "wait\np99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
+    Column { head: "wait\nmax ≤", metric: "accept_wait_max_ns", show: duration },
     Column { head: "connect\np99", metric: "connect_p99_ns", show: duration },
     Column { head: "response\np99", metric: "response_p99_ns", show: duration },
     Column { head: "imbalance", metric: "imbalance", show: ratio },
@@ -57,14 +59,15 @@ const COLUMNS: &[Column] = &[
 pub fn model(record: &Record, summary: &Summary) -> Model {
     let names: Vec<String> = summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect());
     let mut head = names.clone();
-    head.extend(COLUMNS.iter().map(|column| column.head.to_owned()));
-    head.extend(["trials".to_owned(), "verdicts".to_owned()]);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shown(column, summary)).collect();
+    head.extend(columns.iter().map(|column| column.head.to_owned()));
+    head.extend(["valid\ntrials".to_owned(), "verdicts".to_owned()]);
     Model {
         title: summary.scenario.clone(),
         question: question(record),
         labels: names.len(),
         head,
-        rows: summary.cells.iter().map(row).collect(),
+        rows: summary.cells.iter().map(|cell| row(cell, &columns)).collect(),
         legend: legend(),
         notes: notes(record),
         conditions: conditions(record),
@@ -76,9 +79,18 @@ fn question(record: &Record) -> String {
     table.get("question").and_then(toml::Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn row(cell: &CellSummary) -> Vec<String> {
+/// A closed loop offers nothing, and completes what it starts.
+fn shown(column: &Column, summary: &Summary) -> bool {
+    let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
+    match column.metric {
+        "offered_per_s" | "completed_share" => has("offered_per_s"),
+        _ => true,
+    }
+}
+
+fn row(cell: &CellSummary, columns: &[&Column]) -> Vec<String> {
     let mut row: Vec<String> = cell.cell.values().map(plain).collect();
-    for column in COLUMNS {
+    for column in columns {
         row.push(match cell.metrics.get(column.metric) {
             Some(values) if column.metric == "accepted_per_s" => with_range(values, column.show),
             Some(values) => (column.show)(values.median),
@@ -157,6 +169,12 @@ fn meaning(verdict: VerdictName) -> &'static str {
         VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
         VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
         VerdictName::CpuSteal => "another guest had the processors; repeat on a quieter machine.",
+        VerdictName::CpuContended => {
+            "other programs had a part of the processors, which lengthens every latency; repeat on a quieter machine."
+        }
+        VerdictName::RateUnmet => {
+            "the server, or the ports, could not take what was offered: latencies grow with the length of the trial."
+        }
         VerdictName::Errors => "more than 0.1 % of the connections failed; their latencies are missing.",
         VerdictName::PortsScarce => {
             "with over half of the ephemeral ports taken, connect searches for a free one for milliseconds: the port \
@@ -172,7 +190,8 @@ fn meaning(verdict: VerdictName) -> &'static str {
 }
 
 fn name(trial: &TrialRecord) -> String {
-    format!("trial {} ({}, repetition {})", trial.trial, label(&trial.cell), trial.repetition)
+    let cell = if trial.cell.is_empty() { String::new() } else { format!("{}, ", label(&trial.cell)) };
+    format!("trial {} ({cell}repetition {})", trial.trial, trial.repetition)
 }
 
 fn conditions(record: &Record) -> Vec<String> {

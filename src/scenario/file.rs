@@ -95,7 +95,17 @@ fn sweep(file: &mut File, source: &str, shown: &str, path: &str, values: Value) 
     Ok(())
 }
 
-/// `key=value`: the value as TOML, or as a bare string where it is none; a list sweeps the key.
+/// TOML where it is, else a bare string, or a list of such: strategy names and durations are strings, and quoting them
+/// inside a shell's quotes is a nuisance.
+fn parse(text: &str) -> Value {
+    let toml = |text: &str| format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    toml(text).unwrap_or_else(|| match text.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
+        Some(list) => Value::Array(list.split(',').map(|item| parse(item.trim())).collect()),
+        None => Value::String(text.to_owned()),
+    })
+}
+
+/// `key=value`: a list sweeps the key, and an empty value takes it out.
 fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
     let source = format!("--set {text}");
     let (path, value) = text
@@ -103,15 +113,15 @@ fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
         .ok_or_else(|| ScenarioError::new(&source, "wants key=value, e.g. --set server.workers=4"))?;
     let (path, value) = (path.trim(), value.trim());
     known(&source, path)?;
-    let value =
-        format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v")).unwrap_or_else(|| {
-            // Strategy names and durations are strings; quoting them inside a shell's quotes is a nuisance.
-            Value::String(value.to_owned())
-        });
     file.matrix.retain(|(swept, _)| swept != path);
+    file.values.remove(path);
     file.overridden.insert(path.to_owned(), source.clone());
+    if value.is_empty() {
+        // Back to the default, and out of the way of a mode that has no use for it.
+        return Ok(());
+    }
+    let value = parse(value);
     if matches!(value, Value::Array(_)) {
-        file.values.remove(path);
         return sweep(file, &source, path, path, value);
     }
     // A bound given by hand replaces the other kind of bound.

@@ -57,7 +57,7 @@ pub const KEYS: &[Key] = &[
         "server.accept_batch",
         "`drain` or integer ≥ 1",
         "\"drain\"",
-        "Accepts per wake-up: until the queue is empty, or at most so many.",
+        "Accepts per wake-up, before any of them is served: until the queue is empty, or at most so many. With a service time, a worker that drains a shared queue makes others' connections wait for it: set 1, as nginx does.",
     ),
     key(
         "server.accept_delay",

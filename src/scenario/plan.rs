@@ -32,6 +32,8 @@ pub struct Source<'a> {
 pub struct Cell {
     /// Swept values by short name, as in records.
     pub values: Map<String, Json>,
+    /// Swept keys with their values, as in `--set`.
+    pub swept: Vec<(String, Value)>,
     /// The whole scenario.
     pub scenario: Scenario,
 }
@@ -129,10 +131,12 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
     for mut index in 0..count {
         let mut values = file.values.clone();
         let mut swept = Map::new();
+        let mut paths = Vec::new();
         for ((path, choices), name) in file.matrix.iter().zip(&names).rev() {
             let value = &choices[index % choices.len()];
             index /= choices.len();
             values.insert(path.clone(), value.clone());
+            paths.push((path.clone(), value.clone()));
             swept.insert(name.clone(), to_json(value));
         }
         let swept = swept.into_iter().rev().collect();
@@ -146,7 +150,8 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
                 effective.entry(format!("matrix.{path}")).or_insert(value);
             }
         }
-        cells.push(Cell { values: swept, scenario });
+        paths.reverse();
+        cells.push(Cell { values: swept, swept: paths, scenario });
     }
     Ok(cells)
 }
@@ -171,7 +176,7 @@ fn meaningful(source: &str, file: &File, effective: &Flat) -> Result<(), Scenari
             return Err(ScenarioError::new(
                 source,
                 format!(
-                    "`{path}` has no effect with the app, mode, arrivals and closing that this scenario sets: remove it"
+                    "`{path}` has no effect with the strategy, app, mode, arrivals and closing that this scenario sets: remove it (--set {path}= takes it out)"
                 ),
             ));
         }
@@ -306,6 +311,13 @@ mod tests {
         let one = plan(SWEEP, &["server.workers=3", "load.duration=200ms", "server.strategy=shared-epoll"]).unwrap();
         assert_eq!(one.cells.len(), 1);
         assert_eq!(one.cells[0].scenario.server.workers, 3);
+        let bare = plan("", &["server.service_time=[0us, 2ms]", "server.strategy=[reuseport,shared-epoll]"]).unwrap();
+        assert_eq!(bare.cells.len(), 4);
+        let open = plan("[load]\nconcurrency = 5", &["load.mode=open", "load.concurrency="]).unwrap();
+        assert_eq!(
+            open.cells[0].scenario.load.mode.clone(),
+            plan("[load]\nmode = \"open\"", &[]).unwrap().cells[0].scenario.load.mode
+        );
         let swept = plan("[load]\nconnections = 5", &["server.workers=[1,2]", "load.duration=200ms"]).unwrap();
         assert_eq!(swept.cells.len(), 2);
         let error = plan("", &["server.workers=0"]).unwrap_err().to_string();

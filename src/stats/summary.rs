@@ -79,19 +79,17 @@ pub struct Metric {
 pub const METRICS: &[Metric] = &[
     metric("accepted_per_s", |trial| Some(trial.accepted_per_s)),
     metric("offered_per_s", |trial| trial.offered_per_s),
-    metric("completed_per_s", |trial| per(trial.measured.completed as f64, trial.duration_s)),
+    metric("completed_share", |trial| per(trial.measured.completed as f64, trial.measured.planned as f64)),
     metric("accept_wait_p50_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p50)),
     metric("accept_wait_p90_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p90)),
     metric("accept_wait_p99_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p99)),
-    metric("accept_wait_p999_ns", |trial| {
-        latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p999)
-    }),
+    metric("accept_wait_p999_ns", |trial| rare(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p999)),
     metric("accept_wait_max_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.max)),
     metric("connect_p50_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p50)),
     metric("connect_p99_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p99)),
     metric("response_p50_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p50)),
     metric("response_p99_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p99)),
-    metric("response_p999_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p999)),
+    metric("response_p999_ns", |trial| rare(trial.latency_ns.response.count, trial.latency_ns.response.p999)),
     metric("response_max_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.max)),
     metric("send_lag_p99_ns", |trial| latency(trial.latency_ns.send_lag.count, trial.latency_ns.send_lag.p99)),
     metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
@@ -116,6 +114,11 @@ const fn metric(name: &'static str, read: fn(&TrialRecord) -> Option<f64>) -> Me
 
 fn latency(count: u64, value_ns: u64) -> Option<f64> {
     (count > 0).then_some(value_ns as f64)
+}
+
+/// A 99.9th percentile of fewer values is their maximum.
+fn rare(count: u64, value_ns: u64) -> Option<f64> {
+    (count >= 1_000).then_some(value_ns as f64)
 }
 
 fn per(part: f64, whole: f64) -> Option<f64> {

@@ -70,9 +70,10 @@ impl Child {
     }
 }
 
-/// A child leaves Ctrl-C to its parent, which ends it, and is ended by SIGTERM whatever handler it has inherited.
+/// A child leaves Ctrl-C, and a closed terminal, to its parent, which ends it, and is ended by SIGTERM whatever handler it has inherited.
 fn own_signals() {
-    for (number, action) in [(Signal::SIGINT, SigHandler::SigIgn), (Signal::SIGTERM, SigHandler::SigDfl)] {
+    let ignored = [Signal::SIGINT, Signal::SIGHUP].map(|number| (number, SigHandler::SigIgn));
+    for (number, action) in ignored.into_iter().chain([(Signal::SIGTERM, SigHandler::SigDfl)]) {
         // SAFETY: neither disposition runs any code of this process.
         let _ = unsafe { signal(number, action) };
     }

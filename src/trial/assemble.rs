@@ -9,7 +9,8 @@ use crate::{
     ipc::{message::Message, tally},
     load::{self, LATENCIES, LoaderReport, histogram},
     record::{
-        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
+        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord,
+        WorkerCounts, WorkerRow,
     },
     scenario::{Bound, Load, Mode},
     stats,
@@ -42,6 +43,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         completed: loaders.measured_completed,
         accepted: gathered.workers.iter().map(|worker| worker.measured.accepted).sum(),
     };
+    let cpu_others_share = cpu_others_share(&gathered, &loaders);
     let per_second = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
     let mut record = TrialRecord {
         duration_s,
@@ -59,6 +61,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         ports_peak: gathered.ports_peak,
         kernel: gathered.kernel,
         cpu_steal_share: gathered.cpu_steal_share,
+        cpu_others_share,
         series: gathered.series,
         ..blank(job, started, Outcome::Valid)
     };
@@ -67,6 +70,17 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         record.outcome = Outcome::Invalid;
     }
     TrialOutcome { record, histograms }
+}
+
+fn cpu_others_share(gathered: &Gathered, loaders: &LoaderReport) -> f64 {
+    let cpu = |counts: &WorkerCounts| counts.cpu_user_ns + counts.cpu_system_ns;
+    let workers: u64 = gathered.workers.iter().map(|worker| cpu(&worker.total)).sum();
+    let helper = gathered.helper.as_ref().map_or(0, |helper| cpu(&helper.total));
+    let own = (workers + helper + loaders.cpu_user_ns + loaders.cpu_system_ns) as f64;
+    if gathered.cpu_available_ns == 0 {
+        return 0.0;
+    }
+    (gathered.cpu_busy_share - own / gathered.cpu_available_ns as f64).max(0.0)
 }
 
 /// Starts per second that an open loop's schedule asked for.
@@ -115,6 +129,7 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         ports_peak: 0,
         kernel: BTreeMap::new(),
         cpu_steal_share: 0.0,
+        cpu_others_share: 0.0,
         series: Series::default(),
     }
 }

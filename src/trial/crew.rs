@@ -103,7 +103,7 @@ impl Crew {
         repetition: usize,
     ) -> Result<Self> {
         let server = &scenario.server;
-        let mut strategy = accept::build(server);
+        let mut strategy = accept::build(server.strategy);
         let site = Site { address: scenario.address, backlog: server.backlog, workers: server.workers };
         let listeners = strategy.open(site)?;
         let inodes = listeners.inodes(server.workers).context("fstat of the listeners")?;

@@ -28,6 +28,9 @@ pub(super) struct Gathered {
     pub balance: Balance,
     pub kernel: Counters,
     pub cpu_steal_share: f64,
+    pub cpu_busy_share: f64,
+    /// Processor time that there was between the two readings, in nanoseconds.
+    pub cpu_available_ns: u64,
     pub series: Series,
 }
 

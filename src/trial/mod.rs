@@ -42,6 +42,7 @@ use crate::{
     observe::{host, sysctl},
     record::TrialRecord,
     scenario::{Cell, Plan, Trial},
+    server::accept,
     sys::{clock, namespace, process as child},
 };
 
@@ -147,8 +148,13 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
 /// What a rehearsal found.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Rehearsal {
-    /// The cell can run; these are the namespace's sysctls before the scenario's own.
-    Ready(BTreeMap<String, String>),
+    /// The cell's namespace can be had.
+    Ready {
+        /// The namespace's sysctls before the scenario's own.
+        sysctls: BTreeMap<String, String>,
+        /// Why the cell's strategy cannot be had here.
+        strategy_error: Option<String>,
+    },
     /// A sysctl of the scenario does not exist or was refused.
     Refused(String),
 }
@@ -160,7 +166,10 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
         namespace::enter_network()?;
         let sysctls = host::sysctls();
         Ok(match set_sysctls(cell) {
-            Ok(()) => Rehearsal::Ready(sysctls),
+            Ok(()) => {
+                let tried = accept::try_out(cell.scenario.server.strategy);
+                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")) }
+            }
             Err(error) => Rehearsal::Refused(format!("{error:#}")),
         })
     })

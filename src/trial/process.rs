@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::getppid;
+use nix::unistd::{SysconfVar, getppid, sysconf};
 
 use super::{
     Job,
@@ -62,6 +62,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let queues = QueueReader::new(crew.address())?;
     let mut sampler = Sampler::new(control, queues, crew.inodes(), scenario.load.close_by);
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
+    let ticks_read_ns = clock::monotonic_ns();
     let before = counters::read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
     supervise(window, &mut loaders, &mut sampler)?;
@@ -69,7 +70,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     crew.stop()?;
     let left_in_queue = waiting(&sampler.sample()?, crew.inodes());
     let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
-    let cpu_steal_share = CpuTicks::read().context("reading /proc/stat")?.steal_share_since(&ticks);
+    let ticks_after = CpuTicks::read().context("reading /proc/stat")?;
+    let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
     let mut workers = crew.dismiss()?;
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
@@ -95,7 +97,9 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         ports_peak: samples.ports_peak,
         balance,
         kernel,
-        cpu_steal_share,
+        cpu_steal_share: ticks_after.steal_share_since(&ticks),
+        cpu_busy_share: ticks_after.busy_share_since(&ticks),
+        cpu_available_ns: elapsed_ns.saturating_mul(online_cpus()),
         series: samples.series,
     };
     Ok((gathered, histograms))
@@ -132,6 +136,11 @@ pub fn open_barrier(scenario: &Scenario, control: &Control) -> Window {
     };
     control.open(window);
     window
+}
+
+/// Processors that /proc/stat counts.
+fn online_cpus() -> u64 {
+    sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
 }
 
 /// Hears the loaders until the last has ended, and samples meanwhile.

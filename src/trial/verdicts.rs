@@ -10,6 +10,10 @@ const STARTS_MISSED: f64 = 0.01;
 /// The loader's own lateness (p99) may be this part of the response's median.
 const SEND_LAG_PART: u64 = 10;
 const STEAL_SHARE: f64 = 0.05;
+/// Clearing away and the kernel's own threads stay well below.
+const OTHERS_SHARE: f64 = 0.15;
+/// A window cuts a few connections off; an overload leaves more.
+const MET_SHARE: f64 = 0.95;
 const ERROR_SHARE: f64 = 0.001;
 
 /// Judges a record that is complete but for its verdicts.
@@ -68,6 +72,17 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
     }
     if record.cpu_steal_share > STEAL_SHARE {
         say(VerdictName::CpuSteal, format!("the host took {:.1} % of the processors", 100.0 * record.cpu_steal_share));
+    }
+    if record.cpu_others_share > OTHERS_SHARE {
+        say(
+            VerdictName::CpuContended,
+            format!("other processes used {:.0} % of the processors", 100.0 * record.cpu_others_share),
+        );
+    }
+    if let Some(offered) = record.offered_per_s
+        && record.accepted_per_s < MET_SHARE * offered
+    {
+        say(VerdictName::RateUnmet, format!("{:.0}/s accepted of {offered:.0}/s offered", record.accepted_per_s));
     }
     if 2 * record.ports_peak > record.usable_ports {
         say(

@@ -148,9 +148,17 @@ pub trait Acceptor {
     }
 }
 
+/// Tries whether this kernel lets this user run a strategy, in a network namespace of the caller's own: opens it for two
+/// workers and makes the acceptor of one. Fails with the reason and the remedy.
+pub fn try_out(strategy: scenario::Strategy) -> Result<()> {
+    let mut strategy = build(strategy);
+    let listeners = strategy.open(Site { address: ([127, 0, 0, 1], 7_000).into(), backlog: 1, workers: 2 })?;
+    strategy.acceptor(0, listeners.take(0)).map(drop)
+}
+
 /// Builds a scenario's strategy.
-pub fn build(server: &scenario::Server) -> Box<dyn Strategy> {
-    match server.strategy {
+pub fn build(strategy: scenario::Strategy) -> Box<dyn Strategy> {
+    match strategy {
         scenario::Strategy::SharedBlocking => Box::new(shared_blocking::SharedBlocking),
         scenario::Strategy::SharedEpoll => Box::new(shared_epoll::SharedEpoll),
         scenario::Strategy::SharedEpollEdge => Box::new(shared_epoll_edge::SharedEpollEdge),
