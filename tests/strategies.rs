@@ -98,6 +98,7 @@ fn blocked_threads_take_turns() {
         [server]
         strategy = "shared-blocking"
         workers = 4
+        accept_batch = 1
         [load]
         mode = "open"
         arrivals = "constant"
@@ -108,6 +109,9 @@ fn blocked_threads_take_turns() {
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert!(accepted(trial).iter().all(|count| (9..=11).contains(count)), "{:?}", accepted(trial));
+    // Nobody but the one that gets the connection is woken.
+    let empty: u64 = trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["empty_wakeups"])).sum();
+    assert!(empty <= 4, "{empty} empty wake-ups for 40 accepts");
 }
 
 /// Loaders pinned to processor i are served by worker i, all of them.

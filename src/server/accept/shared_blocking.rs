@@ -102,7 +102,11 @@ impl Acceptor for BlockingAcceptor {
     }
 
     fn left_some(&mut self) -> io::Result<()> {
-        self.waker.as_ref().map_or(Ok(()), |waker| waker.wake())
+        match &self.waker {
+            // An empty queue wakes the loop when it is no longer empty.
+            Some(waker) if !self.shared.queue.is_empty() => waker.wake(),
+            _ => Ok(()),
+        }
     }
 
     fn stop(&mut self) -> io::Result<Vec<Accepted>> {
