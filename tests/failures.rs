@@ -138,7 +138,12 @@ fn a_stopped_worker_does_not_hang_the_run() {
 }
 
 #[test]
-fn ctrl_c_keeps_what_ended_and_exits_130() {
+fn ctrl_c_and_a_closed_terminal_keep_what_ended_and_exit_130() {
+    interrupt(Signal::SIGINT);
+    interrupt(Signal::SIGHUP);
+}
+
+fn interrupt(signal: Signal) {
     let bench = Bench::new("repetitions = 50\n[load]\nrate = 100.0\nmode = \"open\"\nduration = \"300ms\"");
     let run = bench
         .command(&["run", "scenario.toml", "--out", "out"])
@@ -150,8 +155,8 @@ fn ctrl_c_keeps_what_ended_and_exits_130() {
     wait_until("two trials to end", || {
         fs::read_to_string(bench.path("out/trials.jsonl")).is_ok_and(|text| text.lines().count() >= 2)
     });
-    // A terminal's Ctrl-C reaches the whole group.
-    killpg(Pid::from_raw(run.id() as i32), Signal::SIGINT).unwrap();
+    // A terminal's signals reach the whole group.
+    killpg(Pid::from_raw(run.id() as i32), signal).unwrap();
     let output = run.wait_with_output().unwrap();
     assert_code(&output, 130);
     let trials = bench.read_trials();

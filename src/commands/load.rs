@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::{Ended, Usage, interrupt_flag, say, sources};
+use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     ipc::{
@@ -72,7 +72,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
     let sizing = load::size(&cell.scenario, files, cpus).with_context(|| options.scenario.clone())?;
     let scenario = Arc::new(cell.scenario);
-    eprintln!("{}: {sizing}, to {}", plan.name, options.target);
+    note(format_args!("{}: {sizing}, to {}", plan.name, options.target));
     let Driven { report, histograms, duration_s, interrupted } = drive(options.target, plan.seed, &scenario, sizing)?;
     let result = LoadResult {
         schema: SCHEMA,

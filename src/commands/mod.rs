@@ -8,7 +8,7 @@ mod sources;
 
 use std::{
     fmt::Display,
-    io::{ErrorKind, Write, stdout},
+    io::{ErrorKind, Write, stderr, stdout},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -45,6 +45,11 @@ fn say(line: impl Display) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.context("writing to standard output"),
     }
+}
+
+/// Prints a line to standard error, for whoever watches. A terminal that has gone must not end a run.
+fn note(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// A flag that SIGINT, SIGTERM and SIGHUP set.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Usage, interrupt_flag, say, sources};
+use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
@@ -168,9 +168,9 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
                             let strategy = cell.scenario.server.strategy.name();
-                            eprintln!(
+                            note(format_args!(
                                 "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
-                            );
+                            ));
                         }
                     }
                     Rehearsal::Refused(why) => {
@@ -253,7 +253,7 @@ struct Progress {
 
 impl Progress {
     fn start(plan: &Plan, sizings: &[Sizing]) -> Self {
-        eprintln!("{}", outline(plan, sizings));
+        note(report::terminal::prose(&outline(plan, sizings)));
         let total = plan.trials.len();
         let bar = if stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{bar:20} {wide_msg}").expect("a constant, valid template");
@@ -267,7 +267,7 @@ impl Progress {
         self.current =
             format!("trial {}, repetition {}: {}", job.trial.number, job.trial.repetition, job.cell().label());
         if self.bar.is_hidden() {
-            eprintln!("{}", self.message());
+            note(self.message());
         } else {
             self.bar.set_message(self.message());
         }
@@ -302,7 +302,7 @@ impl Progress {
         if let Some(why) = why {
             let line = format!("trial {} ({}): {why}", job.trial.number, job.cell().label());
             // Above the bar, where there is one.
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| note(line));
         }
     }
 

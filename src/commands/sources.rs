@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fs, io, path::Path};
 
-use super::Usage;
+use super::{Usage, note};
 use crate::{
     cli::Overrides,
     scenario::{Cell, Network, Plan, Scenario, Source},
@@ -58,7 +58,7 @@ pub(super) fn single_cell(
     let mut cell = plan.cells.remove(0);
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
-        eprintln!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`");
+        note(format_args!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`"));
     }
     Ok((plan, cell))
 }

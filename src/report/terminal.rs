@@ -13,10 +13,7 @@ const COLUMN_EXTRA: usize = 3;
 
 /// The whole report as text, for a terminal of so many columns; `None` where the output is no terminal.
 pub fn render(model: &Model, width: Option<usize>) -> String {
-    let prose = |line: &str, indent: &str| {
-        let options = textwrap::Options::new(width.unwrap_or(PROSE_WIDTH)).subsequent_indent(indent);
-        format!("{}\n", textwrap::fill(line, options))
-    };
+    let prose = |line: &str, indent: &str| wrapped(line, width, indent) + "\n";
     let mut text = String::new();
     if !model.question.is_empty() {
         text += &prose(&model.question, "");
@@ -31,6 +28,15 @@ pub fn render(model: &Model, width: Option<usize>) -> String {
         text += &prose(&format!("! {note}"), "  ");
     }
     text
+}
+
+/// A line of prose, wrapped to the width of standard output's terminal.
+pub fn prose(line: &str) -> String {
+    wrapped(line, width(), "  ")
+}
+
+fn wrapped(line: &str, width: Option<usize>, indent: &str) -> String {
+    textwrap::fill(line, textwrap::Options::new(width.unwrap_or(PROSE_WIDTH)).subsequent_indent(indent))
 }
 
 /// The terminal's width, where standard output is one.
