@@ -368,3 +368,26 @@ fn hermes_leaves_a_stopped_worker_out() {
     let (hermes, hash) = (stranded("reuseport-hermes"), stranded("reuseport"));
     assert!(hash > 90 && hermes < 40, "hermes {hermes}, hash {hash}");
 }
+
+/// IPv6 is like IPv4, for every strategy.
+#[test]
+fn every_strategy_serves_ipv6() {
+    let strategies = if root("all strategies") { ALL } else { UNPRIVILEGED };
+    let bench = Bench::new(&format!(
+        r#"
+        repetitions = 1
+        address = "::1"
+        [load]
+        concurrency = 8
+        connections = 100
+        [matrix]
+        server.strategy = {strategies}
+        server.app = ["close", "echo"]
+        "#
+    ));
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["connections"]["completed"]), 100, "{}: {}", trial["cell"], trial["connections"]);
+        assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 100, "{}", trial["cell"]);
+    }
+}
