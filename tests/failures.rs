@@ -6,7 +6,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::process::CommandExt,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use common::{Bench, assert_balanced, assert_code, errors, free_port, number, stderr, verdicts, wait_until};
@@ -27,6 +27,13 @@ const LONG: &str = r#"
     connect_timeout = "1s"
     reply_timeout = "1s"
 "#;
+
+/// `run scenario.toml --out out` with a hard limit of 256 open files.
+fn run_with_256_files(bench: &Bench) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
+    command.current_dir(bench.folder.path()).output().unwrap()
+}
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
@@ -211,9 +218,7 @@ fn running_out_of_files_is_counted_and_ends_nothing() {
         "#,
     );
     // Planned for a second in flight; nobody accepts, so that it becomes four.
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
-    let output = command.current_dir(bench.folder.path()).output().unwrap();
+    let output = run_with_256_files(&bench);
     assert_code(&output, 0);
     let trial = &bench.read_trials()[0];
     assert!(errors(trial, "socket", "EMFILE") > 0, "{}", trial["connections"]);
@@ -237,9 +242,7 @@ fn a_worker_out_of_files_waits_and_goes_on() {
         server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
         "#,
     );
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
-    assert_code(&command.current_dir(bench.folder.path()).output().unwrap(), 0);
+    assert_code(&run_with_256_files(&bench), 0);
     for trial in bench.read_trials() {
         assert_balanced(&trial);
         assert_eq!(number(&trial["connections"]["completed"]), 350);
@@ -270,9 +273,7 @@ fn any_address_is_for_servers_only() {
 #[test]
 fn too_few_files_for_the_load_are_refused_beforehand() {
     let bench = Bench::new("[load]\nconcurrency = 1000\nloaders = 1");
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
-    let output = command.current_dir(bench.folder.path()).output().unwrap();
+    let output = run_with_256_files(&bench);
     assert_code(&output, 1);
     let message = stderr(&output);
     assert!(message.contains("load.loaders") && message.contains("ulimit -n") && message.contains("1000"), "{message}");

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::{Ended, Usage, interrupt_flag, note, say, sources};
@@ -21,9 +22,11 @@ use crate::{
     report::format,
     scenario::{Bound, Scenario},
     sys::{affinity, clock, limits},
-    trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier},
+    trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
 };
 
+/// The accept wait, as named in records.
+const ACCEPT_WAIT: &str = "accept_wait";
 /// What a loader may take beyond its deadline to report.
 const REPORT_PATIENCE_NS: u64 = 20_000_000_000;
 
@@ -45,7 +48,7 @@ struct LoadResult {
     verified: u64,
     misdelivered: u64,
     errors: Vec<ErrorCount>,
-    latency_ns: serde_json::Map<String, serde_json::Value>,
+    latency_ns: IndexMap<&'static str, LatencySummary>,
     /// Connections by worker, where replies name it.
     workers: Vec<WorkerShare>,
 }
@@ -89,13 +92,13 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         verified: report.verified,
         misdelivered: report.misdelivered,
         errors: report.errors.clone(),
-        latency_ns: latencies(&histograms)?,
+        latency_ns: latencies(&histograms),
         workers: shares(&histograms),
     };
     if options.json {
         say(serde_json::to_string_pretty(&result)?)?;
     } else {
-        print(&result, &histograms)?;
+        print(&result)?;
     }
     if interrupted {
         return Ok(Ended::Interrupted);
@@ -121,10 +124,7 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
     let control = Arc::new(Control::new(0, sizing.loaders).context("mapping shared memory")?);
     let job = LoadJob { scenario, target, seed, repetition: 0 };
     let mut loaders = Loaders::fork(job, sizing.loaders, &control, None)?;
-    while control.ready() < sizing.loaders as u64 {
-        loaders.check_setup()?;
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until_ready(&control, sizing.loaders, || loaders.check_setup())?;
     let window = open_barrier(scenario, &control);
     while !loaders.hear(Duration::from_millis(100))? {
         if interrupted.load(Relaxed) {
@@ -147,16 +147,11 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
     Ok(Driven { report, histograms, duration_s: length_ns as f64 / 1e9, interrupted })
 }
 
-fn latencies(histograms: &Histograms) -> Result<serde_json::Map<String, serde_json::Value>> {
-    let mut latencies = serde_json::Map::new();
-    let waits = LatencySummary::of(&merge(histograms, "accept_wait"), Some("connect-call"));
-    if waits.count > 0 {
-        latencies.insert("accept_wait".to_owned(), serde_json::to_value(waits)?);
-    }
-    for name in LATENCIES {
-        latencies.insert(name.to_owned(), serde_json::to_value(LatencySummary::of(&merge(histograms, name), None))?);
-    }
-    Ok(latencies)
+fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
+    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some("connect-call"));
+    // Another server's accepts cannot be seen.
+    let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
+    waits.into_iter().chain(LATENCIES.map(|name| (name, LatencySummary::of(&merge(histograms, name), None)))).collect()
 }
 
 fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
@@ -172,7 +167,7 @@ fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
     shares
 }
 
-fn print(result: &LoadResult, histograms: &Histograms) -> Result<()> {
+fn print(result: &LoadResult) -> Result<()> {
     say(format_args!(
         "{} connections completed of {} attempted, {} established; {}/s in the measured {:.2} s",
         format::thousands(result.completed as f64),
@@ -182,14 +177,10 @@ fn print(result: &LoadResult, histograms: &Histograms) -> Result<()> {
         result.duration_s
     ))?;
     say(format_args!("{:<24} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max"))?;
-    for name in std::iter::once("accept_wait").chain(LATENCIES) {
-        let summary = LatencySummary::of(&merge(histograms, name), None);
-        if summary.count == 0 {
-            continue;
-        }
+    for (name, summary) in result.latency_ns.iter().filter(|(_, summary)| summary.count > 0) {
         let [p50, p99, p999, max] =
             [summary.p50, summary.p99, summary.p999, summary.max].map(|ns| format::duration(ns as f64));
-        let shown = if name == "accept_wait" { "accept_wait (upper bound)" } else { name };
+        let shown = if *name == ACCEPT_WAIT { "accept_wait (upper bound)" } else { name };
         say(format_args!("{shown:<24} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count))?;
     }
     for share in &result.workers {
@@ -212,9 +203,7 @@ fn print(result: &LoadResult, histograms: &Histograms) -> Result<()> {
     if many_failed(failed, result.attempted) {
         say(format_args!("! {failed} of {} connections failed: their latencies are missing", result.attempted))?;
     }
-    let lag = LatencySummary::of(&merge(histograms, "send_lag"), None);
-    let response = LatencySummary::of(&merge(histograms, "response"), None);
-    if late(&lag, &response) {
+    if late(&result.latency_ns["send_lag"], &result.latency_ns["response"]) {
         say("! the load generator was late: its send lag is part of the response")?;
     }
     Ok(())

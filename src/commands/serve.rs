@@ -14,7 +14,7 @@ use crate::{
     report::format,
     scenario::{App, Scenario},
     sys::clock,
-    trial::Crew,
+    trial::{Crew, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -30,12 +30,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0).context("mapping shared memory")?);
     let mut crew = Crew::fork(&scenario, &control, None, plan.seed, 0)?;
-    while control.ready() < crew.len() as u64 {
-        if let Some((number, exit)) = crew.first_dead() {
-            return Err(crew.setup_error(number, &exit));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until_ready(&control, crew.len(), || crew.check_setup())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(

@@ -1,6 +1,6 @@
 //! What a loader does with a connection's events: from established over requests and replies to the close.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use mio::event::Event;
 
@@ -67,7 +67,8 @@ impl Loop {
                 return progress;
             }
         } else if !connection.unsent.is_empty() {
-            let progress = self.send(key);
+            let unsent = std::mem::take(&mut connection.unsent);
+            let progress = transmit(connection, &unsent);
             if progress != Progress::Goes || !self.connections[key].unsent.is_empty() {
                 return progress;
             }
@@ -98,25 +99,7 @@ impl Loop {
         connection.nonce = self.nonce;
         self.request.clear();
         self.client.ask(self.nonce, connection.requests_left == 0, &mut self.request);
-        match write(connection, &self.request) {
-            Ok(length) => {
-                connection.unsent.extend_from_slice(&self.request[length..]);
-                Progress::Goes
-            }
-            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
-        }
-    }
-
-    fn send(&mut self, key: usize) -> Progress {
-        let connection = &mut self.connections[key];
-        let unsent = std::mem::take(&mut connection.unsent);
-        match write(connection, &unsent) {
-            Ok(length) => {
-                connection.unsent.extend_from_slice(&unsent[length..]);
-                Progress::Goes
-            }
-            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
-        }
+        transmit(connection, &self.request)
     }
 
     /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
@@ -283,16 +266,16 @@ enum Acceptance {
     Unknown,
 }
 
-/// Writes as much as the socket takes.
-fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match connection.stream.write(&bytes[written..]) {
-            Ok(length) => written += length,
+/// Sends as much as the socket takes, and keeps the rest.
+fn transmit(connection: &mut Connection, mut bytes: &[u8]) -> Progress {
+    while !bytes.is_empty() {
+        match connection.stream.write(bytes) {
+            Ok(length) => bytes = &bytes[length..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
+            Err(error) => return Progress::Failed(Step::Send, Cause::from(&error)),
         }
     }
-    Ok(written)
+    connection.unsent.extend_from_slice(bytes);
+    Progress::Goes
 }

@@ -337,6 +337,13 @@ pub struct HelperRow {
     pub exit: String,
 }
 
+impl WorkerCounts {
+    /// CPU time in user mode and in the kernel, ns.
+    pub fn cpu_ns(&self) -> u64 {
+        self.cpu_user_ns + self.cpu_system_ns
+    }
+}
+
 /// A loader's row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoaderRow {

@@ -132,7 +132,7 @@ impl Loop {
         let mut events = Events::with_capacity(1);
         loop {
             let left = until.saturating_sub(clock::monotonic_ns());
-            if self.worker.control.phase() != Phase::Running {
+            if !self.running() {
                 return Ok(false);
             }
             if left == 0 {

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
+use crate::record::{LatencySummary, Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,18 +80,18 @@ pub const METRICS: &[Metric] = &[
     metric("accepted_per_s", |trial| Some(trial.accepted_per_s)),
     metric("offered_per_s", |trial| trial.offered_per_s),
     metric("completed_share", |trial| per(trial.measured.completed as f64, trial.measured.planned as f64)),
-    metric("accept_wait_p50_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p50)),
-    metric("accept_wait_p90_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p90)),
-    metric("accept_wait_p99_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p99)),
-    metric("accept_wait_p999_ns", |trial| rare(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.p999)),
-    metric("accept_wait_max_ns", |trial| latency(trial.latency_ns.accept_wait.count, trial.latency_ns.accept_wait.max)),
-    metric("connect_p50_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p50)),
-    metric("connect_p99_ns", |trial| latency(trial.latency_ns.connect.count, trial.latency_ns.connect.p99)),
-    metric("response_p50_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p50)),
-    metric("response_p99_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.p99)),
-    metric("response_p999_ns", |trial| rare(trial.latency_ns.response.count, trial.latency_ns.response.p999)),
-    metric("response_max_ns", |trial| latency(trial.latency_ns.response.count, trial.latency_ns.response.max)),
-    metric("send_lag_p99_ns", |trial| latency(trial.latency_ns.send_lag.count, trial.latency_ns.send_lag.p99)),
+    metric("accept_wait_p50_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p50)),
+    metric("accept_wait_p90_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p90)),
+    metric("accept_wait_p99_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p99)),
+    metric("accept_wait_p999_ns", |trial| rare(&trial.latency_ns.accept_wait, |ns| ns.p999)),
+    metric("accept_wait_max_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.max)),
+    metric("connect_p50_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p50)),
+    metric("connect_p99_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p99)),
+    metric("response_p50_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p50)),
+    metric("response_p99_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p99)),
+    metric("response_p999_ns", |trial| rare(&trial.latency_ns.response, |ns| ns.p999)),
+    metric("response_max_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.max)),
+    metric("send_lag_p99_ns", |trial| latency(&trial.latency_ns.send_lag, |ns| ns.p99)),
     metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
     metric("jain", |trial| trial.distribution.map(|spread| spread.jain)),
     metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
@@ -101,9 +101,8 @@ pub const METRICS: &[Metric] = &[
     metric("involuntary_switches_per_accept", |trial| per_accept(trial, |worker| worker.involuntary_switches)),
     metric("worker_cpu_ns_per_accept", |trial| {
         // A dispatcher's share is part of what an accept costs.
-        let cpu = |counts: &WorkerCounts| counts.cpu_user_ns + counts.cpu_system_ns;
-        let helper = trial.helper.as_ref().map_or(0, |helper| cpu(&helper.measured));
-        let workers: u64 = trial.workers.iter().map(|worker| cpu(&worker.measured)).sum();
+        let helper = trial.helper.as_ref().map_or(0, |helper| helper.measured.cpu_ns());
+        let workers: u64 = trial.workers.iter().map(|worker| worker.measured.cpu_ns()).sum();
         per((workers + helper) as f64, trial.measured.accepted as f64)
     }),
 ];
@@ -112,13 +111,14 @@ const fn metric(name: &'static str, read: fn(&TrialRecord) -> Option<f64>) -> Me
     Metric { name, read }
 }
 
-fn latency(count: u64, value_ns: u64) -> Option<f64> {
-    (count > 0).then_some(value_ns as f64)
+/// A latency's figure, if any connection has it.
+fn latency(of: &LatencySummary, figure: fn(&LatencySummary) -> u64) -> Option<f64> {
+    (of.count > 0).then(|| figure(of) as f64)
 }
 
 /// A 99.9th percentile of fewer values is their maximum.
-fn rare(count: u64, value_ns: u64) -> Option<f64> {
-    (count >= 1_000).then_some(value_ns as f64)
+fn rare(of: &LatencySummary, figure: fn(&LatencySummary) -> u64) -> Option<f64> {
+    latency(of, figure).filter(|_| of.count >= 1_000)
 }
 
 fn per(part: f64, whole: f64) -> Option<f64> {

@@ -9,8 +9,7 @@ use crate::{
     ipc::{message::Message, tally},
     load::{self, LATENCIES, LoaderReport, histogram},
     record::{
-        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord,
-        WorkerCounts, WorkerRow,
+        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
     },
     scenario::{Bound, Load, Mode},
     stats,
@@ -73,9 +72,8 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
 }
 
 fn cpu_others_share(gathered: &Gathered, loaders: &LoaderReport) -> f64 {
-    let cpu = |counts: &WorkerCounts| counts.cpu_user_ns + counts.cpu_system_ns;
-    let workers: u64 = gathered.workers.iter().map(|worker| cpu(&worker.total)).sum();
-    let helper = gathered.helper.as_ref().map_or(0, |helper| cpu(&helper.total));
+    let workers: u64 = gathered.workers.iter().map(|worker| worker.total.cpu_ns()).sum();
+    let helper = gathered.helper.as_ref().map_or(0, |helper| helper.total.cpu_ns());
     let own = (workers + helper + loaders.cpu_user_ns + loaders.cpu_system_ns) as f64;
     if gathered.cpu_available_ns == 0 {
         return 0.0;

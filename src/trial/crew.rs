@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
@@ -28,19 +28,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A worker that has stopped exits at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// The process besides the workers, from its set-up to its end.
-fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &EventFd) -> Result<WorkerReport> {
-    let window = control.wait_for_start();
-    let mut meter = control.meter(control.workers(), window);
-    let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
-    while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    let errors = helper.run(&HelperContext { control, wake }, &mut meter)?;
-    meter.stop();
-    Ok(WorkerReport { errors })
-}
 
 /// The workers of one server.
 pub struct Crew {
@@ -193,12 +180,11 @@ impl Crew {
         self.control.set_phase(Phase::Exit);
         self.members
             .iter_mut()
-            .enumerate()
-            .map(|(number, member)| {
+            .map(|member| {
                 let exit = member.hear_out()?;
                 let (exit, report) = match member.inbox.open::<WorkerReport>() {
                     Ok(message) => (exit, message.map(|message| message.report)),
-                    Err(error) => (format!("worker {number}: {error:#}"), None),
+                    Err(error) => (format!("{error:#}"), None),
                 };
                 Ok(Ended { pid: member.child.pid.as_raw(), exit, report })
             })
@@ -210,14 +196,26 @@ impl Crew {
         if number < self.workers { format!("worker {number}") } else { "the strategy's own process".to_owned() }
     }
 
-    /// The error of a worker that ended before the barrier.
-    pub fn setup_error(&mut self, number: usize, exit: &str) -> anyhow::Error {
+    /// Fails with the error of a process that has ended, which none should before the barrier opens.
+    pub fn check_setup(&mut self) -> Result<()> {
+        let Some((number, exit)) = self.first_dead() else { return Ok(()) };
         let name = self.name(number);
         let member = &mut self.members[number];
         while let Ok(false) = member.inbox.read_from(&mut member.child.pipe) {}
-        match member.inbox.open::<WorkerReport>() {
-            Err(error) => error.context(name),
-            Ok(_) => anyhow::anyhow!("{name} ended during set-up: {exit}"),
-        }
+        member.inbox.open::<WorkerReport>().with_context(|| name.clone())?;
+        bail!("{name} ended during set-up: {exit}");
     }
+}
+
+/// The process besides the workers, from its set-up to its end.
+fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &EventFd) -> Result<WorkerReport> {
+    let window = control.wait_for_start();
+    let mut meter = control.meter(control.workers(), window);
+    let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
+    while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    let errors = helper.run(&HelperContext { control, wake }, &mut meter)?;
+    meter.stop();
+    Ok(WorkerReport { errors })
 }

@@ -29,7 +29,7 @@ pub use assemble::merge;
 pub use crew::Crew;
 pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};
-pub use process::open_barrier;
+pub use process::{open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 
 use self::gathered::Gathered;

@@ -57,7 +57,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     };
     let mut loaders = Loaders::fork(template, job.sizing.loaders, control, Some(&ledger))?;
     let mut crew = Crew::fork(&scenario, control, Some(&ledger), job.plan.seed, job.trial.repetition)?;
-    wait_until_ready(control, &mut crew, &mut loaders)?;
+    wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
     let mut sampler = Sampler::new(control, queues, crew.inodes(), scenario.load.close_by);
@@ -105,16 +105,13 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     Ok((gathered, histograms))
 }
 
-fn wait_until_ready(control: &Control, crew: &mut Crew, loaders: &mut Loaders) -> Result<()> {
+/// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.
+pub fn wait_until_ready(control: &Control, processes: usize, mut check: impl FnMut() -> Result<()>) -> Result<()> {
     let patience_ns = clock::monotonic_ns() + clock::nanoseconds(SETUP_PATIENCE);
-    let everybody = (crew.len() + loaders.len()) as u64;
-    while control.ready() < everybody {
-        if let Some((number, exit)) = crew.first_dead() {
-            return Err(crew.setup_error(number, &exit));
-        }
-        loaders.check_setup()?;
+    while control.ready() < processes as u64 {
+        check()?;
         if clock::monotonic_ns() > patience_ns {
-            bail!("{} of {everybody} processes were ready after {SETUP_PATIENCE:?}", control.ready());
+            bail!("{} of {processes} processes were ready after {SETUP_PATIENCE:?}", control.ready());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
