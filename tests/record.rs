@@ -165,14 +165,20 @@ fn histograms_are_readable_and_add_up() {
             .or_insert_with(|| Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap());
         sum.add(histogram).unwrap();
     }
-    assert_eq!(per_worker, 12, "6 trials × 2 workers");
+    assert_eq!(per_worker, 24, "6 trials × 2 workers × accept_wait and accept_batch");
     for ((trial, metric), histogram) in &merged {
+        if metric == "accept_batch" {
+            let workers = trials[*trial]["workers"].as_array().unwrap();
+            let wakeups: u64 = workers.iter().map(|worker| number(&worker["accept_batch"]["count"])).sum();
+            assert_eq!(wakeups, histogram.len(), "t{trial}");
+            continue;
+        }
         let recorded = &trials[*trial]["latency_ns"][metric];
         assert_eq!(number(&recorded["count"]), histogram.len(), "t{trial} {metric}");
         assert_eq!(number(&recorded["p99"]), histogram.value_at_quantile(0.99), "t{trial} {metric}");
         assert_eq!(number(&recorded["max"]), histogram.max(), "t{trial} {metric}");
     }
-    assert_eq!(merged.len(), 6 * 6);
+    assert_eq!(merged.len(), 6 * 7);
 }
 
 fn base64_decode(text: &str) -> Vec<u8> {

@@ -16,8 +16,8 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    scenario::Strategy,
-    server::accept,
+    scenario::{ListenOptions, Strategy, Transport},
+    server::{Site, accept},
     sys::{affinity, limits, namespace},
 };
 
@@ -117,7 +117,13 @@ impl Probe {
                 namespace::Privilege::UserNamespace => "through a user namespace",
             };
             let strategies = Strategy::ALL.iter().map(|(name, strategy)| {
-                let tried = accept::try_out(*strategy);
+                let site = Site {
+                    address: ([127, 0, 0, 1], 7_000).into(),
+                    transport: Transport::Tcp,
+                    workers: 2,
+                    options: ListenOptions::default(),
+                };
+                let tried = accept::try_out(strategy.clone(), site);
                 ((*name).to_owned(), tried.err().map(|error| format!("{error:#}")))
             });
             Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })

@@ -121,7 +121,7 @@ struct Driven {
 /// Runs the load. When it is interrupted, the loaders give up what is under way and report the rest.
 fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
     let interrupted = interrupt_flag()?;
-    let control = Arc::new(Control::new(0, sizing.loaders).context("mapping shared memory")?);
+    let control = Arc::new(Control::new(0, sizing.loaders, 0).context("mapping shared memory")?);
     let job = LoadJob { scenario, target, seed, repetition: 0 };
     let mut loaders = Loaders::fork(job, sizing.loaders, &control, None)?;
     wait_until_ready(&control, sizing.loaders, || loaders.check_setup())?;

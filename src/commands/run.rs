@@ -19,7 +19,7 @@ use crate::{
     record::{Outcome, Record, Writer, reader},
     report,
     scenario::{Bound, Network, Plan, ScenarioError},
-    server::Listeners,
+    server::{Listeners, Site},
     stats,
     sys::{affinity, limits, process},
     trial::{self, Job, Rehearsal},
@@ -154,11 +154,13 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
                 });
             }
             Network::Host => {
-                Listeners::shared(cell.scenario.address, cell.scenario.server.backlog)?;
+                for transport in cell.scenario.protocol.transports() {
+                    Listeners::shared(Site::of(&cell.scenario.server, cell.scenario.address, transport))?;
+                }
                 sysctls.get_or_insert_with(host::sysctls);
             }
             Network::Namespace => {
-                let new = (&cell.scenario.sysctls, cell.scenario.server.strategy);
+                let new = (&cell.scenario.sysctls, cell.scenario.protocol, &cell.scenario.server);
                 if tried.contains(&new) {
                     continue;
                 }

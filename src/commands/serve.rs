@@ -28,7 +28,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let interrupted = interrupt_flag()?;
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;
-    let control = Arc::new(Control::new(workers, 0).context("mapping shared memory")?);
+    let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
     let mut crew = Crew::fork(&scenario, &control, None, plan.seed, 0)?;
     wait_until_ready(&control, crew.len(), || crew.check_setup())?;
     let now_ns = clock::monotonic_ns();

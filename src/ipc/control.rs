@@ -57,6 +57,17 @@ pub enum Count {
     EmptyWakeups,
     /// Calls of accept that returned EAGAIN.
     AcceptEagain,
+    /// Datagrams received.
+    Datagrams,
+    /// Wake-ups of the loop in which the socket of datagrams was reported ready.
+    DatagramWakeups,
+    /// Of those, the ones in which there was nothing to receive.
+    DatagramEmptyWakeups,
+    /// Datagrams found in the socket after the load's end.
+    DatagramsLeft,
+    /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Of a shared socket, each worker sees
+    /// all of them.
+    DatagramsLost,
     /// Connections open now.
     Open,
     /// The most connections open at once.
@@ -105,6 +116,16 @@ pub struct Control {
     workers: SharedSlice<WorkerCell>,
     last_accepts: SharedSlice<LastAcceptCell>,
     loaders: SharedSlice<LoaderCell>,
+    faults: SharedSlice<[AtomicU64; 2]>,
+}
+
+/// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 while that has not happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FaultTimes {
+    /// It began.
+    pub begun_ns: u64,
+    /// It was over.
+    pub over_ns: u64,
 }
 
 /// The instants of a trial, in nanoseconds of CLOCK_MONOTONIC.
@@ -129,13 +150,14 @@ impl Window {
 }
 
 impl Control {
-    /// A block for so many workers, and one process besides them, and loaders.
-    pub fn new(workers: usize, loaders: usize) -> io::Result<Self> {
+    /// A block for so many workers, and one process besides them, loaders and faults.
+    pub fn new(workers: usize, loaders: usize, faults: usize) -> io::Result<Self> {
         Ok(Self {
             head: SharedSlice::new(WORDS)?,
             workers: SharedSlice::new(workers + 1)?,
             last_accepts: SharedSlice::new(workers + 1)?,
             loaders: SharedSlice::new(loaders)?,
+            faults: SharedSlice::new(faults)?,
         })
     }
 
@@ -253,9 +275,26 @@ impl Control {
         Counts::between(&cell[AT_MEASURE_FROM], &cell[if ended { AT_MEASURE_TO } else { NOW }])
     }
 
-    /// When a worker last accepted, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
+    /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
     pub fn last_accept_ns(&self, worker: usize) -> u64 {
         self.last_accepts[worker].load(Relaxed)
+    }
+
+    /// A fault begins.
+    pub fn fault_begins(&self, fault: usize, at_ns: u64) {
+        self.faults[fault][0].store(at_ns, Release);
+    }
+
+    /// A fault is over.
+    pub fn fault_is_over(&self, fault: usize, at_ns: u64) {
+        self.faults[fault][1].store(at_ns, Release);
+    }
+
+    /// When a fault began and was over.
+    #[inline]
+    pub fn fault(&self, fault: usize) -> FaultTimes {
+        let [begun, over] = &self.faults[fault];
+        FaultTimes { begun_ns: begun.load(Acquire), over_ns: over.load(Acquire) }
     }
 
     /// Adds to a loader's counter.
@@ -313,6 +352,26 @@ impl Meter<'_> {
         self.pass(accept_ns);
         self.add(Count::Accepted, 1);
         self.last_accept.store(accept_ns, Relaxed);
+    }
+
+    /// Counts a datagram that was received at `now_ns`.
+    #[inline]
+    pub fn received(&mut self, now_ns: u64) {
+        self.pass(now_ns);
+        self.add(Count::Datagrams, 1);
+        self.last_accept.store(now_ns, Relaxed);
+    }
+
+    /// The socket of datagrams has lost so many so far.
+    #[inline]
+    pub fn lost(&self, datagrams: u64) {
+        self.cell[NOW][Count::DatagramsLost as usize].store(datagrams, Relaxed);
+    }
+
+    /// Whether the measured window is open, by the time last passed.
+    #[inline]
+    pub fn measures(&self) -> bool {
+        self.next_mark == AT_MEASURE_TO
     }
 
     /// Counts a connection that was opened.
@@ -381,7 +440,7 @@ mod tests {
 
     #[test]
     fn measured_counts_lie_between_the_borders() {
-        let control = Control::new(1, 1).unwrap();
+        let control = Control::new(1, 1, 0).unwrap();
         let window = Window { start_ns: 10, measure_from_ns: 20, measure_to_ns: 30, deadline_ns: 99 };
         let mut meter = control.meter(0, window);
         for (now_ns, accepts) in [(15, 3), (20, 5), (29, 7), (30, 11), (40, 13)] {
@@ -395,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_window_without_end_is_closed_by_the_stop() {
-        let control = Control::new(1, 1).unwrap();
+        let control = Control::new(1, 1, 0).unwrap();
         let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
         let mut meter = control.meter(0, window);
         meter.add(Count::Accepted, 4);

@@ -1,8 +1,86 @@
-//! A client's connection and where it is on its way.
+//! A client's connection, or flow of datagrams, and where it is on its way.
 
-use mio::net::TcpStream;
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+};
 
-use crate::ipc::{receipt::Tuple, tally::Step};
+use mio::{
+    Interest, Registry, Token,
+    event::Source,
+    net::{TcpStream, UdpSocket},
+};
+use socket2::Socket;
+
+use crate::{
+    ipc::{receipt::Tuple, tally::Step},
+    scenario::Transport,
+};
+
+/// A client's socket.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    /// Connected to the server, so that the kernel picks a port of its own for it, and lets no other peer in.
+    Udp(UdpSocket),
+}
+
+impl Stream {
+    pub fn new(transport: Transport, socket: Socket) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp(TcpStream::from_std(socket.into())),
+            Transport::Udp => Self::Udp(UdpSocket::from_std(socket.into())),
+        }
+    }
+
+    pub fn is_udp(&self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Bytes of a connection, or one datagram.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Udp(socket) => socket.recv(buffer),
+        }
+    }
+
+    /// Some of the bytes, or all of them as one datagram.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Udp(socket) => socket.send(bytes),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Udp(socket) => socket,
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
 
 /// Where a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +95,10 @@ pub enum Phase {
     AwaitingClose,
 }
 
-/// One connection of a loader.
+/// One connection of a loader, or flow.
 #[derive(Debug)]
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub phase: Phase,
     /// Tells it from later connections in the same slot.
     pub id: u64,
@@ -44,10 +122,37 @@ pub struct Connection {
     pub nonce: u32,
     /// Requests not yet begun.
     pub requests_left: u64,
+    /// Whether a request went out before the connection was established (TCP_FASTOPEN).
+    pub asked_early: bool,
+    /// Whether the exchange under way is the scenario's follow-up.
+    pub following_up: bool,
+    /// When its hold ends, once it is held.
+    pub hold_until_ns: u64,
+    /// Who has answered so far.
+    pub answered: Answered,
     /// A reply's bytes so far, where it did not come whole.
     pub input: Vec<u8>,
     /// A request's bytes that the socket did not take.
     pub unsent: Vec<u8>,
+}
+
+/// Which workers have answered a flow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answered {
+    /// The first that did.
+    pub first: Option<u16>,
+    /// Replies.
+    pub replies: u64,
+    /// Whether another did as well.
+    pub moved: bool,
+}
+
+impl Answered {
+    pub fn by(&mut self, worker: u16) {
+        self.replies += 1;
+        let first = *self.first.get_or_insert(worker);
+        self.moved |= first != worker;
+    }
 }
 
 impl Connection {

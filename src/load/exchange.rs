@@ -1,12 +1,12 @@
 //! What a loader does with a connection's events: from established over requests and replies to the close.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 
 use mio::event::Event;
 
 use super::{
     client::Reply,
-    connection::{Connection, Phase},
+    connection::{Connection, Phase, Stream},
     loader::{FIRST_CONNECTION, Loop, SCRATCH_BYTES},
     measures::Latency,
 };
@@ -17,8 +17,8 @@ use crate::{
         receipt::Receipt,
         tally::{Cause, Step},
     },
-    scenario::{App, CloseBy, CloseHow},
-    sys::clock,
+    scenario::{App, CloseBy, CloseHow, Protocol},
+    sys::{clock, socket},
 };
 
 /// Whether a connection goes on or has ended.
@@ -47,23 +47,9 @@ impl Loop {
     fn advance(&mut self, key: usize, event: &Event, now_ns: u64) -> Progress {
         let connection = &mut self.connections[key];
         if connection.phase == Phase::Connecting {
-            match connection.stream.take_error() {
-                // A reset in place of a refusal: the connection was established and then reset, which is for the
-                // exchange to judge.
-                Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
-                    return Progress::Failed(Step::Connect, Cause::from(&error));
-                }
-                Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
-                Ok(reset) => {
-                    self.established(key, now_ns);
-                    if reset.is_some() {
-                        return self.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
-                    }
-                }
-            }
-            let progress = self.ask(key);
+            let progress = self.connecting(key, now_ns);
             // A server that closes at once may be in the same event as the establishment, and then no other comes.
-            if progress != Progress::Goes || !event.is_readable() {
+            if progress != Progress::Goes || self.connections[key].phase == Phase::Connecting || !event.is_readable() {
                 return progress;
             }
         } else if !connection.unsent.is_empty() {
@@ -74,6 +60,43 @@ impl Loop {
             }
         }
         self.receive(key, event.is_read_closed(), now_ns)
+    }
+
+    /// A connection that was not established when the loader last looked.
+    fn connecting(&mut self, key: usize, now_ns: u64) -> Progress {
+        let connection = &mut self.connections[key];
+        let Stream::Tcp(stream) = &connection.stream else { return Progress::Goes };
+        let reset = match stream.take_error() {
+            // A reset in place of a refusal: the connection was established and then reset, which is for the exchange to
+            // judge.
+            Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
+                return Progress::Failed(Step::Connect, Cause::from(&error));
+            }
+            Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
+            Ok(reset) => reset.is_some(),
+        };
+        // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once, and its SYN goes out
+        // with the first bytes written.
+        let fastopen = self.loader.scenario.server.listen.fastopen > 0;
+        if fastopen && !reset && socket::is_connecting(stream).unwrap_or(false) {
+            let asked = std::mem::replace(&mut connection.asked_early, true);
+            return if asked { Progress::Goes } else { self.ask(key) };
+        }
+        self.established(key, now_ns);
+        if reset {
+            return self.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
+        }
+        if self.connections[key].asked_early { Progress::Goes } else { self.ask(key) }
+    }
+
+    /// A flow has nothing to wait for before its first request.
+    pub(super) fn begin_flow(&mut self, key: usize, now_ns: u64) {
+        self.report.flows.begun += 1;
+        self.connections[key].phase = Phase::Exchanging;
+        let progress = self.ask(key);
+        if progress != Progress::Goes {
+            self.end(key, progress, now_ns);
+        }
     }
 
     pub(super) fn established(&mut self, key: usize, now_ns: u64) {
@@ -92,14 +115,24 @@ impl Loop {
     }
 
     /// Sends the next request.
-    fn ask(&mut self, key: usize) -> Progress {
+    pub(super) fn ask(&mut self, key: usize) -> Progress {
         let connection = &mut self.connections[key];
         connection.requests_left = connection.requests_left.saturating_sub(1);
         self.nonce = self.nonce.wrapping_add(1);
         connection.nonce = self.nonce;
         self.request.clear();
         self.client.ask(self.nonce, connection.requests_left == 0, &mut self.request);
-        transmit(connection, &self.request)
+        if !connection.stream.is_udp() {
+            return transmit(connection, &self.request);
+        }
+        match connection.stream.write(&self.request) {
+            Ok(_) => {
+                self.report.flows.sent += 1;
+                Progress::Goes
+            }
+            // A datagram that the kernel does not take is lost: it is not for the loader to try again.
+            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
+        }
     }
 
     /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
@@ -156,6 +189,11 @@ impl Loop {
 
     /// The server has closed or reset the connection: as planned, as a reply's end, or too early.
     fn server_ended(&mut self, key: usize, cause: Cause, now_ns: u64) -> Progress {
+        if self.connections[key].stream.is_udp() {
+            // Nobody has the port, by ICMP; or an empty datagram, which is no reply.
+            let cause = if cause == Cause::EndOfFile { Cause::BadReply } else { cause };
+            return Progress::Failed(Step::Receive, cause);
+        }
         let load = &self.loader.scenario.load;
         let reset = cause == Cause::Errno(libc::ECONNRESET);
         let as_agreed = load.close_by == CloseBy::Server && reset == (load.close_how == CloseHow::Rst);
@@ -193,11 +231,8 @@ impl Loop {
             self.report.misdelivered += 1;
             return Progress::Failed(Step::Receive, Cause::BadReply);
         }
+        self.record_response(key, now_ns);
         let connection = &mut self.connections[key];
-        if connection.measured {
-            self.measures.record(Latency::Response, now_ns - connection.response_from_ns);
-            self.measures.record(Latency::Service, now_ns - connection.service_from_ns);
-        }
         connection.waiting_since_ns = now_ns;
         if connection.requests_left > 0 {
             connection.response_from_ns = now_ns;
@@ -205,20 +240,48 @@ impl Loop {
             return self.ask(key);
         }
         let load = &self.loader.scenario.load;
-        if load.close_by == CloseBy::Server {
+        if load.close_by == CloseBy::Server && !connection.stream.is_udp() {
             connection.phase = Phase::AwaitingClose;
-            Progress::Goes
-        } else if load.hold.is_zero() {
-            Progress::Completed
-        } else {
-            connection.phase = Phase::Holding;
-            self.held.push_back((now_ns + clock::nanoseconds(load.hold), key, connection.id));
-            Progress::Goes
+            return Progress::Goes;
         }
+        if !std::mem::take(&mut connection.following_up) {
+            if load.hold.is_zero() {
+                return Progress::Completed;
+            }
+            connection.hold_until_ns = now_ns + clock::nanoseconds(load.hold);
+            self.held.push_back((connection.hold_until_ns, key, connection.id));
+        } else if connection.hold_until_ns <= now_ns {
+            return Progress::Completed;
+        }
+        connection.phase = Phase::Holding;
+        Progress::Goes
+    }
+
+    /// Records how long a reply took, under the name of its kind.
+    fn record_response(&mut self, key: usize, now_ns: u64) {
+        let connection = &self.connections[key];
+        if !connection.measured {
+            return;
+        }
+        if connection.following_up {
+            self.measures.record(Latency::FollowUp, now_ns - connection.response_from_ns);
+            return;
+        }
+        // Beside connections, flows have names of their own: a percentile over both would be of neither.
+        let (response, service) = if connection.stream.is_udp() && self.loader.scenario.protocol == Protocol::Both {
+            (Latency::UdpResponse, Latency::UdpService)
+        } else {
+            (Latency::Response, Latency::Service)
+        };
+        self.measures.record(response, now_ns - connection.response_from_ns);
+        self.measures.record(service, now_ns - connection.service_from_ns);
     }
 
     /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
     fn verify(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+        if self.connections[key].stream.is_udp() {
+            return self.verify_datagram(key, receipt);
+        }
         let connection = &mut self.connections[key];
         let first = !std::mem::replace(&mut connection.served, true);
         let measured = connection.measured;
@@ -243,7 +306,44 @@ impl Loop {
             // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
             None => return self.loader.ledger.is_none(),
         };
+        if first {
+            self.note_stranded(key, worker, wait_ns);
+        }
         !(measured && first) || self.measures.record_accept_wait(worker, wait_ns)
+    }
+
+    /// Records the accept wait of a connection that had to wait for the end of a worker's fault.
+    fn note_stranded(&mut self, key: usize, worker: u16, wait_ns: u64) {
+        if !self.strands {
+            return;
+        }
+        let connect_ns = self.connections[key].connect_ns;
+        for (number, fault) in self.loader.scenario.faults.iter().enumerate() {
+            let over_ns = self.loader.control.fault(number).over_ns;
+            if fault.worker == usize::from(worker) && (connect_ns + 1..=connect_ns + wait_ns).contains(&over_ns) {
+                self.measures.record_stranded(number, wait_ns);
+            }
+        }
+    }
+
+    /// The same for a datagram: each has waited for its own reception.
+    fn verify_datagram(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+        let connection = &mut self.connections[key];
+        // Another server's reply.
+        let Some(receipt) = receipt else { return self.loader.ledger.is_none() };
+        if !receipt.belongs_to(connection.nonce, &connection.tuple) {
+            return false;
+        }
+        self.report.verified += 1;
+        self.report.flows.replies += 1;
+        connection.answered.by(receipt.worker);
+        if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+            return true;
+        }
+        match receipt.wait_since(connection.service_from_ns) {
+            Some(wait_ns) if connection.measured => self.measures.record_receive_wait(receipt.worker, wait_ns),
+            wait_ns => wait_ns.is_some(),
+        }
     }
 
     /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.

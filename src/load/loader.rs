@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use nix::sys::{
+    socket::{setsockopt, sockopt},
     time::{TimeSpec, TimeValLike},
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
@@ -22,7 +23,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     client::{self, Client},
-    connection::{Connection, Phase},
+    connection::{Answered, Connection, Phase, Stream},
     exchange::Progress,
     measures::{Latency, Measures},
     pacer::{Pacer, Part},
@@ -35,7 +36,7 @@ use crate::{
         receipt::Tuple,
         tally::{Cause, Step, Tally},
     },
-    scenario::{CloseBy, CloseHow, Pin, Scenario},
+    scenario::{CloseBy, CloseHow, Scenario, Transport},
     sys::{affinity, clock, limits, socket},
 };
 
@@ -73,8 +74,10 @@ impl Loader {
     /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
         limits::raise_open_files().context("raising the limit of open files")?;
-        if self.scenario.load.pin == Pin::Spread {
-            affinity::pin_round(self.part.loader).context("pinning the loader (sched_setaffinity)")?;
+        let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
+        if let Some(cpu) = self.scenario.load.pin.processor(self.part.loader, &allowed) {
+            affinity::pin_to(cpu)
+                .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
@@ -89,7 +92,6 @@ impl Loader {
         let before = clock::cpu_use();
         let mut work = Loop {
             pacer: Pacer::new(&self.scenario, window, self.part, self.seed, self.repetition),
-            loader: self,
             window,
             poll,
             timer,
@@ -100,11 +102,15 @@ impl Loader {
             held: VecDeque::with_capacity(EVENTS),
             started: 0,
             nonce: 0,
+            udp_owed: 0.0,
+            follow_up_ns: self.scenario.load.follow_up.map(|after| window.start_ns + clock::nanoseconds(after)),
+            strands: self.scenario.server.strategy.strands(),
             scratch,
             request: Vec::with_capacity(SCRATCH_BYTES),
             measures,
             errors: Tally::default(),
             report: LoaderReport::default(),
+            loader: self,
         };
         work.run()?;
         let cpu = clock::cpu_use();
@@ -140,6 +146,12 @@ pub(super) struct Loop {
     pub(super) held: VecDeque<(u64, usize, u64)>,
     pub(super) started: u64,
     pub(super) nonce: u32,
+    /// Flows that are due by the scenario's share of them; the next start is a flow when one is whole.
+    udp_owed: f64,
+    /// When the follow-up is due, until it is done.
+    follow_up_ns: Option<u64>,
+    /// Whether a worker's fault leaves connections with that worker.
+    pub(super) strands: bool,
     pub(super) scratch: Vec<u8>,
     pub(super) request: Vec<u8>,
     pub(super) measures: Measures,
@@ -160,6 +172,9 @@ impl Loop {
             if self.loader.control.phase() != ControlPhase::Running {
                 self.give_up(Cause::Interrupted, now_ns);
                 return Ok(());
+            }
+            if self.follow_up_ns.is_some_and(|due_ns| due_ns <= now_ns) {
+                self.follow_up(now_ns);
             }
             self.release_held(now_ns);
             if now_ns >= self.next_sweep_ns {
@@ -183,7 +198,7 @@ impl Loop {
     /// Sets the timer to the next thing to do; a zero time-out when that is due already. epoll's own time-out counts
     /// in milliseconds only.
     fn arm(&mut self, now_ns: u64) -> Result<Option<Duration>> {
-        let next_ns = [self.pacer.next(), self.held.front().map(|held| held.0)]
+        let next_ns = [self.pacer.next(), self.held.front().map(|held| held.0), self.follow_up_ns]
             .into_iter()
             .flatten()
             .fold(self.next_sweep_ns.min(self.window.deadline_ns), u64::min);
@@ -213,7 +228,8 @@ impl Loop {
         self.report.attempted += 1;
         self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Attempted);
         let measured = self.window.measures(intended_ns);
-        let socket = self.socket();
+        let transport = self.next_transport();
+        let socket = self.socket(transport);
         let connect_ns = clock::monotonic_ns();
         if measured {
             self.measures.record(Latency::SendLag, connect_ns - intended_ns);
@@ -229,7 +245,7 @@ impl Loop {
             }
             _ => {}
         }
-        let stream = mio::net::TcpStream::from_std(socket.into());
+        let stream = Stream::new(transport, socket);
         let client = match stream.local_addr() {
             Ok(client) => client,
             Err(error) => return self.failed_to_start(Step::Connect, &error),
@@ -251,22 +267,44 @@ impl Loop {
             served: false,
             nonce: 0,
             requests_left: self.loader.scenario.load.requests,
+            asked_early: false,
+            following_up: false,
+            hold_until_ns: 0,
+            answered: Answered::default(),
             input: Vec::new(),
             unsent: Vec::new(),
         });
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) =
-            self.poll.registry().register(&mut connection.stream, Token(FIRST_CONNECTION + key), interest)
-        {
+        let token = Token(FIRST_CONNECTION + key);
+        if let Err(error) = self.poll.registry().register(&mut connection.stream, token, interest) {
             self.end(key, Progress::Failed(Step::Socket, Cause::from(&error)), connect_ns);
+        } else if transport == Transport::Udp {
+            self.begin_flow(key, connect_ns);
         }
     }
 
-    fn socket(&self) -> io::Result<Socket> {
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(self.loader.target), kind, None)?;
-        if self.loader.scenario.server.nodelay {
+    /// Spreads the scenario's share of flows evenly over the starts.
+    fn next_transport(&mut self) -> Transport {
+        self.udp_owed += self.loader.scenario.load.udp_share;
+        if self.udp_owed >= 1.0 {
+            self.udp_owed -= 1.0;
+            return Transport::Udp;
+        }
+        Transport::Tcp
+    }
+
+    fn socket(&self, transport: Transport) -> io::Result<Socket> {
+        let server = &self.loader.scenario.server;
+        let kind = match transport {
+            Transport::Tcp => Type::STREAM,
+            Transport::Udp => Type::DGRAM,
+        };
+        let socket = Socket::new(Domain::for_address(self.loader.target), kind.nonblocking().cloexec(), None)?;
+        if transport == Transport::Tcp && server.nodelay {
             socket.set_tcp_nodelay(true)?;
+        }
+        if transport == Transport::Tcp && server.listen.fastopen > 0 {
+            setsockopt(&socket, sockopt::TcpFastOpenConnect, &true)?;
         }
         Ok(socket)
     }
@@ -283,7 +321,9 @@ impl Loop {
         let connection = self.connections.remove(key);
         let was_established = connection.phase != Phase::Connecting;
         let load = &self.loader.scenario.load;
-        if was_established && !connection.served {
+        if connection.stream.is_udp() {
+            self.report.flows.ended(&connection.answered);
+        } else if was_established && !connection.served {
             self.report.unserved += 1;
         }
         self.report.ended_ns = now_ns;
@@ -296,9 +336,11 @@ impl Loop {
             self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Completed);
             self.pacer.freed(now_ns);
         }
-        if load.close_by == CloseBy::Client && load.close_how == CloseHow::Rst {
+        if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
+            (&connection.stream, load.close_by, load.close_how)
+        {
             // Fails on a socket that is closed already, which is as well.
-            let _ = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 
@@ -308,9 +350,30 @@ impl Loop {
                 return;
             }
             self.held.pop_front();
-            // The slot may hold a later connection, if the server closed the held one early.
-            if self.connections.get(key).is_some_and(|connection| connection.id == id) {
+            // The slot may hold a later connection, if the server closed the held one early; and one whose follow-up is
+            // under way ends with that.
+            let held = |connection: &Connection| connection.id == id && connection.phase == Phase::Holding;
+            if self.connections.get(key).is_some_and(held) {
                 self.end(key, Progress::Completed, now_ns);
+            }
+        }
+    }
+
+    /// One request more on every connection that is held.
+    fn follow_up(&mut self, now_ns: u64) {
+        let Some(due_ns) = self.follow_up_ns.take() else { return };
+        let held = self.connections.iter().filter(|(_, connection)| connection.phase == Phase::Holding);
+        let held: Vec<usize> = held.map(|(key, _)| key).collect();
+        for key in held {
+            let connection = &mut self.connections[key];
+            connection.phase = Phase::Exchanging;
+            connection.following_up = true;
+            connection.waiting_since_ns = now_ns;
+            connection.response_from_ns = due_ns;
+            connection.service_from_ns = clock::monotonic_ns();
+            let progress = self.ask(key);
+            if progress != Progress::Goes {
+                self.end(key, progress, now_ns);
             }
         }
     }
@@ -348,11 +411,11 @@ impl Loop {
 
     fn abandon(&mut self, key: usize, cause: Cause, now_ns: u64) {
         let connection = &self.connections[key];
-        if connection.phase == Phase::Connecting {
+        if let (Phase::Connecting, Stream::Tcp(stream)) = (connection.phase, &connection.stream) {
             // A handshake may complete at this very moment. Shutting down first settles it: in SYN_SENT the kernel
             // drops the attempt (state CLOSE), otherwise the connection was established and the server has it.
-            let _ = connection.stream.shutdown(Shutdown::Both);
-            if socket::has_connection(&connection.stream).unwrap_or(false) {
+            let _ = stream.shutdown(Shutdown::Both);
+            if socket::has_connection(stream).unwrap_or(false) {
                 self.established(key, now_ns);
             }
         }

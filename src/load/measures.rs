@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Transport};
 
 /// Values from 1 ns …
 const LOWEST_NS: u64 = 1;
@@ -19,7 +19,8 @@ pub fn histogram() -> Histogram<u64> {
 }
 
 /// What a loader measures of every connection besides the accept wait, by the names of records.
-pub const LATENCIES: [&str; 5] = ["connect", "connect_from_intended", "response", "service", "send_lag"];
+pub const LATENCIES: [&str; 8] =
+    ["connect", "connect_from_intended", "response", "service", "send_lag", "follow_up", "udp_response", "udp_service"];
 
 /// Indices into [`LATENCIES`].
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,9 @@ pub(super) enum Latency {
     Response,
     Service,
     SendLag,
+    FollowUp,
+    UdpResponse,
+    UdpService,
 }
 
 /// A loader's histograms, allocated before the start.
@@ -36,6 +40,10 @@ pub struct Measures {
     latencies: [Histogram<u64>; LATENCIES.len()],
     /// By worker.
     accept_wait: Vec<Histogram<u64>>,
+    /// By worker.
+    receive_wait: Vec<Histogram<u64>>,
+    /// By fault: accept waits of connections that it stranded.
+    stranded: Vec<Histogram<u64>>,
     overflows: u64,
 }
 
@@ -44,7 +52,9 @@ impl Measures {
     pub(super) fn new(scenario: &Scenario) -> Self {
         Self {
             latencies: std::array::from_fn(|_| histogram()),
-            accept_wait: (0..scenario.server.workers).map(|_| histogram()).collect(),
+            accept_wait: by_worker(scenario, Transport::Tcp),
+            receive_wait: by_worker(scenario, Transport::Udp),
+            stranded: scenario.faults.iter().map(|_| histogram()).collect(),
             overflows: 0,
         }
     }
@@ -57,16 +67,19 @@ impl Measures {
     /// Records an accept wait; false when no scenario has a worker of this number.
     #[inline]
     pub(super) fn record_accept_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        let worker = usize::from(worker);
-        if worker >= WORKERS_LIMIT {
-            return false;
-        }
-        // A server started apart, with more workers than this scenario names.
-        while self.accept_wait.len() <= worker {
-            self.accept_wait.push(histogram());
-        }
-        record(&mut self.accept_wait[worker], value_ns, &mut self.overflows);
-        true
+        record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
+    }
+
+    /// The same for a datagram's wait for its reception.
+    #[inline]
+    pub(super) fn record_receive_wait(&mut self, worker: u16, value_ns: u64) -> bool {
+        record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
+    }
+
+    /// Records the accept wait of a connection that a fault stranded.
+    #[inline]
+    pub(super) fn record_stranded(&mut self, fault: usize, value_ns: u64) {
+        record(&mut self.stranded[fault], value_ns, &mut self.overflows);
     }
 
     /// Values beyond the histograms' range.
@@ -74,12 +87,37 @@ impl Measures {
         self.overflows
     }
 
-    /// All histograms by name: those of [`LATENCIES`], and `accept_wait.<worker>`.
+    /// All histograms that hold values, by name: those of [`LATENCIES`], `w<worker>.accept_wait`,
+    /// `w<worker>.receive_wait` and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
+        let numbered = |histograms: &'_ [Histogram<u64>], kind: char, name: &str| -> Vec<String> {
+            (0..histograms.len()).map(|number| format!("{kind}{number}.{name}")).collect()
+        };
         let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
-        let waits = self.accept_wait.iter().enumerate().map(|(worker, h)| (format!("accept_wait.{worker}"), h));
-        latencies.chain(waits)
+        let accepts = numbered(&self.accept_wait, 'w', "accept_wait").into_iter().zip(&self.accept_wait);
+        let receptions = numbered(&self.receive_wait, 'w', "receive_wait").into_iter().zip(&self.receive_wait);
+        let stranded = numbered(&self.stranded, 'f', "stranded_wait").into_iter().zip(&self.stranded);
+        latencies.chain(accepts).chain(receptions).chain(stranded).filter(|(_, histogram)| !histogram.is_empty())
     }
+}
+
+/// A histogram for each worker, where the scenario has such waits.
+fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Histogram<u64>> {
+    let workers = if scenario.protocol.has(transport) { scenario.server.workers } else { 0 };
+    (0..workers).map(|_| histogram()).collect()
+}
+
+fn record_of_worker(histograms: &mut Vec<Histogram<u64>>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
+    let worker = usize::from(worker);
+    if worker >= WORKERS_LIMIT {
+        return false;
+    }
+    // A server started apart, with more workers than this scenario names.
+    while histograms.len() <= worker {
+        histograms.push(histogram());
+    }
+    record(&mut histograms[worker], value_ns, overflows);
+    true
 }
 
 #[inline]

@@ -12,5 +12,5 @@ mod sizing;
 pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, histogram};
 pub use pacer::Part;
-pub use report::{LoaderReport, total};
+pub use report::{Flows, LoaderReport, total};
 pub use sizing::{Sizing, size};

@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::connection::Answered;
 use crate::ipc::tally::{self, ErrorCount};
 
 /// A loader's account.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct LoaderReport {
-    /// Connections begun.
+    /// Connections and flows begun.
     pub attempted: u64,
-    /// Of those, established.
+    /// Connections established.
     pub established: u64,
-    /// Of those, gone as planned to their end.
+    /// Connections and flows gone as planned to their end.
     pub completed: u64,
     /// Established, and over without a sign that a worker accepted them.
     pub unserved: u64,
@@ -21,6 +22,8 @@ pub struct LoaderReport {
     pub replies: u64,
     /// Of those, with a receipt that was checked.
     pub verified: u64,
+    /// Flows of datagrams.
+    pub flows: Flows,
     /// Starts intended within the measured window.
     pub measured_planned: u64,
     /// The first of them, in nanoseconds of CLOCK_MONOTONIC.
@@ -47,6 +50,51 @@ pub struct LoaderReport {
     pub cpu_system_ns: u64,
 }
 
+/// Flows of datagrams: each a client's socket with a 4-tuple of its own.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Begun.
+    pub begun: u64,
+    /// Datagrams sent, one a request.
+    pub sent: u64,
+    /// Replies received.
+    pub replies: u64,
+    /// Flows of several replies, all by one worker.
+    pub sticky: u64,
+    /// Flows of several replies, by more than one worker.
+    pub moved: u64,
+    /// Flows by the worker that answered first.
+    pub by_worker: Vec<u64>,
+}
+
+impl Flows {
+    /// A flow has ended.
+    pub(super) fn ended(&mut self, answered: &Answered) {
+        let Some(first) = answered.first.map(usize::from) else { return };
+        if self.by_worker.len() <= first {
+            self.by_worker.resize(first + 1, 0);
+        }
+        self.by_worker[first] += 1;
+        match (answered.replies > 1, answered.moved) {
+            (false, _) => {}
+            (true, false) => self.sticky += 1,
+            (true, true) => self.moved += 1,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.begun += other.begun;
+        self.sent += other.sent;
+        self.replies += other.replies;
+        self.sticky += other.sticky;
+        self.moved += other.moved;
+        self.by_worker.resize(self.by_worker.len().max(other.by_worker.len()), 0);
+        for (sum, one) in self.by_worker.iter_mut().zip(&other.by_worker) {
+            *sum += one;
+        }
+    }
+}
+
 /// The account of all loaders together.
 pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
     let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
@@ -57,6 +105,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
         sum.verified += one.verified;
+        sum.flows.add(&one.flows);
         if one.measured_planned > 0 {
             let first = if sum.measured_planned == 0 { u64::MAX } else { sum.measured_first_ns };
             sum.measured_first_ns = first.min(one.measured_first_ns);

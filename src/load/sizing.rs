@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Load, Mode, Scenario};
+use crate::scenario::{Arrivals, Load, Mode, Scenario, Transport};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
@@ -62,7 +62,7 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
         );
     }
     let workers = scenario.server.workers;
-    if connections > room * workers as u64 {
+    if scenario.protocol.has(Transport::Tcp) && connections > room * workers as u64 {
         bail!(
             "the load may have {connections} connections open at once, and {workers} workers of {files_limit} open files \
              each cannot hold them: raise `server.workers`, {remedy}"

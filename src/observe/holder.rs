@@ -1,4 +1,4 @@
-//! Who holds a TCP port.
+//! Who holds a port.
 
 use std::fmt;
 
@@ -6,6 +6,8 @@ use procfs::{
     net::TcpState,
     process::{FDTarget, all_processes},
 };
+
+use crate::scenario::Transport;
 
 /// The listener on a port, as far as it can be seen.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,13 +35,21 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds who listens on a TCP port in this network namespace.
-pub fn of_port(port: u16) -> Holder {
-    let entries = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
-    let inodes: Vec<u64> = entries
-        .filter(|entry| entry.state == TcpState::Listen && entry.local_address.port() == port)
-        .map(|entry| entry.inode)
-        .collect();
+/// Finds who listens on a port in this network namespace, or has a socket of UDP bound to it.
+pub fn of_port(port: u16, transport: Transport) -> Holder {
+    let inodes: Vec<u64> = match transport {
+        Transport::Tcp => {
+            let entries = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
+            entries
+                .filter(|entry| entry.state == TcpState::Listen && entry.local_address.port() == port)
+                .map(|entry| entry.inode)
+                .collect()
+        }
+        Transport::Udp => {
+            let entries = [procfs::net::udp(), procfs::net::udp6()].into_iter().flatten().flatten();
+            entries.filter(|entry| entry.local_address.port() == port).map(|entry| entry.inode).collect()
+        }
+    };
     if inodes.is_empty() {
         return Holder::None;
     }

@@ -6,7 +6,8 @@ mod writer;
 
 pub use reader::{ReadError, Record};
 pub use schema::{
-    Connections, Distribution, HelperRow, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series,
-    TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultRow, HelperRow, Latencies,
+    LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, Verdict, VerdictName, WorkerCounts,
+    WorkerRow,
 };
 pub use writer::{RecordExists, Writer};

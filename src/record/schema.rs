@@ -45,6 +45,12 @@ pub struct TrialRecord {
     pub accepted_per_s: f64,
     /// Counts over the whole trial, warm-up included.
     pub connections: Connections,
+    /// Where the datagrams of the trial went; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
+    /// Datagrams received per second in the window, all workers together; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams_per_s: Option<f64>,
     /// Counts over the measured window.
     pub measured: Measured,
     /// Names the schedule that was followed, 16 hex digits; open loop only.
@@ -53,6 +59,9 @@ pub struct TrialRecord {
     pub latency_ns: Latencies,
     /// How accepts spread over workers; `null` without any.
     pub distribution: Option<Distribution>,
+    /// How answered flows of datagrams spread over workers; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_distribution: Option<Distribution>,
     /// One row a worker.
     pub workers: Vec<WorkerRow>,
     /// The process that a strategy has besides the workers; absent for all others.
@@ -60,6 +69,9 @@ pub struct TrialRecord {
     pub helper: Option<HelperRow>,
     /// One row a loader.
     pub loaders: Vec<LoaderRow>,
+    /// What was done to workers; absent without faults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultRow>,
     /// Ports that connect may choose from, by the network's `ip_local_port_range`.
     pub usable_ports: u64,
     /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
@@ -130,6 +142,10 @@ pub enum VerdictName {
     PortsScarce,
     /// Latencies beyond the histograms' range.
     BeyondRange,
+    /// Sockets lost datagrams.
+    DatagramsLost,
+    /// The scenario's faults were carried out.
+    Faults,
 }
 
 impl VerdictName {
@@ -150,6 +166,8 @@ impl VerdictName {
             Self::Errors => "errors",
             Self::PortsScarce => "ports-scarce",
             Self::BeyondRange => "beyond-range",
+            Self::DatagramsLost => "datagrams-lost",
+            Self::Faults => "faults",
         }
     }
 
@@ -165,13 +183,13 @@ impl VerdictName {
 /// Where the connections of a trial went: established = accepted + left_in_queue + aborted + unaccounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
-    /// Begun by loaders; = completed + the errors of loaders.
+    /// Begun by loaders, flows of datagrams included; = completed + the errors of loaders.
     pub attempted: u64,
     /// Established, by the loaders' count.
     pub established: u64,
     /// By the workers' count.
     pub accepted: u64,
-    /// Gone as planned to their end.
+    /// Gone as planned to their end, flows of datagrams included.
     pub completed: u64,
     /// In accept queues when the workers stopped, by the kernel's count.
     pub left_in_queue: u64,
@@ -191,6 +209,33 @@ pub struct Connections {
     pub errors: Vec<ErrorCount>,
 }
 
+/// Where the datagrams of a trial went: sent = received + left_in_queue + lost + aborted + unaccounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// Requests sent, by the loaders' count.
+    pub sent: u64,
+    /// Received, by the workers' count.
+    pub received: u64,
+    /// Found in the workers' sockets after the load's end.
+    pub left_in_queue: u64,
+    /// Lost by the workers' sockets because their buffers were full, by the kernel's count.
+    pub lost: u64,
+    /// Gone with a worker that died.
+    pub aborted: u64,
+    /// The rest. Must be 0.
+    pub unaccounted: i64,
+    /// Replies that came back.
+    pub replies: u64,
+    /// Flows begun: clients' sockets, each with a 4-tuple of its own.
+    pub flows: u64,
+    /// Of those, answered at least once.
+    pub answered_flows: u64,
+    /// Of those with several replies, the ones that one worker gave.
+    pub sticky_flows: u64,
+    /// … and the ones that several workers gave.
+    pub moved_flows: u64,
+}
+
 /// Counts over the measured window.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
@@ -202,6 +247,8 @@ pub struct Measured {
     pub completed: u64,
     /// Accepts in the window.
     pub accepted: u64,
+    /// Datagrams received in the window.
+    pub datagrams: u64,
 }
 
 /// A histogram in numbers.
@@ -229,6 +276,11 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
+    /// Whether there was nothing to measure.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Sums a histogram up.
     pub fn of(histogram: &Histogram<u64>, method: Option<&str>) -> Self {
         Self {
@@ -241,6 +293,34 @@ impl LatencySummary {
             p90: histogram.value_at_quantile(0.90),
             p99: histogram.value_at_quantile(0.99),
             p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+/// A histogram of numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BatchSummary {
+    /// Values.
+    pub count: u64,
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// Largest.
+    pub max: u64,
+}
+
+impl BatchSummary {
+    /// Sums a histogram up.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            count: histogram.len(),
+            mean: histogram.mean(),
+            p50: histogram.value_at_quantile(0.50),
+            p99: histogram.value_at_quantile(0.99),
             max: histogram.max(),
         }
     }
@@ -261,6 +341,18 @@ pub struct Latencies {
     pub service: LatencySummary,
     /// Intended to actual start: the loader's own lateness.
     pub send_lag: LatencySummary,
+    /// Intended instant of the follow-up to the last byte of its reply.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub follow_up: LatencySummary,
+    /// Sending of a datagram to its reception by a worker: an upper bound of its time in the socket's queue.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub receive_wait: LatencySummary,
+    /// With connections and datagrams in one trial, `response` of the flows of datagrams.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub udp_response: LatencySummary,
+    /// And their `service`.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub udp_service: LatencySummary,
 }
 
 /// How accepts spread over workers.
@@ -288,6 +380,8 @@ pub struct WorkerRow {
     /// Over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
+    /// Connections accepted per wake-up that had any, in the measured window.
+    pub accept_batch: BatchSummary,
     /// Most connections open at once.
     pub open_peak: u64,
     /// Longest accept queue of its listener among the samples.
@@ -296,10 +390,26 @@ pub struct WorkerRow {
     pub queue_limit: u64,
     /// Accept waits of the connections it accepted.
     pub accept_wait: LatencySummary,
+    /// Its socket of datagrams; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagram_socket: Option<DatagramSocketRow>,
     /// The measured window's part of the counts.
     pub measured: WorkerCounts,
     /// `ok`, or how it ended.
     pub exit: String,
+}
+
+/// A worker's socket of datagrams. What is of a shared socket stands in every worker's row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatagramSocketRow {
+    /// Flows that this worker answered first.
+    pub flows: u64,
+    /// Datagrams that the socket has lost because its buffer was full (SO_RXQ_OVFL; at the end, /proc/net/udp).
+    pub lost: u64,
+    /// The most bytes in its buffer among the samples, the kernel's overhead included.
+    pub queue_peak_bytes: u64,
+    /// Sending to reception of the datagrams this worker received.
+    pub receive_wait: LatencySummary,
 }
 
 /// What a worker did and used.
@@ -313,6 +423,12 @@ pub struct WorkerCounts {
     pub empty_wakeups: u64,
     /// Calls of accept that returned EAGAIN.
     pub accept_eagain: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Wake-ups in which the socket of datagrams was reported ready.
+    pub datagram_wakeups: u64,
+    /// Of those, the ones in which there was nothing to receive.
+    pub datagram_empty_wakeups: u64,
     /// CPU time in user mode, ns.
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.
@@ -361,6 +477,39 @@ pub struct LoaderRow {
     pub exit: String,
 }
 
+/// A fault, and what it left.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FaultRow {
+    /// Its number in the scenario, from 0.
+    pub fault: usize,
+    /// `stall`, `burn` or `kill`.
+    pub kind: String,
+    /// The worker's number.
+    pub worker: usize,
+    /// When it began, in seconds from the trial's start.
+    pub at_s: f64,
+    /// How long it lasted, in seconds; a kill and a stall without end last until the load has ended.
+    pub lasted_s: f64,
+    /// Connections established meanwhile, by the loaders' count.
+    pub established: u64,
+    /// Of those, accepted by the worker.
+    pub accepted: u64,
+    /// Of those, sent to the worker: accepted by it, or added to those that wait for it.
+    pub arrived: u64,
+    /// arrived ÷ established; `null` when nothing was established.
+    pub share: Option<f64>,
+    /// Waiting for this worker and no other at the fault's end; of a killed worker, at its begin: the queue of its own
+    /// listener. Where a thread, a ring or a dispatcher takes connections ahead of the worker's loop, all those that are
+    /// established and that no loop has taken up; 0 for other shared listeners.
+    pub stranded: u64,
+    /// Established and accepted by no worker, at the fault's end.
+    pub not_accepted: u64,
+    /// Connections that the worker had open when the fault began: nobody serves them meanwhile.
+    pub open: u64,
+    /// Accept waits of stranded connections that were still answered afterwards.
+    pub stranded_wait: LatencySummary,
+}
+
 /// Samples over time: a row an interval, a column a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Series {
@@ -372,4 +521,10 @@ pub struct Series {
     pub queue_depth: Vec<Vec<u64>>,
     /// Connections open at the interval's end.
     pub open: Vec<Vec<u64>>,
+    /// Datagrams received in the interval; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datagrams: Vec<Vec<u64>>,
+    /// Bytes in the workers' sockets of datagrams at the interval's end; a shared socket stands in every column.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receive_queue_bytes: Vec<Vec<u64>>,
 }

@@ -39,21 +39,44 @@ struct Column {
     show: fn(f64) -> String,
 }
 
+/// Shown where a cell has the metric.
 const COLUMNS: &[Column] = &[
     Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
+    Column { head: "datagrams/s", metric: "datagrams_per_s", show: thousands },
     Column { head: "offered/s", metric: "offered_per_s", show: thousands },
     Column { head: "completed", metric: "completed_share", show: percent },
     Column { head: "accept wait\np50 ≤", metric: "accept_wait_p50_ns", show: duration },
     Column { head: "wait\np99 ≤", metric: "accept_wait_p99_ns", show: duration },
     Column { head: "wait\np99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
     Column { head: "wait\nmax ≤", metric: "accept_wait_max_ns", show: duration },
+    Column { head: "receive wait\np50 ≤", metric: "receive_wait_p50_ns", show: duration },
+    Column { head: "wait\np99 ≤", metric: "receive_wait_p99_ns", show: duration },
     Column { head: "connect\np99", metric: "connect_p99_ns", show: duration },
     Column { head: "response\np99", metric: "response_p99_ns", show: duration },
+    Column { head: "UDP response\np99", metric: "udp_response_p99_ns", show: duration },
+    Column { head: "follow-up\np50", metric: "follow_up_p50_ns", show: duration },
+    Column { head: "follow-up\nmax", metric: "follow_up_max_ns", show: duration },
     Column { head: "imbalance", metric: "imbalance", show: ratio },
+    Column { head: "imbalance\nof open", metric: "open_imbalance", show: ratio },
+    Column { head: "imbalance\nof flows", metric: "flow_imbalance", show: ratio },
+    Column { head: "sticky\nflows", metric: "sticky_share", show: percent },
+    Column { head: "lost", metric: "lost_share", show: percent },
+    Column { head: "share in\nthe fault", metric: "fault_share", show: percent },
+    Column { head: "stranded", metric: "stranded", show: thousands },
+    Column { head: "stranded\nwait max ≤", metric: "stranded_wait_max_ns", show: duration },
+    Column { head: "batch\nmean", metric: "accept_batch_mean", show: ratio },
     Column { head: "empty wake-ups\n/accept", metric: "empty_wakeups_per_accept", show: ratio },
+    Column { head: "empty wake-ups\n/datagram", metric: "empty_wakeups_per_datagram", show: ratio },
     Column { head: "sleeps\n/accept", metric: "voluntary_switches_per_accept", show: ratio },
+    Column { head: "sleeps\n/datagram", metric: "voluntary_switches_per_datagram", show: ratio },
     Column { head: "worker CPU\n/accept", metric: "worker_cpu_ns_per_accept", show: duration },
+    Column { head: "worker CPU\n/datagram", metric: "worker_cpu_ns_per_datagram", show: duration },
 ];
+
+/// Shown with the smallest and the largest trial.
+const RANGES: [&str; 2] = ["accepted_per_s", "datagrams_per_s"];
+/// Shares are shown of so many ranks.
+const RANKS: usize = 8;
 
 /// Builds the report of a record.
 pub fn model(record: &Record, summary: &Summary) -> Model {
@@ -61,14 +84,16 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
     let mut head = names.clone();
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shown(column, summary)).collect();
     head.extend(columns.iter().map(|column| column.head.to_owned()));
+    let ranks = summary.cells.iter().any(|cell| cell.share_by_rank.len() > 1);
+    head.extend(ranks.then(|| "share by\nregistration".to_owned()));
     head.extend(["valid\ntrials".to_owned(), "verdicts".to_owned()]);
     Model {
         title: summary.scenario.clone(),
         question: question(record),
         labels: names.len(),
         head,
-        rows: summary.cells.iter().map(|cell| row(cell, &columns)).collect(),
-        legend: legend(),
+        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks)).collect(),
+        legend: legend(&columns, ranks),
         notes: notes(record),
         conditions: conditions(record),
     }
@@ -79,30 +104,38 @@ fn question(record: &Record) -> String {
     table.get("question").and_then(toml::Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A closed loop offers nothing, and completes what it starts.
+/// A closed loop completes what it starts.
 fn shown(column: &Column, summary: &Summary) -> bool {
     let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
-    match column.metric {
-        "offered_per_s" | "completed_share" => has("offered_per_s"),
-        _ => true,
-    }
+    has(column.metric) && (column.metric != "completed_share" || has("offered_per_s"))
 }
 
-fn row(cell: &CellSummary, columns: &[&Column]) -> Vec<String> {
+fn row(cell: &CellSummary, columns: &[&Column], ranks: bool) -> Vec<String> {
     let mut row: Vec<String> = cell.cell.values().map(plain).collect();
     for column in columns {
         row.push(match cell.metrics.get(column.metric) {
-            Some(values) if column.metric == "accepted_per_s" => with_range(values, column.show),
+            Some(values) if RANGES.contains(&column.metric) => with_range(values, column.show),
             Some(values) => (column.show)(values.median),
             None => "–".to_owned(),
         });
     }
+    row.extend(ranks.then(|| shares(&cell.share_by_rank)));
     row.push(format!("{}/{}", cell.valid, cell.valid + cell.invalid + cell.failed));
     let total = cell.valid + cell.invalid + cell.failed;
     let verdicts = cell.verdicts.iter().map(|(name, count)| format!("{} {count}/{total}", name.as_str()));
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
     row
+}
+
+/// `97·2·1·0 %`, in the order of registration.
+fn shares(by_rank: &[f64]) -> String {
+    if by_rank.is_empty() {
+        return "–".to_owned();
+    }
+    let shown: Vec<String> = by_rank.iter().take(RANKS).map(|share| format!("{:.0}", 100.0 * share)).collect();
+    let more = if by_rank.len() > RANKS { "·…" } else { "" };
+    format!("{}{more} %", shown.join("·"))
 }
 
 fn with_range(values: &Values, show: fn(f64) -> String) -> String {
@@ -116,16 +149,46 @@ fn plain(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn legend() -> Vec<String> {
-    [
-        "Numbers are medians over the valid trials; accepts/s with the smallest and largest trial in parentheses.",
-        "accept wait ≤: an upper bound, from the client's connect call to accept's return; the true wait is shorter.",
-        "imbalance: accepts of the busiest worker ÷ the mean. worker CPU: user and system time of all workers.",
-        "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
-         context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+/// What the columns mean, of those that are shown.
+fn legend(columns: &[&Column], ranks: bool) -> Vec<String> {
+    let has = |metric: &str| columns.iter().any(|column| column.metric == metric);
+    let lines = [
+        (true, "Numbers are medians over the valid trials; rates with the smallest and largest trial in parentheses."),
+        (
+            has("accept_wait_p50_ns"),
+            "accept wait ≤: an upper bound, from the client's connect call to accept's return; the true wait is shorter.",
+        ),
+        (
+            has("receive_wait_p50_ns"),
+            "receive wait ≤: from the client's send to the worker's reception; the true wait in the socket is shorter.",
+        ),
+        (
+            has("imbalance"),
+            "imbalance: accepts of the busiest worker ÷ the mean. worker CPU: user and system time of all workers.",
+        ),
+        (
+            has("open_imbalance"),
+            "follow-up: all held connections send one request at one instant. imbalance of open: the most connections that one \
+             worker held ÷ the mean.",
+        ),
+        (
+            has("flow_imbalance"),
+            "flow: the datagrams of one 4-tuple. imbalance of flows: of the worker with most ÷ the mean. sticky: all replies by \
+             one worker. lost: datagrams that found a socket's buffer full.",
+        ),
+        (
+            has("fault_share"),
+            "share in the fault: of the connections established while the fault lasted, those that went to its worker. \
+             stranded: in that worker's own queue, accepted by nobody, when it ended.",
+        ),
+        (
+            has("empty_wakeups_per_accept"),
+            "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
+             context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
+        ),
+        (ranks, "share by registration: of all accepts, first of the worker that registered its listener first."),
+    ];
+    lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
 }
 
 fn notes(record: &Record) -> Vec<String> {
@@ -181,6 +244,11 @@ fn meaning(verdict: VerdictName) -> &'static str {
              range was measured; set load.close_how = \"rst\", or widen sysctl ip_local_port_range."
         }
         VerdictName::BeyondRange => "the maximum is larger than shown.",
+        VerdictName::DatagramsLost => {
+            "sockets' buffers were full; their senders wait in vain. Raise server.receive_buffer (and rmem_max), or lower the \
+             rate."
+        }
+        VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
         VerdictName::Unaccounted
         | VerdictName::Misdelivered
         | VerdictName::WorkerDied

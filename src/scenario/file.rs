@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::{
     error::ScenarioError,
+    fault,
     keys::{self, SYSCTL_PREFIX, WHOLE},
 };
 
@@ -27,6 +28,7 @@ pub(super) struct File {
 pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
     let table: Table = text.parse().map_err(|error| ScenarioError::new(source, format!("not TOML: {error}")))?;
     let mut file = File { values: Flat::new(), matrix: Vec::new(), overridden: HashMap::new() };
+    let mut fault_tables = 0;
     for (name, value) in table {
         match (name.as_str(), value) {
             ("matrix", Value::Table(matrix)) => {
@@ -37,11 +39,19 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
                 }
             }
             ("matrix", _) => return Err(ScenarioError::new(source, "`matrix` is a table of lists: [matrix]")),
+            ("fault", value) => fault_tables = faults(source, value, &mut file.values)?,
             (_, Value::Table(table)) => flatten(&format!("{name}."), table, &mut file.values),
             (_, value) => {
                 file.values.insert(name, value);
             }
         }
+    }
+    let paths = || file.values.keys().chain(file.matrix.iter().map(|(path, _)| path));
+    if let Some(empty) = (0..fault_tables)
+        .map(|number| format!("{}{number}.", fault::PREFIX))
+        .find(|prefix| !paths().any(|path| path.starts_with(prefix)))
+    {
+        return Err(ScenarioError::new(source, format!("`{empty}at` is missing: a [[fault]] is empty")));
     }
     for path in file.values.keys() {
         known(source, path)?;
@@ -53,6 +63,19 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
         apply(&mut file, text)?;
     }
     Ok(file)
+}
+
+/// `[[fault]]`: a list of tables, flattened to `fault.<number>.<name>`.
+/// Returns how many there are.
+fn faults(source: &str, value: Value, into: &mut Flat) -> Result<usize, ScenarioError> {
+    let wrong = || ScenarioError::new(source, "`fault` is a list of tables: write [[fault]] above each");
+    let Value::Array(tables) = value else { return Err(wrong()) };
+    let count = tables.len();
+    for (number, table) in tables.into_iter().enumerate() {
+        let Value::Table(table) = table else { return Err(wrong()) };
+        flatten(&format!("{}{number}.", fault::PREFIX), table, into);
+    }
+    Ok(count)
 }
 
 fn flatten(prefix: &str, table: Table, into: &mut Flat) {
@@ -67,6 +90,12 @@ fn flatten(prefix: &str, table: Table, into: &mut Flat) {
 }
 
 fn known(source: &str, path: &str) -> Result<(), ScenarioError> {
+    if let Some(leaf) = path.strip_prefix(fault::PREFIX)
+        && !leaf.contains('.')
+    {
+        let problem = format!("`{path}`: faults are counted from 0: write {}0.{leaf}", fault::PREFIX);
+        return Err(ScenarioError::new(source, problem));
+    }
     if keys::find(path).is_some() || path.strip_prefix(SYSCTL_PREFIX).is_some_and(|name| !name.is_empty()) {
         return Ok(());
     }
@@ -85,7 +114,11 @@ fn sweep(file: &mut File, source: &str, shown: &str, path: &str, values: Value) 
     if values.is_empty() {
         return Err(ScenarioError::new(source, format!("`{shown}` is an empty list: nothing would run")));
     }
-    if let Some(value) = values.iter().find(|value| matches!(value, Value::Array(_) | Value::Table(_))) {
+    let single = |value: &Value| match value {
+        Value::Array(_) => keys::takes_list(path),
+        value => !value.is_table(),
+    };
+    if let Some(value) = values.iter().find(|value| !single(value)) {
         return Err(ScenarioError::new(source, format!("`{shown}` may hold single values only, not {value}")));
     }
     if let Some(i) = (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
@@ -121,7 +154,8 @@ fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
         return Ok(());
     }
     let value = parse(value);
-    if matches!(value, Value::Array(_)) {
+    let a_list = |items: &[Value]| keys::takes_list(path) && items.iter().all(Value::is_integer);
+    if matches!(&value, Value::Array(items) if !a_list(items)) {
         return sweep(file, &source, path, path, value);
     }
     // A bound given by hand replaces the other kind of bound.

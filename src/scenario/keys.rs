@@ -1,5 +1,9 @@
 //! Every key of a scenario, once: its type, its default and what it means. `bench-configs/README.md` shows this table.
 
+use std::borrow::Cow;
+
+use super::fault::PREFIX as FAULTS;
+
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -37,6 +41,12 @@ pub const KEYS: &[Key] = &[
         "\"netns\"",
         "`netns`: each trial in a network namespace of its own, loopback only. `host`: the machine's network; no sysctl is written.",
     ),
+    key(
+        "protocol",
+        "`tcp`, `udp` or `tcp+udp`",
+        "\"tcp\"",
+        "What is exchanged: connections, datagrams, or both on the same port number, as DNS servers do. `udp` wants app `echo` and a strategy that means something for datagrams.",
+    ),
     key("address", "IP address", "\"127.0.0.1\"", "Address the server listens on and the loaders connect to."),
     key("port", "integer 1–65535", "7000", "Port the server listens on."),
     key(
@@ -58,6 +68,48 @@ pub const KEYS: &[Key] = &[
         "`drain` or integer ≥ 1",
         "\"drain\"",
         "Accepts per wake-up, before any of them is served: until the queue is empty, or at most so many. With a service time, a worker that drains a shared queue makes others' connections wait for it: set 1, as nginx does.",
+    ),
+    key(
+        "server.accept_flags",
+        "`nonblock+cloexec`, `nonblock`, `cloexec` or `none`",
+        "\"nonblock+cloexec\"",
+        "Flags of accept4(2). Without `nonblock`, two further system calls make the connection non-blocking. Not for `*-uring`.",
+    ),
+    key(
+        "server.defer_accept",
+        "duration, whole seconds",
+        "\"0s\"",
+        "TCP_DEFER_ACCEPT: a connection is delivered only when its request is there, or after about so long. `0s`: off. Not for app `close`.",
+    ),
+    key(
+        "server.fastopen",
+        "integer 0–65535",
+        "0",
+        "TCP_FASTOPEN: requests may come with the SYN, of at most so many connections under way; loaders use TCP_FASTOPEN_CONNECT. 0: off. Wants `sysctl.tcp_fastopen = 3`. Not for app `close`.",
+    ),
+    key(
+        "server.busy_poll",
+        "duration, whole microseconds",
+        "\"0us\"",
+        "SO_BUSY_POLL on listeners, and so on their connections: a read that finds nothing polls the device so long. `0us`: off. Wants root. Loopback has no device queue to poll.",
+    ),
+    key(
+        "server.receive_buffer",
+        "integer 0–1073741824, bytes",
+        "0",
+        "SO_RCVBUF of the listeners; the kernel doubles it. With `udp` it is the queue. 0: the system's default.",
+    ),
+    key(
+        "server.connected",
+        "list of workers",
+        "[]",
+        "`udp`, a socket per worker: these workers' sockets are connected to a peer that never sends, and get nothing from others.",
+    ),
+    key(
+        "server.incoming_cpu",
+        "`spread` or list of processors",
+        "\"spread\"",
+        "`reuseport-incoming-cpu`: the processor that worker k's listener is marked with: the k-th of those that may be used, or of the list, counted round.",
     ),
     key(
         "server.accept_delay",
@@ -97,9 +149,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "server.pin",
-        "`none` or `spread`",
+        "`none`, `spread` or list of processors",
         "\"none\"",
-        "`spread`: worker k runs only on the k-th of the allowed processors, counted round.",
+        "`spread`: worker k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
     ),
     key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
@@ -180,9 +232,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "load.pin",
-        "`none` or `spread`",
+        "`none`, `spread` or list of processors",
         "\"none\"",
-        "`spread`: loader k runs only on the k-th of the allowed processors, counted round.",
+        "`spread`: loader k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
     ),
     key(
         "load.connect_timeout",
@@ -196,21 +248,58 @@ pub const KEYS: &[Key] = &[
         "\"10s\"",
         "A reply, or the server's close, not there by then is given up (ETIMEDOUT).",
     ),
+    key(
+        "load.follow_up",
+        "duration",
+        "",
+        "So long after the trial's start, every connection that is held (`load.hold`) sends one request more, all at once.",
+    ),
+    key(
+        "load.udp_share",
+        "number 0–1",
+        "0.5",
+        "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.",
+    ),
     key("load.path", "string", "\"/\"", "`http`: the path that is requested."),
+    key(
+        "fault.kind",
+        "`stall`, `burn`, `kill` or `none`",
+        "\"stall\"",
+        "`stall`: the worker is stopped (SIGSTOP). `burn`: it burns CPU and serves nobody. `kill`: SIGKILL. `none`: nothing, for sweeps.",
+    ),
+    key("fault.worker", "integer 0–511", "0", "The worker's number."),
+    key("fault.at", "duration", "", "When, counted from the trial's start. Must be given."),
+    key(
+        "fault.for",
+        "duration",
+        "",
+        "How long. Must be given with `burn`; without it a stall lasts to the end of the trial. Not for `kill`.",
+    ),
 ];
 
 /// The prefix of keys that set a sysctl of the trial's namespace.
 pub const SYSCTL_PREFIX: &str = "sysctl.";
 
-/// Looks a key up.
+/// Looks a key up. The number in `fault.0.at` is not part of the key's name.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    let name = match path.strip_prefix(FAULTS).and_then(|rest| rest.split_once('.')) {
+        Some((number, leaf)) if number.parse::<usize>().is_ok() => Cow::Owned(format!("{FAULTS}{leaf}")),
+        _ => Cow::Borrowed(path),
+    };
+    KEYS.iter().find(|key| key.path == name)
+}
+
+/// Whether a list is one value of the key, and not several to be swept.
+pub fn takes_list(path: &str) -> bool {
+    find(path).is_some_and(|key| key.kind.contains("list of"))
 }
 
 /// The known key most like a misspelt one.
 pub fn nearest(path: &str) -> Option<&'static str> {
     let leaf = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    KEYS.iter()
+    // A fault's keys are alike to others', and are written in tables of their own.
+    let candidates = KEYS.iter().filter(|key| key.path.starts_with(FAULTS) == path.starts_with(FAULTS));
+    candidates
         .map(|key| {
             // A key in the wrong table is as common a slip as a misspelt one.
             let alike = strsim::jaro_winkler(key.path, path).max(strsim::jaro_winkler(&leaf(key.path), &leaf(path)));

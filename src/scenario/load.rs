@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     error::ScenarioError,
+    model::{Protocol, Transport},
     server::{App, Pin},
     settings::Settings,
 };
@@ -17,6 +18,10 @@ pub struct Load {
     pub requests: u64,
     /// Time the client keeps the connection after the last reply.
     pub hold: Duration,
+    /// When, counted from the trial's start, all connections that are held send one request more.
+    pub follow_up: Option<Duration>,
+    /// Share of starts that are flows of datagrams, 0 to 1.
+    pub udp_share: f64,
     /// Who closes first.
     pub close_by: CloseBy,
     /// How the first closer closes.
@@ -109,8 +114,9 @@ pub enum Bound {
 }
 
 impl Load {
-    pub(super) fn read(settings: &Settings<'_>, app: App) -> Result<Self, ScenarioError> {
-        let close_by = close_by(settings, app)?;
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<Self, ScenarioError> {
+        let close_by = close_by(settings, protocol, app)?;
+        let has_tcp = protocol.has(Transport::Tcp);
         let hold = match close_by {
             CloseBy::Client => settings.duration("load.hold")?,
             CloseBy::Server => Duration::ZERO,
@@ -131,13 +137,23 @@ impl Load {
             mode: Mode::read(settings)?,
             requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u64::MAX / 2)? },
             hold,
+            follow_up: follow_up(settings, hold)?,
+            udp_share: match protocol {
+                Protocol::Tcp => 0.0,
+                Protocol::Udp => 1.0,
+                Protocol::Both => settings.number("load.udp_share", 0.0..=1.0)?,
+            },
             close_by,
-            close_how: settings.choice("load.close_how", &[("fin", CloseHow::Fin), ("rst", CloseHow::Rst)])?,
+            close_how: if has_tcp {
+                settings.choice("load.close_how", &[("fin", CloseHow::Fin), ("rst", CloseHow::Rst)])?
+            } else {
+                CloseHow::Fin
+            },
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
             pin: Pin::read(settings, "load.pin")?,
-            connect_timeout: settings.span("load.connect_timeout")?,
+            connect_timeout: if has_tcp { settings.span("load.connect_timeout")? } else { Duration::ZERO },
             reply_timeout: settings.span("load.reply_timeout")?,
             path,
         };
@@ -177,7 +193,19 @@ impl Load {
     }
 }
 
-fn close_by(settings: &Settings<'_>, app: App) -> Result<CloseBy, ScenarioError> {
+/// A follow-up is for connections that are held, so it is read only where there are such.
+fn follow_up(settings: &Settings<'_>, hold: Duration) -> Result<Option<Duration>, ScenarioError> {
+    if hold.is_zero() || !settings.is_set("load.follow_up") {
+        return Ok(None);
+    }
+    settings.duration("load.follow_up").map(Some)
+}
+
+fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<CloseBy, ScenarioError> {
+    // A flow of datagrams has no close that the other side would see.
+    if !protocol.has(Transport::Tcp) {
+        return Ok(CloseBy::Client);
+    }
     let default = if app == App::Close { "server" } else { "client" };
     let close_by =
         settings.choice_or("load.close_by", default, &[("client", CloseBy::Client), ("server", CloseBy::Server)])?;

@@ -1,9 +1,10 @@
 //! From a scenario file to an ordered list of trials.
 //!
 //! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `model`, `server` and `load` are the result, valid by construction, and `plan` expands the matrix.
+//! parses one cell's values, `model`, `server`, `load` and `fault` are the result, valid by construction, and `plan` expands the matrix.
 
 mod error;
+mod fault;
 mod file;
 pub mod keys;
 mod load;
@@ -13,7 +14,10 @@ mod server;
 mod settings;
 
 pub use error::ScenarioError;
+pub use fault::{Fault, FaultKind};
 pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
-pub use model::{Network, Scenario};
+pub use model::{Network, Protocol, Scenario, Transport};
 pub use plan::{Cell, Plan, Source, Trial, label};
-pub use server::{AcceptBatch, App, Dispatch, Pin, Registration, Server, ServiceTime, Strategy};
+pub use server::{
+    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy,
+};

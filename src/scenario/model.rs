@@ -5,13 +5,22 @@ use std::{
     time::Duration,
 };
 
-use super::{error::ScenarioError, keys::SYSCTL_PREFIX, load::Load, server::Server, settings::Settings};
+use super::{
+    error::ScenarioError,
+    fault::Fault,
+    keys::SYSCTL_PREFIX,
+    load::{Bound, Load},
+    server::Server,
+    settings::Settings,
+};
 
 /// What one trial is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// Whose network.
     pub network: Network,
+    /// What is exchanged.
+    pub protocol: Protocol,
     /// Where the server listens.
     pub address: SocketAddr,
     /// Longest time from a trial's start to its end.
@@ -22,6 +31,44 @@ pub struct Scenario {
     pub server: Server,
     /// The load's half.
     pub load: Load,
+    /// What is done to workers meanwhile.
+    pub faults: Vec<Fault>,
+}
+
+/// What is exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+    /// Both, on the same port number.
+    Both,
+}
+
+/// Of what kind a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Protocol {
+    /// Whether it includes a transport.
+    pub fn has(self, transport: Transport) -> bool {
+        match self {
+            Self::Tcp => transport == Transport::Tcp,
+            Self::Udp => transport == Transport::Udp,
+            Self::Both => true,
+        }
+    }
+
+    /// The transports it includes.
+    pub fn transports(self) -> impl Iterator<Item = Transport> {
+        [Transport::Tcp, Transport::Udp].into_iter().filter(move |transport| self.has(*transport))
+    }
 }
 
 /// Whose network a trial uses.
@@ -49,8 +96,10 @@ impl Scenario {
         }
         let address = SocketAddr::new(address, settings.integer("port", 1..=u16::MAX)?);
         let sysctls = sysctls(settings, network)?;
-        let server = Server::read(settings)?;
-        let load = Load::read(settings, server.app)?;
+        let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("tcp+udp", Protocol::Both)];
+        let protocol = settings.choice("protocol", &words)?;
+        let server = Server::read(settings, protocol)?;
+        let load = Load::read(settings, protocol, server.app)?;
         let deadline = settings.duration_or_word("deadline", "auto")?;
         let planned = load.planned();
         if let Some(deadline) = deadline.filter(|deadline| *deadline <= load.warmup + planned) {
@@ -60,7 +109,9 @@ impl Scenario {
             ));
         }
         let deadline = deadline.unwrap_or_else(|| load.automatic_deadline());
-        Ok(Self { network, address, deadline, sysctls, server, load })
+        let load_span = matches!(load.bound, Bound::Duration(_)).then_some(load.warmup + planned);
+        let faults = Fault::read_all(settings, server.workers, load_span)?;
+        Ok(Self { network, protocol, address, deadline, sysctls, server, load, faults })
     }
 }
 

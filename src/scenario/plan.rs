@@ -1,7 +1,8 @@
 //! The ordered list of trials: the matrix expanded, each block of repetitions shuffled by the seed.
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
+use indexmap::IndexMap;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value as Json};
@@ -9,6 +10,7 @@ use toml::Value;
 
 use super::{
     error::ScenarioError,
+    fault,
     file::{self, File, Flat},
     keys::SYSCTL_PREFIX,
     model::Scenario,
@@ -176,7 +178,7 @@ fn meaningful(source: &str, file: &File, effective: &Flat) -> Result<(), Scenari
             return Err(ScenarioError::new(
                 source,
                 format!(
-                    "`{path}` has no effect with the strategy, app, mode, arrivals and closing that this scenario sets: remove it (--set {path}= takes it out)"
+                    "`{path}` has no effect with the protocol, strategy, app, mode, arrivals and closing that this scenario sets: remove it (--set {path}= takes it out)"
                 ),
             ));
         }
@@ -204,31 +206,37 @@ fn to_json(value: &Value) -> Json {
 /// Flat values and the matrix as a scenario file.
 fn to_toml(effective: &Flat, matrix: &[(String, Vec<Value>)]) -> String {
     let mut root = toml::Table::new();
-    let mut sections: Vec<(String, toml::Table)> = Vec::new();
-    let mut tables = HashSet::new();
+    let mut sections: IndexMap<String, toml::Table> = IndexMap::new();
+    let mut faults: Vec<toml::Table> = Vec::new();
     for (path, value) in effective.iter().filter(|(path, _)| !path.starts_with("matrix.")) {
+        if let Some((number, name)) = fault_key(path) {
+            faults.resize(faults.len().max(number + 1), toml::Table::new());
+            faults[number].insert(name.to_owned(), value.clone());
+            continue;
+        }
         let split = path.strip_prefix(SYSCTL_PREFIX).map(|name| ("sysctl", name)).or_else(|| path.split_once('.'));
         match split {
-            None => {
-                root.insert(path.clone(), value.clone());
-            }
+            None => drop(root.insert(path.clone(), value.clone())),
             Some((table, name)) => {
-                if tables.insert(table.to_owned()) {
-                    sections.push((table.to_owned(), toml::Table::new()));
-                }
-                let section = sections.iter_mut().find(|(known, _)| known == table).expect("just made");
-                section.1.insert(name.to_owned(), value.clone());
+                sections.entry(table.to_owned()).or_default().insert(name.to_owned(), value.clone());
             }
         }
     }
     if !matrix.is_empty() {
         let table = matrix.iter().map(|(path, values)| (path.clone(), Value::Array(values.clone()))).collect();
-        sections.push(("matrix".to_owned(), table));
+        sections.insert("matrix".to_owned(), table);
     }
-    for (name, table) in sections {
-        root.insert(name, Value::Table(table));
+    if !faults.is_empty() {
+        root.insert("fault".to_owned(), Value::Array(faults.into_iter().map(Value::Table).collect()));
     }
+    root.extend(sections.into_iter().map(|(name, table)| (name, Value::Table(table))));
     toml::to_string(&root).expect("TOML values serialize")
+}
+
+/// `fault.0.at` as (0, `at`).
+fn fault_key(path: &str) -> Option<(usize, &str)> {
+    let (number, name) = path.strip_prefix(fault::PREFIX)?.split_once('.')?;
+    Some((number.parse().ok()?, name))
 }
 
 #[cfg(test)]

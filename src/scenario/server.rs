@@ -5,14 +5,22 @@ use std::time::Duration;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{error::ScenarioError, settings::Settings};
+use super::{
+    error::ScenarioError,
+    model::{Protocol, Transport},
+    settings::Settings,
+};
 use crate::ipc::receipt::RECEIPT_BYTES;
 
 /// Largest request and reply, so that one buffer per process suffices.
 const EXCHANGE_LIMIT_BYTES: usize = 65_536;
+/// Largest payload of a datagram over IPv4: 65,535 less the headers of IP and UDP.
+const DATAGRAM_LIMIT_BYTES: usize = 65_507;
+/// Largest number of a processor that sched_setaffinity(2) of the C library takes.
+const CPUS_LIMIT: u32 = 1_023;
 
 /// How workers obtain connections. `server::accept` has a file for each.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {
     /// Inherited listener; a thread of each worker blocks in accept(2).
     SharedBlocking,
@@ -41,7 +49,10 @@ pub enum Strategy {
     /// The same as `Reuseport`, picked by the receiving processor's number (classic BPF).
     ReuseportCpu,
     /// The same as `Reuseport`, with SO_INCOMING_CPU on each listener.
-    ReuseportIncomingCpu,
+    ReuseportIncomingCpu {
+        /// The processors; worker k's is the k-th, counted round. `None` for those that may be used.
+        cpus: Option<Vec<usize>>,
+    },
     /// The same as `Reuseport`, picked in turn (eBPF).
     ReuseportRoundRobin,
     /// The same, picked at random.
@@ -79,7 +90,7 @@ impl Strategy {
         ("reuseport", Self::Reuseport),
         ("reuseport-uring", Self::ReuseportUring),
         ("reuseport-cpu", Self::ReuseportCpu),
-        ("reuseport-incoming-cpu", Self::ReuseportIncomingCpu),
+        ("reuseport-incoming-cpu", Self::ReuseportIncomingCpu { cpus: None }),
         ("reuseport-round-robin", Self::ReuseportRoundRobin),
         ("reuseport-random", Self::ReuseportRandom),
         ("reuseport-least", Self::ReuseportLeast),
@@ -92,8 +103,51 @@ impl Strategy {
         Self::ALL.iter().find(|(_, known)| same(known)).map_or("?", |(name, _)| name)
     }
 
-    fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        Ok(match settings.choice("server.strategy", &Self::ALL)? {
+    /// Whether it means something for datagrams, which no call of accept precedes.
+    pub fn takes_datagrams(&self) -> bool {
+        match self {
+            Self::SharedEpoll
+            | Self::SharedEpollEdge
+            | Self::SharedEpollExclusive
+            | Self::Reuseport
+            | Self::ReuseportCpu
+            | Self::ReuseportIncomingCpu { .. }
+            | Self::ReuseportRoundRobin
+            | Self::ReuseportRandom
+            | Self::ReuseportHermes { .. } => true,
+            // A thread, a lock, a process or a ring for accepts; or a count of connections.
+            Self::SharedBlocking
+            | Self::SharedAcceptMutex { .. }
+            | Self::SharedUring
+            | Self::Dispatcher { .. }
+            | Self::ReuseportUring
+            | Self::ReuseportLeast => false,
+        }
+    }
+
+    /// Whether each worker has a listener of its own.
+    pub fn has_group(&self) -> bool {
+        self.name().starts_with("reuseport")
+    }
+
+    /// Whether a thread, a ring or another process takes connections from the kernel ahead of a worker's loop.
+    pub fn takes_ahead(&self) -> bool {
+        matches!(self, Self::SharedBlocking | Self::SharedUring | Self::ReuseportUring | Self::Dispatcher { .. })
+    }
+
+    /// Whether connections are a worker's before it has accepted them: a worker that hangs strands them.
+    pub fn strands(&self) -> bool {
+        self.has_group() || self.takes_ahead()
+    }
+
+    /// Whether it calls accept4(2); io_uring does without.
+    fn calls_accept(&self) -> bool {
+        !matches!(self, Self::SharedUring | Self::ReuseportUring)
+    }
+
+    fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
+        let words = Self::ALL.each_ref().map(|(name, strategy)| (*name, strategy));
+        let strategy = match settings.choice("server.strategy", &words)? {
             Self::SharedAcceptMutex { .. } => {
                 Self::SharedAcceptMutex { delay: settings.span("server.accept_mutex_delay")? }
             }
@@ -111,8 +165,31 @@ impl Strategy {
                     [("round-robin", Dispatch::RoundRobin), ("least-connections", Dispatch::LeastConnections)];
                 Self::Dispatcher { dispatch: settings.choice("server.dispatch", &WORDS)? }
             }
-            strategy => strategy,
-        })
+            Self::ReuseportIncomingCpu { .. } => Self::ReuseportIncomingCpu { cpus: incoming_cpus(settings)? },
+            strategy => strategy.clone(),
+        };
+        if protocol.has(Transport::Udp) && !strategy.takes_datagrams() {
+            let able: Vec<&str> =
+                Self::ALL.iter().filter(|(_, strategy)| strategy.takes_datagrams()).map(|(name, _)| *name).collect();
+            return Err(settings.wrong(
+                "server.strategy",
+                format_args!(
+                    "\"{}\" means nothing for datagrams (`protocol`): take one of {}",
+                    strategy.name(),
+                    able.join(", ")
+                ),
+            ));
+        }
+        Ok(strategy)
+    }
+}
+
+fn incoming_cpus(settings: &Settings<'_>) -> Result<Option<Vec<usize>>, ScenarioError> {
+    let path = "server.incoming_cpu";
+    match settings.integers(path, 0..=CPUS_LIMIT)? {
+        Some(cpus) if cpus.is_empty() => Err(settings.wrong(path, "is an empty list")),
+        Some(cpus) => Ok(Some(cpus)),
+        None => settings.choice(path, &[("spread", None::<()>)]).map(|_| None),
     }
 }
 
@@ -123,9 +200,11 @@ pub struct Server {
     pub strategy: Strategy,
     /// Worker processes.
     pub workers: usize,
-    /// Second argument of listen(2).
-    pub backlog: i32,
-    /// Accepts per wake-up.
+    /// Options of the listeners.
+    pub listen: ListenOptions,
+    /// Workers whose sockets of UDP are connected to a peer that never sends.
+    pub connected: Vec<usize>,
+    /// Accepts, or receptions, per wake-up.
     pub accept_batch: AcceptBatch,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
@@ -139,6 +218,88 @@ pub struct Server {
     pub app: App,
     /// CPU burnt per request.
     pub service_time: ServiceTime,
+}
+
+/// Options of listening sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Second argument of listen(2).
+    pub backlog: i32,
+    /// Flags of accept4(2).
+    pub accept_flags: AcceptFlags,
+    /// TCP_DEFER_ACCEPT in seconds; 0 for off.
+    pub defer_accept_s: u32,
+    /// TCP_FASTOPEN: connections under way at most; 0 for off.
+    pub fastopen: u32,
+    /// SO_BUSY_POLL in microseconds; 0 for off.
+    pub busy_poll_us: u32,
+    /// SO_RCVBUF in bytes; 0 for the system's default.
+    pub receive_buffer_bytes: u32,
+}
+
+/// Flags of accept4(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptFlags {
+    /// SOCK_NONBLOCK.
+    pub nonblock: bool,
+    /// SOCK_CLOEXEC.
+    pub cloexec: bool,
+}
+
+impl AcceptFlags {
+    const WORDS: [(&'static str, Self); 4] = [
+        ("nonblock+cloexec", Self { nonblock: true, cloexec: true }),
+        ("nonblock", Self { nonblock: true, cloexec: false }),
+        ("cloexec", Self { nonblock: false, cloexec: true }),
+        ("none", Self { nonblock: false, cloexec: false }),
+    ];
+}
+
+impl Default for ListenOptions {
+    /// A listener without options.
+    fn default() -> Self {
+        Self {
+            backlog: 1_024,
+            accept_flags: AcceptFlags::WORDS[0].1,
+            defer_accept_s: 0,
+            fastopen: 0,
+            busy_poll_us: 0,
+            receive_buffer_bytes: 0,
+        }
+    }
+}
+
+impl ListenOptions {
+    fn read(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, app: App) -> Result<Self, ScenarioError> {
+        const SECOND_NS: u128 = 1_000_000_000;
+        const MICROSECOND_NS: u128 = 1_000;
+        let mut options = Self {
+            busy_poll_us: whole(settings, "server.busy_poll", "microseconds", MICROSECOND_NS)?,
+            receive_buffer_bytes: settings.integer("server.receive_buffer", 0..=1 << 30)?,
+            ..Self::default()
+        };
+        if protocol.has(Transport::Tcp) {
+            options.backlog = settings.integer("server.backlog", 0..=65_535)?;
+            if strategy.calls_accept() {
+                options.accept_flags = settings.choice("server.accept_flags", &AcceptFlags::WORDS)?;
+            }
+            // Where the server speaks first, there are no data to wait for, or to send with the SYN.
+            if app != App::Close {
+                options.defer_accept_s = whole(settings, "server.defer_accept", "seconds", SECOND_NS)?;
+                options.fastopen = settings.integer("server.fastopen", 0..=65_535)?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A duration that is a whole number of units.
+fn whole(settings: &Settings<'_>, path: &str, units: &str, unit_ns: u128) -> Result<u32, ScenarioError> {
+    let span = settings.duration(path)?;
+    let number = u32::try_from(span.as_nanos() / unit_ns).ok().filter(|number| *number <= i32::MAX as u32);
+    number
+        .filter(|_| span.as_nanos() % unit_ns == 0)
+        .ok_or_else(|| settings.wrong(path, format_args!("{span:?} is no whole number of {units}")))
 }
 
 /// How many connections a worker accepts per wake-up.
@@ -183,12 +344,14 @@ impl Registration {
 }
 
 /// Placement of processes on processors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
     /// The scheduler's.
     None,
     /// Worker, or loader, k on the k-th allowed processor, counted round.
     Spread,
+    /// On the k-th of these, counted round.
+    List(Vec<usize>),
 }
 
 /// What is exchanged on a connection.
@@ -229,45 +392,93 @@ pub enum ServiceTime {
 }
 
 impl Server {
-    pub(super) fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
         enum Kind {
             Close,
             Echo,
             Http,
         }
         let words = [("close", &Kind::Close), ("echo", &Kind::Echo), ("http", &Kind::Http)];
-        let app = match settings.choice("server.app", &words)? {
+        let kind = settings.choice("server.app", &words)?;
+        if protocol.has(Transport::Udp) && !matches!(kind, Kind::Echo) {
+            return Err(settings.wrong("server.app", "datagrams (`protocol`) want app \"echo\""));
+        }
+        let app = match kind {
             Kind::Close => App::Close,
-            Kind::Echo => App::Echo {
-                request_bytes: settings.integer("server.request_bytes", 4..=EXCHANGE_LIMIT_BYTES as u32)? as usize,
-                reply_bytes: settings
-                    .integer("server.reply_bytes", RECEIPT_BYTES as u32..=EXCHANGE_LIMIT_BYTES as u32)?
-                    as usize,
-            },
+            Kind::Echo => {
+                let most =
+                    if protocol.has(Transport::Udp) { DATAGRAM_LIMIT_BYTES } else { EXCHANGE_LIMIT_BYTES } as u32;
+                App::Echo {
+                    request_bytes: settings.integer("server.request_bytes", 4..=most)? as usize,
+                    reply_bytes: settings.integer("server.reply_bytes", RECEIPT_BYTES as u32..=most)? as usize,
+                }
+            }
             Kind::Http => App::Http {
                 body_bytes: settings.integer("server.reply_bytes", 0..=EXCHANGE_LIMIT_BYTES as u32)? as usize,
             },
         };
+        let strategy = Strategy::read(settings, protocol)?;
+        let workers = settings.integer("server.workers", 1..=512_u32)? as usize;
         Ok(Self {
-            strategy: Strategy::read(settings)?,
-            workers: settings.integer("server.workers", 1..=512_u32)? as usize,
-            backlog: settings.integer("server.backlog", 0..=65_535)?,
+            listen: ListenOptions::read(settings, protocol, &strategy, app)?,
+            connected: connected(settings, protocol, &strategy, workers)?,
+            strategy,
+            workers,
             accept_batch: settings
                 .integer_or_word("server.accept_batch", "drain", 1..=u32::MAX)?
                 .map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_delay: settings.duration("server.accept_delay")?,
             registration: settings.choice("server.registration", &Registration::WORDS)?,
             pin: Pin::read(settings, "server.pin")?,
-            nodelay: settings.boolean("server.nodelay")?,
+            nodelay: protocol.has(Transport::Tcp) && settings.boolean("server.nodelay")?,
             app,
             service_time: ServiceTime::read(settings)?,
         })
     }
 }
 
+fn connected(
+    settings: &Settings<'_>,
+    protocol: Protocol,
+    strategy: &Strategy,
+    workers: usize,
+) -> Result<Vec<usize>, ScenarioError> {
+    let path = "server.connected";
+    if !protocol.has(Transport::Udp) || !strategy.has_group() {
+        return Ok(Vec::new());
+    }
+    let Some(connected) = settings.integers(path, 0..=workers as u32 - 1)? else {
+        return Err(settings.wrong(path, "must be a list of workers, e.g. [0, 1]"));
+    };
+    Ok(connected)
+}
+
 impl Pin {
     pub(super) fn read(settings: &Settings<'_>, path: &str) -> Result<Self, ScenarioError> {
-        settings.choice(path, &[("none", Self::None), ("spread", Self::Spread)])
+        match settings.integers(path, 0..=CPUS_LIMIT)? {
+            Some(cpus) if cpus.is_empty() => Err(settings.wrong(path, "is an empty list")),
+            Some(cpus) => Ok(Self::List(cpus)),
+            None if settings.choice(path, &[("none", false), ("spread", true)])? => Ok(Self::Spread),
+            None => Ok(Self::None),
+        }
+    }
+
+    /// The processor of the `number`-th process, `allowed` being those that may be used; `None` where the scheduler decides.
+    pub fn processor(&self, number: usize, allowed: &[usize]) -> Option<usize> {
+        let cpus = match self {
+            Self::None => return None,
+            Self::Spread => allowed,
+            Self::List(cpus) => cpus,
+        };
+        cpus.get(number % cpus.len().max(1)).copied()
+    }
+
+    /// Processors it names.
+    pub fn named(&self) -> &[usize] {
+        match self {
+            Self::List(cpus) => cpus,
+            Self::None | Self::Spread => &[],
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! One cell's values, read key by key with type, range and default; remembers what was asked for.
 
-use std::{cell::RefCell, collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    fmt::Display,
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use toml::{Table, Value};
 
@@ -49,6 +55,19 @@ impl<'a> Settings<'a> {
             .collect()
     }
 
+    /// How many numbered tables there are below a prefix, from 0 without a gap.
+    pub(super) fn count_below(&self, prefix: &str) -> Result<usize, ScenarioError> {
+        let number = |path: &str| path.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+        let numbers: BTreeSet<usize> = self.values.keys().filter_map(|path| number(path)).collect();
+        match numbers.iter().zip(0..).find(|(number, place)| *number != place) {
+            Some((number, place)) => Err(self.wrong(
+                &format!("{prefix}{number}"),
+                format_args!("there is no {prefix}{place}: they are counted from 0, without a gap"),
+            )),
+            None => Ok(numbers.len()),
+        }
+    }
+
     fn value(&self, path: &str) -> Value {
         let key = keys::find(path).unwrap_or_else(|| panic!("`{path}` is missing in scenario::keys"));
         self.value_or(path, key.default)
@@ -64,7 +83,16 @@ impl<'a> Settings<'a> {
     }
 
     pub(super) fn string(&self, path: &str) -> Result<String, ScenarioError> {
-        match self.value(path) {
+        self.as_string(path, self.value(path))
+    }
+
+    /// A string, with a default that depends on another key.
+    pub(super) fn string_or(&self, path: &str, default: &str) -> Result<String, ScenarioError> {
+        self.as_string(path, self.value_or(path, &format!("\"{default}\"")))
+    }
+
+    fn as_string(&self, path: &str, value: Value) -> Result<String, ScenarioError> {
+        match value {
             Value::String(text) => Ok(text),
             other => Err(self.wrong(path, format_args!("must be a string, not {other}"))),
         }
@@ -107,6 +135,20 @@ impl<'a> Settings<'a> {
             }
             value => self.as_integer(path, &value, range).map(Some),
         }
+    }
+
+    /// A list of whole numbers within a range, each once; `None` where the value is no list.
+    pub(super) fn integers(&self, path: &str, range: RangeInclusive<u32>) -> Result<Option<Vec<usize>>, ScenarioError> {
+        let Value::Array(values) = self.value(path) else { return Ok(None) };
+        let mut numbers = Vec::with_capacity(values.len());
+        for value in &values {
+            let number = self.as_integer(path, value, range.clone())? as usize;
+            if numbers.contains(&number) {
+                return Err(self.wrong(path, format_args!("names {number} twice")));
+            }
+            numbers.push(number);
+        }
+        Ok(Some(numbers))
     }
 
     pub(super) fn number(&self, path: &str, range: RangeInclusive<f64>) -> Result<f64, ScenarioError> {

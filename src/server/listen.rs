@@ -1,26 +1,108 @@
-//! Listening sockets, opened once before the workers are forked.
+//! Listening sockets, opened once before the workers are forked. A bound UDP socket counts as one here: it is the worker's
+//! source of datagrams, as a listener is its source of connections.
 
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
 };
 
-use nix::sys::stat::fstat;
+use mio::net::TcpStream;
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{setsockopt, sockopt},
+        stat::fstat,
+    },
+};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::observe::holder;
+use crate::{
+    observe::{holder, sysctl},
+    scenario::{AcceptFlags, ListenOptions, Server, Transport},
+    sys::socket,
+};
+
+/// Bits of sysctl tcp_fastopen: enabled for clients, for servers (ip-sysctl.rst).
+const FASTOPEN_BOTH: u32 = 3;
+
+/// Where a server listens, for how many workers, and with which options.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    /// The address.
+    pub address: SocketAddr,
+    /// Connections or datagrams.
+    pub transport: Transport,
+    /// Worker processes.
+    pub workers: usize,
+    /// Options of the listeners.
+    pub options: ListenOptions,
+}
+
+impl Site {
+    /// The site of a scenario's server.
+    pub fn of(server: &Server, address: SocketAddr, transport: Transport) -> Self {
+        Self { address, transport, workers: server.workers, options: server.listen }
+    }
+}
+
+/// A worker's listener.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    transport: Transport,
+    flags: AcceptFlags,
+}
+
+impl Listener {
+    /// Connections or datagrams.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// accept4(2) with the scenario's flags. The connection is non-blocking in any case.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let flags = |wanted, flag| if wanted { flag } else { 0 };
+        let (stream, peer) = self
+            .socket
+            .accept4(flags(self.flags.nonblock, libc::SOCK_NONBLOCK) | flags(self.flags.cloexec, libc::SOCK_CLOEXEC))?;
+        if !self.flags.nonblock {
+            stream.set_nonblocking(true)?;
+        }
+        let peer = peer.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok((TcpStream::from_std(stream.into()), peer))
+    }
+
+    /// The socket itself, for strategies that do not call accept.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl From<Listener> for TcpListener {
+    fn from(listener: Listener) -> Self {
+        listener.socket.into()
+    }
+}
 
 /// The listeners of a trial: one that all workers share, or one each.
 #[derive(Debug)]
 pub struct Listeners {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Socket>,
+    site: Site,
 }
 
 /// A listener could not be opened.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
+    transport: Transport,
     call: &'static str,
     error: io::Error,
 }
@@ -28,13 +110,16 @@ pub struct ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.call, self.address, self.error)?;
-        match self.error.raw_os_error() {
-            Some(libc::EADDRINUSE) => {
-                let holder = holder::of_port(self.address.port());
+        match (self.error.raw_os_error(), self.call) {
+            (Some(libc::EADDRINUSE), _) => {
+                let holder = holder::of_port(self.address.port(), self.transport);
                 write!(f, "; held by {holder}: stop it, or choose another `port`")
             }
-            Some(libc::EADDRNOTAVAIL) => write!(f, "; no device here has this address: choose another `address`"),
-            Some(libc::EACCES) => write!(f, "; ports below net.ipv4.ip_unprivileged_port_start want privilege"),
+            (Some(libc::EADDRNOTAVAIL), _) => write!(f, "; no device here has this address: choose another `address`"),
+            (Some(libc::EPERM), "setsockopt SO_BUSY_POLL") => {
+                write!(f, "; `server.busy_poll` wants CAP_NET_ADMIN: run as root")
+            }
+            (Some(libc::EACCES), _) => write!(f, "; ports below net.ipv4.ip_unprivileged_port_start want privilege"),
             _ => Ok(()),
         }
     }
@@ -45,28 +130,38 @@ impl std::error::Error for ListenError {}
 
 impl Listeners {
     /// One listener for all workers.
-    pub fn shared(address: SocketAddr, backlog: i32) -> Result<Self, ListenError> {
-        Ok(Self { sockets: vec![listener(address, backlog, false)?] })
+    pub fn shared(site: Site) -> Result<Self, ListenError> {
+        Ok(Self { sockets: vec![listener(site, false)?], site })
     }
 
-    /// One listener per worker in one SO_REUSEPORT group. Members are numbered in listen(2) order: worker k has
-    /// member k.
-    pub fn group(address: SocketAddr, backlog: i32, workers: usize) -> Result<Self, ListenError> {
+    /// One listener per worker in one SO_REUSEPORT group. Members are numbered in listen(2) order, sockets of UDP in
+    /// bind(2) order: worker k has member k.
+    pub fn group(site: Site) -> Result<Self, ListenError> {
         // A stranger's group of the same user would let us in and take part of the load: bind without the option first.
-        bound(address, false)?;
-        let sockets = (0..workers).map(|_| listener(address, backlog, true)).collect::<Result<_, _>>()?;
-        Ok(Self { sockets })
+        bound(site, false)?;
+        let sockets = (0..site.workers).map(|_| listener(site, true)).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, site })
+    }
+
+    /// Connects the sockets of some workers to a peer that never sends.
+    pub fn connect(&self, workers: &[usize]) -> io::Result<()> {
+        /// discard (RFC 863).
+        const NOBODY: u16 = 9;
+        let port = if self.site.address.port() == NOBODY { NOBODY + 1 } else { NOBODY };
+        let peer = SocketAddr::new(self.site.address.ip(), port);
+        workers.iter().try_for_each(|&worker| self.sockets[worker].connect(&peer.into()))
     }
 
     /// Keeps one worker's listener and closes the others: a sibling's inherited listener left open would go on
     /// receiving connections that nobody accepts.
-    pub fn take(self, worker: usize) -> TcpListener {
+    pub fn take(self, worker: usize) -> Listener {
         let own = if self.sockets.len() == 1 { 0 } else { worker };
-        self.sockets.into_iter().nth(own).expect("one listener, or one per worker")
+        let socket = self.sockets.into_iter().nth(own).expect("one listener, or one per worker");
+        Listener { socket, transport: self.site.transport, flags: self.site.options.accept_flags }
     }
 
     /// One of them, for options that concern the file or the group.
-    pub fn any(&self) -> &TcpListener {
+    pub fn any(&self) -> &Socket {
         &self.sockets[0]
     }
 
@@ -75,37 +170,78 @@ impl Listeners {
         self.sockets.iter().map(SockRef::from)
     }
 
-    /// The socket inode of each worker's listener, by which sock_diag tells members of a group apart.
-    pub fn inodes(&self, workers: usize) -> io::Result<Vec<u32>> {
+    /// The socket inode of each worker's listener, by which the kernel's tables tell members of a group apart.
+    pub fn inodes(&self) -> io::Result<Vec<u32>> {
         let inodes = self
             .sockets
             .iter()
             .map(|socket| Ok(fstat(socket.as_fd())?.st_ino as u32))
             .collect::<io::Result<Vec<u32>>>()?;
-        Ok((0..workers).map(|worker| inodes[if inodes.len() == 1 { 0 } else { worker }]).collect())
+        Ok((0..self.site.workers).map(|worker| inodes[if inodes.len() == 1 { 0 } else { worker }]).collect())
     }
 
     /// The address in force.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.sockets[0].local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.site.address
     }
 }
 
-fn listener(address: SocketAddr, backlog: i32, reuse_port: bool) -> Result<TcpListener, ListenError> {
-    let socket = bound(address, reuse_port)?;
-    socket.listen(backlog).map_err(|error| ListenError { address, call: "listen", error })?;
-    Ok(socket.into())
+fn listener(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
+    let socket = bound(site, reuse_port)?;
+    if site.transport == Transport::Tcp {
+        let failed = |error| ListenError { address: site.address, transport: site.transport, call: "listen", error };
+        socket.listen(site.options.backlog).map_err(failed)?;
+    }
+    Ok(socket)
 }
 
-fn bound(address: SocketAddr, reuse_port: bool) -> Result<Socket, ListenError> {
-    let failed = |call| move |error| ListenError { address, call, error };
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, None).map_err(failed("socket"))?;
-    // So that connections of an earlier run in TIME_WAIT do not stand in the way; a listener still does.
-    socket.set_reuse_address(true).map_err(failed("setsockopt SO_REUSEADDR"))?;
+fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
+    let Site { address, transport, options, .. } = site;
+    let failed = |call| move |error| ListenError { address, transport, call, error };
+    let kind = match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket =
+        Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None).map_err(failed("socket"))?;
+    if options.receive_buffer_bytes > 0 {
+        let bytes = options.receive_buffer_bytes as usize;
+        socket.set_recv_buffer_size(bytes).map_err(failed("setsockopt SO_RCVBUF"))?;
+    }
+    if options.busy_poll_us > 0 {
+        socket.set_busy_poll(options.busy_poll_us).map_err(failed("setsockopt SO_BUSY_POLL"))?;
+    }
+    match transport {
+        Transport::Tcp => {
+            // So that connections of an earlier run in TIME_WAIT do not stand in the way; a listener still does.
+            socket.set_reuse_address(true).map_err(failed("setsockopt SO_REUSEADDR"))?;
+            if options.defer_accept_s > 0 {
+                socket::set_defer_accept(&socket, options.defer_accept_s)
+                    .map_err(failed("setsockopt TCP_DEFER_ACCEPT"))?;
+            }
+            if options.fastopen > 0 {
+                fastopen_allowed().map_err(failed("setsockopt TCP_FASTOPEN"))?;
+                socket::set_fastopen(&socket, options.fastopen).map_err(failed("setsockopt TCP_FASTOPEN"))?;
+            }
+        }
+        // The kernel tells with each datagram how many the socket has lost so far.
+        Transport::Udp => setsockopt(&socket, sockopt::RxqOvfl, &1)
+            .map_err(|errno: Errno| failed("setsockopt SO_RXQ_OVFL")(errno.into()))?,
+    }
     if reuse_port {
         socket.set_reuse_port(true).map_err(failed("setsockopt SO_REUSEPORT"))?;
     }
     socket.bind(&address.into()).map_err(failed("bind"))?;
     Ok(socket)
+}
+
+/// Without the sysctl the option is taken and has no effect.
+fn fastopen_allowed() -> io::Result<()> {
+    let value: u32 = sysctl::read("tcp_fastopen").and_then(|text| text.parse().ok()).unwrap_or(0);
+    if value & FASTOPEN_BOTH == FASTOPEN_BOTH {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "sysctl net.ipv4.tcp_fastopen is {value}, and `server.fastopen` wants 3 (client and server): set `sysctl.tcp_fastopen = 3`"
+    )))
 }

@@ -2,9 +2,11 @@
 
 pub mod accept;
 pub mod app;
+mod burn;
+mod datagrams;
 mod listen;
 mod service;
 mod worker;
 
-pub use listen::{ListenError, Listeners};
-pub use worker::{Worker, WorkerReport};
+pub use listen::{ListenError, Listener, Listeners, Site};
+pub use worker::{Intake, Worker, WorkerReport};

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, io::ErrorKind, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
 use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,10 @@ use slab::Slab;
 use socket2::SockRef;
 
 use super::{
-    accept::{self, Accepted, Acceptor},
+    accept::{self, Accepted, Acceptor, Receiver, Source},
     app::{Application, Connection, Next},
+    burn::Burns,
+    datagrams::Datagrams,
 };
 use crate::{
     ipc::{
@@ -19,13 +22,13 @@ use crate::{
         ledger::Ledger,
         tally::{ErrorCount, Step, Tally},
     },
-    scenario::{AcceptBatch, CloseBy, CloseHow, Pin, Scenario},
+    scenario::{AcceptBatch, CloseBy, CloseHow, Scenario},
     sys::{affinity, clock, limits},
 };
 
-const WAKE: Token = Token(1);
-/// Tokens of connections are their slab keys, moved past the two above.
-const FIRST_CONNECTION: usize = 2;
+const WAKE: Token = Token(2);
+/// Tokens of connections are their slab keys, moved past that one and those of listeners.
+const FIRST_CONNECTION: usize = 3;
 const EVENTS: usize = 1_024;
 /// How long a worker that is out of descriptors or memory leaves the listener alone.
 const EXHAUSTED_PAUSE_NS: u64 = 10_000_000;
@@ -50,6 +53,15 @@ pub struct Worker {
     pub wake: Arc<EventFd>,
 }
 
+/// Where a worker's work comes from.
+#[derive(Default)]
+pub struct Intake {
+    /// Its source of connections, if the scenario has any.
+    pub acceptor: Option<Box<dyn Acceptor>>,
+    /// Its source of datagrams.
+    pub receiver: Option<Box<dyn Receiver>>,
+}
+
 /// What a worker sends when it ends. Its counters are in the control block.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
@@ -58,11 +70,13 @@ pub struct WorkerReport {
 }
 
 impl Worker {
-    /// Runs until the phase changes.
-    pub fn run(self, acceptor: Box<dyn Acceptor>) -> Result<WorkerReport> {
+    /// Runs until the phase changes. Returns its account and the sizes of its batches of accepts in the measured window.
+    pub fn run(self, intake: Intake) -> Result<(WorkerReport, Histogram<u64>)> {
         limits::raise_open_files().context("raising the limit of open files")?;
-        if self.scenario.server.pin == Pin::Spread {
-            affinity::pin_round(self.number).context("pinning the worker (sched_setaffinity)")?;
+        let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
+        if let Some(cpu) = self.scenario.server.pin.processor(self.number, &allowed) {
+            affinity::pin_to(cpu)
+                .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
@@ -71,12 +85,14 @@ impl Worker {
         let control = Arc::clone(&self.control);
         let mut work = Loop {
             poll,
-            acceptor,
+            acceptor: intake.acceptor,
+            datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, self.scenario.address)),
             application: Application::new(&self.scenario, self.seed, self.stream()),
             connections: Slab::with_capacity(EVENTS),
             fresh: VecDeque::with_capacity(EVENTS),
             paused_until_ns: None,
             errors: Tally::default(),
+            batches: batches(),
             worker: self,
         };
         let delay = work.worker.scenario.server.accept_delay;
@@ -88,14 +104,27 @@ impl Worker {
         if !delay.is_zero() && work.sleep_until(window, delay)? {
             work.register()?;
         }
-        work.run(&mut meter)?;
+        let mut burns = Burns::new(&work.worker.scenario, work.worker.number, window);
+        work.run(&mut burns, &mut meter)?;
         // What the strategy had taken from the kernel was accepted, though nobody will serve it.
-        for accepted in work.acceptor.stop().context("stopping to accept")? {
+        let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
+        for accepted in taken.into_iter().flatten() {
             work.count(&accepted, &mut meter);
+        }
+        if let Some(datagrams) = &mut work.datagrams {
+            datagrams.drain(&mut meter);
         }
         meter.stop();
         control.stopped_and_wait_for_exit();
-        Ok(WorkerReport { errors: work.errors.counts() })
+        Ok((WorkerReport { errors: work.errors.counts() }, work.batches))
+    }
+
+    /// The most accepts, or receptions, per wake-up.
+    fn batch(&self) -> u32 {
+        match self.scenario.server.accept_batch {
+            AcceptBatch::Drain => u32::MAX,
+            AcceptBatch::AtMost(count) => count,
+        }
     }
 
     /// Tells this worker's random numbers from those of other workers, loaders and repetitions.
@@ -104,10 +133,16 @@ impl Worker {
     }
 }
 
+/// An empty histogram of numbers of accepts: 1 to 1,000,000, three digits.
+fn batches() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 1_000_000, 3).expect("constant, valid bounds")
+}
+
 struct Loop {
     worker: Worker,
     poll: Poll,
-    acceptor: Box<dyn Acceptor>,
+    acceptor: Option<Box<dyn Acceptor>>,
+    datagrams: Option<Datagrams>,
     application: Application,
     connections: Slab<Connection>,
     /// Keys of connections accepted in this wake-up and not served yet.
@@ -115,13 +150,17 @@ struct Loop {
     /// While the worker is out of descriptors or memory: until when it leaves the listener alone.
     paused_until_ns: Option<u64>,
     errors: Tally,
+    /// Accepts per wake-up that had any.
+    batches: Histogram<u64>,
 }
 
 impl Loop {
     /// Workers register one after the other: with EPOLLEXCLUSIVE the order decides who is woken.
     fn register(&mut self) -> Result<()> {
         self.worker.control.wait_for_registration_turn(self.worker.rank);
-        self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+        for source in sources(&mut self.acceptor, &mut self.datagrams) {
+            source.register(self.poll.registry()).context("adding the listener to epoll")?;
+        }
         self.worker.control.registered(self.worker.rank);
         Ok(())
     }
@@ -142,31 +181,53 @@ impl Loop {
         }
     }
 
-    fn run(&mut self, meter: &mut Meter<'_>) -> Result<()> {
+    fn run(&mut self, burns: &mut Burns, meter: &mut Meter<'_>) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while self.running() {
             let now_ns = clock::monotonic_ns();
+            burns.burn_due(now_ns, &self.worker.control, || self.running());
             if self.paused_until_ns.is_some_and(|until_ns| until_ns <= now_ns) {
                 self.paused_until_ns = None;
-                self.acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+                }
             }
-            let pause = self.paused_until_ns.map(|until_ns| Duration::from_nanos(until_ns - now_ns));
-            let patience = self.acceptor.before_wait().context("preparing to accept")?;
-            let left = [pause, patience].into_iter().flatten().min();
+            let next_ns = [self.paused_until_ns, burns.next_ns()].into_iter().flatten().min();
+            let mut left = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
+            for source in sources(&mut self.acceptor, &mut self.datagrams) {
+                let patience = source.before_wait().context("preparing to accept")?;
+                left = [left, patience].into_iter().flatten().min();
+            }
             wait(&mut self.poll, &mut events, left)?;
             meter.pass(clock::monotonic_ns());
-            self.acceptor.woke(events.iter().count());
-            if events.iter().any(|event| event.token() == accept::TOKEN) {
-                self.accept(meter)?;
+            for source in sources(&mut self.acceptor, &mut self.datagrams) {
+                source.woke(events.iter().count());
             }
-            self.acceptor.after_accepts().context("ending the accepts")?;
-            self.serve_fresh(meter);
+            self.take_in(&events, meter)?;
             for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
                 if !self.running() {
                     return Ok(());
                 }
                 self.ready(event, meter);
             }
+        }
+        Ok(())
+    }
+
+    /// Accepts and serves what is new.
+    fn take_in(&mut self, events: &Events, meter: &mut Meter<'_>) -> Result<()> {
+        let ready = |token: Token| events.iter().any(|event| event.token() == token);
+        if ready(accept::TOKEN) {
+            self.accept(meter)?;
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.after_accepts().context("ending the accepts")?;
+        }
+        self.serve_fresh(meter);
+        if let (true, Some(datagrams)) = (ready(accept::TOKEN_DATAGRAMS), &mut self.datagrams) {
+            let worker = &self.worker;
+            let running = || worker.control.phase() == Phase::Running;
+            datagrams.serve(worker.batch(), running, &mut self.application, &mut self.errors, meter)?;
         }
         Ok(())
     }
@@ -178,19 +239,25 @@ impl Loop {
 
     /// Accepts a batch. It is served next: the batch's size decides how long the queue waits for the service.
     fn accept(&mut self, meter: &mut Meter<'_>) -> Result<()> {
-        let most = match self.worker.scenario.server.accept_batch {
-            AcceptBatch::Drain => u32::MAX,
-            AcceptBatch::AtMost(count) => count,
-        };
+        let Some(mut acceptor) = self.acceptor.take() else { return Ok(()) };
+        let result = self.accept_from(acceptor.as_mut(), meter);
+        self.acceptor = Some(acceptor);
+        result
+    }
+
+    fn accept_from(&mut self, acceptor: &mut dyn Acceptor, meter: &mut Meter<'_>) -> Result<()> {
+        let most = self.worker.batch();
         meter.add(Count::Wakeups, 1);
         let mut accepted = 0;
         let mut emptied = false;
         while accepted < most && self.running() {
-            match self.acceptor.accept() {
+            match acceptor.accept() {
                 Ok(connection) => {
                     accepted += 1;
                     self.count(&connection, meter);
-                    self.open(connection, meter);
+                    if !self.open(connection, meter) {
+                        acceptor.closed();
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     meter.add(Count::AcceptEagain, 1);
@@ -206,7 +273,7 @@ impl Loop {
                     }
                     // EMFILE, ENFILE, ENOBUFS, ENOMEM: the worker can take none now, and a queue that is not empty would
                     // wake it again at once, for nothing.
-                    self.acceptor.deregister().context("taking the listener out of epoll")?;
+                    acceptor.deregister().context("taking the listener out of epoll")?;
                     self.paused_until_ns = Some(clock::monotonic_ns() + EXHAUSTED_PAUSE_NS);
                     break;
                 }
@@ -215,8 +282,11 @@ impl Loop {
         if accepted == 0 && emptied {
             meter.add(Count::EmptyWakeups, 1);
         }
+        if accepted > 0 && meter.measures() {
+            self.batches.saturating_record(u64::from(accepted));
+        }
         if !emptied && self.paused_until_ns.is_none() {
-            self.acceptor.left_some().context("re-arming the listener in epoll")?;
+            acceptor.left_some().context("re-arming the listener in epoll")?;
         }
         Ok(())
     }
@@ -231,10 +301,10 @@ impl Loop {
         }
     }
 
-    /// Takes a connection up, to be served after the wake-up's accepts.
-    fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) {
+    /// Takes a connection up, to be served after the wake-up's accepts; false when it is over already.
+    fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
         // A client that has gone needs no service.
-        let Some(peer) = accepted.peer else { return self.acceptor.closed() };
+        let Some(peer) = accepted.peer else { return false };
         let opened = Connection::new(accepted.stream, peer, self.worker.number as u16, accepted.accept_ns);
         let opened = opened.and_then(|connection| {
             if self.worker.scenario.server.nodelay {
@@ -246,10 +316,11 @@ impl Loop {
             Ok(connection) => {
                 meter.opened();
                 self.fresh.push_back(self.connections.insert(connection));
+                true
             }
             Err(error) => {
                 self.errors.add(Step::Accept, &error);
-                self.acceptor.closed();
+                false
             }
         }
     }
@@ -308,8 +379,20 @@ impl Loop {
         // Closing the descriptor takes it out of epoll.
         self.connections.remove(key);
         meter.closed();
-        self.acceptor.closed();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.closed();
+        }
     }
+}
+
+/// What wakes the worker for new work.
+fn sources<'a>(
+    acceptor: &'a mut Option<Box<dyn Acceptor>>,
+    datagrams: &'a mut Option<Datagrams>,
+) -> impl Iterator<Item = &'a mut dyn Source> {
+    let acceptor = acceptor.as_mut().map(|acceptor| acceptor.as_mut() as &mut dyn Source);
+    let receiver = datagrams.as_mut().map(|datagrams| datagrams.receiver.as_mut() as &mut dyn Source);
+    acceptor.into_iter().chain(receiver)
 }
 
 /// Waits for events; a signal counts as a wake-up without any.

@@ -38,6 +38,9 @@ pub struct CellSummary {
     pub failed: usize,
     /// Verdicts on its trials, with the number of trials that have them.
     pub verdicts: BTreeMap<VerdictName, usize>,
+    /// Share of all accepts by the order in which workers registered: first the one that registered first. Medians over
+    /// the valid trials; empty without connections.
+    pub share_by_rank: Vec<f64>,
     /// By name; only those that some valid trial has.
     pub metrics: IndexMap<String, Values>,
 }
@@ -77,7 +80,8 @@ pub struct Metric {
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
-    metric("accepted_per_s", |trial| Some(trial.accepted_per_s)),
+    metric("accepted_per_s", |trial| has_connections(trial).then_some(trial.accepted_per_s)),
+    metric("datagrams_per_s", |trial| trial.datagrams_per_s),
     metric("offered_per_s", |trial| trial.offered_per_s),
     metric("completed_share", |trial| per(trial.measured.completed as f64, trial.measured.planned as f64)),
     metric("accept_wait_p50_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p50)),
@@ -85,15 +89,35 @@ pub const METRICS: &[Metric] = &[
     metric("accept_wait_p99_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p99)),
     metric("accept_wait_p999_ns", |trial| rare(&trial.latency_ns.accept_wait, |ns| ns.p999)),
     metric("accept_wait_max_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.max)),
+    metric("receive_wait_p50_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p50)),
+    metric("receive_wait_p99_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p99)),
+    metric("receive_wait_max_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.max)),
     metric("connect_p50_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p50)),
     metric("connect_p99_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p99)),
     metric("response_p50_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p50)),
     metric("response_p99_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p99)),
     metric("response_p999_ns", |trial| rare(&trial.latency_ns.response, |ns| ns.p999)),
     metric("response_max_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.max)),
+    metric("udp_response_p50_ns", |trial| latency(&trial.latency_ns.udp_response, |ns| ns.p50)),
+    metric("udp_response_p99_ns", |trial| latency(&trial.latency_ns.udp_response, |ns| ns.p99)),
+    metric("follow_up_p50_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.p50)),
+    metric("follow_up_p99_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.p99)),
+    metric("follow_up_max_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.max)),
     metric("send_lag_p99_ns", |trial| latency(&trial.latency_ns.send_lag, |ns| ns.p99)),
     metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
     metric("jain", |trial| trial.distribution.map(|spread| spread.jain)),
+    metric("open_imbalance", open_imbalance),
+    metric("flow_imbalance", |trial| trial.flow_distribution.map(|spread| spread.imbalance)),
+    metric("flow_jain", |trial| trial.flow_distribution.map(|spread| spread.jain)),
+    metric("sticky_share", |trial| {
+        let flows = trial.datagrams.as_ref()?;
+        per(flows.sticky_flows as f64, (flows.sticky_flows + flows.moved_flows) as f64)
+    }),
+    metric("lost_share", |trial| trial.datagrams.as_ref().and_then(|all| per(all.lost as f64, all.sent as f64))),
+    metric("accept_batch_mean", |trial| {
+        let wakeups: u64 = trial.workers.iter().map(|worker| worker.accept_batch.count).sum();
+        per(trial.measured.accepted as f64, wakeups as f64)
+    }),
     metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
     metric("wakeups_per_accept", |trial| per_accept(trial, |worker| worker.wakeups)),
     metric("accept_eagain_per_accept", |trial| per_accept(trial, |worker| worker.accept_eagain)),
@@ -102,8 +126,17 @@ pub const METRICS: &[Metric] = &[
     metric("worker_cpu_ns_per_accept", |trial| {
         // A dispatcher's share is part of what an accept costs.
         let helper = trial.helper.as_ref().map_or(0, |helper| helper.measured.cpu_ns());
-        let workers: u64 = trial.workers.iter().map(|worker| worker.measured.cpu_ns()).sum();
-        per((workers + helper) as f64, trial.measured.accepted as f64)
+        per(sum(trial, WorkerCounts::cpu_ns) + helper as f64, accepts(trial)?)
+    }),
+    metric("empty_wakeups_per_datagram", |trial| per_datagram(trial, |worker| worker.datagram_empty_wakeups)),
+    metric("voluntary_switches_per_datagram", |trial| per_datagram(trial, |worker| worker.voluntary_switches)),
+    metric("worker_cpu_ns_per_datagram", |trial| per_datagram(trial, WorkerCounts::cpu_ns)),
+    metric("fault_share", |trial| trial.faults.first().and_then(|fault| fault.share)),
+    metric("stranded", |trial| {
+        (!trial.faults.is_empty()).then(|| trial.faults.iter().map(|f| f.stranded as f64).sum())
+    }),
+    metric("stranded_wait_max_ns", |trial| {
+        trial.faults.iter().filter_map(|fault| latency(&fault.stranded_wait, |ns| ns.max)).reduce(f64::max)
     }),
 ];
 
@@ -125,10 +158,53 @@ fn per(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 
-/// A count of all workers over the measured window, per accept in it.
+/// Whether connections were part of the trial.
+fn has_connections(trial: &TrialRecord) -> bool {
+    trial.datagrams.is_none() || trial.connections.established > 0
+}
+
+/// A count of all workers over the measured window.
+fn sum(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> f64 {
+    trial.workers.iter().map(|worker| count(&worker.measured)).sum::<u64>() as f64
+}
+
+/// Accepts in the window, where nothing but connections was served.
+fn accepts(trial: &TrialRecord) -> Option<f64> {
+    trial.datagrams.is_none().then(|| sum(trial, |worker| worker.accepted))
+}
+
 fn per_accept(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
-    let sum = |count: fn(&WorkerCounts) -> u64| trial.workers.iter().map(|w| count(&w.measured)).sum::<u64>() as f64;
-    per(sum(count), sum(|worker| worker.accepted))
+    per(sum(trial, count), accepts(trial)?)
+}
+
+/// The same per datagram, where nothing but datagrams was served.
+fn per_datagram(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
+    if has_connections(trial) { None } else { per(sum(trial, count), sum(trial, |worker| worker.datagrams)) }
+}
+
+/// The most connections that a worker had open at once, against the mean over the workers; for held connections, where it
+/// says who will have the work when they all speak.
+fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
+    if trial.latency_ns.follow_up.is_empty() {
+        return None;
+    }
+    let peaks = trial.workers.iter().map(|worker| worker.open_peak);
+    let mean = peaks.clone().sum::<u64>() as f64 / trial.workers.len() as f64;
+    per(peaks.max()? as f64, mean)
+}
+
+/// Shares of all accepts by the order of registration, first to register first; over valid trials, the median of each.
+fn share_by_rank(trials: &[&TrialRecord]) -> Vec<f64> {
+    let valid = || trials.iter().filter(|trial| trial.outcome == Outcome::Valid && trial.connections.accepted > 0);
+    let share = |trial: &TrialRecord, rank: usize| {
+        let worker = trial.workers.iter().find(|worker| worker.registration_rank == rank)?;
+        per(worker.total.accepted as f64, trial.connections.accepted as f64)
+    };
+    let ranks = valid().map(|trial| trial.workers.len()).max().unwrap_or(0);
+    (0..ranks)
+        .filter_map(|rank| Values::of(valid().filter_map(|trial| share(trial, rank)).collect()))
+        .map(|values| values.median)
+        .collect()
 }
 
 /// Sums a record up, cell by cell.
@@ -163,6 +239,7 @@ fn cell(trials: &[&TrialRecord]) -> CellSummary {
         invalid: with(Outcome::Invalid).count(),
         failed: with(Outcome::Failed).count(),
         verdicts,
+        share_by_rank: share_by_rank(trials),
         metrics: metrics.collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Which processors this process may use, and pinning it to one of them.
+//! Which processors this process may use, and pinning it to one.
 
 use std::io;
 
@@ -13,16 +13,8 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
 }
 
-/// Pins the calling process to the `number`-th of its processors, counted round. Returns which.
-pub fn pin_round(number: usize) -> io::Result<usize> {
-    let cpus = allowed_cpus()?;
-    let cpu = cpus[number % cpus.len()];
-    pin_to(cpu)?;
-    Ok(cpu)
-}
-
 /// Pins the calling process to one processor.
-fn pin_to(cpu: usize) -> io::Result<()> {
+pub fn pin_to(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &set)?;

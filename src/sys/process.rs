@@ -112,7 +112,12 @@ pub fn reap_group(leader: Pid) {
 
 /// Sends SIGKILL to a child of this process. One that is gone already is no error.
 pub fn kill_now(pid: Pid) {
-    let _ = kill(pid, Signal::SIGKILL);
+    send_signal(pid, Signal::SIGKILL);
+}
+
+/// Sends a signal to a child of this process. One that is gone already is no error.
+pub fn send_signal(pid: Pid, signal: Signal) {
+    let _ = kill(pid, signal);
 }
 
 /// How a child ended, without waiting; `None` while it runs.

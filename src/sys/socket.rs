@@ -5,11 +5,22 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-/// `TCP_CLOSE` of the kernel's include/net/tcp_states.h: the socket has no connection.
+/// States of the kernel's include/net/tcp_states.h: the socket has no connection, or has sent its SYN.
 const TCP_CLOSE: u8 = 7;
+const TCP_SYN_SENT: u8 = 2;
 
-/// Whether a TCP socket has a connection, or had one that is not yet over (getsockopt TCP_INFO, state not CLOSE).
+/// Whether a TCP socket has a connection, or had one that is not yet over (state not CLOSE).
 pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
+    Ok(tcp_state(socket)? != TCP_CLOSE)
+}
+
+/// Whether a TCP socket still waits for the answer to its SYN, or has not even sent that.
+pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
+    Ok(tcp_state(socket)? == TCP_SYN_SENT)
+}
+
+/// The state, by getsockopt TCP_INFO.
+fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
     // SAFETY: tcp_info is plain C data for which all-zero is a valid value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -23,5 +34,30 @@ pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
             &mut length,
         )
     };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state != TCP_CLOSE) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state) }
+}
+
+/// Delivers a connection only when its first data are there (setsockopt TCP_DEFER_ACCEPT), or after about so many seconds.
+pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
+    set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+/// Takes data with the SYN (setsockopt TCP_FASTOPEN): at most so many connections may be under way in that manner.
+pub fn set_fastopen(listener: &impl AsFd, queue: u32) -> io::Result<()> {
+    set_tcp_option(listener, libc::TCP_FASTOPEN, queue)
+}
+
+fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: u32) -> io::Result<()> {
+    let value = libc::c_int::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the kernel reads one int, which lives until the call returns, and the descriptor is open while borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -9,9 +9,10 @@ use crate::{
     ipc::{message::Message, tally},
     load::{self, LATENCIES, LoaderReport, histogram},
     record::{
-        Connections, Latencies, LatencySummary, LoaderRow, Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
+        BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
+        Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
     },
-    scenario::{Bound, Load, Mode},
+    scenario::{Bound, Load, Mode, Transport},
     stats,
 };
 
@@ -41,7 +42,9 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         in_time: loaders.measured_in_time,
         completed: loaders.measured_completed,
         accepted: gathered.workers.iter().map(|worker| worker.measured.accepted).sum(),
+        datagrams: gathered.workers.iter().map(|worker| worker.measured.datagrams).sum(),
     };
+    let datagrams = datagrams(job, &gathered, &loaders);
     let cpu_others_share = cpu_others_share(&gathered, &loaders);
     let per_second = |count: u64| if duration_s > 0.0 { count as f64 / duration_s } else { 0.0 };
     let mut record = TrialRecord {
@@ -49,11 +52,14 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         offered_per_s: offered_per_s(&job.cell().scenario.load, &loaders, duration_s),
         accepted_per_s: per_second(measured.accepted),
         connections,
+        datagrams_per_s: datagrams.is_some().then(|| per_second(measured.datagrams)),
+        flow_distribution: datagrams.is_some().then(|| stats::distribution(&flows(&gathered, &loaders))).flatten(),
+        datagrams,
         measured,
         schedule: loaders.schedule.map(|digest| format!("{digest:016x}")),
         latency_ns: latencies(&histograms),
         distribution: stats::distribution(&accepted),
-        workers: worker_rows(job, &gathered, &histograms),
+        workers: worker_rows(job, &gathered, &loaders, &histograms),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
         usable_ports: gathered.usable_ports,
@@ -62,6 +68,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         cpu_steal_share: gathered.cpu_steal_share,
         cpu_others_share,
         series: gathered.series,
+        faults: fault_rows(gathered.faults, &histograms),
         ..blank(job, started, Outcome::Valid)
     };
     record.verdicts = verdicts::judge(&record, &loaders);
@@ -116,13 +123,17 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         offered_per_s: None,
         accepted_per_s: 0.0,
         connections: Connections::default(),
+        datagrams: None,
+        datagrams_per_s: None,
         measured: Measured::default(),
         schedule: None,
         latency_ns: Latencies::default(),
         distribution: None,
+        flow_distribution: None,
         workers: Vec::new(),
         helper: None,
         loaders: Vec::new(),
+        faults: Vec::new(),
         usable_ports: 0,
         ports_peak: 0,
         kernel: BTreeMap::new(),
@@ -159,6 +170,51 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
     }
 }
 
+/// The balance of datagrams. What a dead worker's socket held is gone with it, and only what is missing tells of it.
+fn datagrams(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport) -> Option<Datagrams> {
+    if !job.cell().scenario.protocol.has(Transport::Udp) {
+        return None;
+    }
+    let received = gathered.workers.iter().map(|worker| worker.total.datagrams).sum();
+    // Of a shared socket, each worker finds some.
+    let left_in_queue = gathered.workers.iter().map(|worker| worker.datagrams_left).sum();
+    let lost = gathered.datagrams_lost;
+    let missing = i128::from(loaders.flows.sent) - i128::from(received) - i128::from(left_in_queue) - i128::from(lost);
+    let died = gathered.workers.iter().any(|worker| worker.exit != "ok");
+    let aborted = if died { u64::try_from(missing).unwrap_or(0) } else { 0 };
+    Some(Datagrams {
+        sent: loaders.flows.sent,
+        received,
+        left_in_queue,
+        lost,
+        aborted,
+        unaccounted: i64::try_from(missing - i128::from(aborted)).unwrap_or(i64::MAX),
+        replies: loaders.flows.replies,
+        flows: loaders.flows.begun,
+        answered_flows: loaders.flows.by_worker.iter().sum(),
+        sticky_flows: loaders.flows.sticky,
+        moved_flows: loaders.flows.moved,
+    })
+}
+
+/// Answered flows by worker.
+fn flows(gathered: &Gathered, loaders: &LoaderReport) -> Vec<u64> {
+    (0..gathered.workers.len()).map(|worker| loaders.flows.by_worker.get(worker).copied().unwrap_or(0)).collect()
+}
+
+fn fault_rows(rows: Vec<FaultRow>, histograms: &Histograms) -> Vec<FaultRow> {
+    let rows = rows.into_iter().map(|row| FaultRow {
+        stranded_wait: summary_of(histograms, &format!("f{}.stranded_wait", row.fault), Some(CONNECT_CALL)),
+        ..row
+    });
+    rows.collect()
+}
+
+/// A histogram in numbers; nothing where there is none.
+fn summary_of(histograms: &Histograms, name: &str, method: Option<&str>) -> LatencySummary {
+    histograms.get(name).map(|histogram| LatencySummary::of(histogram, method)).unwrap_or_default()
+}
+
 /// All histograms whose name ends in a metric, as one.
 pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
     let mut sum = histogram();
@@ -171,7 +227,7 @@ pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
 }
 
 fn latencies(histograms: &Histograms) -> Latencies {
-    let [connect, connect_from_intended, response, service, send_lag] =
+    let [connect, connect_from_intended, response, service, send_lag, follow_up, udp_response, udp_service] =
         LATENCIES.map(|metric| LatencySummary::of(&merge(histograms, metric), None));
     Latencies {
         accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(CONNECT_CALL)),
@@ -180,24 +236,32 @@ fn latencies(histograms: &Histograms) -> Latencies {
         response,
         service,
         send_lag,
+        follow_up,
+        receive_wait: LatencySummary::of(&merge(histograms, "receive_wait"), None),
+        udp_response,
+        udp_service,
     }
 }
 
-fn worker_rows(job: Job<'_>, gathered: &Gathered, histograms: &Histograms) -> Vec<WorkerRow> {
+fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histograms: &Histograms) -> Vec<WorkerRow> {
     let ranks =
         job.cell().scenario.server.registration.ranks(gathered.workers.len(), job.plan.seed, job.trial.repetition);
+    let flows = flows(gathered, loaders);
     let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
         worker,
         pid: account.pid,
         registration_rank: ranks[worker],
         total: account.total.clone(),
+        accept_batch: histograms.get(&format!("w{worker}.accept_batch")).map(BatchSummary::of).unwrap_or_default(),
         open_peak: account.open_peak,
         queue_peak: account.queue_peak,
         queue_limit: account.queue_limit,
-        accept_wait: histograms
-            .get(&format!("w{worker}.accept_wait"))
-            .map(|waits| LatencySummary::of(waits, Some(CONNECT_CALL)))
-            .unwrap_or_default(),
+        accept_wait: summary_of(histograms, &format!("w{worker}.accept_wait"), Some(CONNECT_CALL)),
+        datagram_socket: account.datagram_queue.clone().map(|socket| DatagramSocketRow {
+            flows: flows[worker],
+            receive_wait: summary_of(histograms, &format!("w{worker}.receive_wait"), None),
+            ..socket
+        }),
         measured: account.measured.clone(),
         exit: account.exit.clone(),
     });

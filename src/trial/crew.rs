@@ -4,7 +4,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use hdrhistogram::Histogram;
+use nix::sys::{
+    eventfd::{EfdFlags, EventFd},
+    signal::Signal,
+};
 
 use crate::{
     ipc::{
@@ -12,10 +16,10 @@ use crate::{
         ledger::Ledger,
         message::{self, Inbox},
     },
-    scenario::Scenario,
+    scenario::{Scenario, Transport},
     server::{
-        Worker, WorkerReport,
-        accept::{self, Helper, HelperContext, Site},
+        Intake, Listener, Listeners, Site, Worker, WorkerReport,
+        accept::{self, Helper, HelperContext, Strategy},
     },
     sys::{
         clock,
@@ -28,6 +32,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A worker that has stopped exits at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// The name of a worker's histogram of batches.
+const BATCHES: &str = "accept_batch";
 
 /// The workers of one server.
 pub struct Crew {
@@ -36,8 +42,61 @@ pub struct Crew {
     workers: usize,
     control: Arc<Control>,
     wake: Arc<EventFd>,
+    /// Workers that are stopped.
+    stalled: Vec<usize>,
     inodes: Vec<u32>,
+    datagram_inodes: Vec<u32>,
     address: SocketAddr,
+}
+
+/// Through which connections, or datagrams, come in: a strategy and its listeners.
+struct Door {
+    transport: Transport,
+    strategy: Box<dyn Strategy>,
+    /// `None` in a child that has taken its own and closed the rest.
+    listeners: Option<Listeners>,
+}
+
+impl Door {
+    fn open(scenario: &Scenario, transport: Transport) -> Result<Self> {
+        let server = &scenario.server;
+        let mut strategy = accept::build(server.strategy.clone());
+        let listeners = strategy.open(Site::of(server, scenario.address, transport))?;
+        if transport == Transport::Udp {
+            listeners.connect(&server.connected).context("connecting a socket of `server.connected`")?;
+        }
+        Ok(Self { transport, strategy, listeners: Some(listeners) })
+    }
+
+    fn listeners(&self) -> Result<&Listeners> {
+        self.listeners.as_ref().context("the listeners have been taken")
+    }
+
+    /// One worker's listener, in that worker's process: the others are closed there.
+    fn take(&mut self, worker: usize) -> Result<Listener> {
+        Ok(self.listeners.take().context("the listeners have been taken")?.take(worker))
+    }
+}
+
+/// What a worker takes from the doors.
+fn intake(doors: &mut [Door], worker: usize) -> Result<Intake> {
+    let mut intake = Intake::default();
+    for door in doors {
+        let listener = door.take(worker)?;
+        match door.transport {
+            Transport::Tcp => intake.acceptor = Some(door.strategy.acceptor(worker, listener)?),
+            Transport::Udp => intake.receiver = Some(door.strategy.receiver(worker, listener)?),
+        }
+    }
+    Ok(intake)
+}
+
+/// The helper, in its own process.
+fn take_helper(doors: &mut [Door]) -> Option<Box<dyn Helper>> {
+    doors.iter_mut().find_map(|door| {
+        let listener = door.take(0).ok()?;
+        door.strategy.take_helper(listener)
+    })
 }
 
 /// One worker as its parent sees it.
@@ -78,6 +137,8 @@ pub struct Ended {
     pub exit: String,
     /// Its report, unless it died.
     pub report: Option<WorkerReport>,
+    /// Sizes of its batches of accepts.
+    pub batches: Option<Histogram<u64>>,
 }
 
 impl Crew {
@@ -90,15 +151,15 @@ impl Crew {
         repetition: usize,
     ) -> Result<Self> {
         let server = &scenario.server;
-        let mut strategy = accept::build(server.strategy);
-        let site = Site { address: scenario.address, backlog: server.backlog, workers: server.workers };
-        let listeners = strategy.open(site)?;
-        let inodes = listeners.inodes(server.workers).context("fstat of the listeners")?;
-        let address = listeners.address().context("getsockname of the listener")?;
+        let doors = scenario.protocol.transports().map(|transport| Door::open(scenario, transport));
+        let mut doors: Vec<Door> = doors.collect::<Result<_>>()?;
+        let inodes = |transport| match doors.iter().find(|door| door.transport == transport) {
+            Some(door) => door.listeners()?.inodes().context("fstat of the listeners"),
+            None => Ok(Vec::new()),
+        };
+        let (inodes, datagram_inodes) = (inodes(Transport::Tcp)?, inodes(Transport::Udp)?);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).context("eventfd")?);
-        // Each child takes its own listener out of its copy and closes the rest; this process keeps none.
-        let mut listeners = Some(listeners);
         let mut members = Vec::with_capacity(server.workers);
         let ranks = server.registration.ranks(server.workers, seed, repetition);
         for (number, rank) in ranks.into_iter().enumerate() {
@@ -113,24 +174,38 @@ impl Crew {
                 wake: Arc::clone(&wake),
             };
             let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
-                let listener = listeners.take().expect("each child has its own copy").take(number);
-                message::answer(pipe, |sender| sender.json(&worker.run(strategy.acceptor(number, listener)?)?))
+                message::answer(pipe, |sender| {
+                    let (report, batches) = worker.run(intake(&mut doors, number)?)?;
+                    sender.histogram(BATCHES, &batches)?;
+                    sender.json(&report)
+                })
             })
             .with_context(|| format!("forking worker {number}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });
         }
-        if let Some(name) = strategy.helper() {
+        if let Some(name) = doors.iter().find_map(|door| door.strategy.helper()) {
             let child = process::spawn(name, |pipe| {
-                let listener = listeners.take().expect("each child has its own copy").take(0);
                 message::answer(pipe, |sender| {
-                    let helper = strategy.take_helper(listener).context("a strategy names a helper and has none")?;
+                    let helper = take_helper(&mut doors).context("a strategy names a helper and has none")?;
                     sender.json(&help(helper, scenario, control, &wake)?)
                 })
             })
             .with_context(|| format!("forking {name}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });
         }
-        Ok(Self { members, workers: server.workers, control: Arc::clone(control), wake, inodes, address })
+        let (workers, address) = (server.workers, scenario.address);
+        // With this process's copies of the listeners closed, a worker's dies with it.
+        drop(doors);
+        Ok(Self {
+            members,
+            workers,
+            control: Arc::clone(control),
+            wake,
+            stalled: Vec::new(),
+            inodes,
+            datagram_inodes,
+            address,
+        })
     }
 
     /// How many processes there are.
@@ -144,9 +219,31 @@ impl Crew {
         self.address
     }
 
-    /// The inode of each worker's listener.
+    /// The inode of each worker's listener; none without connections.
     pub fn inodes(&self) -> &[u32] {
         &self.inodes
+    }
+
+    /// The inode of each worker's socket of datagrams; none without datagrams.
+    pub fn datagram_inodes(&self) -> &[u32] {
+        &self.datagram_inodes
+    }
+
+    /// Stops a worker (SIGSTOP) until [`Self::resume`], or until the whole crew stops.
+    pub fn stall(&mut self, worker: usize) {
+        process::send_signal(self.members[worker].child.pid, Signal::SIGSTOP);
+        self.stalled.push(worker);
+    }
+
+    /// Lets a stopped worker go on.
+    pub fn resume(&mut self, worker: usize) {
+        self.stalled.retain(|stalled| *stalled != worker);
+        process::send_signal(self.members[worker].child.pid, Signal::SIGCONT);
+    }
+
+    /// Kills a worker.
+    pub fn kill(&self, worker: usize) {
+        process::kill_now(self.members[worker].child.pid);
     }
 
     /// Notices workers that have ended, and says of the first which it is and how it ended.
@@ -164,6 +261,9 @@ impl Crew {
     pub fn stop(&mut self) -> Result<()> {
         self.control.set_phase(Phase::Stop);
         self.wake.write(1).context("waking the workers")?;
+        for worker in std::mem::take(&mut self.stalled) {
+            self.resume(worker);
+        }
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(STOP_PATIENCE);
         loop {
             self.first_dead();
@@ -182,11 +282,15 @@ impl Crew {
             .iter_mut()
             .map(|member| {
                 let exit = member.hear_out()?;
-                let (exit, report) = match member.inbox.open::<WorkerReport>() {
-                    Ok(message) => (exit, message.map(|message| message.report)),
+                let (exit, message) = match member.inbox.open::<WorkerReport>() {
+                    Ok(message) => (exit, message),
                     Err(error) => (format!("{error:#}"), None),
                 };
-                Ok(Ended { pid: member.child.pid.as_raw(), exit, report })
+                let (report, batches) = match message {
+                    Some(mut message) => (Some(message.report), message.histograms.remove(BATCHES)),
+                    None => (None, None),
+                };
+                Ok(Ended { pid: member.child.pid.as_raw(), exit, report, batches })
             })
             .collect()
     }

@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::Counters,
-    record::{HelperRow, Series, WorkerCounts},
+    record::{DatagramSocketRow, FaultRow, HelperRow, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -25,6 +25,8 @@ pub(super) struct Gathered {
     pub usable_ports: u64,
     /// The most of them in use or in TIME_WAIT at once, among the samples.
     pub ports_peak: u64,
+    /// Datagrams that the workers' sockets have lost.
+    pub datagrams_lost: u64,
     pub balance: Balance,
     pub kernel: Counters,
     pub cpu_steal_share: f64,
@@ -32,6 +34,8 @@ pub(super) struct Gathered {
     /// Processor time that there was between the two readings, in nanoseconds.
     pub cpu_available_ns: u64,
     pub series: Series,
+    /// The faults that happened.
+    pub faults: Vec<FaultRow>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub(super) struct WorkerAccount {
     pub open_peak: u64,
     pub queue_peak: u64,
     pub queue_limit: u64,
+    pub datagrams_left: u64,
+    /// Losses and peak of its socket of datagrams.
+    pub datagram_queue: Option<DatagramSocketRow>,
     pub errors: Vec<ErrorCount>,
 }
 

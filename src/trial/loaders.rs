@@ -18,7 +18,7 @@ use crate::{
     sys::process::{self, Child},
 };
 
-/// Histograms by `w<worker>.accept_wait` and `l<loader>.<metric>`.
+/// Histograms by `w<worker>.<metric>`, `l<loader>.<metric>` and `f<fault>.<metric>`.
 pub type Histograms = BTreeMap<String, Histogram<u64>>;
 
 /// What all loaders of a load have in common.
@@ -148,14 +148,9 @@ impl Member {
             Err(error) => return Ok(LoaderAccount { pid, exit: format!("{error:#}"), report: None }),
         };
         for (name, part) in message.histograms {
-            match name.strip_prefix("accept_wait.") {
-                Some(worker) => histograms
-                    .entry(format!("w{worker}.accept_wait"))
-                    .or_insert_with(histogram)
-                    .add(&part)
-                    .context("merging histograms")?,
-                None => drop(histograms.insert(format!("l{number}.{name}"), part)),
-            }
+            // What is of a worker or of a fault, whichever loader measured it, has its name already.
+            let name = if name.contains('.') { name } else { format!("l{number}.{name}") };
+            histograms.entry(name).or_insert_with(histogram).add(&part).context("merging histograms")?;
         }
         Ok(LoaderAccount { pid, exit, report: Some(message.report) })
     }

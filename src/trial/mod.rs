@@ -6,6 +6,7 @@
 
 mod assemble;
 mod crew;
+mod faults;
 mod gathered;
 mod loaders;
 mod process;
@@ -42,7 +43,7 @@ use crate::{
     observe::{host, sysctl},
     record::TrialRecord,
     scenario::{Cell, Plan, Trial},
-    server::accept,
+    server::{Site, accept},
     sys::{clock, namespace, process as child},
 };
 
@@ -94,7 +95,8 @@ pub struct Live {
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -> Result<Outcome> {
     let started = SystemTime::now();
     let scenario = &job.cell().scenario;
-    let control = Arc::new(Control::new(scenario.server.workers, job.sizing.loaders).context("mapping shared memory")?);
+    let control = Control::new(scenario.server.workers, job.sizing.loaders, scenario.faults.len());
+    let control = Arc::new(control.context("mapping shared memory")?);
     let mut trial = child::spawn("lb:trial", |pipe| {
         // Here and in the parent, so that it is done before either goes on.
         child::lead_group(getpid());
@@ -167,7 +169,11 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
         let sysctls = host::sysctls();
         Ok(match set_sysctls(cell) {
             Ok(()) => {
-                let tried = accept::try_out(cell.scenario.server.strategy);
+                let scenario = &cell.scenario;
+                let tried = scenario.protocol.transports().try_for_each(|transport| {
+                    let site = Site::of(&scenario.server, scenario.address, transport);
+                    accept::try_out(scenario.server.strategy.clone(), site)
+                });
                 Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")) }
             }
             Err(error) => Rehearsal::Refused(format!("{error:#}")),

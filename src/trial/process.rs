@@ -1,6 +1,6 @@
 //! The trial's process: set-up, barrier, supervision, counting.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{SysconfVar, getppid, sysconf};
@@ -8,6 +8,7 @@ use nix::unistd::{SysconfVar, getppid, sysconf};
 use super::{
     Job,
     crew::{Crew, Ended},
+    faults::Faults,
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
     sampler::{INTERVAL_MS, Sampler},
@@ -21,10 +22,11 @@ use crate::{
     },
     observe::{
         counters::{self, CpuTicks},
+        datagrams::DatagramQueue,
         queues::{Queue, QueueReader},
         sysctl,
     },
-    record::{HelperRow, WorkerCounts},
+    record::{DatagramSocketRow, HelperRow, WorkerCounts},
     scenario::{Bound, Network, Scenario},
     sys::{clock, namespace, process},
 };
@@ -60,15 +62,18 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
-    let mut sampler = Sampler::new(control, queues, crew.inodes(), scenario.load.close_by);
+    let mut sampler = Sampler::new(control, queues, &crew, scenario.load.close_by);
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
     let before = counters::read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
-    supervise(window, &mut loaders, &mut sampler)?;
+    let mut faults = Faults::new(&scenario, control, window);
+    supervise(window, &mut loaders, &mut crew, &mut sampler, &mut faults)?;
+    let faults = faults.finish(&mut sampler)?;
 
     crew.stop()?;
-    let left_in_queue = waiting(&sampler.sample()?, crew.inodes());
+    sampler.sample()?;
+    let left_in_queue = sampler.waiting()?;
     let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
     let ticks_after = CpuTicks::read().context("reading /proc/stat")?;
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
@@ -77,12 +82,18 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let balance = ledger.balance();
     let samples = sampler.finish();
 
-    let (loaders, histograms) = loaders.accounts()?;
+    let (loaders, mut histograms) = loaders.accounts()?;
+    for (number, worker) in workers.iter_mut().enumerate() {
+        if let Some(batches) = worker.batches.take().filter(|batches| !batches.is_empty()) {
+            histograms.insert(format!("w{number}.accept_batch"), batches);
+        }
+    }
+    let mut datagram_queues = samples.datagram_queues.into_iter();
     let workers = workers
         .into_iter()
         .zip(samples.queue_peaks)
         .enumerate()
-        .map(|(number, (ended, peak))| worker_account(control, number, ended, peak))
+        .map(|(number, (ended, peak))| worker_account(control, number, ended, peak, datagram_queues.next()))
         .collect();
     let (helper, helper_errors) = helper.map(|ended| helper_row(control, ended)).unzip();
     let gathered = Gathered {
@@ -95,12 +106,14 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
         usable_ports: sysctl::usable_ports().unwrap_or(0),
         ports_peak: samples.ports_peak,
+        datagrams_lost: samples.datagrams_lost,
         balance,
         kernel,
         cpu_steal_share: ticks_after.steal_share_since(&ticks),
         cpu_busy_share: ticks_after.busy_share_since(&ticks),
         cpu_available_ns: elapsed_ns.saturating_mul(online_cpus()),
         series: samples.series,
+        faults,
     };
     Ok((gathered, histograms))
 }
@@ -140,28 +153,33 @@ fn online_cpus() -> u64 {
     sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
 }
 
-/// Hears the loaders until the last has ended, and samples meanwhile.
-fn supervise(window: Window, loaders: &mut Loaders, sampler: &mut Sampler) -> Result<()> {
+/// Hears the loaders until the last has ended; samples and carries the faults out meanwhile.
+fn supervise(
+    window: Window,
+    loaders: &mut Loaders,
+    crew: &mut Crew,
+    sampler: &mut Sampler,
+    faults: &mut Faults,
+) -> Result<()> {
     let patience_ns = window.deadline_ns + clock::nanoseconds(REPORT_PATIENCE);
     let interval_ns = INTERVAL_MS * 1_000_000;
-    let mut next_ns = window.start_ns + interval_ns;
+    let mut next_sample_ns = window.start_ns + interval_ns;
     loop {
         let now_ns = clock::monotonic_ns();
         if now_ns > patience_ns {
             loaders.kill();
         }
-        if now_ns >= next_ns {
+        if now_ns >= next_sample_ns {
             sampler.sample()?;
-            next_ns += interval_ns;
-        } else if loaders.hear(Duration::from_nanos(next_ns - now_ns))? {
+            next_sample_ns += interval_ns;
+            continue;
+        }
+        faults.act(now_ns, crew, sampler)?;
+        let next_ns = faults.next_ns().map_or(next_sample_ns, |next_ns| next_ns.min(next_sample_ns));
+        if loaders.hear(Duration::from_nanos(next_ns.saturating_sub(now_ns)))? {
             return Ok(());
         }
     }
-}
-
-/// Connections in all queues together; workers that share a listener share its queue.
-fn waiting(queues: &HashMap<u32, Queue>, inodes: &[u32]) -> u64 {
-    queues.iter().filter(|(inode, _)| inodes.contains(inode)).map(|(_, queue)| u64::from(queue.length)).sum()
 }
 
 fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
@@ -171,7 +189,13 @@ fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
     (row, ended.report.unwrap_or_default().errors)
 }
 
-fn worker_account(control: &Control, number: usize, ended: Ended, peak: Queue) -> WorkerAccount {
+fn worker_account(
+    control: &Control,
+    number: usize,
+    ended: Ended,
+    peak: Queue,
+    datagrams: Option<DatagramQueue>,
+) -> WorkerAccount {
     let total = control.since_start(number);
     WorkerAccount {
         pid: ended.pid,
@@ -181,6 +205,13 @@ fn worker_account(control: &Control, number: usize, ended: Ended, peak: Queue) -
         open_peak: total.get(Count::OpenPeak),
         queue_peak: u64::from(peak.length),
         queue_limit: u64::from(peak.limit),
+        datagrams_left: total.get(Count::DatagramsLeft),
+        datagram_queue: datagrams.map(|seen| DatagramSocketRow {
+            // What was lost after the last datagram that the worker received, only /proc knows.
+            lost: seen.lost.max(total.get(Count::DatagramsLost)),
+            queue_peak_bytes: seen.bytes,
+            ..DatagramSocketRow::default()
+        }),
         errors: ended.report.unwrap_or_default().errors,
     }
 }
@@ -191,6 +222,9 @@ fn row(counts: &Counts) -> WorkerCounts {
         wakeups: counts.get(Count::Wakeups),
         empty_wakeups: counts.get(Count::EmptyWakeups),
         accept_eagain: counts.get(Count::AcceptEagain),
+        datagrams: counts.get(Count::Datagrams),
+        datagram_wakeups: counts.get(Count::DatagramWakeups),
+        datagram_empty_wakeups: counts.get(Count::DatagramEmptyWakeups),
         cpu_user_ns: counts.get(Count::CpuUserNs),
         cpu_system_ns: counts.get(Count::CpuSystemNs),
         voluntary_switches: counts.get(Count::VoluntarySwitches),

@@ -7,10 +7,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use super::crew::Crew;
 use crate::{
     ipc::control::{Control, Count},
     observe::{
         counters::Sockets,
+        datagrams::{self, DatagramQueue},
         queues::{Queue, QueueReader},
     },
     record::Series,
@@ -26,10 +28,14 @@ pub(super) struct Sampler {
     control: Arc<Control>,
     queues: QueueReader,
     inodes: Vec<u32>,
+    datagram_inodes: Vec<u32>,
     accepted_before: Vec<u64>,
+    datagrams_before: Vec<u64>,
     series: Series,
     /// By worker: longest queue seen, and the limit.
     peaks: Vec<Queue>,
+    /// By worker: the most bytes seen, and the losses as last seen.
+    datagram_queues: Vec<DatagramQueue>,
     listeners: u64,
     /// Whether TIME_WAIT is on the clients' side, where it takes a port.
     clients_wait: bool,
@@ -41,57 +47,129 @@ pub(super) struct Samples {
     pub series: Series,
     /// By worker: the longest queue of its listener, and the limit.
     pub queue_peaks: Vec<Queue>,
+    /// By worker, without datagrams none: the fullest buffer of its socket, and the losses.
+    pub datagram_queues: Vec<DatagramQueue>,
+    /// Losses of all sockets of datagrams together.
+    pub datagrams_lost: u64,
     /// The most ports taken.
     pub ports_peak: u64,
 }
 
 impl Sampler {
-    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, inodes: &[u32], close_by: CloseBy) -> Self {
+    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, crew: &Crew, close_by: CloseBy) -> Self {
+        let workers = control.workers();
         Self {
             control: Arc::clone(control),
             queues,
-            inodes: inodes.to_vec(),
-            accepted_before: vec![0; inodes.len()],
+            inodes: crew.inodes().to_vec(),
+            datagram_inodes: crew.datagram_inodes().to_vec(),
+            accepted_before: vec![0; workers],
+            datagrams_before: vec![0; workers],
             series: Series { interval_ms: INTERVAL_MS, ..Series::default() },
-            peaks: vec![Queue::default(); inodes.len()],
-            listeners: inodes.iter().collect::<HashSet<_>>().len() as u64,
+            peaks: vec![Queue::default(); workers],
+            datagram_queues: vec![DatagramQueue::default(); crew.datagram_inodes().len()],
+            listeners: crew.inodes().iter().collect::<HashSet<_>>().len() as u64,
             clients_wait: close_by == CloseBy::Client,
             ports_peak: 0,
         }
     }
 
-    /// Takes a row. Returns the queues by listener.
-    pub(super) fn sample(&mut self) -> Result<HashMap<u32, Queue>> {
-        let queues = self.queues.read()?;
+    /// Takes a row.
+    pub(super) fn sample(&mut self) -> Result<()> {
+        self.sample_ports()?;
+        let depths = self.sample_queues()?;
+        let bytes = self.sample_datagram_queues()?;
+        let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
+        let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
+        if self.series.accepted.len() * self.control.workers() >= CELLS_LIMIT {
+            return Ok(());
+        }
+        let open = (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open));
+        self.series.accepted.push(accepted);
+        self.series.queue_depth.push(depths);
+        self.series.open.push(open.collect());
+        if !self.datagram_inodes.is_empty() {
+            self.series.datagrams.push(datagrams);
+            self.series.receive_queue_bytes.push(bytes);
+        }
+        Ok(())
+    }
+
+    fn sample_ports(&mut self) -> Result<()> {
         let sockets = Sockets::read().context("reading /proc/self/net/sockstat")?;
         // On loopback both ends are in use, and listeners besides.
         let held = sockets.in_use.saturating_sub(self.listeners) / 2;
         let waiting = if self.clients_wait { sockets.time_wait } else { 0 };
         self.ports_peak = self.ports_peak.max(held + waiting);
-        let mut depths = Vec::with_capacity(self.inodes.len());
-        for (inode, peak) in self.inodes.iter().zip(&mut self.peaks) {
+        Ok(())
+    }
+
+    /// The queues' lengths by worker.
+    fn sample_queues(&mut self) -> Result<Vec<u64>> {
+        let mut depths = vec![0; self.control.workers()];
+        if self.inodes.is_empty() {
+            return Ok(depths);
+        }
+        let queues = self.queues.read()?;
+        for ((inode, peak), depth) in self.inodes.iter().zip(&mut self.peaks).zip(&mut depths) {
             let queue = queues.get(inode).copied().unwrap_or_default();
-            depths.push(u64::from(queue.length));
+            *depth = u64::from(queue.length);
             peak.length = peak.length.max(queue.length);
             peak.limit = peak.limit.max(queue.limit);
         }
-        let mut accepted = Vec::with_capacity(self.inodes.len());
-        let mut open = Vec::with_capacity(self.inodes.len());
-        for (worker, before) in self.accepted_before.iter_mut().enumerate() {
-            let now = self.control.count(worker, Count::Accepted);
-            accepted.push(now - *before);
-            *before = now;
-            open.push(self.control.count(worker, Count::Open));
+        Ok(depths)
+    }
+
+    /// The bytes in sockets of datagrams by worker.
+    fn sample_datagram_queues(&mut self) -> Result<Vec<u64>> {
+        if self.datagram_inodes.is_empty() {
+            return Ok(Vec::new());
         }
-        if self.series.accepted.len() * self.inodes.len() < CELLS_LIMIT {
-            self.series.accepted.push(accepted);
-            self.series.queue_depth.push(depths);
-            self.series.open.push(open);
+        let sockets = datagrams::read().context("reading /proc/self/net/udp")?;
+        let rows = self.datagram_inodes.iter().zip(&mut self.datagram_queues).map(|(inode, seen)| {
+            // A dead worker's socket is gone, and what it lost has been seen.
+            let now = sockets.get(inode).copied().unwrap_or(DatagramQueue { bytes: 0, lost: seen.lost });
+            *seen = DatagramQueue { bytes: seen.bytes.max(now.bytes), lost: now.lost };
+            now.bytes
+        });
+        Ok(rows.collect())
+    }
+
+    /// Connections waiting in all queues together; workers that share a listener share its queue.
+    pub(super) fn waiting(&mut self) -> Result<u64> {
+        if self.inodes.is_empty() {
+            return Ok(0);
         }
-        Ok(queues)
+        let queues = self.queues.read()?;
+        let waiting = queues.iter().filter(|(inode, _)| self.inodes.contains(inode));
+        Ok(waiting.map(|(_, queue)| u64::from(queue.length)).sum())
+    }
+
+    /// The length of the queue of a worker's listener now; 0 where it has none any more.
+    pub(super) fn queue_of(&mut self, worker: usize) -> Result<u64> {
+        let queues = self.queues.read()?;
+        let queue = self.inodes.get(worker).and_then(|inode| queues.get(inode));
+        Ok(queue.map_or(0, |queue| u64::from(queue.length)))
     }
 
     pub(super) fn finish(self) -> Samples {
-        Samples { series: self.series, queue_peaks: self.peaks, ports_peak: self.ports_peak }
+        let lost: HashMap<u32, u64> =
+            self.datagram_inodes.iter().copied().zip(self.datagram_queues.iter().map(|queue| queue.lost)).collect();
+        Samples {
+            series: self.series,
+            queue_peaks: self.peaks,
+            datagram_queues: self.datagram_queues,
+            datagrams_lost: lost.values().sum(),
+            ports_peak: self.ports_peak,
+        }
     }
+}
+
+/// What a counter of each worker has grown by since it was last looked at.
+fn growth(control: &Control, count: Count, before: &mut [u64]) -> Vec<u64> {
+    let grown = before.iter_mut().enumerate().map(|(worker, before)| {
+        let now = control.count(worker, count);
+        now - std::mem::replace(before, now)
+    });
+    grown.collect()
 }

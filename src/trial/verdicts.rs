@@ -2,7 +2,7 @@
 
 use crate::{
     load::LoaderReport,
-    record::{LatencySummary, TrialRecord, Verdict, VerdictName},
+    record::{FaultRow, LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
 };
 
 /// Starts that came too late, or not at all, are worth a word beyond this share.
@@ -40,7 +40,18 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
     if connections.misdelivered != 0 {
         say(VerdictName::Misdelivered, format!("{} replies belong to another connection", connections.misdelivered));
     }
-    for worker in record.workers.iter().filter(|worker| worker.exit != "ok") {
+    if let Some(datagrams) = record.datagrams.as_ref().filter(|datagrams| datagrams.unaccounted != 0) {
+        say(
+            VerdictName::Unaccounted,
+            format!(
+                "{} datagrams sent ≠ {} received + {} left in queue + {} lost + {} aborted",
+                datagrams.sent, datagrams.received, datagrams.left_in_queue, datagrams.lost, datagrams.aborted
+            ),
+        );
+    }
+    // A worker that the scenario kills is meant to die.
+    let meant = |worker: &WorkerRow| record.faults.iter().any(|f| f.kind == "kill" && f.worker == worker.worker);
+    for worker in record.workers.iter().filter(|worker| worker.exit != "ok" && !meant(worker)) {
         say(VerdictName::WorkerDied, format!("worker {} (pid {}): {}", worker.worker, worker.pid, worker.exit));
     }
     for helper in record.helper.iter().filter(|helper| helper.exit != "ok") {
@@ -79,10 +90,15 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
             format!("other processes used {:.0} % of the processors", 100.0 * record.cpu_others_share),
         );
     }
-    if let Some(offered) = record.offered_per_s
-        && record.accepted_per_s < MET_SHARE * offered
-    {
-        say(VerdictName::RateUnmet, format!("{:.0}/s accepted of {offered:.0}/s offered", record.accepted_per_s));
+    rate_unmet(record, &mut say);
+    if let Some(datagrams) = record.datagrams.as_ref().filter(|datagrams| datagrams.lost > 0) {
+        let share = 100.0 * datagrams.lost as f64 / datagrams.sent.max(1) as f64;
+        say(VerdictName::DatagramsLost, format!("{} datagrams, {share:.1} % of all, found no room", datagrams.lost));
+    }
+    if !record.faults.is_empty() {
+        let fault =
+            |f: &FaultRow| format!("{} of worker {} at {:.2} s for {:.2} s", f.kind, f.worker, f.at_s, f.lasted_s);
+        say(VerdictName::Faults, record.faults.iter().map(fault).collect::<Vec<_>>().join(", "));
     }
     if 2 * record.ports_peak > record.usable_ports {
         say(
@@ -100,6 +116,19 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
         say(VerdictName::BeyondRange, format!("{} latencies over 60 s were recorded as 60 s", loaders.overflows));
     }
     verdicts
+}
+
+/// An open loop's starts that were not served in the window: accepts, or with datagrams, what was completed.
+fn rate_unmet(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
+    let Some(offered) = record.offered_per_s else { return };
+    let (met, what) = match &record.datagrams {
+        Some(_) if record.duration_s > 0.0 => (record.measured.completed as f64 / record.duration_s, "completed"),
+        Some(_) => return,
+        None => (record.accepted_per_s, "accepted"),
+    };
+    if met < MET_SHARE * offered {
+        say(VerdictName::RateUnmet, format!("{met:.0}/s {what} of {offered:.0}/s offered"));
+    }
 }
 
 /// Whether so many connections failed that a reader must know.

@@ -4,7 +4,6 @@
 
 use std::{
     io,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -19,10 +18,12 @@ use aya::{
     programs::SkReuseport,
 };
 use mio::Registry;
+use nix::errno::Errno;
+use socket2::Socket;
 
-use super::{Accepted, Acceptor, Site, epoll::EpollAcceptor};
+use super::{Accepted, Acceptor, Receiver, Source, epoll::EpollListener};
 use crate::{
-    server::Listeners,
+    server::{Listener, Listeners, Site},
     sys::{clock, shared::SharedSlice},
 };
 
@@ -45,14 +46,25 @@ pub(super) fn open(
     site: Site,
     globals: &[(&str, u64)],
 ) -> Result<(Listeners, Option<Arc<States>>)> {
-    let listeners = Listeners::group(site.address, site.backlog, site.workers)?;
-    let states = attach(object, &listeners, site, globals).with_context(|| {
-        format!(
-            "BPF program {name}: the kernel refuses it to users without CAP_BPF and CAP_NET_ADMIN (run as root), or \
-             lacks CONFIG_BPF_SYSCALL or BPF_MAP_TYPE_REUSEPORT_SOCKARRAY (4.19)"
-        )
+    let listeners = Listeners::group(site)?;
+    let states = attach(object, &listeners, site, globals).map_err(|error| {
+        let remedy = remedy(&error);
+        error.context(format!("BPF program {name}: {remedy}"))
     })?;
     Ok((listeners, states))
+}
+
+/// What to do about a program that could not be loaded or attached.
+fn remedy(error: &anyhow::Error) -> &'static str {
+    let errno = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    match errno.map(Errno::from_raw) {
+        Some(Errno::EPERM) => "not allowed: run as root, or with CAP_BPF and CAP_NET_ADMIN",
+        Some(Errno::ENOSYS) => "this kernel has no bpf(2): one with CONFIG_BPF_SYSCALL is wanted",
+        _ => {
+            "this kernel does not take it: one from 4.19 on is wanted, with BPF_PROG_TYPE_SK_REUSEPORT and \
+             BPF_MAP_TYPE_REUSEPORT_SOCKARRAY"
+        }
+    }
 }
 
 fn attach(object: &[u8], listeners: &Listeners, site: Site, globals: &[(&str, u64)]) -> Result<Option<Arc<States>>> {
@@ -85,23 +97,23 @@ fn attach(object: &[u8], listeners: &Listeners, site: Site, globals: &[(&str, u6
 }
 
 /// A member of a group that publishes its worker's state.
-pub(super) struct PublishingAcceptor {
-    listener: EpollAcceptor,
+pub(super) struct PublishingListener {
+    listener: EpollListener,
     states: Arc<States>,
     worker: usize,
     /// The loop comes round at least so often, if the program wants to know that it does.
     heartbeat: Option<Duration>,
 }
 
-impl PublishingAcceptor {
+impl PublishingListener {
     pub(super) fn new(
-        listener: TcpListener,
+        listener: Listener,
         states: Option<&Arc<States>>,
         worker: usize,
         heartbeat: Option<Duration>,
     ) -> Result<Self> {
         let states = Arc::clone(states.context("the strategy has not been opened")?);
-        let listener = EpollAcceptor::new(listener, super::epoll::LEVEL);
+        let listener = EpollListener::new(listener, super::epoll::LEVEL);
         let acceptor = Self { listener, states, worker, heartbeat };
         acceptor.set(Word::LoopNs, clock::monotonic_ns());
         Ok(acceptor)
@@ -121,7 +133,7 @@ impl PublishingAcceptor {
     }
 }
 
-impl Acceptor for PublishingAcceptor {
+impl Source for PublishingListener {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         self.listener.register(registry)
     }
@@ -140,6 +152,12 @@ impl Acceptor for PublishingAcceptor {
         self.set(Word::LoopNs, clock::monotonic_ns());
     }
 
+    fn left_some(&mut self) -> io::Result<()> {
+        self.listener.left_some()
+    }
+}
+
+impl Acceptor for PublishingListener {
     fn accept(&mut self) -> io::Result<Accepted> {
         let accepted = self.listener.accept()?;
         self.change(Word::Open, 1);
@@ -149,5 +167,11 @@ impl Acceptor for PublishingAcceptor {
     fn closed(&mut self) {
         self.change(Word::Open, -1);
         self.change(Word::Closed, 1);
+    }
+}
+
+impl Receiver for PublishingListener {
+    fn socket(&self) -> &Socket {
+        self.listener.socket()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -14,14 +14,14 @@ use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Accepted, Acceptor, Helper, HelperContext, Site, Strategy, TOKEN};
+use super::{Accepted, Acceptor, Helper, HelperContext, Source, Strategy, TOKEN};
 use crate::{
     ipc::{
         control::{Count, Meter, Phase},
         tally::{ErrorCount, Step, Tally},
     },
     scenario::Dispatch,
-    server::Listeners,
+    server::{Listener, Listeners, Site},
     sys::{clock, fd_passing},
 };
 
@@ -46,27 +46,20 @@ impl Strategy for Dispatcher {
     fn open(&mut self, site: Site) -> Result<Listeners> {
         self.channels =
             (0..site.workers).map(|_| fd_passing::channel()).collect::<io::Result<_>>().context("socketpair")?;
-        Ok(Listeners::shared(site.address, site.backlog)?)
+        Ok(Listeners::shared(site)?)
     }
 
     fn helper(&self) -> Option<&'static str> {
         Some("lb:dispatcher")
     }
 
-    fn take_helper(&mut self, listener: TcpListener) -> Option<Box<dyn Helper>> {
+    fn take_helper(&mut self, listener: Listener) -> Option<Box<dyn Helper>> {
         let workers: Vec<OwnedFd> = self.channels.drain(..).map(|(own, _)| own).collect();
         let sent = vec![0; workers.len()];
-        Some(Box::new(Work {
-            listener: mio::net::TcpListener::from_std(listener),
-            dispatch: self.dispatch,
-            workers,
-            sent,
-            next: 0,
-            errors: Tally::default(),
-        }))
+        Some(Box::new(Work { listener, dispatch: self.dispatch, workers, sent, next: 0, errors: Tally::default() }))
     }
 
-    fn acceptor(&mut self, worker: usize, _listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, worker: usize, _listener: Listener) -> Result<Box<dyn Acceptor>> {
         // All other ends are closed with the vector, so that the dispatcher's end shows at this one.
         let channel = std::mem::take(&mut self.channels).into_iter().nth(worker).context("one channel per worker")?.1;
         Ok(Box::new(ChannelAcceptor { channel, registry: None }))
@@ -99,7 +92,7 @@ fn decode(message: &[u8; MESSAGE_BYTES]) -> (u64, SocketAddr) {
 
 /// The dispatcher's process.
 struct Work {
-    listener: mio::net::TcpListener,
+    listener: Listener,
     dispatch: Dispatch,
     workers: Vec<OwnedFd>,
     /// Connections handed over, by worker.
@@ -209,7 +202,7 @@ impl ChannelAcceptor {
     }
 }
 
-impl Acceptor for ChannelAcceptor {
+impl Source for ChannelAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let registry = registry.try_clone()?;
         registry.register(&mut SourceFd(&self.channel.as_raw_fd()), TOKEN, Interest::READABLE)?;
@@ -224,17 +217,19 @@ impl Acceptor for ChannelAcceptor {
         }
     }
 
-    fn accept(&mut self) -> io::Result<Accepted> {
-        // After the dispatcher's end there is nothing more, and no event either.
-        self.receive()?.ok_or_else(|| ErrorKind::WouldBlock.into())
-    }
-
     fn left_some(&mut self) -> io::Result<()> {
         match &self.registry {
             // Makes epoll look again.
             Some(registry) => registry.reregister(&mut SourceFd(&self.channel.as_raw_fd()), TOKEN, Interest::READABLE),
             None => Ok(()),
         }
+    }
+}
+
+impl Acceptor for ChannelAcceptor {
+    fn accept(&mut self) -> io::Result<Accepted> {
+        // After the dispatcher's end there is nothing more, and no event either.
+        self.receive()?.ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 
     fn stop(&mut self) -> io::Result<Vec<Accepted>> {

@@ -4,12 +4,14 @@
 //! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy goes this way, lest a
 //! comparison of strategies also compare ways of registration.
 
-use std::{io, net::TcpListener, os::fd::AsFd};
+use std::{io, os::fd::AsFd};
 
 use mio::Registry;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use socket2::Socket;
 
-use super::{Accepted, Acceptor, TOKEN};
+use super::{Accepted, Acceptor, Receiver, Source, token};
+use crate::server::Listener;
 
 /// Level-triggered: reported as long as the queue holds a connection.
 pub(super) const LEVEL: EpollFlags = EpollFlags::EPOLLIN;
@@ -18,24 +20,24 @@ pub(super) const EDGE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLE
 /// Level-triggered, and an arrival wakes one waiting epoll instance instead of all.
 pub(super) const EXCLUSIVE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLEXCLUSIVE);
 
-pub(super) struct EpollAcceptor {
-    listener: mio::net::TcpListener,
+pub(super) struct EpollListener {
+    listener: Listener,
     flags: EpollFlags,
     /// A second descriptor of mio's epoll instance, once registered.
     epoll: Option<Epoll>,
 }
 
-impl EpollAcceptor {
-    pub(super) fn new(listener: TcpListener, flags: EpollFlags) -> Self {
-        Self { listener: mio::net::TcpListener::from_std(listener), flags, epoll: None }
+impl EpollListener {
+    pub(super) fn new(listener: Listener, flags: EpollFlags) -> Self {
+        Self { listener, flags, epoll: None }
     }
 
     fn event(&self) -> EpollEvent {
-        EpollEvent::new(self.flags, TOKEN.0 as u64)
+        EpollEvent::new(self.flags, token(self.listener.transport()).0 as u64)
     }
 }
 
-impl Acceptor for EpollAcceptor {
+impl Source for EpollListener {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let epoll = Epoll(registry.as_fd().try_clone_to_owned()?);
         epoll.add(&self.listener, self.event())?;
@@ -50,15 +52,23 @@ impl Acceptor for EpollAcceptor {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<Accepted> {
-        self.listener.accept().map(Accepted::now)
-    }
-
     fn left_some(&mut self) -> io::Result<()> {
         if let (true, Some(epoll)) = (self.flags.contains(EpollFlags::EPOLLET), &self.epoll) {
             // EPOLL_CTL_MOD makes epoll look again, and report a queue that is not empty as if it had just filled.
             epoll.modify(&self.listener, &mut self.event())?;
         }
         Ok(())
+    }
+}
+
+impl Acceptor for EpollListener {
+    fn accept(&mut self) -> io::Result<Accepted> {
+        self.listener.accept().map(Accepted::now)
+    }
+}
+
+impl Receiver for EpollListener {
+    fn socket(&self) -> &Socket {
+        self.listener.socket()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A strategy acts twice. Before the fork, [`Strategy::open`] makes what all workers share. In each worker,
 //! [`Strategy::acceptor`] turns the worker's part into an [`Acceptor`], which puts its event source into the worker's
-//! own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else.
+//! own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else. For datagrams
+//! it is a [`Receiver`] under [`TOKEN_DATAGRAMS`]: to be woken for them is all that strategies differ in there.
 
 mod bpf;
 mod dispatcher;
@@ -23,38 +24,34 @@ mod shared_epoll_exclusive;
 mod shared_uring;
 mod uring;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mio::{Registry, Token, net::TcpStream};
 use nix::sys::eventfd::EventFd;
+use socket2::Socket;
 
-use super::Listeners;
+use super::{Listener, Listeners, Site};
 use crate::{
     ipc::{
         control::{Control, Meter},
         tally::ErrorCount,
     },
-    scenario,
+    scenario::{self, Transport},
     sys::clock,
 };
 
 /// The token under which an acceptor's events arrive.
 pub const TOKEN: Token = Token(0);
+/// The token under which a receiver's events arrive.
+pub const TOKEN_DATAGRAMS: Token = Token(1);
 
-/// Where a server listens, and for how many workers.
-#[derive(Debug, Clone, Copy)]
-pub struct Site {
-    /// The address.
-    pub address: SocketAddr,
-    /// Second argument of listen(2).
-    pub backlog: i32,
-    /// Worker processes.
-    pub workers: usize,
+/// The token of a listener's events.
+fn token(transport: Transport) -> Token {
+    match transport {
+        Transport::Tcp => TOKEN,
+        Transport::Udp => TOKEN_DATAGRAMS,
+    }
 }
 
 /// One way for workers to obtain connections.
@@ -68,12 +65,18 @@ pub trait Strategy {
     }
 
     /// What that process does, after the fork. It gets the first listener.
-    fn take_helper(&mut self, _listener: TcpListener) -> Option<Box<dyn Helper>> {
+    fn take_helper(&mut self, _listener: Listener) -> Option<Box<dyn Helper>> {
         None
     }
 
     /// The acceptor of one worker, after the fork.
-    fn acceptor(&mut self, worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>>;
+    fn acceptor(&mut self, worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>>;
+
+    /// The receiver of one worker, after the fork, where the listeners are sockets of UDP. Scenarios allow it only for
+    /// strategies that `scenario::Strategy::takes_datagrams`.
+    fn receiver(&mut self, _worker: usize, _listener: Listener) -> Result<Box<dyn Receiver>> {
+        bail!("the strategy has no meaning for datagrams")
+    }
 }
 
 /// A process besides the workers.
@@ -108,9 +111,9 @@ impl Accepted {
     }
 }
 
-/// A worker's source of connections.
-pub trait Acceptor {
-    /// Adds the event source to the worker's epoll instance, under [`TOKEN`].
+/// What wakes a worker for connections or datagrams.
+pub trait Source {
+    /// Adds the event source to the worker's epoll instance, under its token.
     fn register(&mut self, registry: &Registry) -> io::Result<()>;
 
     /// Takes the event source out again, for a while: the worker cannot take connections now, and must not be woken
@@ -125,17 +128,20 @@ pub trait Acceptor {
     /// The wait has ended with so many events for the loop.
     fn woke(&mut self, _events: usize) {}
 
-    /// A connection of this acceptor's has been closed.
-    fn closed(&mut self) {}
-
-    /// The next connection; fails with `WouldBlock` when there is none.
-    fn accept(&mut self) -> io::Result<Accepted>;
-
-    /// A wake-up's accepts ended before `accept` had nothing more. An event source that reports changes only must
-    /// see to it that it reports the rest.
+    /// A wake-up's accepts, or receptions, ended before there was nothing more. An event source that reports changes
+    /// only must see to it that it reports the rest.
     fn left_some(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A worker's source of connections.
+pub trait Acceptor: Source {
+    /// The next connection; fails with `WouldBlock` when there is none.
+    fn accept(&mut self) -> io::Result<Accepted>;
+
+    /// A connection of this acceptor's has been closed.
+    fn closed(&mut self) {}
 
     /// The accepts of a wake-up are over, if it had any; what was accepted is served next.
     fn after_accepts(&mut self) -> io::Result<()> {
@@ -148,12 +154,21 @@ pub trait Acceptor {
     }
 }
 
+/// A worker's source of datagrams.
+pub trait Receiver: Source {
+    /// The socket to receive on, and to reply from.
+    fn socket(&self) -> &Socket;
+}
+
 /// Tries whether this kernel lets this user run a strategy, in a network namespace of the caller's own: opens it for two
-/// workers and makes the acceptor of one. Fails with the reason and the remedy.
-pub fn try_out(strategy: scenario::Strategy) -> Result<()> {
+/// workers and makes the acceptor, or receiver, of one. Fails with the reason and the remedy.
+pub fn try_out(strategy: scenario::Strategy, site: Site) -> Result<()> {
     let mut strategy = build(strategy);
-    let listeners = strategy.open(Site { address: ([127, 0, 0, 1], 7_000).into(), backlog: 1, workers: 2 })?;
-    strategy.acceptor(0, listeners.take(0)).map(drop)
+    let listener = strategy.open(Site { workers: 2, ..site })?.take(0);
+    match site.transport {
+        Transport::Tcp => strategy.acceptor(0, listener).map(drop),
+        Transport::Udp => strategy.receiver(0, listener).map(drop),
+    }
 }
 
 /// Builds a scenario's strategy.
@@ -177,6 +192,8 @@ pub fn build(strategy: scenario::Strategy) -> Box<dyn Strategy> {
         scenario::Strategy::ReuseportHermes { hang, theta } => {
             Box::new(reuseport_hermes::ReuseportHermes::new(hang, theta))
         }
-        scenario::Strategy::ReuseportIncomingCpu => Box::new(reuseport_incoming_cpu::ReuseportIncomingCpu),
+        scenario::Strategy::ReuseportIncomingCpu { cpus } => {
+            Box::new(reuseport_incoming_cpu::ReuseportIncomingCpu { cpus })
+        }
     }
 }

@@ -4,12 +4,15 @@
 //! A worker publishes by writing to memory that the program reads: no system call. It lets its loop come round four times
 //! per `server.hermes_hang` at least, so that an idle worker is told from a hung one.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{Acceptor, Site, Strategy, bpf};
-use crate::{server::Listeners, sys::clock};
+use super::{Acceptor, Receiver, Strategy, bpf};
+use crate::{
+    server::{Listener, Listeners, Site},
+    sys::clock,
+};
 
 pub(super) struct ReuseportHermes {
     hang: Duration,
@@ -21,6 +24,10 @@ pub(super) struct ReuseportHermes {
 impl ReuseportHermes {
     pub(super) fn new(hang: Duration, theta: f64) -> Self {
         Self { hang, theta, states: None }
+    }
+
+    fn member(&self, worker: usize, listener: Listener) -> Result<bpf::PublishingListener> {
+        bpf::PublishingListener::new(listener, self.states.as_ref(), worker, Some(self.hang / 4))
     }
 }
 
@@ -34,8 +41,11 @@ impl Strategy for ReuseportHermes {
         Ok(listeners)
     }
 
-    fn acceptor(&mut self, worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
-        let heartbeat = Some(self.hang / 4);
-        Ok(Box::new(bpf::PublishingAcceptor::new(listener, self.states.as_ref(), worker, heartbeat)?))
+    fn acceptor(&mut self, worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(self.member(worker, listener)?))
+    }
+
+    fn receiver(&mut self, worker: usize, listener: Listener) -> Result<Box<dyn Receiver>> {
+        Ok(Box::new(self.member(worker, listener)?))
     }
 }

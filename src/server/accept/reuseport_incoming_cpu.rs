@@ -1,22 +1,30 @@
 //! `reuseport-incoming-cpu`: a listener per worker, each marked with a processor (SO_INCOMING_CPU); the kernel prefers the
 //! listener whose processor received the SYN.
 //!
-//! Worker k's listener is marked with the k-th processor that this process may use, counted round. Where several are
+//! Worker k's listener is marked with the k-th processor of `server.incoming_cpu`, or of those that this process may use,
+//! counted round. Where several are
 //! marked with one, or none, the hash decides among them.
-
-use std::net::TcpListener;
 
 use anyhow::{Context, Result};
 
-use super::{Acceptor, Site, Strategy, epoll};
-use crate::{server::Listeners, sys::affinity};
+use super::{Acceptor, Receiver, Strategy, epoll};
+use crate::{
+    server::{Listener, Listeners, Site},
+    sys::affinity,
+};
 
-pub(super) struct ReuseportIncomingCpu;
+pub(super) struct ReuseportIncomingCpu {
+    /// The scenario's list, if it has one.
+    pub cpus: Option<Vec<usize>>,
+}
 
 impl Strategy for ReuseportIncomingCpu {
     fn open(&mut self, site: Site) -> Result<Listeners> {
-        let listeners = Listeners::group(site.address, site.backlog, site.workers)?;
-        let cpus = affinity::allowed_cpus().context("sched_getaffinity")?;
+        let listeners = Listeners::group(site)?;
+        let cpus = match self.cpus.take() {
+            Some(cpus) => cpus,
+            None => affinity::allowed_cpus().context("sched_getaffinity")?,
+        };
         for (worker, socket) in listeners.each().enumerate() {
             socket
                 .set_cpu_affinity(cpus[worker % cpus.len()])
@@ -25,7 +33,11 @@ impl Strategy for ReuseportIncomingCpu {
         Ok(listeners)
     }
 
-    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
-        Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
+    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(epoll::EpollListener::new(listener, epoll::LEVEL)))
+    }
+
+    fn receiver(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Receiver>> {
+        Ok(Box::new(epoll::EpollListener::new(listener, epoll::LEVEL)))
     }
 }

@@ -1,11 +1,11 @@
 //! `reuseport-least`: an eBPF program hands each connection to the worker with the fewest, open or on their way.
 
-use std::{net::TcpListener, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Acceptor, Site, Strategy, bpf};
-use crate::server::Listeners;
+use super::{Acceptor, Strategy, bpf};
+use crate::server::{Listener, Listeners, Site};
 
 #[derive(Default)]
 pub(super) struct ReuseportLeast {
@@ -21,7 +21,7 @@ impl Strategy for ReuseportLeast {
         Ok(listeners)
     }
 
-    fn acceptor(&mut self, worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
-        Ok(Box::new(bpf::PublishingAcceptor::new(listener, self.states.as_ref(), worker, None)?))
+    fn acceptor(&mut self, worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(bpf::PublishingListener::new(listener, self.states.as_ref(), worker, None)?))
     }
 }

@@ -1,11 +1,9 @@
 //! `reuseport-round-robin`: an eBPF program hands connection n to worker n mod workers.
 
-use std::net::TcpListener;
-
 use anyhow::Result;
 
-use super::{Acceptor, Site, Strategy, bpf, epoll};
-use crate::server::Listeners;
+use super::{Acceptor, Receiver, Strategy, bpf, epoll};
+use crate::server::{Listener, Listeners, Site};
 
 pub(super) struct ReuseportRoundRobin;
 
@@ -15,7 +13,11 @@ impl Strategy for ReuseportRoundRobin {
         Ok(bpf::open("round_robin", object, site, &[])?.0)
     }
 
-    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
-        Ok(Box::new(epoll::EpollAcceptor::new(listener, epoll::LEVEL)))
+    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
+        Ok(Box::new(epoll::EpollListener::new(listener, epoll::LEVEL)))
+    }
+
+    fn receiver(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Receiver>> {
+        Ok(Box::new(epoll::EpollListener::new(listener, epoll::LEVEL)))
     }
 }

@@ -1,20 +1,18 @@
 //! `reuseport-uring`: a listener per worker, each with an io_uring multishot accept of its worker.
 
-use std::net::TcpListener;
-
 use anyhow::Result;
 
-use super::{Acceptor, Site, Strategy, uring};
-use crate::server::Listeners;
+use super::{Acceptor, Strategy, uring};
+use crate::server::{Listener, Listeners, Site};
 
 pub(super) struct ReuseportUring;
 
 impl Strategy for ReuseportUring {
     fn open(&mut self, site: Site) -> Result<Listeners> {
-        Ok(Listeners::group(site.address, site.backlog, site.workers)?)
+        Ok(Listeners::group(site)?)
     }
 
-    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
         Ok(Box::new(uring::UringAcceptor::new(listener)?))
     }
 }

@@ -4,13 +4,16 @@
 //! the listener into its epoll instance, waits, accepts, and gives the lock back before it serves anything. Whoever does
 //! not takes the listener out, and waits for `server.accept_mutex_delay` at most before it tries again.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use mio::Registry;
 
-use super::{Accepted, Acceptor, Site, Strategy, epoll};
-use crate::{server::Listeners, sys::robust_mutex::RobustMutex};
+use super::{Accepted, Acceptor, Source, Strategy, epoll};
+use crate::{
+    server::{Listener, Listeners, Site},
+    sys::robust_mutex::RobustMutex,
+};
 
 pub(super) struct SharedAcceptMutex {
     pub delay: Duration,
@@ -21,12 +24,12 @@ pub(super) struct SharedAcceptMutex {
 impl Strategy for SharedAcceptMutex {
     fn open(&mut self, site: Site) -> Result<Listeners> {
         self.mutex = Some(Arc::new(RobustMutex::new().context("making a lock in shared memory")?));
-        Ok(Listeners::shared(site.address, site.backlog)?)
+        Ok(Listeners::shared(site)?)
     }
 
-    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
         let mutex = Arc::clone(self.mutex.as_ref().context("the strategy has not been opened")?);
-        let listener = epoll::EpollAcceptor::new(listener, epoll::LEVEL);
+        let listener = epoll::EpollListener::new(listener, epoll::LEVEL);
         Ok(Box::new(MutexAcceptor {
             listener,
             listening: false,
@@ -39,7 +42,7 @@ impl Strategy for SharedAcceptMutex {
 }
 
 struct MutexAcceptor {
-    listener: epoll::EpollAcceptor,
+    listener: epoll::EpollListener,
     /// Whether the listener is in the epoll instance. It stays there while nobody else takes the lock.
     listening: bool,
     mutex: Arc<RobustMutex>,
@@ -59,7 +62,7 @@ impl MutexAcceptor {
     }
 }
 
-impl Acceptor for MutexAcceptor {
+impl Source for MutexAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         self.registry = Some(registry.try_clone()?);
         Ok(())
@@ -84,7 +87,9 @@ impl Acceptor for MutexAcceptor {
         self.stop_listening()?;
         Ok(Some(self.delay))
     }
+}
 
+impl Acceptor for MutexAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
         self.listener.accept()
     }

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,8 +15,11 @@ use anyhow::{Context, Result};
 use crossbeam::queue::ArrayQueue;
 use mio::{Registry, Waker};
 
-use super::{Accepted, Acceptor, Site, Strategy, TOKEN};
-use crate::{server::Listeners, sys::thread};
+use super::{Accepted, Acceptor, Source, Strategy, TOKEN};
+use crate::{
+    server::{Listener, Listeners, Site},
+    sys::thread,
+};
 
 /// Connections on their way from the thread to the loop. When so many wait, the thread accepts no further.
 const IN_HAND: usize = 1_024;
@@ -28,25 +30,21 @@ pub(super) struct SharedBlocking;
 
 impl Strategy for SharedBlocking {
     fn open(&mut self, site: Site) -> Result<Listeners> {
-        let listeners = Listeners::shared(site.address, site.backlog)?;
+        let listeners = Listeners::shared(site)?;
         listeners.any().set_nonblocking(false).context("fcntl of the listener")?;
         Ok(listeners)
     }
 
-    fn acceptor(&mut self, _worker: usize, listener: TcpListener) -> Result<Box<dyn Acceptor>> {
+    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
         thread::make_interruptible().context("sigaction")?;
-        let shared = Arc::new(Shared {
-            listener: mio::net::TcpListener::from_std(listener),
-            queue: ArrayQueue::new(IN_HAND),
-            stop: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { listener, queue: ArrayQueue::new(IN_HAND), stop: AtomicBool::new(false) });
         Ok(Box::new(BlockingAcceptor { shared, waker: None, thread: None }))
     }
 }
 
 /// What the thread and the loop share.
 struct Shared {
-    listener: mio::net::TcpListener,
+    listener: Listener,
     queue: ArrayQueue<io::Result<Accepted>>,
     stop: AtomicBool,
 }
@@ -80,7 +78,7 @@ impl Shared {
     }
 }
 
-impl Acceptor for BlockingAcceptor {
+impl Source for BlockingAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         if self.thread.is_none() {
             let waker = Arc::new(Waker::new(registry, TOKEN)?);
@@ -97,16 +95,18 @@ impl Acceptor for BlockingAcceptor {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<Accepted> {
-        self.shared.queue.pop().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
-    }
-
     fn left_some(&mut self) -> io::Result<()> {
         match &self.waker {
             // An empty queue wakes the loop when it is no longer empty.
             Some(waker) if !self.shared.queue.is_empty() => waker.wake(),
             _ => Ok(()),
         }
+    }
+}
+
+impl Acceptor for BlockingAcceptor {
+    fn accept(&mut self) -> io::Result<Accepted> {
+        self.shared.queue.pop().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     fn stop(&mut self) -> io::Result<Vec<Accepted>> {

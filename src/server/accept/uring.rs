@@ -4,13 +4,16 @@
 //! The kernel accepts as connections come, without being asked: a batch bounds only how many the worker takes up per
 //! wake-up, and the queue of the listener stays empty as long as descriptors last.
 
-use std::{io, net::TcpListener, os::fd::AsRawFd};
+use std::{io, os::fd::AsRawFd};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
 
-use super::{Accepted, Acceptor, TOKEN};
-use crate::sys::{clock, uring::AcceptRing};
+use super::{Accepted, Acceptor, Source, TOKEN};
+use crate::{
+    server::Listener,
+    sys::{clock, uring::AcceptRing},
+};
 
 /// Completions that may wait in the ring.
 const ENTRIES: u32 = 1_024;
@@ -21,8 +24,8 @@ pub(super) struct UringAcceptor {
 }
 
 impl UringAcceptor {
-    pub(super) fn new(listener: TcpListener) -> Result<Self> {
-        let ring = AcceptRing::new(listener, ENTRIES).context(
+    pub(super) fn new(listener: Listener) -> Result<Self> {
+        let ring = AcceptRing::new(listener.into(), ENTRIES).context(
             "io_uring_setup; it may be switched off (sysctl kernel.io_uring_disabled) or forbidden by a sandbox",
         )?;
         Ok(Self { ring, registry: None })
@@ -35,7 +38,7 @@ fn accepted(stream: std::net::TcpStream) -> Accepted {
     Accepted { stream: TcpStream::from_std(stream), peer, accept_ns: clock::monotonic_ns() }
 }
 
-impl Acceptor for UringAcceptor {
+impl Source for UringAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let registry = registry.try_clone()?;
         registry.register(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
@@ -50,6 +53,16 @@ impl Acceptor for UringAcceptor {
         Ok(())
     }
 
+    fn left_some(&mut self) -> io::Result<()> {
+        if let Some(registry) = &self.registry {
+            // Makes epoll look again: the ring is readable as long as it holds a completion.
+            registry.reregister(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+}
+
+impl Acceptor for UringAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
         match self.ring.next() {
             Some(Ok(stream)) => {
@@ -63,14 +76,6 @@ impl Acceptor for UringAcceptor {
             Some(Err(error)) => Err(error),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
-    }
-
-    fn left_some(&mut self) -> io::Result<()> {
-        if let Some(registry) = &self.registry {
-            // Makes epoll look again: the ring is readable as long as it holds a completion.
-            registry.reregister(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
-        }
-        Ok(())
     }
 
     fn stop(&mut self) -> io::Result<Vec<Accepted>> {

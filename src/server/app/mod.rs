@@ -163,6 +163,18 @@ impl Application {
         }
     }
 
+    /// Answers one datagram; `None` when it is no request.
+    pub fn answer(&mut self, datagram: &[u8], caller: &Caller) -> Option<&[u8]> {
+        let protocol = self.protocol.as_mut()?;
+        self.reply.clear();
+        match protocol.take(datagram, caller, false, &mut self.reply) {
+            Take::Request { length, .. } if length == datagram.len() => {}
+            _ => return None,
+        }
+        self.service.burn();
+        Some(&self.reply)
+    }
+
     /// Answers the whole requests in `input` and keeps the rest.
     fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
         let protocol = self.protocol.as_mut().expect("app `close` reads nothing");

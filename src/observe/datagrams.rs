@@ -1,0 +1,45 @@
+//! Sockets of UDP: bytes waiting in each, and datagrams that it has lost because its buffer was full.
+
+use std::{collections::HashMap, fs, io};
+
+/// A socket's queue of datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatagramQueue {
+    /// Memory taken by datagrams that wait, in bytes, the kernel's own overhead included.
+    pub bytes: u64,
+    /// Datagrams lost since the socket was made.
+    pub lost: u64,
+}
+
+/// The sockets of the calling process's network namespace by inode, from /proc/self/net/udp and udp6.
+pub fn read() -> io::Result<HashMap<u32, DatagramQueue>> {
+    // There is no udp6 on a kernel without IPv6.
+    let v6 = fs::read_to_string("/proc/self/net/udp6").unwrap_or_default();
+    Ok(parse(&(fs::read_to_string("/proc/self/net/udp")? + &v6)))
+}
+
+/// Fields of a line: sl, local, remote, state, tx:rx queue (hexadecimal), timer, retransmits, uid, timeout, inode, references,
+/// pointer, drops. The heads of both files have fewer numbers, and so drop out.
+fn parse(text: &str) -> HashMap<u32, DatagramQueue> {
+    let socket = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, _, _, _, queues, _, _, _, _, inode, _, _, lost] = fields[..] else { return None };
+        let (_, bytes) = queues.split_once(':')?;
+        let queue = DatagramQueue { bytes: u64::from_str_radix(bytes, 16).ok()?, lost: lost.parse().ok()? };
+        Some((inode.parse().ok()?, queue))
+    };
+    text.lines().filter_map(socket).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_losses_are_found_by_inode() {
+        let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
+                    pointer drops\n  417: 0100007F:1B58 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        \
+                    0 26071 2 000000001efcd5c4 17\n";
+        assert_eq!(parse(text), HashMap::from([(26_071, DatagramQueue { bytes: 768, lost: 17 })]));
+    }
+}

@@ -1,0 +1,48 @@
+//! A worker's part of the scenario's faults: it burns CPU and serves nobody, as in a request that takes too long, until the
+//! trial's process says that it is over. Stopping and killing are done to it from outside.
+
+use crate::{
+    ipc::control::{Control, Window},
+    scenario::{FaultKind, Scenario},
+    sys::clock,
+};
+
+/// The burns of one worker that are still to come, the next last.
+pub(super) struct Burns {
+    ahead: Vec<Burn>,
+}
+
+struct Burn {
+    /// Its number among the scenario's faults.
+    fault: usize,
+    from_ns: u64,
+}
+
+impl Burns {
+    pub fn new(scenario: &Scenario, worker: usize, window: Window) -> Self {
+        let faults = scenario.faults.iter().enumerate().filter(|(_, fault)| fault.worker == worker);
+        let mut ahead: Vec<Burn> = faults
+            .filter_map(|(number, fault)| {
+                let FaultKind::Burn(_) = fault.kind else { return None };
+                Some(Burn { fault: number, from_ns: window.start_ns.saturating_add(clock::nanoseconds(fault.at)) })
+            })
+            .collect();
+        ahead.sort_unstable_by_key(|burn| std::cmp::Reverse(burn.from_ns));
+        Self { ahead }
+    }
+
+    /// When the next one is due.
+    pub fn next_ns(&self) -> Option<u64> {
+        self.ahead.last().map(|burn| burn.from_ns)
+    }
+
+    /// Burns what is due, until its end or while `running` says so.
+    pub fn burn_due(&mut self, now_ns: u64, control: &Control, running: impl Fn() -> bool) {
+        while let Some(burn) = self.ahead.pop_if(|burn| burn.from_ns <= now_ns) {
+            control.fault_begins(burn.fault, now_ns);
+            while control.fault(burn.fault).over_ns == 0 && running() {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}

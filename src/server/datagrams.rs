@@ -1,0 +1,132 @@
+//! Datagrams of a worker: wait is the loop's, receive and reply are here. It is the same for every strategy.
+
+use std::{
+    io::{self, ErrorKind, IoSliceMut},
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::fd::AsRawFd,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg},
+};
+
+use super::{
+    accept::Receiver,
+    app::{Application, Caller},
+};
+use crate::{
+    ipc::{
+        control::{Count, Meter},
+        receipt::Tuple,
+        tally::{Step, Tally},
+    },
+    sys::clock,
+};
+
+/// A datagram is never longer.
+const BUFFER_BYTES: usize = 65_536;
+
+/// A worker's source of datagrams, with its buffers.
+pub(super) struct Datagrams {
+    pub receiver: Box<dyn Receiver>,
+    worker: u16,
+    /// The address that clients send to.
+    address: SocketAddr,
+    buffer: Vec<u8>,
+    /// Room for one SO_RXQ_OVFL message.
+    control: Vec<u8>,
+}
+
+/// A datagram in the buffer.
+struct Received {
+    length: usize,
+    peer: SocketAddr,
+    /// How many the socket has lost so far; `None` where it has lost none.
+    lost: Option<u32>,
+}
+
+impl Datagrams {
+    pub fn new(receiver: Box<dyn Receiver>, worker: usize, address: SocketAddr) -> Self {
+        let (buffer, control) = (vec![0; BUFFER_BYTES], cmsg_space!(u32));
+        Self { receiver, worker: worker as u16, address, buffer, control }
+    }
+
+    /// Receives and answers what is there, `most` datagrams at the most, while `running` says so.
+    pub fn serve(
+        &mut self,
+        most: u32,
+        running: impl Fn() -> bool,
+        application: &mut Application,
+        errors: &mut Tally,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        meter.add(Count::DatagramWakeups, 1);
+        let mut received = 0;
+        let mut emptied = false;
+        while received < most && running() {
+            match self.receive() {
+                Ok(datagram) => {
+                    received += 1;
+                    self.answer(&datagram, application, errors, meter);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    emptied = true;
+                    break;
+                }
+                // An error of an earlier reply, such as a client that has gone; it concerns that reply alone.
+                Err(error) => errors.add(Step::Serve, &error),
+            }
+        }
+        if received == 0 && emptied {
+            meter.add(Count::DatagramEmptyWakeups, 1);
+        }
+        if !emptied {
+            self.receiver.left_some().context("re-arming the socket in epoll")?;
+        }
+        Ok(())
+    }
+
+    fn answer(&self, datagram: &Received, application: &mut Application, errors: &mut Tally, meter: &mut Meter<'_>) {
+        let now_ns = clock::monotonic_ns();
+        meter.received(now_ns);
+        if let Some(lost) = datagram.lost {
+            meter.lost(u64::from(lost));
+        }
+        let tuple = Tuple { client: datagram.peer, server: self.address };
+        let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple };
+        let Some(reply) = application.answer(&self.buffer[..datagram.length], &caller) else {
+            return errors.add(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
+        };
+        if let Err(error) = self.receiver.socket().send_to(reply, &datagram.peer.into()) {
+            errors.add(Step::Serve, &error);
+        }
+    }
+
+    /// Counts what nobody will answer any more.
+    pub fn drain(&mut self, meter: &mut Meter<'_>) {
+        loop {
+            match self.receive() {
+                Ok(_) => meter.add(Count::DatagramsLeft, 1),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Received> {
+        let socket = self.receiver.socket().as_raw_fd();
+        let mut parts = [IoSliceMut::new(&mut self.buffer)];
+        let message = recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut self.control), MsgFlags::MSG_DONTWAIT)?;
+        let lost = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::RxqOvfl(lost) => Some(lost),
+            _ => None,
+        });
+        let address = message.address.ok_or_else(|| io::Error::from(ErrorKind::InvalidData))?;
+        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from(SocketAddrV4::new(v4.ip(), v4.port())));
+        let v6 = || address.as_sockaddr_in6().map(|v6| SocketAddr::from(SocketAddrV6::new(v6.ip(), v6.port(), 0, 0)));
+        let peer = v4.or_else(v6).ok_or_else(|| io::Error::from(ErrorKind::InvalidData))?;
+        Ok(Received { length: message.bytes, peer, lost })
+    }
+}

@@ -1,0 +1,165 @@
+//! Carries out the scenario's faults, and keeps what each of them left behind.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{crew::Crew, sampler::Sampler};
+use crate::{
+    ipc::control::{Control, Count, LoaderCount, Window},
+    record::FaultRow,
+    scenario::{Fault, FaultKind, Scenario},
+    sys::clock,
+};
+
+pub(super) struct Faults {
+    scenario: Arc<Scenario>,
+    control: Arc<Control>,
+    start_ns: u64,
+    /// What is still to be done, the next last.
+    ahead: Vec<Act>,
+    /// By fault: how things stood when it began.
+    before: Vec<Option<Standing>>,
+    /// By fault: what it left.
+    rows: Vec<FaultRow>,
+}
+
+struct Act {
+    at_ns: u64,
+    fault: usize,
+    begins: bool,
+}
+
+/// How things stand at one instant.
+#[derive(Clone)]
+struct Standing {
+    at_ns: u64,
+    /// Connections established, by the loaders' count.
+    established: u64,
+    /// Of those, accepted by any worker.
+    accepted: u64,
+    /// By the fault's worker.
+    own_accepted: u64,
+    /// Waiting for this worker and no other.
+    own_queue: u64,
+    /// Open connections of the worker.
+    own_open: u64,
+}
+
+impl Faults {
+    pub fn new(scenario: &Arc<Scenario>, control: &Arc<Control>, window: Window) -> Self {
+        let at_ns = |offset| window.start_ns.saturating_add(clock::nanoseconds(offset));
+        let mut ahead = Vec::new();
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            ahead.push(Act { at_ns: at_ns(fault.at), fault: number, begins: true });
+            if let Some(over) = fault.over() {
+                ahead.push(Act { at_ns: at_ns(over), fault: number, begins: false });
+            }
+        }
+        // Of one instant, an end comes before a begin.
+        ahead.sort_by_key(|act| std::cmp::Reverse((act.at_ns, act.begins)));
+        let row = |(number, fault): (usize, &Fault)| FaultRow {
+            fault: number,
+            kind: fault.kind.name().to_owned(),
+            worker: fault.worker,
+            ..FaultRow::default()
+        };
+        Self {
+            rows: scenario.faults.iter().enumerate().map(row).collect(),
+            before: vec![None; scenario.faults.len()],
+            scenario: Arc::clone(scenario),
+            control: Arc::clone(control),
+            start_ns: window.start_ns,
+            ahead,
+        }
+    }
+
+    /// When the next thing is due.
+    pub fn next_ns(&self) -> Option<u64> {
+        self.ahead.last().map(|act| act.at_ns)
+    }
+
+    /// Does what is due.
+    pub fn act(&mut self, now_ns: u64, crew: &mut Crew, sampler: &mut Sampler) -> Result<()> {
+        while let Some(act) = self.ahead.pop_if(|act| act.at_ns <= now_ns) {
+            let fault = self.scenario.faults[act.fault];
+            let standing = self.standing(fault.worker, sampler)?;
+            if act.begins {
+                self.begin(act.fault, fault, standing, crew);
+            } else {
+                self.close(act.fault, &standing);
+                self.control.fault_is_over(act.fault, standing.at_ns);
+                if matches!(fault.kind, FaultKind::Stall(_)) {
+                    crew.resume(fault.worker);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, number: usize, fault: Fault, standing: Standing, crew: &mut Crew) {
+        match fault.kind {
+            FaultKind::Stall(_) => crew.stall(fault.worker),
+            FaultKind::Kill => crew.kill(fault.worker),
+            // The worker's own doing.
+            FaultKind::Burn(_) => {}
+        }
+        if !matches!(fault.kind, FaultKind::Burn(_)) {
+            self.control.fault_begins(number, standing.at_ns);
+        }
+        self.before[number] = Some(standing);
+    }
+
+    fn standing(&self, worker: usize, sampler: &mut Sampler) -> Result<Standing> {
+        let strategy = &self.scenario.server.strategy;
+        let accepted: u64 = (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Accepted)).sum();
+        let established = self.control.loader_total(LoaderCount::Established);
+        let own_queue = if strategy.takes_ahead() {
+            // In a thread's hands, a channel or a ring, where nobody can count them. Other workers leave hardly any.
+            established.saturating_sub(accepted)
+        } else if strategy.has_group() {
+            sampler.queue_of(worker)?
+        } else {
+            0
+        };
+        Ok(Standing {
+            at_ns: clock::monotonic_ns(),
+            established,
+            accepted,
+            own_accepted: self.control.count(worker, Count::Accepted),
+            own_queue,
+            own_open: self.control.count(worker, Count::Open),
+        })
+    }
+
+    /// Fills a fault's row, at its end or at the load's.
+    fn close(&mut self, number: usize, after: &Standing) {
+        let Some(before) = self.before[number].take() else { return };
+        let row = &mut self.rows[number];
+        let killed = self.scenario.faults[number].kind == FaultKind::Kill;
+        row.at_s = before.at_ns.saturating_sub(self.start_ns) as f64 / 1e9;
+        row.lasted_s = after.at_ns.saturating_sub(before.at_ns) as f64 / 1e9;
+        row.established = after.established.saturating_sub(before.established);
+        row.accepted = after.own_accepted.saturating_sub(before.own_accepted);
+        row.arrived = row.accepted + after.own_queue.saturating_sub(before.own_queue);
+        row.share = (row.established > 0).then(|| row.arrived as f64 / row.established as f64);
+        // A killed worker's queue dies with it.
+        row.stranded = if killed { before.own_queue } else { after.own_queue };
+        row.not_accepted = after.established.saturating_sub(after.accepted);
+        row.open = before.own_open;
+    }
+
+    /// The load has ended: what still lasts is over with it. Workers that are stopped stay so: they must accept nothing
+    /// more before the queues are counted.
+    pub fn finish(mut self, sampler: &mut Sampler) -> Result<Vec<FaultRow>> {
+        for number in 0..self.rows.len() {
+            if self.before[number].is_some() {
+                let standing = self.standing(self.scenario.faults[number].worker, sampler)?;
+                self.close(number, &standing);
+            }
+        }
+        // One that was due after the load's end did not happen.
+        self.rows.retain(|row| self.control.fault(row.fault).begun_ns != 0);
+        Ok(self.rows)
+    }
+}
