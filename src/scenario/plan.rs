@@ -128,6 +128,7 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         .ok_or_else(|| ScenarioError::new(source, format!("[matrix] has more than {TRIALS_LIMIT} combinations")))?;
     let names = short_names(&file.matrix);
     let mut cells = Vec::with_capacity(count);
+    let mut differing = HashSet::new();
     for mut index in 0..count {
         let mut values = file.values.clone();
         let mut swept = Map::new();
@@ -145,7 +146,9 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         // Keys in force in one cell only (load.rate where load.mode is swept) are kept too.
         for (path, value) in settings.into_effective() {
             if !file.matrix.iter().any(|(swept, _)| *swept == path) {
-                effective.entry(path).or_insert(value);
+                if *effective.entry(path.clone()).or_insert_with(|| value.clone()) != value {
+                    differing.insert(path);
+                }
             } else {
                 effective.entry(format!("matrix.{path}")).or_insert(value);
             }
@@ -153,6 +156,8 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         paths.reverse();
         cells.push(Cell { values: swept, swept: paths, scenario });
     }
+    // A default that depends on a swept key (load.close_by where server.app is swept) must be left to depend on it.
+    effective.retain(|path, _| !differing.contains(path));
     Ok(cells)
 }
 
@@ -267,8 +272,12 @@ mod tests {
 
     #[test]
     fn the_effective_scenario_plans_the_same_trials() {
-        for text in [SWEEP, "", "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0"]
-        {
+        for text in [
+            SWEEP,
+            "",
+            "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0",
+            "[matrix]\nserver.app=[\"echo\",\"close\"]",
+        ] {
             let first = plan(text, &["seed=9"]).unwrap();
             let again = plan(&first.effective, &[]).unwrap();
             assert_eq!(first.trials, again.trials);
