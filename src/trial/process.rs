@@ -10,7 +10,7 @@ use super::{
     crew::{Crew, Ended},
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
-    sampler::{INTERVAL_MS, Sampler},
+    sampler::{Clients, INTERVAL_MS, Sampler},
     set_sysctls,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         tally::ErrorCount,
     },
     observe::{
-        counters::{self, CpuTicks},
+        counters::{self, CounterReader, CpuTicks, SocketReader},
         queues::{Queue, QueueReader},
         sysctl,
     },
@@ -60,16 +60,23 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
-    let mut sampler = Sampler::new(control, queues, crew.inodes(), scenario.load.close_by);
+    let clients = Clients {
+        sockets: SocketReader::open().context("opening /proc/self/net/sockstat")?,
+        with_server: true,
+        close_by: scenario.load.close_by,
+    };
+    let mut sampler = Sampler::new(control, queues, crew.inodes(), clients);
+    let mut counters = CounterReader::default();
+    counters.add_namespace().context("opening /proc/self/net")?;
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
-    let before = counters::read().context("reading /proc/self/net")?;
+    let before = counters.read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
     supervise(window, &mut loaders, &mut sampler)?;
 
     crew.stop()?;
     let left_in_queue = waiting(&sampler.sample()?, crew.inodes());
-    let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
+    let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
     let ticks_after = CpuTicks::read().context("reading /proc/stat")?;
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
     let mut workers = crew.dismiss()?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     ipc::control::{Control, Count},
     observe::{
-        counters::Sockets,
+        counters::{SocketReader, Sockets},
         queues::{Queue, QueueReader},
     },
     record::Series,
@@ -31,9 +31,31 @@ pub(super) struct Sampler {
     /// By worker: longest queue seen, and the limit.
     peaks: Vec<Queue>,
     listeners: u64,
-    /// Whether TIME_WAIT is on the clients' side, where it takes a port.
-    clients_wait: bool,
+    clients: Clients,
     ports_peak: u64,
+}
+
+/// Where the ports that clients take are counted.
+pub(super) struct Clients {
+    /// The sockets of the loaders' network namespace.
+    pub sockets: SocketReader,
+    /// Whether the server is in the same, so that its sockets are among them.
+    pub with_server: bool,
+    /// Who closes first, and so has TIME_WAIT on its side.
+    pub close_by: CloseBy,
+}
+
+impl Clients {
+    /// Ports taken, with so many of the server's listeners.
+    fn ports_taken(&self, sockets: Sockets, listeners: u64) -> u64 {
+        if !self.with_server {
+            return sockets.in_use + sockets.time_wait;
+        }
+        // On loopback both ends are in use, and listeners besides.
+        let held = sockets.in_use.saturating_sub(listeners) / 2;
+        // TIME_WAIT takes a port on the clients' side only.
+        held + if self.close_by == CloseBy::Client { sockets.time_wait } else { 0 }
+    }
 }
 
 /// All samples of a trial.
@@ -46,7 +68,7 @@ pub(super) struct Samples {
 }
 
 impl Sampler {
-    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, inodes: &[u32], close_by: CloseBy) -> Self {
+    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, inodes: &[u32], clients: Clients) -> Self {
         Self {
             control: Arc::clone(control),
             queues,
@@ -55,7 +77,7 @@ impl Sampler {
             series: Series { interval_ms: INTERVAL_MS, ..Series::default() },
             peaks: vec![Queue::default(); inodes.len()],
             listeners: inodes.iter().collect::<HashSet<_>>().len() as u64,
-            clients_wait: close_by == CloseBy::Client,
+            clients,
             ports_peak: 0,
         }
     }
@@ -63,11 +85,8 @@ impl Sampler {
     /// Takes a row. Returns the queues by listener.
     pub(super) fn sample(&mut self) -> Result<HashMap<u32, Queue>> {
         let queues = self.queues.read()?;
-        let sockets = Sockets::read().context("reading /proc/self/net/sockstat")?;
-        // On loopback both ends are in use, and listeners besides.
-        let held = sockets.in_use.saturating_sub(self.listeners) / 2;
-        let waiting = if self.clients_wait { sockets.time_wait } else { 0 };
-        self.ports_peak = self.ports_peak.max(held + waiting);
+        let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
+        self.ports_peak = self.ports_peak.max(self.clients.ports_taken(sockets, self.listeners));
         let mut depths = Vec::with_capacity(self.inodes.len());
         for (inode, peak) in self.inodes.iter().zip(&mut self.peaks) {
             let queue = queues.get(inode).copied().unwrap_or_default();
