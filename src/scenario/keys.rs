@@ -33,11 +33,16 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "network",
-        "`netns` or `host`",
+        "`netns`, `veth` or `host`",
         "\"netns\"",
-        "`netns`: each trial in a network namespace of its own, loopback only. `host`: the machine's network; no sysctl is written.",
+        "`netns`: each trial in a network namespace of its own, loopback only. `veth`: server and loaders of each trial in two, joined by a pair of virtual Ethernet devices. `host`: the machine's network; no sysctl is written.",
     ),
-    key("address", "IP address", "\"127.0.0.1\"", "Address the server listens on and the loaders connect to."),
+    key(
+        "address",
+        "IP address",
+        "\"127.0.0.1\"",
+        "Address the server listens on and the loaders connect to. `veth`: any unicast address but loopback, `198.18.0.1` by default; the loaders have the one that differs in the last bit.",
+    ),
     key("port", "integer 1–65535", "7000", "Port the server listens on."),
     key(
         "deadline",

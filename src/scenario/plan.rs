@@ -156,7 +156,7 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         paths.reverse();
         cells.push(Cell { values: swept, swept: paths, scenario });
     }
-    // A default that depends on a swept key (load.close_by where server.app is swept) must be left to depend on it.
+    // A default that depends on a swept key (address where network is swept) must be left to depend on it.
     effective.retain(|path, _| !differing.contains(path));
     Ok(cells)
 }
@@ -276,7 +276,7 @@ mod tests {
             SWEEP,
             "",
             "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0",
-            "[matrix]\nserver.app=[\"echo\",\"close\"]",
+            "[matrix]\nnetwork=[\"netns\",\"veth\"]\nserver.app=[\"echo\",\"close\"]",
         ] {
             let first = plan(text, &["seed=9"]).unwrap();
             let again = plan(&first.effective, &[]).unwrap();
@@ -305,6 +305,12 @@ mod tests {
             ("[matrix]\nseed = [1, 2]", &["`matrix.seed`", "whole scenario"]),
             ("[server]\nworkers = 1\n[matrix]\nserver.workers = [1]", &["`server.workers`", "both"]),
             ("network = \"host\"\n[sysctl]\nsomaxconn = 1", &["`sysctl.somaxconn`", "host"]),
+            ("address = \"198.18.0.1\"", &["`address`", "loopback", "veth"]),
+            ("network = \"veth\"\naddress = \"127.0.0.1\"", &["`address`", "unicast", "netns"]),
+            ("network = \"veth\"\naddress = \"0.0.0.1\"", &["`address`", "0.0.0.0"]),
+            ("network = \"veth\"\naddress = \"255.255.255.254\"", &["`address`", "255.255.255.255"]),
+            ("network = \"veth\"\naddress = \"fe80::1\"", &["`address`", "fe80::1"]),
+            ("network = \"veth\"\naddress = \"::ffff:1.2.3.4\"", &["`address`", "1.2.3.4"]),
             ("workers = 1", &["`workers`", "`server.workers`"]),
             ("seed = ", &["test.toml", "TOML"]),
         ] {

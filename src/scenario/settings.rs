@@ -64,7 +64,16 @@ impl<'a> Settings<'a> {
     }
 
     pub(super) fn string(&self, path: &str) -> Result<String, ScenarioError> {
-        match self.value(path) {
+        self.as_string(path, self.value(path))
+    }
+
+    /// A string, with a default that depends on another key.
+    pub(super) fn string_or(&self, path: &str, default: &str) -> Result<String, ScenarioError> {
+        self.as_string(path, self.value_or(path, &format!("\"{default}\"")))
+    }
+
+    fn as_string(&self, path: &str, value: Value) -> Result<String, ScenarioError> {
+        match value {
             Value::String(text) => Ok(text),
             other => Err(self.wrong(path, format_args!("must be a string, not {other}"))),
         }

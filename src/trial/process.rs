@@ -10,6 +10,7 @@ use super::{
     crew::{Crew, Ended},
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
+    networks::Networks,
     sampler::{Clients, INTERVAL_MS, Sampler},
     set_sysctls,
 };
@@ -25,8 +26,8 @@ use crate::{
         sysctl,
     },
     record::{HelperRow, WorkerCounts},
-    scenario::{Bound, Network, Scenario},
-    sys::{clock, namespace, process},
+    scenario::{Bound, Scenario},
+    sys::{clock, process},
 };
 
 /// Time between the moment when all are ready and the start, so that all see it coming.
@@ -40,13 +41,11 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, Histograms)> {
     let cell = job.cell();
     let scenario = Arc::new(cell.scenario.clone());
-    if scenario.network == Network::Namespace {
-        let parent = getppid();
-        namespace::enter_network()?;
-        // A user namespace changes credentials, which clears the parent's death signal.
-        process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
-        set_sysctls(cell)?;
-    }
+    let parent = getppid();
+    let networks = Networks::enter(&scenario)?;
+    // A user namespace changes credentials, which clears the parent's death signal.
+    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    networks.in_each(|| set_sysctls(cell))?;
     let ledger = Arc::new(Ledger::new().context("mapping shared memory")?);
     // Loaders first: what is opened afterwards they do not inherit.
     let template = LoadJob {
@@ -55,19 +54,19 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         seed: job.plan.seed,
         repetition: job.trial.repetition,
     };
-    let mut loaders = Loaders::fork(template, job.sizing.loaders, control, Some(&ledger))?;
+    let mut loaders = networks.for_loaders(|| Loaders::fork(template, job.sizing.loaders, control, Some(&ledger)))?;
     let mut crew = Crew::fork(&scenario, control, Some(&ledger), job.plan.seed, job.trial.repetition)?;
     wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
     let clients = Clients {
-        sockets: SocketReader::open().context("opening /proc/self/net/sockstat")?,
-        with_server: true,
+        sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
+        with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
     let mut sampler = Sampler::new(control, queues, crew.inodes(), clients);
     let mut counters = CounterReader::default();
-    counters.add_namespace().context("opening /proc/self/net")?;
+    networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
     let before = counters.read().context("reading /proc/self/net")?;
@@ -83,6 +82,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
     let samples = sampler.finish();
+    let usable_ports = networks.for_loaders(|| Ok(sysctl::usable_ports().unwrap_or(0)))?;
 
     let (loaders, histograms) = loaders.accounts()?;
     let workers = workers
@@ -100,7 +100,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         loaders,
         left_in_queue,
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
-        usable_ports: sysctl::usable_ports().unwrap_or(0),
+        usable_ports,
         ports_peak: samples.ports_peak,
         balance,
         kernel,
