@@ -176,12 +176,14 @@ fn interrupt(signal: Signal) {
 
 #[test]
 fn killing_the_run_itself_leaves_no_process() {
-    let bench = Bench::new(LONG);
-    let mut run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
-    bench.wait_for("lb:worker", 3);
-    run.kill().unwrap();
-    run.wait().unwrap();
-    bench.demand_nothing_left();
+    for network in ["network=netns", "network=veth"] {
+        let bench = Bench::new(LONG);
+        let mut run = bench.spawn(&["run", "scenario.toml", "--out", "out", "--set", network]);
+        bench.wait_for("lb:worker", 3);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        bench.demand_nothing_left();
+    }
 }
 
 #[test]
@@ -309,7 +311,9 @@ fn the_host_network_works_too() {
 /// As root, becomes an ordinary user; as an ordinary user, is one already.
 #[test]
 fn an_ordinary_user_can_run() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 50\n[sysctl]\ntcp_tw_reuse = 0\nsomaxconn = 77");
+    let bench = Bench::new(
+        "repetitions = 1\n[load]\nconnections = 50\n[sysctl]\ntcp_tw_reuse = 0\nsomaxconn = 77\n[matrix]\nnetwork = [\"netns\", \"veth\"]",
+    );
     let binary = bench.path("listenbench");
     fs::copy(env!("CARGO_BIN_EXE_listenbench"), &binary).unwrap();
     let mut command = Command::new(&binary);
@@ -321,8 +325,9 @@ fn an_ordinary_user_can_run() {
     }
     let output = command.output().unwrap();
     assert_code(&output, 0);
-    let trial = &bench.read_trials()[0];
-    assert_balanced(trial);
-    assert_eq!(number(&trial["workers"][0]["queue_limit"]), 77);
+    for trial in bench.read_trials() {
+        assert_balanced(&trial);
+        assert_eq!(number(&trial["workers"][0]["queue_limit"]), 77);
+    }
     assert!(common::read_json(&bench.path("out/host.json"))["uid"] != 0);
 }

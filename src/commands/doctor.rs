@@ -16,9 +16,10 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    scenario::{ListenOptions, Strategy, Transport},
+    scenario::{ListenOptions, Plan, Source, Strategy, Transport},
     server::{Site, accept},
     sys::{affinity, limits, namespace},
+    trial,
 };
 
 /// Fewer open files than this hold up ordinary scenarios.
@@ -80,6 +81,7 @@ fn checks() -> Vec<Check> {
     let mut checks = vec![
         kernel(),
         network_namespace(&probe),
+        veth(),
         cores(),
         open_files(),
         port_range(&probe),
@@ -169,6 +171,27 @@ fn network_namespace(probe: &Probe) -> Check {
             "network = \"netns\" works: trials leave nothing behind on this machine",
         ),
         Err(error) => check("namespaces", Status::Missing, "no network namespace can be made", format!("{error:#}")),
+    }
+}
+
+/// Rehearses a trial over a veth pair, for both protocols.
+fn veth() -> Check {
+    let rehearse = |address: &str| {
+        let text = format!("network = \"veth\"\naddress = \"{address}\"");
+        let plan = Plan::read(&Source { name: "doctor", text: &text }, &[]).expect("a valid scenario");
+        trial::rehearse(&plan.cells[0])
+    };
+    match (rehearse("198.18.0.1"), rehearse("2001:2::1")) {
+        (Ok(_), Ok(_)) => check(
+            "veth",
+            Status::Ok,
+            "IPv4 and IPv6 cross a pair of virtual Ethernet devices",
+            "network = \"veth\" works: server and loaders can have a network namespace each",
+        ),
+        (Ok(_), Err(error)) => {
+            check("veth", Status::Limited, "network = \"veth\" works, but not over IPv6", format!("{error:#}"))
+        }
+        (Err(error), _) => check("veth", Status::Missing, "network = \"veth\" does not work", format!("{error:#}")),
     }
 }
 

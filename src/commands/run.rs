@@ -159,8 +159,9 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
                 }
                 sysctls.get_or_insert_with(host::sysctls);
             }
-            Network::Namespace => {
-                let new = (&cell.scenario.sysctls, cell.scenario.protocol, &cell.scenario.server);
+            network @ (Network::Namespace | Network::Veth) => {
+                let scenario = &cell.scenario;
+                let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
                 if tried.contains(&new) {
                     continue;
                 }
@@ -193,7 +194,7 @@ fn scenario(
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let mut writer = Writer::create(folder, &plan.effective)?;
-    writer.write_json(reader::HOST, &Host::read(plan.seed, networks(plan), sysctls))?;
+    writer.write_json(reader::HOST, &Host::read(plan.seed, &networks(plan), sysctls))?;
     let ended = trials(plan, sizings, &mut writer, interrupted);
     // Also after a failure: what has ended is summed up.
     conclude(&writer)?;
@@ -201,13 +202,10 @@ fn scenario(
 }
 
 /// Whose network the cells use, by the key's values.
-fn networks(plan: &Plan) -> &'static str {
-    let host = plan.cells.iter().filter(|cell| cell.scenario.network == Network::Host).count();
-    match host {
-        0 => "netns",
-        all if all == plan.cells.len() => "host",
-        _ => "netns and host",
-    }
+fn networks(plan: &Plan) -> String {
+    let used = |network| plan.cells.iter().any(|cell| cell.scenario.network == network);
+    let names: Vec<&str> = Network::ALL.iter().filter(|(_, network)| used(*network)).map(|(name, _)| *name).collect();
+    names.join(" and ")
 }
 
 fn trials(plan: &Plan, sizings: &[Sizing], writer: &mut Writer, interrupted: &AtomicBool) -> Result<Ended> {

@@ -1,6 +1,10 @@
 //! Counters of the network namespace and of the machine's processors, taken as differences.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read, Seek},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +28,50 @@ const KEPT: [&str; 13] = [
 /// Kernel counters by name.
 pub type Counters = BTreeMap<String, u64>;
 
-/// Reads the kept counters of the calling process's network namespace.
-pub fn read() -> io::Result<Counters> {
-    let mut counters = Counters::new();
-    for file in ["/proc/self/net/netstat", "/proc/self/net/snmp"] {
-        collect(&fs::read_to_string(file)?, &mut counters);
+/// A file below /proc/self/net, opened once and read often: it stays with the network namespace that the process was in
+/// when it opened the file, wherever the process goes.
+#[derive(Debug)]
+struct NetFile {
+    file: File,
+    text: String,
+}
+
+impl NetFile {
+    fn open(name: &str) -> io::Result<Self> {
+        Ok(Self { file: File::open(format!("/proc/self/net/{name}"))?, text: String::new() })
     }
-    Ok(counters)
+
+    fn read(&mut self) -> io::Result<&str> {
+        self.file.rewind()?;
+        self.text.clear();
+        self.file.read_to_string(&mut self.text)?;
+        Ok(&self.text)
+    }
+}
+
+/// Reads the kept counters of one network namespace, or of several, added up.
+#[derive(Debug, Default)]
+pub struct CounterReader {
+    files: Vec<NetFile>,
+}
+
+impl CounterReader {
+    /// Adds the network namespace that the calling process is in now. Fails where /proc is not mounted.
+    pub fn add_namespace(&mut self) -> io::Result<()> {
+        for name in ["netstat", "snmp"] {
+            self.files.push(NetFile::open(name)?);
+        }
+        Ok(())
+    }
+
+    /// The counters now.
+    pub fn read(&mut self) -> io::Result<Counters> {
+        let mut counters = Counters::new();
+        for file in &mut self.files {
+            collect(file.read()?, &mut counters);
+        }
+        Ok(counters)
+    }
 }
 
 /// Both files are pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`.
@@ -39,9 +80,9 @@ fn collect(text: &str, into: &mut Counters) {
     for pair in lines.chunks_exact(2) {
         for (name, value) in pair[0].split_ascii_whitespace().zip(pair[1].split_ascii_whitespace()) {
             if KEPT.contains(&name)
-                && let Ok(value) = value.parse()
+                && let Ok(value) = value.parse::<u64>()
             {
-                into.insert(name.to_owned(), value);
+                *into.entry(name.to_owned()).or_default() += value;
             }
         }
     }
@@ -64,25 +105,42 @@ pub struct Sockets {
     pub time_wait: u64,
 }
 
-impl Sockets {
-    /// Reads /proc/self/net/sockstat, and sockstat6 where there is IPv6.
-    pub fn read() -> io::Result<Self> {
-        let v6 = fs::read_to_string("/proc/self/net/sockstat6").unwrap_or_default();
-        Ok(Self::parse(&(fs::read_to_string("/proc/self/net/sockstat")? + &v6)))
+/// Reads the sockets of one network namespace.
+#[derive(Debug)]
+pub struct SocketReader {
+    v4: NetFile,
+    /// `None` where there is no IPv6.
+    v6: Option<NetFile>,
+}
+
+impl SocketReader {
+    /// A reader for the network namespace that the calling process is in now. Fails where /proc is not mounted.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { v4: NetFile::open("sockstat")?, v6: NetFile::open("sockstat6").ok() })
     }
 
-    fn parse(sockstat: &str) -> Self {
-        let mut sockets = Self::default();
+    /// The sockets now.
+    pub fn read(&mut self) -> io::Result<Sockets> {
+        let mut sockets = Sockets::default();
+        sockets.add(self.v4.read()?);
+        if let Some(v6) = &mut self.v6 {
+            sockets.add(v6.read()?);
+        }
+        Ok(sockets)
+    }
+}
+
+impl Sockets {
+    fn add(&mut self, sockstat: &str) {
         for line in sockstat.lines().filter(|line| line.starts_with("TCP")) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let field = |name: &str| -> u64 {
                 let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
                 value.and_then(|value| value.parse().ok()).unwrap_or(0)
             };
-            sockets.in_use += field("inuse");
-            sockets.time_wait += field("tw");
+            self.in_use += field("inuse");
+            self.time_wait += field("tw");
         }
-        sockets
     }
 }
 
@@ -132,8 +190,10 @@ mod tests {
 
     #[test]
     fn sockets_of_both_protocols_are_added() {
-        let text = "sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\nTCP6: inuse 4\n";
-        assert_eq!(Sockets::parse(text), Sockets { in_use: 105, time_wait: 40 });
+        let mut sockets = Sockets::default();
+        sockets.add("sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\n");
+        sockets.add("TCP6: inuse 4\nUDP6: inuse 9\n");
+        assert_eq!(sockets, Sockets { in_use: 105, time_wait: 40 });
     }
 
     #[test]
@@ -144,5 +204,18 @@ mod tests {
             counters.into_iter().collect::<Vec<_>>(),
             [("ListenDrops".into(), 3), ("ListenOverflows".into(), 2)]
         );
+    }
+
+    #[test]
+    fn namespaces_are_added_up_at_each_reading() {
+        let mut reader = CounterReader::default();
+        reader.add_namespace().unwrap();
+        let passive = reader.read().unwrap()["PassiveOpens"];
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(reader.read().unwrap()["PassiveOpens"] > passive);
+        // The same one again stands for a second.
+        reader.add_namespace().unwrap();
+        assert!(reader.read().unwrap()["PassiveOpens"] >= 2 * (passive + 1));
     }
 }

@@ -41,7 +41,7 @@ pub struct Host {
     pub open_files: BTreeMap<String, u64>,
     /// User id of the run.
     pub uid: u32,
-    /// `netns` or `host`, and which sysctls were read there.
+    /// Values of the key `network`, joined by `and`; the sysctls were read in the first cell's.
     pub network: String,
     /// Sysctls of the network used, before a scenario's own are written.
     pub sysctls: BTreeMap<String, String>,

@@ -76,7 +76,7 @@ pub struct TrialRecord {
     pub usable_ports: u64,
     /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
     pub ports_peak: u64,
-    /// Kernel counters, as differences over the whole trial.
+    /// Kernel counters, as differences over the whole trial; of the server's and the loaders' network namespace together.
     pub kernel: BTreeMap<String, u64>,
     /// Share of the machine's processor time that its host took, 0 to 1.
     pub cpu_steal_share: f64,

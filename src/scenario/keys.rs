@@ -37,9 +37,15 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "network",
-        "`netns` or `host`",
+        "`netns`, `veth` or `host`",
         "\"netns\"",
-        "`netns`: each trial in a network namespace of its own, loopback only. `host`: the machine's network; no sysctl is written.",
+        "`netns`: each trial in a network namespace of its own, loopback only. `veth`: server and loaders of each trial in two, joined by a pair of virtual Ethernet devices. `host`: the machine's network; no sysctl is written.",
+    ),
+    key(
+        "address",
+        "IP address",
+        "\"127.0.0.1\"",
+        "Address the server listens on and the loaders connect to. `veth`: any unicast address but loopback, `198.18.0.1` by default; the loaders have the one that differs in the last bit.",
     ),
     key(
         "protocol",
@@ -47,7 +53,6 @@ pub const KEYS: &[Key] = &[
         "\"tcp\"",
         "What is exchanged: connections, datagrams, or both on the same port number, as DNS servers do. `udp` wants app `echo` and a strategy that means something for datagrams.",
     ),
-    key("address", "IP address", "\"127.0.0.1\"", "Address the server listens on and the loaders connect to."),
     key("port", "integer 1–65535", "7000", "Port the server listens on."),
     key(
         "deadline",

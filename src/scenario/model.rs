@@ -13,6 +13,7 @@ use super::{
     server::Server,
     settings::Settings,
 };
+use crate::sys::veth;
 
 /// What one trial is to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,7 @@ pub struct Scenario {
     pub address: SocketAddr,
     /// Longest time from a trial's start to its end.
     pub deadline: Duration,
-    /// Sysctls of the namespace: name as written, value.
+    /// Sysctls of the trial's namespaces: name as written, value.
     pub sysctls: Vec<(String, String)>,
     /// The server's half.
     pub server: Server,
@@ -76,24 +77,21 @@ impl Protocol {
 pub enum Network {
     /// A fresh network namespace for each trial.
     Namespace,
+    /// Two of them for each trial, joined by a veth pair: the server's and the loaders'.
+    Veth,
     /// The machine's own.
     Host,
 }
 
+impl Network {
+    /// All, by the key's values.
+    pub const ALL: [(&str, Self); 3] = [("netns", Self::Namespace), ("veth", Self::Veth), ("host", Self::Host)];
+}
+
 impl Scenario {
     pub(super) fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        let network = settings.choice("network", &[("netns", Network::Namespace), ("host", Network::Host)])?;
-        let address = settings.string("address")?;
-        let address: IpAddr =
-            address.parse().map_err(|_| settings.wrong("address", format_args!("\"{address}\" is no IP address")))?;
-        if network == Network::Namespace && !address.is_loopback() {
-            return Err(settings.wrong(
-                "address",
-                format_args!(
-                    "{address} does not exist in a trial's namespace: use a loopback address, or network = \"host\""
-                ),
-            ));
-        }
+        let network = settings.choice("network", &Network::ALL)?;
+        let address = address(settings, network)?;
         let address = SocketAddr::new(address, settings.integer("port", 1..=u16::MAX)?);
         let sysctls = sysctls(settings, network)?;
         let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("tcp+udp", Protocol::Both)];
@@ -115,12 +113,49 @@ impl Scenario {
     }
 }
 
+fn address(settings: &Settings<'_>, network: Network) -> Result<IpAddr, ScenarioError> {
+    // RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
+    let default = if network == Network::Veth { "198.18.0.1" } else { "127.0.0.1" };
+    let text = settings.string_or("address", default)?;
+    let address: IpAddr =
+        text.parse().map_err(|_| settings.wrong("address", format_args!("\"{text}\" is no IP address")))?;
+    match network {
+        Network::Namespace if !address.is_loopback() => Err(settings.wrong(
+            "address",
+            format_args!(
+                "{address} does not exist in a trial's namespace: use a loopback address, or network = \"veth\" or \"host\""
+            ),
+        )),
+        Network::Veth if !crosses(address) || !crosses(veth::neighbour(address)) => Err(settings.wrong(
+            "address",
+            format_args!(
+                "{address} cannot be at one end of a veth pair with {} at the other: use a unicast address such as \
+                 198.18.0.1 or 2001:2::1, or network = \"netns\" for loopback",
+                veth::neighbour(address)
+            ),
+        )),
+        _ => Ok(address),
+    }
+}
+
+/// Whether an address can be a device's and be reached from another's.
+fn crosses(address: IpAddr) -> bool {
+    let of_no_device = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        // A link-local address means nothing without its link, and a mapped one is IPv4's.
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !(of_no_device || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
 fn sysctls(settings: &Settings<'_>, network: Network) -> Result<Vec<(String, String)>, ScenarioError> {
     let mut sysctls = Vec::new();
     for (name, value) in settings.below(SYSCTL_PREFIX) {
         let path = format!("{SYSCTL_PREFIX}{name}");
         if network == Network::Host {
-            return Err(settings.wrong(&path, "network = \"host\" writes no sysctl: use \"netns\", or remove it"));
+            return Err(
+                settings.wrong(&path, "network = \"host\" writes no sysctl: use \"netns\" or \"veth\", or remove it")
+            );
         }
         let value = match value {
             toml::Value::String(text) => text,

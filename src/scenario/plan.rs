@@ -1,6 +1,6 @@
 //! The ordered list of trials: the matrix expanded, each block of repetitions shuffled by the seed.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use indexmap::IndexMap;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -130,6 +130,7 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         .ok_or_else(|| ScenarioError::new(source, format!("[matrix] has more than {TRIALS_LIMIT} combinations")))?;
     let names = short_names(&file.matrix);
     let mut cells = Vec::with_capacity(count);
+    let mut differing = HashSet::new();
     for mut index in 0..count {
         let mut values = file.values.clone();
         let mut swept = Map::new();
@@ -147,7 +148,9 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         // Keys in force in one cell only (load.rate where load.mode is swept) are kept too.
         for (path, value) in settings.into_effective() {
             if !file.matrix.iter().any(|(swept, _)| *swept == path) {
-                effective.entry(path).or_insert(value);
+                if *effective.entry(path.clone()).or_insert_with(|| value.clone()) != value {
+                    differing.insert(path);
+                }
             } else {
                 effective.entry(format!("matrix.{path}")).or_insert(value);
             }
@@ -155,6 +158,8 @@ fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, 
         paths.reverse();
         cells.push(Cell { values: swept, swept: paths, scenario });
     }
+    // A default that depends on a swept key (address where network is swept) must be left to depend on it.
+    effective.retain(|path, _| !differing.contains(path));
     Ok(cells)
 }
 
@@ -275,8 +280,12 @@ mod tests {
 
     #[test]
     fn the_effective_scenario_plans_the_same_trials() {
-        for text in [SWEEP, "", "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0"]
-        {
+        for text in [
+            SWEEP,
+            "",
+            "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0",
+            "[matrix]\nnetwork=[\"netns\",\"veth\"]\nserver.app=[\"echo\",\"close\"]",
+        ] {
             let first = plan(text, &["seed=9"]).unwrap();
             let again = plan(&first.effective, &[]).unwrap();
             assert_eq!(first.trials, again.trials);
@@ -304,6 +313,12 @@ mod tests {
             ("[matrix]\nseed = [1, 2]", &["`matrix.seed`", "whole scenario"]),
             ("[server]\nworkers = 1\n[matrix]\nserver.workers = [1]", &["`server.workers`", "both"]),
             ("network = \"host\"\n[sysctl]\nsomaxconn = 1", &["`sysctl.somaxconn`", "host"]),
+            ("address = \"198.18.0.1\"", &["`address`", "loopback", "veth"]),
+            ("network = \"veth\"\naddress = \"127.0.0.1\"", &["`address`", "unicast", "netns"]),
+            ("network = \"veth\"\naddress = \"0.0.0.1\"", &["`address`", "0.0.0.0"]),
+            ("network = \"veth\"\naddress = \"255.255.255.254\"", &["`address`", "255.255.255.255"]),
+            ("network = \"veth\"\naddress = \"fe80::1\"", &["`address`", "fe80::1"]),
+            ("network = \"veth\"\naddress = \"::ffff:1.2.3.4\"", &["`address`", "1.2.3.4"]),
             ("workers = 1", &["`workers`", "`server.workers`"]),
             ("seed = ", &["test.toml", "TOML"]),
         ] {

@@ -15,3 +15,4 @@ pub mod shared;
 pub mod socket;
 pub mod thread;
 pub mod uring;
+pub mod veth;

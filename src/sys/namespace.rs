@@ -1,11 +1,15 @@
-//! A network namespace of one's own, with its loopback device up.
+//! A network namespace of one's own, with its loopback device up, and the way back to it from another.
 
-use std::{fs, io, mem, os::fd::AsRawFd};
+use std::{
+    fs::{self, File},
+    io, mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     unistd::{getgid, getuid},
 };
 use socket2::{Domain, Socket, Type};
@@ -19,10 +23,37 @@ pub enum Privilege {
     UserNamespace,
 }
 
+/// A network namespace, held by an open file: it lives as long as this does.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+}
+
+impl Namespace {
+    /// The one that the calling process is in.
+    pub fn current() -> Result<Self> {
+        let file = "/proc/self/ns/net";
+        Ok(Self { file: File::open(file).with_context(|| format!("opening {file}"))? })
+    }
+
+    /// Moves the calling process, which must have one thread only, into this one. The kernel wants CAP_SYS_ADMIN in the
+    /// user namespace that it belongs to, which a process has that made it by [`enter_network`].
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).context("setns(CLONE_NEWNET)")
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// Moves the calling process into a fresh network namespace and brings its loopback device up.
 ///
 /// A process without CAP_SYS_ADMIN first enters a user namespace that maps its own user and group to root. The parent
-/// death signal does not survive that change of credentials: set it again afterwards.
+/// death signal does not survive that change of credentials: set it again afterwards. A process that has done so makes
+/// further network namespaces directly, in the same user namespace.
 pub fn enter_network() -> Result<Privilege> {
     let privilege = match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => Privilege::Direct,
@@ -36,7 +67,7 @@ pub fn enter_network() -> Result<Privilege> {
             );
         }
     };
-    bring_loopback_up().context("bringing up `lo` in the new network namespace")?;
+    bring_up("lo").context("bringing up `lo` in the new network namespace")?;
     Ok(privilege)
 }
 
@@ -60,12 +91,13 @@ fn enter_user_and_network() -> Result<()> {
     Ok(())
 }
 
-fn bring_loopback_up() -> io::Result<()> {
+/// Brings a device of the calling process's network namespace up. Its name must be shorter than 16 bytes.
+pub(super) fn bring_up(device: &str) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: ifreq is plain C data for which all-zero is a valid value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *slot = *byte as libc::c_char;
+    for (slot, byte) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *slot = byte as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.

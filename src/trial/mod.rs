@@ -1,7 +1,7 @@
-//! A trial: its own process tree in its own network namespace, from the fork to the finished record.
+//! A trial: its own process tree in network namespaces of its own, from the fork to the finished record.
 //!
 //! [`run`] stays in the calling process: it forks the trial's process, waits for what that gathers and turns it into a
-//! record. `process` is the trial's process: it makes the namespace, forks loaders and workers, opens the barrier,
+//! record. `process` is the trial's process: it makes the networks, forks loaders and workers, opens the barrier,
 //! samples, stops and counts. Whatever happens to them, `run` returns with every process of the trial gone.
 
 mod assemble;
@@ -9,6 +9,7 @@ mod crew;
 mod faults;
 mod gathered;
 mod loaders;
+mod networks;
 mod process;
 mod sampler;
 mod verdicts;
@@ -33,7 +34,7 @@ pub use loaders::{Histograms, LoadJob, Loaders};
 pub use process::{open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 
-use self::gathered::Gathered;
+use self::{gathered::Gathered, networks::Networks};
 use crate::{
     ipc::{
         control::{Control, Count, LoaderCount},
@@ -44,7 +45,7 @@ use crate::{
     record::TrialRecord,
     scenario::{Cell, Plan, Trial},
     server::{Site, accept},
-    sys::{clock, namespace, process as child},
+    sys::{clock, process as child},
 };
 
 /// How often a waiting caller is told of progress.
@@ -150,9 +151,9 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
 /// What a rehearsal found.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Rehearsal {
-    /// The cell's namespace can be had.
+    /// The cell's networks can be had.
     Ready {
-        /// The namespace's sysctls before the scenario's own.
+        /// Their sysctls before the scenario's own.
         sysctls: BTreeMap<String, String>,
         /// Why the cell's strategy cannot be had here.
         strategy_error: Option<String>,
@@ -161,13 +162,13 @@ pub enum Rehearsal {
     Refused(String),
 }
 
-/// Tries in a namespace of its own what a cell asks of its trials' namespaces: entering one, and setting the sysctls.
-/// Fails when no namespace can be had, with the reason and the remedy.
+/// Tries in networks of its own what a cell asks of its trials' networks: making them, and setting the sysctls.
+/// Fails when they cannot be had, with the reason and the remedy.
 pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
     message::ask_child("lb:rehearsal", || {
-        namespace::enter_network()?;
+        let networks = Networks::enter(&cell.scenario)?;
         let sysctls = host::sysctls();
-        Ok(match set_sysctls(cell) {
+        Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
                 let tried = scenario.protocol.transports().try_for_each(|transport| {

@@ -11,7 +11,8 @@ use super::{
     faults::Faults,
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
-    sampler::{INTERVAL_MS, Sampler},
+    networks::Networks,
+    sampler::{Clients, INTERVAL_MS, Sampler},
     set_sysctls,
 };
 use crate::{
@@ -21,14 +22,14 @@ use crate::{
         tally::ErrorCount,
     },
     observe::{
-        counters::{self, CpuTicks},
+        counters::{self, CounterReader, CpuTicks, SocketReader},
         datagrams::DatagramQueue,
         queues::{Queue, QueueReader},
         sysctl,
     },
     record::{DatagramSocketRow, HelperRow, WorkerCounts},
-    scenario::{Bound, Network, Scenario},
-    sys::{clock, namespace, process},
+    scenario::{Bound, Scenario},
+    sys::{clock, process},
 };
 
 /// Time between the moment when all are ready and the start, so that all see it coming.
@@ -42,13 +43,11 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, Histograms)> {
     let cell = job.cell();
     let scenario = Arc::new(cell.scenario.clone());
-    if scenario.network == Network::Namespace {
-        let parent = getppid();
-        namespace::enter_network()?;
-        // A user namespace changes credentials, which clears the parent's death signal.
-        process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
-        set_sysctls(cell)?;
-    }
+    let parent = getppid();
+    let networks = Networks::enter(&scenario)?;
+    // A user namespace changes credentials, which clears the parent's death signal.
+    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    networks.in_each(|| set_sysctls(cell))?;
     let ledger = Arc::new(Ledger::new().context("mapping shared memory")?);
     // Loaders first: what is opened afterwards they do not inherit.
     let template = LoadJob {
@@ -57,15 +56,22 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         seed: job.plan.seed,
         repetition: job.trial.repetition,
     };
-    let mut loaders = Loaders::fork(template, job.sizing.loaders, control, Some(&ledger))?;
+    let mut loaders = networks.for_loaders(|| Loaders::fork(template, job.sizing.loaders, control, Some(&ledger)))?;
     let mut crew = Crew::fork(&scenario, control, Some(&ledger), job.plan.seed, job.trial.repetition)?;
     wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
-    let mut sampler = Sampler::new(control, queues, &crew, scenario.load.close_by);
+    let clients = Clients {
+        sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
+        with_server: networks.shared(),
+        close_by: scenario.load.close_by,
+    };
+    let mut sampler = Sampler::new(control, queues, &crew, clients);
+    let mut counters = CounterReader::default();
+    networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
-    let before = counters::read().context("reading /proc/self/net")?;
+    let before = counters.read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
     let mut faults = Faults::new(&scenario, control, window);
     supervise(window, &mut loaders, &mut crew, &mut sampler, &mut faults)?;
@@ -74,13 +80,14 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     crew.stop()?;
     sampler.sample()?;
     let left_in_queue = sampler.waiting()?;
-    let kernel = counters::difference(&before, &counters::read().context("reading /proc/self/net")?);
+    let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
     let ticks_after = CpuTicks::read().context("reading /proc/stat")?;
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
     let mut workers = crew.dismiss()?;
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
     let samples = sampler.finish();
+    let usable_ports = networks.for_loaders(|| Ok(sysctl::usable_ports().unwrap_or(0)))?;
 
     let (loaders, mut histograms) = loaders.accounts()?;
     for (number, worker) in workers.iter_mut().enumerate() {
@@ -104,7 +111,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         loaders,
         left_in_queue,
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
-        usable_ports: sysctl::usable_ports().unwrap_or(0),
+        usable_ports,
         ports_peak: samples.ports_peak,
         datagrams_lost: samples.datagrams_lost,
         balance,

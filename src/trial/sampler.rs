@@ -11,7 +11,7 @@ use super::crew::Crew;
 use crate::{
     ipc::control::{Control, Count},
     observe::{
-        counters::Sockets,
+        counters::{SocketReader, Sockets},
         datagrams::{self, DatagramQueue},
         queues::{Queue, QueueReader},
     },
@@ -37,9 +37,31 @@ pub(super) struct Sampler {
     /// By worker: the most bytes seen, and the losses as last seen.
     datagram_queues: Vec<DatagramQueue>,
     listeners: u64,
-    /// Whether TIME_WAIT is on the clients' side, where it takes a port.
-    clients_wait: bool,
+    clients: Clients,
     ports_peak: u64,
+}
+
+/// Where the ports that clients take are counted.
+pub(super) struct Clients {
+    /// The sockets of the loaders' network namespace.
+    pub sockets: SocketReader,
+    /// Whether the server is in the same, so that its sockets are among them.
+    pub with_server: bool,
+    /// Who closes first, and so has TIME_WAIT on its side.
+    pub close_by: CloseBy,
+}
+
+impl Clients {
+    /// Ports taken, with so many of the server's listeners.
+    fn ports_taken(&self, sockets: Sockets, listeners: u64) -> u64 {
+        if !self.with_server {
+            return sockets.in_use + sockets.time_wait;
+        }
+        // On loopback both ends are in use, and listeners besides.
+        let held = sockets.in_use.saturating_sub(listeners) / 2;
+        // TIME_WAIT takes a port on the clients' side only.
+        held + if self.close_by == CloseBy::Client { sockets.time_wait } else { 0 }
+    }
 }
 
 /// All samples of a trial.
@@ -56,7 +78,7 @@ pub(super) struct Samples {
 }
 
 impl Sampler {
-    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, crew: &Crew, close_by: CloseBy) -> Self {
+    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, crew: &Crew, clients: Clients) -> Self {
         let workers = control.workers();
         Self {
             control: Arc::clone(control),
@@ -69,7 +91,7 @@ impl Sampler {
             peaks: vec![Queue::default(); workers],
             datagram_queues: vec![DatagramQueue::default(); crew.datagram_inodes().len()],
             listeners: crew.inodes().iter().collect::<HashSet<_>>().len() as u64,
-            clients_wait: close_by == CloseBy::Client,
+            clients,
             ports_peak: 0,
         }
     }
@@ -96,11 +118,8 @@ impl Sampler {
     }
 
     fn sample_ports(&mut self) -> Result<()> {
-        let sockets = Sockets::read().context("reading /proc/self/net/sockstat")?;
-        // On loopback both ends are in use, and listeners besides.
-        let held = sockets.in_use.saturating_sub(self.listeners) / 2;
-        let waiting = if self.clients_wait { sockets.time_wait } else { 0 };
-        self.ports_peak = self.ports_peak.max(held + waiting);
+        let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
+        self.ports_peak = self.ports_peak.max(self.clients.ports_taken(sockets, self.listeners));
         Ok(())
     }
 

@@ -1,0 +1,118 @@
+//! A pair of virtual Ethernet devices that joins two network namespaces, made by rtnetlink(7).
+//!
+//! The subnet between them has two addresses and no others: /31 (RFC 3021) or /127 (RFC 6164). So the address of one end
+//! tells that of the other, and no address is set aside for broadcast or for routers. Each end is told the other's link
+//! address: neighbour discovery would lose its first question to a device that is not quite up, and ask again after a
+//! second.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use anyhow::{Context, Result};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::net::if_::if_nametoindex;
+
+use super::namespace::{self, Namespace};
+
+/// Name of the device at either end: the same, so that what is written for one end's device is for the other's too.
+pub const DEVICE: &str = "veth0";
+
+/// The other address of the pair's subnet.
+pub fn neighbour(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => IpAddr::V4((address.to_bits() ^ 1).into()),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() ^ 1).into()),
+    }
+}
+
+/// Makes a pair with one end, to have the given address, in the calling process's network namespace and the other in
+/// `far`. Both are down.
+pub fn join(address: IpAddr, far: &Namespace) -> Result<()> {
+    let end = |address| {
+        let mut link = LinkMessage::default();
+        link.attributes =
+            vec![LinkAttribute::IfName(DEVICE.to_owned()), LinkAttribute::Address(link_address(address).to_vec())];
+        link
+    };
+    let mut peer = end(neighbour(address));
+    peer.attributes.push(LinkAttribute::NetNsFd(far.as_fd().as_raw_fd()));
+    let mut link = end(address);
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    create(RouteNetlinkMessage::NewLink(link)).context(
+        "RTM_NEWLINK of a veth pair failed: this kernel has no such devices (CONFIG_VETH, module veth), or lets this \
+         user make none; use network = \"netns\"",
+    )
+}
+
+/// Gives the end in the calling process's network namespace its address, brings it up and tells it its neighbour. An IPv6
+/// address can be bound at once: no duplicate is looked for.
+pub fn set_up(address: IpAddr) -> Result<()> {
+    let (family, prefix_len) = if address.is_ipv4() { (AddressFamily::Inet, 31) } else { (AddressFamily::Inet6, 127) };
+    let index = if_nametoindex(DEVICE).with_context(|| format!("if_nametoindex of {DEVICE}"))?;
+    let mut own = AddressMessage::default();
+    (own.header.family, own.header.prefix_len, own.header.index) = (family, prefix_len, index);
+    own.header.flags = AddressHeaderFlags::Nodad;
+    // IPv4 has an address of one's own and one of the peer; on a subnet they are the same.
+    own.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    create(RouteNetlinkMessage::NewAddress(own)).with_context(|| {
+        format!(
+            "RTM_NEWADDR of {address} on {DEVICE} failed: the kernel refuses this `address`, or has its protocol off"
+        )
+    })?;
+    namespace::bring_up(DEVICE).with_context(|| format!("SIOCSIFFLAGS of {DEVICE}"))?;
+    let other = neighbour(address);
+    let mut known = NeighbourMessage::default();
+    (known.header.family, known.header.ifindex, known.header.state) = (family, index, NeighbourState::Permanent);
+    known.attributes = vec![
+        NeighbourAttribute::Destination(match other {
+            IpAddr::V4(other) => NeighbourAddress::Inet(other),
+            IpAddr::V6(other) => NeighbourAddress::Inet6(other),
+        }),
+        NeighbourAttribute::LinkLayerAddress(link_address(other).to_vec()),
+    ];
+    create(RouteNetlinkMessage::NewNeighbour(known)).with_context(|| format!("RTM_NEWNEIGH of {other} on {DEVICE}"))
+}
+
+/// The link address of the end with an address: a locally administered one that differs where the address does.
+fn link_address(address: IpAddr) -> [u8; 6] {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    [0x02, 0, 0, 0, 0, last]
+}
+
+/// Has the kernel make what does not exist yet, in the calling process's network namespace.
+fn create(message: RouteNetlinkMessage) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let mut packet = NetlinkMessage::new(header, message.into());
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload {
+        // An error without a code is the acknowledgement.
+        NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
+        other => Err(io::Error::other(format!("rtnetlink answers {other:?}"))),
+    }
+}

@@ -1,0 +1,133 @@
+//! A trial's networks: the one that its server listens in, and the one that its loaders connect from.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    scenario::{Network, Scenario},
+    sys::{
+        clock,
+        namespace::{self, Namespace},
+        veth,
+    },
+};
+
+/// A datagram not there so long after it was sent is sent again.
+const SEND_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long devices may take until they carry something.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The networks of a trial. The calling process is in the server's.
+pub(super) struct Networks {
+    /// `None`: both are one.
+    apart: Option<Apart>,
+}
+
+/// Server and loaders in a network namespace each.
+struct Apart {
+    server: Namespace,
+    loaders: Namespace,
+}
+
+impl Networks {
+    /// Makes what the scenario asks for and moves the calling process, which must have one thread only, into the server's
+    /// network. Its parent death signal may be gone afterwards, as after [`namespace::enter_network`].
+    pub(super) fn enter(scenario: &Scenario) -> Result<Self> {
+        let apart = match scenario.network {
+            Network::Host => None,
+            Network::Namespace => {
+                namespace::enter_network()?;
+                None
+            }
+            Network::Veth => Some(Apart::enter(scenario.address.ip())?),
+        };
+        Ok(Self { apart })
+    }
+
+    /// Whether server and loaders share a network.
+    pub(super) fn shared(&self) -> bool {
+        self.apart.is_none()
+    }
+
+    /// Does something in the loaders' network.
+    pub(super) fn for_loaders<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        match &self.apart {
+            None => body(),
+            Some(apart) => apart.for_loaders(body),
+        }
+    }
+
+    /// Does something in every network.
+    pub(super) fn in_each(&self, mut body: impl FnMut() -> Result<()>) -> Result<()> {
+        body()?;
+        match &self.apart {
+            None => Ok(()),
+            Some(apart) => apart.for_loaders(body),
+        }
+    }
+}
+
+impl Apart {
+    fn enter(address: IpAddr) -> Result<Self> {
+        namespace::enter_network()?;
+        let loaders = Namespace::current()?;
+        namespace::enter_network()?;
+        let apart = Self { server: Namespace::current()?, loaders };
+        veth::join(address, &apart.loaders)?;
+        veth::set_up(address)?;
+        apart.for_loaders(|| veth::set_up(veth::neighbour(address)))?;
+        apart.await_crossing(address)?;
+        Ok(apart)
+    }
+
+    fn for_loaders<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.loaders.enter()?;
+        let result = body();
+        self.server.enter()?;
+        result
+    }
+
+    /// Waits until a datagram has crossed and another has come back. The kernel has its devices and an IPv6 address's
+    /// routes ready only a moment after it said so, and no connection's first packet is to be lost to that.
+    fn await_crossing(&self, address: IpAddr) -> Result<()> {
+        let endpoint = |address| {
+            let socket =
+                UdpSocket::bind((address, 0)).with_context(|| format!("bind {address} on {}", veth::DEVICE))?;
+            socket.set_read_timeout(Some(SEND_AGAIN)).context("setsockopt SO_RCVTIMEO")?;
+            Ok(socket)
+        };
+        let there = endpoint(address)?;
+        let here = self.for_loaders(|| endpoint(veth::neighbour(address)))?;
+        let there_at = there.local_addr().context("getsockname")?;
+        let here_at = here.local_addr().context("getsockname")?;
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(PATIENCE);
+        loop {
+            let crossed = carry(&here, &there, there_at).and_then(|()| carry(&there, &here, here_at));
+            match crossed {
+                Ok(()) => return Ok(()),
+                Err(error) if clock::monotonic_ns() > patience_ns => {
+                    return Err(error).with_context(|| {
+                        format!(
+                            "no datagram crossed {} to {address} and back within {PATIENCE:?}: use network = \"netns\"",
+                            veth::DEVICE
+                        )
+                    });
+                }
+                // A refusal comes at once.
+                Err(_) => thread::sleep(LOOK_AGAIN),
+            }
+        }
+    }
+}
+
+fn carry(from: &UdpSocket, to: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+    from.send_to(&[0], address)?;
+    to.recv(&mut [0]).map(drop)
+}
