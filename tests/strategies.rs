@@ -2,22 +2,12 @@
 
 mod common;
 
-use common::{Bench, assert_balanced, assert_code, number};
+use common::{Bench, assert_balanced, assert_code, number, of_workers, root};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-
-/// Root is wanted: an ordinary user may load no BPF program. Continuous integration runs these as root, where they must
-/// pass; elsewhere they say that they were not run.
-fn root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("{test}: not run, wants root");
-    }
-    root
-}
 
 /// All that run without privilege.
 const UNPRIVILEGED: &str = r#"["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
@@ -28,7 +18,7 @@ const ALL: &str = r#"["shared-blocking", "shared-epoll", "shared-epoll-edge", "s
     "reuseport-round-robin", "reuseport-random", "reuseport-least", "reuseport-hermes"]"#;
 
 fn accepted(trial: &Value) -> Vec<u64> {
-    trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["accepted"])).collect()
+    of_workers(trial, "accepted")
 }
 
 /// Every strategy serves every connection, whatever the batch and whoever closes.

@@ -17,10 +17,10 @@ use crate::{
         control::{Control, Phase},
         tally::ErrorCount,
     },
-    load::{self, LATENCIES, LoaderReport, Sizing},
+    load::{self, Flows, LATENCIES, LoaderReport, Sizing},
     record::{LatencySummary, SCHEMA},
     report::format,
-    scenario::{Bound, Scenario},
+    scenario::{Bound, Scenario, Transport},
     sys::{affinity, clock, limits},
     trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
 };
@@ -47,6 +47,8 @@ struct LoadResult {
     /// Replies whose receipt was checked: all of listenbench's own servers, none of others'.
     verified: u64,
     misdelivered: u64,
+    /// Flows of datagrams; `null` without.
+    flows: Option<Flows>,
     errors: Vec<ErrorCount>,
     latency_ns: IndexMap<&'static str, LatencySummary>,
     /// Connections by worker, where replies name it.
@@ -69,7 +71,8 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         )));
     }
     let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides, |a, b| {
-        a.load == b.load && a.server.app == b.server.app && a.server.nodelay == b.server.nodelay
+        let asked = |scenario: &Scenario| (scenario.protocol, scenario.server.app, scenario.server.nodelay);
+        a.load == b.load && asked(a) == asked(b) && a.server.listen.fastopen == b.server.listen.fastopen
     })?;
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
@@ -91,6 +94,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         replies: report.replies,
         verified: report.verified,
         misdelivered: report.misdelivered,
+        flows: scenario.protocol.has(Transport::Udp).then(|| report.flows.clone()),
         errors: report.errors.clone(),
         latency_ns: latencies(&histograms),
         workers: shares(&histograms),
@@ -103,7 +107,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     if interrupted {
         return Ok(Ended::Interrupted);
     }
-    if report.established == 0 {
+    if report.established == 0 && report.completed == 0 {
         bail!("no connection to {} was established: is a server listening there?", options.target);
     }
     let flawed = report.misdelivered > 0 || report.gave_up || report.completed == 0;
@@ -151,7 +155,8 @@ fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> 
     let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some("connect-call"));
     // Another server's accepts cannot be seen.
     let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
-    waits.into_iter().chain(LATENCIES.map(|name| (name, LatencySummary::of(&merge(histograms, name), None)))).collect()
+    let others = LATENCIES.iter().chain(&["receive_wait"]);
+    waits.into_iter().chain(others.map(|name| (*name, LatencySummary::of(&merge(histograms, name), None)))).collect()
 }
 
 fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
@@ -169,19 +174,32 @@ fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
 
 fn print(result: &LoadResult) -> Result<()> {
     say(format_args!(
-        "{} connections completed of {} attempted, {} established; {}/s in the measured {:.2} s",
+        "{} completed of {} attempted, {} connections established; {}/s in the measured {:.2} s",
         format::thousands(result.completed as f64),
         format::thousands(result.attempted as f64),
         format::thousands(result.established as f64),
         format::thousands(result.completed_per_s),
         result.duration_s
     ))?;
-    say(format_args!("{:<24} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max"))?;
+    say(format_args!("{:<26} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max"))?;
     for (name, summary) in result.latency_ns.iter().filter(|(_, summary)| summary.count > 0) {
         let [p50, p99, p999, max] =
             [summary.p50, summary.p99, summary.p999, summary.max].map(|ns| format::duration(ns as f64));
-        let shown = if *name == ACCEPT_WAIT { "accept_wait (upper bound)" } else { name };
-        say(format_args!("{shown:<24} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count))?;
+        let shown = match *name {
+            ACCEPT_WAIT => "accept_wait (upper bound)",
+            "receive_wait" => "receive_wait (upper bound)",
+            name => name,
+        };
+        say(format_args!("{shown:<26} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count))?;
+    }
+    if let Some(flows) = &result.flows {
+        say(format_args!(
+            "{} datagrams sent in {} flows, {} replies; of flows with several replies, {} by one worker, {} by more",
+            flows.sent, flows.begun, flows.replies, flows.sticky, flows.moved
+        ))?;
+        for (worker, count) in flows.by_worker.iter().enumerate() {
+            say(format_args!("worker {worker}: {count} flows"))?;
+        }
     }
     for share in &result.workers {
         say(format_args!("worker {}: {} connections", share.worker, share.connections))?;

@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
         let closing = |scenario: &Scenario| (scenario.load.close_by, scenario.load.close_how, scenario.load.requests);
-        a.server == b.server && a.address == b.address && closing(a) == closing(b)
+        a.server == b.server && a.protocol == b.protocol && a.address == b.address && closing(a) == closing(b)
     })?;
     let interrupted = interrupt_flag()?;
     let scenario = Arc::new(cell.scenario);
@@ -47,17 +47,18 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     }
     crew.stop()?;
     say(format_args!(
-        "{:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
-        "worker", "accepted", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
+        "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
+        "worker", "accepted", "datagrams", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
     ))?;
     for worker in 0..workers {
         let counts = control.since_start(worker);
         let cpu_ns = counts.get(Count::CpuUserNs) + counts.get(Count::CpuSystemNs);
         say(format_args!(
-            "{worker:>6} {:>12} {:>10} {:>14} {:>14} {:>10}",
+            "{worker:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
             counts.get(Count::Accepted),
-            counts.get(Count::Wakeups),
-            counts.get(Count::EmptyWakeups),
+            counts.get(Count::Datagrams),
+            counts.get(Count::Wakeups) + counts.get(Count::DatagramWakeups),
+            counts.get(Count::EmptyWakeups) + counts.get(Count::DatagramEmptyWakeups),
             counts.get(Count::AcceptEagain),
             format::duration(cpu_ns as f64)
         ))?;

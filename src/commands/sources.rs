@@ -2,22 +2,28 @@
 
 use std::{borrow::Cow, fs, io, path::Path};
 
+use anyhow::Context;
+
 use super::{Usage, note};
 use crate::{
     cli::Overrides,
-    scenario::{Cell, Network, Plan, Scenario, Source},
+    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Source},
+    sys::affinity,
 };
 
 /// The scenario that `run` runs without argument.
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
     ("strategies", include_str!("../../bench-configs/strategies.toml")),
     ("accept-order", include_str!("../../bench-configs/accept-order.toml")),
+    ("burst", include_str!("../../bench-configs/burst.toml")),
+    ("stalled-worker", include_str!("../../bench-configs/stalled-worker.toml")),
+    ("udp-spread", include_str!("../../bench-configs/udp-spread.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 
@@ -34,7 +40,26 @@ pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
             anyhow::bail!(Usage(format!("{name}: {error}; give a scenario file, or one of {}", known.join(", "))));
         }
     };
-    Ok(Plan::read(&Source { name, text: &text }, overrides)?)
+    let plan = Plan::read(&Source { name, text: &text }, overrides)?;
+    let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
+    plan.cells.iter().try_for_each(|cell| processors_exist(name, &cell.scenario, &allowed))?;
+    Ok(plan)
+}
+
+/// Refuses processors that this process may not use.
+fn processors_exist(name: &str, scenario: &Scenario, allowed: &[usize]) -> anyhow::Result<()> {
+    let (server, load) = (&scenario.server, &scenario.load);
+    for (path, named) in [
+        ("server.pin", server.pin.named()),
+        ("load.pin", load.pin.named()),
+        ("server.incoming_cpu", server.strategy.incoming_cpus()),
+    ] {
+        if let Some(cpu) = named.iter().find(|cpu| !allowed.contains(cpu)) {
+            let problem = format!("`{path}`: this process may not use processor {cpu}; it may use {allowed:?}");
+            anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem });
+        }
+    }
+    Ok(())
 }
 
 /// A scenario's one cell on the machine's own network, for `serve` and `load`. Cells that are the `same` to the command
@@ -59,6 +84,9 @@ pub(super) fn single_cell(
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
         note(format_args!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`"));
+    }
+    if !std::mem::take(&mut cell.scenario.faults).is_empty() {
+        note(format_args!("{name}: `{command}` does not carry out [[fault]]"));
     }
     Ok((plan, cell))
 }

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 17] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPTimeWaitOverflow",
@@ -18,6 +18,10 @@ const KEPT: [&str; 13] = [
     "TCPReqQFullDoCookies",
     "SyncookiesSent",
     "TCPAbortOnData",
+    "TCPDeferAcceptDrop",
+    "TCPFastOpenActive",
+    "TCPFastOpenPassive",
+    "TCPFastOpenListenOverflow",
     "RetransSegs",
     "ActiveOpens",
     "PassiveOpens",

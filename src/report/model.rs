@@ -58,6 +58,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "follow-up\nmax", metric: "follow_up_max_ns", show: duration },
     Column { head: "imbalance", metric: "imbalance", show: ratio },
     Column { head: "imbalance\nof open", metric: "open_imbalance", show: ratio },
+    Column { head: "imbalance\nof datagrams", metric: "datagram_imbalance", show: ratio },
     Column { head: "imbalance\nof flows", metric: "flow_imbalance", show: ratio },
     Column { head: "sticky\nflows", metric: "sticky_share", show: percent },
     Column { head: "lost", metric: "lost_share", show: percent },
@@ -173,13 +174,13 @@ fn legend(columns: &[&Column], ranks: bool) -> Vec<String> {
         ),
         (
             has("flow_imbalance"),
-            "flow: the datagrams of one 4-tuple. imbalance of flows: of the worker with most ÷ the mean. sticky: all replies by \
-             one worker. lost: datagrams that found a socket's buffer full.",
+            "flow: the datagrams of one 4-tuple; it counts for the worker that answers first. imbalance: the worker with most ÷ \
+             the mean. sticky: all replies by one worker. lost: datagrams that found a socket's buffer full.",
         ),
         (
             has("fault_share"),
             "share in the fault: of the connections established while the fault lasted, those that went to its worker. \
-             stranded: in that worker's own queue, accepted by nobody, when it ended.",
+             stranded: waiting for that worker and no other when the fault ended.",
         ),
         (
             has("empty_wakeups_per_accept"),

@@ -83,6 +83,13 @@ impl Fault {
     }
 
     fn overlaps(&self, other: &Self) -> bool {
+        // A worker that is stopped can be killed.
+        let killed_in = |one: &Self, other: &Self| {
+            matches!(one.kind, FaultKind::Stall(_)) && other.kind == FaultKind::Kill && one.at < other.at
+        };
+        if killed_in(self, other) || killed_in(other, self) {
+            return false;
+        }
         let ends_after = |one: &Self, at: Duration| one.over().is_none_or(|over| over > at);
         ends_after(self, other.at) && ends_after(other, self.at)
     }

@@ -130,6 +130,14 @@ impl Strategy {
         self.name().starts_with("reuseport")
     }
 
+    /// Processors that the scenario names for listeners.
+    pub fn incoming_cpus(&self) -> &[usize] {
+        match self {
+            Self::ReuseportIncomingCpu { cpus: Some(cpus) } => cpus,
+            _ => &[],
+        }
+    }
+
     /// Whether a thread, a ring or another process takes connections from the kernel ahead of a worker's loop.
     pub fn takes_ahead(&self) -> bool {
         matches!(self, Self::SharedBlocking | Self::SharedUring | Self::ReuseportUring | Self::Dispatcher { .. })

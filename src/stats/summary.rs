@@ -107,6 +107,10 @@ pub const METRICS: &[Metric] = &[
     metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
     metric("jain", |trial| trial.distribution.map(|spread| spread.jain)),
     metric("open_imbalance", open_imbalance),
+    metric("datagram_imbalance", |trial| {
+        let most = trial.workers.iter().map(|worker| worker.measured.datagrams).max()?;
+        per(most as f64 * trial.workers.len() as f64, sum(trial, |worker| worker.datagrams))
+    }),
     metric("flow_imbalance", |trial| trial.flow_distribution.map(|spread| spread.imbalance)),
     metric("flow_jain", |trial| trial.flow_distribution.map(|spread| spread.jain)),
     metric("sticky_share", |trial| {

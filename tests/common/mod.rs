@@ -152,6 +152,31 @@ pub fn assert_balanced(trial: &Value) {
     assert_eq!(count("attempted"), count("completed") + failed, "{connections}");
 }
 
+/// The balance of datagrams.
+pub fn assert_datagrams_balanced(trial: &Value) {
+    let datagrams = &trial["datagrams"];
+    let count = |name: &str| number(&datagrams[name]);
+    assert_eq!(datagrams["unaccounted"], 0, "{}: {datagrams}", trial["cell"]);
+    let known = count("received") + count("left_in_queue") + count("lost") + count("aborted");
+    assert_eq!(count("sent"), known, "{}: {datagrams}", trial["cell"]);
+    assert_eq!(count("received"), of_workers(trial, "datagrams").iter().sum::<u64>());
+}
+
+/// A count of each worker.
+pub fn of_workers(trial: &Value, name: &str) -> Vec<u64> {
+    trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker[name])).collect()
+}
+
+/// Root is wanted. Continuous integration runs these as root, where they must pass; elsewhere they say that they were not
+/// run.
+pub fn root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("{test}: not run, wants root");
+    }
+    root
+}
+
 /// How often an error was counted.
 pub fn errors(trial: &Value, phase: &str, errno: &str) -> u64 {
     let errors = trial["connections"]["errors"].as_array().unwrap();

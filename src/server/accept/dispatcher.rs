@@ -56,7 +56,15 @@ impl Strategy for Dispatcher {
     fn take_helper(&mut self, listener: Listener) -> Option<Box<dyn Helper>> {
         let workers: Vec<OwnedFd> = self.channels.drain(..).map(|(own, _)| own).collect();
         let sent = vec![0; workers.len()];
-        Some(Box::new(Work { listener, dispatch: self.dispatch, workers, sent, next: 0, errors: Tally::default() }))
+        Some(Box::new(Work {
+            listener,
+            dispatch: self.dispatch,
+            workers,
+            gone: vec![false; sent.len()],
+            sent,
+            next: 0,
+            errors: Tally::default(),
+        }))
     }
 
     fn acceptor(&mut self, worker: usize, _listener: Listener) -> Result<Box<dyn Acceptor>> {
@@ -97,6 +105,8 @@ struct Work {
     workers: Vec<OwnedFd>,
     /// Connections handed over, by worker.
     sent: Vec<u64>,
+    /// Workers that have died.
+    gone: Vec<bool>,
     /// Round-robin's next.
     next: usize,
     errors: Tally,
@@ -136,41 +146,48 @@ impl Work {
     }
 
     fn hand_over(&mut self, stream: &TcpStream, message: &[u8], context: &HelperContext<'_>) -> Result<()> {
-        let worker = self.pick(context);
-        let channel = &self.workers[worker];
-        loop {
+        // With no worker left, the connection is lost with the stream.
+        while let Some(worker) = self.pick(context) {
+            let channel = &self.workers[worker];
             match fd_passing::send(channel, message, stream.as_fd()) {
                 Ok(()) => {
                     self.sent[worker] += 1;
                     return Ok(());
                 }
                 // A worker that does not keep up holds the dispatcher up, and so all others: that is this strategy.
-                Err(error) if error.kind() == ErrorKind::WouldBlock && context.control.phase() == Phase::Running => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if context.control.phase() != Phase::Running {
+                        return Ok(());
+                    }
                     wait(&[(channel.as_fd(), PollFlags::POLLOUT), (context.wake.as_fd(), PollFlags::POLLIN)], None)?;
+                    self.next = worker;
                 }
                 Err(error) => {
-                    // The worker is gone, or the trial is over: the connection is lost with the stream.
+                    // The worker has died: another gets this connection, and it none any more.
                     self.errors.add(Step::Accept, &error);
-                    self.sent[worker] += 1;
-                    return Ok(());
+                    self.gone[worker] = true;
                 }
             }
         }
+        Ok(())
     }
 
-    fn pick(&mut self, context: &HelperContext<'_>) -> usize {
+    /// The worker to get the next connection; `None` when all have died.
+    fn pick(&mut self, context: &HelperContext<'_>) -> Option<usize> {
+        let count = self.workers.len();
         match self.dispatch {
             Dispatch::RoundRobin => {
-                let worker = self.next;
-                self.next = (worker + 1) % self.workers.len();
-                worker
+                let worker =
+                    (self.next..self.next + count).map(|worker| worker % count).find(|&worker| !self.gone[worker])?;
+                self.next = (worker + 1) % count;
+                Some(worker)
             }
             Dispatch::LeastConnections => {
-                let load = |worker: usize| {
-                    let under_way = self.sent[worker].saturating_sub(context.control.count(worker, Count::Accepted));
-                    context.control.count(worker, Count::Open) + under_way
+                let load = |worker: &usize| {
+                    let under_way = self.sent[*worker].saturating_sub(context.control.count(*worker, Count::Accepted));
+                    context.control.count(*worker, Count::Open) + under_way
                 };
-                (0..self.workers.len()).min_by_key(|&worker| load(worker)).unwrap_or(0)
+                (0..count).filter(|&worker| !self.gone[worker]).min_by_key(load)
             }
         }
     }

@@ -1,0 +1,286 @@
+//! Datagrams: who gets them, what is lost, and both protocols on one port.
+
+mod common;
+
+use common::{
+    Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, root, stderr, stdout,
+};
+use serde_json::Value;
+
+const UNPRIVILEGED: &str = r#""shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport",
+    "reuseport-cpu", "reuseport-incoming-cpu""#;
+const BPF: &str = r#", "reuseport-round-robin", "reuseport-random", "reuseport-hermes""#;
+
+fn strategies() -> String {
+    format!("[{UNPRIVILEGED}{}]", if root("BPF strategies with datagrams") { BPF } else { "" })
+}
+
+/// Flows by the worker that answered them first.
+fn flows(trial: &Value) -> Vec<u64> {
+    trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["datagram_socket"]["flows"])).collect()
+}
+
+/// Every strategy that means something for datagrams answers each of them, over both address families and a device.
+#[test]
+fn every_datagram_is_answered() {
+    for network in ["", "address = \"::1\"", "network = \"veth\""] {
+        let bench = Bench::new(&format!(
+            r#"
+            repetitions = 1
+            protocol = "udp"
+            {network}
+            [server]
+            workers = 3
+            [load]
+            concurrency = 16
+            connections = 100
+            requests = 3
+            loaders = 2
+            [matrix]
+            server.strategy = {}
+            server.accept_batch = ["drain", 1]
+            "#,
+            strategies()
+        ));
+        for trial in bench.trials(0) {
+            assert_datagrams_balanced(&trial);
+            assert_balanced(&trial);
+            let datagrams = &trial["datagrams"];
+            assert_eq!((&datagrams["sent"], &datagrams["replies"]), (&300.into(), &300.into()), "{}", trial["cell"]);
+            assert_eq!((&datagrams["flows"], &datagrams["answered_flows"]), (&100.into(), &100.into()));
+            assert_eq!(trial["connections"]["completed"], 100);
+            assert_eq!(trial["connections"]["verified"], 300);
+            assert_eq!(flows(&trial).iter().sum::<u64>(), 100);
+            for latency in ["response", "service", "receive_wait"] {
+                assert_eq!(trial["latency_ns"][latency]["count"], 300, "{} {latency}", trial["cell"]);
+            }
+        }
+    }
+}
+
+/// The hash throws flows like dice, and keeps each with its worker; a program that picks per datagram does not.
+#[test]
+fn the_hash_spreads_flows_by_chance_and_keeps_them() {
+    let bpf = if root("stickiness under BPF") { ", \"reuseport-random\"" } else { "" };
+    let bench = Bench::new(&format!(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 4
+        [load]
+        concurrency = 16
+        connections = 2000
+        requests = 4
+        [matrix]
+        server.strategy = ["reuseport"{bpf}]
+        "#
+    ));
+    for trial in bench.trials(0) {
+        assert_datagrams_balanced(&trial);
+        let spread = &trial["flow_distribution"];
+        assert!(spread["p_value"].as_f64().unwrap() > 0.0001, "{}: {spread}", trial["cell"]);
+        let (sticky, moved) = (&trial["datagrams"]["sticky_flows"], &trial["datagrams"]["moved_flows"]);
+        if trial["cell"]["strategy"] == "reuseport" {
+            assert_eq!((number(sticky), number(moved)), (2000, 0));
+        } else {
+            // Four throws of four dice are equal once in 64: mean 31, sd 5.6.
+            assert!((5..70).contains(&number(sticky)), "{}", trial["datagrams"]);
+        }
+    }
+}
+
+/// Sockets connected elsewhere take nothing from other peers; the others share evenly, whichever are connected.
+#[test]
+fn connected_members_of_a_group_get_nothing() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 5
+        [load]
+        concurrency = 4
+        connections = 600
+        [matrix]
+        server.connected = [[0, 1], [1, 3], [4, 2]]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_datagrams_balanced(&trial);
+        let connected: Vec<u64> = trial["cell"]["connected"].as_array().unwrap().iter().map(number).collect();
+        for (worker, datagrams) in of_workers(&trial, "datagrams").into_iter().enumerate() {
+            if connected.contains(&(worker as u64)) {
+                assert_eq!(datagrams, 0, "{}: {:?}", trial["cell"], of_workers(&trial, "datagrams"));
+            } else {
+                // Binomial, n = 600, p = 1/3: mean 200, sd 11.5.
+                assert!((140..=260).contains(&datagrams), "{}: {:?}", trial["cell"], of_workers(&trial, "datagrams"));
+            }
+        }
+    }
+}
+
+/// One loader, one datagram after the other: turns are exact.
+#[test]
+fn round_robin_counts_datagrams() {
+    if !root("reuseport-round-robin with datagrams") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        strategy = "reuseport-round-robin"
+        workers = 3
+        [load]
+        concurrency = 1
+        connections = 20
+        requests = 5
+        "#,
+    );
+    let mut counts = of_workers(&bench.trials(0)[0], "datagrams");
+    counts.sort_unstable();
+    assert_eq!(counts, [33, 33, 34]);
+}
+
+/// A worker that is stopped, with room for a few datagrams only: what comes then is lost, counted by the kernel, and missed by
+/// its sender; the rest is served afterwards.
+#[test]
+fn lost_datagrams_are_counted() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 1
+        receive_buffer = 4096
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 500.0
+        duration = "800ms"
+        reply_timeout = "2s"
+        [[fault]]
+        at = "200ms"
+        for = "300ms"
+        [matrix]
+        server.strategy = ["reuseport", "shared-epoll"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_datagrams_balanced(&trial);
+        let lost = number(&trial["datagrams"]["lost"]);
+        // About 150 come meanwhile, and 8 KiB hold ten or so.
+        assert!(lost > 80, "{}", trial["datagrams"]);
+        assert_eq!(common::errors(&trial, "receive", "ETIMEDOUT"), lost);
+        assert_eq!(number(&trial["workers"][0]["datagram_socket"]["lost"]), lost);
+        assert_eq!(trial["outcome"], "valid");
+        assert!(common::verdicts(&trial).contains(&"datagrams-lost"));
+    }
+}
+
+/// What a killed worker's socket held is gone with it, and said so.
+#[test]
+fn a_killed_workers_datagrams_are_aborted() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 2
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        duration = "700ms"
+        reply_timeout = "500ms"
+        [[fault]]
+        worker = 1
+        at = "100ms"
+        [[fault]]
+        kind = "kill"
+        worker = 1
+        at = "300ms"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_datagrams_balanced(trial);
+    let aborted = number(&trial["datagrams"]["aborted"]);
+    // About 80 come while it is stopped, half of them its.
+    assert!((10..=80).contains(&aborted), "{}", trial["datagrams"]);
+    assert_eq!(trial["outcome"], "valid", "{}", trial["verdicts"]);
+}
+
+/// Connections and datagrams on one port number, as DNS servers have it: each with its own balance and latencies.
+#[test]
+fn both_protocols_share_a_port_number() {
+    let bench = Bench::new(&format!(
+        r#"
+        repetitions = 1
+        protocol = "tcp+udp"
+        [server]
+        workers = 2
+        [load]
+        concurrency = 16
+        connections = 400
+        requests = 2
+        loaders = 2
+        [matrix]
+        server.strategy = {}
+        load.udp_share = [0.25, 0.5]
+        "#,
+        strategies()
+    ));
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_datagrams_balanced(&trial);
+        let flows = (400.0 * trial["cell"]["udp_share"].as_f64().unwrap()) as u64;
+        assert_eq!(number(&trial["datagrams"]["flows"]), flows, "{}", trial["cell"]);
+        assert_eq!(number(&trial["connections"]["accepted"]), 400 - flows);
+        assert_eq!(number(&trial["connections"]["completed"]), 400);
+        assert_eq!(number(&trial["latency_ns"]["udp_response"]["count"]), 2 * flows);
+        assert_eq!(number(&trial["latency_ns"]["response"]["count"]), 2 * (400 - flows));
+        assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 400 - flows);
+        assert_eq!(number(&trial["latency_ns"]["receive_wait"]["count"]), 2 * flows);
+    }
+}
+
+/// The two halves apart, over the machine's own network.
+#[test]
+fn serve_and_load_exchange_datagrams() {
+    let bench = Bench::new("protocol = \"udp\"\n[load]\nconnections = 200\nconcurrency = 8\nrequests = 2");
+    let server = Server::start(&bench, &[]);
+    let target = format!("127.0.0.1:{}", server.port);
+    let output = bench.command(&["load", "scenario.toml", "--target", &target, "--json"]).output().unwrap();
+    assert_code(&output, 0);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["completed"], &result["flows"]["sent"]), (&200.into(), &400.into()), "{}", stdout(&output));
+    assert_eq!((&result["verified"], &result["flows"]["sticky"]), (&400.into(), &200.into()));
+    drop(server);
+    // Nobody has the port now.
+    let output = bench.command(&["load", "scenario.toml", "--target", &target, "--set=load.connections=5"]);
+    let output = { output }.output().unwrap();
+    assert_code(&output, 1);
+    assert!(stdout(&output).contains("ECONNREFUSED"), "{}", stdout(&output));
+}
+
+#[test]
+fn what_has_no_meaning_for_datagrams_is_refused() {
+    for (text, parts) in [
+        ("[server]\nstrategy = \"dispatcher\"", &["`server.strategy`", "datagrams", "reuseport"][..]),
+        ("[server]\napp = \"http\"", &["`server.app`", "echo"]),
+        ("[server]\nbacklog = 5", &["`server.backlog`", "no effect"]),
+        ("[load]\nclose_how = \"rst\"", &["`load.close_how`", "no effect"]),
+        ("[load]\nudp_share = 0.5", &["`load.udp_share`", "no effect"]),
+        ("[server]\nreply_bytes = 65508", &["`server.reply_bytes`", "65507"]),
+        ("[server]\nconnected = [2]", &["`server.connected`", "from 0 to 1"]),
+    ] {
+        let bench = Bench::new(&format!("protocol = \"udp\"\n{text}"));
+        let output = bench.run(&[]);
+        assert_code(&output, 2);
+        for part in parts {
+            assert!(stderr(&output).contains(part), "{text:?}: {:?} lacks {part:?}", stderr(&output));
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What a stopped, burning or killed worker leaves, for every strategy.
+
+mod common;
+
+use common::{Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr};
+use serde_json::Value;
+
+fn fault(trial: &Value) -> &Value {
+    &trial["faults"][0]
+}
+
+fn share(trial: &Value) -> f64 {
+    fault(trial)["share"].as_f64().unwrap()
+}
+
+/// Whatever happens to a worker, every established connection is accepted, left or aborted, and the trial is valid: the
+/// scenario meant it.
+#[test]
+fn every_strategy_balances_with_every_fault() {
+    let bpf = if root("BPF strategies with faults") {
+        r#""reuseport-round-robin", "reuseport-random", "reuseport-least", "reuseport-hermes","#
+    } else {
+        ""
+    };
+    let bench = Bench::new(&format!(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 3
+        [load]
+        mode = "open"
+        rate = 600.0
+        duration = "500ms"
+        reply_timeout = "2s"
+        [[fault]]
+        worker = 1
+        at = "150ms"
+        for = "200ms"
+        [matrix]
+        server.strategy = [{bpf} "shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
+            "shared-accept-mutex", "shared-uring", "dispatcher", "reuseport", "reuseport-uring", "reuseport-cpu",
+            "reuseport-incoming-cpu"]
+        fault.0.kind = ["stall", "burn", "kill"]
+        "#
+    ));
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(trial["outcome"], "valid", "{}: {}", trial["cell"], trial["verdicts"]);
+        let kind = &trial["cell"]["kind"];
+        assert_eq!((&fault(&trial)["kind"], &fault(&trial)["worker"]), (kind, &1.into()));
+        assert!(common::verdicts(&trial).contains(&"faults"));
+        let exit = if kind == "kill" { "killed by SIGKILL" } else { "ok" };
+        assert_eq!(trial["workers"][1]["exit"], exit, "{}", trial["cell"]);
+        if kind != "kill" {
+            assert_eq!(trial["connections"]["errors"], serde_json::json!([]), "{}", trial["cell"]);
+        }
+    }
+}
+
+/// With a queue each, a stopped worker goes on getting its part, and who gets there waits until it is back. A shared queue
+/// is emptied by the others.
+#[test]
+fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 4
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 800.0
+        connections = 1200
+        [[fault]]
+        worker = 2
+        at = "300ms"
+        for = "800ms"
+        [matrix]
+        server.strategy = ["reuseport", "shared-epoll", "shared-epoll-exclusive", "shared-blocking"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let fault = fault(&trial);
+        let (stranded, answered) = (number(&fault["stranded"]), number(&fault["stranded_wait"]["count"]));
+        if trial["cell"]["strategy"] == "reuseport" {
+            // About 640 during the fault; binomial with p = 1/4: mean 160, sd 11.
+            assert!((0.15..0.35).contains(&share(&trial)), "{fault}");
+            assert!(number(&fault["accepted"]) == 0 && stranded >= 90, "{fault}");
+            // Those under way at either instant may be on one side of it only.
+            assert!(answered.abs_diff(stranded) <= 5, "{fault}");
+            assert!(number(&fault["not_accepted"]) >= stranded, "{fault}");
+            // The one that came first waited all the time, and each recorded its whole wait.
+            assert!(number(&fault["stranded_wait"]["max"]) > 400_000_000, "{fault}");
+        } else {
+            assert_eq!((number(&fault["accepted"]), stranded, answered), (0, 0, 0), "{}: {fault}", trial["cell"]);
+            assert!(share(&trial) < 0.01, "{}: {fault}", trial["cell"]);
+        }
+        assert_eq!(trial["connections"]["completed"], 1200);
+    }
+}
+
+/// Userspace-directed steering takes the hung worker out after its threshold; the plain hash does not.
+#[test]
+fn hermes_sends_a_burning_worker_nothing_after_the_threshold() {
+    if !root("reuseport-hermes with a fault") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 4
+        hermes_hang = "50ms"
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 800.0
+        connections = 1200
+        [[fault]]
+        kind = "burn"
+        worker = 2
+        at = "300ms"
+        for = "800ms"
+        [matrix]
+        server.strategy = ["reuseport", "reuseport-hermes"]
+        "#,
+    );
+    let trials = bench.trials(0);
+    let share_of = |strategy: &str| share(trials.iter().find(|trial| trial["cell"]["strategy"] == strategy).unwrap());
+    // A sixteenth of the time at a quarter: 1.6 %; on a slow machine somewhat more.
+    assert!(share_of("reuseport") > 0.15 && share_of("reuseport-hermes") < 0.1, "{:?}", trials);
+}
+
+/// A stall without end: the clients that the hash sent there give up, and their connections are found in the queue.
+#[test]
+fn what_an_endless_stall_strands_is_left_in_the_queue() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        [load]
+        mode = "open"
+        rate = 300.0
+        connections = 200
+        reply_timeout = "300ms"
+        [[fault]]
+        worker = 0
+        at = "200ms"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    let left = number(&trial["connections"]["left_in_queue"]);
+    assert!(left > 20, "{}", trial["connections"]);
+    assert_eq!(left, errors(trial, "receive", "ETIMEDOUT"), "{}", trial["connections"]);
+    assert_eq!(left, number(&fault(trial)["stranded"]));
+}
+
+/// 50 connections wait over two listeners, one of which dies: they are aborted, or with net.ipv4.tcp_migrate_req moved to the
+/// other.
+#[test]
+fn a_killed_workers_queue_is_aborted_or_moves() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        accept_delay = "500ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 50
+        burst_every = "10s"
+        connections = 50
+        [[fault]]
+        kind = "kill"
+        worker = 1
+        at = "250ms"
+        [matrix]
+        sysctl.tcp_migrate_req = [0, 1]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let connections = &trial["connections"];
+        let stranded = number(&fault(&trial)["stranded"]);
+        assert!((5..=45).contains(&stranded), "{}", trial["faults"]);
+        let aborted = if trial["cell"]["tcp_migrate_req"] == 1 { 0 } else { stranded };
+        assert_eq!(number(&connections["aborted"]), aborted, "{}: {connections}", trial["cell"]);
+        assert_eq!(number(&connections["accepted"]), 50 - aborted);
+        assert_eq!(of_workers(&trial, "accepted"), [50 - aborted, 0]);
+    }
+}
+
+/// A dispatcher has one worker less, and nobody else notices.
+#[test]
+fn a_dispatcher_leaves_a_dead_worker_out() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "dispatcher"
+        workers = 3
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        connections = 300
+        [[fault]]
+        kind = "kill"
+        worker = 0
+        at = "200ms"
+        [matrix]
+        server.dispatch = ["round-robin", "least-connections"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        // At most what it had in hand.
+        assert!(number(&trial["connections"]["completed"]) >= 297, "{}: {}", trial["cell"], trial["connections"]);
+        assert!(number(&trial["workers"][1]["accepted"]) > 100);
+    }
+}
+
+#[test]
+fn impossible_faults_are_refused() {
+    for (faults, parts) in [
+        ("[[fault]]\nat = \"1ms\"\nworker = 2", &["`fault.0.worker`", "no worker 2"][..]),
+        ("[[fault]]\nat = \"2s\"", &["`fault.0.at`", "after the end"]),
+        ("[[fault]]\nworker = 1", &["`fault.0.at`", "missing"]),
+        ("[[fault]]", &["`fault.0.at`", "empty"]),
+        ("[[fault]]\nat = \"1ms\"\nkind = \"burn\"", &["`fault.0.for`", "missing"]),
+        ("[[fault]]\nat = \"1ms\"\nkind = \"kill\"\nfor = \"1s\"", &["`fault.0.for`", "no effect"]),
+        ("[[fault]]\nat = \"1ms\"\nhow = \"kill\"", &["unknown key `fault.0.how`"]),
+        ("[[fault]]\nat = \"1ms\"\nkind = \"kill\"\n[[fault]]\nat = \"5ms\"", &["`fault.1.at`", "not over"]),
+        ("[fault]\nat = \"1ms\"", &["[[fault]]"]),
+        ("[matrix]\nfault.1.at = [\"1ms\", \"2ms\"]", &["`fault.1`", "without a gap"]),
+    ] {
+        let bench = Bench::new(faults);
+        let output = bench.run(&[]);
+        assert_code(&output, 2);
+        let text = stderr(&output);
+        for part in parts {
+            assert!(text.contains(part), "{faults:?}: {text:?} lacks {part:?}");
+        }
+    }
+}

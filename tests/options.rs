@@ -1,0 +1,218 @@
+//! Options of listeners, placement, batches and follow-ups: that they do what they say.
+
+mod common;
+
+use std::{io::Write, net::TcpStream, thread, time::Duration};
+
+use common::{Bench, Server, assert_balanced, assert_code, number, of_workers, root, stderr};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Two clients connect and say nothing, a third speaks: only that one is accepted.
+#[test]
+fn a_deferred_connection_is_accepted_with_its_request() {
+    let bench = Bench::new("[server]\nworkers = 1\nrequest_bytes = 4");
+    for (option, accepted) in [("server.defer_accept=20s", "1"), ("server.defer_accept=0s", "3")] {
+        let mut server = Server::start(&bench, &[option]);
+        let mut clients: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(("127.0.0.1", server.port)).unwrap()).collect();
+        clients[1].write_all(&[1, 2, 3, 4]).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        kill(Pid::from_raw(server.child.id() as i32), Signal::SIGTERM).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(server.child.stdout.as_mut().unwrap(), &mut text).unwrap();
+        let row: Vec<&str> =
+            text.lines().find(|line| line.trim().starts_with('0')).unwrap().split_whitespace().collect();
+        assert_eq!(row[1], accepted, "{option}: {text}");
+    }
+}
+
+/// Requests go with the SYN once a client knows the server's cookie; without the sysctl the option would be a lie.
+#[test]
+fn fast_open_takes_requests_with_the_syn() {
+    let scenario = r#"
+        repetitions = 1
+        [server]
+        fastopen = 64
+        [load]
+        concurrency = 4
+        connections = 200
+        close_how = "rst"
+    "#;
+    let bench = Bench::new(&format!("{scenario}\n[sysctl]\ntcp_fastopen = 3"));
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    assert_eq!(trial["connections"]["completed"], 200, "{}", trial["connections"]);
+    assert!(number(&trial["kernel"]["TCPFastOpenPassive"]) > 50, "{}", trial["kernel"]);
+    assert!(number(&trial["latency_ns"]["connect"]["count"]) == 200);
+    let trial = &Bench::new(scenario).trials(3)[0];
+    assert!(trial["error"].as_str().unwrap().contains("sysctl.tcp_fastopen = 3"), "{}", trial["error"]);
+}
+
+#[test]
+fn accept_flags_and_busy_poll_change_nothing_but_system_calls() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        [load]
+        concurrency = 8
+        connections = 200
+        [matrix]
+        server.strategy = ["shared-epoll", "shared-blocking", "dispatcher", "reuseport"]
+        server.accept_flags = ["nonblock+cloexec", "nonblock", "cloexec", "none"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(trial["connections"]["completed"], 200, "{}", trial["cell"]);
+    }
+    let bench = Bench::new("repetitions = 1\n[server]\nbusy_poll = \"50us\"\n[load]\nconnections = 20");
+    if root("server.busy_poll") {
+        assert_eq!(bench.trials(0)[0]["connections"]["completed"], 20);
+    } else {
+        let error = bench.trials(3)[0]["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("SO_BUSY_POLL") && error.contains("run as root"), "{error}");
+    }
+}
+
+/// Worker k runs on the k-th processor of the list, and nowhere else.
+#[test]
+fn processes_are_pinned_where_the_list_says() {
+    let bench = Bench::new("[server]\nworkers = 3\npin = [1, 0]");
+    if thread::available_parallelism().unwrap().get() < 2 {
+        assert_code(&bench.run(&[]), 2);
+        return;
+    }
+    let _server = Server::start(&bench, &[]);
+    let allowed = bench.wait_for("lb:worker", 3).into_iter().map(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let name = status.lines().next().unwrap().rsplit('r').next().unwrap().trim().to_owned();
+        let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned();
+        (name, cpus)
+    });
+    let mut allowed: Vec<(String, String)> = allowed.collect();
+    allowed.sort_unstable();
+    let expected = [("0", "1"), ("1", "0"), ("2", "1")].map(|(worker, cpu)| (worker.to_owned(), cpu.to_owned()));
+    assert_eq!(allowed, expected);
+    for key in ["server.pin", "load.pin"] {
+        let output = bench.run(&[&format!("--set={key}=[1000]")]);
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(&format!("`{key}`: this process may not use processor 1000")));
+    }
+}
+
+/// The list says which processor a listener is marked with: turned round, loader 0 is served by worker 1.
+#[test]
+fn incoming_processors_follow_the_list() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "reuseport-incoming-cpu"
+        incoming_cpu = [1, 0]
+        [load]
+        pin = [0, 1]
+        loaders = 2
+        concurrency = 2
+        connections = 101
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    let mut attempted: Vec<u64> =
+        trial["loaders"].as_array().unwrap().iter().map(|loader| number(&loader["attempted"])).collect();
+    attempted.reverse();
+    assert_eq!(of_workers(trial, "accepted"), attempted);
+}
+
+/// What waits when a worker begins to accept is one batch, or as many as it may be.
+#[test]
+fn batches_are_as_large_as_allowed() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        accept_delay = "300ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 50
+        burst_every = "10s"
+        connections = 50
+        [matrix]
+        server.accept_batch = ["drain", 1, 20]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        let batches = &trial["workers"][0]["accept_batch"];
+        let (count, max) = match trial["cell"]["accept_batch"].as_u64() {
+            None => (1, 50),
+            Some(1) => (50, 1),
+            Some(_) => (3, 20),
+        };
+        assert_eq!((number(&batches["count"]), number(&batches["max"])), (count, max), "{}", trial["cell"]);
+    }
+}
+
+/// Every held connection sends one request more, at one instant, and goes on being held.
+#[test]
+fn a_follow_up_asks_every_held_connection() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 3
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        connections = 60
+        hold = "500ms"
+        follow_up = "300ms"
+        [matrix]
+        server.app = ["echo", "http"]
+        server.strategy = ["shared-epoll-exclusive", "reuseport"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(trial["connections"]["completed"], 60, "{}", trial["cell"]);
+        assert_eq!(trial["connections"]["replies"], 120);
+        assert_eq!(trial["latency_ns"]["follow_up"]["count"], 60);
+        assert_eq!(trial["latency_ns"]["response"]["count"], 60);
+    }
+}
+
+/// Shares stand in the order of registration, whatever the workers' numbers.
+#[test]
+fn shares_are_given_by_registration() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        strategy = "shared-epoll-exclusive"
+        workers = 3
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 50.0
+        connections = 30
+        [matrix]
+        server.registration = ["ascending", "descending"]
+        "#,
+    );
+    bench.trials(0);
+    let summary = common::read_json(&bench.path("out/summary.json"));
+    for cell in summary["cells"].as_array().unwrap() {
+        let shares: Vec<f64> =
+            cell["share_by_rank"].as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).collect();
+        assert!(shares.len() == 3 && shares[0] > 0.7 && (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+    }
+}
