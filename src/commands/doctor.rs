@@ -322,7 +322,7 @@ fn memory() -> Check {
 
 fn steal() -> Check {
     let ticks = CpuTicks::read().unwrap_or_default();
-    let share = ticks.steal_share_since(&CpuTicks::default());
+    let share = ticks.since(&CpuTicks::default()).steal;
     let found = format!("{:.2} % of the processors since boot", 100.0 * share);
     if share > 0.01 {
         check(

@@ -17,7 +17,7 @@ use crate::{
         control::{Control, Phase},
         tally::ErrorCount,
     },
-    load::{self, Flows, LATENCIES, LoaderReport, Sizing},
+    load::{self, Flows, LATENCIES, LoaderReport, Sizing, Waits},
     record::{LatencySummary, SCHEMA},
     report::format,
     scenario::{Bound, Scenario, Transport},
@@ -126,8 +126,10 @@ struct Driven {
 fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
     let interrupted = interrupt_flag()?;
     let control = Arc::new(Control::new(0, sizing.loaders, 0).context("mapping shared memory")?);
-    let job = LoadJob { scenario, target, seed, repetition: 0 };
-    let mut loaders = Loaders::fork(job, sizing.loaders, &control, None)?;
+    // Only the client's side is here to be measured.
+    let waits = Waits { exact: false, bound: true };
+    let job = LoadJob { scenario, target, ledger: None, stamps: None, waits, seed, repetition: 0 };
+    let mut loaders = Loaders::fork(job, sizing.loaders, &control)?;
     wait_until_ready(&control, sizing.loaders, || loaders.check_setup())?;
     let window = open_barrier(scenario, &control);
     while !loaders.hear(Duration::from_millis(100))? {

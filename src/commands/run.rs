@@ -15,10 +15,10 @@ use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
-    observe::host::{self, Host},
+    observe::host::{self, Host, Probe},
     record::{Outcome, Record, Writer, reader},
     report,
-    scenario::{Bound, Network, Plan, ScenarioError},
+    scenario::{Bound, Network, Plan, ScenarioError, Stamps},
     server::{Listeners, Site},
     stats,
     sys::{affinity, limits, process},
@@ -48,12 +48,14 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> =
         names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan)).collect::<Result<_>>()?;
+    let probe = trial::probe()?;
+    warn_of_bounds(&plans, &probe);
     for folder in &folders {
         Writer::make_folder(folder)?;
     }
     let mut ended = Ended::Done;
     for (((plan, sizings), folder), sysctls) in plans.iter().zip(&sizings).zip(&folders).zip(sysctls) {
-        match scenario(plan, sizings, folder, sysctls, &interrupted)? {
+        match scenario(plan, sizings, folder, sysctls, &probe, &interrupted)? {
             Ended::Done => {}
             Ended::Flawed => ended = Ended::Flawed,
             Ended::Interrupted => return Ok(Ended::Interrupted),
@@ -186,16 +188,27 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
     Ok(sysctls.unwrap_or_default())
 }
 
+/// Says where accept waits will be upper bounds only.
+fn warn_of_bounds(plans: &[Plan], probe: &Probe) {
+    let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
+    if let (Some(why), true) = (&probe.stamps_error, plans.iter().any(wants)) {
+        note(report::terminal::prose(&format!(
+            "accept waits are upper bounds here, from the client's connect call; exact ones cannot be had: {why}"
+        )));
+    }
+}
+
 fn scenario(
     plan: &Plan,
     sizings: &[Sizing],
     folder: &Path,
     sysctls: BTreeMap<String, String>,
+    probe: &Probe,
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let mut writer = Writer::create(folder, &plan.effective)?;
-    writer.write_json(reader::HOST, &Host::read(plan.seed, &networks(plan), sysctls))?;
-    let ended = trials(plan, sizings, &mut writer, interrupted);
+    writer.write_json(reader::HOST, &Host::read(plan.seed, &networks(plan), sysctls, probe))?;
+    let ended = trials(plan, sizings, probe.stamps_error.is_none(), &mut writer, interrupted);
     // Also after a failure: what has ended is summed up.
     conclude(&writer)?;
     ended
@@ -208,11 +221,17 @@ fn networks(plan: &Plan) -> String {
     names.join(" and ")
 }
 
-fn trials(plan: &Plan, sizings: &[Sizing], writer: &mut Writer, interrupted: &AtomicBool) -> Result<Ended> {
+fn trials(
+    plan: &Plan,
+    sizings: &[Sizing],
+    stamps_allowed: bool,
+    writer: &mut Writer,
+    interrupted: &AtomicBool,
+) -> Result<Ended> {
     let mut progress = Progress::start(plan, sizings);
     let mut ended = Ended::Done;
     for trial in &plan.trials {
-        let job = Job { plan, trial: *trial, sizing: sizings[trial.cell] };
+        let job = Job { plan, trial: *trial, sizing: sizings[trial.cell], stamps_allowed };
         progress.begin(job);
         let outcome = trial::run(job, interrupted, &mut |live| progress.tick(live))?;
         writer.trial(&outcome.record, &outcome.histograms)?;

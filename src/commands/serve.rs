@@ -14,7 +14,7 @@ use crate::{
     report::format,
     scenario::{App, Scenario},
     sys::clock,
-    trial::{Crew, wait_until_ready},
+    trial::{Crew, CrewJob, Doors, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -29,7 +29,9 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
-    let mut crew = Crew::fork(&scenario, &control, None, plan.seed, 0)?;
+    let job =
+        CrewJob { scenario: &scenario, control: &control, ledger: None, stamps: None, seed: plan.seed, repetition: 0 };
+    let mut crew = Crew::fork(job, Doors::open(&scenario)?)?;
     wait_until_ready(&control, crew.len(), || crew.check_setup())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });

@@ -12,8 +12,10 @@ use std::{
 };
 
 use crossbeam::utils::CachePadded;
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::histogram;
 use crate::sys::{clock, shared::SharedSlice};
 
 /// How often a process that waits for another looks again. Only outside the measured window.
@@ -68,6 +70,8 @@ pub enum Count {
     /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Of a shared socket, each worker sees
     /// all of them.
     DatagramsLost,
+    /// Accepted connections whose exact accept wait is not known.
+    Unstamped,
     /// Connections open now.
     Open,
     /// The most connections open at once.
@@ -109,6 +113,17 @@ pub enum LoaderCount {
 
 type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Completed as usize + 1]>;
 
+/// What a worker records in histograms.
+#[derive(Debug, Clone, Copy)]
+pub enum Kept {
+    /// Exact accept waits, in nanoseconds, of connections established in the measured window.
+    AcceptWait,
+    /// Accepts per wake-up that had any, in the measured window.
+    AcceptBatch,
+}
+
+type WorkerHistograms = [[AtomicU64; histogram::BUCKETS]; Kept::AcceptBatch as usize + 1];
+
 /// The control block. Made before the first fork and shared by all processes of the trial.
 #[derive(Debug)]
 pub struct Control {
@@ -117,6 +132,7 @@ pub struct Control {
     last_accepts: SharedSlice<LastAcceptCell>,
     loaders: SharedSlice<LoaderCell>,
     faults: SharedSlice<[AtomicU64; 2]>,
+    histograms: SharedSlice<WorkerHistograms>,
 }
 
 /// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 while that has not happened.
@@ -158,6 +174,7 @@ impl Control {
             last_accepts: SharedSlice::new(workers + 1)?,
             loaders: SharedSlice::new(loaders)?,
             faults: SharedSlice::new(faults)?,
+            histograms: SharedSlice::new(workers + 1)?,
         })
     }
 
@@ -251,7 +268,13 @@ impl Control {
     /// trial's.
     pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
         let cell = &self.workers[worker];
-        let mut meter = Meter { cell, last_accept: &self.last_accepts[worker], window, next_mark: AT_MEASURE_FROM };
+        let mut meter = Meter {
+            cell,
+            last_accept: &self.last_accepts[worker],
+            histograms: &self.histograms[worker],
+            window,
+            next_mark: AT_MEASURE_FROM,
+        };
         meter.mark(AT_START);
         meter.pass(window.start_ns);
         meter
@@ -273,6 +296,11 @@ impl Control {
         let cell = &self.workers[worker];
         let ended = cell[AT_MEASURE_TO].iter().any(|word| word.load(Relaxed) != 0);
         Counts::between(&cell[AT_MEASURE_FROM], &cell[if ended { AT_MEASURE_TO } else { NOW }])
+    }
+
+    /// Adds what a worker has recorded so far to a histogram.
+    pub fn add_to(&self, worker: usize, kept: Kept, histogram: &mut Histogram<u64>) {
+        histogram::add_to(&self.histograms[worker][kept as usize], histogram);
     }
 
     /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
@@ -335,6 +363,7 @@ impl Counts {
 pub struct Meter<'a> {
     cell: &'a WorkerCell,
     last_accept: &'a LastAcceptCell,
+    histograms: &'a WorkerHistograms,
     window: Window,
     next_mark: usize,
 }
@@ -368,10 +397,20 @@ impl Meter<'_> {
         self.cell[NOW][Count::DatagramsLost as usize].store(datagrams, Relaxed);
     }
 
-    /// Whether the measured window is open, by the time last passed.
+    /// Records the wait of a connection that the kernel had established at `established_ns`, for one who accepted it.
     #[inline]
-    pub fn measures(&self) -> bool {
-        self.next_mark == AT_MEASURE_TO
+    pub fn waited(&self, established_ns: u64, accept_ns: u64) {
+        if self.window.measures(established_ns) {
+            histogram::record(&self.histograms[Kept::AcceptWait as usize], accept_ns - established_ns);
+        }
+    }
+
+    /// Records a wake-up's accepts.
+    #[inline]
+    pub fn batch(&self, accepts: u32) {
+        if self.next_mark == AT_MEASURE_TO {
+            histogram::record(&self.histograms[Kept::AcceptBatch as usize], u64::from(accepts));
+        }
     }
 
     /// Counts a connection that was opened.

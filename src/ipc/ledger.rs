@@ -30,8 +30,23 @@ const WORDS: usize = ACCEPTS + 2 * KEPT;
 #[derive(Debug)]
 pub struct Ledger {
     slots: SharedSlice<[AtomicU64; WORDS]>,
+    /// By client port: when the connection's worker did what, as [`Journey`].
+    journeys: SharedSlice<[AtomicU64; 4]>,
     /// Accepts of connections whose client had gone before its port could be read.
     nameless: SharedSlice<AtomicU64>,
+}
+
+/// A connection's way through its worker, in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Journey {
+    /// The wake-up in which the worker took it up.
+    pub woke_ns: u64,
+    /// accept's return.
+    pub accept_ns: u64,
+    /// The first byte read.
+    pub read_ns: u64,
+    /// Just before the first reply was handed to the kernel; without replies, before the close.
+    pub replied_ns: u64,
 }
 
 /// An accept as the worker entered it.
@@ -55,7 +70,7 @@ pub struct Balance {
 impl Ledger {
     /// An empty ledger, to be made before the fork.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { slots: SharedSlice::new(PORTS)?, nameless: SharedSlice::new(1)? })
+        Ok(Self { slots: SharedSlice::new(PORTS)?, journeys: SharedSlice::new(PORTS)?, nameless: SharedSlice::new(1)? })
     }
 
     /// A loader's connection from this port is established.
@@ -90,6 +105,23 @@ impl Ledger {
             .filter(|(accept_ns, _)| *accept_ns >= connect_ns)
             .min_by_key(|(accept_ns, _)| *accept_ns)
             .map(|(accept_ns, worker)| Entry { worker: worker.load(Relaxed) as u16, accept_ns })
+    }
+
+    /// The worker of the connection from this port is about to answer it for the first time.
+    #[inline]
+    pub fn travelled(&self, client_port: u16, journey: &Journey) {
+        let instants = [journey.woke_ns, journey.accept_ns, journey.read_ns, journey.replied_ns];
+        for (word, instant) in self.journeys[usize::from(client_port)].iter().zip(instants) {
+            word.store(instant, Release);
+        }
+    }
+
+    /// What the worker of the last connection from this port entered. The reply that it precedes brings it along.
+    #[inline]
+    pub fn journey(&self, client_port: u16) -> Journey {
+        let [woke_ns, accept_ns, read_ns, replied_ns] =
+            self.journeys[usize::from(client_port)].each_ref().map(|word| word.load(Acquire));
+        Journey { woke_ns, accept_ns, read_ns, replied_ns }
     }
 
     /// Sums up. Meaningful once loaders have ended and workers accept nothing more.

@@ -2,6 +2,7 @@
 //! receipt by which a reply proves to which connection it belongs.
 
 pub mod control;
+pub mod histogram;
 pub mod ledger;
 pub mod message;
 pub mod receipt;

@@ -130,6 +130,8 @@ pub struct Connection {
     pub hold_until_ns: u64,
     /// Who has answered so far.
     pub answered: Answered,
+    /// Whether its stages are recorded.
+    pub staged: bool,
     /// A reply's bytes so far, where it did not come whole.
     pub input: Vec<u8>,
     /// A request's bytes that the socket did not take.

@@ -9,6 +9,7 @@ use super::{
     connection::{Connection, Phase, Stream},
     loader::{FIRST_CONNECTION, Loop, SCRATCH_BYTES},
     measures::Latency,
+    stages::{self, Instants},
 };
 use crate::{
     ipc::{
@@ -227,7 +228,7 @@ impl Loop {
     /// A whole reply has come: checks whose it is, records it, goes on to what follows.
     fn replied(&mut self, key: usize, receipt: Option<Receipt>, now_ns: u64) -> Progress {
         self.report.replies += 1;
-        if !self.verify(key, receipt) {
+        if !self.verify(key, receipt, now_ns) {
             self.report.misdelivered += 1;
             return Progress::Failed(Step::Receive, Cause::BadReply);
         }
@@ -278,7 +279,7 @@ impl Loop {
     }
 
     /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
-    fn verify(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+    fn verify(&mut self, key: usize, receipt: Option<Receipt>, now_ns: u64) -> bool {
         if self.connections[key].stream.is_udp() {
             return self.verify_datagram(key, receipt);
         }
@@ -306,10 +307,49 @@ impl Loop {
             // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
             None => return self.loader.ledger.is_none(),
         };
+        let connection = &mut self.connections[key];
+        connection.answered.by(worker);
+        let accept_ns = connection.connect_ns + wait_ns;
         if first {
             self.note_stranded(key, worker, wait_ns);
+            self.judge_stamp(key, accept_ns);
+        }
+        if first && measured {
+            self.record_stages(key, worker, accept_ns, now_ns);
         }
         !(measured && first) || self.measures.record_accept_wait(worker, wait_ns)
+    }
+
+    /// When the kernel had a connection of ours established on the server's side, where that is stamped.
+    fn established_ns(&self, key: usize) -> Option<u64> {
+        self.loader.stamps.as_ref()?.look(self.connections[key].tuple.client)
+    }
+
+    /// The stamp must lie between the connect call and accept's return, or something is wrong with it, or with us.
+    fn judge_stamp(&mut self, key: usize, accept_ns: u64) {
+        if let Some(established_ns) = self.established_ns(key) {
+            let possible = self.connections[key].connect_ns..=accept_ns;
+            self.report.stamps_impossible += u64::from(!possible.contains(&established_ns));
+        }
+    }
+
+    /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
+    fn record_stages(&mut self, key: usize, worker: u16, accept_ns: u64, now_ns: u64) {
+        let connection = &self.connections[key];
+        let Some(ledger) = &self.loader.ledger else { return };
+        let instants = Instants {
+            intended_ns: connection.intended_ns,
+            connect_ns: connection.connect_ns,
+            established_ns: self.established_ns(key),
+            accept_ns,
+            replied_ns: now_ns,
+        };
+        let journey = ledger.journey(connection.tuple.client.port());
+        let Some(lengths) = stages::lengths(&instants, &journey) else { return };
+        for (stage, length_ns) in lengths {
+            self.measures.record_stage(worker, stage, length_ns);
+        }
+        self.connections[key].staged = true;
     }
 
     /// Records the accept wait of a connection that had to wait for the end of a worker's fault.

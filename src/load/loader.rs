@@ -25,9 +25,10 @@ use super::{
     client::{self, Client},
     connection::{Answered, Connection, Phase, Stream},
     exchange::Progress,
-    measures::{Latency, Measures},
+    measures::{Latency, Measures, Waits},
     pacer::{Pacer, Part},
     report::LoaderReport,
+    stages::Stage,
 };
 use crate::{
     ipc::{
@@ -36,6 +37,7 @@ use crate::{
         receipt::Tuple,
         tally::{Cause, Step, Tally},
     },
+    observe::stamps::Stamps,
     scenario::{CloseBy, CloseHow, Scenario, Transport},
     sys::{affinity, clock, limits, socket},
 };
@@ -68,6 +70,10 @@ pub struct Loader {
     pub control: Arc<Control>,
     /// The trial's port ledger; there is none for another program's server.
     pub ledger: Option<Arc<Ledger>>,
+    /// When connections were established, where that is known.
+    pub stamps: Option<Arc<Stamps>>,
+    /// Which accept waits are recorded.
+    pub waits: Waits,
 }
 
 impl Loader {
@@ -85,7 +91,7 @@ impl Loader {
         poll.registry()
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
-        let measures = Measures::new(&self.scenario);
+        let measures = Measures::new(&self.scenario, self.waits);
         let client = client::build(&self.scenario, &self.target.to_string());
         let scratch = vec![0; SCRATCH_BYTES];
         let window = self.control.wait_for_start();
@@ -124,6 +130,8 @@ impl Loader {
             schedule: work.pacer.digest(),
             cpu_user_ns: cpu.user_ns - before.user_ns,
             cpu_system_ns: cpu.system_ns - before.system_ns,
+            voluntary_switches: cpu.voluntary_switches - before.voluntary_switches,
+            involuntary_switches: cpu.involuntary_switches - before.involuntary_switches,
             ..work.report
         };
         Ok((report, work.measures))
@@ -271,6 +279,7 @@ impl Loop {
             following_up: false,
             hold_until_ns: 0,
             answered: Answered::default(),
+            staged: false,
             input: Vec::new(),
             unsent: Vec::new(),
         });
@@ -331,6 +340,9 @@ impl Loop {
             self.errors.add(step, cause);
             self.pacer.freed(now_ns + ERROR_PAUSE_NS);
         } else {
+            if let (true, Some(worker)) = (connection.staged, connection.answered.first) {
+                self.measures.record_stage(worker, Stage::Close, now_ns - connection.waiting_since_ns);
+            }
             self.report.completed += 1;
             self.report.measured_completed += u64::from(connection.measured);
             self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Completed);

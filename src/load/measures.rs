@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::stages::{STAGES, Stage};
 use crate::scenario::{Scenario, Transport};
 
 /// Values from 1 ns …
@@ -35,11 +36,23 @@ pub(super) enum Latency {
     UdpService,
 }
 
+/// Which accept waits a trial records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// From the kernel's stamp of ESTABLISHED, by workers.
+    pub exact: bool,
+    /// From the client's connect call, by loaders: an upper bound.
+    pub bound: bool,
+}
+
 /// A loader's histograms, allocated before the start.
 pub struct Measures {
     latencies: [Histogram<u64>; LATENCIES.len()],
-    /// By worker.
+    waits: Waits,
+    /// By worker, from the client's connect call.
     accept_wait: Vec<Histogram<u64>>,
+    /// By worker.
+    stages: Vec<[Histogram<u64>; STAGES.len()]>,
     /// By worker.
     receive_wait: Vec<Histogram<u64>>,
     /// By fault: accept waits of connections that it stranded.
@@ -49,10 +62,12 @@ pub struct Measures {
 
 impl Measures {
     /// Empty histograms for a scenario's workers.
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(super) fn new(scenario: &Scenario, waits: Waits) -> Self {
         Self {
+            waits,
             latencies: std::array::from_fn(|_| histogram()),
             accept_wait: by_worker(scenario, Transport::Tcp),
+            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| histogram())).collect(),
             receive_wait: by_worker(scenario, Transport::Udp),
             stranded: scenario.faults.iter().map(|_| histogram()).collect(),
             overflows: 0,
@@ -67,7 +82,15 @@ impl Measures {
     /// Records an accept wait; false when no scenario has a worker of this number.
     #[inline]
     pub(super) fn record_accept_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
+        !self.waits.bound || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
+    }
+
+    /// Records how long a stage took on a worker.
+    #[inline]
+    pub(super) fn record_stage(&mut self, worker: u16, stage: Stage, value_ns: u64) {
+        if let Some(stages) = self.stages.get_mut(usize::from(worker)) {
+            record(&mut stages[stage as usize], value_ns, &mut self.overflows);
+        }
     }
 
     /// The same for a datagram's wait for its reception.
@@ -88,16 +111,26 @@ impl Measures {
     }
 
     /// All histograms that hold values, by name: those of [`LATENCIES`], `w<worker>.accept_wait`,
-    /// `w<worker>.receive_wait` and `f<fault>.stranded_wait`.
+    /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
+    /// and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
         let numbered = |histograms: &'_ [Histogram<u64>], kind: char, name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("{kind}{number}.{name}")).collect()
         };
         let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
-        let accepts = numbered(&self.accept_wait, 'w', "accept_wait").into_iter().zip(&self.accept_wait);
+        let bound = if self.waits.exact { "accept_wait_bound" } else { "accept_wait" };
+        let accepts = numbered(&self.accept_wait, 'w', bound).into_iter().zip(&self.accept_wait);
+        let stages = self.stages.iter().enumerate().flat_map(|(worker, stages)| {
+            STAGES.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
+        });
         let receptions = numbered(&self.receive_wait, 'w', "receive_wait").into_iter().zip(&self.receive_wait);
         let stranded = numbered(&self.stranded, 'f', "stranded_wait").into_iter().zip(&self.stranded);
-        latencies.chain(accepts).chain(receptions).chain(stranded).filter(|(_, histogram)| !histogram.is_empty())
+        latencies
+            .chain(accepts)
+            .chain(receptions)
+            .chain(stages)
+            .chain(stranded)
+            .filter(|(_, histogram)| !histogram.is_empty())
     }
 }
 

@@ -8,9 +8,11 @@ mod measures;
 mod pacer;
 mod report;
 mod sizing;
+mod stages;
 
 pub use loader::Loader;
-pub use measures::{LATENCIES, Measures, histogram};
+pub use measures::{LATENCIES, Measures, Waits, histogram};
 pub use pacer::Part;
 pub use report::{Flows, LoaderReport, total};
 pub use sizing::{Sizing, size};
+pub use stages::STAGES;

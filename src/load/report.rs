@@ -22,6 +22,8 @@ pub struct LoaderReport {
     pub replies: u64,
     /// Of those, with a receipt that was checked.
     pub verified: u64,
+    /// Stamps that lie before the connect call or after accept's return. Must be 0.
+    pub stamps_impossible: u64,
     /// Flows of datagrams.
     pub flows: Flows,
     /// Starts intended within the measured window.
@@ -48,6 +50,10 @@ pub struct LoaderReport {
     pub cpu_user_ns: u64,
     /// CPU time in the kernel from the barrier on.
     pub cpu_system_ns: u64,
+    /// Times it went to sleep.
+    pub voluntary_switches: u64,
+    /// Times another took its processor.
+    pub involuntary_switches: u64,
 }
 
 /// Flows of datagrams: each a client's socket with a 4-tuple of its own.
@@ -105,6 +111,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
         sum.verified += one.verified;
+        sum.stamps_impossible += one.stamps_impossible;
         sum.flows.add(&one.flows);
         if one.measured_planned > 0 {
             let first = if sum.measured_planned == 0 { u64::MAX } else { sum.measured_first_ns };

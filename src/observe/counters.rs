@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
-const KEPT: [&str; 17] = [
+const KEPT: [&str; 30] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPTimeWaitOverflow",
@@ -17,7 +17,20 @@ const KEPT: [&str; 17] = [
     "TCPReqQFullDrop",
     "TCPReqQFullDoCookies",
     "SyncookiesSent",
+    "SyncookiesRecv",
+    "SyncookiesFailed",
     "TCPAbortOnData",
+    "TCPAbortOnClose",
+    "TCPAbortOnMemory",
+    "TCPAbortOnTimeout",
+    "TCPAbortOnLinger",
+    "TCPAbortFailed",
+    "TCPMigrateReqSuccess",
+    "TCPMigrateReqFailure",
+    "TW",
+    "TWRecycled",
+    "TCPBacklogDrop",
+    "OutRsts",
     "TCPDeferAcceptDrop",
     "TCPFastOpenActive",
     "TCPFastOpenPassive",
@@ -65,6 +78,8 @@ impl CounterReader {
         for name in ["netstat", "snmp"] {
             self.files.push(NetFile::open(name)?);
         }
+        // There is none on a kernel without IPv6.
+        self.files.extend(NetFile::open("snmp6"));
         Ok(())
     }
 
@@ -78,17 +93,30 @@ impl CounterReader {
     }
 }
 
-/// Both files are pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`.
+/// Datagrams that came for a port that nobody had, over IPv4 and IPv6: `NoPorts` of `Udp:`, and `Udp6NoPorts`.
+pub const UDP_NO_PORTS: &str = "UdpNoPorts";
+
+/// Two of the files are pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`. The third has a name and a
+/// value in each line.
 fn collect(text: &str, into: &mut Counters) {
+    let mut add = |name: &str, value: &str| {
+        if let Ok(value) = value.parse::<u64>() {
+            *into.entry(name.to_owned()).or_default() += value;
+        }
+    };
     let lines: Vec<&str> = text.lines().collect();
-    for pair in lines.chunks_exact(2) {
+    for pair in lines.chunks_exact(2).filter(|pair| pair[0].contains(": ")) {
+        let udp = pair[0].starts_with("Udp: ");
         for (name, value) in pair[0].split_ascii_whitespace().zip(pair[1].split_ascii_whitespace()) {
-            if KEPT.contains(&name)
-                && let Ok(value) = value.parse::<u64>()
-            {
-                *into.entry(name.to_owned()).or_default() += value;
+            if udp && name == "NoPorts" {
+                add(UDP_NO_PORTS, value);
+            } else if KEPT.contains(&name) {
+                add(name, value);
             }
         }
+    }
+    if let Some(value) = lines.iter().find_map(|line| line.strip_prefix("Udp6NoPorts")) {
+        add(UDP_NO_PORTS, value.trim());
     }
 }
 
@@ -100,13 +128,19 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
         .collect()
 }
 
-/// Sockets of TCP in a network namespace, over IPv4 and IPv6.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Sockets in a network namespace, over IPv4 and IPv6.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sockets {
-    /// In use: listening, or with a connection; both ends of a loopback connection count.
+    /// TCP, in use: listening, or with a connection; both ends of a loopback connection count.
     pub in_use: u64,
-    /// In TIME_WAIT.
+    /// TCP, in TIME_WAIT.
     pub time_wait: u64,
+    /// TCP, without a process any more, but not yet over.
+    pub orphans: u64,
+    /// TCP's memory, in pages: of the machine, not of the namespace.
+    pub memory_pages: u64,
+    /// UDP, bound.
+    pub udp: u64,
 }
 
 /// Reads the sockets of one network namespace.
@@ -135,15 +169,32 @@ impl SocketReader {
 }
 
 impl Sockets {
+    /// The largest of each.
+    pub fn peak(&mut self, other: &Self) {
+        self.in_use = self.in_use.max(other.in_use);
+        self.time_wait = self.time_wait.max(other.time_wait);
+        self.orphans = self.orphans.max(other.orphans);
+        self.memory_pages = self.memory_pages.max(other.memory_pages);
+        self.udp = self.udp.max(other.udp);
+    }
+
     fn add(&mut self, sockstat: &str) {
-        for line in sockstat.lines().filter(|line| line.starts_with("TCP")) {
+        for line in sockstat.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let field = |name: &str| -> u64 {
                 let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
                 value.and_then(|value| value.parse().ok()).unwrap_or(0)
             };
-            self.in_use += field("inuse");
-            self.time_wait += field("tw");
+            match words.first() {
+                Some(&("TCP:" | "TCP6:")) => {
+                    self.in_use += field("inuse");
+                    self.time_wait += field("tw");
+                    self.orphans += field("orphan");
+                    self.memory_pages += field("mem");
+                }
+                Some(&("UDP:" | "UDP6:")) => self.udp += field("inuse"),
+                _ => {}
+            }
         }
     }
 }
@@ -157,6 +208,31 @@ pub struct CpuTicks {
     pub idle: u64,
     /// Not given to this virtual machine by its host.
     pub steal: u64,
+    /// In user mode, niced included.
+    pub user: u64,
+    /// In the kernel for processes.
+    pub system: u64,
+    /// In the kernel for interrupts' deferred work, where packets are received.
+    pub softirq: u64,
+    /// Switches between processes, not a time.
+    pub context_switches: u64,
+}
+
+/// What the machine's processors did between two readings, as shares of all their time, 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct CpuShares {
+    /// In user mode.
+    pub user: f64,
+    /// In the kernel for processes.
+    pub system: f64,
+    /// In the kernel for interrupts' deferred work.
+    pub softirq: f64,
+    /// Taken by the host.
+    pub steal: f64,
+    /// Somebody on this machine.
+    pub busy: f64,
+    /// Switches between processes: a number.
+    pub context_switches: u64,
 }
 
 impl CpuTicks {
@@ -171,20 +247,61 @@ impl CpuTicks {
             .filter_map(|number| number.parse().ok())
             .collect();
         let field = |at: usize| numbers.get(at).copied().unwrap_or(0);
-        Ok(Self { total: numbers.iter().sum(), idle: field(3) + field(4), steal: field(7) })
+        let switches = text.lines().find_map(|line| line.strip_prefix("ctxt ")?.trim().parse().ok());
+        Ok(Self {
+            total: numbers.iter().sum(),
+            idle: field(3) + field(4),
+            steal: field(7),
+            user: field(0) + field(1),
+            system: field(2),
+            softirq: field(6),
+            context_switches: switches.unwrap_or(0),
+        })
     }
 
-    /// Share of the time since an earlier reading that somebody on this machine used, 0 to 1.
-    pub fn busy_share_since(&self, before: &Self) -> f64 {
+    /// What was done since an earlier reading.
+    pub fn since(&self, before: &Self) -> CpuShares {
         let total = self.total.saturating_sub(before.total);
-        let idle = self.idle.saturating_sub(before.idle) + self.steal.saturating_sub(before.steal);
-        if total == 0 { 0.0 } else { total.saturating_sub(idle) as f64 / total as f64 }
+        let share = |now: u64, then: u64| if total == 0 { 0.0 } else { now.saturating_sub(then) as f64 / total as f64 };
+        let steal = share(self.steal, before.steal);
+        CpuShares {
+            user: share(self.user, before.user),
+            system: share(self.system, before.system),
+            softirq: share(self.softirq, before.softirq),
+            steal,
+            busy: if total == 0 { 0.0 } else { (1.0 - share(self.idle, before.idle) - steal).max(0.0) },
+            context_switches: self.context_switches.saturating_sub(before.context_switches),
+        }
+    }
+}
+
+/// What the processors could not receive in time, of the whole machine (/proc/net/softnet_stat).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Softnet {
+    /// Packets dropped because a processor's backlog was full (net.core.netdev_max_backlog).
+    pub dropped: u64,
+    /// Times that receiving stopped with work left (net.core.netdev_budget).
+    pub squeezed: u64,
+}
+
+impl Softnet {
+    /// Reads all processors' rows: hexadecimal, dropped second and squeezed third.
+    pub fn read() -> io::Result<Self> {
+        let text = fs::read_to_string("/proc/net/softnet_stat")?;
+        let column =
+            |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
+        Ok(text.lines().fold(Self::default(), |sum, line| Self {
+            dropped: sum.dropped + column(line, 1).unwrap_or(0),
+            squeezed: sum.squeezed + column(line, 2).unwrap_or(0),
+        }))
     }
 
-    /// Share of the time since an earlier reading that was stolen, 0 to 1.
-    pub fn steal_share_since(&self, before: &Self) -> f64 {
-        let total = self.total.saturating_sub(before.total);
-        if total == 0 { 0.0 } else { self.steal.saturating_sub(before.steal) as f64 / total as f64 }
+    /// What came since an earlier reading.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            dropped: self.dropped.saturating_sub(before.dropped),
+            squeezed: self.squeezed.saturating_sub(before.squeezed),
+        }
     }
 }
 
@@ -197,7 +314,7 @@ mod tests {
         let mut sockets = Sockets::default();
         sockets.add("sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\n");
         sockets.add("TCP6: inuse 4\nUDP6: inuse 9\n");
-        assert_eq!(sockets, Sockets { in_use: 105, time_wait: 40 });
+        assert_eq!(sockets, Sockets { in_use: 105, time_wait: 40, orphans: 2, memory_pages: 3, udp: 16 });
     }
 
     #[test]

@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::sysctl;
 use crate::sys::{affinity, limits};
 
+/// What this machine allows and costs, found before a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Probe {
+    /// Why exact stamps of connections cannot be had; `None` where they can.
+    pub stamps_error: Option<String>,
+    /// What a sample of a listener's queue costs, in nanoseconds.
+    pub queue_sample_ns: u64,
+}
+
 /// `host.json`: what a reader must know of the machine to judge the figures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
@@ -41,6 +50,10 @@ pub struct Host {
     pub open_files: BTreeMap<String, u64>,
     /// User id of the run.
     pub uid: u32,
+    /// `allowed`, or why accept waits cannot be exact here.
+    pub accept_stamps: String,
+    /// What a sample of a listener's queue costs, in nanoseconds: the median of a hundred.
+    pub queue_sample_ns: u64,
     /// Values of the key `network`, joined by `and`; the sysctls were read in the first cell's.
     pub network: String,
     /// Sysctls of the network used, before a scenario's own are written.
@@ -49,7 +62,7 @@ pub struct Host {
 
 impl Host {
     /// Reads all but the sysctls, which are the used network namespace's.
-    pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>) -> Self {
+    pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: &Probe) -> Self {
         let names = uname().ok();
         let field = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
             names.as_ref().map_or_else(String::new, |names| pick(names).to_string_lossy().into_owned())
@@ -80,6 +93,8 @@ impl Host {
             memory_bytes: memory_bytes(),
             open_files,
             uid: nix::unistd::getuid().as_raw(),
+            accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| "allowed".to_owned()),
+            queue_sample_ns: probe.queue_sample_ns,
             network: network.to_owned(),
             sysctls,
         }

@@ -5,4 +5,5 @@ pub mod datagrams;
 pub mod holder;
 pub mod host;
 pub mod queues;
+pub mod stamps;
 pub mod sysctl;

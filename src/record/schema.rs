@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::ipc::tally::ErrorCount;
+use crate::{
+    ipc::tally::ErrorCount,
+    observe::counters::{CpuShares, Sockets, Softnet},
+};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -55,8 +59,11 @@ pub struct TrialRecord {
     pub measured: Measured,
     /// Names the schedule that was followed, 16 hex digits; open loop only.
     pub schedule: Option<String>,
-    /// Latencies of connections intended within the measured window.
+    /// Latencies of connections intended within the measured window; exact accept waits, of those established within it.
     pub latency_ns: Latencies,
+    /// Where the time of first replies went, by stage, in order; absent where nobody knows.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub stages_ns: IndexMap<String, LatencySummary>,
     /// How accepts spread over workers; `null` without any.
     pub distribution: Option<Distribution>,
     /// How answered flows of datagrams spread over workers; absent without datagrams.
@@ -78,6 +85,16 @@ pub struct TrialRecord {
     pub ports_peak: u64,
     /// Kernel counters, as differences over the whole trial; of the server's and the loaders' network namespace together.
     pub kernel: BTreeMap<String, u64>,
+    /// The same over the measured window.
+    pub kernel_measured: BTreeMap<String, u64>,
+    /// The most sockets at once, of each kind, in the loaders' network, among the samples.
+    pub sockets_peak: Sockets,
+    /// Packets that the machine's processors could not receive in time, over the whole trial.
+    pub softnet: Softnet,
+    /// What the machine's processors did over the whole trial.
+    pub machine: CpuShares,
+    /// What the trial's own process used: for samples of queues and counters.
+    pub observer: ObserverRow,
     /// Share of the machine's processor time that its host took, 0 to 1.
     pub cpu_steal_share: f64,
     /// Share of the machine's processor time that other processes used, 0 to 1: what was busy, less what workers and
@@ -142,6 +159,8 @@ pub enum VerdictName {
     PortsScarce,
     /// Latencies beyond the histograms' range.
     BeyondRange,
+    /// Stamps of connections that cannot be right.
+    StampsImpossible,
     /// Sockets lost datagrams.
     DatagramsLost,
     /// The scenario's faults were carried out.
@@ -166,6 +185,7 @@ impl VerdictName {
             Self::Errors => "errors",
             Self::PortsScarce => "ports-scarce",
             Self::BeyondRange => "beyond-range",
+            Self::StampsImpossible => "stamps-impossible",
             Self::DatagramsLost => "datagrams-lost",
             Self::Faults => "faults",
         }
@@ -175,7 +195,12 @@ impl VerdictName {
     pub fn invalidates(self) -> bool {
         matches!(
             self,
-            Self::Unaccounted | Self::Misdelivered | Self::WorkerDied | Self::Deadline | Self::NothingMeasured
+            Self::Unaccounted
+                | Self::Misdelivered
+                | Self::StampsImpossible
+                | Self::WorkerDied
+                | Self::Deadline
+                | Self::NothingMeasured
         )
     }
 }
@@ -249,6 +274,10 @@ pub struct Measured {
     pub accepted: u64,
     /// Datagrams received in the window.
     pub datagrams: u64,
+    /// Accepts of the whole trial whose exact wait is not known; `null` where none is.
+    pub unstamped: Option<u64>,
+    /// Stamps that a client found before its connect call, or after accept. Must be 0.
+    pub stamps_impossible: u64,
 }
 
 /// A histogram in numbers.
@@ -331,6 +360,9 @@ impl BatchSummary {
 pub struct Latencies {
     /// Established (or, with `connect-call`, the client's connect call) to accept's return.
     pub accept_wait: LatencySummary,
+    /// With `stamps = "both"`: the client's connect call to accept's return, an upper bound of the same.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub accept_wait_bound: LatencySummary,
     /// connect call to writable.
     pub connect: LatencySummary,
     /// Intended start to writable.
@@ -384,6 +416,8 @@ pub struct WorkerRow {
     pub accept_batch: BatchSummary,
     /// Most connections open at once.
     pub open_peak: u64,
+    /// Samples of its listener's queue; what is of a shared listener stands in every row.
+    pub queue: QueueRow,
     /// Longest accept queue of its listener among the samples.
     pub queue_peak: u64,
     /// The backlog in force: the queue holds one more.
@@ -397,6 +431,28 @@ pub struct WorkerRow {
     pub measured: WorkerCounts,
     /// `ok`, or how it ended.
     pub exit: String,
+}
+
+/// Samples of a listener's queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueRow {
+    /// Their number.
+    pub samples: u64,
+    /// Mean length.
+    pub mean: f64,
+    /// Share of them in which the queue was full.
+    pub full_share: f64,
+    /// Segments that the listener dropped: its part of ListenDrops.
+    pub drops: u64,
+}
+
+/// What the trial's own process used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserverRow {
+    /// CPU time in user mode, ns.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel, ns.
+    pub cpu_system_ns: u64,
 }
 
 /// A worker's socket of datagrams. What is of a shared socket stands in every worker's row.
@@ -473,6 +529,10 @@ pub struct LoaderRow {
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.
     pub cpu_system_ns: u64,
+    /// Times it went to sleep.
+    pub voluntary_switches: u64,
+    /// Times another process took its processor.
+    pub involuntary_switches: u64,
     /// `ok`, or how it ended.
     pub exit: String,
 }
@@ -519,6 +579,10 @@ pub struct Series {
     pub accepted: Vec<Vec<u64>>,
     /// Length of the accept queue at the interval's end; a shared queue stands in every column.
     pub queue_depth: Vec<Vec<u64>>,
+    /// Its longest among the interval's samples.
+    pub queue_peak: Vec<Vec<u64>>,
+    /// Segments that the listener dropped in the interval.
+    pub queue_drops: Vec<Vec<u64>>,
     /// Connections open at the interval's end.
     pub open: Vec<Vec<u64>>,
     /// Datagrams received in the interval; absent without datagrams.

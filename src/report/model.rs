@@ -252,6 +252,7 @@ fn meaning(verdict: VerdictName) -> &'static str {
         VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
         VerdictName::Unaccounted
         | VerdictName::Misdelivered
+        | VerdictName::StampsImpossible
         | VerdictName::WorkerDied
         | VerdictName::Deadline
         | VerdictName::NothingMeasured => "the figures must not be used.",

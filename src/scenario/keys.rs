@@ -53,6 +53,18 @@ pub const KEYS: &[Key] = &[
         "\"tcp\"",
         "What is exchanged: connections, datagrams, or both on the same port number, as DNS servers do. `udp` wants app `echo` and a strategy that means something for datagrams.",
     ),
+    key(
+        "stamps",
+        "`auto`, `sock_ops`, `connect-call` or `both`",
+        "\"auto\"",
+        "How accept waits are measured. `sock_ops`: exactly, from the kernel's own ESTABLISHED to accept's return, by a BPF program; wants root. `connect-call`: from the client's connect call, an upper bound. `both`: side by side. `auto`: exactly where that can be had.",
+    ),
+    key(
+        "queue_interval",
+        "duration, 1–100 ms",
+        "\"10ms\"",
+        "Distance of samples of the listeners' queues (sock_diag). `host.json` says what a sample costs.",
+    ),
     key("port", "integer 1–65535", "7000", "Port the server listens on."),
     key(
         "deadline",

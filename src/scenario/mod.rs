@@ -16,7 +16,7 @@ mod settings;
 pub use error::ScenarioError;
 pub use fault::{Fault, FaultKind};
 pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
-pub use model::{Network, Protocol, Scenario, Transport};
+pub use model::{Network, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use server::{
     AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy,

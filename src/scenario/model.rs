@@ -28,6 +28,10 @@ pub struct Scenario {
     pub deadline: Duration,
     /// Sysctls of the trial's namespaces: name as written, value.
     pub sysctls: Vec<(String, String)>,
+    /// How accept waits are measured.
+    pub stamps: Stamps,
+    /// Distance of samples of the queues.
+    pub queue_interval: Duration,
     /// The server's half.
     pub server: Server,
     /// The load's half.
@@ -45,6 +49,29 @@ pub enum Protocol {
     Udp,
     /// Both, on the same port number.
     Both,
+}
+
+/// How accept waits are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamps {
+    /// Exactly where that can be had, else from the client's connect call.
+    Auto,
+    /// Exactly, by a sock_ops program.
+    SockOps,
+    /// From the client's connect call: an upper bound.
+    ConnectCall,
+    /// Both, side by side.
+    Both,
+}
+
+impl Stamps {
+    const WORDS: [(&'static str, Self); 4] =
+        [("auto", Self::Auto), ("sock_ops", Self::SockOps), ("connect-call", Self::ConnectCall), ("both", Self::Both)];
+
+    /// Datagrams are never accepted: without connections the key has no use.
+    fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
+        if protocol.has(Transport::Tcp) { settings.choice("stamps", &Self::WORDS) } else { Ok(Self::ConnectCall) }
+    }
 }
 
 /// Of what kind a socket is.
@@ -96,6 +123,8 @@ impl Scenario {
         let sysctls = sysctls(settings, network)?;
         let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("tcp+udp", Protocol::Both)];
         let protocol = settings.choice("protocol", &words)?;
+        let stamps = Stamps::read(settings, protocol)?;
+        let queue_interval = queue_interval(settings)?;
         let server = Server::read(settings, protocol)?;
         let load = Load::read(settings, protocol, server.app)?;
         let deadline = settings.duration_or_word("deadline", "auto")?;
@@ -109,7 +138,7 @@ impl Scenario {
         let deadline = deadline.unwrap_or_else(|| load.automatic_deadline());
         let load_span = matches!(load.bound, Bound::Duration(_)).then_some(load.warmup + planned);
         let faults = Fault::read_all(settings, server.workers, load_span)?;
-        Ok(Self { network, protocol, address, deadline, sysctls, server, load, faults })
+        Ok(Self { network, protocol, address, deadline, sysctls, stamps, queue_interval, server, load, faults })
     }
 }
 
@@ -146,6 +175,17 @@ fn crosses(address: IpAddr) -> bool {
         IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
     };
     !(of_no_device || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
+fn queue_interval(settings: &Settings<'_>) -> Result<Duration, ScenarioError> {
+    /// A sample costs about a tenth of it.
+    const SHORTEST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(100);
+    let interval = settings.duration("queue_interval")?;
+    if (SHORTEST..=LONGEST).contains(&interval) && interval.subsec_nanos() % 1_000_000 == 0 {
+        return Ok(interval);
+    }
+    Err(settings.wrong("queue_interval", format_args!("must be whole milliseconds from 1 to 100, not {interval:?}")))
 }
 
 fn sysctls(settings: &Settings<'_>, network: Network) -> Result<Vec<(String, String)>, ScenarioError> {

@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, io::ErrorKind, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
 use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use socket2::SockRef;
 
 use super::{
     accept::{self, Accepted, Acceptor, Receiver, Source},
-    app::{Application, Connection, Next},
+    app::{Application, Arrival, Connection, Next},
     burn::Burns,
     datagrams::Datagrams,
 };
@@ -22,6 +21,7 @@ use crate::{
         ledger::Ledger,
         tally::{ErrorCount, Step, Tally},
     },
+    observe::stamps::Stamps,
     scenario::{AcceptBatch, CloseBy, CloseHow, Scenario},
     sys::{affinity, clock, limits},
 };
@@ -49,6 +49,8 @@ pub struct Worker {
     pub control: Arc<Control>,
     /// The trial's port ledger; a server for other programs' load has none.
     pub ledger: Option<Arc<Ledger>>,
+    /// When connections were established, where that is known.
+    pub stamps: Option<Arc<Stamps>>,
     /// Becomes readable when the phase changes.
     pub wake: Arc<EventFd>,
 }
@@ -70,8 +72,8 @@ pub struct WorkerReport {
 }
 
 impl Worker {
-    /// Runs until the phase changes. Returns its account and the sizes of its batches of accepts in the measured window.
-    pub fn run(self, intake: Intake) -> Result<(WorkerReport, Histogram<u64>)> {
+    /// Runs until the phase changes.
+    pub fn run(self, intake: Intake) -> Result<WorkerReport> {
         limits::raise_open_files().context("raising the limit of open files")?;
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
         if let Some(cpu) = self.scenario.server.pin.processor(self.number, &allowed) {
@@ -87,12 +89,12 @@ impl Worker {
             poll,
             acceptor: intake.acceptor,
             datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, self.scenario.address)),
-            application: Application::new(&self.scenario, self.seed, self.stream()),
+            application: Application::new(&self.scenario, self.ledger.clone(), self.seed, self.stream()),
             connections: Slab::with_capacity(EVENTS),
             fresh: VecDeque::with_capacity(EVENTS),
             paused_until_ns: None,
             errors: Tally::default(),
-            batches: batches(),
+            woke_ns: 0,
             worker: self,
         };
         let delay = work.worker.scenario.server.accept_delay;
@@ -116,7 +118,7 @@ impl Worker {
         }
         meter.stop();
         control.stopped_and_wait_for_exit();
-        Ok((WorkerReport { errors: work.errors.counts() }, work.batches))
+        Ok(WorkerReport { errors: work.errors.counts() })
     }
 
     /// The most accepts, or receptions, per wake-up.
@@ -133,11 +135,6 @@ impl Worker {
     }
 }
 
-/// An empty histogram of numbers of accepts: 1 to 1,000,000, three digits.
-fn batches() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 1_000_000, 3).expect("constant, valid bounds")
-}
-
 struct Loop {
     worker: Worker,
     poll: Poll,
@@ -150,8 +147,8 @@ struct Loop {
     /// While the worker is out of descriptors or memory: until when it leaves the listener alone.
     paused_until_ns: Option<u64>,
     errors: Tally,
-    /// Accepts per wake-up that had any.
-    batches: Histogram<u64>,
+    /// When the wait for events last ended.
+    woke_ns: u64,
 }
 
 impl Loop {
@@ -199,7 +196,8 @@ impl Loop {
                 left = [left, patience].into_iter().flatten().min();
             }
             wait(&mut self.poll, &mut events, left)?;
-            meter.pass(clock::monotonic_ns());
+            self.woke_ns = clock::monotonic_ns();
+            meter.pass(self.woke_ns);
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
                 source.woke(events.iter().count());
             }
@@ -282,8 +280,8 @@ impl Loop {
         if accepted == 0 && emptied {
             meter.add(Count::EmptyWakeups, 1);
         }
-        if accepted > 0 && meter.measures() {
-            self.batches.saturating_record(u64::from(accepted));
+        if accepted > 0 {
+            meter.batch(accepted);
         }
         if !emptied && self.paused_until_ns.is_none() {
             acceptor.left_some().context("re-arming the listener in epoll")?;
@@ -299,13 +297,23 @@ impl Loop {
             (Some(ledger), None) => ledger.accepted_nameless(),
             (None, _) => {}
         }
+        if let Some(stamps) = &self.worker.stamps {
+            match accepted.peer.and_then(|peer| stamps.take(peer)) {
+                Some(established_ns) if established_ns <= accepted.accept_ns => {
+                    meter.waited(established_ns, accepted.accept_ns);
+                }
+                _ => meter.add(Count::Unstamped, 1),
+            }
+        }
     }
 
     /// Takes a connection up, to be served after the wake-up's accepts; false when it is over already.
     fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
         // A client that has gone needs no service.
         let Some(peer) = accepted.peer else { return false };
-        let opened = Connection::new(accepted.stream, peer, self.worker.number as u16, accepted.accept_ns);
+        let Accepted { stream, accept_ns, .. } = accepted;
+        let arrival = Arrival { stream, peer, accept_ns, woke_ns: self.woke_ns };
+        let opened = Connection::new(arrival, self.worker.number as u16);
         let opened = opened.and_then(|connection| {
             if self.worker.scenario.server.nodelay {
                 connection.stream.set_nodelay(true)?;

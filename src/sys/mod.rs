@@ -4,6 +4,8 @@
 //! worker or a record is.
 
 pub mod affinity;
+pub mod bpf;
+pub mod cgroup;
 pub mod clock;
 pub mod fd_passing;
 pub mod limits;

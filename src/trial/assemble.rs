@@ -3,21 +3,25 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use hdrhistogram::Histogram;
+use indexmap::IndexMap;
 
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
 use crate::{
     ipc::{message::Message, tally},
-    load::{self, LATENCIES, LoaderReport, histogram},
+    load::{self, LATENCIES, LoaderReport, STAGES, histogram},
+    observe::counters::{CpuShares, Sockets, Softnet},
     record::{
         BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
-        Measured, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
+        Measured, ObserverRow, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
     },
     scenario::{Bound, Load, Mode, Transport},
     stats,
 };
 
-/// How the accept wait is measured: from the client's connect call, hence an upper bound.
+/// How the accept wait is measured: from the client's connect call, hence an upper bound …
 const CONNECT_CALL: &str = "connect-call";
+/// … or exactly, from the kernel's ESTABLISHED.
+const SOCK_OPS: &str = "sock_ops";
 
 /// The record of a trial that ran to its end.
 pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathered>) -> TrialOutcome {
@@ -43,6 +47,8 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         completed: loaders.measured_completed,
         accepted: gathered.workers.iter().map(|worker| worker.measured.accepted).sum(),
         datagrams: gathered.workers.iter().map(|worker| worker.measured.datagrams).sum(),
+        unstamped: job.waits().exact.then(|| gathered.workers.iter().map(|worker| worker.unstamped).sum()),
+        stamps_impossible: loaders.stamps_impossible,
     };
     let datagrams = datagrams(job, &gathered, &loaders);
     let cpu_others_share = cpu_others_share(&gathered, &loaders);
@@ -57,15 +63,21 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         datagrams,
         measured,
         schedule: loaders.schedule.map(|digest| format!("{digest:016x}")),
-        latency_ns: latencies(&histograms),
+        latency_ns: latencies(job, &histograms),
+        stages_ns: stages(&histograms),
         distribution: stats::distribution(&accepted),
         workers: worker_rows(job, &gathered, &loaders, &histograms),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
+        sockets_peak: gathered.sockets_peak,
         kernel: gathered.kernel,
-        cpu_steal_share: gathered.cpu_steal_share,
+        kernel_measured: gathered.kernel_measured,
+        softnet: gathered.softnet,
+        cpu_steal_share: gathered.machine.steal,
+        machine: gathered.machine,
+        observer: gathered.observer,
         cpu_others_share,
         series: gathered.series,
         faults: fault_rows(gathered.faults, &histograms),
@@ -81,11 +93,12 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
 fn cpu_others_share(gathered: &Gathered, loaders: &LoaderReport) -> f64 {
     let workers: u64 = gathered.workers.iter().map(|worker| worker.total.cpu_ns()).sum();
     let helper = gathered.helper.as_ref().map_or(0, |helper| helper.total.cpu_ns());
-    let own = (workers + helper + loaders.cpu_user_ns + loaders.cpu_system_ns) as f64;
+    let observer = gathered.observer.cpu_user_ns + gathered.observer.cpu_system_ns;
+    let own = (workers + helper + observer + loaders.cpu_user_ns + loaders.cpu_system_ns) as f64;
     if gathered.cpu_available_ns == 0 {
         return 0.0;
     }
-    (gathered.cpu_busy_share - own / gathered.cpu_available_ns as f64).max(0.0)
+    (gathered.machine.busy - own / gathered.cpu_available_ns as f64).max(0.0)
 }
 
 /// Starts per second that an open loop's schedule asked for.
@@ -128,6 +141,7 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         measured: Measured::default(),
         schedule: None,
         latency_ns: Latencies::default(),
+        stages_ns: IndexMap::new(),
         distribution: None,
         flow_distribution: None,
         workers: Vec::new(),
@@ -136,7 +150,12 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         faults: Vec::new(),
         usable_ports: 0,
         ports_peak: 0,
+        sockets_peak: Sockets::default(),
         kernel: BTreeMap::new(),
+        kernel_measured: BTreeMap::new(),
+        softnet: Softnet::default(),
+        machine: CpuShares::default(),
+        observer: ObserverRow::default(),
         cpu_steal_share: 0.0,
         cpu_others_share: 0.0,
         series: Series::default(),
@@ -226,11 +245,23 @@ pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
     sum
 }
 
-fn latencies(histograms: &Histograms) -> Latencies {
+/// How a trial's accept waits were measured.
+fn method(job: Job<'_>) -> &'static str {
+    if job.waits().exact { SOCK_OPS } else { CONNECT_CALL }
+}
+
+fn stages(histograms: &Histograms) -> IndexMap<String, LatencySummary> {
+    let stages = STAGES.map(|stage| (stage.to_owned(), merge(histograms, &format!("stage_{stage}"))));
+    let known = stages.into_iter().filter(|(_, histogram)| !histogram.is_empty());
+    known.map(|(stage, histogram)| (stage, LatencySummary::of(&histogram, None))).collect()
+}
+
+fn latencies(job: Job<'_>, histograms: &Histograms) -> Latencies {
     let [connect, connect_from_intended, response, service, send_lag, follow_up, udp_response, udp_service] =
         LATENCIES.map(|metric| LatencySummary::of(&merge(histograms, metric), None));
     Latencies {
-        accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(CONNECT_CALL)),
+        accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(method(job))),
+        accept_wait_bound: LatencySummary::of(&merge(histograms, "accept_wait_bound"), Some(CONNECT_CALL)),
         connect,
         connect_from_intended,
         response,
@@ -254,9 +285,10 @@ fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histog
         total: account.total.clone(),
         accept_batch: histograms.get(&format!("w{worker}.accept_batch")).map(BatchSummary::of).unwrap_or_default(),
         open_peak: account.open_peak,
+        queue: account.queue,
         queue_peak: account.queue_peak,
         queue_limit: account.queue_limit,
-        accept_wait: summary_of(histograms, &format!("w{worker}.accept_wait"), Some(CONNECT_CALL)),
+        accept_wait: summary_of(histograms, &format!("w{worker}.accept_wait"), Some(method(job))),
         datagram_socket: account.datagram_queue.clone().map(|socket| DatagramSocketRow {
             flows: flows[worker],
             receive_wait: summary_of(histograms, &format!("w{worker}.receive_wait"), None),
@@ -277,6 +309,8 @@ fn loader_rows(gathered: &Gathered) -> Vec<LoaderRow> {
             attempted: report.attempted,
             cpu_user_ns: report.cpu_user_ns,
             cpu_system_ns: report.cpu_system_ns,
+            voluntary_switches: report.voluntary_switches,
+            involuntary_switches: report.involuntary_switches,
             exit: account.exit.clone(),
         }
     });

@@ -1,25 +1,26 @@
-//! The workers of a server: opening their listeners, forking them, stopping them and hearing what they report.
+//! The workers of a server: forking them, stopping them and hearing what they report.
 //! A trial and `listenbench serve` use the same.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use nix::sys::{
     eventfd::{EfdFlags, EventFd},
     signal::Signal,
 };
 
+use super::doors::Doors;
 use crate::{
     ipc::{
         control::{Control, Phase},
         ledger::Ledger,
         message::{self, Inbox},
     },
+    observe::stamps::Stamps,
     scenario::{Scenario, Transport},
     server::{
-        Intake, Listener, Listeners, Site, Worker, WorkerReport,
-        accept::{self, Helper, HelperContext, Strategy},
+        Worker, WorkerReport,
+        accept::{Helper, HelperContext},
     },
     sys::{
         clock,
@@ -32,8 +33,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A worker that has stopped exits at once.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// The name of a worker's histogram of batches.
-const BATCHES: &str = "accept_batch";
 
 /// The workers of one server.
 pub struct Crew {
@@ -49,54 +48,21 @@ pub struct Crew {
     address: SocketAddr,
 }
 
-/// Through which connections, or datagrams, come in: a strategy and its listeners.
-struct Door {
-    transport: Transport,
-    strategy: Box<dyn Strategy>,
-    /// `None` in a child that has taken its own and closed the rest.
-    listeners: Option<Listeners>,
-}
-
-impl Door {
-    fn open(scenario: &Scenario, transport: Transport) -> Result<Self> {
-        let server = &scenario.server;
-        let mut strategy = accept::build(server.strategy.clone());
-        let listeners = strategy.open(Site::of(server, scenario.address, transport))?;
-        if transport == Transport::Udp {
-            listeners.connect(&server.connected).context("connecting a socket of `server.connected`")?;
-        }
-        Ok(Self { transport, strategy, listeners: Some(listeners) })
-    }
-
-    fn listeners(&self) -> Result<&Listeners> {
-        self.listeners.as_ref().context("the listeners have been taken")
-    }
-
-    /// One worker's listener, in that worker's process: the others are closed there.
-    fn take(&mut self, worker: usize) -> Result<Listener> {
-        Ok(self.listeners.take().context("the listeners have been taken")?.take(worker))
-    }
-}
-
-/// What a worker takes from the doors.
-fn intake(doors: &mut [Door], worker: usize) -> Result<Intake> {
-    let mut intake = Intake::default();
-    for door in doors {
-        let listener = door.take(worker)?;
-        match door.transport {
-            Transport::Tcp => intake.acceptor = Some(door.strategy.acceptor(worker, listener)?),
-            Transport::Udp => intake.receiver = Some(door.strategy.receiver(worker, listener)?),
-        }
-    }
-    Ok(intake)
-}
-
-/// The helper, in its own process.
-fn take_helper(doors: &mut [Door]) -> Option<Box<dyn Helper>> {
-    doors.iter_mut().find_map(|door| {
-        let listener = door.take(0).ok()?;
-        door.strategy.take_helper(listener)
-    })
+/// What a crew is for.
+#[derive(Clone, Copy)]
+pub struct CrewJob<'a> {
+    /// The cell's scenario.
+    pub scenario: &'a Arc<Scenario>,
+    /// The control block.
+    pub control: &'a Arc<Control>,
+    /// The port ledger; there is none without loaders of our own.
+    pub ledger: Option<&'a Arc<Ledger>>,
+    /// Where stamps of connections are, if there are any.
+    pub stamps: Option<&'a Arc<Stamps>>,
+    /// Seed of service times.
+    pub seed: u64,
+    /// Repetition, from 0.
+    pub repetition: usize,
 }
 
 /// One worker as its parent sees it.
@@ -137,27 +103,14 @@ pub struct Ended {
     pub exit: String,
     /// Its report, unless it died.
     pub report: Option<WorkerReport>,
-    /// Sizes of its batches of accepts.
-    pub batches: Option<Histogram<u64>>,
 }
 
 impl Crew {
-    /// Opens the strategy's listeners and forks the workers. They wait at the control block's barrier.
-    pub fn fork(
-        scenario: &Arc<Scenario>,
-        control: &Arc<Control>,
-        ledger: Option<&Arc<Ledger>>,
-        seed: u64,
-        repetition: usize,
-    ) -> Result<Self> {
+    /// Forks the workers, each with its own part of the doors. They wait at the control block's barrier.
+    pub fn fork(job: CrewJob<'_>, mut doors: Doors) -> Result<Self> {
+        let CrewJob { scenario, control, seed, repetition, .. } = job;
         let server = &scenario.server;
-        let doors = scenario.protocol.transports().map(|transport| Door::open(scenario, transport));
-        let mut doors: Vec<Door> = doors.collect::<Result<_>>()?;
-        let inodes = |transport| match doors.iter().find(|door| door.transport == transport) {
-            Some(door) => door.listeners()?.inodes().context("fstat of the listeners"),
-            None => Ok(Vec::new()),
-        };
-        let (inodes, datagram_inodes) = (inodes(Transport::Tcp)?, inodes(Transport::Udp)?);
+        let (inodes, datagram_inodes) = (doors.inodes(Transport::Tcp)?, doors.inodes(Transport::Udp)?);
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).context("eventfd")?);
         let mut members = Vec::with_capacity(server.workers);
@@ -170,23 +123,20 @@ impl Crew {
                 seed,
                 repetition,
                 control: Arc::clone(control),
-                ledger: ledger.cloned(),
+                ledger: job.ledger.cloned(),
+                stamps: job.stamps.cloned(),
                 wake: Arc::clone(&wake),
             };
             let child = process::spawn(&format!("lb:worker{number}"), |pipe| {
-                message::answer(pipe, |sender| {
-                    let (report, batches) = worker.run(intake(&mut doors, number)?)?;
-                    sender.histogram(BATCHES, &batches)?;
-                    sender.json(&report)
-                })
+                message::answer(pipe, |sender| sender.json(&worker.run(doors.intake(number)?)?))
             })
             .with_context(|| format!("forking worker {number}"))?;
             members.push(Member { child, inbox: Inbox::default(), exit: None });
         }
-        if let Some(name) = doors.iter().find_map(|door| door.strategy.helper()) {
+        if let Some(name) = doors.helper() {
             let child = process::spawn(name, |pipe| {
                 message::answer(pipe, |sender| {
-                    let helper = take_helper(&mut doors).context("a strategy names a helper and has none")?;
+                    let helper = doors.take_helper().context("a strategy names a helper and has none")?;
                     sender.json(&help(helper, scenario, control, &wake)?)
                 })
             })
@@ -282,15 +232,11 @@ impl Crew {
             .iter_mut()
             .map(|member| {
                 let exit = member.hear_out()?;
-                let (exit, message) = match member.inbox.open::<WorkerReport>() {
-                    Ok(message) => (exit, message),
+                let (exit, report) = match member.inbox.open::<WorkerReport>() {
+                    Ok(message) => (exit, message.map(|message| message.report)),
                     Err(error) => (format!("{error:#}"), None),
                 };
-                let (report, batches) = match message {
-                    Some(mut message) => (Some(message.report), message.histograms.remove(BATCHES)),
-                    None => (None, None),
-                };
-                Ok(Ended { pid: member.child.pid.as_raw(), exit, report, batches })
+                Ok(Ended { pid: member.child.pid.as_raw(), exit, report })
             })
             .collect()
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
-    observe::counters::Counters,
-    record::{DatagramSocketRow, FaultRow, HelperRow, Series, WorkerCounts},
+    observe::counters::{Counters, CpuShares, Sockets, Softnet},
+    record::{DatagramSocketRow, FaultRow, HelperRow, ObserverRow, QueueRow, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -27,10 +27,14 @@ pub(super) struct Gathered {
     pub ports_peak: u64,
     /// Datagrams that the workers' sockets have lost.
     pub datagrams_lost: u64,
+    pub sockets_peak: Sockets,
     pub balance: Balance,
     pub kernel: Counters,
-    pub cpu_steal_share: f64,
-    pub cpu_busy_share: f64,
+    /// Over the measured window.
+    pub kernel_measured: Counters,
+    pub softnet: Softnet,
+    pub machine: CpuShares,
+    pub observer: ObserverRow,
     /// Processor time that there was between the two readings, in nanoseconds.
     pub cpu_available_ns: u64,
     pub series: Series,
@@ -45,6 +49,9 @@ pub(super) struct WorkerAccount {
     pub total: WorkerCounts,
     pub measured: WorkerCounts,
     pub open_peak: u64,
+    /// Accepts whose exact wait is not known.
+    pub unstamped: u64,
+    pub queue: QueueRow,
     pub queue_peak: u64,
     pub queue_limit: u64,
     pub datagrams_left: u64,

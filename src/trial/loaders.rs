@@ -13,7 +13,8 @@ use crate::{
         ledger::Ledger,
         message::{self, Inbox},
     },
-    load::{Loader, LoaderReport, Part, histogram},
+    load::{Loader, LoaderReport, Part, Waits, histogram},
+    observe::stamps::Stamps,
     scenario::Scenario,
     sys::process::{self, Child},
 };
@@ -22,12 +23,18 @@ use crate::{
 pub type Histograms = BTreeMap<String, Histogram<u64>>;
 
 /// What all loaders of a load have in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct LoadJob<'a> {
     /// The cell's scenario.
     pub scenario: &'a Arc<Scenario>,
     /// Where to connect.
     pub target: SocketAddr,
+    /// The port ledger; there is none for another program's server.
+    pub ledger: Option<&'a Arc<Ledger>>,
+    /// Where stamps of connections are, if there are any.
+    pub stamps: Option<&'a Arc<Stamps>>,
+    /// Which accept waits are recorded.
+    pub waits: Waits,
     /// Seed of the schedule.
     pub seed: u64,
     /// Repetition, from 0.
@@ -47,12 +54,7 @@ struct Member {
 
 impl Loaders {
     /// Forks the loaders. They wait at the control block's barrier.
-    pub fn fork(
-        job: LoadJob<'_>,
-        loaders: usize,
-        control: &Arc<Control>,
-        ledger: Option<&Arc<Ledger>>,
-    ) -> Result<Self> {
+    pub fn fork(job: LoadJob<'_>, loaders: usize, control: &Arc<Control>) -> Result<Self> {
         let member = |number| {
             let loader = Loader {
                 part: Part { loader: number, loaders },
@@ -61,7 +63,9 @@ impl Loaders {
                 seed: job.seed,
                 repetition: job.repetition,
                 control: Arc::clone(control),
-                ledger: ledger.cloned(),
+                ledger: job.ledger.cloned(),
+                stamps: job.stamps.cloned(),
+                waits: job.waits,
             };
             let child = process::spawn(&format!("lb:loader{number}"), |pipe| {
                 message::answer(pipe, |sender| {

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod crew;
+mod doors;
 mod faults;
 mod gathered;
 mod loaders;
@@ -24,11 +25,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 pub use assemble::merge;
-pub use crew::Crew;
+pub use crew::{Crew, CrewJob};
+pub use doors::Doors;
 pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};
 pub use process::{open_barrier, wait_until_ready};
@@ -41,11 +43,17 @@ use crate::{
         message::{self, Inbox, Message},
     },
     load::Sizing,
-    observe::{host, sysctl},
+    load::Waits,
+    observe::{
+        host::{self, Probe},
+        queues,
+        stamps::Stamps,
+        sysctl,
+    },
     record::TrialRecord,
-    scenario::{Cell, Plan, Trial},
+    scenario::{Cell, Plan, Stamps as StampsKey, Transport, Trial},
     server::{Site, accept},
-    sys::{clock, process as child},
+    sys::{cgroup, clock, process as child},
 };
 
 /// How often a waiting caller is told of progress.
@@ -62,12 +70,26 @@ pub struct Job<'a> {
     pub trial: Trial,
     /// Loader processes.
     pub sizing: Sizing,
+    /// Whether this kernel lets this user have exact stamps, for `stamps = "auto"`.
+    pub stamps_allowed: bool,
 }
 
 impl<'a> Job<'a> {
     /// The trial's cell.
     pub fn cell(&self) -> &'a Cell {
         &self.plan.cells[self.trial.cell]
+    }
+
+    /// How the trial measures accept waits.
+    pub fn waits(&self) -> Waits {
+        let scenario = &self.cell().scenario;
+        let wanted = match scenario.stamps {
+            StampsKey::Auto if self.stamps_allowed => Waits { exact: true, bound: false },
+            StampsKey::SockOps => Waits { exact: true, bound: false },
+            StampsKey::Both => Waits { exact: true, bound: true },
+            StampsKey::Auto | StampsKey::ConnectCall => Waits { exact: false, bound: true },
+        };
+        Waits { exact: wanted.exact && scenario.protocol.has(Transport::Tcp), ..wanted }
     }
 }
 
@@ -135,6 +157,9 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
         child::kill_now(trial.pid);
     }
     let exit = child::wait(trial.pid);
+    if job.waits().exact {
+        cgroup::remove_left(&cgroup_name(trial.pid));
+    }
     // Its workers and loaders died with it; they are this process's to wait for.
     child::reap_group(trial.pid);
 
@@ -145,6 +170,20 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     Ok(match gathered {
         Ok(message) => assemble::record(job, started, message),
         Err(error) => assemble::failed(job, started, &error),
+    })
+}
+
+/// The cgroup that a trial's process makes for its listeners.
+fn cgroup_name(trial: Pid) -> String {
+    format!("listenbench-{trial}")
+}
+
+/// Tries exact stamps, and measures what a sample of a queue costs.
+pub fn probe() -> Result<Probe> {
+    message::ask_child("lb:probe", || {
+        let stamps = || Stamps::load(1).and_then(|(_, mut stamper)| stamper.inside(&cgroup_name(getpid()), || ()));
+        let stamps_error = stamps().err().map(|error| format!("{error:#}"));
+        Ok(Probe { stamps_error, queue_sample_ns: queues::sample_cost_ns()? })
     })
 }
 

@@ -1,33 +1,36 @@
 //! The trial's process: set-up, barrier, supervision, counting.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{SysconfVar, getppid, sysconf};
+use nix::unistd::{SysconfVar, getpid, getppid, sysconf};
 
 use super::{
-    Job,
-    crew::{Crew, Ended},
+    Job, cgroup_name,
+    crew::{Crew, CrewJob, Ended},
+    doors::Doors,
     faults::Faults,
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
     networks::Networks,
-    sampler::{Clients, INTERVAL_MS, Sampler},
+    sampler::{Clients, QueueSeen, Sampler},
     set_sysctls,
 };
 use crate::{
     ipc::{
-        control::{Control, Count, Counts, Window},
+        control::{Control, Count, Counts, Kept, Window},
         ledger::Ledger,
         tally::ErrorCount,
     },
+    load,
     observe::{
-        counters::{self, CounterReader, CpuTicks, SocketReader},
+        counters::{self, CounterReader, Counters, CpuTicks, SocketReader, Softnet},
         datagrams::DatagramQueue,
-        queues::{Queue, QueueReader},
+        queues::QueueReader,
+        stamps::Stamps,
         sysctl,
     },
-    record::{DatagramSocketRow, HelperRow, WorkerCounts},
+    record::{DatagramSocketRow, HelperRow, ObserverRow, QueueRow, WorkerCounts},
     scenario::{Bound, Scenario},
     sys::{clock, process},
 };
@@ -49,15 +52,33 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| set_sysctls(cell))?;
     let ledger = Arc::new(Ledger::new().context("mapping shared memory")?);
+    let waits = job.waits();
+    let (stamps, mut stamper) = if waits.exact { Some(Stamps::load(1)?) } else { None }.unzip();
+    let stamps = stamps.map(Arc::new);
     // Loaders first: what is opened afterwards they do not inherit.
     let template = LoadJob {
         scenario: &scenario,
         target: scenario.address,
         seed: job.plan.seed,
         repetition: job.trial.repetition,
+        ledger: Some(&ledger),
+        stamps: stamps.as_ref(),
+        waits,
     };
-    let mut loaders = networks.for_loaders(|| Loaders::fork(template, job.sizing.loaders, control, Some(&ledger)))?;
-    let mut crew = Crew::fork(&scenario, control, Some(&ledger), job.plan.seed, job.trial.repetition)?;
+    let mut loaders = networks.for_loaders(|| Loaders::fork(template, job.sizing.loaders, control))?;
+    let doors = match &mut stamper {
+        Some(stamper) => stamper.inside(&cgroup_name(getpid()), || Doors::open(&scenario))??,
+        None => Doors::open(&scenario)?,
+    };
+    let crew = CrewJob {
+        scenario: &scenario,
+        control,
+        ledger: Some(&ledger),
+        stamps: stamps.as_ref(),
+        seed: job.plan.seed,
+        repetition: job.trial.repetition,
+    };
+    let mut crew = Crew::fork(crew, doors)?;
     wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
 
     let queues = QueueReader::new(crew.address())?;
@@ -66,23 +87,31 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let mut sampler = Sampler::new(control, queues, &crew, clients);
+    let mut sampler = Sampler::new(control, queues, &crew, clients, scenario.queue_interval);
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
+    let own_before = clock::cpu_use();
+    let softnet = Softnet::read().context("reading /proc/net/softnet_stat")?;
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
     let before = counters.read().context("reading /proc/self/net")?;
     let window = open_barrier(&scenario, control);
     let mut faults = Faults::new(&scenario, control, window);
-    supervise(window, &mut loaders, &mut crew, &mut sampler, &mut faults)?;
+    let mut borders = Borders::new(window, &mut counters);
+    sampler.start(window.start_ns);
+    supervise(window, &mut loaders, &mut crew, &mut sampler, &mut faults, &mut borders)?;
     let faults = faults.finish(&mut sampler)?;
+    let kernel_measured = borders.difference()?;
 
     crew.stop()?;
-    sampler.sample()?;
+    sampler.sample_last()?;
     let left_in_queue = sampler.waiting()?;
     let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
-    let ticks_after = CpuTicks::read().context("reading /proc/stat")?;
+    let machine = CpuTicks::read().context("reading /proc/stat")?.since(&ticks);
+    let softnet = Softnet::read().context("reading /proc/net/softnet_stat")?.since(&softnet);
+    let own = clock::cpu_use();
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
+    let crew_datagram_inodes = crew.datagram_inodes().to_vec();
     let mut workers = crew.dismiss()?;
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
@@ -90,18 +119,15 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let usable_ports = networks.for_loaders(|| Ok(sysctl::usable_ports().unwrap_or(0)))?;
 
     let (loaders, mut histograms) = loaders.accounts()?;
-    for (number, worker) in workers.iter_mut().enumerate() {
-        if let Some(batches) = worker.batches.take().filter(|batches| !batches.is_empty()) {
-            histograms.insert(format!("w{number}.accept_batch"), batches);
-        }
-    }
+    keep_of_workers(control, &mut histograms);
     let mut datagram_queues = samples.datagram_queues.into_iter();
     let workers = workers
         .into_iter()
-        .zip(samples.queue_peaks)
+        .zip(samples.queues)
         .enumerate()
-        .map(|(number, (ended, peak))| worker_account(control, number, ended, peak, datagram_queues.next()))
-        .collect();
+        .map(|(number, (ended, seen))| worker_account(control, number, ended, &seen, datagram_queues.next()))
+        .collect::<Vec<_>>();
+    let datagrams_lost = lost(crew_datagram_inodes.iter().zip(&workers));
     let (helper, helper_errors) = helper.map(|ended| helper_row(control, ended)).unzip();
     let gathered = Gathered {
         window,
@@ -113,16 +139,35 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
         usable_ports,
         ports_peak: samples.ports_peak,
-        datagrams_lost: samples.datagrams_lost,
+        datagrams_lost,
+        sockets_peak: samples.sockets_peak,
         balance,
         kernel,
-        cpu_steal_share: ticks_after.steal_share_since(&ticks),
-        cpu_busy_share: ticks_after.busy_share_since(&ticks),
+        kernel_measured,
+        softnet,
+        machine,
+        observer: ObserverRow {
+            cpu_user_ns: own.user_ns - own_before.user_ns,
+            cpu_system_ns: own.system_ns - own_before.system_ns,
+        },
         cpu_available_ns: elapsed_ns.saturating_mul(online_cpus()),
         series: samples.series,
         faults,
     };
     Ok((gathered, histograms))
+}
+
+/// What workers recorded in shared memory, by name; also of those that have died.
+fn keep_of_workers(control: &Control, histograms: &mut Histograms) {
+    for worker in 0..control.workers() {
+        for (kept, name) in [(Kept::AcceptWait, "accept_wait"), (Kept::AcceptBatch, "accept_batch")] {
+            let mut histogram = load::histogram();
+            control.add_to(worker, kept, &mut histogram);
+            if !histogram.is_empty() {
+                histograms.insert(format!("w{worker}.{name}"), histogram);
+            }
+        }
+    }
 }
 
 /// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.
@@ -160,33 +205,73 @@ fn online_cpus() -> u64 {
     sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
 }
 
-/// Hears the loaders until the last has ended; samples and carries the faults out meanwhile.
+/// Hears the loaders until the last has ended; samples, reads the counters at the window's borders and carries the faults out
+/// meanwhile.
 fn supervise(
     window: Window,
     loaders: &mut Loaders,
     crew: &mut Crew,
     sampler: &mut Sampler,
     faults: &mut Faults,
+    borders: &mut Borders<'_>,
 ) -> Result<()> {
     let patience_ns = window.deadline_ns + clock::nanoseconds(REPORT_PATIENCE);
-    let interval_ns = INTERVAL_MS * 1_000_000;
-    let mut next_sample_ns = window.start_ns + interval_ns;
     loop {
         let now_ns = clock::monotonic_ns();
         if now_ns > patience_ns {
             loaders.kill();
         }
-        if now_ns >= next_sample_ns {
-            sampler.sample()?;
-            next_sample_ns += interval_ns;
-            continue;
-        }
+        // Faults first: nobody is to wait for them while a sample is taken.
         faults.act(now_ns, crew, sampler)?;
-        let next_ns = faults.next_ns().map_or(next_sample_ns, |next_ns| next_ns.min(next_sample_ns));
-        if loaders.hear(Duration::from_nanos(next_ns.saturating_sub(now_ns)))? {
+        borders.pass(now_ns)?;
+        sampler.sample_due(now_ns)?;
+        let due = [faults.next_ns(), borders.next_ns()].into_iter().flatten().fold(sampler.next_ns(), u64::min);
+        if loaders.hear(Duration::from_nanos(due.saturating_sub(clock::monotonic_ns())))? {
             return Ok(());
         }
     }
+}
+
+/// The kernel's counters at the borders of the measured window.
+struct Borders<'a> {
+    counters: &'a mut CounterReader,
+    /// Borders that are still to come, the next last.
+    ahead: Vec<u64>,
+    read: Vec<Counters>,
+}
+
+impl<'a> Borders<'a> {
+    fn new(window: Window, counters: &'a mut CounterReader) -> Self {
+        Self { counters, ahead: vec![window.measure_to_ns, window.measure_from_ns], read: Vec::with_capacity(2) }
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        self.ahead.last().copied()
+    }
+
+    fn pass(&mut self, now_ns: u64) -> Result<()> {
+        while self.ahead.pop_if(|border_ns| *border_ns <= now_ns).is_some() {
+            self.read.push(self.counters.read().context("reading /proc/self/net")?);
+        }
+        Ok(())
+    }
+
+    /// What was counted between them; a window without end ends now.
+    fn difference(mut self) -> Result<Counters> {
+        self.pass(u64::MAX)?;
+        Ok(counters::difference(&self.read[0], &self.read[1]))
+    }
+}
+
+/// Datagrams that sockets have lost; workers that share one see the same of it, each up to its last reception.
+fn lost<'a>(sockets: impl Iterator<Item = (&'a u32, &'a WorkerAccount)>) -> u64 {
+    let mut lost: HashMap<u32, u64> = HashMap::new();
+    for (inode, worker) in sockets {
+        let seen = worker.datagram_queue.as_ref().map_or(0, |socket| socket.lost);
+        let most = lost.entry(*inode).or_default();
+        *most = seen.max(*most);
+    }
+    lost.values().sum()
 }
 
 fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
@@ -200,7 +285,7 @@ fn worker_account(
     control: &Control,
     number: usize,
     ended: Ended,
-    peak: Queue,
+    seen: &QueueSeen,
     datagrams: Option<DatagramQueue>,
 ) -> WorkerAccount {
     let total = control.since_start(number);
@@ -210,8 +295,15 @@ fn worker_account(
         total: row(&total),
         measured: row(&control.measured(number)),
         open_peak: total.get(Count::OpenPeak),
-        queue_peak: u64::from(peak.length),
-        queue_limit: u64::from(peak.limit),
+        unstamped: total.get(Count::Unstamped),
+        queue: QueueRow {
+            samples: seen.samples,
+            mean: seen.lengths as f64 / seen.samples.max(1) as f64,
+            full_share: seen.full as f64 / seen.samples.max(1) as f64,
+            drops: u64::from(seen.peak.drops),
+        },
+        queue_peak: u64::from(seen.peak.length),
+        queue_limit: u64::from(seen.peak.limit),
         datagrams_left: total.get(Count::DatagramsLeft),
         datagram_queue: datagrams.map(|seen| DatagramSocketRow {
             // What was lost after the last datagram that the worker received, only /proc knows.

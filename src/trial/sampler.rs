@@ -1,9 +1,6 @@
-//! Samples of a trial's course: accepts, open connections and queue lengths, every 100 ms.
+//! Samples of a trial's course: the listeners' queues every few milliseconds, and a row of all that is seen every 100 ms.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -17,10 +14,11 @@ use crate::{
     },
     record::Series,
     scenario::CloseBy,
+    sys::clock,
 };
 
-/// Distance of samples, in milliseconds.
-pub(super) const INTERVAL_MS: u64 = 100;
+/// Distance of rows, in milliseconds.
+const INTERVAL_MS: u64 = 100;
 /// A trial with more samples times workers keeps the first ones: a record's size has a bound.
 const CELLS_LIMIT: usize = 1_000_000;
 
@@ -32,13 +30,54 @@ pub(super) struct Sampler {
     accepted_before: Vec<u64>,
     datagrams_before: Vec<u64>,
     series: Series,
-    /// By worker: longest queue seen, and the limit.
-    peaks: Vec<Queue>,
+    /// By worker: what was seen of its listener's queue.
+    seen: Vec<QueueSeen>,
     /// By worker: the most bytes seen, and the losses as last seen.
     datagram_queues: Vec<DatagramQueue>,
     listeners: u64,
+    datagram_sockets: u64,
     clients: Clients,
     ports_peak: u64,
+    sockets_peak: Sockets,
+    queue_interval_ns: u64,
+    next_queues_ns: u64,
+    next_row_ns: u64,
+}
+
+/// What was seen of one listener's queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct QueueSeen {
+    pub last: Queue,
+    /// The longest, and the limit.
+    pub peak: Queue,
+    pub samples: u64,
+    /// Sum of all lengths.
+    pub lengths: u64,
+    /// Samples without room.
+    pub full: u64,
+    /// Since the last row: the longest, and the drops at its beginning.
+    row_peak: u32,
+    row_drops: u32,
+}
+
+impl QueueSeen {
+    fn add(&mut self, queue: Queue) {
+        self.last = queue;
+        self.samples += 1;
+        self.lengths += u64::from(queue.length);
+        self.full += u64::from(queue.is_full());
+        self.peak.length = self.peak.length.max(queue.length);
+        self.peak.limit = self.peak.limit.max(queue.limit);
+        self.peak.drops = self.peak.drops.max(queue.drops);
+        self.row_peak = self.row_peak.max(queue.length);
+    }
+
+    /// Ends a row: its longest queue, and its drops.
+    fn end_row(&mut self) -> (u64, u64) {
+        let drops = self.last.drops.saturating_sub(self.row_drops);
+        self.row_drops = self.last.drops.max(self.row_drops);
+        (u64::from(std::mem::take(&mut self.row_peak)), u64::from(drops))
+    }
 }
 
 /// Where the ports that clients take are counted.
@@ -52,33 +91,42 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Ports taken, with so many of the server's listeners.
-    fn ports_taken(&self, sockets: Sockets, listeners: u64) -> u64 {
+    /// Ports taken of TCP, or of UDP, whose spaces are apart: the larger number. The server has so many listeners and
+    /// sockets of datagrams.
+    fn ports_taken(&self, sockets: Sockets, listeners: u64, datagram_sockets: u64) -> u64 {
         if !self.with_server {
-            return sockets.in_use + sockets.time_wait;
+            return (sockets.in_use + sockets.time_wait).max(sockets.udp);
         }
         // On loopback both ends are in use, and listeners besides.
         let held = sockets.in_use.saturating_sub(listeners) / 2;
         // TIME_WAIT takes a port on the clients' side only.
-        held + if self.close_by == CloseBy::Client { sockets.time_wait } else { 0 }
+        let tcp = held + if self.close_by == CloseBy::Client { sockets.time_wait } else { 0 };
+        tcp.max(sockets.udp.saturating_sub(datagram_sockets))
     }
 }
 
 /// All samples of a trial.
 pub(super) struct Samples {
     pub series: Series,
-    /// By worker: the longest queue of its listener, and the limit.
-    pub queue_peaks: Vec<Queue>,
+    /// By worker: what was seen of its listener's queue.
+    pub queues: Vec<QueueSeen>,
     /// By worker, without datagrams none: the fullest buffer of its socket, and the losses.
     pub datagram_queues: Vec<DatagramQueue>,
-    /// Losses of all sockets of datagrams together.
-    pub datagrams_lost: u64,
     /// The most ports taken.
     pub ports_peak: u64,
+    /// The most sockets at once, of each kind, in the loaders' network.
+    pub sockets_peak: Sockets,
 }
 
 impl Sampler {
-    pub(super) fn new(control: &Arc<Control>, queues: QueueReader, crew: &Crew, clients: Clients) -> Self {
+    pub(super) fn new(
+        control: &Arc<Control>,
+        queues: QueueReader,
+        crew: &Crew,
+        clients: Clients,
+        queue_interval: Duration,
+    ) -> Self {
+        let distinct = |inodes: &[u32]| inodes.iter().collect::<HashSet<_>>().len() as u64;
         let workers = control.workers();
         Self {
             control: Arc::clone(control),
@@ -88,18 +136,55 @@ impl Sampler {
             accepted_before: vec![0; workers],
             datagrams_before: vec![0; workers],
             series: Series { interval_ms: INTERVAL_MS, ..Series::default() },
-            peaks: vec![Queue::default(); workers],
+            seen: vec![QueueSeen::default(); workers],
             datagram_queues: vec![DatagramQueue::default(); crew.datagram_inodes().len()],
-            listeners: crew.inodes().iter().collect::<HashSet<_>>().len() as u64,
+            listeners: distinct(crew.inodes()),
+            datagram_sockets: distinct(crew.datagram_inodes()),
             clients,
             ports_peak: 0,
+            sockets_peak: Sockets::default(),
+            queue_interval_ns: clock::nanoseconds(queue_interval),
+            next_queues_ns: 0,
+            next_row_ns: 0,
         }
     }
 
-    /// Takes a row.
-    pub(super) fn sample(&mut self) -> Result<()> {
+    /// The trial starts then.
+    pub(super) fn start(&mut self, start_ns: u64) {
+        self.next_queues_ns = start_ns;
+        self.next_row_ns = start_ns + INTERVAL_MS * 1_000_000;
+    }
+
+    /// When the next sample is due.
+    pub(super) fn next_ns(&self) -> u64 {
+        self.next_queues_ns.min(self.next_row_ns)
+    }
+
+    /// Takes what is due. Samples that were missed are not made up for.
+    pub(super) fn sample_due(&mut self, now_ns: u64) -> Result<()> {
+        let row = now_ns >= self.next_row_ns;
+        if row || now_ns >= self.next_queues_ns {
+            self.sample_queues()?;
+            let late_ns = now_ns.saturating_sub(self.next_queues_ns) / self.queue_interval_ns * self.queue_interval_ns;
+            if now_ns >= self.next_queues_ns {
+                self.next_queues_ns += late_ns + self.queue_interval_ns;
+            }
+        }
+        if row {
+            self.next_row_ns += INTERVAL_MS * 1_000_000;
+            self.end_row()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a last row.
+    pub(super) fn sample_last(&mut self) -> Result<()> {
+        self.sample_queues()?;
+        self.end_row()
+    }
+
+    fn end_row(&mut self) -> Result<()> {
         self.sample_ports()?;
-        let depths = self.sample_queues()?;
         let bytes = self.sample_datagram_queues()?;
         let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
@@ -107,8 +192,11 @@ impl Sampler {
             return Ok(());
         }
         let open = (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open));
+        let (peaks, drops) = self.seen.iter_mut().map(QueueSeen::end_row).unzip();
         self.series.accepted.push(accepted);
-        self.series.queue_depth.push(depths);
+        self.series.queue_depth.push(self.seen.iter().map(|seen| u64::from(seen.last.length)).collect());
+        self.series.queue_peak.push(peaks);
+        self.series.queue_drops.push(drops);
         self.series.open.push(open.collect());
         if !self.datagram_inodes.is_empty() {
             self.series.datagrams.push(datagrams);
@@ -119,24 +207,23 @@ impl Sampler {
 
     fn sample_ports(&mut self) -> Result<()> {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
-        self.ports_peak = self.ports_peak.max(self.clients.ports_taken(sockets, self.listeners));
+        let taken = self.clients.ports_taken(sockets, self.listeners, self.datagram_sockets);
+        self.ports_peak = self.ports_peak.max(taken);
+        self.sockets_peak.peak(&sockets);
         Ok(())
     }
 
-    /// The queues' lengths by worker.
-    fn sample_queues(&mut self) -> Result<Vec<u64>> {
-        let mut depths = vec![0; self.control.workers()];
+    fn sample_queues(&mut self) -> Result<()> {
         if self.inodes.is_empty() {
-            return Ok(depths);
+            return Ok(());
         }
         let queues = self.queues.read()?;
-        for ((inode, peak), depth) in self.inodes.iter().zip(&mut self.peaks).zip(&mut depths) {
-            let queue = queues.get(inode).copied().unwrap_or_default();
-            *depth = u64::from(queue.length);
-            peak.length = peak.length.max(queue.length);
-            peak.limit = peak.limit.max(queue.limit);
+        for (inode, seen) in self.inodes.iter().zip(&mut self.seen) {
+            // A dead worker's listener is gone.
+            let queue = queues.get(inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
+            seen.add(queue);
         }
-        Ok(depths)
+        Ok(())
     }
 
     /// The bytes in sockets of datagrams by worker.
@@ -172,14 +259,12 @@ impl Sampler {
     }
 
     pub(super) fn finish(self) -> Samples {
-        let lost: HashMap<u32, u64> =
-            self.datagram_inodes.iter().copied().zip(self.datagram_queues.iter().map(|queue| queue.lost)).collect();
         Samples {
             series: self.series,
-            queue_peaks: self.peaks,
+            queues: self.seen,
             datagram_queues: self.datagram_queues,
-            datagrams_lost: lost.values().sum(),
             ports_peak: self.ports_peak,
+            sockets_peak: self.sockets_peak,
         }
     }
 }

@@ -49,6 +49,12 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
             ),
         );
     }
+    if record.measured.stamps_impossible != 0 {
+        say(
+            VerdictName::StampsImpossible,
+            format!("{} stamps lie outside of their connection's handshake", record.measured.stamps_impossible),
+        );
+    }
     // A worker that the scenario kills is meant to die.
     let meant = |worker: &WorkerRow| record.faults.iter().any(|f| f.kind == "kill" && f.worker == worker.worker);
     for worker in record.workers.iter().filter(|worker| worker.exit != "ok" && !meant(worker)) {

@@ -18,14 +18,15 @@ use aya::{
     programs::SkReuseport,
 };
 use mio::Registry;
-use nix::errno::Errno;
 use socket2::Socket;
 
 use super::{Accepted, Acceptor, Receiver, Source, epoll::EpollListener};
 use crate::{
     server::{Listener, Listeners, Site},
-    sys::{clock, shared::SharedSlice},
+    sys::{bpf, clock, shared::SharedSlice},
 };
+
+const WANTED: &str = "one from 4.19 on is wanted, with BPF_PROG_TYPE_SK_REUSEPORT and BPF_MAP_TYPE_REUSEPORT_SOCKARRAY";
 
 /// The words of a worker's state, as in `src/bpf/state.h`.
 #[derive(Clone, Copy)]
@@ -48,23 +49,10 @@ pub(super) fn open(
 ) -> Result<(Listeners, Option<Arc<States>>)> {
     let listeners = Listeners::group(site)?;
     let states = attach(object, &listeners, site, globals).map_err(|error| {
-        let remedy = remedy(&error);
+        let remedy = bpf::remedy(&error, WANTED);
         error.context(format!("BPF program {name}: {remedy}"))
     })?;
     Ok((listeners, states))
-}
-
-/// What to do about a program that could not be loaded or attached.
-fn remedy(error: &anyhow::Error) -> &'static str {
-    let errno = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    match errno.map(Errno::from_raw) {
-        Some(Errno::EPERM) => "not allowed: run as root, or with CAP_BPF and CAP_NET_ADMIN",
-        Some(Errno::ENOSYS) => "this kernel has no bpf(2): one with CONFIG_BPF_SYSCALL is wanted",
-        _ => {
-            "this kernel does not take it: one from 4.19 on is wanted, with BPF_PROG_TYPE_SK_REUSEPORT and \
-             BPF_MAP_TYPE_REUSEPORT_SOCKARRAY"
-        }
-    }
 }
 
 fn attach(object: &[u8], listeners: &Listeners, site: Site, globals: &[(&str, u64)]) -> Result<Option<Arc<States>>> {

@@ -7,14 +7,19 @@ mod http;
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use mio::net::TcpStream;
 
 use super::service::Service;
 use crate::{
-    ipc::receipt::Tuple,
+    ipc::{
+        ledger::{Journey, Ledger},
+        receipt::Tuple,
+    },
     scenario::{App, CloseBy, Scenario},
+    sys::clock,
 };
 
 /// Bytes read at once.
@@ -48,6 +53,19 @@ pub struct Caller {
     pub tuple: Tuple,
 }
 
+/// A connection that accept has returned.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket.
+    pub stream: TcpStream,
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    pub accept_ns: u64,
+    /// The wake-up in which the worker took it up.
+    pub woke_ns: u64,
+}
+
 /// A connection that a worker serves.
 #[derive(Debug)]
 pub struct Connection {
@@ -56,6 +74,9 @@ pub struct Connection {
     /// Whether the worker's epoll watches it.
     pub registered: bool,
     caller: Caller,
+    woke_ns: u64,
+    /// When the first byte was read; 0 until then.
+    read_ns: u64,
     served: u64,
     /// Input that is not yet a whole request. Stays empty, and unallocated, while requests arrive whole.
     input: Vec<u8>,
@@ -66,10 +87,29 @@ pub struct Connection {
 
 impl Connection {
     /// A connection just accepted.
-    pub fn new(stream: TcpStream, peer: SocketAddr, worker: u16, accept_ns: u64) -> io::Result<Self> {
+    pub fn new(arrival: Arrival, worker: u16) -> io::Result<Self> {
+        let Arrival { stream, peer, accept_ns, woke_ns } = arrival;
         let tuple = Tuple { client: peer, server: stream.local_addr()? };
-        let caller = Caller { worker, accept_ns, tuple };
-        Ok(Self { stream, registered: false, caller, served: 0, input: Vec::new(), unsent: Vec::new(), closing: false })
+        Ok(Self {
+            stream,
+            registered: false,
+            caller: Caller { worker, accept_ns, tuple },
+            woke_ns,
+            read_ns: 0,
+            served: 0,
+            input: Vec::new(),
+            unsent: Vec::new(),
+            closing: false,
+        })
+    }
+
+    fn journey(&self) -> Journey {
+        Journey {
+            woke_ns: self.woke_ns,
+            accept_ns: self.caller.accept_ns,
+            read_ns: self.read_ns,
+            replied_ns: clock::monotonic_ns(),
+        }
     }
 }
 
@@ -93,11 +133,13 @@ pub struct Application {
     requests: u64,
     scratch: Vec<u8>,
     reply: Vec<u8>,
+    /// Where the loader looks for each connection's way; other programs' clients do not.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Application {
     /// The scenario's app, for one worker. `stream` tells this worker's random numbers from the others'.
-    pub fn new(scenario: &Scenario, seed: u64, stream: u64) -> Self {
+    pub fn new(scenario: &Scenario, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
         let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
             App::Close => None,
             App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
@@ -113,6 +155,7 @@ impl Application {
             requests,
             scratch: vec![0; SCRATCH_BYTES],
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
+            ledger,
         }
     }
 
@@ -120,7 +163,9 @@ impl Application {
     /// `ended`: an event says that the client has closed, so the end is there to be read.
     pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> io::Result<Next> {
         if self.protocol.is_none() {
+            connection.read_ns = clock::monotonic_ns();
             self.service.burn();
+            enter(self.ledger.as_deref(), connection);
             return Ok(Next::Close);
         }
         loop {
@@ -145,6 +190,9 @@ impl Application {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
+            if connection.read_ns == 0 {
+                connection.read_ns = clock::monotonic_ns();
+            }
             let scratch = std::mem::take(&mut self.scratch);
             let consumed = if connection.input.is_empty() {
                 self.consume(connection, &scratch[..length])
@@ -187,6 +235,9 @@ impl Application {
                 Take::Bad => (input.len(), true),
             };
             self.service.burn();
+            if connection.served == 0 {
+                enter(self.ledger.as_deref(), connection);
+            }
             connection.served += 1;
             connection.closing = close || last;
             input = &input[length..];
@@ -194,6 +245,13 @@ impl Application {
         }
         connection.input.extend_from_slice(input);
         Ok(())
+    }
+}
+
+/// Enters a connection's way where its client looks for it.
+fn enter(ledger: Option<&Ledger>, connection: &Connection) {
+    if let Some(ledger) = ledger {
+        ledger.travelled(connection.caller.tuple.client.port(), &connection.journey());
     }
 }
 

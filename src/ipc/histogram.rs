@@ -1,0 +1,85 @@
+//! Histograms in shared memory: a worker that is killed leaves its values behind, and others can look while it counts.
+//!
+//! The buckets are those of HdrHistogram with three digits: values below 2,048 are told apart, larger ones in steps of
+//! 1/1,024 of their power of two or finer, so nothing is lost when they are copied into one.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hdrhistogram::Histogram;
+
+/// Values of so many bits are told apart exactly: HdrHistogram's sub-buckets for three digits.
+const EXACT_BITS: u32 = 11;
+/// Larger values are recorded as this one: 2³⁶ − 1, above the 60 s in nanoseconds that records show.
+const HIGHEST: u64 = (1 << 36) - 1;
+/// Buckets of a histogram, 216 KiB of which only used pages cost memory.
+pub const BUCKETS: usize = index(HIGHEST) + 1;
+
+/// The bucket of a value.
+#[inline]
+const fn index(value: u64) -> usize {
+    let value = if value > HIGHEST { HIGHEST } else { value };
+    let bits = u64::BITS - value.leading_zeros();
+    let shift = bits.saturating_sub(EXACT_BITS);
+    // Each power of two beyond the exact ones has half of the sub-buckets, the lower half being the previous power's.
+    ((shift as usize) << (EXACT_BITS - 1)) + (value >> shift) as usize
+}
+
+/// The smallest value of a bucket.
+const fn lowest(index: usize) -> u64 {
+    let half = 1 << (EXACT_BITS - 1);
+    if index < 2 * half {
+        return index as u64;
+    }
+    let shift = index / half - 1;
+    ((index - shift * half) as u64) << shift
+}
+
+/// Counts a value. The caller is the only one that writes these buckets.
+#[inline]
+pub fn record(buckets: &[AtomicU64], value: u64) {
+    let bucket = &buckets[index(value)];
+    bucket.store(bucket.load(Relaxed) + 1, Relaxed);
+}
+
+/// Adds the buckets' values to a histogram; those beyond its range as its largest.
+pub fn add_to(buckets: &[AtomicU64], histogram: &mut Histogram<u64>) {
+    for (index, bucket) in buckets.iter().enumerate() {
+        let count = bucket.load(Relaxed);
+        if count > 0 {
+            histogram.saturating_record_n(lowest(index), count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn buckets() -> Vec<AtomicU64> {
+        (0..BUCKETS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    #[test]
+    fn every_bucket_begins_where_it_says() {
+        for bucket in 0..BUCKETS {
+            assert_eq!(index(lowest(bucket)), bucket);
+            assert!(bucket == 0 || index(lowest(bucket) - 1) == bucket - 1, "{bucket}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn copied_values_are_those_recorded(values in prop::collection::vec(1u64..60_000_000_000, 1..50)) {
+            let (buckets, mut direct) = (buckets(), Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap());
+            for value in values {
+                record(&buckets, value);
+                direct.record(value).unwrap();
+            }
+            let mut copied = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+            add_to(&buckets, &mut copied);
+            prop_assert_eq!(copied, direct);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a connection's time goes, from its intended start to its end. Each stage ends where the next begins, so that their
+//! means add up to the response's.
+
+use crate::ipc::ledger::Journey;
+
+/// The stages by the names of records, in order. Without exact stamps nobody knows where the handshake ends and the queue
+/// begins: then `handshake_and_queue` stands for both.
+pub const STAGES: [&str; 9] =
+    ["lag", "handshake", "queue", "handshake_and_queue", "accept", "read", "serve", "return", "close"];
+
+/// Indices into [`STAGES`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stage {
+    /// Intended start to connect call.
+    Lag,
+    /// Connect call to established, on the server's side.
+    Handshake,
+    /// Established to the wake-up in which the worker took it up.
+    Queue,
+    /// Connect call to that wake-up.
+    HandshakeAndQueue,
+    /// Wake-up, or established if that came later, to accept's return.
+    Accept,
+    /// accept's return to the first byte read.
+    Read,
+    /// First byte read to the reply's writing.
+    Serve,
+    /// The reply's writing to its last byte here.
+    Return,
+    /// Its last byte, or the last of further replies, to the end of the connection.
+    Close,
+}
+
+/// What the client knows of its connection's instants, in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Instants {
+    pub intended_ns: u64,
+    pub connect_ns: u64,
+    /// As the kernel stamped it, where it does.
+    pub established_ns: Option<u64>,
+    /// As the reply's receipt has it.
+    pub accept_ns: u64,
+    pub replied_ns: u64,
+}
+
+/// The lengths of the stages up to the first reply. `None` when worker and client do not speak of the same connection.
+pub(super) fn lengths(client: &Instants, worker: &Journey) -> Option<impl Iterator<Item = (Stage, u64)>> {
+    let queued_ns = client.established_ns.unwrap_or(client.connect_ns);
+    // A worker that was awake already took up what came later.
+    let woke_ns = worker.woke_ns.clamp(queued_ns, worker.accept_ns.max(queued_ns));
+    let (handshake, queue) = match client.established_ns {
+        Some(_) => (Stage::Handshake, Stage::Queue),
+        None => (Stage::HandshakeAndQueue, Stage::HandshakeAndQueue),
+    };
+    let borders = [
+        (Stage::Lag, client.intended_ns, client.connect_ns),
+        (handshake, client.connect_ns, queued_ns),
+        (queue, queued_ns, woke_ns),
+        (Stage::Accept, woke_ns, worker.accept_ns),
+        (Stage::Read, worker.accept_ns, worker.read_ns),
+        (Stage::Serve, worker.read_ns, worker.replied_ns),
+        (Stage::Return, worker.replied_ns, client.replied_ns),
+    ];
+    let same = worker.accept_ns == client.accept_ns && borders.iter().all(|(_, from, to)| from <= to);
+    let unknown = client.established_ns.is_none();
+    let known = borders.into_iter().enumerate().filter(move |(place, _)| !(unknown && *place == 1));
+    same.then(|| known.map(|(_, (stage, from, to))| (stage, to - from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: Instants =
+        Instants { intended_ns: 100, connect_ns: 130, established_ns: Some(150), accept_ns: 300, replied_ns: 900 };
+    const WORKER: Journey = Journey { woke_ns: 280, accept_ns: 300, read_ns: 340, replied_ns: 800 };
+
+    fn found(client: &Instants, worker: &Journey) -> Vec<u64> {
+        lengths(client, worker).map(|lengths| lengths.map(|(_, length)| length).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn stages_add_up_to_the_response() {
+        assert_eq!(found(&CLIENT, &WORKER), [30, 20, 130, 20, 40, 460, 100]);
+        let unstamped = Instants { established_ns: None, ..CLIENT };
+        assert_eq!(found(&unstamped, &WORKER), [30, 150, 20, 40, 460, 100]);
+        // Awake before the connection was established.
+        assert_eq!(found(&CLIENT, &Journey { woke_ns: 140, ..WORKER }), [30, 20, 0, 150, 40, 460, 100]);
+    }
+
+    #[test]
+    fn another_connections_journey_is_refused() {
+        assert!(found(&CLIENT, &Journey { accept_ns: 299, ..WORKER }).is_empty());
+        assert!(found(&CLIENT, &Journey { replied_ns: 901, ..WORKER }).is_empty());
+    }
+}
