@@ -55,7 +55,8 @@ impl Overrides {
                         listenbench run my.toml --set 'server.workers=[1,2,4]' --list"
 )]
 pub struct Run {
-    /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, smoke
+    /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
+    /// stalled-worker, udp-spread, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]

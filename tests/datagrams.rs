@@ -212,6 +212,60 @@ fn a_killed_workers_datagrams_are_aborted() {
     assert_eq!(trial["outcome"], "valid", "{}", trial["verdicts"]);
 }
 
+/// Late replies to flows that were given up come to whoever has their port now, and are told from replies to it.
+#[test]
+fn late_replies_are_not_another_flows() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 2
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 2000.0
+        duration = "800ms"
+        reply_timeout = "100ms"
+        [[fault]]
+        at = "200ms"
+        for = "300ms"
+        [sysctl]
+        ip_local_port_range = "40000 40399"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_datagrams_balanced(trial);
+    assert_eq!((&trial["connections"]["misdelivered"], &trial["outcome"]), (&0.into(), &"valid".into()));
+    let meanwhile = &trial["faults"][0]["datagrams"];
+    assert!(number(&meanwhile["queue_bytes"]) > 0 && meanwhile["received"] == 0, "{}", trial["faults"]);
+}
+
+/// With a service time and no limit on batches, a busy socket of datagrams leaves connections their turn.
+#[test]
+fn datagrams_do_not_starve_connections() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "tcp+udp"
+        [server]
+        workers = 1
+        service_time = "1ms"
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 2000.0
+        udp_share = 0.95
+        duration = "1s"
+        reply_timeout = "500ms"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_datagrams_balanced(trial);
+    // 100 connections came; a pass of 64 datagrams takes 64 ms, so that all but the last were accepted in time.
+    assert!(number(&trial["connections"]["accepted"]) > 60, "{}", trial["connections"]);
+}
+
 /// Connections and datagrams on one port number, as DNS servers have it: each with its own balance and latencies.
 #[test]
 fn both_protocols_share_a_port_number() {
@@ -275,6 +329,7 @@ fn what_has_no_meaning_for_datagrams_is_refused() {
         ("[load]\nudp_share = 0.5", &["`load.udp_share`", "no effect"]),
         ("[server]\nreply_bytes = 65508", &["`server.reply_bytes`", "65507"]),
         ("[server]\nconnected = [2]", &["`server.connected`", "from 0 to 1"]),
+        ("[server]\nconnected = [0, 1]", &["`server.connected`", "all workers"]),
     ] {
         let bench = Bench::new(&format!("protocol = \"udp\"\n{text}"));
         let output = bench.run(&[]);

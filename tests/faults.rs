@@ -76,7 +76,7 @@ fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
         at = "300ms"
         for = "800ms"
         [matrix]
-        server.strategy = ["reuseport", "shared-epoll", "shared-epoll-exclusive", "shared-blocking"]
+        server.strategy = ["reuseport", "shared-epoll", "shared-epoll-exclusive"]
         "#,
     );
     for trial in bench.trials(0) {
@@ -156,6 +156,91 @@ fn what_an_endless_stall_strands_is_left_in_the_queue() {
     assert!(left > 20, "{}", trial["connections"]);
     assert_eq!(left, errors(trial, "receive", "ETIMEDOUT"), "{}", trial["connections"]);
     assert_eq!(left, number(&fault(trial)["stranded"]));
+}
+
+/// Where nobody can count who waits for a worker, the record says so, and what no worker has accepted is counted all the same:
+/// a stopped holder of the accept mutex holds everybody up.
+#[test]
+fn what_nobody_can_know_is_null() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        connections = 300
+        [[fault]]
+        at = "200ms"
+        for = "300ms"
+        [matrix]
+        server.strategy = ["shared-accept-mutex", "shared-blocking", "shared-uring", "reuseport-uring", "dispatcher"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let fault = fault(&trial);
+        assert_eq!(
+            fault["stranded"].is_null(),
+            trial["cell"]["strategy"] != "dispatcher",
+            "{}: {fault}",
+            trial["cell"]
+        );
+        // About 120 came meanwhile, and the only worker was stopped.
+        assert!(number(&fault["not_accepted"]) > 60, "{}: {fault}", trial["cell"]);
+    }
+}
+
+/// A worker killed in the warm-up has no part in the measured window, and what it used is not forgotten.
+#[test]
+fn a_worker_killed_early_is_not_measured() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        service_time = "500us"
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 400.0
+        warmup = "400ms"
+        duration = "400ms"
+        [[fault]]
+        kind = "kill"
+        at = "200ms"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    let dead = &trial["workers"][0];
+    assert_eq!((&dead["measured"]["accepted"], &dead["measured"]["cpu_user_ns"]), (&0.into(), &0.into()), "{dead}");
+    // 40 requests of half a millisecond.
+    let cpu_ns = number(&dead["cpu_user_ns"]) + number(&dead["cpu_system_ns"]);
+    assert!(number(&dead["accepted"]) > 10 && cpu_ns > 4_000_000, "{dead}");
+    let accepted = trial["accepted_per_s"].as_f64().unwrap();
+    assert!((380.0..=420.0).contains(&accepted), "{accepted}");
+}
+
+/// A fault that the load does not live to see, or that finds its worker too late, is said not to have happened.
+#[test]
+fn a_fault_that_did_not_happen_is_named() {
+    let bench = Bench::new(
+        "repetitions = 1
+[load]
+connections = 20
+[[fault]]
+at = \"1h\"",
+    );
+    let trial = &bench.trials(0)[0];
+    assert_eq!(trial["faults"], Value::Null);
+    let verdict = trial["verdicts"].as_array().unwrap().iter().find(|verdict| verdict["name"] == "faults").unwrap();
+    assert!(verdict["detail"].as_str().unwrap().contains("not carried out"), "{verdict}");
+    // One that is switched off needs no other key taken out.
+    let output = bench.run(&["--set", "fault.0.kind=none", "--list"]);
+    assert_code(&output, 0);
 }
 
 /// 50 connections wait over two listeners, one of which dies: they are aborted, or with net.ipv4.tcp_migrate_req moved to the

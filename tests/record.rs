@@ -4,7 +4,7 @@ mod common;
 
 use std::{collections::BTreeMap, fs};
 
-use common::{Bench, assert_balanced, assert_code, number, read_json, stderr, stdout};
+use common::{Bench, assert_balanced, assert_code, number, read_json, root, stderr, stdout};
 use hdrhistogram::{
     Histogram,
     serialization::{
@@ -90,13 +90,24 @@ fn a_record_has_every_file_and_name() {
                 "kernel.ListenDrops",
                 "kernel.TCPTimeWaitOverflow",
                 "kernel.RetransSegs",
+                "kernel_measured.ListenDrops",
+                "softnet.squeezed",
+                "machine.softirq",
+                "sockets_peak.time_wait",
+                "observer.cpu_system_ns",
+                "workers.1.queue.full_share",
+                "workers.1.accept_batch.mean",
+                "stages_ns.return.p99",
+                "series.queue_peak.0.1",
+                "series.queue_drops.0.1",
                 "series.interval_ms",
                 "series.accepted.0.1",
                 "series.queue_depth.0.1",
                 "series.open.0.1",
             ],
         );
-        assert_eq!(trial["latency_ns"]["accept_wait"]["method"], "connect-call");
+        let method = if root("exact stamps") { "sock_ops" } else { "connect-call" };
+        assert_eq!(trial["latency_ns"]["accept_wait"]["method"], method);
         for latency in ["accept_wait", "connect", "connect_from_intended", "response", "service", "send_lag"] {
             demand_names(&trial["latency_ns"][latency], &["count", "min", "mean", "p50", "p90", "p99", "p999", "max"]);
         }
@@ -156,7 +167,7 @@ fn histograms_are_readable_and_add_up() {
         let mut parts = tag.split('.');
         let trial: usize = parts.next().unwrap().strip_prefix('t').unwrap().parse().unwrap();
         let part = parts.next().unwrap();
-        per_worker += usize::from(part.starts_with('w'));
+        per_worker += usize::from(part.starts_with('w') && !tag.contains("stage_"));
         assert!(part.starts_with(['w', 'l']), "{tag}");
         let bytes = base64_decode(interval.encoded_histogram());
         let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
@@ -173,12 +184,16 @@ fn histograms_are_readable_and_add_up() {
             assert_eq!(wakeups, histogram.len(), "t{trial}");
             continue;
         }
-        let recorded = &trials[*trial]["latency_ns"][metric];
+        let recorded = match metric.strip_prefix("stage_") {
+            Some(stage) => &trials[*trial]["stages_ns"][stage],
+            None => &trials[*trial]["latency_ns"][metric],
+        };
         assert_eq!(number(&recorded["count"]), histogram.len(), "t{trial} {metric}");
         assert_eq!(number(&recorded["p99"]), histogram.value_at_quantile(0.99), "t{trial} {metric}");
         assert_eq!(number(&recorded["max"]), histogram.max(), "t{trial} {metric}");
     }
-    assert_eq!(merged.len(), 6 * 7);
+    let stages = if root("exact stamps") { 8 } else { 7 };
+    assert_eq!(merged.len(), 6 * (7 + stages));
 }
 
 fn base64_decode(text: &str) -> Vec<u8> {

@@ -16,7 +16,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::histogram;
-use crate::sys::{clock, shared::SharedSlice};
+use crate::sys::{
+    clock::{self, CpuUse},
+    shared::SharedSlice,
+};
 
 /// How often a process that waits for another looks again. Only outside the measured window.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -70,6 +73,8 @@ pub enum Count {
     /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Of a shared socket, each worker sees
     /// all of them.
     DatagramsLost,
+    /// Connections that a dispatcher has handed to the worker; the dispatcher's word.
+    HandedOver,
     /// Accepted connections whose exact accept wait is not known.
     Unstamped,
     /// Connections open now.
@@ -84,12 +89,14 @@ pub enum Count {
     VoluntarySwitches,
     /// Times another took its processor.
     InvoluntarySwitches,
+    /// 1 in the copies kept at a border that the worker has passed.
+    Marked,
 }
 
 /// An instant that a worker keeps up to date.
 type LastAcceptCell = CachePadded<AtomicU64>;
 
-const COUNTS: usize = Count::InvoluntarySwitches as usize + 1;
+const COUNTS: usize = Count::Marked as usize + 1;
 
 type CountWords = [AtomicU64; COUNTS];
 
@@ -109,9 +116,11 @@ pub enum LoaderCount {
     Established,
     /// Connections that went as planned to their end.
     Completed,
+    /// Datagrams sent.
+    Sent,
 }
 
-type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Completed as usize + 1]>;
+type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Sent as usize + 1]>;
 
 /// What a worker records in histograms.
 #[derive(Debug, Clone, Copy)]
@@ -291,11 +300,26 @@ impl Control {
         Counts::between(&cell[AT_START], &cell[NOW])
     }
 
-    /// A worker's counters over the measured window. A worker that died inside counts until its death.
+    /// A worker's counters over the measured window. A worker that died inside counts until its death, one that died before
+    /// not at all.
     pub fn measured(&self, worker: usize) -> Counts {
         let cell = &self.workers[worker];
-        let ended = cell[AT_MEASURE_TO].iter().any(|word| word.load(Relaxed) != 0);
-        Counts::between(&cell[AT_MEASURE_FROM], &cell[if ended { AT_MEASURE_TO } else { NOW }])
+        let marked = |at: usize| cell[at][Count::Marked as usize].load(Relaxed) != 0;
+        if !marked(AT_MEASURE_FROM) {
+            return Counts::default();
+        }
+        Counts::between(&cell[AT_MEASURE_FROM], &cell[if marked(AT_MEASURE_TO) { AT_MEASURE_TO } else { NOW }])
+    }
+
+    /// A worker has died, and had used so much since its process began.
+    pub fn died(&self, worker: usize, cpu: CpuUse) {
+        store_cpu(&self.workers[worker][NOW], cpu);
+    }
+
+    /// The dispatcher has handed a connection to a worker.
+    #[inline]
+    pub fn handed_over(&self, worker: usize) {
+        increase(&self.workers[worker][NOW][Count::HandedOver as usize], 1);
     }
 
     /// Adds what a worker has recorded so far to a histogram.
@@ -334,6 +358,17 @@ impl Control {
     /// A loader's counter, summed over all loaders.
     pub fn loader_total(&self, count: LoaderCount) -> u64 {
         self.loaders.iter().map(|cell| cell[count as usize].load(Relaxed)).sum()
+    }
+}
+
+fn store_cpu(words: &CountWords, cpu: CpuUse) {
+    for (count, value) in [
+        (Count::CpuUserNs, cpu.user_ns),
+        (Count::CpuSystemNs, cpu.system_ns),
+        (Count::VoluntarySwitches, cpu.voluntary_switches),
+        (Count::InvoluntarySwitches, cpu.involuntary_switches),
+    ] {
+        words[count as usize].store(value, Relaxed);
     }
 }
 
@@ -454,15 +489,7 @@ impl Meter<'_> {
     }
 
     fn update_cpu(&self) {
-        let cpu = clock::cpu_use();
-        for (count, value) in [
-            (Count::CpuUserNs, cpu.user_ns),
-            (Count::CpuSystemNs, cpu.system_ns),
-            (Count::VoluntarySwitches, cpu.voluntary_switches),
-            (Count::InvoluntarySwitches, cpu.involuntary_switches),
-        ] {
-            self.cell[NOW][count as usize].store(value, Relaxed);
-        }
+        store_cpu(&self.cell[NOW], clock::cpu_use());
     }
 
     fn mark(&self, at: usize) {
@@ -470,6 +497,7 @@ impl Meter<'_> {
         for (kept, now) in self.cell[at].iter().zip(&self.cell[NOW]) {
             kept.store(now.load(Relaxed), Relaxed);
         }
+        self.cell[at][Count::Marked as usize].store(1, Relaxed);
     }
 }
 

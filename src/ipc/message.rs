@@ -80,7 +80,7 @@ pub fn ask_child<T: Serialize + DeserializeOwned>(name: &str, body: impl FnOnce(
     let mut child = process::spawn(name, |pipe| answer(pipe, |sender| sender.json(&body()?))).context("forking")?;
     let mut inbox = Inbox::default();
     while !inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {}
-    let exit = process::wait(child.pid);
+    let exit = process::wait(child.pid).how;
     inbox.open()?.map(|message| message.report).with_context(|| format!("{name} ended without an answer: {exit}"))
 }
 

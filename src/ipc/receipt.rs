@@ -96,8 +96,13 @@ impl Receipt {
 
     /// Whether the receipt answers this request on this connection.
     pub fn belongs_to(&self, nonce: u32, tuple: &Tuple) -> bool {
+        self.nonce == nonce && self.is_of(tuple)
+    }
+
+    /// Whether it is of this connection, whichever request it answers.
+    pub fn is_of(&self, tuple: &Tuple) -> bool {
         let bytes = tuple.bytes();
-        self.nonce == nonce && self.digest == Tuple::digest(&bytes) && self.tuple.is_none_or(|theirs| theirs == bytes)
+        self.digest == Tuple::digest(&bytes) && self.tuple.is_none_or(|theirs| theirs == bytes)
     }
 
     /// Nanoseconds from `connect_ns` to the accept, both on this machine's CLOCK_MONOTONIC; `None` when the accept

@@ -129,6 +129,7 @@ impl Loop {
         match connection.stream.write(&self.request) {
             Ok(_) => {
                 self.report.flows.sent += 1;
+                self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Sent);
                 Progress::Goes
             }
             // A datagram that the kernel does not take is lost: it is not for the loader to try again.
@@ -149,8 +150,10 @@ impl Loop {
             };
             let progress = self.take(key, length, now_ns);
             // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
-            // server's close that came with the data does not.
-            if progress != Progress::Goes || (length < SCRATCH_BYTES && !ended) {
+            // server's close that came with the data does not, and of datagrams there may be more.
+            if progress != Progress::Goes
+                || (length < SCRATCH_BYTES && !ended && !self.connections[key].stream.is_udp())
+            {
                 return progress;
             }
         }
@@ -173,6 +176,15 @@ impl Loop {
             connection.input.extend_from_slice(fresh);
             self.client.take(&connection.input, false)
         };
+        if let (true, Reply::Whole { receipt: Some(receipt), .. }) = (connection.stream.is_udp(), &reply)
+            && receipt.is_of(&connection.tuple)
+            && receipt.nonce != connection.nonce
+        {
+            // The late reply to an earlier flow that had this port and was given up.
+            self.report.flows.stale += 1;
+            connection.input.clear();
+            return Progress::Goes;
+        }
         match reply {
             Reply::Partial => Progress::Goes,
             Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),

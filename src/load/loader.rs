@@ -38,7 +38,7 @@ use crate::{
         tally::{Cause, Step, Tally},
     },
     observe::stamps::Stamps,
-    scenario::{CloseBy, CloseHow, Scenario, Transport},
+    scenario::{CloseBy, CloseHow, Scenario, Transport, Waiting},
     sys::{affinity, clock, limits, socket},
 };
 
@@ -110,7 +110,7 @@ impl Loader {
             nonce: 0,
             udp_owed: 0.0,
             follow_up_ns: self.scenario.load.follow_up.map(|after| window.start_ns + clock::nanoseconds(after)),
-            strands: self.scenario.server.strategy.strands(),
+            strands: self.scenario.server.strategy.waiting() != Waiting::Never,
             scratch,
             request: Vec::with_capacity(SCRATCH_BYTES),
             measures,

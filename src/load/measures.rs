@@ -55,8 +55,8 @@ pub struct Measures {
     stages: Vec<[Histogram<u64>; STAGES.len()]>,
     /// By worker.
     receive_wait: Vec<Histogram<u64>>,
-    /// By fault: accept waits of connections that it stranded.
-    stranded: Vec<Histogram<u64>>,
+    /// By fault, with its number in the scenario: accept waits of connections that it stranded.
+    stranded: Vec<(usize, Histogram<u64>)>,
     overflows: u64,
 }
 
@@ -69,7 +69,7 @@ impl Measures {
             accept_wait: by_worker(scenario, Transport::Tcp),
             stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| histogram())).collect(),
             receive_wait: by_worker(scenario, Transport::Udp),
-            stranded: scenario.faults.iter().map(|_| histogram()).collect(),
+            stranded: scenario.faults.iter().map(|fault| (fault.number, histogram())).collect(),
             overflows: 0,
         }
     }
@@ -102,7 +102,7 @@ impl Measures {
     /// Records the accept wait of a connection that a fault stranded.
     #[inline]
     pub(super) fn record_stranded(&mut self, fault: usize, value_ns: u64) {
-        record(&mut self.stranded[fault], value_ns, &mut self.overflows);
+        record(&mut self.stranded[fault].1, value_ns, &mut self.overflows);
     }
 
     /// Values beyond the histograms' range.
@@ -114,17 +114,17 @@ impl Measures {
     /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
     /// and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
-        let numbered = |histograms: &'_ [Histogram<u64>], kind: char, name: &str| -> Vec<String> {
-            (0..histograms.len()).map(|number| format!("{kind}{number}.{name}")).collect()
+        let of_workers = |histograms: &'_ [Histogram<u64>], name: &str| -> Vec<String> {
+            (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
         };
         let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
         let bound = if self.waits.exact { "accept_wait_bound" } else { "accept_wait" };
-        let accepts = numbered(&self.accept_wait, 'w', bound).into_iter().zip(&self.accept_wait);
+        let accepts = of_workers(&self.accept_wait, bound).into_iter().zip(&self.accept_wait);
         let stages = self.stages.iter().enumerate().flat_map(|(worker, stages)| {
             STAGES.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
         });
-        let receptions = numbered(&self.receive_wait, 'w', "receive_wait").into_iter().zip(&self.receive_wait);
-        let stranded = numbered(&self.stranded, 'f', "stranded_wait").into_iter().zip(&self.stranded);
+        let receptions = of_workers(&self.receive_wait, "receive_wait").into_iter().zip(&self.receive_wait);
+        let stranded = self.stranded.iter().map(|(fault, histogram)| (format!("f{fault}.stranded_wait"), histogram));
         latencies
             .chain(accepts)
             .chain(receptions)

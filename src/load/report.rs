@@ -65,6 +65,8 @@ pub struct Flows {
     pub sent: u64,
     /// Replies received.
     pub replies: u64,
+    /// Late replies to earlier flows of the same 4-tuple, which had been given up.
+    pub stale: u64,
     /// Flows of several replies, all by one worker.
     pub sticky: u64,
     /// Flows of several replies, by more than one worker.
@@ -92,6 +94,7 @@ impl Flows {
         self.begun += other.begun;
         self.sent += other.sent;
         self.replies += other.replies;
+        self.stale += other.stale;
         self.sticky += other.sticky;
         self.moved += other.moved;
         self.by_worker.resize(self.by_worker.len().max(other.by_worker.len()), 0);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Load, Mode, Scenario, Transport};
+use crate::scenario::{Arrivals, Load, Mode, Scenario};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
@@ -62,9 +62,11 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
         );
     }
     let workers = scenario.server.workers;
-    if scenario.protocol.has(Transport::Tcp) && connections > room * workers as u64 {
+    // Flows of datagrams take no descriptor of a worker's.
+    let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
+    if accepted > room * workers as u64 {
         bail!(
-            "the load may have {connections} connections open at once, and {workers} workers of {files_limit} open files \
+            "the load may have {accepted} connections open at once, and {workers} workers of {files_limit} open files \
              each cannot hold them: raise `server.workers`, {remedy}"
         );
     }

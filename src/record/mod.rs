@@ -6,8 +6,8 @@ mod writer;
 
 pub use reader::{ReadError, Record};
 pub use schema::{
-    BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultRow, HelperRow, Latencies,
-    LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, QueueRow, SCHEMA, Series, TrialRecord, Verdict,
-    VerdictName, WorkerCounts, WorkerRow,
+    BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
+    Latencies, LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, QueueRow, SCHEMA, Series, TrialRecord,
+    Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer};

@@ -163,8 +163,10 @@ pub enum VerdictName {
     StampsImpossible,
     /// Sockets lost datagrams.
     DatagramsLost,
-    /// The scenario's faults were carried out.
+    /// The scenario's faults were carried out, or not.
     Faults,
+    /// The scenario's follow-up found no connection held.
+    NoFollowUp,
 }
 
 impl VerdictName {
@@ -188,6 +190,7 @@ impl VerdictName {
             Self::StampsImpossible => "stamps-impossible",
             Self::DatagramsLost => "datagrams-lost",
             Self::Faults => "faults",
+            Self::NoFollowUp => "no-follow-up",
         }
     }
 
@@ -234,7 +237,8 @@ pub struct Connections {
     pub errors: Vec<ErrorCount>,
 }
 
-/// Where the datagrams of a trial went: sent = received + left_in_queue + lost + aborted + unaccounted.
+/// Where the datagrams of a trial went: sent = received + left_in_queue + lost + refused + aborted +
+/// unaccounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Datagrams {
     /// Requests sent, by the loaders' count.
@@ -249,8 +253,12 @@ pub struct Datagrams {
     pub aborted: u64,
     /// The rest. Must be 0.
     pub unaccounted: i64,
+    /// Arrived when nobody had the port (UdpNoPorts), after the workers' death.
+    pub refused: u64,
     /// Replies that came back.
     pub replies: u64,
+    /// Late replies to flows that had been given up, when their port was another's.
+    pub stale: u64,
     /// Flows begun: clients' sockets, each with a 4-tuple of its own.
     pub flows: u64,
     /// Of those, answered at least once.
@@ -554,20 +562,34 @@ pub struct FaultRow {
     pub established: u64,
     /// Of those, accepted by the worker.
     pub accepted: u64,
-    /// Of those, sent to the worker: accepted by it, or added to those that wait for it.
-    pub arrived: u64,
+    /// Of those, sent to the worker: accepted by it, or added to those that wait for it alone; `null` where nobody can know.
+    pub arrived: Option<u64>,
     /// arrived ÷ established; `null` when nothing was established.
     pub share: Option<f64>,
-    /// Waiting for this worker and no other at the fault's end; of a killed worker, at its begin: the queue of its own
-    /// listener. Where a thread, a ring or a dispatcher takes connections ahead of the worker's loop, all those that are
-    /// established and that no loop has taken up; 0 for other shared listeners.
-    pub stranded: u64,
-    /// Established and accepted by no worker, at the fault's end.
+    /// Waiting for this worker and no other at the fault's end (of a killed worker, at its begin): in the queue of its own
+    /// listener, or handed over by a dispatcher. 0 where all workers accept from one queue; `null` where connections are in
+    /// a thread's or a ring's hands, or wait for the holder of a lock.
+    pub stranded: Option<u64>,
+    /// Established and accepted by no worker at the fault's end, those included that were aborted before.
     pub not_accepted: u64,
     /// Connections that the worker had open when the fault began: nobody serves them meanwhile.
     pub open: u64,
     /// Accept waits of stranded connections that were still answered afterwards.
     pub stranded_wait: LatencySummary,
+    /// What became of datagrams meanwhile; absent without datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<FaultDatagrams>,
+}
+
+/// Datagrams during a fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultDatagrams {
+    /// Sent by all loaders.
+    pub sent: u64,
+    /// Received by the fault's worker.
+    pub received: u64,
+    /// Bytes in its socket at the fault's end (of a killed worker, at its begin), the kernel's overhead included.
+    pub queue_bytes: u64,
 }
 
 /// Samples over time: a row an interval, a column a worker.

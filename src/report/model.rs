@@ -63,6 +63,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "sticky\nflows", metric: "sticky_share", show: percent },
     Column { head: "lost", metric: "lost_share", show: percent },
     Column { head: "share in\nthe fault", metric: "fault_share", show: percent },
+    Column { head: "not\naccepted", metric: "fault_not_accepted", show: thousands },
     Column { head: "stranded", metric: "stranded", show: thousands },
     Column { head: "stranded\nwait max ≤", metric: "stranded_wait_max_ns", show: duration },
     Column { head: "batch\nmean", metric: "accept_batch_mean", show: ratio },
@@ -178,9 +179,10 @@ fn legend(columns: &[&Column], ranks: bool) -> Vec<String> {
              the mean. sticky: all replies by one worker. lost: datagrams that found a socket's buffer full.",
         ),
         (
-            has("fault_share"),
-            "share in the fault: of the connections established while the fault lasted, those that went to its worker. \
-             stranded: waiting for that worker and no other when the fault ended.",
+            has("fault_not_accepted"),
+            "share in the fault: of the connections established while the scenario's first fault lasted, those that went to \
+             its worker. stranded: waiting for that worker and no other at its end (kill: at its begin). not accepted: by any \
+             worker, at its end. –: nobody can know.",
         ),
         (
             has("empty_wakeups_per_accept"),
@@ -249,6 +251,7 @@ fn meaning(verdict: VerdictName) -> &'static str {
             "sockets' buffers were full; their senders wait in vain. Raise server.receive_buffer (and rmem_max), or lower the \
              rate."
         }
+        VerdictName::NoFollowUp => "connections come later than load.follow_up, or load.hold ends before it.",
         VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
         VerdictName::Unaccounted
         | VerdictName::Misdelivered

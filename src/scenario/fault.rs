@@ -10,6 +10,8 @@ pub(super) const PREFIX: &str = "fault.";
 /// Something done to one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
+    /// Its number in the scenario, from 0; those without effect (`none`) count.
+    pub number: usize,
     /// The worker's number.
     pub worker: usize,
     /// When, counted from the trial's start.
@@ -64,7 +66,11 @@ impl Fault {
         let mut faults: Vec<Self> = Vec::new();
         for number in 0..settings.count_below(PREFIX)? {
             let path = |leaf: &str| format!("{PREFIX}{number}.{leaf}");
-            let Some(fault) = Self::read(settings, &path)? else { continue };
+            let Some(fault) = Self::read(settings, number, &path)? else {
+                // A fault that is switched off keeps its other keys.
+                settings.below(&path(""));
+                continue;
+            };
             if fault.worker >= workers {
                 return Err(settings.wrong(
                     &path("worker"),
@@ -94,7 +100,11 @@ impl Fault {
         ends_after(self, other.at) && ends_after(other, self.at)
     }
 
-    fn read(settings: &Settings<'_>, path: &dyn Fn(&str) -> String) -> Result<Option<Self>, ScenarioError> {
+    fn read(
+        settings: &Settings<'_>,
+        number: usize,
+        path: &dyn Fn(&str) -> String,
+    ) -> Result<Option<Self>, ScenarioError> {
         #[derive(Clone, Copy)]
         enum Kind {
             None,
@@ -115,6 +125,6 @@ impl Fault {
             return Err(settings.wrong(&path("at"), "is missing: when, counted from the trial's start?"));
         }
         let worker = settings.integer(&path("worker"), 0..=511_u32)? as usize;
-        Ok(Some(Self { worker, at: settings.duration(&path("at"))?, kind }))
+        Ok(Some(Self { number, worker, at: settings.duration(&path("at"))?, kind }))
     }
 }

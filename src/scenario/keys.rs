@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
         "server.accept_batch",
         "`drain` or integer ≥ 1",
         "\"drain\"",
-        "Accepts per wake-up, before any of them is served: until the queue is empty, or at most so many. With a service time, a worker that drains a shared queue makes others' connections wait for it: set 1, as nginx does.",
+        "Accepts per wake-up, before any of them is served: until the queue is empty, or at most so many. With a service time, a worker that drains a shared queue makes others' connections wait for it: set 1, as nginx does. Datagrams are answered one by one, 64 per wake-up at most.",
     ),
     key(
         "server.accept_flags",
@@ -108,19 +108,19 @@ pub const KEYS: &[Key] = &[
         "server.busy_poll",
         "duration, whole microseconds",
         "\"0us\"",
-        "SO_BUSY_POLL on listeners, and so on their connections: a read that finds nothing polls the device so long. `0us`: off. Wants root. Loopback has no device queue to poll.",
+        "SO_BUSY_POLL on listeners, and so on their connections: a read that finds nothing polls the device so long. `0us`: off. Some kernels want root. Loopback has no device queue to poll.",
     ),
     key(
         "server.receive_buffer",
         "integer 0–1073741824, bytes",
         "0",
-        "SO_RCVBUF of the listeners; the kernel doubles it. With `udp` it is the queue. 0: the system's default.",
+        "SO_RCVBUF of the listeners; the kernel doubles it, and more than sysctl net.core.rmem_max wants root. With `udp` it is the queue. 0: the system's default.",
     ),
     key(
         "server.connected",
         "list of workers",
         "[]",
-        "`udp`, a socket per worker: these workers' sockets are connected to a peer that never sends, and get nothing from others.",
+        "`udp`, a socket per worker: these workers' sockets, not all, are connected to a peer that never sends, and get nothing from others.",
     ),
     key(
         "server.incoming_cpu",
@@ -306,9 +306,12 @@ pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == name)
 }
 
-/// Whether a list is one value of the key, and not several to be swept.
+/// Keys of which a list is one value, and not several to be swept.
+const LISTS: [&str; 4] = ["server.connected", "server.incoming_cpu", "server.pin", "load.pin"];
+
+/// Whether a list is one value of the key.
 pub fn takes_list(path: &str) -> bool {
-    find(path).is_some_and(|key| key.kind.contains("list of"))
+    LISTS.contains(&path)
 }
 
 /// The known key most like a misspelt one.

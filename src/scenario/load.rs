@@ -157,6 +157,17 @@ impl Load {
             reply_timeout: settings.span("load.reply_timeout")?,
             path,
         };
+        let last = load.warmup + load.planned() + load.hold;
+        if let (Some(follow_up), Bound::Duration(_)) = (load.follow_up, load.bound)
+            && follow_up >= last
+        {
+            return Err(settings.wrong(
+                "load.follow_up",
+                format_args!(
+                    "{follow_up:?} after the start nobody is held any more: the last hold ends at about {last:?}"
+                ),
+            ));
+        }
         let loaders = load.loaders.unwrap_or(1) as u64;
         if let Mode::Closed { concurrency } = load.mode
             && (concurrency as u64) < loaders

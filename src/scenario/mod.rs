@@ -19,5 +19,5 @@ pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
 pub use model::{Network, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use server::{
-    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy,
+    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy, Waiting,
 };

@@ -183,7 +183,7 @@ fn meaningful(source: &str, file: &File, effective: &Flat) -> Result<(), Scenari
             return Err(ScenarioError::new(
                 source,
                 format!(
-                    "`{path}` has no effect with the protocol, strategy, app, mode, arrivals and closing that this scenario sets: remove it (--set {path}= takes it out)"
+                    "`{path}` has no effect with the protocol, strategy, app, mode, arrivals, closing and faults that this scenario sets: remove it (--set {path}= takes it out)"
                 ),
             ));
         }

@@ -68,6 +68,19 @@ pub enum Strategy {
     },
 }
 
+/// How connections can wait for one worker and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// They do not: all workers accept from one queue.
+    Never,
+    /// In the queue of the worker's own listener.
+    InQueue,
+    /// Handed over by a dispatcher, and not taken up yet.
+    HandedOver,
+    /// Where nobody but the worker can count them.
+    Unseen,
+}
+
 /// To whom a dispatcher hands a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dispatch {
@@ -138,14 +151,23 @@ impl Strategy {
         }
     }
 
-    /// Whether a thread, a ring or another process takes connections from the kernel ahead of a worker's loop.
-    pub fn takes_ahead(&self) -> bool {
-        matches!(self, Self::SharedBlocking | Self::SharedUring | Self::ReuseportUring | Self::Dispatcher { .. })
-    }
-
-    /// Whether connections are a worker's before it has accepted them: a worker that hangs strands them.
-    pub fn strands(&self) -> bool {
-        self.has_group() || self.takes_ahead()
+    /// How connections can wait for one worker and no other.
+    pub fn waiting(&self) -> Waiting {
+        match self {
+            Self::SharedEpoll | Self::SharedEpollEdge | Self::SharedEpollExclusive => Waiting::Never,
+            Self::Dispatcher { .. } => Waiting::HandedOver,
+            // In a thread's hands, in a ring, or for the holder of the lock.
+            Self::SharedBlocking | Self::SharedUring | Self::SharedAcceptMutex { .. } | Self::ReuseportUring => {
+                Waiting::Unseen
+            }
+            Self::Reuseport
+            | Self::ReuseportCpu
+            | Self::ReuseportIncomingCpu { .. }
+            | Self::ReuseportRoundRobin
+            | Self::ReuseportRandom
+            | Self::ReuseportLeast
+            | Self::ReuseportHermes { .. } => Waiting::InQueue,
+        }
     }
 
     /// Whether it calls accept4(2); io_uring does without.
@@ -458,6 +480,9 @@ fn connected(
     let Some(connected) = settings.integers(path, 0..=workers as u32 - 1)? else {
         return Err(settings.wrong(path, "must be a list of workers, e.g. [0, 1]"));
     };
+    if connected.len() == workers {
+        return Err(settings.wrong(path, "names all workers: nobody would be left to get datagrams"));
+    }
     Ok(connected)
 }
 

@@ -39,6 +39,10 @@ impl Burns {
     /// Burns what is due, until its end or while `running` says so.
     pub fn burn_due(&mut self, now_ns: u64, control: &Control, running: impl Fn() -> bool) {
         while let Some(burn) = self.ahead.pop_if(|burn| burn.from_ns <= now_ns) {
+            if control.fault(burn.fault).over_ns != 0 {
+                // The worker has come round too late for it.
+                continue;
+            }
             control.fault_begins(burn.fault, now_ns);
             while control.fault(burn.fault).over_ns == 0 && running() {
                 std::hint::spin_loop();

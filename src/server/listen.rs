@@ -205,8 +205,7 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     let socket =
         Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None).map_err(failed("socket"))?;
     if options.receive_buffer_bytes > 0 {
-        let bytes = options.receive_buffer_bytes as usize;
-        socket.set_recv_buffer_size(bytes).map_err(failed("setsockopt SO_RCVBUF"))?;
+        set_receive_buffer(&socket, options.receive_buffer_bytes as usize).map_err(failed("setsockopt SO_RCVBUF"))?;
     }
     if options.busy_poll_us > 0 {
         socket.set_busy_poll(options.busy_poll_us).map_err(failed("setsockopt SO_BUSY_POLL"))?;
@@ -235,6 +234,21 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
+/// More than the sysctl allows is taken and silently made less, unless it is forced.
+fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_ok() {
+        return Ok(());
+    }
+    socket.set_recv_buffer_size(bytes)?;
+    let given = socket.recv_buffer_size()?;
+    if given >= bytes {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the kernel gives {given} bytes of {bytes}: raise sysctl net.core.rmem_max, or run as root"
+    )))
+}
+
 /// Without the sysctl the option is taken and has no effect.
 fn fastopen_allowed() -> io::Result<()> {
     let value: u32 = sysctl::read("tcp_fastopen").and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -242,6 +256,7 @@ fn fastopen_allowed() -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "sysctl net.ipv4.tcp_fastopen is {value}, and `server.fastopen` wants 3 (client and server): set `sysctl.tcp_fastopen = 3`"
+        "sysctl net.ipv4.tcp_fastopen is {value}, and `server.fastopen` wants 3 (client and server): set `sysctl.tcp_fastopen = 3`, or on the machine's own network \
+         sysctl -w net.ipv4.tcp_fastopen=3"
     )))
 }

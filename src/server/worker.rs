@@ -103,10 +103,10 @@ impl Worker {
         }
         let window = control.wait_for_start();
         let mut meter = control.meter(work.worker.number, window);
-        if !delay.is_zero() && work.sleep_until(window, delay)? {
+        let mut burns = Burns::new(&work.worker.scenario, work.worker.number, window);
+        if !delay.is_zero() && work.sleep_until(window, delay, &mut burns)? {
             work.register()?;
         }
-        let mut burns = Burns::new(&work.worker.scenario, work.worker.number, window);
         work.run(&mut burns, &mut meter)?;
         // What the strategy had taken from the kernel was accepted, though nobody will serve it.
         let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
@@ -163,15 +163,17 @@ impl Loop {
     }
 
     /// Waits before accepting; false when the trial ended meanwhile.
-    fn sleep_until(&mut self, window: Window, delay: Duration) -> Result<bool> {
+    fn sleep_until(&mut self, window: Window, delay: Duration, burns: &mut Burns) -> Result<bool> {
         let until = window.start_ns.saturating_add(clock::nanoseconds(delay));
         let mut events = Events::with_capacity(1);
         loop {
-            let left = until.saturating_sub(clock::monotonic_ns());
+            let now_ns = clock::monotonic_ns();
+            burns.burn_due(now_ns, &self.worker.control, || self.running());
+            let left = until.min(burns.next_ns().unwrap_or(u64::MAX)).saturating_sub(now_ns);
             if !self.running() {
                 return Ok(false);
             }
-            if left == 0 {
+            if clock::monotonic_ns() >= until {
                 return Ok(true);
             }
             wait(&mut self.poll, &mut events, Some(Duration::from_nanos(left)))?;

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::record::{LatencySummary, Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
+use crate::record::{FaultRow, LatencySummary, Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ pub struct Metric {
 /// All metrics.
 pub const METRICS: &[Metric] = &[
     metric("accepted_per_s", |trial| has_connections(trial).then_some(trial.accepted_per_s)),
-    metric("datagrams_per_s", |trial| trial.datagrams_per_s),
+    metric("datagrams_per_s", |trial| trial.datagrams_per_s.filter(|_| has_datagrams(trial))),
     metric("offered_per_s", |trial| trial.offered_per_s),
     metric("completed_share", |trial| per(trial.measured.completed as f64, trial.measured.planned as f64)),
     metric("accept_wait_p50_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p50)),
@@ -119,8 +119,9 @@ pub const METRICS: &[Metric] = &[
     }),
     metric("lost_share", |trial| trial.datagrams.as_ref().and_then(|all| per(all.lost as f64, all.sent as f64))),
     metric("accept_batch_mean", |trial| {
-        let wakeups: u64 = trial.workers.iter().map(|worker| worker.accept_batch.count).sum();
-        per(trial.measured.accepted as f64, wakeups as f64)
+        let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
+        let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();
+        per(accepts, batches().map(|batch| batch.count).sum::<u64>() as f64)
     }),
     metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
     metric("wakeups_per_accept", |trial| per_accept(trial, |worker| worker.wakeups)),
@@ -135,13 +136,10 @@ pub const METRICS: &[Metric] = &[
     metric("empty_wakeups_per_datagram", |trial| per_datagram(trial, |worker| worker.datagram_empty_wakeups)),
     metric("voluntary_switches_per_datagram", |trial| per_datagram(trial, |worker| worker.voluntary_switches)),
     metric("worker_cpu_ns_per_datagram", |trial| per_datagram(trial, WorkerCounts::cpu_ns)),
-    metric("fault_share", |trial| trial.faults.first().and_then(|fault| fault.share)),
-    metric("stranded", |trial| {
-        (!trial.faults.is_empty()).then(|| trial.faults.iter().map(|f| f.stranded as f64).sum())
-    }),
-    metric("stranded_wait_max_ns", |trial| {
-        trial.faults.iter().filter_map(|fault| latency(&fault.stranded_wait, |ns| ns.max)).reduce(f64::max)
-    }),
+    metric("fault_share", |trial| first_fault(trial)?.share),
+    metric("fault_not_accepted", |trial| first_fault(trial).map(|fault| fault.not_accepted as f64)),
+    metric("stranded", |trial| first_fault(trial)?.stranded.map(|stranded| stranded as f64)),
+    metric("stranded_wait_max_ns", |trial| latency(&first_fault(trial)?.stranded_wait, |ns| ns.max)),
 ];
 
 const fn metric(name: &'static str, read: fn(&TrialRecord) -> Option<f64>) -> Metric {
@@ -162,9 +160,18 @@ fn per(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 
+/// The scenario's first fault, where it was carried out.
+fn first_fault(trial: &TrialRecord) -> Option<&FaultRow> {
+    trial.faults.iter().find(|fault| fault.fault == 0)
+}
+
 /// Whether connections were part of the trial.
 fn has_connections(trial: &TrialRecord) -> bool {
-    trial.datagrams.is_none() || trial.connections.established > 0
+    !has_datagrams(trial) || trial.connections.established > 0
+}
+
+fn has_datagrams(trial: &TrialRecord) -> bool {
+    trial.datagrams.as_ref().is_some_and(|datagrams| datagrams.sent > 0)
 }
 
 /// A count of all workers over the measured window.
@@ -174,7 +181,7 @@ fn sum(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> f64 {
 
 /// Accepts in the window, where nothing but connections was served.
 fn accepts(trial: &TrialRecord) -> Option<f64> {
-    trial.datagrams.is_none().then(|| sum(trial, |worker| worker.accepted))
+    (!has_datagrams(trial)).then(|| sum(trial, |worker| worker.accepted))
 }
 
 fn per_accept(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {

@@ -14,10 +14,12 @@ use nix::{
     sys::{
         prctl,
         signal::{SigHandler, Signal, kill, signal},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
+        wait::{WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid},
 };
+
+use super::clock::CpuUse;
 
 /// A forked child, and the reading end of its pipe. The pipe's end of file means that the child is gone.
 #[derive(Debug)]
@@ -64,10 +66,13 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
 impl Child {
     /// Waits at most so long until the pipe has something to read, its end included. A signal ends the wait early.
     pub fn readable(&self, at_most: Duration) -> bool {
-        // Rounded up, so that waiting for an instant is not a busy loop just before it.
-        let wait = PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], wait).unwrap_or(0) > 0
+        poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], poll_timeout(at_most)).unwrap_or(0) > 0
     }
+}
+
+/// A span for poll(2), rounded up to its milliseconds, so that waiting for an instant is not a busy loop just before it.
+pub fn poll_timeout(at_most: Duration) -> PollTimeout {
+    PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }
 
 /// A child leaves Ctrl-C, and a closed terminal, to its parent, which ends it, and is ended by SIGTERM whatever handler it has inherited.
@@ -120,24 +125,58 @@ pub fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
+/// How a child ended: `ok`, `exit status N` or `killed by SIG…`, and what it had used of the processors.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// How.
+    pub how: String,
+    /// Since the process began.
+    pub cpu: CpuUse,
+}
+
 /// How a child ended, without waiting; `None` while it runs.
-pub fn ended(pid: Pid) -> Option<String> {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::StillAlive) => None,
-        Ok(status) => Some(describe(status)),
-        Err(error) => Some(format!("waitpid: {error}")),
+pub fn ended(pid: Pid) -> Option<End> {
+    match wait4(pid, libc::WNOHANG) {
+        Ok(None) => None,
+        Ok(Some(end)) => Some(end),
+        Err(error) => Some(End { how: format!("wait4: {error}"), cpu: CpuUse::default() }),
     }
 }
 
-/// Waits for a child and says how it ended: `ok`, `exit status N` or `killed by SIG…`.
-pub fn wait(pid: Pid) -> String {
+/// Waits for a child and says how it ended.
+pub fn wait(pid: Pid) -> End {
     loop {
-        match waitpid(pid, None) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(status) => return describe(status),
-            Err(error) => return format!("waitpid: {error}"),
+        match wait4(pid, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return End { how: format!("wait4: {error}"), cpu: CpuUse::default() },
+            Ok(Some(end)) => return end,
+            Ok(None) => {}
         }
     }
+}
+
+/// wait4(2): waitpid that also tells what the child had used, which nobody can ask a dead process for.
+fn wait4(pid: Pid, options: libc::c_int) -> io::Result<Option<End>> {
+    let mut status = 0;
+    // SAFETY: rusage is plain C data for which all-zero is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one int and one rusage, both of which live until the call returns.
+    let waited = unsafe { libc::wait4(pid.as_raw(), &raw mut status, options, &raw mut usage) };
+    if waited == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    if waited == 0 {
+        return Ok(None);
+    }
+    let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
+    let cpu = CpuUse {
+        user_ns: nanoseconds(usage.ru_utime),
+        system_ns: nanoseconds(usage.ru_stime),
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
+    };
+    let how = WaitStatus::from_raw(pid, status).map_or_else(|error| format!("wait4: {error}"), describe);
+    Ok(Some(End { how, cpu }))
 }
 
 fn describe(status: WaitStatus) -> String {

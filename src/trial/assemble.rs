@@ -9,7 +9,7 @@ use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdic
 use crate::{
     ipc::{message::Message, tally},
     load::{self, LATENCIES, LoaderReport, STAGES, histogram},
-    observe::counters::{CpuShares, Sockets, Softnet},
+    observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
         BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
         Measured, ObserverRow, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
@@ -83,7 +83,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         faults: fault_rows(gathered.faults, &histograms),
         ..blank(job, started, Outcome::Valid)
     };
-    record.verdicts = verdicts::judge(&record, &loaders);
+    record.verdicts = verdicts::judge(&record, &job.cell().scenario, &loaders, &merge(&histograms, "connect"));
     if record.verdicts.iter().any(|verdict| verdict.invalidates) {
         record.outcome = Outcome::Invalid;
     }
@@ -198,6 +198,7 @@ fn datagrams(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport) -> Optio
     // Of a shared socket, each worker finds some.
     let left_in_queue = gathered.workers.iter().map(|worker| worker.datagrams_left).sum();
     let lost = gathered.datagrams_lost;
+    let refused = gathered.kernel.get(UDP_NO_PORTS).copied().unwrap_or(0);
     let missing = i128::from(loaders.flows.sent) - i128::from(received) - i128::from(left_in_queue) - i128::from(lost);
     let died = gathered.workers.iter().any(|worker| worker.exit != "ok");
     let aborted = if died { u64::try_from(missing).unwrap_or(0) } else { 0 };
@@ -206,9 +207,11 @@ fn datagrams(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport) -> Optio
         received,
         left_in_queue,
         lost,
+        refused,
         aborted,
         unaccounted: i64::try_from(missing - i128::from(aborted)).unwrap_or(i64::MAX),
         replies: loaders.flows.replies,
+        stale: loaders.flows.stale,
         flows: loaders.flows.begun,
         answered_flows: loaders.flows.by_worker.iter().sum(),
         sticky_flows: loaders.flows.sticky,

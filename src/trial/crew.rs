@@ -24,7 +24,7 @@ use crate::{
     },
     sys::{
         clock,
-        process::{self, Child},
+        process::{self, Child, End},
     },
 };
 
@@ -69,12 +69,12 @@ pub struct CrewJob<'a> {
 struct Member {
     child: Child,
     inbox: Inbox,
-    exit: Option<String>,
+    exit: Option<End>,
 }
 
 impl Member {
     /// Hears the worker to its end and says how that was.
-    fn hear_out(&mut self) -> Result<String> {
+    fn hear_out(&mut self) -> Result<End> {
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(EXIT_PATIENCE);
         let mut hangs = false;
         loop {
@@ -90,7 +90,8 @@ impl Member {
             }
         }
         let exit = self.exit.take().unwrap_or_else(|| process::wait(self.child.pid));
-        Ok(if hangs { format!("did not stop within {STOP_PATIENCE:?}: {exit}") } else { exit })
+        let how = if hangs { format!("did not stop within {STOP_PATIENCE:?}: {}", exit.how) } else { exit.how };
+        Ok(End { how, ..exit })
     }
 }
 
@@ -203,7 +204,7 @@ impl Crew {
                 member.exit = process::ended(member.child.pid);
             }
         }
-        self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.clone()?)))
+        self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.clone()?.how)))
     }
 
     /// Makes the workers stop accepting, and waits until they have, or ten seconds: a worker that hangs still has its
@@ -228,10 +229,17 @@ impl Crew {
     /// Lets the stopped workers close their listeners and exit, and hears their reports. One that hangs is killed.
     pub fn dismiss(mut self) -> Result<Vec<Ended>> {
         self.control.set_phase(Phase::Exit);
+        let (workers, control) = (self.workers, &self.control);
         self.members
             .iter_mut()
-            .map(|member| {
+            .enumerate()
+            .map(|(number, member)| {
                 let exit = member.hear_out()?;
+                if exit.how != "ok" && number < workers {
+                    // It has not brought its own counters up to date.
+                    control.died(number, exit.cpu);
+                }
+                let exit = exit.how;
                 let (exit, report) = match member.inbox.open::<WorkerReport>() {
                     Ok(message) => (exit, message.map(|message| message.report)),
                     Err(error) => (format!("{error:#}"), None),

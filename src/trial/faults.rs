@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::{crew::Crew, sampler::Sampler};
 use crate::{
     ipc::control::{Control, Count, LoaderCount, Window},
-    record::FaultRow,
-    scenario::{Fault, FaultKind, Scenario},
+    record::{FaultDatagrams, FaultRow},
+    scenario::{Fault, FaultKind, Scenario, Transport, Waiting},
     sys::clock,
 };
 
@@ -40,10 +40,12 @@ struct Standing {
     accepted: u64,
     /// By the fault's worker.
     own_accepted: u64,
-    /// Waiting for this worker and no other.
-    own_queue: u64,
+    /// Waiting for this worker and no other; `None` where nobody can know.
+    own_waiting: Option<u64>,
     /// Open connections of the worker.
     own_open: u64,
+    /// Datagrams sent by loaders, received by the worker, and the bytes in its socket; without datagrams none.
+    datagrams: Option<(u64, u64, u64)>,
 }
 
 impl Faults {
@@ -58,14 +60,14 @@ impl Faults {
         }
         // Of one instant, an end comes before a begin.
         ahead.sort_by_key(|act| std::cmp::Reverse((act.at_ns, act.begins)));
-        let row = |(number, fault): (usize, &Fault)| FaultRow {
-            fault: number,
+        let row = |fault: &Fault| FaultRow {
+            fault: fault.number,
             kind: fault.kind.name().to_owned(),
             worker: fault.worker,
             ..FaultRow::default()
         };
         Self {
-            rows: scenario.faults.iter().enumerate().map(row).collect(),
+            rows: scenario.faults.iter().map(row).collect(),
             before: vec![None; scenario.faults.len()],
             scenario: Arc::clone(scenario),
             control: Arc::clone(control),
@@ -111,42 +113,54 @@ impl Faults {
     }
 
     fn standing(&self, worker: usize, sampler: &mut Sampler) -> Result<Standing> {
-        let strategy = &self.scenario.server.strategy;
-        let accepted: u64 = (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Accepted)).sum();
-        let established = self.control.loader_total(LoaderCount::Established);
-        let own_queue = if strategy.takes_ahead() {
-            // In a thread's hands, a channel or a ring, where nobody can count them. Other workers leave hardly any.
-            established.saturating_sub(accepted)
-        } else if strategy.has_group() {
-            sampler.queue_of(worker)?
-        } else {
-            0
+        let count = |count| self.control.count(worker, count);
+        let own_waiting = match self.scenario.server.strategy.waiting() {
+            Waiting::Never => Some(0),
+            Waiting::InQueue => Some(sampler.queue_of(worker)?),
+            Waiting::HandedOver => Some(count(Count::HandedOver).saturating_sub(count(Count::Accepted))),
+            Waiting::Unseen => None,
+        };
+        let datagrams = match sampler.datagram_bytes_of(worker)? {
+            Some(bytes) => Some((self.control.loader_total(LoaderCount::Sent), count(Count::Datagrams), bytes)),
+            None => None,
         };
         Ok(Standing {
             at_ns: clock::monotonic_ns(),
-            established,
-            accepted,
-            own_accepted: self.control.count(worker, Count::Accepted),
-            own_queue,
-            own_open: self.control.count(worker, Count::Open),
+            established: self.control.loader_total(LoaderCount::Established),
+            accepted: (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Accepted)).sum(),
+            own_accepted: count(Count::Accepted),
+            own_waiting,
+            own_open: count(Count::Open),
+            datagrams,
         })
     }
 
     /// Fills a fault's row, at its end or at the load's.
     fn close(&mut self, number: usize, after: &Standing) {
         let Some(before) = self.before[number].take() else { return };
+        let fault = self.scenario.faults[number];
         let row = &mut self.rows[number];
-        let killed = self.scenario.faults[number].kind == FaultKind::Kill;
-        row.at_s = before.at_ns.saturating_sub(self.start_ns) as f64 / 1e9;
-        row.lasted_s = after.at_ns.saturating_sub(before.at_ns) as f64 / 1e9;
-        row.established = after.established.saturating_sub(before.established);
-        row.accepted = after.own_accepted.saturating_sub(before.own_accepted);
-        row.arrived = row.accepted + after.own_queue.saturating_sub(before.own_queue);
-        row.share = (row.established > 0).then(|| row.arrived as f64 / row.established as f64);
-        // A killed worker's queue dies with it.
-        row.stranded = if killed { before.own_queue } else { after.own_queue };
-        row.not_accepted = after.established.saturating_sub(after.accepted);
-        row.open = before.own_open;
+        // A worker begins to burn when it comes round, and that instant is its own.
+        let begun_ns = self.control.fault(number).begun_ns.max(before.at_ns);
+        row.at_s = begun_ns.saturating_sub(self.start_ns) as f64 / 1e9;
+        row.lasted_s = after.at_ns.saturating_sub(begun_ns) as f64 / 1e9;
+        if self.scenario.protocol.has(Transport::Tcp) {
+            row.established = after.established.saturating_sub(before.established);
+            row.accepted = after.own_accepted.saturating_sub(before.own_accepted);
+            row.arrived = before.own_waiting.zip(after.own_waiting).map(|(before, after)| {
+                // The queue of a killed worker is gone, and nothing arrives there any more.
+                row.accepted + if fault.kind == FaultKind::Kill { 0 } else { after.saturating_sub(before) }
+            });
+            row.share = row.arrived.filter(|_| row.established > 0).map(|n| n as f64 / row.established as f64);
+            row.stranded = if fault.kind == FaultKind::Kill { before.own_waiting } else { after.own_waiting };
+            row.not_accepted = after.established.saturating_sub(after.accepted);
+            row.open = before.own_open;
+        }
+        row.datagrams = before.datagrams.zip(after.datagrams).map(|(before, after)| FaultDatagrams {
+            sent: after.0.saturating_sub(before.0),
+            received: after.1.saturating_sub(before.1),
+            queue_bytes: if fault.kind == FaultKind::Kill { before.2 } else { after.2 },
+        });
     }
 
     /// The load has ended: what still lasts is over with it. Workers that are stopped stay so: they must accept nothing
@@ -159,7 +173,8 @@ impl Faults {
             }
         }
         // One that was due after the load's end did not happen.
-        self.rows.retain(|row| self.control.fault(row.fault).begun_ns != 0);
-        Ok(self.rows)
+        let control = Arc::clone(&self.control);
+        let happened = |number: usize| control.fault(number).begun_ns != 0;
+        Ok(self.rows.into_iter().enumerate().filter(|(number, _)| happened(*number)).map(|(_, row)| row).collect())
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd, sync::Arc, time:
 
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::gathered::LoaderAccount;
 use crate::{
@@ -94,7 +94,7 @@ impl Loaders {
             if let Some(exit) = process::ended(member.child.pid) {
                 while let Ok(false) = member.inbox.read_from(&mut member.child.pipe) {}
                 member.inbox.open::<LoaderReport>().with_context(|| format!("loader {number}"))?;
-                bail!("loader {number} ended during set-up: {exit}");
+                bail!("loader {number} ended during set-up: {}", exit.how);
             }
         }
         Ok(())
@@ -106,12 +106,10 @@ impl Loaders {
         if running.is_empty() {
             return Ok(true);
         }
-        // Rounded up to whole milliseconds, so that waiting for an instant is not a busy loop at its end.
-        let wait = PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX);
         let mut ready: Vec<PollFd<'_>> =
             running.iter().map(|member| PollFd::new(member.child.pipe.as_fd(), PollFlags::POLLIN)).collect();
         // A signal ends the wait early, with nothing readable.
-        if poll(&mut ready, wait).unwrap_or(0) == 0 {
+        if poll(&mut ready, process::poll_timeout(at_most)).unwrap_or(0) == 0 {
             return Ok(false);
         }
         let readable: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(false)).collect();
@@ -144,7 +142,7 @@ impl Loaders {
 impl Member {
     /// Its account; its accept waits are added to those of the worker, whoever measured them.
     fn account(self, number: usize, histograms: &mut Histograms) -> Result<LoaderAccount> {
-        let exit = process::wait(self.child.pid);
+        let exit = process::wait(self.child.pid).how;
         let pid = self.child.pid.as_raw();
         let message = match self.inbox.open::<LoaderReport>() {
             Ok(Some(message)) => message,

@@ -156,7 +156,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     if cut_short.is_some() {
         child::kill_now(trial.pid);
     }
-    let exit = child::wait(trial.pid);
+    let exit = child::wait(trial.pid).how;
     if job.waits().exact {
         cgroup::remove_left(&cgroup_name(trial.pid));
     }

@@ -258,6 +258,12 @@ impl Sampler {
         Ok(queue.map_or(0, |queue| u64::from(queue.length)))
     }
 
+    /// The bytes in a worker's socket of datagrams now; `None` without datagrams.
+    pub(super) fn datagram_bytes_of(&mut self, worker: usize) -> Result<Option<u64>> {
+        let now = self.sample_datagram_queues()?;
+        Ok(now.get(worker).copied())
+    }
+
     pub(super) fn finish(self) -> Samples {
         Samples {
             series: self.series,

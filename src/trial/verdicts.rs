@@ -1,8 +1,13 @@
 //! What a reader must know of a trial's figures.
 
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
 use crate::{
     load::LoaderReport,
-    record::{FaultRow, LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
+    record::{LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
+    scenario::Scenario,
 };
 
 /// Starts that came too late, or not at all, are worth a word beyond this share.
@@ -16,8 +21,13 @@ const OTHERS_SHARE: f64 = 0.15;
 const MET_SHARE: f64 = 0.95;
 const ERROR_SHARE: f64 = 0.001;
 
-/// Judges a record that is complete but for its verdicts.
-pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict> {
+/// Judges a record that is complete but for its verdicts. `connects` are the measured connections' latencies of connect.
+pub(super) fn judge(
+    record: &TrialRecord,
+    scenario: &Scenario,
+    loaders: &LoaderReport,
+    connects: &Histogram<u64>,
+) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut say = |name: VerdictName, detail: String| {
         verdicts.push(Verdict { name, detail, invalidates: name.invalidates() });
@@ -82,10 +92,7 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
         );
     }
     if kernel("RetransSegs") > 0 {
-        say(
-            VerdictName::SynRetries,
-            format!("{} segments sent again, {} of them SYNs", kernel("RetransSegs"), kernel("TCPSynRetrans")),
-        );
+        say(VerdictName::SynRetries, retries(record, connects));
     }
     if record.cpu_steal_share > STEAL_SHARE {
         say(VerdictName::CpuSteal, format!("the host took {:.1} % of the processors", 100.0 * record.cpu_steal_share));
@@ -101,10 +108,9 @@ pub(super) fn judge(record: &TrialRecord, loaders: &LoaderReport) -> Vec<Verdict
         let share = 100.0 * datagrams.lost as f64 / datagrams.sent.max(1) as f64;
         say(VerdictName::DatagramsLost, format!("{} datagrams, {share:.1} % of all, found no room", datagrams.lost));
     }
-    if !record.faults.is_empty() {
-        let fault =
-            |f: &FaultRow| format!("{} of worker {} at {:.2} s for {:.2} s", f.kind, f.worker, f.at_s, f.lasted_s);
-        say(VerdictName::Faults, record.faults.iter().map(fault).collect::<Vec<_>>().join(", "));
+    faults(record, scenario, &mut say);
+    if scenario.load.follow_up.is_some() && record.latency_ns.follow_up.is_empty() {
+        say(VerdictName::NoFollowUp, "no measured connection was held when the follow-up was due".to_owned());
     }
     if 2 * record.ports_peak > record.usable_ports {
         say(
@@ -137,6 +143,48 @@ fn rate_unmet(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
     }
 }
 
+/// How far above a whole second a connect may end and still be one whose SYN was sent again then.
+const MODE_WIDTH_NS: u64 = 400_000_000;
+
+/// Segments sent again, and what that did to connects: the kernel repeats a SYN after 1, 2, 3, 4, 5, 7, 11, 19, 35 s
+/// (tcp_syn_linear_timeouts, since Linux 6.5), so that their latency has modes at whole seconds.
+fn retries(record: &TrialRecord, connects: &Histogram<u64>) -> String {
+    let kernel = |name: &str| record.kernel.get(name).copied().unwrap_or(0);
+    let mut modes: BTreeMap<u64, u64> = BTreeMap::new();
+    for value in connects.iter_recorded() {
+        let (seconds, over_ns) = (value.value_iterated_to() / 1_000_000_000, value.value_iterated_to() % 1_000_000_000);
+        if seconds > 0 && over_ns < MODE_WIDTH_NS {
+            *modes.entry(seconds).or_default() += value.count_at_value();
+        }
+    }
+    let mut text = format!("{} segments sent again, {} of them SYNs", kernel("RetransSegs"), kernel("TCPSynRetrans"));
+    if !modes.is_empty() {
+        let modes: Vec<String> =
+            modes.iter().map(|(seconds, count)| format!("{count} connects took {seconds} s")).collect();
+        text += &format!(
+            "; {}, as {} of the listeners' segments were dropped at full queues",
+            modes.join(", "),
+            kernel("ListenOverflows")
+        );
+    }
+    text
+}
+
+/// What was done to workers, and what was not.
+fn faults(record: &TrialRecord, scenario: &Scenario, say: &mut impl FnMut(VerdictName, String)) {
+    let facts = scenario.faults.iter().map(|fault| {
+        let (kind, worker) = (fault.kind.name(), fault.worker);
+        match record.faults.iter().find(|row| row.fault == fault.number) {
+            Some(row) => format!("{kind} of worker {worker} at {:.2} s for {:.2} s", row.at_s, row.lasted_s),
+            None => format!("{kind} of worker {worker} not carried out: the load, or the fault, was over first"),
+        }
+    });
+    let facts: Vec<String> = facts.collect();
+    if !facts.is_empty() {
+        say(VerdictName::Faults, facts.join(", "));
+    }
+}
+
 /// Whether so many connections failed that a reader must know.
 pub fn many_failed(failed: u64, attempted: u64) -> bool {
     failed as f64 > ERROR_SHARE * attempted as f64
@@ -152,7 +200,11 @@ pub fn late(send_lag: &LatencySummary, response: &LatencySummary) -> bool {
 fn saturation(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
     let measured = &record.measured;
     let missed = measured.planned.saturating_sub(measured.in_time);
-    let (lag, response) = (&record.latency_ns.send_lag, &record.latency_ns.response);
+    let lag = &record.latency_ns.send_lag;
+    // The shorter of the two, where connections and datagrams have each their own.
+    let responses = [&record.latency_ns.response, &record.latency_ns.udp_response];
+    let known = responses.into_iter().filter(|response| !response.is_empty());
+    let Some(response) = known.min_by_key(|response| response.p50) else { return };
     let rate =
         record.offered_per_s.map_or_else(|| "in a closed loop".to_owned(), |offered| format!("at {offered:.0}/s"));
     let detail = if missed as f64 > STARTS_MISSED * measured.planned as f64 {

@@ -152,6 +152,7 @@ impl Work {
             match fd_passing::send(channel, message, stream.as_fd()) {
                 Ok(()) => {
                     self.sent[worker] += 1;
+                    context.control.handed_over(worker);
                     return Ok(());
                 }
                 // A worker that does not keep up holds the dispatcher up, and so all others: that is this strategy.

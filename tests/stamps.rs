@@ -1,0 +1,301 @@
+//! Exact accept waits, stages and queues, against what is known beforehand.
+
+mod common;
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use common::{Bench, assert_balanced, assert_code, number, of_workers, root, stderr};
+use serde_json::Value;
+
+fn wait(trial: &Value) -> &Value {
+    &trial["latency_ns"]["accept_wait"]
+}
+
+/// The wait of those who come while a worker sleeps is at least the rest of its sleep, to the nanosecond; no client sees it in
+/// its own connect.
+#[test]
+fn waits_are_as_long_as_the_worker_sleeps() {
+    if !root("exact stamps") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        stamps = "sock_ops"
+        [server]
+        workers = 1
+        accept_delay = "400ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 30
+        burst_every = "100ms"
+        connections = 90
+        [matrix]
+        server.strategy = ["shared-epoll", "reuseport", "shared-blocking", "shared-uring", "dispatcher"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let (wait, connect) = (wait(&trial), &trial["latency_ns"]["connect"]);
+        assert_eq!((&wait["method"], &wait["count"]), (&"sock_ops".into(), &90.into()), "{}", trial["cell"]);
+        // The last burst comes 200 ms before the worker wakes; three digits of the histogram take 1/1024 at most.
+        assert!(number(&wait["min"]) > 190_000_000 && number(&wait["max"]) > 390_000_000, "{}: {wait}", trial["cell"]);
+        assert!(number(&connect["max"]) < number(&wait["min"]), "{}: {connect} {wait}", trial["cell"]);
+    }
+}
+
+/// One at a time, ten milliseconds of service each: the k-th of a burst waits for k others.
+#[test]
+fn waits_come_in_steps_of_the_service_time() {
+    if !root("exact stamps") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        stamps = "sock_ops"
+        [server]
+        workers = 1
+        accept_batch = 1
+        service_time = "10ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 10
+        burst_every = "10s"
+        connections = 10
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    let wait = wait(trial);
+    assert_eq!(number(&wait["count"]), 10);
+    // Quantiles of ten values are values: the k-th sorted wait, counted from 0, is at least k × 10 ms, less what the burst
+    // itself took to connect.
+    for (quantile, k) in [("p50", 4), ("p90", 8), ("max", 9)] {
+        let floor_ns = (k * 10_000_000_u64).saturating_sub(number(&trial["latency_ns"]["connect"]["max"]) + 2_000_000);
+        assert!(number(&wait[quantile]) >= floor_ns, "{quantile}: {wait}");
+    }
+    assert!(number(&wait["min"]) < 10_000_000, "{wait}");
+}
+
+/// Both ways side by side: no exact wait is longer than its bound, in any strategy, over any network and family.
+#[test]
+fn an_exact_wait_is_within_its_bound() {
+    if !root("exact stamps") {
+        return;
+    }
+    for network in ["", "address = \"::1\"", "network = \"veth\"", "network = \"veth\"\naddress = \"2001:2::1\""] {
+        let bench = Bench::new(&format!(
+            r#"
+            repetitions = 1
+            stamps = "both"
+            {network}
+            [server]
+            workers = 2
+            [load]
+            concurrency = 16
+            connections = 300
+            loaders = 2
+            [matrix]
+            server.strategy = ["shared-blocking", "shared-epoll", "shared-epoll-exclusive", "shared-accept-mutex",
+                "shared-uring", "dispatcher", "reuseport", "reuseport-uring", "reuseport-least"]
+            load.close_how = ["fin", "rst"]
+            server.app = ["close", "echo"]
+            "#
+        ));
+        for trial in bench.trials(0) {
+            assert_balanced(&trial);
+            let (wait, bound) = (wait(&trial), &trial["latency_ns"]["accept_wait_bound"]);
+            assert_eq!((&wait["count"], &bound["count"]), (&300.into(), &300.into()), "{}", trial["cell"]);
+            // Each client has found its own stamp between its connect call and accept.
+            let measured = &trial["measured"];
+            assert_eq!((&measured["unstamped"], &measured["stamps_impossible"]), (&0.into(), &0.into()));
+            for figure in ["min", "p50", "p99", "max", "mean"] {
+                assert!(number(&wait[figure]) <= number(&bound[figure]), "{}: {wait} {bound}", trial["cell"]);
+            }
+        }
+    }
+}
+
+/// As many waits as accepts, none lost, over many reuses of each port.
+#[test]
+fn ten_thousand_connections_have_ten_thousand_waits() {
+    if !root("exact stamps") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        stamps = "sock_ops"
+        [server]
+        workers = 2
+        [load]
+        concurrency = 64
+        connections = 10000
+        close_how = "rst"
+        [sysctl]
+        ip_local_port_range = "40000 40999"
+        [matrix]
+        server.strategy = ["reuseport", "shared-epoll"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!((number(&wait(&trial)["count"]), number(&trial["measured"]["unstamped"])), (10_000, 0));
+        let waits: u64 = trial["workers"].as_array().unwrap().iter().map(|w| number(&w["accept_wait"]["count"])).sum();
+        assert_eq!(waits, of_workers(&trial, "accepted").iter().sum::<u64>());
+    }
+}
+
+fn cgroups() -> BTreeSet<PathBuf> {
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let entries = roots.iter().flat_map(fs::read_dir).flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("listenbench-")).collect()
+}
+
+fn programs() -> usize {
+    aya::programs::loaded_programs().flatten().filter(|program| program.name_as_str() == Some("stamp")).count()
+}
+
+/// Nothing stays behind: no cgroup, no program, not after an end, and not when the run is killed in the midst.
+#[test]
+fn no_cgroup_and_no_program_is_left() {
+    if !root("exact stamps") {
+        return;
+    }
+    let bench = Bench::new("repetitions = 3\nstamps = \"sock_ops\"\n[load]\nduration = \"400ms\"");
+    let mut run = bench.spawn(&["run", "scenario.toml", "--out", "killed"]);
+    bench.wait_for("lb:worker", 2);
+    // In use, and without a cgroup already.
+    assert!(programs() > 0);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    bench.demand_nothing_left();
+    assert_code(&bench.run(&[]), 0);
+    bench.demand_nothing_left();
+    let mine = || cgroups().into_iter().filter(|path| !path_is_alive(path)).collect::<Vec<_>>();
+    common::wait_until("dead trials' cgroups to be gone", || mine().is_empty());
+    // Other tests run their own beside this one: only what outlives them all would stay. A program is freed with its last
+    // socket, a moment after the trial.
+    common::wait_until("programs of dead trials to be gone", || programs() <= living_trials());
+}
+
+fn path_is_alive(cgroup: &std::path::Path) -> bool {
+    let name = cgroup.file_name().unwrap().to_string_lossy().into_owned();
+    PathBuf::from("/proc").join(name.rsplit('-').next().unwrap()).exists()
+}
+
+/// Processes that may have loaded a program.
+fn living_trials() -> usize {
+    let comms =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+    comms.filter(|comm| comm.starts_with("lb:")).count()
+}
+
+/// The stages up to the last byte of the reply add up to the response: with stamps, and without.
+#[test]
+fn stages_add_up_to_the_response() {
+    let exact = if root("stages with exact stamps") { ", \"sock_ops\"" } else { "" };
+    let bench = Bench::new(&format!(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        service_time = "200us"
+        [load]
+        mode = "open"
+        rate = 1000.0
+        connections = 1000
+        [matrix]
+        stamps = ["connect-call"{exact}]
+        server.app = ["close", "echo", "http"]
+        server.strategy = ["reuseport", "shared-blocking", "dispatcher", "shared-uring"]
+        "#
+    ));
+    for trial in bench.trials(0) {
+        let stages = trial["stages_ns"].as_object().unwrap();
+        let response = &trial["latency_ns"]["response"];
+        let mut sum = 0;
+        for (stage, figures) in stages {
+            // A port's next connection may have been answered before this one's client looked.
+            assert!(number(&figures["count"]) >= 990, "{} {stage}: {figures}", trial["cell"]);
+            sum += if stage == "close" { 0 } else { number(&figures["mean"]) };
+        }
+        let mean = number(&response["mean"]);
+        assert!(sum.abs_diff(mean) * 100 <= mean, "{}: {sum} ns of stages, {mean} ns of response", trial["cell"]);
+        assert_eq!(stages.contains_key("handshake"), trial["cell"]["stamps"] == "sock_ops");
+        // The service time is CPU time, of which this stage has all.
+        assert!(number(&stages["serve"]["min"]) >= 199_000, "{}: {}", trial["cell"], stages["serve"]);
+    }
+}
+
+/// The queue is never longer than backlog + 1, reaches it when nobody accepts, and each listener's drops are its part of the
+/// namespace's.
+#[test]
+fn queues_fill_to_the_backlog_and_account_for_every_drop() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        queue_interval = "5ms"
+        [server]
+        workers = 2
+        backlog = 5
+        accept_delay = "700ms"
+        [load]
+        mode = "open"
+        arrivals = "burst"
+        burst_size = 60
+        burst_every = "10s"
+        connections = 60
+        connect_timeout = "6s"
+        [matrix]
+        server.strategy = ["reuseport", "shared-epoll"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let workers = trial["workers"].as_array().unwrap();
+        for worker in workers {
+            assert_eq!((number(&worker["queue_limit"]), number(&worker["queue_peak"])), (5, 6), "{}", trial["cell"]);
+            assert!(worker["queue"]["full_share"].as_f64().unwrap() > 0.05, "{}", worker["queue"]);
+            assert!(worker["queue"]["mean"].as_f64().unwrap() <= 6.0);
+        }
+        let peaks = trial["series"]["queue_peak"].as_array().unwrap();
+        assert!(peaks.iter().flat_map(|row| row.as_array().unwrap()).all(|peak| number(peak) <= 6));
+        let drops = workers.iter().map(|worker| number(&worker["queue"]["drops"]));
+        // What is of a shared listener stands in every row.
+        let drops: u64 = if trial["cell"]["strategy"] == "reuseport" { drops.sum() } else { drops.max().unwrap() };
+        assert_eq!(drops, number(&trial["kernel"]["ListenDrops"]), "{}", trial["cell"]);
+        let over_time = trial["series"]["queue_drops"].as_array().unwrap();
+        let over_time: u64 = over_time.iter().map(|row| number(&row[0])).sum();
+        assert_eq!(over_time, number(&workers[0]["queue"]["drops"]), "{}", trial["series"]["queue_drops"]);
+        // SYNs came again after whole seconds, and the verdict says so.
+        let retries = trial["verdicts"].as_array().unwrap().iter().find(|verdict| verdict["name"] == "syn-retries");
+        let detail = retries.unwrap()["detail"].as_str().unwrap();
+        assert!(detail.contains("connects took 1 s") && detail.contains("dropped at full queues"), "{detail}");
+    }
+}
+
+/// An ordinary user gets bounds, and is told; one who insists is told why not.
+#[test]
+fn without_privilege_the_bound_is_used_and_said() {
+    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 20");
+    if root("") {
+        let trial = &bench.trials(0)[0];
+        assert_eq!(wait(trial)["method"], "sock_ops");
+        assert_eq!(common::read_json(&bench.path("out/host.json"))["accept_stamps"], "allowed");
+        return;
+    }
+    let output = bench.run(&[]);
+    assert_code(&output, 0);
+    assert!(
+        stderr(&output).contains("upper bounds here") && stderr(&output).contains("run as root"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(wait(&bench.read_trials()[0])["method"], "connect-call");
+    let bench = Bench::new("repetitions = 1\nstamps = \"sock_ops\"\n[load]\nconnections = 20");
+    let error = bench.trials(3)[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("BPF program stamp") && error.contains("run as root"), "{error}");
+}
