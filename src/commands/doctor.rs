@@ -91,6 +91,7 @@ fn checks() -> Vec<Check> {
         clock_source(),
         memory(),
         steal(),
+        stamps(),
     ];
     checks.extend(strategies(&probe));
     checks
@@ -150,6 +151,28 @@ fn check(name: &'static str, status: Status, found: impl Into<String>, advice: i
 fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     check("kernel", Status::Ok, release, "figures are this kernel's: repeat them after an update")
+}
+
+/// Exact accept waits, tried.
+fn stamps() -> Check {
+    let name = "accept waits";
+    match trial::probe() {
+        Ok(found) => match found.stamps_error {
+            None => check(
+                name,
+                Status::Ok,
+                "exact: sock_ops stamps of ESTABLISHED can be had",
+                "stamps = \"auto\" uses them",
+            ),
+            Some(error) => check(
+                name,
+                Status::Limited,
+                "upper bounds only, from the client's connect call",
+                format!("exact ones cannot be had: {error}"),
+            ),
+        },
+        Err(error) => check(name, Status::Limited, "could not be tried", format!("{error:#}")),
+    }
 }
 
 /// A check for every strategy, tried in the namespace.

@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 9] = [
+const EMBEDDED: [(&str, &str); 11] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -24,6 +24,8 @@ const EMBEDDED: [(&str, &str); 9] = [
     ("burst", include_str!("../../bench-configs/burst.toml")),
     ("stalled-worker", include_str!("../../bench-configs/stalled-worker.toml")),
     ("udp-spread", include_str!("../../bench-configs/udp-spread.toml")),
+    ("backlog", include_str!("../../bench-configs/backlog.toml")),
+    ("stages", include_str!("../../bench-configs/stages.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::Model;
+use super::{Grid, Model};
 
 /// The whole report as Markdown.
 pub fn render(model: &Model) -> String {
@@ -10,7 +10,12 @@ pub fn render(model: &Model) -> String {
     if !model.question.is_empty() {
         text += &format!("{}\n\n", model.question);
     }
-    text += &format!("{}\n", table(model));
+    for grid in &model.tables {
+        if !grid.title.is_empty() {
+            text += &format!("\n## {}\n\n", grid.title);
+        }
+        text += &format!("{}\n", table(grid));
+    }
     for (title, lines) in
         [("How to read it", &model.legend), ("What happened", &model.notes), ("Conditions", &model.conditions)]
     {
@@ -22,12 +27,12 @@ pub fn render(model: &Model) -> String {
     text
 }
 
-fn table(model: &Model) -> Table {
+fn table(grid: &Grid) -> Table {
     let mut table = Table::new();
     // A cell of Markdown is one line.
-    let head = model.head.iter().map(|head| head.replace('\n', " "));
-    table.load_style(presets::ASCII_MARKDOWN).set_header(head).add_rows(&model.rows);
-    for column in table.column_iter_mut().skip(model.labels).take(model.head.len() - model.labels - 1) {
+    let head = grid.head.iter().map(|head| head.replace('\n', " "));
+    table.load_style(presets::ASCII_MARKDOWN).set_header(head).add_rows(&grid.rows);
+    for column in table.column_iter_mut().skip(grid.labels).take(grid.head.len() - grid.labels - grid.words) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

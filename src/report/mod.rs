@@ -5,4 +5,4 @@ pub mod markdown;
 mod model;
 pub mod terminal;
 
-pub use model::{Model, model};
+pub use model::{Grid, Model, model};

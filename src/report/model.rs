@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::format::{duration, percent, ratio, thousands};
 use crate::{
+    load::STAGES,
     record::{Outcome, Record, TrialRecord, Verdict, VerdictName},
     scenario::label,
     stats::{CellSummary, Summary, Values},
@@ -18,18 +19,29 @@ pub struct Model {
     pub title: String,
     /// Its question; may be empty.
     pub question: String,
-    /// Column heads. The first `labels` columns name the cell, the last holds its verdicts, all others are numbers.
-    pub head: Vec<String>,
-    /// Number of columns that name the cell.
-    pub labels: usize,
-    /// A row a cell.
-    pub rows: Vec<Vec<String>>,
+    /// The tables: first the cells' figures, then where their time goes, if that is known.
+    pub tables: Vec<Grid>,
     /// What the numbers mean.
     pub legend: Vec<String>,
     /// What happened to trials and cells.
     pub notes: Vec<String>,
     /// Under which conditions.
     pub conditions: Vec<String>,
+}
+
+/// A table: a row a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grid {
+    /// What it shows; the first needs no title.
+    pub title: String,
+    /// Column heads. The first `labels` columns name the cell, then come numbers, then words.
+    pub head: Vec<String>,
+    /// Number of columns that name the cell.
+    pub labels: usize,
+    /// Number of columns of words at the end.
+    pub words: usize,
+    /// A row a cell.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// A column of numbers.
@@ -45,10 +57,12 @@ const COLUMNS: &[Column] = &[
     Column { head: "datagrams/s", metric: "datagrams_per_s", show: thousands },
     Column { head: "offered/s", metric: "offered_per_s", show: thousands },
     Column { head: "completed", metric: "completed_share", show: percent },
-    Column { head: "accept wait\np50 ≤", metric: "accept_wait_p50_ns", show: duration },
-    Column { head: "wait\np99 ≤", metric: "accept_wait_p99_ns", show: duration },
-    Column { head: "wait\np99.9 ≤", metric: "accept_wait_p999_ns", show: duration },
-    Column { head: "wait\nmax ≤", metric: "accept_wait_max_ns", show: duration },
+    Column { head: "accept wait\np50", metric: "accept_wait_p50_ns", show: duration },
+    Column { head: "wait\np99", metric: "accept_wait_p99_ns", show: duration },
+    Column { head: "wait\np99.9", metric: "accept_wait_p999_ns", show: duration },
+    Column { head: "wait\nmax", metric: "accept_wait_max_ns", show: duration },
+    Column { head: "bound\np50 ≤", metric: "accept_wait_bound_p50_ns", show: duration },
+    Column { head: "bound\np99 ≤", metric: "accept_wait_bound_p99_ns", show: duration },
     Column { head: "receive wait\np50 ≤", metric: "receive_wait_p50_ns", show: duration },
     Column { head: "wait\np99 ≤", metric: "receive_wait_p99_ns", show: duration },
     Column { head: "connect\np99", metric: "connect_p99_ns", show: duration },
@@ -66,6 +80,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "not\naccepted", metric: "fault_not_accepted", show: thousands },
     Column { head: "stranded", metric: "stranded", show: thousands },
     Column { head: "stranded\nwait max ≤", metric: "stranded_wait_max_ns", show: duration },
+    Column { head: "queue\npeak", metric: "queue_peak", show: thousands },
     Column { head: "batch\nmean", metric: "accept_batch_mean", show: ratio },
     Column { head: "empty wake-ups\n/accept", metric: "empty_wakeups_per_accept", show: ratio },
     Column { head: "empty wake-ups\n/datagram", metric: "empty_wakeups_per_datagram", show: ratio },
@@ -89,16 +104,51 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
     let ranks = summary.cells.iter().any(|cell| cell.share_by_rank.len() > 1);
     head.extend(ranks.then(|| "share by\nregistration".to_owned()));
     head.extend(["valid\ntrials".to_owned(), "verdicts".to_owned()]);
+    let cells = Grid {
+        title: String::new(),
+        labels: names.len(),
+        words: 1,
+        head,
+        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks)).collect(),
+    };
+    let stages = stages(&names, summary);
     Model {
         title: summary.scenario.clone(),
         question: question(record),
-        labels: names.len(),
-        head,
-        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks)).collect(),
-        legend: legend(&columns, ranks),
+        legend: legend(summary, &columns, ranks, stages.is_some()),
+        tables: std::iter::once(cells).chain(stages).collect(),
         notes: notes(record),
         conditions: conditions(record),
     }
+}
+
+/// The stage table: means over all first replies of a cell's valid trials, so that they add up.
+fn stages(names: &[String], summary: &Summary) -> Option<Grid> {
+    let known = |stage: &str| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
+    let shown: Vec<&str> = STAGES.into_iter().filter(|stage| known(stage)).collect();
+    if shown.is_empty() {
+        return None;
+    }
+    let mut head = names.to_vec();
+    head.extend(shown.iter().map(|stage| stage.replace('_', " ")));
+    head.push("response".to_owned());
+    let row = |cell: &CellSummary| {
+        let means = &cell.stage_means_ns;
+        let show = |stage: &str| means.get(stage).map_or_else(|| "–".to_owned(), |ns| duration(*ns));
+        let mut row: Vec<String> = cell.cell.values().map(plain).collect();
+        row.extend(shown.iter().map(|stage| show(stage)));
+        // All stages but the last, which comes after the reply.
+        let response: f64 = means.iter().filter(|(stage, _)| *stage != "close").map(|(_, ns)| ns).sum();
+        row.push(if means.is_empty() { "–".to_owned() } else { duration(response) });
+        row
+    };
+    Some(Grid {
+        title: "Where the time to the first reply goes (means)".to_owned(),
+        labels: names.len(),
+        words: 0,
+        head,
+        rows: summary.cells.iter().map(row).collect(),
+    })
 }
 
 fn question(record: &Record) -> String {
@@ -117,6 +167,7 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool) -> Vec<String> {
     for column in columns {
         row.push(match cell.metrics.get(column.metric) {
             Some(values) if RANGES.contains(&column.metric) => with_range(values, column.show),
+            Some(values) if is_bound(cell, column.metric) => format!("≤ {}", (column.show)(values.median)),
             Some(values) => (column.show)(values.median),
             None => "–".to_owned(),
         });
@@ -128,6 +179,12 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool) -> Vec<String> {
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
     row
+}
+
+/// Whether a figure is a bound of what it names, in this cell.
+fn is_bound(cell: &CellSummary, metric: &str) -> bool {
+    let bounds = cell.accept_wait_method.as_deref() == Some("connect-call");
+    (bounds && metric.starts_with("accept_wait_p")) || (bounds && metric == "accept_wait_max_ns")
 }
 
 /// `97·2·1·0 %`, in the order of registration.
@@ -152,13 +209,18 @@ fn plain(value: &Json) -> String {
 }
 
 /// What the columns mean, of those that are shown.
-fn legend(columns: &[&Column], ranks: bool) -> Vec<String> {
+fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> Vec<String> {
+    let method = |name: &str| summary.cells.iter().any(|cell| cell.accept_wait_method.as_deref() == Some(name));
     let has = |metric: &str| columns.iter().any(|column| column.metric == metric);
     let lines = [
         (true, "Numbers are medians over the valid trials; rates with the smallest and largest trial in parentheses."),
         (
-            has("accept_wait_p50_ns"),
-            "accept wait ≤: an upper bound, from the client's connect call to accept's return; the true wait is shorter.",
+            method("sock_ops"),
+            "accept wait: exact, from the kernel's own ESTABLISHED to accept's return, of every connection (sock_ops).",
+        ),
+        (
+            method("connect-call") || has("accept_wait_bound_p50_ns"),
+            "≤: an upper bound of the accept wait, from the client's connect call to accept's return; the true wait is shorter.",
         ),
         (
             has("receive_wait_p50_ns"),
@@ -188,6 +250,12 @@ fn legend(columns: &[&Column], ranks: bool) -> Vec<String> {
             has("empty_wakeups_per_accept"),
             "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
              context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
+        ),
+        (
+            stages,
+            "Stages: lag, the loader's own lateness; handshake, connect call to ESTABLISHED; queue, to the wake-up of the worker \
+             that takes the connection; accept, to accept's return; read, to the request's first byte; serve, to the reply's \
+             writing; return, to its last byte at the client; close, to the end. All but the last add up to the response.",
         ),
         (ranks, "share by registration: of all accepts, first of the worker that registered its listener first."),
     ];

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::Model;
+use super::{Grid, Model};
 
 /// Where no terminal says otherwise, lines of prose are this long and tables as wide as they need be.
 const PROSE_WIDTH: usize = 120;
@@ -18,8 +18,13 @@ pub fn render(model: &Model, width: Option<usize>) -> String {
     if !model.question.is_empty() {
         text += &prose(&model.question, "");
     }
-    for block in blocks(model, width) {
-        text += &format!("{}\n", table(model, block));
+    for grid in &model.tables {
+        if !grid.title.is_empty() {
+            text += &prose(&grid.title, "");
+        }
+        for block in blocks(grid, width) {
+            text += &format!("{}\n", table(grid, block));
+        }
     }
     for line in model.legend.iter().chain(&model.conditions) {
         text += &prose(line, "  ");
@@ -45,36 +50,36 @@ pub fn width() -> Option<usize> {
 }
 
 /// Columns of numbers that fit beside the cell's name; the rest follows in further tables.
-fn blocks(model: &Model, width: Option<usize>) -> Vec<Range<usize>> {
+fn blocks(grid: &Grid, width: Option<usize>) -> Vec<Range<usize>> {
     let wide = |column: usize| {
-        let cells = model.rows.iter().map(|row| row[column].as_str());
-        let lines = cells.chain([model.head[column].as_str()]).flat_map(str::lines);
+        let cells = grid.rows.iter().map(|row| row[column].as_str());
+        let lines = cells.chain([grid.head[column].as_str()]).flat_map(str::lines);
         lines.map(|line| line.chars().count()).max().unwrap_or(0) + COLUMN_EXTRA
     };
-    let label: usize = (0..model.labels).map(wide).sum::<usize>() + 1;
+    let label: usize = (0..grid.labels).map(wide).sum::<usize>() + 1;
     let room = width.unwrap_or(usize::MAX).saturating_sub(label);
     let mut blocks = Vec::new();
-    let mut start = model.labels;
+    let mut start = grid.labels;
     let mut used = 0;
-    for column in model.labels..model.head.len() {
+    for column in grid.labels..grid.head.len() {
         if column > start && used + wide(column) > room {
             blocks.push(start..column);
             (start, used) = (column, 0);
         }
         used += wide(column);
     }
-    blocks.push(start..model.head.len());
+    blocks.push(start..grid.head.len());
     blocks
 }
 
 /// A table of the cell's name and some columns, numbers right-aligned.
-fn table(model: &Model, columns: Range<usize>) -> Table {
-    let pick = |row: &[String]| -> Vec<String> { [&row[..model.labels], &row[columns.clone()]].concat() };
+fn table(grid: &Grid, columns: Range<usize>) -> Table {
+    let pick = |row: &[String]| -> Vec<String> { [&row[..grid.labels], &row[columns.clone()]].concat() };
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(pick(&model.head));
-    table.add_rows(model.rows.iter().map(|row| pick(row)));
-    for (i, column) in table.column_iter_mut().enumerate().skip(model.labels) {
-        if columns.start + i - model.labels + 1 < model.head.len() {
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(pick(&grid.head));
+    table.add_rows(grid.rows.iter().map(|row| pick(row)));
+    for (i, column) in table.column_iter_mut().enumerate().skip(grid.labels) {
+        if columns.start + i - grid.labels + grid.words < grid.head.len() {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -90,9 +95,13 @@ mod tests {
         Model {
             title: "t".to_owned(),
             question: "Which of them, and why, and under which conditions?".to_owned(),
-            head: texts(&["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"]),
-            labels: 1,
-            rows: vec![texts(&["reuseport", "62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"])],
+            tables: vec![Grid {
+                title: String::new(),
+                head: texts(&["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"]),
+                labels: 1,
+                words: 1,
+                rows: vec![texts(&["reuseport", "62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"])],
+            }],
             legend: texts(&["A legend that is a little longer than the narrowest terminal."]),
             notes: Vec::new(),
             conditions: Vec::new(),

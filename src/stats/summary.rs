@@ -38,6 +38,10 @@ pub struct CellSummary {
     pub failed: usize,
     /// Verdicts on its trials, with the number of trials that have them.
     pub verdicts: BTreeMap<VerdictName, usize>,
+    /// `sock_ops` where the accept waits are exact, `connect-call` where they are upper bounds; `null` without any.
+    pub accept_wait_method: Option<String>,
+    /// Mean length of each stage over the first replies of all valid trials together, ns: they add up to the response's.
+    pub stage_means_ns: IndexMap<String, f64>,
     /// Share of all accepts by the order in which workers registered: first the one that registered first. Medians over
     /// the valid trials; empty without connections.
     pub share_by_rank: Vec<f64>,
@@ -89,6 +93,8 @@ pub const METRICS: &[Metric] = &[
     metric("accept_wait_p99_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p99)),
     metric("accept_wait_p999_ns", |trial| rare(&trial.latency_ns.accept_wait, |ns| ns.p999)),
     metric("accept_wait_max_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.max)),
+    metric("accept_wait_bound_p50_ns", |trial| latency(&trial.latency_ns.accept_wait_bound, |ns| ns.p50)),
+    metric("accept_wait_bound_p99_ns", |trial| latency(&trial.latency_ns.accept_wait_bound, |ns| ns.p99)),
     metric("receive_wait_p50_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p50)),
     metric("receive_wait_p99_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p99)),
     metric("receive_wait_max_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.max)),
@@ -118,6 +124,14 @@ pub const METRICS: &[Metric] = &[
         per(flows.sticky_flows as f64, (flows.sticky_flows + flows.moved_flows) as f64)
     }),
     metric("lost_share", |trial| trial.datagrams.as_ref().and_then(|all| per(all.lost as f64, all.sent as f64))),
+    metric("queue_peak", |trial| {
+        has_connections(trial).then(|| trial.workers.iter().map(|worker| worker.queue_peak).max().unwrap_or(0) as f64)
+    }),
+    metric("queue_full_share", |trial| {
+        let shares = trial.workers.iter().map(|worker| worker.queue.full_share);
+        has_connections(trial).then(|| shares.fold(0.0, f64::max))
+    }),
+    metric("listen_drops", |trial| trial.kernel.get("ListenDrops").map(|drops| *drops as f64)),
     metric("accept_batch_mean", |trial| {
         let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
         let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();
@@ -204,6 +218,19 @@ fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
     per(peaks.max()? as f64, mean)
 }
 
+/// Each stage's mean over all its values in the valid trials.
+fn stage_means_ns(trials: &[&TrialRecord]) -> IndexMap<String, f64> {
+    let mut sums: IndexMap<String, (f64, u64)> = IndexMap::new();
+    for trial in trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
+        for (stage, figures) in &trial.stages_ns {
+            let (sum, count) = sums.entry(stage.clone()).or_default();
+            *sum += figures.mean as f64 * figures.count as f64;
+            *count += figures.count;
+        }
+    }
+    sums.into_iter().map(|(stage, (sum, count))| (stage, sum / count as f64)).collect()
+}
+
 /// Shares of all accepts by the order of registration, first to register first; over valid trials, the median of each.
 fn share_by_rank(trials: &[&TrialRecord]) -> Vec<f64> {
     let valid = || trials.iter().filter(|trial| trial.outcome == Outcome::Valid && trial.connections.accepted > 0);
@@ -250,6 +277,10 @@ fn cell(trials: &[&TrialRecord]) -> CellSummary {
         invalid: with(Outcome::Invalid).count(),
         failed: with(Outcome::Failed).count(),
         verdicts,
+        accept_wait_method: with(Outcome::Valid)
+            .find(|trial| trial.latency_ns.accept_wait.count > 0)
+            .and_then(|trial| trial.latency_ns.accept_wait.method.clone()),
+        stage_means_ns: stage_means_ns(trials),
         share_by_rank: share_by_rank(trials),
         metrics: metrics.collect(),
     }

@@ -161,11 +161,7 @@ fn retries(record: &TrialRecord, connects: &Histogram<u64>) -> String {
     if !modes.is_empty() {
         let modes: Vec<String> =
             modes.iter().map(|(seconds, count)| format!("{count} connects took {seconds} s")).collect();
-        text += &format!(
-            "; {}, as {} of the listeners' segments were dropped at full queues",
-            modes.join(", "),
-            kernel("ListenOverflows")
-        );
+        text += &format!("; {}: {} segments were dropped at full queues", modes.join(", "), kernel("ListenOverflows"));
     }
     text
 }
