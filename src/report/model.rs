@@ -184,7 +184,7 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool) -> Vec<String> {
 /// Whether a figure is a bound of what it names, in this cell.
 fn is_bound(cell: &CellSummary, metric: &str) -> bool {
     let bounds = cell.accept_wait_method.as_deref() == Some("connect-call");
-    (bounds && metric.starts_with("accept_wait_p")) || (bounds && metric == "accept_wait_max_ns")
+    bounds && metric.starts_with("accept_wait_")
 }
 
 /// `97·2·1·0 %`, in the order of registration.

@@ -120,10 +120,8 @@ impl Faults {
             Waiting::HandedOver => Some(count(Count::HandedOver).saturating_sub(count(Count::Accepted))),
             Waiting::Unseen => None,
         };
-        let datagrams = match sampler.datagram_bytes_of(worker)? {
-            Some(bytes) => Some((self.control.loader_total(LoaderCount::Sent), count(Count::Datagrams), bytes)),
-            None => None,
-        };
+        let sent = self.control.loader_total(LoaderCount::Sent);
+        let datagrams = sampler.datagram_bytes_of(worker)?.map(|bytes| (sent, count(Count::Datagrams), bytes));
         Ok(Standing {
             at_ns: clock::monotonic_ns(),
             established: self.control.loader_total(LoaderCount::Established),
