@@ -110,6 +110,7 @@ fn planned_length(plan: &Plan) -> Option<Duration> {
     let trials = plan.trials.iter().map(|trial| {
         let load = &plan.cells[trial.cell].scenario.load;
         match load.bound {
+            _ if plan.cells[trial.cell].scenario.fill.is_some() => None,
             Bound::Duration(span) => Some(load.warmup + span + load.hold + OVERHEAD),
             Bound::Connections(_) => None,
         }

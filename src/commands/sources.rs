@@ -83,6 +83,9 @@ pub(super) fn single_cell(
         )));
     }
     let mut cell = plan.cells.remove(0);
+    if cell.scenario.fill.is_some() {
+        anyhow::bail!(Usage(format!("{name}: `{command}` has no use for a scenario of kind \"ports\"")));
+    }
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
         note(format_args!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`"));

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// socket(2) and its options, in a loader.
     Socket,
+    /// bind(2) to a source address or port, in a loader.
+    Bind,
     /// connect(2) until established.
     Connect,
     /// Sending a request.
@@ -28,6 +30,7 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Self::Socket => "socket",
+            Self::Bind => "bind",
             Self::Connect => "connect",
             Self::Send => "send",
             Self::Receive => "receive",
@@ -84,7 +87,7 @@ pub struct Tally(BTreeMap<(Step, Cause), u64>);
 /// One kind of error, as in records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorCount {
-    /// `socket`, `connect`, `send`, `receive`, `close`, `accept` or `serve`.
+    /// `socket`, `bind`, `connect`, `send`, `receive`, `close`, `accept` or `serve`.
     pub phase: String,
     /// The errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`, `INTERRUPTED`.
     pub errno: String,

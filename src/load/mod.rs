@@ -3,11 +3,13 @@
 mod client;
 mod connection;
 mod exchange;
+pub mod fill;
 mod loader;
 mod measures;
 mod pacer;
 mod report;
 mod sizing;
+pub mod source;
 mod stages;
 
 pub use loader::Loader;

@@ -32,6 +32,9 @@ pub struct Sizing {
 
 impl fmt::Display for Sizing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.connections == 0 {
+            return write!(f, "as many connections as there are ports");
+        }
         let plural = if self.loaders == 1 { "" } else { "s" };
         write!(
             f,
@@ -46,6 +49,10 @@ impl fmt::Display for Sizing {
 /// Fails when the loaders, or the workers, cannot hold the connections, naming key and remedy.
 pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing> {
     let load = &scenario.load;
+    if scenario.fill.is_some() {
+        // The trial counts the ports, and takes as many processes as they need.
+        return Ok(Sizing { loaders: 1, connections: 0, files_each: files_limit, files_limit });
+    }
     let connections = connections_at_once(load);
     let room = files_limit.saturating_sub(RESERVED_FILES).max(1);
     let for_files = usize::try_from(connections.div_ceil(room)).unwrap_or(usize::MAX);

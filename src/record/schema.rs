@@ -79,6 +79,9 @@ pub struct TrialRecord {
     /// What was done to workers; absent without faults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultRow>,
+    /// How the ports filled; absent but for scenarios of kind `ports`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Ports>,
     /// Ports that connect may choose from, by the network's `ip_local_port_range`.
     pub usable_ports: u64,
     /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
@@ -590,6 +593,51 @@ pub struct FaultDatagrams {
     pub received: u64,
     /// Bytes in its socket at the fault's end (of a killed worker, at its begin), the kernel's overhead included.
     pub queue_bytes: u64,
+}
+
+/// How the ephemeral ports filled.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ports {
+    /// How source ports were chosen.
+    pub selection: String,
+    /// Tuple groups: source addresses × destination addresses × destination ports.
+    pub groups: u64,
+    /// Ports of one group: the range, less what is reserved.
+    pub usable: u64,
+    /// groups × usable.
+    pub capacity: u64,
+    /// Connections open when the cost of a connect left the flat part for good; `null` where it never did.
+    pub knee: Option<u64>,
+    /// Connections open when no group had a port left; `null` where that was not met.
+    pub wall: Option<u64>,
+    /// By steps of the fill.
+    pub curve: Vec<PortsStep>,
+    /// The errno at the wall.
+    pub exhausted_errno: Option<String>,
+    /// What an attempt beyond the wall took, the median, ns.
+    pub failing_connect_ns: Option<u64>,
+    /// Sockets in TIME_WAIT in the loaders' network when all had been closed.
+    pub time_wait_after_close: u64,
+    /// Seconds from the closing until the part that the scenario asks for was had again; `null` where it does not ask, or
+    /// waited in vain.
+    pub recovered_after_s: Option<f64>,
+}
+
+/// A step of the fill.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortsStep {
+    /// Connections open at its end ÷ capacity.
+    pub fill: f64,
+    /// Connections open at its end.
+    pub connections: u64,
+    /// Median of what a connect took, bind included, ns.
+    pub connect_p50_ns: u64,
+    /// Mean, ns.
+    pub connect_mean_ns: u64,
+    /// Longest, ns.
+    pub connect_max_ns: u64,
+    /// Mean CPU time of the same, ns.
+    pub cpu_ns: u64,
 }
 
 /// Samples over time: a row an interval, a column a worker.

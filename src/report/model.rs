@@ -53,6 +53,15 @@ struct Column {
 
 /// Shown where a cell has the metric.
 const COLUMNS: &[Column] = &[
+    Column { head: "wall", metric: "ports_wall", show: thousands },
+    Column { head: "knee", metric: "ports_knee", show: thousands },
+    Column { head: "connect p50\nat 25 %", metric: "connect_p50_ns_at_25", show: duration },
+    Column { head: "at 45 %", metric: "connect_p50_ns_at_45", show: duration },
+    Column { head: "at 55 %", metric: "connect_p50_ns_at_55", show: duration },
+    Column { head: "at 75 %", metric: "connect_p50_ns_at_75", show: duration },
+    Column { head: "at 95 %", metric: "connect_p50_ns_at_95", show: duration },
+    Column { head: "failing\nconnect", metric: "failing_connect_ns", show: duration },
+    Column { head: "recovered\nafter s", metric: "recovered_after_s", show: ratio },
     Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
     Column { head: "datagrams/s", metric: "datagrams_per_s", show: thousands },
     Column { head: "offered/s", metric: "offered_per_s", show: thousands },
@@ -214,6 +223,11 @@ fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> 
     let has = |metric: &str| columns.iter().any(|column| column.metric == metric);
     let lines = [
         (true, "Numbers are medians over the valid trials; rates with the smallest and largest trial in parentheses."),
+        (
+            has("ports_wall") || has("connect_p50_ns_at_25"),
+            "connect at n %: what a connect took, bind included, when so much of the capacity was open. knee: connections open \
+             when that left its flat part for good (–: it never did). wall: when no port was left. failing connect: beyond it.",
+        ),
         (
             method("sock_ops"),
             "accept wait: exact, from the kernel's own ESTABLISHED to accept's return, of every connection (sock_ops).",

@@ -36,6 +36,12 @@ pub const KEYS: &[Key] = &[
         "Trials of each cell, interleaved in random blocks: every block holds each cell once.",
     ),
     key(
+        "kind",
+        "`listen` or `ports`",
+        "\"listen\"",
+        "`listen`: a server, a load, and what happens between them. `ports`: how many connections the ephemeral ports take, and what a connect costs as they fill; nobody accepts, and of `[server]` and `[load]` only `load.source_ports`, `load.source_addresses` and `load.close_how` have a use.",
+    ),
+    key(
         "network",
         "`netns`, `veth` or `host`",
         "\"netns\"",
@@ -266,6 +272,18 @@ pub const KEYS: &[Key] = &[
         "A reply, or the server's close, not there by then is given up (ETIMEDOUT).",
     ),
     key(
+        "load.source_ports",
+        "`kernel`, `bind-zero`, `bind-no-port`, `range-window` or `explicit`",
+        "\"kernel\"",
+        "How a client's socket gets its port: see the selections below.",
+    ),
+    key(
+        "load.source_addresses",
+        "string",
+        "\"\"",
+        "Addresses to connect from, in turn: `127.0.0.2`, a range `127.0.0.2-127.0.0.9`, a network `127.0.1.0/28`, or several of these with commas between. Empty: the kernel picks.",
+    ),
+    key(
         "load.follow_up",
         "duration",
         "",
@@ -278,6 +296,22 @@ pub const KEYS: &[Key] = &[
         "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.",
     ),
     key("load.path", "string", "\"/\"", "`http`: the path that is requested."),
+    key(
+        "ports.destination_addresses",
+        "string",
+        "\"\"",
+        "Addresses to connect to, in turn, as in `load.source_addresses`. Empty: `address`.",
+    ),
+    key("ports.destination_ports", "string", "\"\"", "Ports to connect to, e.g. `7000-7003,8000`. Empty: `port`."),
+    key("ports.until", "number 0.001–1", "1.0", "Stop at this part of the capacity; 1: at the wall."),
+    key("ports.steps", "integer 10–1000", "200", "Points of the curve."),
+    key(
+        "ports.recover",
+        "number 0–1",
+        "0.0",
+        "Once all is closed, how long until this part of the capacity can be had again? 0: does not ask.",
+    ),
+    key("ports.recover_within", "duration", "\"90s\"", "Longest time to wait for that."),
     key(
         "fault.kind",
         "`stall`, `burn`, `kill` or `none`",

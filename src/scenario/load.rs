@@ -104,6 +104,10 @@ pub enum CloseHow {
     Rst,
 }
 
+impl CloseHow {
+    pub(super) const WORDS: [(&'static str, Self); 2] = [("fin", Self::Fin), ("rst", Self::Rst)];
+}
+
 /// What ends a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -144,11 +148,7 @@ impl Load {
                 Protocol::Both => settings.number("load.udp_share", 0.0..=1.0)?,
             },
             close_by,
-            close_how: if has_tcp {
-                settings.choice("load.close_how", &[("fin", CloseHow::Fin), ("rst", CloseHow::Rst)])?
-            } else {
-                CloseHow::Fin
-            },
+            close_how: if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin },
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),

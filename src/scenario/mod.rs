@@ -1,7 +1,7 @@
 //! From a scenario file to an ordered list of trials.
 //!
 //! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `model`, `server`, `load` and `fault` are the result, valid by construction, and `plan` expands the matrix.
+//! parses one cell's values, `model`, `server`, `load`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
 
 mod error;
 mod fault;
@@ -10,6 +10,7 @@ pub mod keys;
 mod load;
 mod model;
 mod plan;
+mod ports;
 mod server;
 mod settings;
 
@@ -18,6 +19,7 @@ pub use fault::{Fault, FaultKind};
 pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
 pub use model::{Network, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, label};
+pub use ports::{Fill, Selection, Sources};
 pub use server::{
     AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy, Waiting,
 };

@@ -1,6 +1,7 @@
 //! A cell's scenario, valid by construction.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -8,9 +9,11 @@ use std::{
 use super::{
     error::ScenarioError,
     fault::Fault,
+    file::Flat,
     keys::SYSCTL_PREFIX,
-    load::{Bound, Load},
-    server::Server,
+    load::{Bound, CloseHow, Load},
+    ports::{Fill, Sources},
+    server::{App, Server},
     settings::Settings,
 };
 use crate::sys::veth;
@@ -38,6 +41,10 @@ pub struct Scenario {
     pub load: Load,
     /// What is done to workers meanwhile.
     pub faults: Vec<Fault>,
+    /// How clients get their source ports.
+    pub sources: Sources,
+    /// What a scenario of kind `ports` does, in place of server and load.
+    pub fill: Option<Fill>,
 }
 
 /// What is exchanged.
@@ -121,6 +128,10 @@ impl Scenario {
         let address = address(settings, network)?;
         let address = SocketAddr::new(address, settings.integer("port", 1..=u16::MAX)?);
         let sysctls = sysctls(settings, network)?;
+        let sources = Sources::read(settings, network, address.ip())?;
+        if settings.choice("kind", &[("listen", false), ("ports", true)])? {
+            return Self::of_ports(settings, network, address, sysctls, sources);
+        }
         let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("tcp+udp", Protocol::Both)];
         let protocol = settings.choice("protocol", &words)?;
         let stamps = Stamps::read(settings, protocol)?;
@@ -138,7 +149,20 @@ impl Scenario {
         let deadline = deadline.unwrap_or_else(|| load.automatic_deadline());
         let load_span = matches!(load.bound, Bound::Duration(_)).then_some(load.warmup + planned);
         let faults = Fault::read_all(settings, server.workers, load_span)?;
-        Ok(Self { network, protocol, address, deadline, sysctls, stamps, queue_interval, server, load, faults })
+        Ok(Self {
+            network,
+            protocol,
+            address,
+            deadline,
+            sysctls,
+            stamps,
+            queue_interval,
+            server,
+            load,
+            faults,
+            sources,
+            fill: None,
+        })
     }
 }
 
@@ -175,6 +199,44 @@ fn crosses(address: IpAddr) -> bool {
         IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
     };
     !(of_no_device || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
+impl Scenario {
+    /// A scenario of kind `ports`: of server and load it has the defaults.
+    fn of_ports(
+        settings: &Settings<'_>,
+        network: Network,
+        address: SocketAddr,
+        sysctls: Vec<(String, String)>,
+        sources: Sources,
+    ) -> Result<Self, ScenarioError> {
+        /// What a connect may take at the wall is milliseconds; a million of them, and the closing, is this.
+        const LONGEST: Duration = Duration::from_secs(1_800);
+        if network == Network::Host {
+            return Err(
+                settings.wrong("kind", "\"ports\" would take this machine's own ports: use network = \"netns\"")
+            );
+        }
+        let fill = Fill::read(settings, address)?;
+        let close_how = settings.choice("load.close_how", &CloseHow::WORDS)?;
+        let deadline = settings.duration_or_word("deadline", "auto")?.unwrap_or(LONGEST + fill.recover_within);
+        let (nothing, nowhere) = (Flat::new(), HashMap::new());
+        let defaults = Settings::new("defaults", &nothing, &nowhere);
+        Ok(Self {
+            network,
+            protocol: Protocol::Tcp,
+            address,
+            deadline,
+            sysctls,
+            stamps: Stamps::ConnectCall,
+            queue_interval: Duration::from_millis(100),
+            server: Server::read(&defaults, Protocol::Tcp)?,
+            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, App::Close)? },
+            faults: Vec::new(),
+            sources,
+            fill: Some(fill),
+        })
+    }
 }
 
 fn queue_interval(settings: &Settings<'_>) -> Result<Duration, ScenarioError> {

@@ -84,6 +84,15 @@ pub struct Metric {
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
+    metric("ports_wall", |trial| trial.ports.as_ref()?.wall.map(|wall| wall as f64)),
+    metric("ports_knee", |trial| trial.ports.as_ref()?.knee.map(|knee| knee as f64)),
+    metric("connect_p50_ns_at_25", |trial| at_fill(trial, 0.25)),
+    metric("connect_p50_ns_at_45", |trial| at_fill(trial, 0.45)),
+    metric("connect_p50_ns_at_55", |trial| at_fill(trial, 0.55)),
+    metric("connect_p50_ns_at_75", |trial| at_fill(trial, 0.75)),
+    metric("connect_p50_ns_at_95", |trial| at_fill(trial, 0.95)),
+    metric("failing_connect_ns", |trial| trial.ports.as_ref()?.failing_connect_ns.map(|ns| ns as f64)),
+    metric("recovered_after_s", |trial| trial.ports.as_ref()?.recovered_after_s),
     metric("accepted_per_s", |trial| has_connections(trial).then_some(trial.accepted_per_s)),
     metric("datagrams_per_s", |trial| trial.datagrams_per_s.filter(|_| has_datagrams(trial))),
     metric("offered_per_s", |trial| trial.offered_per_s),
@@ -181,7 +190,13 @@ fn first_fault(trial: &TrialRecord) -> Option<&FaultRow> {
 
 /// Whether connections were part of the trial.
 fn has_connections(trial: &TrialRecord) -> bool {
-    !has_datagrams(trial) || trial.connections.established > 0
+    trial.ports.is_none() && (!has_datagrams(trial) || trial.connections.established > 0)
+}
+
+/// What a connect took, the median, at the step of the ports' fill that holds this one.
+fn at_fill(trial: &TrialRecord, fill: f64) -> Option<f64> {
+    let step = trial.ports.as_ref()?.curve.iter().find(|step| step.fill >= fill)?;
+    Some(step.connect_p50_ns as f64)
 }
 
 fn has_datagrams(trial: &TrialRecord) -> bool {

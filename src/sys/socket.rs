@@ -49,15 +49,28 @@ pub fn set_fastopen(listener: &impl AsFd, queue: u32) -> io::Result<()> {
 
 fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: u32) -> io::Result<()> {
     let value = libc::c_int::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    set_option(socket, libc::IPPROTO_TCP, option, value)
+}
+
+fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int, which lives until the call returns, and the descriptor is open while borrowed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
+            level,
             option,
             (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Narrows the range that connect(2) takes a socket's port from (setsockopt IP_LOCAL_PORT_RANGE, Linux 6.3). Takes effect
+/// within sysctl ip_local_port_range only.
+pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Result<()> {
+    /// Of the kernel's include/uapi/linux/in.h; the option is of IP for IPv6 as well.
+    const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+    let value = u32::from(high) << 16 | u32::from(low);
+    set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, value as libc::c_int)
 }

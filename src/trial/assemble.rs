@@ -119,7 +119,7 @@ pub(super) fn failed(job: Job<'_>, started: SystemTime, error: &anyhow::Error) -
     TrialOutcome { record, histograms: Histograms::new() }
 }
 
-fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
+pub(super) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
     TrialRecord {
         schema: SCHEMA,
         scenario: job.plan.name.clone(),
@@ -148,6 +148,7 @@ fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
         helper: None,
         loaders: Vec::new(),
         faults: Vec::new(),
+        ports: None,
         usable_ports: 0,
         ports_peak: 0,
         sockets_peak: Sockets::default(),

@@ -11,6 +11,7 @@ mod faults;
 mod gathered;
 mod loaders;
 mod networks;
+mod ports;
 mod process;
 mod sampler;
 mod verdicts;
@@ -26,7 +27,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::unistd::{Pid, getpid};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use assemble::merge;
 pub use crew::{Crew, CrewJob};
@@ -36,7 +37,7 @@ pub use loaders::{Histograms, LoadJob, Loaders};
 pub use process::{open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 
-use self::{gathered::Gathered, networks::Networks};
+use self::networks::Networks;
 use crate::{
     ipc::{
         control::{Control, Count, LoaderCount},
@@ -124,6 +125,9 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
         // Here and in the parent, so that it is done before either goes on.
         child::lead_group(getpid());
         message::answer(pipe, |sender| {
+            if scenario.fill.is_some() {
+                return sender.json(&ports::run(job)?);
+            }
             let (gathered, histograms) = process::run(job, &control)?;
             for (name, histogram) in &histograms {
                 sender.histogram(name, histogram)?;
@@ -163,14 +167,20 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     // Its workers and loaders died with it; they are this process's to wait for.
     child::reap_group(trial.pid);
 
-    let gathered: Result<Message<Gathered>> = match cut_short {
-        Some(why) => Err(anyhow::anyhow!(why)),
-        None => inbox.open().and_then(|message| message.with_context(|| format!("the trial's process ended: {exit}"))),
+    if let Some(why) = cut_short {
+        return Ok(assemble::failed(job, started, &anyhow::anyhow!(why)));
+    }
+    let outcome = if scenario.fill.is_some() {
+        opened(&inbox, &exit).map(|message| ports::record(job, started, message.report))
+    } else {
+        opened(&inbox, &exit).map(|message| assemble::record(job, started, message))
     };
-    Ok(match gathered {
-        Ok(message) => assemble::record(job, started, message),
-        Err(error) => assemble::failed(job, started, &error),
-    })
+    Ok(outcome.unwrap_or_else(|error| assemble::failed(job, started, &error)))
+}
+
+/// What a trial's process has sent; fails with its own error, or with how it ended.
+fn opened<T: DeserializeOwned>(inbox: &Inbox, exit: &str) -> Result<Message<T>> {
+    inbox.open().and_then(|message| message.with_context(|| format!("the trial's process ended: {exit}")))
 }
 
 /// The cgroup that a trial's process makes for its listeners.

@@ -1,0 +1,16 @@
+//! `bind-zero`: bind(2) to port 0 before connect(2), as many programs do to set a source address. bind does not know the
+//! destination, so it takes a port that no other socket has, whatever that is connected to.
+
+use std::io;
+
+use socket2::Socket;
+
+use super::{Group, Source, bind_address};
+
+pub(super) struct BindZero;
+
+impl Source for BindZero {
+    fn prepare(&mut self, socket: &Socket, group: &Group) -> io::Result<()> {
+        socket.bind(&bind_address(group, 0))
+    }
+}

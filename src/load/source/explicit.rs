@@ -1,0 +1,61 @@
+//! `explicit`: the program chooses the port itself and binds to exactly that. Each process has ports of its own, in random
+//! order, and knows which are in use: nothing is searched, however full the range is.
+
+use std::{collections::VecDeque, io};
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use socket2::Socket;
+
+use super::{Group, Share, Source, bind_address};
+use crate::observe::ports::Range;
+
+pub(super) struct Explicit {
+    /// By group: ports that are free, the next first. A port goes to the end when its connection is over, so that one in
+    /// TIME_WAIT rests as long as possible.
+    free: Vec<VecDeque<u16>>,
+    /// The port bound last.
+    last: Option<u16>,
+}
+
+impl Explicit {
+    pub fn new(range: &Range, groups: usize, share: Share, seed: u64) -> Self {
+        let mut ports: Vec<u16> = (range.low..=range.high).filter(|port| range.is_usable(*port)).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        ports.shuffle(&mut rng);
+        let own = || ports.iter().copied().skip(share.process).step_by(share.processes).collect();
+        Self { free: (0..groups).map(|_| own()).collect(), last: None }
+    }
+}
+
+impl Source for Explicit {
+    fn prepare(&mut self, socket: &Socket, group: &Group) -> io::Result<()> {
+        // Ports of other groups, and those in TIME_WAIT, may be bound again.
+        socket.set_reuse_address(true)?;
+        for _ in 0..self.free[group.number].len() {
+            let Some(port) = self.free[group.number].pop_front() else { break };
+            match socket.bind(&bind_address(group, port)) {
+                Ok(()) => {
+                    self.last = Some(port);
+                    return Ok(());
+                }
+                // Somebody else's.
+                Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
+    }
+
+    fn try_elsewhere(&mut self, group: &Group) -> bool {
+        // This port's TIME_WAIT is too young; another's may be older.
+        let free = &mut self.free[group.number];
+        let others = !free.is_empty();
+        free.extend(self.last.take());
+        others
+    }
+
+    fn freed(&mut self, group: &Group, port: u16) {
+        self.free[group.number].push_back(port);
+    }
+}

@@ -1,0 +1,278 @@
+//! A trial of kind `ports`: listeners that nobody accepts from, and processes that fill the ports with connections to them.
+//!
+//! An established connection stands in its listener's queue, which is as long as it need be: so the server needs no file for
+//! it, and what is left in the queues must be what was established.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::getppid;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+
+use super::{Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networks, set_sysctls};
+use crate::{
+    ipc::{
+        message::{self, Inbox},
+        tally,
+    },
+    load::{
+        fill::{FillControl, FillPhase, FillReport, Filler, RESERVED_FILES},
+        source::{self, Share},
+    },
+    observe::{
+        counters::{self, CounterReader, Counters, SocketReader},
+        ports::Range,
+        queues::QueueReader,
+        sysctl,
+    },
+    record::{Connections, Outcome, Ports, PortsStep, Verdict, VerdictName},
+    scenario::{Fill, Scenario},
+    stats,
+    sys::{
+        clock, limits,
+        process::{self, Child},
+    },
+};
+
+/// Queues hold this many connections, if the scenario does not say otherwise.
+const SOMAXCONN: &str = "4194304";
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// What the trial's process hands to its parent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Account {
+    groups: u64,
+    usable: u64,
+    fillers: Vec<FillReport>,
+    left_in_queue: u64,
+    time_wait_after_close: u64,
+    recovered_after_s: Option<f64>,
+    kernel: Counters,
+    elapsed_s: f64,
+}
+
+/// Runs the trial in the calling process.
+pub(super) fn run(job: Job<'_>) -> Result<Account> {
+    let cell = job.cell();
+    let scenario = Arc::new(cell.scenario.clone());
+    let fill = scenario.fill.as_ref().context("the scenario is not of kind `ports`")?;
+    let parent = getppid();
+    let networks = Networks::enter(&scenario)?;
+    // A user namespace changes credentials, which clears the parent's death signal.
+    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    networks.in_each(|| {
+        sysctl::write("somaxconn", SOMAXCONN)?;
+        set_sysctls(cell)
+    })?;
+    let range = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
+    let groups = source::groups(&scenario.sources, &fill.destinations).len() as u64;
+    let capacity = groups * range.usable();
+    let part = |permille: u32| (capacity * u64::from(permille)).div_ceil(1_000);
+    let control = Arc::new(FillControl::new().context("mapping shared memory")?);
+    let deadline_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline);
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard.saturating_sub(RESERVED_FILES).max(1);
+    let until = fill.until_permille.map_or(u64::MAX, part);
+    let template = |process, processes| Filler {
+        share: Share { process, processes },
+        scenario: Arc::clone(&scenario),
+        control: Arc::clone(&control),
+        range: range.clone(),
+        until,
+        recover: fill.recover_permille.map_or(0, part),
+        deadline_ns,
+        seed: job.plan.seed,
+    };
+    // One more than the files demand, for whoever meets the wall.
+    let processes = (capacity.min(until) / files + 1) as usize;
+    let mut fillers = networks.for_loaders(|| fork(processes, template))?;
+    let listeners: Vec<Socket> =
+        fill.destinations.iter().map(|destination| listen(*destination)).collect::<Result<_>>()?;
+    let mut counters = CounterReader::default();
+    networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
+    let mut sockets = networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?;
+    let before = counters.read().context("reading /proc/self/net")?;
+    let start_ns = clock::monotonic_ns();
+
+    fillers.wait_until(|| control.turns() >= processes as u64)?;
+    let left_in_queue = waiting(&fill.destinations)?;
+    let elapsed_s = (clock::monotonic_ns() - start_ns) as f64 / 1e9;
+    control.set_phase(FillPhase::Close);
+    fillers.wait_until(|| control.closed() >= processes as u64)?;
+    let closed_ns = clock::monotonic_ns();
+    // The other ends, so that a close by FIN is one of both sides.
+    listeners.iter().for_each(drain);
+    let time_wait_after_close = sockets.read().context("reading /proc/self/net/sockstat")?.time_wait;
+    if fill.recover_permille.is_some() {
+        control.set_phase(FillPhase::Recover);
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(fill.recover_within);
+        fillers.wait_until(|| control.turns() >= processes as u64 || clock::monotonic_ns() > patience_ns)?;
+    }
+    control.set_phase(FillPhase::Exit);
+    let reports = fillers.hear()?;
+    let recovered = reports.iter().filter_map(|report| report.recovered_at_ns).min();
+    Ok(Account {
+        groups,
+        usable: range.usable(),
+        left_in_queue,
+        time_wait_after_close,
+        recovered_after_s: recovered.map(|at_ns| at_ns.saturating_sub(closed_ns) as f64 / 1e9),
+        kernel: counters::difference(&before, &counters.read().context("reading /proc/self/net")?),
+        elapsed_s,
+        fillers: reports,
+    })
+}
+
+/// The forked processes that fill the ports.
+struct Fillers {
+    members: Vec<(Child, Inbox)>,
+}
+
+fn fork(processes: usize, filler: impl Fn(usize, usize) -> Filler) -> Result<Fillers> {
+    let members = (0..processes).map(|number| {
+        let filler = filler(number, processes);
+        let child = process::spawn(&format!("lb:filler{number}"), |pipe| {
+            message::answer(pipe, |sender| sender.json(&filler.run()?))
+        });
+        Ok((child.with_context(|| format!("forking filler {number}"))?, Inbox::default()))
+    });
+    Ok(Fillers { members: members.collect::<Result<_>>()? })
+}
+
+impl Fillers {
+    /// Waits for a condition that they bring about; fails when one of them has ended instead.
+    fn wait_until(&mut self, mut condition: impl FnMut() -> bool) -> Result<()> {
+        while !condition() {
+            for (number, (child, inbox)) in self.members.iter_mut().enumerate() {
+                if let Some(end) = process::ended(child.pid) {
+                    while let Ok(false) = inbox.read_from(&mut child.pipe) {}
+                    inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
+                    bail!("filler {number} (pid {}) ended early: {}", child.pid, end.how);
+                }
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    fn hear(self) -> Result<Vec<FillReport>> {
+        let reports = self.members.into_iter().enumerate().map(|(number, (mut child, mut inbox))| {
+            while !inbox.read_from(&mut child.pipe).context("reading a filler's pipe")? {}
+            let end = process::wait(child.pid);
+            let message = inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
+            Ok(message.with_context(|| format!("filler {number}: {}", end.how))?.report)
+        });
+        reports.collect()
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)
+        .with_context(|| format!("socket for {address}"))?;
+    socket.bind(&address.into()).with_context(|| format!("bind {address}"))?;
+    socket.listen(i32::MAX).with_context(|| format!("listen {address}"))?;
+    Ok(socket)
+}
+
+/// Connections in the queues of all destinations.
+fn waiting(destinations: &[SocketAddr]) -> Result<u64> {
+    let mut ports: Vec<SocketAddr> = destinations.to_vec();
+    // A dump is of a port, whatever the address.
+    ports.sort_unstable_by_key(SocketAddr::port);
+    ports.dedup_by_key(|address| address.port());
+    let mut sum = 0;
+    for address in ports {
+        let queues = QueueReader::new(address)?.read()?;
+        sum += queues.values().map(|queue| u64::from(queue.length)).sum::<u64>();
+    }
+    Ok(sum)
+}
+
+/// Accepts and closes what waits.
+fn drain(listener: &Socket) {
+    while let Ok((connection, _)) = listener.accept() {
+        drop(connection);
+    }
+}
+
+/// The record of a trial that ran to its end.
+pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> TrialOutcome {
+    let scenario: &Scenario = &job.cell().scenario;
+    let steps = scenario.fill.as_ref().map_or(1, |fill: &Fill| fill.steps);
+    let sum = |count: fn(&FillReport) -> u64| account.fillers.iter().map(count).sum::<u64>();
+    let established = sum(|filler| filler.established);
+    let connections = Connections {
+        attempted: sum(|filler| filler.attempted),
+        established,
+        completed: established,
+        left_in_queue: account.left_in_queue,
+        unaccounted: established as i64 - account.left_in_queue as i64,
+        errors: tally::merged(account.fillers.iter().flat_map(|filler| filler.errors.clone()).collect()),
+        ..Connections::default()
+    };
+    let capacity = account.groups * account.usable;
+    let curve = curve(&account, capacity, steps);
+    let mut failing: Vec<u64> = account.fillers.iter().flat_map(|filler| filler.failing_ns.clone()).collect();
+    failing.sort_unstable();
+    let exhausted_errno = account.fillers.iter().find_map(|filler| filler.exhausted.clone());
+    let ports = Ports {
+        selection: scenario.sources.selection.name().to_owned(),
+        groups: account.groups,
+        usable: account.usable,
+        capacity,
+        knee: stats::knee(&curve),
+        wall: exhausted_errno.as_ref().map(|_| established),
+        curve,
+        exhausted_errno,
+        failing_connect_ns: failing.get(failing.len() / 2).copied(),
+        time_wait_after_close: account.time_wait_after_close,
+        recovered_after_s: account.recovered_after_s,
+    };
+    let mut verdicts = Vec::new();
+    let mut say = |name: VerdictName, detail: String| {
+        verdicts.push(Verdict { name, detail, invalidates: name.invalidates() });
+    };
+    if connections.unaccounted != 0 {
+        let left = account.left_in_queue;
+        say(VerdictName::Unaccounted, format!("{established} established, and {left} in the listeners' queues"));
+    }
+    if account.fillers.iter().any(|filler| filler.gave_up) {
+        say(VerdictName::Deadline, "the ports were not full at the deadline".to_owned());
+    }
+    let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
+    let mut record = assemble::blank(job, started, if invalid { Outcome::Invalid } else { Outcome::Valid });
+    record.duration_s = account.elapsed_s;
+    record.connections = connections;
+    record.usable_ports = account.usable;
+    record.ports_peak = established;
+    record.kernel = account.kernel;
+    record.ports = Some(ports);
+    record.verdicts = verdicts;
+    TrialOutcome { record, histograms: Histograms::new() }
+}
+
+/// What a connect cost, step by step of the fill.
+fn curve(account: &Account, capacity: u64, steps: usize) -> Vec<PortsStep> {
+    let mut fillers: Vec<&FillReport> = account.fillers.iter().collect();
+    fillers.sort_by_key(|filler| filler.first);
+    let samples: Vec<(u64, u64)> = fillers
+        .iter()
+        .flat_map(|filler| filler.connect_ns.iter().copied().zip(filler.cpu_ns.iter().copied()))
+        .collect();
+    let step = (capacity as usize).div_ceil(steps).max(1);
+    let points = samples.chunks(step).enumerate().map(|(number, samples)| {
+        let mut times: Vec<u64> = samples.iter().map(|(connect_ns, _)| *connect_ns).collect();
+        times.sort_unstable();
+        let count = samples.len() as u64;
+        let connections = (number * step) as u64 + count;
+        PortsStep {
+            fill: connections as f64 / capacity as f64,
+            connections,
+            connect_p50_ns: times[times.len() / 2],
+            connect_mean_ns: times.iter().sum::<u64>() / count,
+            connect_max_ns: times[times.len() - 1],
+            cpu_ns: samples.iter().map(|(_, cpu_ns)| cpu_ns).sum::<u64>() / count,
+        }
+    });
+    points.collect()
+}
