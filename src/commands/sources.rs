@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 11] = [
+const EMBEDDED: [(&str, &str); 14] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -26,6 +26,9 @@ const EMBEDDED: [(&str, &str); 11] = [
     ("udp-spread", include_str!("../../bench-configs/udp-spread.toml")),
     ("backlog", include_str!("../../bench-configs/backlog.toml")),
     ("stages", include_str!("../../bench-configs/stages.toml")),
+    ("ports-fill", include_str!("../../bench-configs/ports-fill.toml")),
+    ("ports-sources", include_str!("../../bench-configs/ports-sources.toml")),
+    ("ports-recover", include_str!("../../bench-configs/ports-recover.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 

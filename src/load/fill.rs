@@ -61,14 +61,16 @@ enum Word {
 /// Where a ports trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FillPhase {
+    /// Nobody listens yet.
+    SetUp = 0,
     /// Connections are opened and held.
-    Fill = 0,
+    Fill = 1,
     /// They are closed.
-    Close = 1,
+    Close = 2,
     /// They are opened again, as ports come free.
-    Recover = 2,
+    Recover = 3,
     /// Processes report and exit.
-    Exit = 3,
+    Exit = 4,
 }
 
 impl FillControl {
@@ -135,6 +137,8 @@ pub struct Filler {
     pub recover: u64,
     /// Nobody goes on after this instant of CLOCK_MONOTONIC, in nanoseconds.
     pub deadline_ns: u64,
+    /// Longest time to wait for that.
+    pub recover_within: Duration,
     /// Seed of random orders.
     pub seed: u64,
 }
@@ -184,6 +188,7 @@ impl Filler {
             filler: self,
         };
         let control = Arc::clone(&work.filler.control);
+        control.wait_for(FillPhase::Fill);
         control.wait_for_turn(work.filler.share.process);
         work.fill();
         control.pass_turn();
@@ -337,8 +342,9 @@ impl Work {
     fn recover(&mut self) {
         let control = Arc::clone(&self.filler.control);
         self.full.fill(false);
+        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(self.filler.recover_within);
         while control.open() < self.filler.recover && self.held.len() < self.most {
-            if clock::monotonic_ns() > self.filler.deadline_ns {
+            if clock::monotonic_ns() > patience_ns.min(self.filler.deadline_ns) {
                 return;
             }
             let Some(group) = self.next_group() else {

@@ -80,6 +80,7 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
         range: range.clone(),
         until,
         recover: fill.recover_permille.map_or(0, part),
+        recover_within: fill.recover_within,
         deadline_ns,
         seed: job.plan.seed,
     };
@@ -94,6 +95,7 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
     let before = counters.read().context("reading /proc/self/net")?;
     let start_ns = clock::monotonic_ns();
 
+    control.set_phase(FillPhase::Fill);
     fillers.wait_until(|| control.turns() >= processes as u64)?;
     let left_in_queue = waiting(&fill.destinations)?;
     let elapsed_s = (clock::monotonic_ns() - start_ns) as f64 / 1e9;
@@ -105,8 +107,7 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
     let time_wait_after_close = sockets.read().context("reading /proc/self/net/sockstat")?.time_wait;
     if fill.recover_permille.is_some() {
         control.set_phase(FillPhase::Recover);
-        let patience_ns = clock::monotonic_ns() + clock::nanoseconds(fill.recover_within);
-        fillers.wait_until(|| control.turns() >= processes as u64 || clock::monotonic_ns() > patience_ns)?;
+        fillers.wait_until(|| control.turns() >= processes as u64)?;
     }
     control.set_phase(FillPhase::Exit);
     let reports = fillers.hear()?;
@@ -238,6 +239,16 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
     }
     if account.fillers.iter().any(|filler| filler.gave_up) {
         say(VerdictName::Deadline, "the ports were not full at the deadline".to_owned());
+    }
+    let enough =
+        scenario.fill.as_ref().and_then(|fill| fill.until_permille).map(|part| capacity * u64::from(part) / 1_000);
+    if ports.wall.is_none() && enough.is_none_or(|enough| established < enough) {
+        let errors: Vec<String> =
+            connections.errors.iter().map(|e| format!("{} {} ×{}", e.phase, e.errno, e.count)).collect();
+        say(
+            VerdictName::NothingMeasured,
+            format!("the fill ended at {established} of {capacity}, before its end: {}", errors.join(", ")),
+        );
     }
     let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
     let mut record = assemble::blank(job, started, if invalid { Outcome::Invalid } else { Outcome::Valid });

@@ -1,0 +1,138 @@
+//! What the ephemeral ports take, against arithmetic.
+
+mod common;
+
+use common::{Bench, assert_code, number, stderr};
+use serde_json::Value;
+
+/// Attempts are established or failed, to the unit; what was established is what the listeners' queues hold.
+fn assert_counted(trial: &Value) {
+    let connections = &trial["connections"];
+    let failed: u64 = connections["errors"].as_array().unwrap().iter().map(|error| number(&error["count"])).sum();
+    assert_eq!(number(&connections["attempted"]), number(&connections["established"]) + failed, "{connections}");
+    assert_eq!(connections["unaccounted"], 0, "{connections}");
+    assert_eq!(connections["established"], connections["left_in_queue"], "{connections}");
+    assert_eq!(trial["outcome"], "valid", "{}", trial["verdicts"]);
+}
+
+/// A range of a thousand, one destination: a thousand, whichever way a port is chosen; with several destinations or sources as
+/// many times that, but for bind to port 0, which takes a port for all destinations at once.
+#[test]
+fn the_wall_is_where_arithmetic_puts_it() {
+    for (keys, sources, walls) in [
+        ("", "", [1_000, 1_000]),
+        ("[ports]\ndestination_ports = \"7000-7002\"", "", [3_000, 1_000]),
+        ("[ports]\ndestination_addresses = \"127.0.0.1-127.0.0.3\"", "", [3_000, 1_000]),
+        ("[ports]\ndestination_ports = \"7000,7005\"", "source_addresses = \"127.0.0.2-127.0.0.3\"", [4_000, 2_000]),
+        ("[sysctl]\nip_local_reserved_ports = \"40100-40109\"", "", [990, 990]),
+    ] {
+        let kernel = if sources.is_empty() { "\"kernel\", " } else { "" };
+        let bench = Bench::new(&format!(
+            r#"
+            kind = "ports"
+            repetitions = 1
+            [load]
+            {sources}
+            [matrix]
+            load.source_ports = [{kernel}"bind-zero", "bind-no-port", "range-window", "explicit"]
+            sysctl.ip_local_port_range = ["40000 40999"]
+            {keys}
+            "#
+        ));
+        for trial in bench.trials(0) {
+            assert_counted(&trial);
+            let selection = trial["cell"]["source_ports"].as_str().unwrap();
+            let wall = if selection == "bind-zero" { walls[1] } else { walls[0] };
+            assert_eq!(number(&trial["ports"]["wall"]), wall, "{keys} {selection}");
+            let errno = if selection == "bind-zero" { "EADDRINUSE" } else { "EADDRNOTAVAIL" };
+            assert_eq!(trial["ports"]["exhausted_errno"], errno, "{selection}");
+            assert_eq!(number(&trial["ports"]["capacity"]), walls[0]);
+            let last = trial["ports"]["curve"].as_array().unwrap().last().unwrap();
+            assert_eq!(number(&last["connections"]), wall);
+        }
+    }
+}
+
+/// connect tries the ports of one parity first: its cost jumps at half the range. A program that chooses by itself, or a window
+/// that bounds the search, has no such knee.
+#[test]
+fn the_knee_is_at_half_the_range() {
+    let bench = Bench::new(
+        "kind = \"ports\"\nrepetitions = 1\n[matrix]\nload.source_ports = [\"kernel\", \"explicit\", \"range-window\"]",
+    );
+    for trial in bench.trials(0) {
+        assert_counted(&trial);
+        let ports = &trial["ports"];
+        // The kernel's default range.
+        assert_eq!((number(&ports["usable"]), number(&ports["wall"])), (28_232, 28_232), "{}", trial["cell"]);
+        match ports["knee"].as_u64() {
+            Some(knee) => {
+                assert_eq!(trial["cell"]["source_ports"], "kernel");
+                assert!(knee.abs_diff(14_116) <= 14_116 / 20, "{knee}");
+            }
+            None => assert_ne!(trial["cell"]["source_ports"], "kernel"),
+        }
+    }
+}
+
+/// Stopping short of the wall, and what comes back after: at once after resets, and after a second where loopback may use ports
+/// in TIME_WAIT again.
+#[test]
+fn ports_come_back_when_their_connections_are_over() {
+    let bench = Bench::new(
+        r#"
+        kind = "ports"
+        repetitions = 1
+        [ports]
+        recover = 0.9
+        recover_within = "5s"
+        [sysctl]
+        ip_local_port_range = "40000 40999"
+        [matrix]
+        sysctl.tcp_tw_reuse = [0, 2]
+        load.close_how = ["fin", "rst"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_counted(&trial);
+        let recovered = trial["ports"]["recovered_after_s"].as_f64();
+        let waiting = number(&trial["ports"]["time_wait_after_close"]);
+        match (trial["cell"]["close_how"].as_str().unwrap(), trial["cell"]["tcp_tw_reuse"].as_u64().unwrap()) {
+            ("rst", _) => {
+                assert!(waiting == 0 && recovered.is_some_and(|after| after < 1.0), "{waiting} {recovered:?}")
+            }
+            ("fin", 0) => assert!(waiting == 1_000 && recovered.is_none(), "{waiting} {recovered:?}"),
+            // tcp_tw_reuse_delay is a second.
+            _ => assert!(waiting == 1_000 && recovered.is_some_and(|after| after >= 0.9), "{waiting} {recovered:?}"),
+        }
+    }
+    let bench = Bench::new(
+        "kind = \"ports\"\nrepetitions = 1\n[ports]\nuntil = 0.25\n[sysctl]\nip_local_port_range = \"40000 40999\"",
+    );
+    let trial = &bench.trials(0)[0];
+    assert_counted(trial);
+    assert_eq!((number(&trial["connections"]["established"]), &trial["ports"]["wall"]), (250, &Value::Null));
+}
+
+#[test]
+fn impossible_pools_are_refused() {
+    for (text, parts) in [
+        ("[load]\nsource_addresses = \"127.0.0.2\"", &["`load.source_addresses`", "bind-no-port"][..]),
+        (
+            "[load]\nsource_ports = \"explicit\"\nsource_addresses = \"10.0.0.1\"",
+            &["`load.source_addresses`", "10.0.0.1"],
+        ),
+        ("[load]\nsource_ports = \"explicit\"\nsource_addresses = \"127.0.0.9-127.0.0.2\"", &["127.0.0.9-127.0.0.2"]),
+        ("[load]\nsource_ports = \"explicit\"\nsource_addresses = \"127.0.0.0/8\"", &["127.0.0.0/8", "256"]),
+        ("[ports]\ndestination_ports = \"7000-\"", &["`ports.destination_ports`"]),
+        ("[load]\nrate = 5.0", &["`load.rate`", "no effect"]),
+        ("network = \"host\"", &["`kind`", "netns"]),
+    ] {
+        let bench = Bench::new(&format!("{}\n{text}", if text.starts_with('n') { "" } else { "kind = \"ports\"" }));
+        let output = bench.run(if text.starts_with('n') { &["--set", "kind=ports"] } else { &[] });
+        assert_code(&output, 2);
+        for part in parts {
+            assert!(stderr(&output).contains(part), "{text:?}: {:?} lacks {part:?}", stderr(&output));
+        }
+    }
+}
