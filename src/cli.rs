@@ -57,7 +57,7 @@ impl Overrides {
 pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
     /// stalled-worker, udp-spread, backlog, stages,
-    /// ports-fill, ports-sources, ports-recover, smoke
+    /// ports-fill, ports-sources, ports-recover, ports-churn, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]
@@ -66,6 +66,9 @@ pub struct Run {
     /// Show the trials in their order, and run none
     #[arg(long)]
     pub list: bool,
+    /// Run loads too that hold more connections than there are ports: into the wall, on purpose
+    #[arg(long)]
+    pub force: bool,
     /// Replaced values.
     #[command(flatten)]
     pub overrides: Overrides,

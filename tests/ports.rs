@@ -136,3 +136,92 @@ fn impossible_pools_are_refused() {
         }
     }
 }
+
+/// Churn over a thousand ports: whoever closes first by FIN leaves the port in TIME_WAIT, and a client that may not use it again
+/// is at the end after a thousand connections. It goes on with its schedule all the same, and counts every failure. A client that
+/// binds to its port may take it over at once: the kernel then asks for timestamps only, not for tcp_tw_reuse.
+#[test]
+fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [load]
+        mode = "open"
+        arrivals = "constant"
+        rate = 2000.0
+        connections = 2400
+        [sysctl]
+        ip_local_port_range = "40000 40999"
+        [matrix]
+        sysctl.tcp_tw_reuse = [0]
+        load.close_by = ["client", "server"]
+        load.close_how = ["fin", "rst"]
+        load.source_ports = ["kernel", "bind-no-port", "explicit"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        common::assert_balanced(&trial);
+        let connections = &trial["connections"];
+        assert_eq!(connections["attempted"], 2400, "{}", trial["cell"]);
+        let exhausted =
+            ["connect", "bind"].map(|phase| common::errors(&trial, phase, "EADDRNOTAVAIL")).iter().sum::<u64>();
+        let rests = (&trial["cell"]["close_by"], &trial["cell"]["close_how"]) == (&"client".into(), &"fin".into());
+        if rests && trial["cell"]["source_ports"] != "explicit" {
+            assert_eq!(
+                (number(&connections["completed"]), exhausted),
+                (1_000, 1_400),
+                "{}: {connections}",
+                trial["cell"]
+            );
+            let after = trial["ports_exhausted_after_s"].as_f64().unwrap();
+            assert!((0.4..1.2).contains(&after), "{after}");
+            assert_eq!(number(&trial["sockets_peak"]["time_wait"]), 1_000);
+            // 1,000 ports ÷ 60 s.
+            assert!((trial["ports_ceiling_per_s"].as_f64().unwrap() - 16.67).abs() < 0.01);
+        } else {
+            assert_eq!((number(&connections["completed"]), exhausted), (2_400, 0), "{}: {connections}", trial["cell"]);
+            assert_eq!(
+                (&trial["ports_exhausted_after_s"], &trial["ports_ceiling_per_s"]),
+                (&Value::Null, &Value::Null)
+            );
+        }
+    }
+}
+
+/// Several source addresses multiply what a load may hold; one that holds more than that is refused with the sum.
+#[test]
+fn a_load_beyond_the_ports_is_refused_with_the_sum() {
+    let scenario = r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        [load]
+        source_ports = "bind-no-port"
+        source_addresses = "127.0.0.2-127.0.0.4"
+        concurrency = 250
+        connections = 900
+        hold = "20ms"
+        [sysctl]
+        ip_local_port_range = "40000 40099"
+        tcp_tw_reuse = 0
+    "#;
+    // 250 at once need 250 of 300 ports; closed by reset, they can be had again.
+    let bench = Bench::new(scenario);
+    let output = bench.run(&["--set", "load.close_how=rst"]);
+    assert_code(&output, 0);
+    let trial = &bench.read_trials()[0];
+    common::assert_balanced(trial);
+    assert_eq!(trial["connections"]["completed"], 900, "{}", trial["connections"]);
+    assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 900);
+    let bench = Bench::new(scenario);
+    let output = bench.run(&["--set", "load.source_addresses=127.0.0.2-127.0.0.3"]);
+    assert_code(&output, 2);
+    for part in ["250 connections", "200", "2 source addresses × 100", "load.source_addresses", "--force"] {
+        assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+    }
+    let output = bench.run(&["--set", "load.source_addresses=127.0.0.2-127.0.0.3", "--force"]);
+    assert_code(&output, 0);
+    let trial = &bench.read_trials()[0];
+    common::assert_balanced(trial);
+    assert_eq!(number(&trial["connections"]["established"]), 200, "{}", trial["connections"]);
+}

@@ -15,10 +15,13 @@ use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
-    observe::host::{self, Host, Probe},
+    observe::{
+        host::{self, Host, Probe},
+        ports::Range,
+    },
     record::{Outcome, Record, Writer, reader},
     report,
-    scenario::{Bound, Network, Plan, ScenarioError, Stamps},
+    scenario::{Bound, Cell, Network, Plan, ScenarioError, Stamps},
     server::{Listeners, Site},
     stats,
     sys::{affinity, limits, process},
@@ -47,7 +50,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> =
-        names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan)).collect::<Result<_>>()?;
+        names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan, options.force)).collect::<Result<_>>()?;
     let probe = trial::probe()?;
     warn_of_bounds(&plans, &probe);
     for folder in &folders {
@@ -144,9 +147,9 @@ fn folders(out: Option<&Path>, plans: &[Plan]) -> Result<Vec<PathBuf>> {
 }
 
 /// Tries what every trial will need. Returns the sysctls of the network that will be used.
-fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
+fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, String>> {
     let mut sysctls = None;
-    let mut tried = Vec::new();
+    let mut tried: Vec<(_, Range)> = Vec::new();
     for cell in &plan.cells {
         match cell.scenario.network {
             Network::Host if cell.scenario.address.ip().is_unspecified() => {
@@ -161,16 +164,20 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
                     Listeners::shared(Site::of(&cell.scenario.server, cell.scenario.address, transport))?;
                 }
                 sysctls.get_or_insert_with(host::sysctls);
+                let ports = Range::read().context("reading ip_local_port_range")?;
+                ports_suffice(name, cell, &ports, force)?;
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
                 let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
-                if tried.contains(&new) {
+                if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
+                    ports_suffice(name, cell, ports, force)?;
                     continue;
                 }
-                tried.push(new);
                 match trial::rehearse(cell)? {
-                    Rehearsal::Ready { sysctls: found, strategy_error } => {
+                    Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
+                        ports_suffice(name, cell, &ports, force)?;
+                        tried.push((new, ports));
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
                             let strategy = cell.scenario.server.strategy.name();
@@ -187,6 +194,35 @@ fn rehearse(name: &str, plan: &Plan) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(sysctls.unwrap_or_default())
+}
+
+/// Refuses a load that holds more connections than there are ports, with the sum; with `force`, says so.
+fn ports_suffice(name: &str, cell: &Cell, ports: &Range, force: bool) -> Result<()> {
+    let scenario = &cell.scenario;
+    if scenario.fill.is_some() {
+        return Ok(());
+    }
+    let held = load::held_at_once(&scenario.load);
+    let sources = scenario.sources.addresses.len().max(1) as u64;
+    let capacity = sources * ports.usable();
+    if held <= capacity {
+        return Ok(());
+    }
+    let problem = format!(
+        "{}: the load holds up to {held} connections at once, and the ports take {capacity}: {sources} source address{} × {} \
+         usable ports ({}–{}, less what is reserved) × 1 destination. Add addresses (`load.source_addresses`), widen \
+         `sysctl.ip_local_port_range`, lower `load.concurrency`, `load.rate` or `load.hold`, or take --force",
+        cell.label(),
+        if sources == 1 { "" } else { "es" },
+        ports.usable(),
+        ports.low,
+        ports.high,
+    );
+    if force {
+        note(format_args!("{name}: {problem}"));
+        return Ok(());
+    }
+    anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem });
 }
 
 /// Says where accept waits will be upper bounds only.

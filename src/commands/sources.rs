@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 14] = [
+const EMBEDDED: [(&str, &str); 15] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -29,6 +29,7 @@ const EMBEDDED: [(&str, &str); 14] = [
     ("ports-fill", include_str!("../../bench-configs/ports-fill.toml")),
     ("ports-sources", include_str!("../../bench-configs/ports-sources.toml")),
     ("ports-recover", include_str!("../../bench-configs/ports-recover.toml")),
+    ("ports-churn", include_str!("../../bench-configs/ports-churn.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 

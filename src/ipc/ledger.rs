@@ -1,11 +1,13 @@
 //! The port ledger: for every client port, how many connections a loader established and how many a worker accepted.
 //!
 //! It answers two questions that neither side can answer alone. Which established connections did no worker ever
-//! accept? And, for an app that sends no reply, when and by whom was mine accepted? A slot belongs to one client port
-//! of the loaders' one source address; the kernel gives a port of one tuple group to one connection at a time.
+//! accept? And, for an app that sends no reply, when and by whom was mine accepted? A slot belongs to one client address
+//! and port; the kernel gives a port of one tuple group to one connection at a time.
 
 use std::{
+    collections::HashMap,
     io,
+    net::{IpAddr, SocketAddr},
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -29,6 +31,8 @@ const WORDS: usize = ACCEPTS + 2 * KEPT;
 /// One slot of 80 bytes per client port: 5 MiB, of which only used pages cost memory.
 #[derive(Debug)]
 pub struct Ledger {
+    /// The loaders' addresses and their places; empty where there is one only, whichever the kernel picks.
+    places: HashMap<IpAddr, usize>,
     slots: SharedSlice<[AtomicU64; WORDS]>,
     /// By client port: when the connection's worker did what, as [`Journey`].
     journeys: SharedSlice<[AtomicU64; 4]>,
@@ -68,22 +72,36 @@ pub struct Balance {
 }
 
 impl Ledger {
-    /// An empty ledger, to be made before the fork.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { slots: SharedSlice::new(PORTS)?, journeys: SharedSlice::new(PORTS)?, nameless: SharedSlice::new(1)? })
+    /// An empty ledger for clients at these addresses, or at one that nobody names, to be made before the fork.
+    pub fn new(addresses: &[IpAddr]) -> io::Result<Self> {
+        let slots = PORTS * addresses.len().max(1);
+        let places = if addresses.len() > 1 { addresses } else { &[] };
+        Ok(Self {
+            places: places.iter().enumerate().map(|(place, address)| (*address, place)).collect(),
+            slots: SharedSlice::new(slots)?,
+            journeys: SharedSlice::new(slots)?,
+            nameless: SharedSlice::new(1)?,
+        })
+    }
+
+    /// The slot of a client; that of the first address for a stranger's.
+    #[inline]
+    fn place(&self, client: SocketAddr) -> usize {
+        let place = if self.places.is_empty() { 0 } else { self.places.get(&client.ip()).copied().unwrap_or(0) };
+        place * PORTS + usize::from(client.port())
     }
 
     /// A loader's connection from this port is established.
     #[inline]
-    pub fn established(&self, client_port: u16) {
+    pub fn established(&self, client: SocketAddr) {
         // Loaders share the ports, so this is the one word with several writers.
-        self.slots[usize::from(client_port)][ESTABLISHED].fetch_add(1, Relaxed);
+        self.slots[self.place(client)][ESTABLISHED].fetch_add(1, Relaxed);
     }
 
     /// A worker has accepted a connection from this port.
     #[inline]
-    pub fn accepted(&self, client_port: u16, worker: u16, accept_ns: u64) {
-        let slot = &self.slots[usize::from(client_port)];
+    pub fn accepted(&self, client: SocketAddr, worker: u16, accept_ns: u64) {
+        let slot = &self.slots[self.place(client)];
         let at = ACCEPTS + 2 * (slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT);
         slot[at + 1].store(u64::from(worker), Relaxed);
         slot[at].store(accept_ns, Release);
@@ -98,8 +116,8 @@ impl Ledger {
     ///
     /// Accepts since then may be of later connections from the same port; the earliest is this one's.
     #[inline]
-    pub fn entry(&self, client_port: u16, connect_ns: u64) -> Option<Entry> {
-        self.slots[usize::from(client_port)][ACCEPTS..]
+    pub fn entry(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
+        self.slots[self.place(client)][ACCEPTS..]
             .chunks_exact(2)
             .map(|accept| (accept[0].load(Acquire), &accept[1]))
             .filter(|(accept_ns, _)| *accept_ns >= connect_ns)
@@ -109,18 +127,18 @@ impl Ledger {
 
     /// The worker of the connection from this port is about to answer it for the first time.
     #[inline]
-    pub fn travelled(&self, client_port: u16, journey: &Journey) {
+    pub fn travelled(&self, client: SocketAddr, journey: &Journey) {
         let instants = [journey.woke_ns, journey.accept_ns, journey.read_ns, journey.replied_ns];
-        for (word, instant) in self.journeys[usize::from(client_port)].iter().zip(instants) {
+        for (word, instant) in self.journeys[self.place(client)].iter().zip(instants) {
             word.store(instant, Release);
         }
     }
 
     /// What the worker of the last connection from this port entered. The reply that it precedes brings it along.
     #[inline]
-    pub fn journey(&self, client_port: u16) -> Journey {
+    pub fn journey(&self, client: SocketAddr) -> Journey {
         let [woke_ns, accept_ns, read_ns, replied_ns] =
-            self.journeys[usize::from(client_port)].each_ref().map(|word| word.load(Acquire));
+            self.journeys[self.place(client)].each_ref().map(|word| word.load(Acquire));
         Journey { woke_ns, accept_ns, read_ns, replied_ns }
     }
 
@@ -142,31 +160,45 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn client(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
     #[test]
     fn the_balance_names_both_sides() {
-        let ledger = Ledger::new().unwrap();
+        let ledger = Ledger::new(&[]).unwrap();
         for port in [1, 2, 2, 3] {
-            ledger.established(port);
+            ledger.established(client(port));
         }
-        ledger.accepted(2, 0, 50);
-        ledger.accepted(9, 1, 60);
+        ledger.accepted(client(2), 0, 50);
+        ledger.accepted(client(9), 1, 60);
         assert_eq!(ledger.balance(), Balance { never_accepted: 3, foreign: 1 });
     }
 
     #[test]
     fn an_entry_older_than_the_connection_is_not_its_own() {
-        let ledger = Ledger::new().unwrap();
-        ledger.accepted(7, 3, 100);
-        assert_eq!(ledger.entry(7, 90), Some(Entry { worker: 3, accept_ns: 100 }));
-        assert_eq!(ledger.entry(7, 101), None);
+        let ledger = Ledger::new(&[]).unwrap();
+        ledger.accepted(client(7), 3, 100);
+        assert_eq!(ledger.entry(client(7), 90), Some(Entry { worker: 3, accept_ns: 100 }));
+        assert_eq!(ledger.entry(client(7), 101), None);
     }
 
     #[test]
     fn of_several_accepts_the_earliest_since_the_connect_is_ones_own() {
-        let ledger = Ledger::new().unwrap();
+        let ledger = Ledger::new(&[]).unwrap();
         for (worker, accept_ns) in [(0, 100), (1, 200), (2, 300), (3, 400), (4, 500)] {
-            ledger.accepted(7, worker, accept_ns);
+            ledger.accepted(client(7), worker, accept_ns);
         }
-        assert_eq!(ledger.entry(7, 250), Some(Entry { worker: 2, accept_ns: 300 }));
+        assert_eq!(ledger.entry(client(7), 250), Some(Entry { worker: 2, accept_ns: 300 }));
+    }
+
+    #[test]
+    fn addresses_are_told_apart() {
+        let addresses: Vec<IpAddr> = (2..5).map(|host| [127, 0, 0, host].into()).collect();
+        let ledger = Ledger::new(&addresses).unwrap();
+        ledger.established((addresses[0], 7).into());
+        ledger.accepted((addresses[2], 7).into(), 1, 50);
+        assert_eq!(ledger.balance(), Balance { never_accepted: 1, foreign: 1 });
+        assert_eq!(ledger.entry((addresses[1], 7).into(), 1), None);
     }
 }

@@ -104,6 +104,8 @@ pub struct Connection {
     pub id: u64,
     /// Both ends. A local port of 0 means that the connection was over before its port could be read.
     pub tuple: Tuple,
+    /// Number of its tuple group.
+    pub group: usize,
     /// The schedule's time.
     pub intended_ns: u64,
     /// Just before connect(2).

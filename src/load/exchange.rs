@@ -107,7 +107,7 @@ impl Loop {
         self.report.established += 1;
         self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Established);
         if let Some(ledger) = &self.loader.ledger {
-            ledger.established(connection.tuple.client.port());
+            ledger.established(connection.tuple.client);
         }
         if connection.measured {
             self.measures.record(Latency::Connect, now_ns - connection.connect_ns);
@@ -356,7 +356,7 @@ impl Loop {
             accept_ns,
             replied_ns: now_ns,
         };
-        let journey = ledger.journey(connection.tuple.client.port());
+        let journey = ledger.journey(connection.tuple.client);
         let Some(lengths) = stages::lengths(&instants, &journey) else { return };
         for (stage, length_ns) in lengths {
             self.measures.record_stage(worker, stage, length_ns);
@@ -401,9 +401,12 @@ impl Loop {
     /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
     fn acceptance(&self, key: usize) -> Acceptance {
         let connection = &self.connections[key];
-        match (&self.loader.ledger, connection.tuple.client.port()) {
-            (None, _) | (_, 0) => Acceptance::Unknown,
-            (Some(ledger), port) => ledger.entry(port, connection.connect_ns).map_or(Acceptance::Never, Acceptance::By),
+        match (&self.loader.ledger, connection.tuple.client) {
+            (None, _) => Acceptance::Unknown,
+            (_, client) if client.port() == 0 => Acceptance::Unknown,
+            (Some(ledger), client) => {
+                ledger.entry(client, connection.connect_ns).map_or(Acceptance::Never, Acceptance::By)
+            }
         }
     }
 }

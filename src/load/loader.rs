@@ -28,6 +28,7 @@ use super::{
     measures::{Latency, Measures, Waits},
     pacer::{Pacer, Part},
     report::LoaderReport,
+    source::{self, Group, Share, Source},
     stages::Stage,
 };
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
         receipt::Tuple,
         tally::{Cause, Step, Tally},
     },
-    observe::stamps::Stamps,
+    observe::{ports::Range, stamps::Stamps},
     scenario::{CloseBy, CloseHow, Scenario, Transport, Waiting},
     sys::{affinity, clock, limits, socket},
 };
@@ -94,10 +95,15 @@ impl Loader {
         let measures = Measures::new(&self.scenario, self.waits);
         let client = client::build(&self.scenario, &self.target.to_string());
         let scratch = vec![0; SCRATCH_BYTES];
+        let range = Range::read().context("reading ip_local_port_range")?;
+        let groups = source::groups(&self.scenario.sources, &[self.target]);
+        let share = Share { process: self.part.loader, processes: self.part.loaders };
         let window = self.control.wait_for_start();
         let before = clock::cpu_use();
         let mut work = Loop {
             pacer: Pacer::new(&self.scenario, window, self.part, self.seed, self.repetition),
+            source: source::build(self.scenario.sources.selection, &range, groups.len(), share, self.seed),
+            groups,
             window,
             poll,
             timer,
@@ -148,6 +154,8 @@ pub(super) struct Loop {
     pub(super) armed_ns: u64,
     pub(super) next_sweep_ns: u64,
     pub(super) pacer: Pacer,
+    source: Box<dyn Source>,
+    groups: Vec<Group>,
     pub(super) client: Box<dyn Client>,
     pub(super) connections: Slab<Connection>,
     /// (end of hold, key, id), in order, because every hold is as long.
@@ -243,16 +251,15 @@ impl Loop {
             self.measures.record(Latency::SendLag, connect_ns - intended_ns);
             self.report.measured_in_time += u64::from(connect_ns < self.window.measure_to_ns);
         }
+        let group = self.groups[self.report.attempted as usize % self.groups.len()];
+        let socket = match socket.map_err(|error| (Step::Socket, error)) {
+            Ok(socket) => self.connect(socket, transport, &group),
+            Err(failed) => Err(failed),
+        };
         let socket = match socket {
             Ok(socket) => socket,
-            Err(error) => return self.failed_to_start(Step::Socket, &error),
+            Err((step, error)) => return self.failed_to_start(step, &error),
         };
-        match socket.connect(&self.loader.target.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
-                return self.failed_to_start(Step::Connect, &error);
-            }
-            _ => {}
-        }
         let stream = Stream::new(transport, socket);
         let client = match stream.local_addr() {
             Ok(client) => client,
@@ -266,6 +273,7 @@ impl Loop {
             phase: Phase::Connecting,
             id: self.started,
             tuple: Tuple { client, server: self.loader.target },
+            group: group.number,
             intended_ns,
             connect_ns,
             waiting_since_ns: connect_ns,
@@ -290,6 +298,33 @@ impl Loop {
         } else if transport == Transport::Udp {
             self.begin_flow(key, connect_ns);
         }
+    }
+
+    /// Begins to connect from a port of the scenario's selection.
+    fn connect(
+        &mut self,
+        mut socket: Socket,
+        transport: Transport,
+        group: &Group,
+    ) -> Result<Socket, (Step, io::Error)> {
+        /// Windows, or ports of its own, that a loader tries before it counts a failure.
+        const TRIES: usize = 64;
+        for tries in 1.. {
+            self.source.prepare(&socket, group).map_err(|error| (Step::Bind, error))?;
+            match socket.connect(&self.loader.target.into()) {
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+                        && tries < TRIES
+                        && self.source.try_elsewhere(group) =>
+                {
+                    socket = self.socket(transport).map_err(|error| (Step::Socket, error))?;
+                }
+                Err(error) => return Err((Step::Connect, error)),
+                Ok(()) => break,
+            }
+        }
+        Ok(socket)
     }
 
     /// Spreads the scenario's share of flows evenly over the starts.
@@ -320,6 +355,9 @@ impl Loop {
 
     fn failed_to_start(&mut self, step: Step, error: &io::Error) {
         let now_ns = clock::monotonic_ns();
+        if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) {
+            self.report.first_exhausted_ns.get_or_insert(now_ns);
+        }
         self.errors.add(step, error);
         self.report.ended_ns = now_ns;
         self.pacer.freed(now_ns + ERROR_PAUSE_NS);
@@ -336,6 +374,7 @@ impl Loop {
             self.report.unserved += 1;
         }
         self.report.ended_ns = now_ns;
+        self.source.freed(&self.groups[connection.group], connection.tuple.client.port());
         if let Progress::Failed(step, cause) = progress {
             self.errors.add(step, cause);
             self.pacer.freed(now_ns + ERROR_PAUSE_NS);

@@ -16,5 +16,5 @@ pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, Waits, histogram};
 pub use pacer::Part;
 pub use report::{Flows, LoaderReport, total};
-pub use sizing::{Sizing, size};
+pub use sizing::{Sizing, held_at_once, size};
 pub use stages::STAGES;

@@ -36,6 +36,8 @@ pub struct LoaderReport {
     pub measured_in_time: u64,
     /// Of those, completed.
     pub measured_completed: u64,
+    /// When there was no source port left for the first time, in nanoseconds of CLOCK_MONOTONIC.
+    pub first_exhausted_ns: Option<u64>,
     /// Failed connections by phase and errno; their sum is attempted − completed.
     pub errors: Vec<ErrorCount>,
     /// Latencies beyond the histograms' 60 s.
@@ -124,6 +126,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.measured_planned += one.measured_planned;
         sum.measured_in_time += one.measured_in_time;
         sum.measured_completed += one.measured_completed;
+        sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
         // Each has walked the whole schedule, so all name the same one.

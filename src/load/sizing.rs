@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Load, Mode, Scenario};
+use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
@@ -78,6 +78,23 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
         );
     }
     Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
+}
+
+/// Connections, or flows, that a load holds at once for certain: what an open loop has under way besides its holds depends on
+/// the server. Each needs a port of its own.
+pub fn held_at_once(load: &Load) -> u64 {
+    let hold_s = load.hold.as_secs_f64();
+    let held = match load.mode {
+        Mode::Closed { concurrency } => concurrency as u64,
+        Mode::Open(arrivals) => (arrivals.per_second() * hold_s) as u64,
+    };
+    match load.bound {
+        Bound::Connections(most) => held.min(most),
+        Bound::Duration(span) => match load.mode {
+            Mode::Closed { .. } => held,
+            Mode::Open(arrivals) => held.min((arrivals.per_second() * (load.warmup + span).as_secs_f64()) as u64),
+        },
+    }
 }
 
 fn connections_at_once(load: &Load) -> u64 {

@@ -59,11 +59,6 @@ pub fn parse_range(text: &str) -> Option<(u16, u16)> {
     Some((low.parse().ok()?, high.trim().parse().ok()?))
 }
 
-/// Ports in the range of the caller's network namespace.
-pub fn usable_ports() -> Option<u64> {
-    port_range().map(|(low, high)| u64::from(high.saturating_sub(low)) + 1)
-}
-
 /// Writes one in the caller's network namespace. Fails, naming the sysctl, when it does not exist there or the kernel
 /// refuses the value.
 pub fn write(name: &str, value: &str) -> Result<()> {

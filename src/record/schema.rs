@@ -86,6 +86,12 @@ pub struct TrialRecord {
     pub usable_ports: u64,
     /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
     pub ports_peak: u64,
+    /// When connections found no source port for the first time, in seconds from the trial's start; `null` where that did not
+    /// happen.
+    pub ports_exhausted_after_s: Option<f64>,
+    /// Connections per second that the ports can bear for ever, by arithmetic: capacity ÷ the time that a port rests in
+    /// TIME_WAIT. `null` where none does on the clients' side.
+    pub ports_ceiling_per_s: Option<f64>,
     /// Kernel counters, as differences over the whole trial; of the server's and the loaders' network namespace together.
     pub kernel: BTreeMap<String, u64>,
     /// The same over the measured window.
@@ -655,6 +661,10 @@ pub struct Series {
     pub queue_drops: Vec<Vec<u64>>,
     /// Connections open at the interval's end.
     pub open: Vec<Vec<u64>>,
+    /// Source ports taken, TIME_WAIT included, at the interval's end: one column.
+    pub ports_taken: Vec<u64>,
+    /// Sockets in TIME_WAIT in the loaders' network at the interval's end: one column.
+    pub time_wait: Vec<u64>,
     /// Datagrams received in the interval; absent without datagrams.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datagrams: Vec<Vec<u64>>,

@@ -66,6 +66,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "datagrams/s", metric: "datagrams_per_s", show: thousands },
     Column { head: "offered/s", metric: "offered_per_s", show: thousands },
     Column { head: "completed", metric: "completed_share", show: percent },
+    Column { head: "no port\nafter s", metric: "ports_exhausted_after_s", show: ratio },
     Column { head: "accept wait\np50", metric: "accept_wait_p50_ns", show: duration },
     Column { head: "wait\np99", metric: "accept_wait_p99_ns", show: duration },
     Column { head: "wait\np99.9", metric: "accept_wait_p999_ns", show: duration },

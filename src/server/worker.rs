@@ -295,7 +295,7 @@ impl Loop {
     fn count(&self, accepted: &Accepted, meter: &mut Meter<'_>) {
         meter.accepted(accepted.accept_ns);
         match (&self.worker.ledger, accepted.peer) {
-            (Some(ledger), Some(peer)) => ledger.accepted(peer.port(), self.worker.number as u16, accepted.accept_ns),
+            (Some(ledger), Some(peer)) => ledger.accepted(peer, self.worker.number as u16, accepted.accept_ns),
             (Some(ledger), None) => ledger.accepted_nameless(),
             (None, _) => {}
         }

@@ -69,6 +69,10 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         workers: worker_rows(job, &gathered, &loaders, &histograms),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
+        ports_exhausted_after_s: loaders
+            .first_exhausted_ns
+            .map(|at_ns| at_ns.saturating_sub(window.start_ns) as f64 / 1e9),
+        ports_ceiling_per_s: gathered.ports_ceiling_per_s,
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
         sockets_peak: gathered.sockets_peak,
@@ -149,6 +153,8 @@ pub(super) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> Tria
         loaders: Vec::new(),
         faults: Vec::new(),
         ports: None,
+        ports_exhausted_after_s: None,
+        ports_ceiling_per_s: None,
         usable_ports: 0,
         ports_peak: 0,
         sockets_peak: Sockets::default(),

@@ -23,6 +23,8 @@ pub(super) struct Gathered {
     pub last_accept_ns: u64,
     /// Ports of the range that connect chooses from.
     pub usable_ports: u64,
+    /// Connections per second that the ports can bear for ever.
+    pub ports_ceiling_per_s: Option<f64>,
     /// The most of them in use or in TIME_WAIT at once, among the samples.
     pub ports_peak: u64,
     /// Datagrams that the workers' sockets have lost.

@@ -47,6 +47,7 @@ use crate::{
     load::Waits,
     observe::{
         host::{self, Probe},
+        ports::Range,
         queues,
         stamps::Stamps,
         sysctl,
@@ -206,6 +207,8 @@ pub enum Rehearsal {
         sysctls: BTreeMap<String, String>,
         /// Why the cell's strategy cannot be had here.
         strategy_error: Option<String>,
+        /// The ports that the loaders may choose from, the scenario's sysctls being set.
+        ports: Range,
     },
     /// A sysctl of the scenario does not exist or was refused.
     Refused(String),
@@ -224,7 +227,8 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
                     let site = Site::of(&scenario.server, scenario.address, transport);
                     accept::try_out(scenario.server.strategy.clone(), site)
                 });
-                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")) }
+                let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
+                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")), ports }
             }
             Err(error) => Rehearsal::Refused(format!("{error:#}")),
         })

@@ -3,7 +3,11 @@
 //! An established connection stands in its listener's queue, which is as long as it need be: so the server needs no file for
 //! it, and what is left in the queues must be what was established.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::getppid;
@@ -37,7 +41,7 @@ use crate::{
 
 /// Queues hold this many connections, if the scenario does not say otherwise.
 const SOMAXCONN: &str = "4194304";
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What the trial's process hands to its parent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,7 +108,7 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
     let closed_ns = clock::monotonic_ns();
     // The other ends, so that a close by FIN is one of both sides.
     listeners.iter().for_each(drain);
-    let time_wait_after_close = sockets.read().context("reading /proc/self/net/sockstat")?.time_wait;
+    let time_wait_after_close = settled(&mut sockets, listeners.len() as u64)?;
     if fill.recover_permille.is_some() {
         control.set_phase(FillPhase::Recover);
         fillers.wait_until(|| control.turns() >= processes as u64)?;
@@ -193,6 +197,19 @@ fn waiting(destinations: &[SocketAddr]) -> Result<u64> {
 fn drain(listener: &Socket) {
     while let Ok((connection, _)) = listener.accept() {
         drop(connection);
+    }
+}
+
+/// Sockets in TIME_WAIT once the last connection is over, which the kernel may bring about a moment after the calls.
+fn settled(sockets: &mut SocketReader, listeners: u64) -> Result<u64> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(PATIENCE);
+    loop {
+        let now = sockets.read().context("reading /proc/self/net/sockstat")?;
+        if (now.in_use <= listeners && now.orphans == 0) || clock::monotonic_ns() > patience_ns {
+            return Ok(now.time_wait);
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

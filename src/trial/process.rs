@@ -22,16 +22,17 @@ use crate::{
         ledger::Ledger,
         tally::ErrorCount,
     },
-    load,
+    load::{self, source},
     observe::{
         counters::{self, CounterReader, Counters, CpuTicks, SocketReader, Softnet},
         datagrams::DatagramQueue,
+        ports::Range,
         queues::QueueReader,
         stamps::Stamps,
         sysctl,
     },
     record::{DatagramSocketRow, HelperRow, ObserverRow, QueueRow, WorkerCounts},
-    scenario::{Bound, Scenario},
+    scenario::{Bound, CloseBy, CloseHow, Scenario, Selection},
     sys::{clock, process},
 };
 
@@ -51,9 +52,10 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     // A user namespace changes credentials, which clears the parent's death signal.
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| set_sysctls(cell))?;
-    let ledger = Arc::new(Ledger::new().context("mapping shared memory")?);
+    let ledger = Arc::new(Ledger::new(&scenario.sources.addresses).context("mapping shared memory")?);
     let waits = job.waits();
-    let (stamps, mut stamper) = if waits.exact { Some(Stamps::load(1)?) } else { None }.unzip();
+    let (stamps, mut stamper) =
+        if waits.exact { Some(Stamps::load(scenario.sources.addresses.len().max(1))?) } else { None }.unzip();
     let stamps = stamps.map(Arc::new);
     // Loaders first: what is opened afterwards they do not inherit.
     let template = LoadJob {
@@ -116,7 +118,10 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
     let samples = sampler.finish();
-    let usable_ports = networks.for_loaders(|| Ok(sysctl::usable_ports().unwrap_or(0)))?;
+    let (usable_ports, ports_ceiling_per_s) = networks.for_loaders(|| {
+        let usable = Range::read().map_or(0, |range| range.usable());
+        Ok((usable, ceiling_per_s(&scenario, usable)))
+    })?;
 
     let (loaders, mut histograms) = loaders.accounts()?;
     keep_of_workers(control, &mut histograms);
@@ -138,6 +143,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         left_in_queue,
         last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
         usable_ports,
+        ports_ceiling_per_s,
         ports_peak: samples.ports_peak,
         datagrams_lost,
         sockets_peak: samples.sockets_peak,
@@ -168,6 +174,31 @@ fn keep_of_workers(control: &Control, histograms: &mut Histograms) {
             }
         }
     }
+}
+
+/// Connections per second that the loaders' ports can bear for ever, in the calling process's network: a client that closes
+/// first by FIN leaves its port in TIME_WAIT, for a minute, or where tcp_tw_reuse allows, for tcp_tw_reuse_delay. One that
+/// binds to its port may take it over at once (kernel, tcp_twsk_unique without a death row).
+fn ceiling_per_s(scenario: &Scenario, usable: u64) -> Option<f64> {
+    /// TCP_TIMEWAIT_LEN of the kernel's include/net/tcp.h.
+    const TIME_WAIT_S: f64 = 60.0;
+    let load = &scenario.load;
+    if load.close_by != CloseBy::Client
+        || load.close_how != CloseHow::Fin
+        || load.udp_share >= 1.0
+        || scenario.sources.selection == Selection::Explicit
+    {
+        return None;
+    }
+    let number = |name: &str| sysctl::read(name).and_then(|text| text.parse::<f64>().ok());
+    let reuse = number("tcp_tw_reuse").unwrap_or(2.0);
+    let rests_s = if reuse == 1.0 || (reuse == 2.0 && scenario.address.ip().is_loopback()) {
+        number("tcp_tw_reuse_delay").unwrap_or(1_000.0) / 1_000.0
+    } else {
+        TIME_WAIT_S
+    };
+    let groups = source::groups(&scenario.sources, &[scenario.address]).len() as u64;
+    (rests_s > 0.0).then(|| (groups * usable) as f64 / rests_s)
 }
 
 /// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.

@@ -209,6 +209,10 @@ impl Sampler {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
         let taken = self.clients.ports_taken(sockets, self.listeners, self.datagram_sockets);
         self.ports_peak = self.ports_peak.max(taken);
+        if self.series.ports_taken.len() < CELLS_LIMIT {
+            self.series.ports_taken.push(taken);
+            self.series.time_wait.push(sockets.time_wait);
+        }
         self.sockets_peak.peak(&sockets);
         Ok(())
     }

@@ -108,14 +108,15 @@ pub(super) fn judge(
         let share = 100.0 * datagrams.lost as f64 / datagrams.sent.max(1) as f64;
         say(VerdictName::DatagramsLost, format!("{} datagrams, {share:.1} % of all, found no room", datagrams.lost));
     }
+    let capacity = record.usable_ports * scenario.sources.addresses.len().max(1) as u64;
     faults(record, scenario, &mut say);
     if scenario.load.follow_up.is_some() && record.latency_ns.follow_up.is_empty() {
         say(VerdictName::NoFollowUp, "no measured connection was held when the follow-up was due".to_owned());
     }
-    if 2 * record.ports_peak > record.usable_ports {
+    if 2 * record.ports_peak > capacity {
         say(
             VerdictName::PortsScarce,
-            format!("up to {} of {} ports in use or in TIME_WAIT", record.ports_peak, record.usable_ports),
+            format!("up to {} of {capacity} ports in use or in TIME_WAIT", record.ports_peak),
         );
     }
     let failed: u64 = connections.errors.iter().map(|error| error.count).sum();

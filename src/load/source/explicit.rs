@@ -12,7 +12,8 @@ use crate::observe::ports::Range;
 
 pub(super) struct Explicit {
     /// By group: ports that are free, the next first. A port goes to the end when its connection is over, so that one in
-    /// TIME_WAIT rests as long as possible.
+    /// TIME_WAIT rests as long as possible; a socket that is bound to it may take it over all the same, if the server's
+    /// timestamps have gone on (kernel, tcp_twsk_unique).
     free: Vec<VecDeque<u16>>,
     /// The port bound last.
     last: Option<u16>,

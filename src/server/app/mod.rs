@@ -251,7 +251,7 @@ impl Application {
 /// Enters a connection's way where its client looks for it.
 fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
-        ledger.travelled(connection.caller.tuple.client.port(), &connection.journey());
+        ledger.travelled(connection.caller.tuple.client, &connection.journey());
     }
 }
 
