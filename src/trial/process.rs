@@ -26,9 +26,9 @@ use crate::{
     observe::{
         counters::{self, CounterReader, Counters, CpuTicks, SocketReader, Softnet},
         datagrams::DatagramQueue,
+        ports::Range,
         queues::QueueReader,
         stamps::Stamps,
-        sysctl,
     },
     record::{DatagramSocketRow, HelperRow, ObserverRow, QueueRow, WorkerCounts},
     scenario::{Bound, Scenario},
@@ -116,7 +116,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.balance();
     let samples = sampler.finish();
-    let usable_ports = networks.for_loaders(|| Ok(sysctl::usable_ports().unwrap_or(0)))?;
+    let usable_ports = networks.for_loaders(|| Ok(Range::read().map_or(0, |range| range.usable())))?;
 
     let (loaders, mut histograms) = loaders.accounts()?;
     keep_of_workers(control, &mut histograms);
