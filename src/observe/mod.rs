@@ -6,6 +6,8 @@ pub mod holder;
 pub mod host;
 pub mod ports;
 pub mod queues;
+pub mod services;
 pub mod sockets;
 pub mod stamps;
 pub mod sysctl;
+pub mod tuples;
