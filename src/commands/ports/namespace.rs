@@ -235,10 +235,10 @@ impl Capacity {
 
 impl InUse {
     fn line(&self) -> String {
-        let states = if self.by_state.is_empty() { String::new() } else { format!(": {}", states(&self.by_state)) };
+        let states = if self.by_state.is_empty() { String::new() } else { format!("\n{}", states(&self.by_state)) };
         format!(
-            "{} sockets of TCP on {} ports of the range{states}\n{} ports are listened on or bound: connect without bind passes \
-             them over",
+            "sockets of TCP: {}, on ports of the range: {}{states}\nports listened on or bound, which connect without bind \
+             passes over: {}",
             thousands(self.sockets as f64),
             thousands(self.ports as f64),
             thousands(self.barred as f64)

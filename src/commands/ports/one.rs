@@ -1,7 +1,7 @@
 //! One port, explained.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
 };
 
@@ -83,7 +83,8 @@ struct Owned {
     address: SocketAddr,
     inode: u32,
     processes: Vec<Process>,
-    /// Sockets on the same address, port and device, this one included: more than one are a SO_REUSEPORT group.
+    /// Sockets on the same address, port and device (and of the same peer), this one included. More than one: a SO_REUSEPORT
+    /// group, or of UDP perhaps SO_REUSEADDR. A group of one looks as a socket without the option does.
     group: usize,
 }
 
@@ -134,8 +135,8 @@ impl Report {
         ]);
         facts.add_row(["privilege", &self.privilege()]);
         facts.add_row(["ephemeral", &self.ephemeral()]);
-        facts.add_row(["TCP", &listeners(self.tcp.len(), self.tcp.iter().map(|listener| &listener.owned))]);
-        facts.add_row(["UDP", &listeners(self.udp.len(), self.udp.iter().map(|socket| &socket.owned))]);
+        facts.add_row(["TCP", &places(self.tcp.iter().map(|listener| &listener.owned), "a SO_REUSEPORT group")]);
+        facts.add_row(["UDP", &places(self.udp.iter().map(|socket| &socket.owned), "by SO_REUSEPORT or SO_REUSEADDR")]);
         if !self.connections.is_empty() {
             facts.add_row(["other sockets", &format!("of TCP with this local port: {}", states(&self.connections))]);
         }
@@ -231,18 +232,21 @@ fn remedy(range: &Range, port: u16) -> String {
     format!("sysctl -w net.ipv4.ip_local_reserved_ports={}{port}", reserved.collect::<String>())
 }
 
-/// `2 sockets listen on 127.0.0.1:80: a SO_REUSEPORT group`.
-fn listeners<'a>(count: usize, sockets: impl Iterator<Item = &'a Owned>) -> String {
-    if count == 0 {
-        return "nobody".to_owned();
+/// `2 sockets on 127.0.0.1:80: a SO_REUSEPORT group`, a line an address.
+fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String {
+    let mut places: BTreeMap<SocketAddr, (usize, bool)> = BTreeMap::new();
+    for owned in sockets {
+        let (count, is_shared) = places.entry(owned.address).or_default();
+        *count += 1;
+        *is_shared |= owned.group > 1;
     }
-    // Once for each place.
-    let mut seen = HashSet::new();
-    let places = sockets.filter(|owned| seen.insert(owned.address)).map(|owned| match owned.group {
-        1 => format!("1 socket on {}", owned.address),
-        group => format!("{group} sockets on {}: a SO_REUSEPORT group", owned.address),
+    let lines = places.into_iter().map(|(address, (count, is_shared))| {
+        let noun = if count == 1 { "socket" } else { "sockets" };
+        let note = if is_shared { format!(": {shared}") } else { String::new() };
+        format!("{count} {noun} on {address}{note}")
     });
-    places.collect::<Vec<_>>().join("\n")
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { "nobody".to_owned() } else { lines.join("\n") }
 }
 
 #[cfg(test)]
