@@ -213,11 +213,12 @@ fn other_users_processes_are_said_to_be_unseen() {
     }
     let (_server, address) = listener(0, 7);
     let _client = TcpStream::connect(address).unwrap();
-    // The clone may be closed to the other user.
+    // The clone may be closed to the other user. Copied by another process: while this one had the file open to write, a
+    // process that another test starts would have it open as well, and nobody could execute it.
     let bench = Bench::new("");
     fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let binary = bench.path("listenbench");
-    fs::copy(env!("CARGO_BIN_EXE_listenbench"), &binary).unwrap();
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_listenbench")).arg(&binary).status().unwrap().success());
     let ask = |arguments: &[&str]| {
         let mut command = Command::new(&binary);
         json(&command.arg("ports").args(arguments).arg("--json").uid(65_534).gid(65_534).output().unwrap())
