@@ -26,6 +26,8 @@ pub enum Command {
     Serve(Serve),
     /// Run a scenario's load against a server that is already there
     Load(Load),
+    /// Show what is left of this network namespace's ephemeral ports, or explain one port
+    Ports(Ports),
     /// Say what this machine allows, and what to change
     Doctor(Doctor),
 }
@@ -105,6 +107,26 @@ pub struct Load {
     /// Replaced values.
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+/// `listenbench ports`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  listenbench ports                          how full the range is, and by whom\n  \
+                        listenbench ports --to 192.0.2.7:443       as connections to one destination see it\n  \
+                        listenbench ports 8080                     what port 8080 is, and who listens on it\n  \
+                        sudo ip netns exec blue listenbench ports  of another network namespace"
+)]
+pub struct Ports {
+    /// Explain this port instead: its class, whether clients may take it, who listens on it
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Count only connections to this destination
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "port")]
+    pub to: Option<SocketAddr>,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `listenbench doctor`

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Run(options) => commands::run::run(&options),
         Command::Serve(options) => commands::serve::run(&options),
         Command::Load(options) => commands::load::run(&options),
+        Command::Ports(options) => commands::ports::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
     };
     match ended {

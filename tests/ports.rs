@@ -99,7 +99,7 @@ fn ports_come_back_when_their_connections_are_over() {
         let waiting = number(&trial["ports"]["time_wait_after_close"]);
         match (trial["cell"]["close_how"].as_str().unwrap(), trial["cell"]["tcp_tw_reuse"].as_u64().unwrap()) {
             ("rst", _) => {
-                assert!(waiting == 0 && recovered.is_some_and(|after| after < 1.0), "{waiting} {recovered:?}")
+                assert!(waiting == 0 && recovered.is_some_and(|after| after < 1.0), "{waiting} {recovered:?}");
             }
             ("fin", 0) => assert!(waiting == 1_000 && recovered.is_none(), "{waiting} {recovered:?}"),
             // tcp_tw_reuse_delay is a second.

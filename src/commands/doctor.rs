@@ -13,8 +13,9 @@ use crate::{
     observe::{
         counters::CpuTicks,
         host::{self, first_number, memory_bytes},
+        ports::Range,
         queues::QueueReader,
-        sysctl,
+        sockets, sysctl,
     },
     scenario::{ListenOptions, Plan, Source, Strategy, Transport},
     server::{Site, accept},
@@ -25,7 +26,7 @@ use crate::{
 /// Fewer open files than this hold up ordinary scenarios.
 const FILES_ENOUGH: u64 = 4_096;
 /// The kernel's default range, 32768–60999.
-const DEFAULT_PORTS: u32 = 28_232;
+const DEFAULT_PORTS: u64 = 28_232;
 /// Kernel memory of a loopback connection, both ends.
 const CONNECTION_BYTES: u64 = 5_700;
 
@@ -257,17 +258,18 @@ fn open_files() -> Check {
 
 fn port_range(probe: &Probe) -> Check {
     let (range, place) = probe.sysctl("ip_local_port_range");
-    let Some((low, high)) = sysctl::parse_range(&range) else {
+    let reserved = probe.sysctl("ip_local_reserved_ports").0;
+    let Ok(range) = Range::parse(&range, &reserved) else {
         return check("port range", Status::Missing, format!("{range} {place}"), "mount /proc");
     };
-    let usable = u32::from(high.saturating_sub(low)) + 1;
+    let usable = range.usable();
     let advice = format!(
         "between one source and one destination, connect becomes slow beyond {} connections held or in TIME_WAIT and fails \
          beyond {usable}; widen it with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",
         usable / 2
     );
     let status = if usable >= DEFAULT_PORTS { Status::Ok } else { Status::Limited };
-    check("port range", status, format!("{low}–{high} {place}: {usable} ports"), advice)
+    check("port range", status, format!("{}–{} {place}: {usable} ports", range.low, range.high), advice)
 }
 
 fn time_wait(probe: &Probe) -> Check {
@@ -309,7 +311,7 @@ fn queue_lengths() -> Check {
             "sock_diag",
             Status::Missing,
             format!("{error:#}"),
-            "trials cannot count what is left in accept queues: load the module inet_diag and tcp_diag, or allow NETLINK_SOCK_DIAG in the sandbox",
+            format!("trials cannot count what is left in accept queues: {}", sockets::REMEDY),
         ),
     }
 }

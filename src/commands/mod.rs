@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod load;
+pub mod ports;
 pub mod run;
 pub mod serve;
 mod sources;

@@ -1,24 +1,38 @@
 //! Who holds a port.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use procfs::{
     net::TcpState,
     process::{FDTarget, all_processes},
 };
+use serde::Serialize;
 
 use crate::scenario::Transport;
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its command name.
+    pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
 
 /// The listener on a port, as far as it can be seen.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A process whose descriptors this user may read.
-    Process {
-        /// Its id.
-        pid: i32,
-        /// Its command name.
-        name: String,
-    },
+    Process(Process),
     /// A socket, but of which process this user may not see.
     Unseen,
     /// No listening socket was found: one that is bound without listening, or gone by now.
@@ -28,7 +42,7 @@ pub enum Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
+            Self::Process(process) => process.fmt(f),
             Self::Unseen => write!(f, "a process that this user may not see (run as root to see which)"),
             Self::None => write!(f, "a socket that does not listen"),
         }
@@ -37,7 +51,7 @@ impl fmt::Display for Holder {
 
 /// Finds who listens on a port in this network namespace, or has a socket of UDP bound to it.
 pub fn of_port(port: u16, transport: Transport) -> Holder {
-    let inodes: Vec<u64> = match transport {
+    let inodes: HashSet<u64> = match transport {
         Transport::Tcp => {
             let entries = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
             entries
@@ -53,12 +67,30 @@ pub fn of_port(port: u16, transport: Transport) -> Holder {
     if inodes.is_empty() {
         return Holder::None;
     }
-    let holds = |process: &procfs::process::Process| {
-        process.fd().is_ok_and(|fds| {
-            fds.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
-        })
-    };
-    all_processes().ok().and_then(|processes| processes.flatten().find(holds)).map_or(Holder::Unseen, |process| {
-        Holder::Process { pid: process.pid, name: process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm) }
-    })
+    of_sockets(&inodes).into_values().flatten().min().map_or(Holder::Unseen, Holder::Process)
+}
+
+/// The processes that have these sockets open, by the sockets' inodes and in the order of their ids: those whose descriptors
+/// this user may read. One pass over /proc, however many sockets.
+pub fn of_sockets(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
+    let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
+    for process in all_processes().into_iter().flatten().flatten() {
+        let Ok(fds) = process.fd() else { continue };
+        let held: HashSet<u64> = fds
+            .flatten()
+            .filter_map(|fd| match fd.target {
+                FDTarget::Socket(inode) if inodes.contains(&inode) => Some(inode),
+                _ => None,
+            })
+            .collect();
+        if held.is_empty() {
+            continue;
+        }
+        let name = process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm);
+        for inode in held {
+            holders.entry(inode).or_default().push(Process { pid: process.pid, name: name.clone() });
+        }
+    }
+    holders.values_mut().for_each(|processes| processes.sort_unstable());
+    holders
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows: accept queues, counters, processor time, limits, and who holds a port.
+//! What the kernel knows: accept queues, counters, processor time, limits, ports, and who holds one.
 
 pub mod counters;
 pub mod datagrams;
@@ -6,5 +6,8 @@ pub mod holder;
 pub mod host;
 pub mod ports;
 pub mod queues;
+pub mod services;
+pub mod sockets;
 pub mod stamps;
 pub mod sysctl;
+pub mod tuples;

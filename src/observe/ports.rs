@@ -1,47 +1,149 @@
-//! The ephemeral ports of a network namespace.
+//! Ports: the ephemeral range, and what kind of port a port is. Arithmetic on what the kernel says in
+//! net.ipv4.ip_local_port_range and net.ipv4.ip_local_reserved_ports, which hold for IPv4 and IPv6, TCP and UDP.
 
 use std::ops::RangeInclusive;
 
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::sysctl;
 
-/// The ports that connect(2) may choose from.
+/// The ports from which connect without bind, and bind to port 0, choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    /// The lowest.
+    /// The first port.
     pub low: u16,
-    /// The highest.
+    /// The last port.
     pub high: u16,
-    /// Those that it leaves out (ip_local_reserved_ports).
+    /// Ports that are never chosen, inside the range and outside: apart from each other, and in order.
     pub reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl Range {
-    /// The range of the calling process's network namespace; `None` where /proc is not mounted.
-    pub fn read() -> Option<Self> {
-        let (low, high) = sysctl::port_range()?;
-        Some(Self { low, high, reserved: parse_reserved(&sysctl::read("ip_local_reserved_ports").unwrap_or_default()) })
+    /// The range of the caller's network namespace. Fails where /proc/sys cannot be read.
+    pub fn read() -> Result<Self> {
+        let range = sysctl::read("ip_local_port_range")
+            .context("/proc/sys/net/ipv4/ip_local_port_range cannot be read: mount /proc")?;
+        // Kernels have had it since 2.6.36; without it nothing is reserved.
+        Self::parse(&range, &sysctl::read("ip_local_reserved_ports").unwrap_or_default())
     }
 
-    /// Whether connect may choose a port.
+    /// Reads the two sysctls: `32768 60999` and `40000-40009,40050`. Fails on anything else.
+    pub fn parse(range: &str, reserved: &str) -> Result<Self> {
+        let ends = || -> Option<(u16, u16)> {
+            let (low, high) = range.trim().split_once(char::is_whitespace)?;
+            Some((low.parse().ok()?, high.trim().parse().ok()?))
+        };
+        let (low, high) = ends().with_context(|| format!("ip_local_port_range: \"{range}\" is no range of ports"))?;
+        if low > high {
+            bail!("ip_local_port_range: \"{range}\" ends before it begins");
+        }
+        Ok(Self { low, high, reserved: parse_reserved(reserved)? })
+    }
+
+    /// Whether a port lies inside the range, reserved or not.
+    pub fn contains(&self, port: u16) -> bool {
+        (self.low..=self.high).contains(&port)
+    }
+
+    /// Whether a port is reserved, inside the range or not.
+    pub fn is_reserved(&self, port: u16) -> bool {
+        let after = self.reserved.partition_point(|ports| *ports.start() <= port);
+        after > 0 && self.reserved[after - 1].contains(&port)
+    }
+
+    /// Whether connect may choose a port: it is inside the range and not reserved.
     pub fn is_usable(&self, port: u16) -> bool {
-        (self.low..=self.high).contains(&port) && !self.reserved.iter().any(|reserved| reserved.contains(&port))
+        self.contains(port) && !self.is_reserved(port)
     }
 
-    /// How many ports one tuple group has.
+    /// Ports in the range, reserved ones included.
+    pub fn size(&self) -> u64 {
+        u64::from(self.high - self.low) + 1
+    }
+
+    /// Ports that a connection can have between one source address and one destination address and port.
     pub fn usable(&self) -> u64 {
-        (self.low..=self.high).filter(|port| self.is_usable(*port)).count() as u64
+        self.ports().count() as u64
+    }
+
+    /// Usable ports that connect without bind tries first: those of the parity of the range's lower end
+    /// (`__inet_hash_connect` in net/ipv4/inet_hashtables.c). When all of them are taken, every further connect walks all
+    /// of them in vain before it comes to the others.
+    pub fn first_pass(&self) -> u64 {
+        self.ports().filter(|port| self.is_first_pass(*port)).count() as u64
+    }
+
+    /// Whether connect without bind tries a port before those of the other parity.
+    pub fn is_first_pass(&self, port: u16) -> bool {
+        port % 2 == self.low % 2
+    }
+
+    /// The usable ports.
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        (self.low..=self.high).filter(|port| self.is_usable(*port))
     }
 }
 
-/// Reads `8080,40000-40009`.
-fn parse_reserved(text: &str) -> Vec<RangeInclusive<u16>> {
-    let part = |part: &str| {
-        let (low, high) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
-        Some(low.parse().ok()?..=high.parse().ok()?)
+/// Connections that so many source addresses can have to so many destination addresses, with so many ports each, at once.
+pub fn capacity(sources: u64, usable: u64, destinations: u64, destination_ports: u64) -> u64 {
+    sources * usable * destinations * destination_ports
+}
+
+/// Reads `40000-40009,40050`; empty is none. Ranges that overlap or touch become one.
+fn parse_reserved(text: &str) -> Result<Vec<RangeInclusive<u16>>> {
+    let parse = |item: &str| -> Option<(u16, u16)> {
+        let (low, high) = item.split_once('-').unwrap_or((item, item));
+        let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+        (low <= high).then_some((low, high))
     };
-    text.split(',').filter_map(part).collect()
+    let mut items = Vec::new();
+    for item in text.trim().split(',').filter(|item| !item.is_empty()) {
+        items.push(parse(item).with_context(|| format!("ip_local_reserved_ports: \"{item}\" is no port or range"))?);
+    }
+    items.sort_unstable();
+    let mut apart: Vec<RangeInclusive<u16>> = Vec::new();
+    for (low, high) in items {
+        match apart.last_mut() {
+            Some(last) if u32::from(low) <= u32::from(*last.end()) + 1 => {
+                *last = *last.start()..=high.max(*last.end());
+            }
+            _ => apart.push(low..=high),
+        }
+    }
+    Ok(apart)
+}
+
+/// The kinds of ports of RFC 6335, section 6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// 0–1023, the system ports: assigned by IANA.
+    WellKnown,
+    /// 1024–49151, the user ports: registered with IANA.
+    Registered,
+    /// 49152–65535, private or dynamic: never assigned.
+    Dynamic,
+}
+
+impl Class {
+    /// The kind of a port.
+    pub fn of(port: u16) -> Self {
+        match port {
+            0..=1_023 => Self::WellKnown,
+            1_024..=49_151 => Self::Registered,
+            _ => Self::Dynamic,
+        }
+    }
+
+    /// Its name and its ports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WellKnown => "well-known (0–1023)",
+            Self::Registered => "registered (1024–49151)",
+            Self::Dynamic => "dynamic (49152–65535)",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,10 +151,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_ports_are_not_usable() {
-        let range = Range { low: 40_000, high: 40_999, reserved: parse_reserved("8080,40000-40009,40500") };
-        assert_eq!(range.usable(), 989);
-        assert!(!range.is_usable(40_009) && range.is_usable(40_010) && !range.is_usable(41_000));
-        assert_eq!(parse_reserved(""), []);
+    fn usable_is_the_range_less_what_is_reserved_inside_it() {
+        let usable = |range, reserved| Range::parse(range, reserved).unwrap().usable();
+        assert_eq!(usable("32768 60999", ""), 28_232);
+        assert_eq!(usable("32768\t60999\n", "40000-40009,40050"), 28_221);
+        // Outside, across an end, twice.
+        assert_eq!(usable("40000 40099", "80,8080-8090"), 100);
+        assert_eq!(usable("40000 40099", "39990-40009,40090-50000"), 80);
+        assert_eq!(usable("40000 40099", "40010-40019,40015,40000-40011"), 80);
+        assert_eq!(usable("40000 40099", "1-65535"), 0);
+        assert_eq!(usable("1 65535", "65535"), 65_534);
+    }
+
+    #[test]
+    fn ports_are_reserved_inside_the_range_and_outside() {
+        let range = Range::parse("40000 40099", "8080,40010-40019,40020").unwrap();
+        assert_eq!(range.reserved, [8_080..=8_080, 40_010..=40_020]);
+        assert!(range.is_reserved(8_080) && !range.contains(8_080));
+        assert!(range.is_reserved(40_020) && range.contains(40_020));
+        assert!(!range.is_reserved(40_021) && !range.is_reserved(40_009) && !range.is_reserved(1));
+        assert!(range.is_usable(40_021) && !range.is_usable(40_020) && !range.is_usable(40_100));
+        assert!(range.contains(40_000) && range.contains(40_099) && !range.contains(40_100));
+    }
+
+    #[test]
+    fn the_first_pass_has_the_parity_of_the_lower_end() {
+        let first_pass = |range, reserved| Range::parse(range, reserved).unwrap().first_pass();
+        assert_eq!(first_pass("32768 60999", ""), 14_116);
+        assert_eq!(first_pass("40000 40004", ""), 3);
+        assert_eq!(first_pass("40001 40004", ""), 2);
+        assert_eq!(first_pass("40000 40009", "40001,40003"), 5);
+        assert_eq!(first_pass("40000 40009", "40000,40002"), 3);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (range, reserved) in
+            [("32768", ""), ("a b", ""), ("2 1", ""), ("1 65536", ""), ("1 2", "x"), ("1 2", "5-3"), ("1 2", "70000")]
+        {
+            assert!(Range::parse(range, reserved).is_err(), "{range} {reserved}");
+        }
+    }
+
+    #[test]
+    fn capacity_multiplies() {
+        assert_eq!(capacity(1, 28_232, 1, 1), 28_232);
+        assert_eq!(capacity(2, 28_232, 3, 4), 677_568);
+    }
+
+    #[test]
+    fn classes_have_their_ends() {
+        for (port, class) in [
+            (0, Class::WellKnown),
+            (1_023, Class::WellKnown),
+            (1_024, Class::Registered),
+            (49_151, Class::Registered),
+            (49_152, Class::Dynamic),
+            (65_535, Class::Dynamic),
+        ] {
+            assert_eq!(Class::of(port), class);
+        }
     }
 }

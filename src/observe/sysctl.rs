@@ -48,17 +48,6 @@ pub fn read(name: &str) -> Option<String> {
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The ends of the ephemeral port range in the caller's network namespace.
-pub fn port_range() -> Option<(u16, u16)> {
-    parse_range(&read("ip_local_port_range")?)
-}
-
-/// Reads `32768 60999`.
-pub fn parse_range(text: &str) -> Option<(u16, u16)> {
-    let (low, high) = text.split_once(char::is_whitespace)?;
-    Some((low.parse().ok()?, high.trim().parse().ok()?))
-}
-
 /// Writes one in the caller's network namespace. Fails, naming the sysctl, when it does not exist there or the kernel
 /// refuses the value.
 pub fn write(name: &str, value: &str) -> Result<()> {

@@ -1,0 +1,262 @@
+//! One port, explained.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+
+use anyhow::{Context, Result};
+use comfy_table::CellAlignment;
+use serde::Serialize;
+
+use super::{names, say, states, table};
+use crate::{
+    observe::{
+        holder::{self, Process},
+        ports::{Class, Range},
+        queues::Queue,
+        services,
+        sockets::{self, Socket, State},
+        sysctl,
+    },
+    report::format::thousands,
+    scenario::Transport,
+};
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    port: u16,
+    class: Class,
+    /// Its names in /etc/services.
+    service: Service,
+    /// Whether binding it wants CAP_NET_BIND_SERVICE.
+    privileged: bool,
+    /// The first port that does not: net.ipv4.ip_unprivileged_port_start.
+    unprivileged_from: u16,
+    /// The ephemeral range.
+    range: (u16, u16),
+    in_range: bool,
+    reserved: bool,
+    /// What to write to keep it for a server; `None` where no client is given it anyway.
+    remedy: Option<String>,
+    tcp: Vec<Listener>,
+    udp: Vec<DatagramSocket>,
+    /// Sockets of TCP that have it as their local port and do not listen.
+    connections: BTreeMap<State, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Service {
+    tcp: Option<String>,
+    udp: Option<String>,
+}
+
+/// A socket that listens.
+#[derive(Debug, Serialize)]
+struct Listener {
+    #[serde(flatten)]
+    owned: Owned,
+    queue: Queue,
+    /// Whether the next connection will be dropped.
+    full: bool,
+}
+
+/// A socket of UDP.
+#[derive(Debug, Serialize)]
+struct DatagramSocket {
+    #[serde(flatten)]
+    owned: Owned,
+    /// The peer of a connected one.
+    peer: Option<SocketAddr>,
+    /// Memory taken by datagrams that wait, in bytes.
+    bytes: u32,
+    /// And what it may take.
+    limit: u32,
+    /// Datagrams lost because it was full.
+    drops: u32,
+}
+
+/// Whose a socket is.
+#[derive(Debug, Serialize)]
+struct Owned {
+    address: SocketAddr,
+    inode: u32,
+    processes: Vec<Process>,
+    /// Sockets on the same address, port and device (and of the same peer), this one included. More than one: a SO_REUSEPORT
+    /// group, or of UDP perhaps SO_REUSEADDR. A group of one looks as a socket without the option does.
+    group: usize,
+}
+
+impl Report {
+    /// Reads the caller's network namespace. Fails where /proc or sock_diag does not answer.
+    pub fn read(port: u16) -> Result<Self> {
+        let range = Range::read()?;
+        let unprivileged_from: u16 = sysctl::read("ip_unprivileged_port_start")
+            .and_then(|value| value.parse().ok())
+            .context("/proc/sys/net/ipv4/ip_unprivileged_port_start cannot be read: mount /proc")?;
+        let tcp = sockets::read(Transport::Tcp, Some(port))?;
+        let udp = sockets::read(Transport::Udp, Some(port))?;
+        let (listening, others): (Vec<Socket>, Vec<Socket>) =
+            tcp.into_iter().partition(|socket| socket.state == State::LISTEN);
+        let mut connections = BTreeMap::new();
+        for socket in others {
+            *connections.entry(socket.state).or_default() += 1;
+        }
+        let inodes = listening.iter().chain(&udp).map(|socket| u64::from(socket.inode)).collect();
+        let holders = holder::of_sockets(&inodes);
+        let (in_range, reserved) = (range.contains(port), range.is_reserved(port));
+        Ok(Self {
+            port,
+            class: Class::of(port),
+            service: Service { tcp: services::name(port, Transport::Tcp), udp: services::name(port, Transport::Udp) },
+            privileged: port < unprivileged_from,
+            unprivileged_from,
+            range: (range.low, range.high),
+            in_range,
+            reserved,
+            remedy: (in_range && !reserved).then(|| remedy(&range, port)),
+            tcp: owned(&listening, &holders).map(|(socket, owned)| Listener::of(socket, owned)).collect(),
+            udp: owned(&udp, &holders).map(|(socket, owned)| DatagramSocket::of(socket, owned)).collect(),
+            connections,
+        })
+    }
+
+    /// Prints it as tables.
+    pub fn print(&self) -> Result<()> {
+        let mut facts = table();
+        facts.add_row(["port", &format!("{}: {}", self.port, self.class.name())]);
+        let service = [("TCP", &self.service.tcp), ("UDP", &self.service.udp)].into_iter();
+        let service: Vec<String> =
+            service.filter_map(|(over, name)| Some(format!("{} over {over}", name.as_ref()?))).collect();
+        facts.add_row([
+            "service",
+            &if service.is_empty() { "no entry in /etc/services".to_owned() } else { service.join(", ") },
+        ]);
+        facts.add_row(["privilege", &self.privilege()]);
+        facts.add_row(["ephemeral", &self.ephemeral()]);
+        facts.add_row(["TCP", &places(self.tcp.iter().map(|listener| &listener.owned), "a SO_REUSEPORT group")]);
+        facts.add_row(["UDP", &places(self.udp.iter().map(|socket| &socket.owned), "by SO_REUSEPORT or SO_REUSEADDR")]);
+        if !self.connections.is_empty() {
+            facts.add_row(["other sockets", &format!("of TCP with this local port: {}", states(&self.connections))]);
+        }
+        say(facts)?;
+        self.print_sockets()
+    }
+
+    fn privilege(&self) -> String {
+        let start = format!("net.ipv4.ip_unprivileged_port_start is {}", self.unprivileged_from);
+        if self.privileged {
+            format!("binding it wants CAP_NET_BIND_SERVICE: {start}")
+        } else {
+            format!("any user may bind it: {start}")
+        }
+    }
+
+    fn ephemeral(&self) -> String {
+        let (low, high) = self.range;
+        match (self.in_range, &self.remedy) {
+            (false, _) => format!("outside the range {low}–{high}: no client is given it unasked"),
+            (true, None) => format!("inside the range {low}–{high}, but reserved: no client is given it unasked"),
+            (true, Some(remedy)) => format!(
+                "inside the range {low}–{high} and not reserved: while no server has it bound (it restarts, say) a client's \
+                 connect can take it, and bind then fails with EADDRINUSE; keep it:\n{remedy}"
+            ),
+        }
+    }
+
+    /// A line a socket.
+    fn print_sockets(&self) -> Result<()> {
+        let rows = self.tcp.iter().map(|listener| {
+            let Queue { length, limit, drops } = listener.queue;
+            let full = if listener.full { ", full" } else { "" };
+            let queue = format!("{} (backlog {}){full}", thousands(length.into()), thousands(limit.into()));
+            ("TCP", &listener.owned, None, queue, drops)
+        });
+        let datagrams = self.udp.iter().map(|socket| {
+            let queue = format!("{} of {} B", thousands(socket.bytes.into()), thousands(socket.limit.into()));
+            ("UDP", &socket.owned, socket.peer, queue, socket.drops)
+        });
+        let mut grid = table();
+        grid.set_header(["", "address", "process", "group", "queue", "drops"]);
+        for (over, owned, peer, queue, drops) in rows.chain(datagrams) {
+            let address = peer.map_or(owned.address.to_string(), |peer| format!("{}\nfrom {peer}", owned.address));
+            let (processes, group) = (names(&owned.processes), owned.group.to_string());
+            grid.add_row([over, &address, &processes, &group, &queue, &thousands(drops.into())]);
+        }
+        for column in grid.column_iter_mut().skip(3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        if grid.is_empty() { Ok(()) } else { say(grid) }
+    }
+}
+
+impl Listener {
+    fn of(socket: &Socket, owned: Owned) -> Self {
+        let queue = Queue { length: socket.received, limit: socket.sending, drops: socket.drops };
+        Self { owned, queue, full: queue.is_full() }
+    }
+}
+
+impl DatagramSocket {
+    fn of(socket: &Socket, owned: Owned) -> Self {
+        Self {
+            owned,
+            peer: (socket.remote.port() != 0).then_some(socket.remote),
+            bytes: socket.received,
+            limit: socket.receive_buffer,
+            drops: socket.drops,
+        }
+    }
+}
+
+/// Sockets with their processes and the size of their group.
+fn owned<'a>(
+    sockets: &'a [Socket],
+    holders: &'a HashMap<u64, Vec<Process>>,
+) -> impl Iterator<Item = (&'a Socket, Owned)> {
+    let place = |socket: &Socket| (socket.local, socket.remote, socket.interface);
+    sockets.iter().map(move |socket| {
+        let group = sockets.iter().filter(|other| place(other) == place(socket)).count();
+        let processes = holders.get(&u64::from(socket.inode)).cloned().unwrap_or_default();
+        (socket, Owned { address: socket.local, inode: socket.inode, processes, group })
+    })
+}
+
+/// What keeps the port for a server, beside those that are reserved already.
+fn remedy(range: &Range, port: u16) -> String {
+    let reserved = range.reserved.iter().map(|ports| match (ports.start(), ports.end()) {
+        (low, high) if low == high => format!("{low},"),
+        (low, high) => format!("{low}-{high},"),
+    });
+    format!("sysctl -w net.ipv4.ip_local_reserved_ports={}{port}", reserved.collect::<String>())
+}
+
+/// `2 sockets on 127.0.0.1:80: a SO_REUSEPORT group`, a line an address.
+fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String {
+    let mut places: BTreeMap<SocketAddr, (usize, bool)> = BTreeMap::new();
+    for owned in sockets {
+        let (count, is_shared) = places.entry(owned.address).or_default();
+        *count += 1;
+        *is_shared |= owned.group > 1;
+    }
+    let lines = places.into_iter().map(|(address, (count, is_shared))| {
+        let noun = if count == 1 { "socket" } else { "sockets" };
+        let note = if is_shared { format!(": {shared}") } else { String::new() };
+        format!("{count} {noun} on {address}{note}")
+    });
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { "nobody".to_owned() } else { lines.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_keeps_what_is_reserved_already() {
+        let remedy = |reserved| remedy(&Range::parse("32768 60999", reserved).unwrap(), 40_000);
+        assert_eq!(remedy(""), "sysctl -w net.ipv4.ip_local_reserved_ports=40000");
+        assert_eq!(remedy("80,90-99"), "sysctl -w net.ipv4.ip_local_reserved_ports=80,90-99,40000");
+    }
+}

@@ -1,0 +1,190 @@
+//! Sockets of the network namespace, by sock_diag: `struct inet_diag_msg` of include/uapi/linux/inet_diag.h.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
+    inet::{
+        ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
+        nlas::{MemInfo, Nla},
+    },
+};
+use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
+use serde::Serialize;
+
+use crate::scenario::Transport;
+
+/// What to do where sock_diag does not answer.
+pub const REMEDY: &str = "load the modules inet_diag, tcp_diag and udp_diag, or allow NETLINK_SOCK_DIAG in the sandbox";
+
+/// A question to sock_diag, asked as often as wanted. Its requests and answers use the same buffers each time.
+pub struct SockDiag {
+    socket: Netlink,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl SockDiag {
+    /// Prepares the question for sockets over IPv4 or IPv6 (as the family of `of`) in those states, in the caller's network
+    /// namespace. A port in `of` restricts it to that local port. Fails where the sandbox forbids such sockets.
+    pub fn new(transport: Transport, states: StateFlags, of: SocketAddr) -> Result<Self> {
+        let mut socket = Netlink::new(NETLINK_SOCK_DIAG).context("socket(NETLINK_SOCK_DIAG)")?;
+        socket.bind_auto().context("bind of the sock_diag socket")?;
+        socket.connect(&NetlinkAddr::new(0, 0)).context("connect of the sock_diag socket")?;
+        let (family, mut socket_id) =
+            if of.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
+        socket_id.source_port = of.port();
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let protocol = match transport {
+            Transport::Tcp => IPPROTO_TCP,
+            Transport::Udp => IPPROTO_UDP,
+        };
+        let query = InetRequest { family, protocol, extensions: ExtensionFlags::SKMEMINFO, states, socket_id };
+        let mut packet = NetlinkMessage::new(header, SockDiagMessage::InetRequest(query).into());
+        packet.finalize();
+        let mut request = vec![0; packet.buffer_len()];
+        packet.serialize(&mut request);
+        Ok(Self { socket, request, answer: vec![0; 65_536] })
+    }
+
+    /// Asks, and shows every socket of the answer. Fails when the kernel refuses: it has no such module, say.
+    pub fn each(&mut self, mut visit: impl FnMut(&InetResponse)) -> Result<()> {
+        self.socket.send(&self.request, 0).context("sending to sock_diag")?;
+        loop {
+            let length = self.socket.recv(&mut &mut self.answer[..], 0).context("receiving from sock_diag")?;
+            let mut rest = &self.answer[..length];
+            while !rest.is_empty() {
+                let message =
+                    NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("decoding a sock_diag answer")?;
+                let step = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+                match message.payload {
+                    // A dump that could not begin ends with its error.
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        bail!("sock_diag refused: {}", std::io::Error::from_raw_os_error(-done.code))
+                    }
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) => bail!("sock_diag refused: {error}"),
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => visit(&response),
+                    _ => {}
+                }
+                if step == 0 {
+                    bail!("sock_diag sent a message without length");
+                }
+                rest = &rest[step..];
+            }
+        }
+    }
+}
+
+/// The socket's memory (INET_DIAG_SKMEMINFO), where the kernel tells: sockets in TIME_WAIT have none.
+pub fn memory(response: &InetResponse) -> Option<&MemInfo> {
+    response.nlas.iter().find_map(|nla| match nla {
+        Nla::MemInfo(memory) => Some(memory),
+        _ => None,
+    })
+}
+
+/// A state of include/net/tcp_states.h. Sockets of UDP have two of them: ESTABLISHED when connected, else CLOSE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "&'static str")]
+pub struct State(u8);
+
+impl State {
+    /// Both sides may send.
+    pub const ESTABLISHED: Self = Self(1);
+    /// Over, but the kernel keeps its four addresses from use.
+    pub const TIME_WAIT: Self = Self(6);
+    /// No connection: of TCP, a socket that is bound and neither listens nor is connected.
+    pub const CLOSE: Self = Self(7);
+    /// Listening.
+    pub const LISTEN: Self = Self(10);
+
+    /// The kernel's name, without `TCP_`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            1 => "ESTABLISHED",
+            2 => "SYN_SENT",
+            3 => "SYN_RECV",
+            4 => "FIN_WAIT1",
+            5 => "FIN_WAIT2",
+            6 => "TIME_WAIT",
+            7 => "CLOSE",
+            8 => "CLOSE_WAIT",
+            9 => "LAST_ACK",
+            10 => "LISTEN",
+            11 => "CLOSING",
+            _ => "UNKNOWN",
+        }
+    }
+}
+
+impl From<State> for &'static str {
+    fn from(state: State) -> Self {
+        state.name()
+    }
+}
+
+/// A socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// Its own address. An IPv4 address of an IPv6 socket is shown as IPv4: both share one space of ports.
+    pub local: SocketAddr,
+    /// The peer's; unspecified, with port 0, where there is none.
+    pub remote: SocketAddr,
+    /// Index of the network device it is bound to; 0 where it is bound to none.
+    pub interface: u32,
+    /// Its state.
+    pub state: State,
+    /// Its inode, as in `/proc/PID/fd`; 0 where it belongs to no descriptor: in TIME_WAIT, or not yet accepted.
+    pub inode: u32,
+    /// Listening: connections in the accept queue. Others: bytes received and not yet read.
+    pub received: u32,
+    /// Listening: the backlog in force. Others: bytes not yet acknowledged.
+    pub sending: u32,
+    /// Listening: segments dropped so far; UDP: datagrams lost so far (`sk_drops`).
+    pub drops: u32,
+    /// The receive buffer's size, in bytes (`sk_rcvbuf`).
+    pub receive_buffer: u32,
+}
+
+impl Socket {
+    fn of(response: &InetResponse) -> Self {
+        let header = &response.header;
+        let id = &header.socket_id;
+        let address = |ip: IpAddr, port| SocketAddr::new(ip.to_canonical(), port);
+        let (drops, receive_buffer) =
+            memory(response).map_or((0, 0), |memory| (memory.drops, memory.receive_queue_max));
+        Self {
+            local: address(id.source_address, id.source_port),
+            remote: address(id.destination_address, id.destination_port),
+            interface: id.interface_id,
+            state: State(header.state),
+            inode: header.inode,
+            received: header.recv_queue,
+            sending: header.send_queue,
+            drops,
+            receive_buffer,
+        }
+    }
+}
+
+/// The sockets of the caller's network namespace over IPv4 and IPv6 in all states, those included that are bound and no more
+/// (from Linux 6.8 on); with one local port, or with any. A busy namespace changes while it is read. Fails, with a remedy,
+/// where sock_diag does not answer.
+pub fn read(transport: Transport, port: Option<u16>) -> Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    let unspecified: [IpAddr; 2] = [[0; 4].into(), [0_u16; 8].into()];
+    for family in unspecified {
+        // All bits: the crate's names lack TCPF_BOUND_INACTIVE.
+        let states = StateFlags::from_bits_retain(!0);
+        SockDiag::new(transport, states, SocketAddr::new(family, port.unwrap_or(0)))
+            .and_then(|mut question| question.each(|response| sockets.push(Socket::of(response))))
+            .with_context(|| format!("the sockets of this network namespace cannot be read: {REMEDY}"))?;
+    }
+    sockets.retain(|socket| port.is_none_or(|port| socket.local.port() == port));
+    Ok(sockets)
+}

@@ -1,0 +1,249 @@
+//! `ports`: the numbers of /proc, and sockets that the test itself opens.
+
+mod common;
+
+use std::{
+    fs,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::{self, Command, Output},
+};
+
+use common::{Bench, assert_code, number, root, stderr, stdout, wait_until};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+fn ports(arguments: &[&str]) -> Output {
+    Bench::new("").command(&[&["ports"], arguments].concat()).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert_code(output, 0);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+fn port(port: u16) -> Value {
+    json(&ports(&[&port.to_string(), "--json"]))
+}
+
+fn sysctl(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap().trim().to_owned()
+}
+
+/// A listener with SO_REUSEPORT and a backlog; port 0 is any.
+fn listener(port: u16, backlog: i32) -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+    socket.listen(backlog).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+fn held_by_test(socket: &Value) -> bool {
+    socket["processes"].as_array().unwrap().iter().any(|held| held["pid"] == process::id())
+}
+
+#[test]
+fn the_range_is_that_of_proc() {
+    let report = json(&ports(&["--json"]));
+    let ends: Vec<u64> = sysctl("ip_local_port_range").split_whitespace().map(|end| end.parse().unwrap()).collect();
+    let range = &report["range"];
+    assert_eq!((number(&range["low"]), number(&range["high"])), (ends[0], ends[1]));
+    assert_eq!(number(&range["size"]), ends[1] - ends[0] + 1);
+    assert_eq!(number(&range["usable"]), number(&range["size"]) - number(&range["reserved_inside"]));
+    assert_eq!(report["capacity"]["per_tuple_group"], range["usable"]);
+    let fill = &report["fill"];
+    assert_eq!(number(&fill["used"]) + number(&fill["to_wall"]), number(&range["usable"]));
+    let sysctls = report["sysctls"].as_array().unwrap();
+    assert_eq!(sysctls.len(), 7);
+    assert!(sysctls.iter().all(|row| !row["meaning"].as_str().unwrap().is_empty()), "{sysctls:?}");
+    let reuse = sysctls.iter().find(|row| row["name"] == "tcp_tw_reuse").unwrap();
+    assert_eq!(reuse["value"], sysctl("tcp_tw_reuse"));
+
+    let text = stdout(&ports(&[]));
+    for word in ["range", "capacity", "in use", "processes", "fill ", "knee at ", "wall at ", "ip_local_reserved_ports"]
+    {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+/// In a namespace of its own nobody else is there to be counted.
+#[test]
+fn a_namespace_of_its_own_has_its_own_ports() {
+    let bench = Bench::new("");
+    let inside = |script: &str| {
+        let script = format!("{script}; exec \"$0\" ports --json");
+        let binary = env!("CARGO_BIN_EXE_listenbench");
+        Command::new("unshare").args(["-rn", "sh", "-ec", &script, binary]).current_dir(bench.folder.path()).output()
+    };
+    if !Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|output| output.status.success()) {
+        eprintln!("a_namespace_of_its_own_has_its_own_ports: not run, no namespace to be had");
+        return;
+    }
+    let report = json(
+        &inside(
+            "cd /proc/sys/net/ipv4; echo 40000 40099 >ip_local_port_range; echo 80,40000-40009,40050 >ip_local_reserved_ports; \
+             echo 0 >tcp_tw_reuse",
+        )
+        .unwrap(),
+    );
+    let range = &report["range"];
+    assert_eq!((number(&range["size"]), number(&range["reserved_inside"]), number(&range["usable"])), (100, 11, 89));
+    // Of 50 even ports six are reserved.
+    let fill = &report["fill"];
+    assert_eq!((number(&fill["used"]), number(&fill["knee"]), number(&fill["to_knee"])), (0, 44, 44));
+    assert_eq!((number(&report["in_use"]["sockets"]), number(&report["tuple_groups_count"])), (0, 0));
+    let meaning = report["sysctls"][0]["meaning"].as_str().unwrap();
+    assert!(meaning.contains("at most 1/s"), "89 ports in 60 s: {meaning}");
+}
+
+#[test]
+fn a_destination_has_the_connections_that_were_made() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = server.local_addr().unwrap();
+    let mut clients: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(to).unwrap()).collect();
+    let accepted = server.accept().unwrap().0;
+    let ask = || json(&ports(&["--to", &to.to_string(), "--json"]));
+    let report = ask();
+    assert_eq!(report["to"], to.to_string());
+    assert_eq!(number(&report["in_use"]["by_state"]["ESTABLISHED"]), 5, "{report}");
+    assert_eq!((number(&report["in_use"]["sockets"]), number(&report["in_use"]["ports"])), (5, 5));
+    let group = &report["tuple_groups"][0];
+    assert_eq!((&group["source"], &group["destination"]), (&"127.0.0.1".into(), &to.to_string().into()));
+    assert_eq!(number(&group["connections"]), 5);
+    assert_eq!(number(&group["fill"]["used"]), 5 + number(&report["in_use"]["barred"]));
+    assert_eq!(group["fill"], report["fill"]);
+    // A process that another test starts just now has copies until its exec, and is in the list too.
+    let processes = &report["processes"];
+    let own = processes["most"].as_array().unwrap().iter().find(|row| row["pid"] == process::id()).unwrap();
+    assert_eq!((number(&own["sockets"]), number(&processes["unseen"])), (5, 0), "{report}");
+
+    // The client whose connection was accepted closes first, and is left in TIME_WAIT, without a process.
+    let peer = accepted.peer_addr().unwrap();
+    let first = clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
+    // Not by drop alone, because of those copies.
+    for end in [clients.swap_remove(first), accepted] {
+        end.shutdown(Shutdown::Write).unwrap();
+    }
+    wait_until("the TIME_WAIT", || number(&ask()["in_use"]["time_wait"]) == 1);
+    let report = ask();
+    let group = &report["tuple_groups"][0];
+    assert_eq!((number(&group["connections"]), number(&group["time_wait"])), (5, 1), "{report}");
+    assert_eq!(number(&report["processes"]["without_process"]), 1);
+}
+
+#[test]
+fn a_listener_is_found_with_process_queue_and_group() {
+    let (_first, address) = listener(0, 7);
+    let found = port(address.port());
+    let listeners = found["tcp"].as_array().unwrap();
+    assert_eq!(listeners.len(), 1, "{found}");
+    assert_eq!(listeners[0]["address"], address.to_string());
+    assert!(held_by_test(&listeners[0]), "{found}");
+    assert_eq!((number(&listeners[0]["queue"]["limit"]), number(&listeners[0]["queue"]["length"])), (7, 0));
+    assert_eq!((number(&listeners[0]["group"]), &listeners[0]["full"]), (1, &false.into()));
+    // Chosen from the range, and so a client's to take.
+    assert_eq!((&found["in_range"], &found["reserved"]), (&true.into(), &false.into()));
+    assert!(found["remedy"].as_str().unwrap().ends_with(&address.port().to_string()), "{found}");
+
+    let _clients: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let found = port(address.port());
+    assert_eq!(number(&found["tcp"][0]["queue"]["length"]), 2, "{found}");
+    // Not yet accepted, but established.
+    assert_eq!(number(&found["connections"]["ESTABLISHED"]), 2);
+
+    let _second = listener(address.port(), 3);
+    let found = port(address.port());
+    let listeners = found["tcp"].as_array().unwrap();
+    assert_eq!(listeners.len(), 2, "{found}");
+    assert!(listeners.iter().all(|listener| number(&listener["group"]) == 2 && held_by_test(listener)), "{found}");
+    let text = stdout(&ports(&[&address.port().to_string()]));
+    assert!(text.contains("SO_REUSEPORT group") && text.contains("(backlog 7)"), "{text}");
+    assert!(text.contains("ip_local_reserved_ports") && text.contains(&process::id().to_string()), "{text}");
+}
+
+#[test]
+fn a_full_queue_and_its_drops_are_seen() {
+    let (_server, address) = listener(0, 1);
+    let _held: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // A third SYN is dropped.
+    let third = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    third.set_nonblocking(true).unwrap();
+    let _ = third.connect(&address.into());
+    wait_until("a drop", || number(&port(address.port())["tcp"][0]["queue"]["drops"]) >= 1);
+    let found = port(address.port());
+    assert_eq!((number(&found["tcp"][0]["queue"]["length"]), &found["tcp"][0]["full"]), (2, &true.into()), "{found}");
+}
+
+#[test]
+fn a_socket_of_datagrams_is_found() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[7; 100], address).unwrap();
+    let found = port(address.port());
+    let sockets = found["udp"].as_array().unwrap();
+    assert_eq!(sockets.len(), 1, "{found}");
+    assert_eq!((&sockets[0]["address"], &sockets[0]["peer"]), (&address.to_string().into(), &Value::Null));
+    assert!(held_by_test(&sockets[0]), "{found}");
+    assert!((100..=number(&sockets[0]["limit"])).contains(&number(&sockets[0]["bytes"])), "{found}");
+}
+
+#[test]
+fn ports_have_classes_and_privileges() {
+    let start: u64 = sysctl("ip_unprivileged_port_start").parse().unwrap();
+    for (number, class) in [(80, "well-known"), (8_080, "registered"), (50_000, "dynamic")] {
+        let found = port(number);
+        assert_eq!(found["class"], class);
+        assert_eq!(found["privileged"], u64::from(number) < start);
+        assert_eq!(found["unprivileged_from"], start);
+        let text = stdout(&ports(&[&number.to_string()]));
+        assert!(text.contains(&format!("{number}: {class}")), "{text}");
+    }
+    let services = fs::read_to_string("/etc/services").unwrap_or_default();
+    let has_http = services.lines().any(|line| line.starts_with("http\t") && line.contains("80/tcp"));
+    assert_eq!(port(80)["service"]["tcp"] == "http", has_http);
+}
+
+#[test]
+fn other_users_processes_are_said_to_be_unseen() {
+    if !root("other_users_processes_are_said_to_be_unseen") {
+        return;
+    }
+    let (_server, address) = listener(0, 7);
+    let _client = TcpStream::connect(address).unwrap();
+    // The clone may be closed to the other user. Copied by another process: while this one had the file open to write, a
+    // process that another test starts would have it open as well, and nobody could execute it.
+    let bench = Bench::new("");
+    fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = bench.path("listenbench");
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_listenbench")).arg(&binary).status().unwrap().success());
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(&binary);
+        json(&command.arg("ports").args(arguments).arg("--json").uid(65_534).gid(65_534).output().unwrap())
+    };
+    let found = ask(&[&address.port().to_string()]);
+    assert!(found["tcp"][0]["processes"].as_array().unwrap().is_empty(), "{found}");
+    let report = ask(&["--to", &address.to_string()]);
+    assert_eq!((number(&report["processes"]["count"]), number(&report["processes"]["unseen"])), (0, 1), "{report}");
+}
+
+#[test]
+fn wrong_usage_is_told_apart() {
+    for arguments in [
+        &["0"][..],
+        &["65536"],
+        &["http"],
+        &["--to", "localhost"],
+        &["--to", "127.0.0.1"],
+        &["--to", "127.0.0.1:0"],
+        &["80", "--to", "127.0.0.1:80"],
+    ] {
+        let output = ports(arguments);
+        assert_code(&output, 2);
+        assert!(!stderr(&output).is_empty() && stdout(&output).is_empty(), "{arguments:?}");
+    }
+    let help = stdout(&ports(&["--help"]));
+    assert!(help.contains("Examples:") && help.contains("listenbench ports --to"), "{help}");
+}
