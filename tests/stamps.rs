@@ -45,7 +45,8 @@ fn waits_are_as_long_as_the_worker_sleeps() {
     }
 }
 
-/// One at a time, ten milliseconds of service each: the k-th of a burst waits for k others.
+/// One at a time, ten milliseconds of service each: the k-th of a burst waits for k others. Of app `close`, since a worker does
+/// not wait for a request that has not come yet, but takes the next connection.
 #[test]
 fn waits_come_in_steps_of_the_service_time() {
     if !root("exact stamps") {
@@ -58,6 +59,7 @@ fn waits_come_in_steps_of_the_service_time() {
         [server]
         workers = 1
         accept_batch = 1
+        app = "close"
         service_time = "10ms"
         [load]
         mode = "open"
