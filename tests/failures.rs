@@ -284,7 +284,7 @@ fn too_few_files_for_the_load_are_refused_beforehand() {
 #[test]
 fn the_machines_own_network_is_left_as_it_was() {
     let sysctls = || {
-        ["ip_local_port_range", "tcp_tw_reuse", "tcp_fin_timeout"]
+        ["ip_local_port_range", "tcp_tw_reuse", "tcp_fin_timeout", "ip_local_reserved_ports"]
             .map(|name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap())
     };
     let before = sysctls();
@@ -292,6 +292,10 @@ fn the_machines_own_network_is_left_as_it_was() {
         "repetitions = 1\n[load]\nconnections = 20\n[sysctl]\nip_local_port_range = \"40000 40999\"\ntcp_tw_reuse = 0\ntcp_fin_timeout = 7",
     );
     assert_balanced(&bench.trials(0)[0]);
+    assert_eq!(before, sysctls());
+    // Nor does a scenario that takes every port take one of the machine's.
+    let ports = Bench::new("kind = \"ports\"\nrepetitions = 1\n[sysctl]\nip_local_port_range = \"40000 40999\"");
+    assert_eq!(ports.trials(0)[0]["ports"]["wall"], 1_000);
     assert_eq!(before, sysctls());
     let refused = Bench::new("network = \"host\"\n[sysctl]\ntcp_fin_timeout = 7");
     assert_code(&refused.run(&[]), 2);

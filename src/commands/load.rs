@@ -1,7 +1,8 @@
 //! `listenbench load`: the load's half, in the foreground, against a server that is already there.
 
 use std::{
-    net::SocketAddr,
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use crate::{
     cli,
     ipc::{
         control::{Control, Phase},
-        tally::ErrorCount,
+        tally::{ErrorCount, Outcomes},
     },
     load::{self, Flows, LATENCIES, LoaderReport, Sizing, Waits},
     record::{LatencySummary, SCHEMA},
@@ -50,6 +51,8 @@ struct LoadResult {
     /// Flows of datagrams; `null` without.
     flows: Option<Flows>,
     errors: Vec<ErrorCount>,
+    /// Attempts to connect by what came of them.
+    outcomes: Outcomes,
     latency_ns: IndexMap<&'static str, LatencySummary>,
     /// Connections by worker, where replies name it.
     workers: Vec<WorkerShare>,
@@ -78,6 +81,9 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
     let sizing = load::size(&cell.scenario, files, cpus).with_context(|| options.scenario.clone())?;
     let scenario = Arc::new(cell.scenario);
+    if scenario.protocol.has(Transport::Tcp) {
+        is_open(options.target, scenario.load.connect_timeout)?;
+    }
     note(format_args!("{}: {sizing}, to {}", plan.name, options.target));
     let Driven { report, histograms, duration_s, interrupted } = drive(options.target, plan.seed, &scenario, sizing)?;
     let result = LoadResult {
@@ -96,6 +102,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         misdelivered: report.misdelivered,
         flows: scenario.protocol.has(Transport::Udp).then(|| report.flows.clone()),
         errors: report.errors.clone(),
+        outcomes: Outcomes::of(report.established, &report.errors),
         latency_ns: latencies(&histograms),
         workers: shares(&histograms),
     };
@@ -112,6 +119,24 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     }
     let flawed = report.misdelivered > 0 || report.gave_up || report.completed == 0;
     Ok(if flawed { Ended::Flawed } else { Ended::Done })
+}
+
+/// One connection beforehand: a target that is closed or filtered is not worth a load.
+fn is_open(target: SocketAddr, patience: Duration) -> Result<()> {
+    let Err(error) = TcpStream::connect_timeout(&target, patience) else { return Ok(()) };
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            bail!("{target} is closed: nobody listens there (ECONNREFUSED); start the server")
+        }
+        ErrorKind::TimedOut => bail!(
+            "{target} is filtered: no answer within {patience:?}; is the address right, and does a firewall drop its packets?"
+        ),
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
+            bail!("{target} is unreachable ({error}): is the address right, and is there a route?")
+        }
+        // A failure of this side's own: the load will count it.
+        _ => Ok(()),
+    }
 }
 
 /// A load that has ended.

@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 15] = [
+const EMBEDDED: [(&str, &str); 16] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -30,6 +30,7 @@ const EMBEDDED: [(&str, &str); 15] = [
     ("ports-sources", include_str!("../../bench-configs/ports-sources.toml")),
     ("ports-recover", include_str!("../../bench-configs/ports-recover.toml")),
     ("ports-churn", include_str!("../../bench-configs/ports-churn.toml")),
+    ("hold", include_str!("../../bench-configs/hold.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 

@@ -80,6 +80,47 @@ impl From<&io::Error> for Cause {
     }
 }
 
+/// What the network, or this machine, said to attempts to connect, by names that scanners of ports have made common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Established.
+    pub open: u64,
+    /// Refused: a reset came back, since nobody listens (ECONNREFUSED).
+    pub closed: u64,
+    /// No answer within `load.connect_timeout` (ETIMEDOUT).
+    pub filtered: u64,
+    /// No way there (ENETUNREACH, EHOSTUNREACH).
+    pub unreachable: u64,
+    /// No source port left (EADDRNOTAVAIL; of bind to port 0, EADDRINUSE).
+    pub exhausted: u64,
+    /// No descriptor left (EMFILE, ENFILE).
+    pub out_of_files: u64,
+    /// Still under way at the trial's deadline, or when the user ended the load.
+    pub interrupted: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+impl Outcomes {
+    /// Sorts attempts to connect: so many were established, and these errors came from loaders.
+    pub fn of(established: u64, errors: &[ErrorCount]) -> Self {
+        let mut outcomes = Self { open: established, ..Self::default() };
+        for error in errors.iter().filter(|error| ["socket", "bind", "connect"].contains(&error.phase.as_str())) {
+            let class = match error.errno.as_str() {
+                "ECONNREFUSED" => &mut outcomes.closed,
+                "ETIMEDOUT" => &mut outcomes.filtered,
+                "ENETUNREACH" | "EHOSTUNREACH" => &mut outcomes.unreachable,
+                "EADDRNOTAVAIL" | "EADDRINUSE" => &mut outcomes.exhausted,
+                "EMFILE" | "ENFILE" => &mut outcomes.out_of_files,
+                "DEADLINE" | "INTERRUPTED" => &mut outcomes.interrupted,
+                _ => &mut outcomes.other,
+            };
+            *class += error.count;
+        }
+        outcomes
+    }
+}
+
 /// Counts. Only the first error of a kind allocates.
 #[derive(Debug, Default)]
 pub struct Tally(BTreeMap<(Step, Cause), u64>);

@@ -99,13 +99,19 @@ pub fn held_at_once(load: &Load) -> u64 {
 
 fn connections_at_once(load: &Load) -> u64 {
     let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
-    match load.mode {
+    let most = match load.bound {
+        // Those of the warm-up come besides.
+        Bound::Connections(count) if load.warmup.is_zero() => count,
+        _ => u64::MAX,
+    };
+    let at_once = match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
         Mode::Open(Arrivals::Burst { size, every }) => {
             size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
         }
         Mode::Open(arrivals) => (arrivals.per_second() * seconds).ceil() as u64,
-    }
+    };
+    at_once.min(most)
 }
 
 #[cfg(test)]

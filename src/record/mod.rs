@@ -7,7 +7,7 @@ mod writer;
 pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
-    Latencies, LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, Ports, PortsStep, QueueRow, SCHEMA, Series,
-    TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, SCHEMA,
+    Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer};

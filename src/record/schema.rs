@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    ipc::tally::ErrorCount,
+    ipc::tally::{ErrorCount, Outcomes},
     observe::counters::{CpuShares, Sockets, Softnet},
 };
 
@@ -79,6 +79,9 @@ pub struct TrialRecord {
     /// What was done to workers; absent without faults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultRow>,
+    /// What connections took when most were open; absent where none was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// How the ports filled; absent but for scenarios of kind `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
@@ -244,6 +247,8 @@ pub struct Connections {
     pub verified: u64,
     /// By phase and errno.
     pub errors: Vec<ErrorCount>,
+    /// Attempts to connect by what came of them.
+    pub outcomes: Outcomes,
 }
 
 /// Where the datagrams of a trial went: sent = received + left_in_queue + lost + refused + aborted +
@@ -599,6 +604,21 @@ pub struct FaultDatagrams {
     pub received: u64,
     /// Bytes in its socket at the fault's end (of a killed worker, at its begin), the kernel's overhead included.
     pub queue_bytes: u64,
+}
+
+/// Memory at the sample with the most open connections, beyond what there was before the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Connections open, by the workers' count.
+    pub open: u64,
+    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes.
+    pub kernel_bytes: u64,
+    /// Growth of what workers and loaders have resident, bytes.
+    pub user_bytes: u64,
+    /// kernel_bytes ÷ open.
+    pub kernel_bytes_per_connection: f64,
+    /// user_bytes ÷ open.
+    pub user_bytes_per_connection: f64,
 }
 
 /// How the ephemeral ports filled.

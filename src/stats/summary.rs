@@ -145,6 +145,9 @@ pub const METRICS: &[Metric] = &[
         has_connections(trial).then(|| shares.fold(0.0, f64::max))
     }),
     metric("listen_drops", |trial| trial.kernel.get("ListenDrops").map(|drops| *drops as f64)),
+    metric("open_peak", |trial| trial.memory.map(|memory| memory.open as f64)),
+    metric("kernel_bytes_per_connection", |trial| trial.memory.map(|memory| memory.kernel_bytes_per_connection)),
+    metric("user_bytes_per_connection", |trial| trial.memory.map(|memory| memory.user_bytes_per_connection)),
     metric("accept_batch_mean", |trial| {
         let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
         let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();

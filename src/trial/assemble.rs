@@ -7,7 +7,10 @@ use indexmap::IndexMap;
 
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
 use crate::{
-    ipc::{message::Message, tally},
+    ipc::{
+        message::Message,
+        tally::{self, Outcomes},
+    },
     load::{self, LATENCIES, LoaderReport, STAGES, histogram},
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
@@ -75,6 +78,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         ports_ceiling_per_s: gathered.ports_ceiling_per_s,
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
+        memory: gathered.memory,
         sockets_peak: gathered.sockets_peak,
         kernel: gathered.kernel,
         kernel_measured: gathered.kernel_measured,
@@ -152,6 +156,7 @@ pub(super) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> Tria
         helper: None,
         loaders: Vec::new(),
         faults: Vec::new(),
+        memory: None,
         ports: None,
         ports_exhausted_after_s: None,
         ports_ceiling_per_s: None,
@@ -192,6 +197,7 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
         misdelivered: loaders.misdelivered,
         replies: loaders.replies,
         verified: loaders.verified,
+        outcomes: Outcomes::of(loaders.established, &loaders.errors),
         errors: tally::merged(errors),
     }
 }

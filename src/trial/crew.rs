@@ -180,6 +180,11 @@ impl Crew {
         &self.datagram_inodes
     }
 
+    /// The process ids.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        self.members.iter().map(|member| member.child.pid.as_raw())
+    }
+
     /// Stops a worker (SIGSTOP) until [`Self::resume`], or until the whole crew stops.
     pub fn stall(&mut self, worker: usize) {
         process::send_signal(self.members[worker].child.pid, Signal::SIGSTOP);

@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::{Counters, CpuShares, Sockets, Softnet},
-    record::{DatagramSocketRow, FaultRow, HelperRow, ObserverRow, QueueRow, Series, WorkerCounts},
+    record::{DatagramSocketRow, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -30,6 +30,7 @@ pub(super) struct Gathered {
     /// Datagrams that the workers' sockets have lost.
     pub datagrams_lost: u64,
     pub sockets_peak: Sockets,
+    pub memory: Option<Memory>,
     pub balance: Balance,
     pub kernel: Counters,
     /// Over the measured window.

@@ -88,6 +88,11 @@ impl Loaders {
         self.members.len()
     }
 
+    /// The process ids.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        self.members.iter().map(|member| member.child.pid.as_raw())
+    }
+
     /// Fails with the error of a loader that has ended, which none should before the barrier opens.
     pub fn check_setup(&mut self) -> Result<()> {
         for (number, member) in self.members.iter_mut().enumerate() {

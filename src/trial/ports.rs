@@ -18,7 +18,7 @@ use super::{Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networ
 use crate::{
     ipc::{
         message::{self, Inbox},
-        tally,
+        tally::{self, Outcomes},
     },
     load::{
         fill::{FillControl, FillPhase, FillReport, Filler, RESERVED_FILES},
@@ -219,13 +219,15 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
     let steps = scenario.fill.as_ref().map_or(1, |fill: &Fill| fill.steps);
     let sum = |count: fn(&FillReport) -> u64| account.fillers.iter().map(count).sum::<u64>();
     let established = sum(|filler| filler.established);
+    let errors = tally::merged(account.fillers.iter().flat_map(|filler| filler.errors.clone()).collect());
     let connections = Connections {
         attempted: sum(|filler| filler.attempted),
         established,
         completed: established,
         left_in_queue: account.left_in_queue,
         unaccounted: established as i64 - account.left_in_queue as i64,
-        errors: tally::merged(account.fillers.iter().flat_map(|filler| filler.errors.clone()).collect()),
+        outcomes: Outcomes::of(established, &errors),
+        errors,
         ..Connections::default()
     };
     let capacity = account.groups * account.usable;

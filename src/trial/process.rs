@@ -89,7 +89,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let mut sampler = Sampler::new(control, queues, &crew, clients, scenario.queue_interval);
+    let mut sampler = Sampler::new(control, queues, &crew, clients, &loaders, scenario.queue_interval)?;
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let own_before = clock::cpu_use();
@@ -147,6 +147,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         ports_peak: samples.ports_peak,
         datagrams_lost,
         sockets_peak: samples.sockets_peak,
+        memory: samples.memory,
         balance,
         kernel,
         kernel_measured,

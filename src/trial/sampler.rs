@@ -4,15 +4,16 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::crew::Crew;
+use super::{crew::Crew, loaders::Loaders};
 use crate::{
     ipc::control::{Control, Count},
     observe::{
         counters::{SocketReader, Sockets},
         datagrams::{self, DatagramQueue},
+        memory,
         queues::{Queue, QueueReader},
     },
-    record::Series,
+    record::{Memory, Series},
     scenario::CloseBy,
     sys::clock,
 };
@@ -39,9 +40,46 @@ pub(super) struct Sampler {
     clients: Clients,
     ports_peak: u64,
     sockets_peak: Sockets,
+    memory: MemoryWatch,
     queue_interval_ns: u64,
     next_queues_ns: u64,
     next_row_ns: u64,
+}
+
+/// Memory when most connections were open, and before any was.
+struct MemoryWatch {
+    pids: Vec<i32>,
+    slab_before: u64,
+    resident_before: u64,
+    at_peak: Option<Memory>,
+}
+
+/// Fewer connections say nothing: slabs grow and shrink by themselves.
+const MEMORY_FROM: u64 = 1_000;
+
+impl MemoryWatch {
+    fn new(pids: Vec<i32>) -> Result<Self> {
+        let slab_before = memory::slab_bytes().context("reading /proc/meminfo")?;
+        Ok(Self { resident_before: memory::resident_bytes(&pids), pids, slab_before, at_peak: None })
+    }
+
+    /// So many connections are open.
+    fn look(&mut self, open: u64) -> Result<()> {
+        if open < MEMORY_FROM || self.at_peak.is_some_and(|peak| peak.open >= open) {
+            return Ok(());
+        }
+        let slab = memory::slab_bytes().context("reading /proc/meminfo")?;
+        let kernel_bytes = slab.saturating_sub(self.slab_before);
+        let user_bytes = memory::resident_bytes(&self.pids).saturating_sub(self.resident_before);
+        self.at_peak = Some(Memory {
+            open,
+            kernel_bytes,
+            user_bytes,
+            kernel_bytes_per_connection: kernel_bytes as f64 / open as f64,
+            user_bytes_per_connection: user_bytes as f64 / open as f64,
+        });
+        Ok(())
+    }
 }
 
 /// What was seen of one listener's queue.
@@ -116,6 +154,8 @@ pub(super) struct Samples {
     pub ports_peak: u64,
     /// The most sockets at once, of each kind, in the loaders' network.
     pub sockets_peak: Sockets,
+    /// Memory when most connections were open.
+    pub memory: Option<Memory>,
 }
 
 impl Sampler {
@@ -124,11 +164,13 @@ impl Sampler {
         queues: QueueReader,
         crew: &Crew,
         clients: Clients,
+        loaders: &Loaders,
         queue_interval: Duration,
-    ) -> Self {
+    ) -> Result<Self> {
         let distinct = |inodes: &[u32]| inodes.iter().collect::<HashSet<_>>().len() as u64;
         let workers = control.workers();
-        Self {
+        Ok(Self {
+            memory: MemoryWatch::new(crew.pids().chain(loaders.pids()).collect())?,
             control: Arc::clone(control),
             queues,
             inodes: crew.inodes().to_vec(),
@@ -146,7 +188,7 @@ impl Sampler {
             queue_interval_ns: clock::nanoseconds(queue_interval),
             next_queues_ns: 0,
             next_row_ns: 0,
-        }
+        })
     }
 
     /// The trial starts then.
@@ -185,19 +227,21 @@ impl Sampler {
 
     fn end_row(&mut self) -> Result<()> {
         self.sample_ports()?;
+        let open: Vec<u64> =
+            (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open)).collect();
+        self.memory.look(open.iter().sum())?;
         let bytes = self.sample_datagram_queues()?;
         let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
         if self.series.accepted.len() * self.control.workers() >= CELLS_LIMIT {
             return Ok(());
         }
-        let open = (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open));
         let (peaks, drops) = self.seen.iter_mut().map(QueueSeen::end_row).unzip();
         self.series.accepted.push(accepted);
         self.series.queue_depth.push(self.seen.iter().map(|seen| u64::from(seen.last.length)).collect());
         self.series.queue_peak.push(peaks);
         self.series.queue_drops.push(drops);
-        self.series.open.push(open.collect());
+        self.series.open.push(open);
         if !self.datagram_inodes.is_empty() {
             self.series.datagrams.push(datagrams);
             self.series.receive_queue_bytes.push(bytes);
@@ -275,6 +319,7 @@ impl Sampler {
             datagram_queues: self.datagram_queues,
             ports_peak: self.ports_peak,
             sockets_peak: self.sockets_peak,
+            memory: self.memory.at_peak,
         }
     }
 }
