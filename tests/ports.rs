@@ -50,6 +50,8 @@ fn the_wall_is_where_arithmetic_puts_it() {
             let last = trial["ports"]["curve"].as_array().unwrap().last().unwrap();
             assert_eq!(number(&last["connections"]), wall);
         }
+        let picture = std::fs::read_to_string(bench.path("out/ports-curve.svg")).unwrap();
+        assert!(picture.starts_with("<svg") && picture.contains("explicit: no knee"), "{picture}");
     }
 }
 

@@ -292,6 +292,9 @@ fn conclude(writer: &Writer) -> Result<()> {
     let model = report::model(&record, &summary);
     writer.write_json(reader::SUMMARY_JSON, &summary)?;
     writer.write_text(reader::SUMMARY_MARKDOWN, &report::markdown::render(&model))?;
+    if let Some(svg) = report::curve::render(&record)? {
+        writer.write_text(reader::PORTS_CURVE, &svg)?;
+    }
     say(report::terminal::render(&model, report::terminal::width()).trim_end())?;
     say(format_args!("record: {}", writer.folder().display()))
 }

@@ -20,6 +20,8 @@ pub const TRIALS: &str = "trials.jsonl";
 pub const HISTOGRAMS: &str = "histograms.hlog";
 /// One object a cell.
 pub const SUMMARY_JSON: &str = "summary.json";
+/// What a connect costs as the ports fill; of scenarios of kind `ports` only.
+pub const PORTS_CURVE: &str = "ports-curve.svg";
 /// For people.
 pub const SUMMARY_MARKDOWN: &str = "summary.md";
 

@@ -1,5 +1,6 @@
 //! What people read. One model, made from summaries; each form of it in one file.
 
+pub mod curve;
 pub mod format;
 pub mod markdown;
 mod model;
