@@ -135,7 +135,7 @@ pub struct Sockets {
     pub in_use: u64,
     /// TCP, in TIME_WAIT.
     pub time_wait: u64,
-    /// TCP, without a process any more, but not yet over.
+    /// TCP, without a process any more, but not yet over: of the machine, not of the namespace.
     pub orphans: u64,
     /// TCP's memory, in pages: of the machine, not of the namespace.
     pub memory_pages: u64,
