@@ -6,7 +6,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, say};
+use super::{Ended, capacity::CONNECTION_BYTES, say};
 use crate::{
     cli,
     ipc::message,
@@ -27,8 +27,6 @@ use crate::{
 const FILES_ENOUGH: u64 = 4_096;
 /// The kernel's default range, 32768–60999.
 const DEFAULT_PORTS: u64 = 28_232;
-/// Kernel memory of a loopback connection, both ends.
-const CONNECTION_BYTES: u64 = 5_700;
 
 /// A line of the doctor's.
 #[derive(Debug, Serialize)]

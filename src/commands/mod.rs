@@ -1,5 +1,6 @@
 //! One verb a file.
 
+mod capacity;
 pub mod doctor;
 pub mod load;
 pub mod ports;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Usage, interrupt_flag, note, say, sources};
+use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
@@ -21,7 +21,7 @@ use crate::{
     },
     record::{Outcome, Record, Writer, reader},
     report,
-    scenario::{Bound, Cell, Network, Plan, ScenarioError, Stamps},
+    scenario::{Bound, Network, Plan, ScenarioError, Stamps},
     server::{Listeners, Site},
     stats,
     sys::{affinity, limits, process},
@@ -165,18 +165,18 @@ fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, Str
                 }
                 sysctls.get_or_insert_with(host::sysctls);
                 let ports = Range::read().context("reading ip_local_port_range")?;
-                ports_suffice(name, cell, &ports, force)?;
+                capacity::check(name, cell, &ports, force)?;
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
                 let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
-                    ports_suffice(name, cell, ports, force)?;
+                    capacity::check(name, cell, ports, force)?;
                     continue;
                 }
                 match trial::rehearse(cell)? {
                     Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
-                        ports_suffice(name, cell, &ports, force)?;
+                        capacity::check(name, cell, &ports, force)?;
                         tried.push((new, ports));
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
@@ -194,35 +194,6 @@ fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, Str
         }
     }
     Ok(sysctls.unwrap_or_default())
-}
-
-/// Refuses a load that holds more connections than there are ports, with the sum; with `force`, says so.
-fn ports_suffice(name: &str, cell: &Cell, ports: &Range, force: bool) -> Result<()> {
-    let scenario = &cell.scenario;
-    if scenario.fill.is_some() {
-        return Ok(());
-    }
-    let held = load::held_at_once(&scenario.load);
-    let sources = scenario.sources.addresses.len().max(1) as u64;
-    let capacity = sources * ports.usable();
-    if held <= capacity {
-        return Ok(());
-    }
-    let problem = format!(
-        "{}: the load holds up to {held} connections at once, and the ports take {capacity}: {sources} source address{} × {} \
-         usable ports ({}–{}, less what is reserved) × 1 destination. Add addresses (`load.source_addresses`), widen \
-         `sysctl.ip_local_port_range`, lower `load.concurrency`, `load.rate` or `load.hold`, or take --force",
-        cell.label(),
-        if sources == 1 { "" } else { "es" },
-        ports.usable(),
-        ports.low,
-        ports.high,
-    );
-    if force {
-        note(format_args!("{name}: {problem}"));
-        return Ok(());
-    }
-    anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem });
 }
 
 /// Says where accept waits will be upper bounds only.

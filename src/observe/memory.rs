@@ -7,9 +7,18 @@ use nix::unistd::{SysconfVar, sysconf};
 /// The kernel's memory in slabs, where sockets, their files and inodes lie, in bytes: of the whole machine (`Slab` of
 /// /proc/meminfo).
 pub fn slab_bytes() -> io::Result<u64> {
+    meminfo_bytes("Slab:")
+}
+
+/// Memory that can be had without swapping, in bytes (`MemAvailable`).
+pub fn available_bytes() -> io::Result<u64> {
+    meminfo_bytes("MemAvailable:")
+}
+
+fn meminfo_bytes(name: &str) -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let kilobytes =
-        text.lines().find_map(|line| line.strip_prefix("Slab:")?.split_whitespace().next()?.parse::<u64>().ok());
+        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kilobytes.unwrap_or(0) * 1_024)
 }
 

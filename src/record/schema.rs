@@ -171,6 +171,8 @@ pub enum VerdictName {
     PortsScarce,
     /// Latencies beyond the histograms' range.
     BeyondRange,
+    /// The kernel destroyed TIME_WAITs.
+    TimeWaitOverflow,
     /// Stamps of connections that cannot be right.
     StampsImpossible,
     /// Sockets lost datagrams.
@@ -199,6 +201,7 @@ impl VerdictName {
             Self::Errors => "errors",
             Self::PortsScarce => "ports-scarce",
             Self::BeyondRange => "beyond-range",
+            Self::TimeWaitOverflow => "time-wait-overflow",
             Self::StampsImpossible => "stamps-impossible",
             Self::DatagramsLost => "datagrams-lost",
             Self::Faults => "faults",

@@ -337,6 +337,9 @@ fn meaning(verdict: VerdictName) -> &'static str {
             "sockets' buffers were full; their senders wait in vain. Raise server.receive_buffer (and rmem_max), or lower the \
              rate."
         }
+        VerdictName::TimeWaitOverflow => {
+            "ports came back sooner than TIME_WAIT lets them: raise sysctl tcp_max_tw_buckets."
+        }
         VerdictName::NoFollowUp => "connections come later than load.follow_up, or load.hold ends before it.",
         VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
         VerdictName::Unaccounted

@@ -91,6 +91,12 @@ pub(super) fn judge(
             ),
         );
     }
+    if kernel("TCPTimeWaitOverflow") > 0 {
+        say(
+            VerdictName::TimeWaitOverflow,
+            format!("{} connections had no TIME_WAIT, for want of tcp_max_tw_buckets", kernel("TCPTimeWaitOverflow")),
+        );
+    }
     if kernel("RetransSegs") > 0 {
         say(VerdictName::SynRetries, retries(record, connects));
     }
