@@ -221,7 +221,8 @@ fn a_worker_killed_early_is_not_measured() {
     let cpu_ns = number(&dead["cpu_user_ns"]) + number(&dead["cpu_system_ns"]);
     assert!(number(&dead["accepted"]) > 10 && cpu_ns > 4_000_000, "{dead}");
     let accepted = trial["accepted_per_s"].as_f64().unwrap();
-    assert!((380.0..=420.0).contains(&accepted), "{accepted}");
+    // 400/s; with the warm-up's it would be 640.
+    assert!((300.0..=500.0).contains(&accepted), "{accepted}");
 }
 
 /// A fault that the load does not live to see, or that finds its worker too late, is said not to have happened.

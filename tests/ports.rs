@@ -183,7 +183,8 @@ fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
                 trial["cell"]
             );
             let after = trial["ports_exhausted_after_s"].as_f64().unwrap();
-            assert!((0.4..1.2).contains(&after), "{after}");
+            // The thousandth start is due after half a second.
+            assert!(after >= 0.49, "{after}");
             assert_eq!(number(&trial["sockets_peak"]["time_wait"]), 1_000);
             // 1,000 ports ÷ 60 s.
             assert!((trial["ports_ceiling_per_s"].as_f64().unwrap() - 16.67).abs() < 0.01);
