@@ -13,14 +13,13 @@ use serde::Serialize;
 
 use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
-    cli,
+    cli, format,
     ipc::{
         control::{Control, Phase},
         tally::{ErrorCount, Outcomes},
     },
     load::{self, Flows, LATENCIES, LoaderReport, Sizing, Waits},
     record::{LatencySummary, SCHEMA},
-    report::format,
     scenario::{Bound, Scenario, Transport},
     sys::{affinity, clock, limits},
     trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
@@ -84,13 +83,14 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     if scenario.protocol.has(Transport::Tcp) {
         is_open(options.target, scenario.load.connect_timeout)?;
     }
-    note(format_args!("{}: {sizing}, to {}", plan.name, options.target));
-    let Driven { report, histograms, duration_s, interrupted } = drive(options.target, plan.seed, &scenario, sizing)?;
+    note(format_args!("{}: {sizing}, to {}", plan.whole.name, options.target));
+    let Driven { report, histograms, duration_s, interrupted } =
+        drive(options.target, plan.whole.seed, &scenario, sizing)?;
     let result = LoadResult {
         schema: SCHEMA,
-        scenario: plan.name,
+        scenario: plan.whole.name,
         target: options.target,
-        seed: plan.seed,
+        seed: plan.whole.seed,
         loaders: sizing.loaders,
         duration_s,
         completed_per_s: if duration_s > 0.0 { report.measured_completed as f64 / duration_s } else { 0.0 },

@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::{Ended, interrupt_flag, say, sources};
 use crate::{
-    cli,
+    cli, format,
     ipc::control::{Control, Count, Window},
-    report::format,
     scenario::{App, Scenario},
     sys::clock,
     trial::{Crew, CrewJob, Doors, wait_until_ready},
@@ -29,8 +28,14 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
-    let job =
-        CrewJob { scenario: &scenario, control: &control, ledger: None, stamps: None, seed: plan.seed, repetition: 0 };
+    let job = CrewJob {
+        scenario: &scenario,
+        control: &control,
+        ledger: None,
+        stamps: None,
+        seed: plan.whole.seed,
+        repetition: 0,
+    };
     let mut crew = Crew::fork(job, Doors::open(&scenario)?)?;
     wait_until_ready(&control, crew.len(), || crew.check_setup())?;
     let now_ns = clock::monotonic_ns();

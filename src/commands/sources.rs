@@ -34,8 +34,22 @@ const EMBEDDED: [(&str, &str); 16] = [
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 
-/// Reads and plans a scenario: a file, or else a built-in one of that name.
-pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
+/// A scenario's text and where it comes from.
+pub(super) struct Text {
+    /// The file, or the built-in scenario's name.
+    pub name: String,
+    text: Cow<'static, str>,
+}
+
+impl Text {
+    /// For the planner.
+    pub fn source(&self) -> Source<'_> {
+        Source { name: &self.name, text: &self.text }
+    }
+}
+
+/// Reads a scenario: a file, or else a built-in one of that name.
+pub(super) fn text(name: &str) -> anyhow::Result<Text> {
     let embedded = EMBEDDED.iter().find(|(known, _)| *known == name);
     let text = match (fs::read_to_string(name), embedded) {
         (Ok(text), _) => Cow::Owned(text),
@@ -47,9 +61,14 @@ pub(super) fn plan(name: &str, overrides: &[String]) -> anyhow::Result<Plan> {
             anyhow::bail!(Usage(format!("{name}: {error}; give a scenario file, or one of {}", known.join(", "))));
         }
     };
-    let plan = Plan::read(&Source { name, text: &text }, overrides)?;
+    Ok(Text { name: name.to_owned(), text })
+}
+
+/// Plans a scenario.
+pub(super) fn plan(text: &Text, overrides: &[String]) -> anyhow::Result<Plan> {
+    let plan = Plan::read(&text.source(), overrides)?;
     let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-    plan.cells.iter().try_for_each(|cell| processors_exist(name, &cell.scenario, &allowed))?;
+    plan.cells.iter().try_for_each(|cell| processors_exist(&text.name, &cell.scenario, &allowed))?;
     Ok(plan)
 }
 
@@ -77,7 +96,7 @@ pub(super) fn single_cell(
     overrides: &Overrides,
     same: fn(&Scenario, &Scenario) -> bool,
 ) -> anyhow::Result<(Plan, Cell)> {
-    let mut plan = plan(name, &overrides.all())?;
+    let mut plan = plan(&text(name)?, &overrides.all())?;
     if plan.cells.iter().any(|cell| !same(&cell.scenario, &plan.cells[0].scenario)) {
         let flags: Vec<String> =
             plan.cells[0].swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();

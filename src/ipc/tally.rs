@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, io};
 
 use nix::errno::Errno;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a connection, or its process, was about to do.
@@ -81,7 +82,7 @@ impl From<&io::Error> for Cause {
 }
 
 /// What the network, or this machine, said to attempts to connect, by names that scanners of ports have made common.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcomes {
     /// Established.
     pub open: u64,
@@ -126,7 +127,7 @@ impl Outcomes {
 pub struct Tally(BTreeMap<(Step, Cause), u64>);
 
 /// One kind of error, as in records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorCount {
     /// `socket`, `bind`, `connect`, `send`, `receive`, `close`, `accept` or `serve`.
     pub phase: String,

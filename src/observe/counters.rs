@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Seek},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
@@ -129,7 +130,7 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
 }
 
 /// Sockets in a network namespace, over IPv4 and IPv6.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sockets {
     /// TCP, in use: listening, or with a connection; both ends of a loopback connection count.
     pub in_use: u64,
@@ -219,7 +220,7 @@ pub struct CpuTicks {
 }
 
 /// What the machine's processors did between two readings, as shares of all their time, 0 to 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuShares {
     /// In user mode.
     pub user: f64,
@@ -276,7 +277,7 @@ impl CpuTicks {
 }
 
 /// What the processors could not receive in time, of the whole machine (/proc/net/softnet_stat).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Softnet {
     /// Packets dropped because a processor's backlog was full (net.core.netdev_max_backlog).
     pub dropped: u64,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use nix::sys::utsname::uname;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sysctl;
@@ -18,7 +19,7 @@ pub struct Probe {
 }
 
 /// `host.json`: what a reader must know of the machine to judge the figures.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Version of this schema.
     pub schema: u32,

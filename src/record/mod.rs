@@ -1,5 +1,6 @@
 //! What a run leaves on disk: the schema, one writer, one reader.
 
+pub mod histograms;
 pub mod reader;
 mod schema;
 mod writer;
@@ -8,6 +9,6 @@ pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
     Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, SCHEMA,
-    Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    Searched, Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
-pub use writer::{RecordExists, Writer};
+pub use writer::{RecordExists, Writer, write_derived};

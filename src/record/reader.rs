@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use super::TrialRecord;
+use crate::scenario::{ScenarioError, Whole};
 
 /// The scenario as run.
 pub const SCENARIO: &str = "scenario.toml";
@@ -33,6 +34,8 @@ pub const FILES: [&str; 6] = [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, 
 pub struct Record {
     /// `scenario.toml` as text.
     pub scenario: String,
+    /// What it says of the scenario as a whole.
+    pub whole: Whole,
     /// `host.json`.
     pub host: Json,
     /// `trials.jsonl`, in the order of execution.
@@ -60,19 +63,25 @@ pub enum ReadError {
         /// Why.
         error: serde_json::Error,
     },
+    /// The scenario cannot be read.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
 }
 
 impl Record {
-    /// Reads a record's folder.
+    /// Reads a record's folder. A last line of `trials.jsonl` that was cut off, as by a kill, is left out.
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let host = text(folder, HOST)?;
         let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;
         let trials = text(folder, TRIALS)?
-            .lines()
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
             .enumerate()
             .map(|(i, line)| serde_json::from_str(line).map_err(|error| content(folder, TRIALS, i + 1, error)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { scenario: text(folder, SCENARIO)?, host, trials })
+        let scenario = text(folder, SCENARIO)?;
+        let whole = Whole::parse(&folder.join(SCENARIO).display().to_string(), &scenario)?;
+        Ok(Self { scenario, whole, host, trials })
     }
 }
 

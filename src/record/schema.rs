@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -16,7 +17,7 @@ use crate::{
 pub const SCHEMA: u32 = 1;
 
 /// A trial.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TrialRecord {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -34,6 +35,9 @@ pub struct TrialRecord {
     pub cell: Map<String, Json>,
     /// The cell's place in the scenario's matrix, from 0.
     pub cell_index: usize,
+    /// With `[search]`: what was tried; absent without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Searched>,
     /// Whether its figures may be used.
     pub outcome: Outcome,
     /// Why it failed.
@@ -116,8 +120,17 @@ pub struct TrialRecord {
     pub series: Series,
 }
 
+/// The value that a search tried in a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Searched {
+    /// Name of the searched key among the cell's values.
+    pub name: String,
+    /// The value.
+    pub value: f64,
+}
+
 /// Whether a trial's figures may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// They may.
@@ -129,7 +142,7 @@ pub enum Outcome {
 }
 
 /// A named condition of a trial's figures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Which.
     pub name: VerdictName,
@@ -140,7 +153,7 @@ pub struct Verdict {
 }
 
 /// The verdicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerdictName {
     /// Established connections that are neither accepted nor lost by name.
@@ -181,6 +194,14 @@ pub enum VerdictName {
     Faults,
     /// The scenario's follow-up found no connection held.
     NoFollowUp,
+    /// The first and the second half of a trial differ.
+    DriftInTrial,
+    /// A run became faster or slower from repetition to repetition.
+    DriftOverRepetitions,
+    /// The trials of a cell fall into two camps.
+    Bimodal,
+    /// The intervals never became as narrow as the scenario asks.
+    IntervalWide,
 }
 
 impl VerdictName {
@@ -206,6 +227,10 @@ impl VerdictName {
             Self::DatagramsLost => "datagrams-lost",
             Self::Faults => "faults",
             Self::NoFollowUp => "no-follow-up",
+            Self::DriftInTrial => "drift-in-trial",
+            Self::DriftOverRepetitions => "drift-over-repetitions",
+            Self::Bimodal => "bimodal",
+            Self::IntervalWide => "interval-wide",
         }
     }
 
@@ -224,7 +249,7 @@ impl VerdictName {
 }
 
 /// Where the connections of a trial went: established = accepted + left_in_queue + aborted + unaccounted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Connections {
     /// Begun by loaders, flows of datagrams included; = completed + the errors of loaders.
     pub attempted: u64,
@@ -256,7 +281,7 @@ pub struct Connections {
 
 /// Where the datagrams of a trial went: sent = received + left_in_queue + lost + refused + aborted +
 /// unaccounted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Datagrams {
     /// Requests sent, by the loaders' count.
     pub sent: u64,
@@ -287,7 +312,7 @@ pub struct Datagrams {
 }
 
 /// Counts over the measured window.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
     /// Connections intended in the window.
     pub planned: u64,
@@ -306,7 +331,7 @@ pub struct Measured {
 }
 
 /// A histogram in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySummary {
     /// How the accept wait was measured; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -353,7 +378,7 @@ impl LatencySummary {
 }
 
 /// A histogram of numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchSummary {
     /// Values.
     pub count: u64,
@@ -381,7 +406,7 @@ impl BatchSummary {
 }
 
 /// All latencies of a trial.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latencies {
     /// Established (or, with `connect-call`, the client's connect call) to accept's return.
     pub accept_wait: LatencySummary,
@@ -413,7 +438,7 @@ pub struct Latencies {
 }
 
 /// How accepts spread over workers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {
     /// Busiest worker's accepts ÷ the mean.
     pub imbalance: f64,
@@ -426,7 +451,7 @@ pub struct Distribution {
 }
 
 /// A worker's row.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRow {
     /// Number, from 0.
     pub worker: usize,
@@ -459,7 +484,7 @@ pub struct WorkerRow {
 }
 
 /// Samples of a listener's queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueRow {
     /// Their number.
     pub samples: u64,
@@ -472,7 +497,7 @@ pub struct QueueRow {
 }
 
 /// What the trial's own process used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ObserverRow {
     /// CPU time in user mode, ns.
     pub cpu_user_ns: u64,
@@ -481,7 +506,7 @@ pub struct ObserverRow {
 }
 
 /// A worker's socket of datagrams. What is of a shared socket stands in every worker's row.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DatagramSocketRow {
     /// Flows that this worker answered first.
     pub flows: u64,
@@ -494,7 +519,7 @@ pub struct DatagramSocketRow {
 }
 
 /// What a worker did and used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerCounts {
     /// Connections accepted.
     pub accepted: u64,
@@ -521,7 +546,7 @@ pub struct WorkerCounts {
 }
 
 /// The row of a process besides the workers. It accepts, but the workers count what they are handed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HelperRow {
     /// Process id.
     pub pid: i32,
@@ -542,7 +567,7 @@ impl WorkerCounts {
 }
 
 /// A loader's row.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoaderRow {
     /// Number, from 0.
     pub loader: usize,
@@ -563,7 +588,7 @@ pub struct LoaderRow {
 }
 
 /// A fault, and what it left.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultRow {
     /// Its number in the scenario, from 0.
     pub fault: usize,
@@ -599,7 +624,7 @@ pub struct FaultRow {
 }
 
 /// Datagrams during a fault.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultDatagrams {
     /// Sent by all loaders.
     pub sent: u64,
@@ -610,7 +635,7 @@ pub struct FaultDatagrams {
 }
 
 /// Memory at the sample with the most open connections, beyond what there was before the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// Connections open, by the workers' count.
     pub open: u64,
@@ -625,7 +650,7 @@ pub struct Memory {
 }
 
 /// How the ephemeral ports filled.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ports {
     /// How source ports were chosen.
     pub selection: String,
@@ -653,7 +678,7 @@ pub struct Ports {
 }
 
 /// A step of the fill.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortsStep {
     /// Connections open at its end ÷ capacity.
     pub fill: f64,
@@ -670,7 +695,7 @@ pub struct PortsStep {
 }
 
 /// Samples over time: a row an interval, a column a worker.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// Distance of the rows, in milliseconds. The first row ends so long after the barrier.
     pub interval_ms: u64,

@@ -127,6 +127,16 @@ impl Writer {
     }
 }
 
+/// Writes a file that is made from a record's others, in place of an earlier one: whole, or not at all.
+pub fn write_derived(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    let parent = path.parent().unwrap_or(folder);
+    let new = path.with_extension("new");
+    let written =
+        fs::create_dir_all(parent).and_then(|()| fs::write(&new, text)).and_then(|()| fs::rename(&new, &path));
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
 fn create_new(path: &Path) -> Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => anyhow::Error::new(RecordExists {

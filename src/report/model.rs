@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::format::{duration, percent, ratio, thousands};
 use crate::{
+    format::{duration, percent, ratio, thousands},
     load::STAGES,
     record::{Outcome, Record, TrialRecord, Verdict, VerdictName},
     scenario::label,
@@ -341,6 +341,15 @@ fn meaning(verdict: VerdictName) -> &'static str {
             "ports came back sooner than TIME_WAIT lets them: raise sysctl tcp_max_tw_buckets."
         }
         VerdictName::NoFollowUp => "connections come later than load.follow_up, or load.hold ends before it.",
+        VerdictName::DriftInTrial => {
+            "the two halves of a trial differ: its figures are of no one state. Lengthen load.warmup, or lower the load."
+        }
+        VerdictName::DriftOverRepetitions => {
+            "the machine became faster or slower during the run. Cells are interleaved, so their ratios hold; absolute figures \
+             do not."
+        }
+        VerdictName::Bimodal => "trials of one cell fall into two camps: look at each, the median is of neither.",
+        VerdictName::IntervalWide => "raise stop.max_repetitions, lengthen load.duration, or quieten the machine.",
         VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
         VerdictName::Unaccounted
         | VerdictName::Misdelivered

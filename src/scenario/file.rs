@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{
     error::ScenarioError,
     fault,
-    keys::{self, SYSCTL_PREFIX, WHOLE},
+    keys::{self, SYSCTL_PREFIX},
 };
 
 /// Values by dotted path, in the order of the file.
@@ -105,7 +105,7 @@ fn known(source: &str, path: &str) -> Result<(), ScenarioError> {
 
 fn sweep(file: &mut File, source: &str, shown: &str, path: &str, values: Value) -> Result<(), ScenarioError> {
     known(source, path)?;
-    if WHOLE.contains(&path) {
+    if keys::of_whole(path) {
         return Err(ScenarioError::new(source, format!("`{shown}`: `{path}` belongs to the whole scenario")));
     }
     let Value::Array(values) = values else {

@@ -21,8 +21,12 @@ const fn key(path: &'static str, kind: &'static str, default: &'static str, mean
     Key { path, kind, default, meaning }
 }
 
-/// Keys that describe the whole scenario and cannot be swept.
-pub const WHOLE: [&str; 4] = ["name", "question", "seed", "repetitions"];
+/// Whether a key describes the whole scenario and cannot be swept.
+pub fn of_whole(path: &str) -> bool {
+    ["name", "question", "seed", "repetitions", "metric"].contains(&path)
+        || path.starts_with("stop.")
+        || path.starts_with("search.")
+}
 
 /// The table.
 pub const KEYS: &[Key] = &[
@@ -33,7 +37,46 @@ pub const KEYS: &[Key] = &[
         "repetitions",
         "integer 1–10000",
         "3",
-        "Trials of each cell, interleaved in random blocks: every block holds each cell once.",
+        "Trials of each cell, interleaved in random blocks: every block holds each cell once. With `[stop]` at least, with `[search]` for each end of the answer. Five are the fewest that give intervals and, for up to six pairs of cells, verdicts.",
+    ),
+    key(
+        "metric",
+        "metric or `auto`",
+        "\"auto\"",
+        "The metric that ranks the cells in reports and that `[stop]` looks at: a name of results/README.md. `auto`: the one that fits what was run.",
+    ),
+    key(
+        "stop.relative_error",
+        "number 0.0001–10",
+        "",
+        "Repeat until half of the 95 % interval of every cell's median, divided by that median, is at most this; or say that it never was.",
+    ),
+    key("stop.max_repetitions", "integer 1–10000", "30", "`[stop]`: trials of each cell at most."),
+    key(
+        "search.metric",
+        "metric",
+        "",
+        "`[search]`: find the highest value of a key at which this metric, its median over `repetitions` trials, is not worse than the limit.",
+    ),
+    key("search.limit", "duration or number", "", "`[search]`: the limit, a duration where the metric is a time."),
+    key(
+        "search.variable",
+        "`load.rate`, `load.concurrency`, `load.burst_size` or `server.workers`",
+        "\"load.rate\"",
+        "`[search]`: the key. Its value in the scenario is where the search begins.",
+    ),
+    key(
+        "search.precision",
+        "number 0.001–10",
+        "0.05",
+        "`[search]`: the answer is a bracket, of a value within the limit and one beyond; they need not be nearer than this part of the lower.",
+    ),
+    key("search.highest", "number", "1000000.0", "`[search]`: values above are not tried."),
+    key(
+        "search.max_trials",
+        "integer 2–10000",
+        "60",
+        "`[search]`: trials of each combination of swept values at most.",
     ),
     key(
         "kind",

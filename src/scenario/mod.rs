@@ -1,7 +1,7 @@
 //! From a scenario file to an ordered list of trials.
 //!
 //! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `model`, `server`, `load`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
+//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `load`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
 
 mod error;
 mod fault;
@@ -13,6 +13,7 @@ mod plan;
 mod ports;
 mod server;
 mod settings;
+mod whole;
 
 pub use error::ScenarioError;
 pub use fault::{Fault, FaultKind};
@@ -23,3 +24,4 @@ pub use ports::{Fill, Selection, Sources};
 pub use server::{
     AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy, Waiting,
 };
+pub use whole::{Limit, Search, Stop, Whole};

@@ -1,6 +1,6 @@
 //! The ordered list of trials: the matrix expanded, each block of repetitions shuffled by the seed.
 
-use std::{collections::HashSet, path::Path};
+use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -15,6 +15,7 @@ use super::{
     keys::SYSCTL_PREFIX,
     model::Scenario,
     settings::Settings,
+    whole::{Search, Whole},
 };
 
 /// More cells or trials than this is a slip.
@@ -70,18 +71,14 @@ pub struct Trial {
 /// Everything that will be run, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Name of the scenario.
-    pub name: String,
-    /// The question it answers.
-    pub question: String,
-    /// Seed of order, arrivals and service times.
-    pub seed: u64,
-    /// Trials per cell.
-    pub repetitions: usize,
+    /// What belongs to no cell.
+    pub whole: Whole,
     /// The cells, in the matrix's order.
     pub cells: Vec<Cell>,
-    /// The trials, in the order of execution.
+    /// The trials, in the order of execution; with `[stop]` as many as there may be. A search chooses its own.
     pub trials: Vec<Trial>,
+    /// Where a search begins: the searched key's value in the scenario.
+    pub search_from: Option<f64>,
     /// The scenario as TOML with every effective value; reading it gives the same plan.
     pub effective: String,
 }
@@ -89,37 +86,49 @@ pub struct Plan {
 impl Plan {
     /// Reads a scenario with `--set` overrides and plans its trials.
     pub fn read(source: &Source<'_>, overrides: &[String]) -> Result<Self, ScenarioError> {
-        let file = file::read(source.name, source.text, overrides)?;
-        let mut effective = Flat::new();
-        let whole = Settings::new(source.name, &file.values, &file.overridden);
-        let name = if whole.is_set("name") { whole.string("name")? } else { stem(source.name) };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if whole.is_set("name") && (name.is_empty() || !name.chars().all(plain)) {
-            return Err(whole.wrong("name", "may hold letters, digits, `-`, `_` and `.` only: it names a folder"));
-        }
-        let name = name.replace(|c| !plain(c), "-");
-        effective.insert("name".to_owned(), Value::String(name.clone()));
-        let question = whole.string("question")?;
-        let seed = whole.integer("seed", 0..=i64::MAX as u64)?;
-        let repetitions = whole.integer("repetitions", 1..=10_000_u32)? as usize;
-        effective.extend(whole.into_effective());
+        Self::of(source.name, &file::read(source.name, source.text, overrides)?)
+    }
 
-        let cells = expand(source.name, &file, &mut effective)?;
-        meaningful(source.name, &file, &effective)?;
+    /// The same cells with one value of the searched key, as the last of the swept ones.
+    pub fn read_at(
+        source: &Source<'_>,
+        overrides: &[String],
+        search: &Search,
+        value: f64,
+    ) -> Result<Self, ScenarioError> {
+        let mut file = file::read(source.name, source.text, overrides)?;
+        file.values.retain(|path, _| !path.starts_with("search.") && *path != search.variable);
+        let value = if search.whole { Value::Integer(value as i64) } else { Value::Float(value) };
+        file.matrix.push((search.variable.clone(), vec![value]));
+        Self::of(source.name, &file)
+    }
+
+    fn of(source: &str, file: &File) -> Result<Self, ScenarioError> {
+        let (whole, mut effective) = Whole::read(source, file)?;
+        let cells = expand(source, file, &mut effective)?;
+        meaningful(source, file, &effective)?;
+        let repetitions = whole.repetitions_at_most();
         if cells.len() * repetitions > TRIALS_LIMIT {
             return Err(ScenarioError::new(
-                source.name,
+                source,
                 format!("{} cells × {repetitions} repetitions are over {TRIALS_LIMIT} trials", cells.len()),
             ));
         }
-        let trials = order(seed, repetitions, cells.len());
+        let search_from = whole.search.as_ref().map(|search| begins_at(source, search, &effective)).transpose()?;
+        let trials = order(whole.seed, repetitions, cells.len());
         let effective = to_toml(&effective, &file.matrix);
-        Ok(Self { name, question, seed, repetitions, cells, trials, effective })
+        Ok(Self { whole, cells, trials, search_from, effective })
     }
 }
 
-fn stem(source: &str) -> String {
-    Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+/// The searched key's value, which some cell must have a use for.
+fn begins_at(source: &str, search: &Search, effective: &Flat) -> Result<f64, ScenarioError> {
+    let value = effective.get(&search.variable);
+    let number = value.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64)));
+    number.ok_or_else(|| {
+        let problem = format!("`search.variable`: `{}` has no effect in this scenario (load.mode?)", search.variable);
+        ScenarioError::new(source, problem)
+    })
 }
 
 /// Every combination of swept values, the last key fastest; collects the values that are in force.

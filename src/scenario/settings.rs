@@ -42,6 +42,11 @@ impl<'a> Settings<'a> {
         self.values.contains_key(path)
     }
 
+    /// Whether the scenario sets the key to a text.
+    pub(super) fn is_text(&self, path: &str) -> bool {
+        self.values.get(path).is_some_and(Value::is_str)
+    }
+
     /// All set keys below a prefix, without it.
     pub(super) fn below(&self, prefix: &str) -> Vec<(String, Value)> {
         let mut effective = self.effective.borrow_mut();

@@ -1,9 +1,25 @@
 //! Pure mathematics on records. The unit is the trial.
 
+mod comparison;
 mod distribution;
+mod estimate;
+mod holm;
 mod knee;
+mod metrics;
+mod precision;
+mod rank_sum;
+pub mod search;
 mod summary;
+#[cfg(test)]
+mod synthetic;
+mod validity;
 
+pub use comparison::{Compared, Difference, SIGNIFICANCE, compare_all};
 pub use distribution::distribution;
+pub use estimate::{Bootstrap, Interval, IntervalKind, Values, ascending, median};
 pub use knee::knee;
-pub use summary::{CellSummary, METRICS, Metric, Summary, Values, summarize};
+pub use metrics::{Better, METRICS, Metric, Unit, metric_named};
+pub use precision::Precision;
+pub use rank_sum::RankSum;
+pub use summary::{CellSummary, Comparison, RunVerdict, Summary, comparable, summarize};
+pub use validity::{Change, drift_within};

@@ -1,15 +1,28 @@
-//! A cell's trials in a few numbers: the median over its valid trials, and their range.
+//! A record in a few numbers: each cell's medians with intervals, the cells against each other, and what speaks against them.
 
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::record::{FaultRow, LatencySummary, Outcome, Record, SCHEMA, TrialRecord, VerdictName, WorkerCounts};
+use super::{
+    comparison::{Compared, compare_all},
+    estimate::{Bootstrap, LEVEL, RESAMPLES, TRIALS_FOR_INTERVAL, Values, ascending, median},
+    metrics::{METRICS, Metric, metric_named, per},
+    precision::{self, Precision},
+    rank_sum::RankSum,
+    search::{self, Found},
+    validity,
+};
+use crate::{
+    record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName},
+    scenario::label,
+};
 
 /// `summary.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Version of the schema.
     pub schema: u32,
@@ -17,16 +30,41 @@ pub struct Summary {
     pub scenario: String,
     /// The machine, from `host.json`.
     pub host: Json,
-    /// What `low` and `high` are: `range`, the smallest and largest of the trials' values.
-    pub interval: String,
+    /// The metric that ranks the cells: the scenario's `metric`, or with `auto` the one that fits what was run.
+    pub metric: String,
+    /// What `low` and `high` of metrics and comparisons are.
+    pub interval: IntervalMethod,
     /// In the order of the scenario's matrix.
     pub cells: Vec<CellSummary>,
-    /// No two cells are compared with a test yet: always empty.
-    pub comparisons: [(); 0],
+    /// Pairs of cells that differ in one swept key, metric by metric.
+    pub comparisons: Vec<Comparison>,
+    /// What is to be known of the run as a whole, or of a cell's trials together.
+    pub verdicts: Vec<RunVerdict>,
+    /// With `[search]`: what was found, a row for each combination of the other swept values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<Found>,
+    /// With `[stop]`: whether the intervals became as narrow as asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+}
+
+/// How intervals were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IntervalMethod {
+    /// `bootstrap-percentile`: of the median, or of the ratio or difference of two medians.
+    pub method: String,
+    /// Confidence level.
+    pub level: f64,
+    /// Resamples.
+    pub resamples: usize,
+    /// Their seed: the record's.
+    pub seed: u64,
+    /// With fewer trials, `low` and `high` are the smallest and the largest value.
+    pub trials_at_least: usize,
 }
 
 /// One cell.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CellSummary {
     /// Swept values by short name.
     pub cell: Map<String, Json>,
@@ -49,195 +87,102 @@ pub struct CellSummary {
     pub metrics: IndexMap<String, Values>,
 }
 
-/// A metric over the valid trials of a cell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Values {
-    /// Median of `values`; the mean of the two middle ones where their number is even.
-    pub median: f64,
-    /// Smallest.
-    pub low: f64,
-    /// Largest.
-    pub high: f64,
-    /// One per valid trial, in the order of repetitions.
-    pub values: Vec<f64>,
+/// Two cells by one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// By name.
+    pub metric: String,
+    /// The first cell's swept values.
+    pub a: Map<String, Json>,
+    /// The second's.
+    pub b: Map<String, Json>,
+    /// By how much they differ, and whether that was shown.
+    #[serde(flatten)]
+    pub compared: Compared,
 }
 
-impl Values {
-    fn of(values: Vec<f64>) -> Option<Self> {
-        let mut sorted = values.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (low, high) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Some(Self { median, low, high, values })
+/// A verdict on several trials together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunVerdict {
+    /// Which.
+    pub name: VerdictName,
+    /// The cell's swept values; `null` where it is on the whole run.
+    pub cell: Option<Map<String, Json>>,
+    /// With its numbers.
+    pub detail: String,
+}
+
+/// More pairs than this are not compared one by one: each cell is then compared with the first of its line only.
+const PAIRS_LIMIT: usize = 2_000;
+
+/// Sums a record up.
+pub fn summarize(record: &Record) -> Summary {
+    let mut bootstrap = Bootstrap::new(record.whole.seed);
+    let groups = groups(&record.trials);
+    let cells: Vec<CellSummary> = groups.iter().map(|trials| cell(trials, &mut bootstrap)).collect();
+    let metric = ranking_metric(record, &cells);
+    let mut verdicts = Vec::new();
+    verdicts.extend(drift(&groups, metric));
+    verdicts.extend(cells.iter().filter_map(|cell| camps(cell, metric)));
+    let precision = precision::of(record, &cells, metric);
+    verdicts.extend(precision.as_ref().and_then(Precision::verdict));
+    Summary {
+        schema: SCHEMA,
+        scenario: record.trials.first().map_or_else(String::new, |trial| trial.scenario.clone()),
+        host: record.host.clone(),
+        metric: metric.name.to_owned(),
+        interval: IntervalMethod {
+            method: "bootstrap-percentile".to_owned(),
+            level: LEVEL,
+            resamples: RESAMPLES,
+            seed: record.whole.seed,
+            trials_at_least: TRIALS_FOR_INTERVAL,
+        },
+        comparisons: comparisons(&cells, &mut bootstrap, &mut RankSum::new(record.whole.seed)),
+        cells,
+        verdicts,
+        searches: search::found(record),
+        precision,
     }
 }
 
-/// A number that a trial has, or has not.
-pub struct Metric {
-    /// As in `summary.json`.
-    pub name: &'static str,
-    /// Reads it from a trial.
-    pub read: fn(&TrialRecord) -> Option<f64>,
-}
-
-/// All metrics.
-pub const METRICS: &[Metric] = &[
-    metric("ports_wall", |trial| trial.ports.as_ref()?.wall.map(|wall| wall as f64)),
-    metric("ports_knee", |trial| trial.ports.as_ref()?.knee.map(|knee| knee as f64)),
-    metric("connect_p50_ns_at_25", |trial| at_fill(trial, 0.25)),
-    metric("connect_p50_ns_at_45", |trial| at_fill(trial, 0.45)),
-    metric("connect_p50_ns_at_55", |trial| at_fill(trial, 0.55)),
-    metric("connect_p50_ns_at_75", |trial| at_fill(trial, 0.75)),
-    metric("connect_p50_ns_at_95", |trial| at_fill(trial, 0.95)),
-    metric("ports_exhausted_after_s", |trial| trial.ports_exhausted_after_s),
-    metric("ports_ceiling_per_s", |trial| trial.ports_ceiling_per_s),
-    metric("time_wait_peak", |trial| trial.ports.is_none().then_some(trial.sockets_peak.time_wait as f64)),
-    metric("completed_per_s", |trial| per(trial.measured.completed as f64, trial.duration_s)),
-    metric("failing_connect_ns", |trial| trial.ports.as_ref()?.failing_connect_ns.map(|ns| ns as f64)),
-    metric("recovered_after_s", |trial| trial.ports.as_ref()?.recovered_after_s),
-    metric("accepted_per_s", |trial| has_connections(trial).then_some(trial.accepted_per_s)),
-    metric("datagrams_per_s", |trial| trial.datagrams_per_s.filter(|_| has_datagrams(trial))),
-    metric("offered_per_s", |trial| trial.offered_per_s),
-    metric("completed_share", |trial| per(trial.measured.completed as f64, trial.measured.planned as f64)),
-    metric("accept_wait_p50_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p50)),
-    metric("accept_wait_p90_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p90)),
-    metric("accept_wait_p99_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.p99)),
-    metric("accept_wait_p999_ns", |trial| rare(&trial.latency_ns.accept_wait, |ns| ns.p999)),
-    metric("accept_wait_max_ns", |trial| latency(&trial.latency_ns.accept_wait, |ns| ns.max)),
-    metric("accept_wait_bound_p50_ns", |trial| latency(&trial.latency_ns.accept_wait_bound, |ns| ns.p50)),
-    metric("accept_wait_bound_p99_ns", |trial| latency(&trial.latency_ns.accept_wait_bound, |ns| ns.p99)),
-    metric("receive_wait_p50_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p50)),
-    metric("receive_wait_p99_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.p99)),
-    metric("receive_wait_max_ns", |trial| latency(&trial.latency_ns.receive_wait, |ns| ns.max)),
-    metric("connect_p50_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p50)),
-    metric("connect_p99_ns", |trial| latency(&trial.latency_ns.connect, |ns| ns.p99)),
-    metric("response_p50_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p50)),
-    metric("response_p99_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.p99)),
-    metric("response_p999_ns", |trial| rare(&trial.latency_ns.response, |ns| ns.p999)),
-    metric("response_max_ns", |trial| latency(&trial.latency_ns.response, |ns| ns.max)),
-    metric("udp_response_p50_ns", |trial| latency(&trial.latency_ns.udp_response, |ns| ns.p50)),
-    metric("udp_response_p99_ns", |trial| latency(&trial.latency_ns.udp_response, |ns| ns.p99)),
-    metric("follow_up_p50_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.p50)),
-    metric("follow_up_p99_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.p99)),
-    metric("follow_up_max_ns", |trial| latency(&trial.latency_ns.follow_up, |ns| ns.max)),
-    metric("send_lag_p99_ns", |trial| latency(&trial.latency_ns.send_lag, |ns| ns.p99)),
-    metric("imbalance", |trial| trial.distribution.map(|spread| spread.imbalance)),
-    metric("jain", |trial| trial.distribution.map(|spread| spread.jain)),
-    metric("open_imbalance", open_imbalance),
-    metric("datagram_imbalance", |trial| {
-        let most = trial.workers.iter().map(|worker| worker.measured.datagrams).max()?;
-        per(most as f64 * trial.workers.len() as f64, sum(trial, |worker| worker.datagrams))
-    }),
-    metric("flow_imbalance", |trial| trial.flow_distribution.map(|spread| spread.imbalance)),
-    metric("flow_jain", |trial| trial.flow_distribution.map(|spread| spread.jain)),
-    metric("sticky_share", |trial| {
-        let flows = trial.datagrams.as_ref()?;
-        per(flows.sticky_flows as f64, (flows.sticky_flows + flows.moved_flows) as f64)
-    }),
-    metric("lost_share", |trial| trial.datagrams.as_ref().and_then(|all| per(all.lost as f64, all.sent as f64))),
-    metric("queue_peak", |trial| {
-        has_connections(trial).then(|| trial.workers.iter().map(|worker| worker.queue_peak).max().unwrap_or(0) as f64)
-    }),
-    metric("queue_full_share", |trial| {
-        let shares = trial.workers.iter().map(|worker| worker.queue.full_share);
-        has_connections(trial).then(|| shares.fold(0.0, f64::max))
-    }),
-    metric("listen_drops", |trial| trial.kernel.get("ListenDrops").map(|drops| *drops as f64)),
-    metric("open_peak", |trial| trial.memory.map(|memory| memory.open as f64)),
-    metric("kernel_bytes_per_connection", |trial| trial.memory.map(|memory| memory.kernel_bytes_per_connection)),
-    metric("user_bytes_per_connection", |trial| trial.memory.map(|memory| memory.user_bytes_per_connection)),
-    metric("accept_batch_mean", |trial| {
-        let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
-        let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();
-        per(accepts, batches().map(|batch| batch.count).sum::<u64>() as f64)
-    }),
-    metric("empty_wakeups_per_accept", |trial| per_accept(trial, |worker| worker.empty_wakeups)),
-    metric("wakeups_per_accept", |trial| per_accept(trial, |worker| worker.wakeups)),
-    metric("accept_eagain_per_accept", |trial| per_accept(trial, |worker| worker.accept_eagain)),
-    metric("voluntary_switches_per_accept", |trial| per_accept(trial, |worker| worker.voluntary_switches)),
-    metric("involuntary_switches_per_accept", |trial| per_accept(trial, |worker| worker.involuntary_switches)),
-    metric("worker_cpu_ns_per_accept", |trial| {
-        // A dispatcher's share is part of what an accept costs.
-        let helper = trial.helper.as_ref().map_or(0, |helper| helper.measured.cpu_ns());
-        per(sum(trial, WorkerCounts::cpu_ns) + helper as f64, accepts(trial)?)
-    }),
-    metric("empty_wakeups_per_datagram", |trial| per_datagram(trial, |worker| worker.datagram_empty_wakeups)),
-    metric("voluntary_switches_per_datagram", |trial| per_datagram(trial, |worker| worker.voluntary_switches)),
-    metric("worker_cpu_ns_per_datagram", |trial| per_datagram(trial, WorkerCounts::cpu_ns)),
-    metric("fault_share", |trial| first_fault(trial)?.share),
-    metric("fault_not_accepted", |trial| first_fault(trial).map(|fault| fault.not_accepted as f64)),
-    metric("stranded", |trial| first_fault(trial)?.stranded.map(|stranded| stranded as f64)),
-    metric("stranded_wait_max_ns", |trial| latency(&first_fault(trial)?.stranded_wait, |ns| ns.max)),
-];
-
-const fn metric(name: &'static str, read: fn(&TrialRecord) -> Option<f64>) -> Metric {
-    Metric { name, read }
-}
-
-/// A latency's figure, if any connection has it.
-fn latency(of: &LatencySummary, figure: fn(&LatencySummary) -> u64) -> Option<f64> {
-    (of.count > 0).then(|| figure(of) as f64)
-}
-
-/// A 99.9th percentile of fewer values is their maximum.
-fn rare(of: &LatencySummary, figure: fn(&LatencySummary) -> u64) -> Option<f64> {
-    latency(of, figure).filter(|_| of.count >= 1_000)
-}
-
-fn per(part: f64, whole: f64) -> Option<f64> {
-    (whole > 0.0).then(|| part / whole)
-}
-
-/// The scenario's first fault, where it was carried out.
-fn first_fault(trial: &TrialRecord) -> Option<&FaultRow> {
-    trial.faults.iter().find(|fault| fault.fault == 0)
-}
-
-/// Whether connections were part of the trial.
-fn has_connections(trial: &TrialRecord) -> bool {
-    trial.ports.is_none() && (!has_datagrams(trial) || trial.connections.established > 0)
-}
-
-/// What a connect took, the median, at the step of the ports' fill that holds this one.
-fn at_fill(trial: &TrialRecord, fill: f64) -> Option<f64> {
-    let step = trial.ports.as_ref()?.curve.iter().find(|step| step.fill >= fill)?;
-    Some(step.connect_p50_ns as f64)
-}
-
-fn has_datagrams(trial: &TrialRecord) -> bool {
-    trial.datagrams.as_ref().is_some_and(|datagrams| datagrams.sent > 0)
-}
-
-/// A count of all workers over the measured window.
-fn sum(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> f64 {
-    trial.workers.iter().map(|worker| count(&worker.measured)).sum::<u64>() as f64
-}
-
-/// Accepts in the window, where nothing but connections was served.
-fn accepts(trial: &TrialRecord) -> Option<f64> {
-    (!has_datagrams(trial)).then(|| sum(trial, |worker| worker.accepted))
-}
-
-fn per_accept(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
-    per(sum(trial, count), accepts(trial)?)
-}
-
-/// The same per datagram, where nothing but datagrams was served.
-fn per_datagram(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
-    if has_connections(trial) { None } else { per(sum(trial, count), sum(trial, |worker| worker.datagrams)) }
-}
-
-/// The most connections that a worker had open at once, against the mean over the workers; for held connections, where it
-/// says who will have the work when they all speak.
-fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
-    if trial.latency_ns.follow_up.is_empty() {
-        return None;
+/// The trials of each cell, in the order of the matrix; those of a search by the value tried as well.
+fn groups(trials: &[TrialRecord]) -> Vec<Vec<&TrialRecord>> {
+    let mut cells: Vec<(usize, f64, Vec<&TrialRecord>)> = Vec::new();
+    for trial in trials {
+        let tried = trial.search.as_ref().map_or(0.0, |search| search.value);
+        match cells.iter_mut().find(|(index, value, _)| *index == trial.cell_index && *value == tried) {
+            Some((_, _, trials)) => trials.push(trial),
+            None => cells.push((trial.cell_index, tried, vec![trial])),
+        }
     }
-    let peaks = trial.workers.iter().map(|worker| worker.open_peak);
-    let mean = peaks.clone().sum::<u64>() as f64 / trial.workers.len() as f64;
-    per(peaks.max()? as f64, mean)
+    cells.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    cells.into_iter().map(|(_, _, trials)| trials).collect()
+}
+
+fn cell(trials: &[&TrialRecord], bootstrap: &mut Bootstrap) -> CellSummary {
+    let with = |outcome| trials.iter().filter(move |trial| trial.outcome == outcome);
+    let mut verdicts = BTreeMap::new();
+    for verdict in trials.iter().flat_map(|trial| &trial.verdicts) {
+        *verdicts.entry(verdict.name).or_default() += 1;
+    }
+    let metrics = METRICS.iter().filter_map(|metric| {
+        let values = with(Outcome::Valid).filter_map(|trial| (metric.read)(trial)).collect();
+        Some((metric.name.to_owned(), bootstrap.estimate(values)?))
+    });
+    CellSummary {
+        cell: trials[0].cell.clone(),
+        metrics: metrics.collect(),
+        valid: with(Outcome::Valid).count(),
+        invalid: with(Outcome::Invalid).count(),
+        failed: with(Outcome::Failed).count(),
+        verdicts,
+        accept_wait_method: with(Outcome::Valid)
+            .find(|trial| trial.latency_ns.accept_wait.count > 0)
+            .and_then(|trial| trial.latency_ns.accept_wait.method.clone()),
+        stage_means_ns: stage_means_ns(trials),
+        share_by_rank: share_by_rank(trials),
+    }
 }
 
 /// Each stage's mean over all its values in the valid trials.
@@ -262,61 +207,107 @@ fn share_by_rank(trials: &[&TrialRecord]) -> Vec<f64> {
     };
     let ranks = valid().map(|trial| trial.workers.len()).max().unwrap_or(0);
     (0..ranks)
-        .filter_map(|rank| Values::of(valid().filter_map(|trial| share(trial, rank)).collect()))
-        .map(|values| values.median)
+        .filter_map(|rank| median(&ascending(&valid().filter_map(|trial| share(trial, rank)).collect::<Vec<_>>())))
         .collect()
 }
 
-/// Sums a record up, cell by cell.
-pub fn summarize(record: &Record) -> Summary {
-    let mut cells: BTreeMap<usize, Vec<&TrialRecord>> = BTreeMap::new();
-    for trial in &record.trials {
-        cells.entry(trial.cell_index).or_default().push(trial);
-    }
-    Summary {
-        schema: SCHEMA,
-        scenario: record.trials.first().map_or_else(String::new, |trial| trial.scenario.clone()),
-        host: record.host.clone(),
-        interval: "range".to_owned(),
-        cells: cells.into_values().map(|trials| cell(&trials)).collect(),
-        comparisons: [],
-    }
+/// The metric that ranks the cells: the scenario's own, or the one that fits what was run.
+fn ranking_metric(record: &Record, cells: &[CellSummary]) -> &'static Metric {
+    /// What a scenario is about, most particular first. Accepts per second say something of a closed loop only: an open
+    /// loop's are what was offered.
+    const FITTING: [&str; 7] = [
+        "connect_p50_ns_at_75",
+        "ports_wall",
+        "follow_up_max_ns",
+        "fault_not_accepted",
+        "accept_wait_p99_ns",
+        "accepted_per_s",
+        "receive_wait_p99_ns",
+    ];
+    let has = |name: &str| cells.iter().any(|cell| cell.metrics.contains_key(name));
+    let open = has("offered_per_s");
+    let fits = |name: &&&str| has(name) && (open || **name != "accept_wait_p99_ns");
+    let named = record.whole.metric.as_ref().or(record.whole.search.as_ref().map(|search| &search.metric));
+    named
+        .and_then(|name| metric_named(name))
+        .or_else(|| metric_named(FITTING.iter().find(fits)?))
+        .unwrap_or(&METRICS[0])
 }
 
-fn cell(trials: &[&TrialRecord]) -> CellSummary {
-    let with = |outcome| trials.iter().filter(move |trial| trial.outcome == outcome);
-    let mut verdicts = BTreeMap::new();
-    for verdict in trials.iter().flat_map(|trial| &trial.verdicts) {
-        *verdicts.entry(verdict.name).or_default() += 1;
-    }
-    let metrics = METRICS.iter().filter_map(|metric| {
-        let values = Values::of(with(Outcome::Valid).filter_map(|trial| (metric.read)(trial)).collect())?;
-        Some((metric.name.to_owned(), values))
-    });
-    CellSummary {
-        cell: trials[0].cell.clone(),
-        valid: with(Outcome::Valid).count(),
-        invalid: with(Outcome::Invalid).count(),
-        failed: with(Outcome::Failed).count(),
-        verdicts,
-        accept_wait_method: with(Outcome::Valid)
-            .find(|trial| trial.latency_ns.accept_wait.count > 0)
-            .and_then(|trial| trial.latency_ns.accept_wait.method.clone()),
-        stage_means_ns: stage_means_ns(trials),
-        share_by_rank: share_by_rank(trials),
-        metrics: metrics.collect(),
-    }
+/// Whether two metrics of cells may be compared: exact accept waits and upper bounds never are.
+pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
+    !metric.name.starts_with("accept_wait_") || a.accept_wait_method == b.accept_wait_method
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_and_ranges() {
-        assert_eq!(Values::of(vec![]), None);
-        let odd = Values::of(vec![3.0, 1.0, 2.0]).unwrap();
-        assert_eq!((odd.median, odd.low, odd.high), (2.0, 1.0, 3.0));
-        assert_eq!(Values::of(vec![4.0, 1.0]).unwrap().median, 2.5);
+/// Pairs of cells that differ in one swept key: others ask no question. Holm's correction is over all pairs of a metric.
+fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Comparison> {
+    let mut pairs: Vec<(&CellSummary, &CellSummary)> = Vec::new();
+    for (number, a) in cells.iter().enumerate() {
+        pairs.extend(cells[number + 1..].iter().filter(|b| differ_in_one(&a.cell, &b.cell)).map(|b| (a, b)));
     }
+    if pairs.len() > PAIRS_LIMIT {
+        let firsts: Vec<&CellSummary> =
+            cells.iter().filter(|a| !pairs.iter().any(|(_, b)| std::ptr::eq(*a, *b))).collect();
+        pairs.retain(|(a, _)| firsts.iter().any(|first| std::ptr::eq(*first, *a)));
+    }
+    let mut comparisons = Vec::new();
+    for metric in METRICS.iter().filter(|metric| metric.compared) {
+        let values = |cell: &'_ CellSummary| cell.metrics.get(metric.name).map(|values| values.values.clone());
+        let known: Vec<_> = pairs
+            .iter()
+            .filter(|(a, b)| comparable(metric, a, b))
+            .filter_map(|(a, b)| Some(((a, b), (values(a)?, values(b)?))))
+            .collect();
+        let samples: Vec<(&[f64], &[f64])> = known.iter().map(|(_, (a, b))| (&a[..], &b[..])).collect();
+        let compared = compare_all(&samples, bootstrap, tests);
+        comparisons.extend(known.iter().zip(compared).map(|(((a, b), _), compared)| Comparison {
+            metric: metric.name.to_owned(),
+            a: a.cell.clone(),
+            b: b.cell.clone(),
+            compared,
+        }));
+    }
+    comparisons
+}
+
+fn differ_in_one(a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
+    a.iter().filter(|(key, value)| b.get(*key) != Some(value)).count() == 1
+}
+
+fn drift(groups: &[Vec<&TrialRecord>], metric: &Metric) -> Option<RunVerdict> {
+    let valid = |trials: &Vec<&TrialRecord>| -> Vec<(usize, f64)> {
+        let valid = trials.iter().filter(|trial| trial.outcome == Outcome::Valid);
+        valid.filter_map(|trial| Some((trial.repetition, (metric.read)(trial)?))).collect()
+    };
+    let cells: Vec<_> =
+        groups.iter().filter(|trials| trials.iter().all(|trial| trial.search.is_none())).map(valid).collect();
+    let found = validity::drift_over(&cells)?;
+    Some(RunVerdict {
+        name: VerdictName::DriftOverRepetitions,
+        cell: None,
+        detail: format!(
+            "{}: {:+.1} % from the first repetition to the last, over all cells (p = {:.3})",
+            metric.label,
+            100.0 * found.change,
+            found.p_value
+        ),
+    })
+}
+
+fn camps(cell: &CellSummary, metric: &Metric) -> Option<RunVerdict> {
+    let values = &cell.metrics.get(metric.name)?.values;
+    let (low, high) = validity::two_camps(values)?;
+    let near_low = values.iter().filter(|value| (*value - low).abs() < (*value - high).abs()).count();
+    Some(RunVerdict {
+        name: VerdictName::Bimodal,
+        cell: Some(cell.cell.clone()),
+        detail: format!(
+            "{}: {}: {near_low} of {} trials lie near {}, the others near {}: the median hides two kinds of trial",
+            label(&cell.cell),
+            metric.label,
+            values.len(),
+            metric.unit.show(low),
+            metric.unit.show(high)
+        ),
+    })
 }

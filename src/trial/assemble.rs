@@ -15,7 +15,7 @@ use crate::{
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
         BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
-        Measured, ObserverRow, Outcome, SCHEMA, Series, TrialRecord, WorkerRow,
+        Measured, ObserverRow, Outcome, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
     },
     scenario::{Bound, Load, Mode, Transport},
     stats,
@@ -130,13 +130,16 @@ pub(super) fn failed(job: Job<'_>, started: SystemTime, error: &anyhow::Error) -
 pub(super) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
     TrialRecord {
         schema: SCHEMA,
-        scenario: job.plan.name.clone(),
+        scenario: job.plan.whole.name.clone(),
         trial: job.trial.number,
         repetition: job.trial.repetition,
-        seed: job.plan.seed,
+        seed: job.plan.whole.seed,
         started_at: humantime::format_rfc3339_millis(started).to_string(),
         cell: job.cell().values.clone(),
         cell_index: job.trial.cell,
+        search: job
+            .searched
+            .map(|value| Searched { name: job.cell().values.keys().next_back().cloned().unwrap_or_default(), value }),
         outcome,
         error: None,
         verdicts: Vec::new(),
@@ -291,8 +294,11 @@ fn latencies(job: Job<'_>, histograms: &Histograms) -> Latencies {
 }
 
 fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histograms: &Histograms) -> Vec<WorkerRow> {
-    let ranks =
-        job.cell().scenario.server.registration.ranks(gathered.workers.len(), job.plan.seed, job.trial.repetition);
+    let ranks = job.cell().scenario.server.registration.ranks(
+        gathered.workers.len(),
+        job.plan.whole.seed,
+        job.trial.repetition,
+    );
     let flows = flows(gathered, loaders);
     let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
         worker,

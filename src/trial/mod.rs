@@ -72,6 +72,8 @@ pub struct Job<'a> {
     pub trial: Trial,
     /// Loader processes.
     pub sizing: Sizing,
+    /// The value that a search tries, that of the cell's last swept key.
+    pub searched: Option<f64>,
     /// Whether this kernel lets this user have exact stamps, for `stamps = "auto"`.
     pub stamps_allowed: bool,
 }

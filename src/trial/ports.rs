@@ -86,7 +86,7 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
         recover: fill.recover_permille.map_or(0, part),
         recover_within: fill.recover_within,
         deadline_ns,
-        seed: job.plan.seed,
+        seed: job.plan.whole.seed,
     };
     // One more than the files demand, for whoever meets the wall.
     let processes = (capacity.min(until) / files + 1) as usize;

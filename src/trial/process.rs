@@ -61,7 +61,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let template = LoadJob {
         scenario: &scenario,
         target: scenario.address,
-        seed: job.plan.seed,
+        seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
         ledger: Some(&ledger),
         stamps: stamps.as_ref(),
@@ -77,7 +77,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         control,
         ledger: Some(&ledger),
         stamps: stamps.as_ref(),
-        seed: job.plan.seed,
+        seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
     };
     let mut crew = Crew::fork(crew, doors)?;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
+    format::thousands,
     observe::{ports::Range, sysctl},
-    report::format::thousands,
 };
 
 /// TIME_WAIT's length in seconds: TCP_TIMEWAIT_LEN of include/net/tcp.h, a constant.

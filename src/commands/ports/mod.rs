@@ -12,8 +12,9 @@ use comfy_table::{ContentArrangement, Table, presets};
 use super::{Ended, Usage, say};
 use crate::{
     cli,
+    format::thousands,
     observe::{holder::Process, sockets::State},
-    report::{format::thousands, terminal},
+    report::terminal,
 };
 
 /// Where standard output is no terminal, tables are so wide.

@@ -14,13 +14,13 @@ use super::{
     say, states, table,
 };
 use crate::{
+    format::{percent, thousands},
     observe::{
         holder::{self, Process},
         ports::{self, Range},
         sockets::{self, State},
         tuples::{Fill, TupleGroup, Usage},
     },
-    report::format::{percent, thousands},
     scenario::Transport,
 };
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{names, say, states, table};
 use crate::{
+    format::thousands,
     observe::{
         holder::{self, Process},
         ports::{Class, Range},
@@ -19,7 +20,6 @@ use crate::{
         sockets::{self, Socket, State},
         sysctl,
     },
-    report::format::thousands,
     scenario::Transport,
 };
 

@@ -1,0 +1,165 @@
+//! `listenbench run`: plan, rehearse, run the trials, write the record, show the table.
+
+mod outline;
+mod progress;
+mod rehearse;
+mod trials;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+
+use self::{outline::outline, trials::Runner};
+use super::{Ended, Usage, interrupt_flag, say, sources};
+use crate::{
+    cli,
+    load::{self, Sizing},
+    observe::host::{Host, Probe},
+    record::{Writer, reader},
+    report::{self, Reading},
+    scenario::{Network, Plan, Source},
+    sys::{affinity, limits, process},
+    trial,
+};
+
+/// A scenario that is to be run.
+struct Chosen {
+    source: sources::Text,
+    plan: Plan,
+    /// By cell.
+    sizings: Vec<Sizing>,
+}
+
+impl Chosen {
+    fn source(&self) -> Source<'_> {
+        self.source.source()
+    }
+}
+
+/// Carries the command out.
+pub fn run(options: &cli::Run) -> Result<Ended> {
+    let overrides = options.overrides.all();
+    let names =
+        if options.scenarios.is_empty() { vec![sources::DEFAULT.to_owned()] } else { options.scenarios.clone() };
+    let chosen: Vec<Chosen> = names.iter().map(|name| choose(name, &overrides)).collect::<Result<_>>()?;
+    if options.list {
+        chosen.iter().try_for_each(list)?;
+        return Ok(Ended::Done);
+    }
+    let folders = folders(options.out.as_deref(), &chosen)?;
+    let interrupted = interrupt_flag()?;
+    process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    // Everything that can be known to go wrong does so before the first trial of the first scenario.
+    let sysctls: Vec<BTreeMap<String, String>> = chosen
+        .iter()
+        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force))
+        .collect::<Result<_>>()?;
+    let probe = trial::probe()?;
+    rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), &probe);
+    for folder in &folders {
+        Writer::make_folder(folder)?;
+    }
+    let mut ended = Ended::Done;
+    for ((chosen, folder), sysctls) in chosen.iter().zip(&folders).zip(sysctls) {
+        match scenario(chosen, &overrides, folder, sysctls, &probe, &interrupted)? {
+            Ended::Done => {}
+            Ended::Flawed => ended = Ended::Flawed,
+            Ended::Interrupted => return Ok(Ended::Interrupted),
+        }
+    }
+    Ok(ended)
+}
+
+fn choose(name: &str, overrides: &[String]) -> Result<Chosen> {
+    let source = sources::text(name)?;
+    let plan = sources::plan(&source, overrides)?;
+    rehearse::metrics_exist(name, &plan)?;
+    Ok(Chosen { sizings: size(name, &plan)?, source, plan })
+}
+
+fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
+    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
+    plan.cells
+        .iter()
+        .map(|cell| load::size(&cell.scenario, files, cpus).with_context(|| format!("{name}: {}", cell.label())))
+        .collect()
+}
+
+fn list(chosen: &Chosen) -> Result<()> {
+    let plan = &chosen.plan;
+    say(outline(plan, &chosen.sizings))?;
+    if plan.whole.search.is_some() {
+        // Which trials follow depends on what the first ones find.
+        say("cell")?;
+        return plan.cells.iter().try_for_each(|cell| say(cell.label()));
+    }
+    say(format_args!("{:>5}  {:>10}  cell", "trial", "repetition"))?;
+    for trial in &plan.trials {
+        say(format_args!("{:>5}  {:>10}  {}", trial.number, trial.repetition, plan.cells[trial.cell].label()))?;
+    }
+    Ok(())
+}
+
+fn folders(out: Option<&Path>, chosen: &[Chosen]) -> Result<Vec<PathBuf>> {
+    // 2026-01-31T12:00:00Z without what file systems and shells dislike.
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    let folders: Vec<PathBuf> = chosen
+        .iter()
+        .map(|one| match out {
+            None => Path::new("results").join(format!("{now}-{}", one.plan.whole.name)),
+            Some(out) if chosen.len() == 1 => out.to_owned(),
+            Some(out) => out.join(&one.plan.whole.name),
+        })
+        .collect();
+    if let Some(i) = (1..folders.len()).find(|&i| folders[..i].contains(&folders[i])) {
+        anyhow::bail!(Usage(format!(
+            "two scenarios are named \"{}\": their records would share a folder",
+            chosen[i].plan.whole.name
+        )));
+    }
+    folders.iter().try_for_each(|folder| Writer::check(folder))?;
+    Ok(folders)
+}
+
+fn scenario(
+    chosen: &Chosen,
+    overrides: &[String],
+    folder: &Path,
+    sysctls: BTreeMap<String, String>,
+    probe: &Probe,
+    interrupted: &AtomicBool,
+) -> Result<Ended> {
+    let plan = &chosen.plan;
+    let mut writer = Writer::create(folder, &plan.effective)?;
+    writer.write_json(reader::HOST, &Host::read(plan.whole.seed, &networks(plan), sysctls, probe))?;
+    let mut runner = Runner::new(plan, &chosen.sizings, probe.stamps_error.is_none(), &mut writer, interrupted);
+    let ended = match &plan.whole.search {
+        Some(search) => runner.search(chosen, overrides, search),
+        None => runner.planned(plan, &chosen.sizings),
+    };
+    runner.finish();
+    // Also after a failure: what has ended is summed up.
+    conclude(folder)?;
+    ended
+}
+
+/// Whose network the cells use, by the key's values.
+fn networks(plan: &Plan) -> String {
+    let used = |network| plan.cells.iter().any(|cell| cell.scenario.network == network);
+    let names: Vec<&str> = Network::ALL.iter().filter(|(_, network)| used(*network)).map(|(name, _)| *name).collect();
+    names.join(" and ")
+}
+
+/// Sums the record up, from what is on disk.
+fn conclude(folder: &Path) -> Result<()> {
+    let reading = Reading::of(folder)?;
+    reading.write(folder)?;
+    say(report::terminal::render(&reading.model(), report::terminal::width()).trim_end())?;
+    say(format_args!("record: {}", folder.display()))
+}

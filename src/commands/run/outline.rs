@@ -1,0 +1,78 @@
+//! What a run is going to do, in a sentence.
+
+use std::time::Duration;
+
+use crate::{
+    load::Sizing,
+    scenario::{Bound, Plan, Trial},
+};
+
+/// Set-up and counting of a trial, for the estimate of a run's length.
+const OVERHEAD: Duration = Duration::from_millis(150);
+
+/// What will run, how long it takes, and with how many processes.
+pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
+    let fewest = sizings.iter().min_by_key(|sizing| (sizing.loaders, sizing.connections));
+    let most = sizings.iter().max_by_key(|sizing| (sizing.loaders, sizing.connections));
+    let sizing = match (fewest, most) {
+        (Some(fewest), Some(most)) if fewest != most => format!("{fewest}, to {most}"),
+        (Some(same), _) => same.to_string(),
+        (None, _) => String::new(),
+    };
+    format!("{}: {}, seed {}; {sizing}", plan.whole.name, amount(plan), plan.whole.seed)
+}
+
+/// How many trials, and how long they take, as far as that is known.
+fn amount(plan: &Plan) -> String {
+    let whole = &plan.whole;
+    let cells = counted(plan.cells.len(), "cell");
+    if let Some(search) = &whole.search {
+        return format!(
+            "{cells}, searched for the highest {} that keeps {} within {}, {} at most in each",
+            search.variable,
+            search.metric,
+            search.limit,
+            counted(search.max_trials, "trial")
+        );
+    }
+    let length = |trials: &[Trial]| planned_length(plan, trials).map(seconds);
+    if let Some(stop) = &whole.stop {
+        let least = length(&plan.trials[..plan.cells.len() * whole.repetitions]);
+        let length = least.zip(length(&plan.trials)).map(|(least, most)| format!(", about {least} to {most}"));
+        return format!(
+            "{cells} × {} to {} until all intervals are within ±{:.1} % = {} at most{}",
+            whole.repetitions,
+            counted(stop.max_repetitions, "repetition"),
+            100.0 * stop.relative_error,
+            counted(plan.trials.len(), "trial"),
+            length.unwrap_or_default()
+        );
+    }
+    format!(
+        "{cells} × {} = {}{}",
+        counted(whole.repetitions, "repetition"),
+        counted(plan.trials.len(), "trial"),
+        length(&plan.trials).map_or_else(String::new, |length| format!(", about {length}"))
+    )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `None` where a cell is bound by a number of connections, whose time nobody knows beforehand.
+fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
+    let trials = trials.iter().map(|trial| {
+        let load = &plan.cells[trial.cell].scenario.load;
+        match load.bound {
+            _ if plan.cells[trial.cell].scenario.fill.is_some() => None,
+            Bound::Duration(span) => Some(load.warmup + span + load.hold + OVERHEAD),
+            Bound::Connections(_) => None,
+        }
+    });
+    trials.sum()
+}
+
+pub(super) fn seconds(length: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
+}

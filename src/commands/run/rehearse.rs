@@ -1,0 +1,91 @@
+//! Everything that can be known to go wrong before the first trial.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use super::super::{capacity, note};
+use crate::{
+    observe::{
+        host::{self, Probe},
+        ports::Range,
+    },
+    report,
+    scenario::{Network, Plan, ScenarioError, Stamps},
+    server::{Listeners, Site},
+    stats,
+    trial::{self, Rehearsal},
+};
+
+/// Tries what every trial will need. Returns the sysctls of the network that will be used.
+pub(super) fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, String>> {
+    let mut sysctls = None;
+    let mut tried: Vec<(_, Range)> = Vec::new();
+    for cell in &plan.cells {
+        match cell.scenario.network {
+            Network::Host if cell.scenario.address.ip().is_unspecified() => {
+                anyhow::bail!(ScenarioError {
+                    source_name: name.to_owned(),
+                    problem: "`address`: loaders cannot connect to \"any address\": name one of this machine's"
+                        .to_owned(),
+                });
+            }
+            Network::Host => {
+                for transport in cell.scenario.protocol.transports() {
+                    Listeners::shared(Site::of(&cell.scenario.server, cell.scenario.address, transport))?;
+                }
+                sysctls.get_or_insert_with(host::sysctls);
+                let ports = Range::read().context("reading ip_local_port_range")?;
+                capacity::check(name, cell, &ports, force)?;
+            }
+            network @ (Network::Namespace | Network::Veth) => {
+                let scenario = &cell.scenario;
+                let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
+                if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
+                    capacity::check(name, cell, ports, force)?;
+                    continue;
+                }
+                match trial::rehearse(cell)? {
+                    Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
+                        capacity::check(name, cell, &ports, force)?;
+                        tried.push((new, ports));
+                        sysctls.get_or_insert(found);
+                        if let Some(why) = strategy_error {
+                            let strategy = cell.scenario.server.strategy.name();
+                            note(format_args!(
+                                "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
+                            ));
+                        }
+                    }
+                    Rehearsal::Refused(why) => {
+                        anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem: why });
+                    }
+                }
+            }
+        }
+    }
+    Ok(sysctls.unwrap_or_default())
+}
+
+/// Says where accept waits will be upper bounds only.
+pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, probe: &Probe) {
+    let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
+    if let (Some(why), true) = (&probe.stamps_error, plans.any(wants)) {
+        note(report::terminal::prose(&format!(
+            "accept waits are upper bounds here, from the client's connect call; exact ones cannot be had: {why}"
+        )));
+    }
+}
+
+/// Refuses metrics that there are not, and limits that are not theirs.
+pub(super) fn metrics_exist(name: &str, plan: &Plan) -> Result<()> {
+    let wrong = |problem: String| ScenarioError { source_name: name.to_owned(), problem };
+    if let Some(metric) = plan.whole.metric.as_ref().filter(|metric| stats::metric_named(metric).is_none()) {
+        let known: Vec<&str> = stats::METRICS.iter().map(|metric| metric.name).collect();
+        anyhow::bail!(wrong(format!("`metric`: there is no metric \"{metric}\"; there are {}", known.join(", "))));
+    }
+    if let Some(search) = &plan.whole.search {
+        stats::search::Goal::of(search, plan.whole.repetitions).map_err(wrong)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Runs trials one after the other, as planned or as a search finds them, and writes each as it ends.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use anyhow::Result;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Chosen, progress::Progress, size};
+use crate::{
+    commands::Ended,
+    load::Sizing,
+    record::{Outcome, Record, Writer},
+    scenario::{Plan, Search, Trial},
+    stats::{
+        self,
+        search::{self, Goal, Next},
+    },
+    trial::{self, Job},
+};
+
+/// What trials need of the run.
+pub(super) struct Runner<'a> {
+    writer: &'a mut Writer,
+    interrupted: &'a AtomicBool,
+    stamps_allowed: bool,
+    progress: Progress,
+    flawed: bool,
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(
+        plan: &Plan,
+        sizings: &[Sizing],
+        stamps_allowed: bool,
+        writer: &'a mut Writer,
+        interrupted: &'a AtomicBool,
+    ) -> Self {
+        Self { writer, interrupted, stamps_allowed, progress: Progress::start(plan, sizings), flawed: false }
+    }
+
+    /// Runs the plan's trials; with `[stop]`, until the intervals are narrow enough.
+    pub(super) fn planned(&mut self, plan: &Plan, sizings: &[Sizing]) -> Result<Ended> {
+        for block in plan.trials.chunk_by(|one, other| one.repetition == other.repetition) {
+            if block[0].repetition >= plan.whole.repetitions && self.is_narrow()? {
+                break;
+            }
+            for trial in block {
+                self.trial(plan, *trial, sizings[trial.cell], None)?;
+                if self.is_interrupted() {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+        }
+        Ok(self.ended())
+    }
+
+    /// Searches in every cell, one trial of each in turn, so that a drift of the machine touches all alike.
+    pub(super) fn search(&mut self, chosen: &Chosen, overrides: &[String], search: &Search) -> Result<Ended> {
+        let goal = Goal::of(search, chosen.plan.whole.repetitions).map_err(anyhow::Error::msg)?;
+        let first = chosen.plan.search_from.unwrap_or(1.0);
+        let mut rng = ChaCha8Rng::seed_from_u64(chosen.plan.whole.seed);
+        let mut number = 0;
+        for round in 0.. {
+            let record = Record::read(self.writer.folder())?;
+            let next = |cell| match search::next(&goal, first, &search::attempts(&goal, &record.trials, cell)) {
+                Next::Try(value) => Some((cell, value)),
+                Next::Done(_) => None,
+            };
+            let mut wanted: Vec<(usize, f64)> = (0..chosen.plan.cells.len()).filter_map(next).collect();
+            if wanted.is_empty() {
+                break;
+            }
+            wanted.shuffle(&mut rng);
+            for (cell, value) in wanted {
+                let plan = Plan::read_at(&chosen.source(), overrides, search, value)?;
+                let sizing = size(&chosen.source.name, &plan)?[cell];
+                self.trial(&plan, Trial { number, repetition: round, cell }, sizing, Some(value))?;
+                number += 1;
+                if self.is_interrupted() {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+        }
+        Ok(self.ended())
+    }
+
+    fn trial(&mut self, plan: &Plan, trial: Trial, sizing: Sizing, searched: Option<f64>) -> Result<()> {
+        let job = Job { plan, trial, sizing, searched, stamps_allowed: self.stamps_allowed };
+        self.progress.begin(job);
+        let outcome = trial::run(job, self.interrupted, &mut |live| self.progress.tick(live))?;
+        self.writer.trial(&outcome.record, &outcome.histograms)?;
+        self.progress.end(job, &outcome.record);
+        self.flawed |= outcome.record.outcome != Outcome::Valid;
+        Ok(())
+    }
+
+    /// Whether the intervals of what has ended are as narrow as `[stop]` asks. Without it, there are no more trials.
+    fn is_narrow(&self) -> Result<bool> {
+        let summary = stats::summarize(&Record::read(self.writer.folder())?);
+        Ok(summary.precision.is_some_and(|precision| precision.narrow))
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Relaxed)
+    }
+
+    fn ended(&self) -> Ended {
+        if self.flawed { Ended::Flawed } else { Ended::Done }
+    }
+
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+}

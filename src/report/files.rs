@@ -1,0 +1,59 @@
+//! Every file that is made from a record, by name. `run` writes them when it ends, `report` again at any time.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Model, curve, markdown, model};
+use crate::{
+    record::{
+        ReadError, Record,
+        histograms::{self, Merged},
+        reader, write_derived,
+    },
+    stats::{self, Summary},
+};
+
+/// Metrics whose histograms reports show.
+const HISTOGRAMS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
+
+/// A record with what follows from it.
+pub struct Reading {
+    /// As it is on disk.
+    pub record: Record,
+    /// By metric and trial.
+    pub histograms: Merged,
+    /// Medians, intervals, comparisons, verdicts.
+    pub summary: Summary,
+}
+
+impl Reading {
+    /// Reads a record's folder.
+    pub fn of(folder: &Path) -> Result<Self, ReadError> {
+        let record = Record::read(folder)?;
+        Ok(Self { histograms: histograms::read(folder, &HISTOGRAMS)?, summary: stats::summarize(&record), record })
+    }
+
+    /// What people read.
+    pub fn model(&self) -> Model {
+        model(&self.record, &self.summary)
+    }
+
+    /// Writes all files that are made from the record into its folder.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        for (name, text) in self.files()? {
+            write_derived(folder, &name, &text)?;
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> Result<Vec<(String, String)>> {
+        let summary = serde_json::to_string_pretty(&self.summary).context("writing the summary as JSON")? + "\n";
+        let mut files = vec![
+            (reader::SUMMARY_JSON.to_owned(), summary),
+            (reader::SUMMARY_MARKDOWN.to_owned(), markdown::render(&self.model())),
+        ];
+        files.extend(curve::render(&self.record)?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
+        Ok(files)
+    }
+}

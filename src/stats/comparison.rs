@@ -1,0 +1,166 @@
+//! Two cells against each other: by how much they differ, and whether that was shown.
+
+use std::cmp::Ordering;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    estimate::{Bootstrap, Interval},
+    holm::holm,
+    rank_sum::RankSum,
+};
+
+/// A difference is shown where its adjusted p-value is at most this.
+pub const SIGNIFICANCE: f64 = 0.05;
+
+/// What was shown of two cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Difference {
+    /// The first cell's values are higher.
+    AHigher,
+    /// The second's are.
+    BHigher,
+    /// Chance alone makes such a difference often enough.
+    NoDifferenceShown,
+    /// However different they were, so few trials could not have shown it.
+    TooFewTrials,
+}
+
+impl Difference {
+    /// As in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AHigher => "a-higher",
+            Self::BHigher => "b-higher",
+            Self::NoDifferenceShown => "no-difference-shown",
+            Self::TooFewTrials => "too-few-trials",
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_shown(self) -> bool {
+        matches!(self, Self::AHigher | Self::BHigher)
+    }
+}
+
+/// The figures of a comparison of `b` with `a`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Compared {
+    /// Median of b ÷ median of a; `null` where a has values that are not positive, or either has too few for an interval.
+    pub ratio: Option<f64>,
+    /// Lower end of the ratio's 95 % bootstrap interval.
+    pub low: Option<f64>,
+    /// Its upper end.
+    pub high: Option<f64>,
+    /// Median of b − median of a, with its interval, in the metric's unit.
+    pub difference: Option<Interval>,
+    /// Of the permutation test on these two cells alone.
+    pub p_value: f64,
+    /// Adjusted for all comparisons of the same metric (Holm): what the verdict rests on.
+    pub p_adjusted: f64,
+    /// What was shown.
+    pub verdict: Difference,
+    /// Where no difference was shown: the smallest ratio of medians above 1 that these values' scatter would have let
+    /// the test show, at the level of the strictest of all comparisons; `null` where none would.
+    pub detectable_ratio: Option<f64>,
+}
+
+/// Compares pairs of samples, and corrects for their number. No sample may be empty.
+pub fn compare_all(pairs: &[(&[f64], &[f64])], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Compared> {
+    let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(a, b)).collect();
+    let adjusted = holm(&results.iter().map(|test| test.p_value).collect::<Vec<_>>());
+    let strictest = SIGNIFICANCE / pairs.len().max(1) as f64;
+    let judged = pairs.iter().zip(&results).zip(adjusted).map(|(((a, b), test), p_adjusted)| {
+        let (ratio, difference) = bootstrap.ratio_and_difference(a, b);
+        let verdict = if p_adjusted <= SIGNIFICANCE {
+            match test.direction {
+                Ordering::Greater => Difference::BHigher,
+                Ordering::Less => Difference::AHigher,
+                Ordering::Equal => Difference::NoDifferenceShown,
+            }
+        } else if RankSum::smallest_p(a.len(), b.len()) > strictest {
+            Difference::TooFewTrials
+        } else {
+            Difference::NoDifferenceShown
+        };
+        let detectable = verdict == Difference::NoDifferenceShown;
+        Compared {
+            ratio: ratio.map(|ratio| ratio.value),
+            low: ratio.map(|ratio| ratio.low),
+            high: ratio.map(|ratio| ratio.high),
+            difference,
+            p_value: test.p_value,
+            p_adjusted,
+            verdict,
+            detectable_ratio: if detectable { tests.detectable_ratio(a, b, strictest) } else { None },
+        }
+    });
+    judged.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::synthetic::Noise, *};
+
+    fn compared(pairs: &[(&[f64], &[f64])]) -> Vec<Compared> {
+        compare_all(pairs, &mut Bootstrap::new(1), &mut RankSum::new(1))
+    }
+
+    #[test]
+    fn a_difference_is_shown_in_its_direction() {
+        let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4]);
+        let results = compared(&[(&low, &high), (&high, &low), (&low, &low)]);
+        assert_eq!(results[0].verdict, Difference::BHigher);
+        assert_eq!(results[1].verdict, Difference::AHigher);
+        assert_eq!(results[2].verdict, Difference::NoDifferenceShown);
+        assert!((results[0].ratio.unwrap() - 2.2 / 1.2).abs() < 1e-12);
+        assert!((results[0].p_value - 2.0 / 252.0).abs() < 1e-12);
+        assert!((results[0].p_adjusted - 6.0 / 252.0).abs() < 1e-12);
+        assert!(results[2].detectable_ratio.unwrap() > 1.2, "{results:?}");
+    }
+
+    #[test]
+    fn too_few_trials_say_so_whatever_the_difference() {
+        let results = compared(&[(&[1.0, 1.1, 1.2], &[9.0, 9.1, 9.2])]);
+        assert_eq!((results[0].verdict, results[0].ratio), (Difference::TooFewTrials, None));
+        // Five against five suffice for six comparisons at most: 7 × 2/252 > 0.05.
+        let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [1.05, 1.15, 1.25, 1.35, 1.45]);
+        assert_eq!(compared(&[(&low[..], &high[..]); 6])[0].verdict, Difference::NoDifferenceShown);
+        assert_eq!(compared(&[(&low[..], &high[..]); 7])[0].verdict, Difference::TooFewTrials);
+    }
+
+    /// A against A, in scenarios of several cells: how often is anything shown at all?
+    #[test]
+    fn false_alarms_are_as_rare_as_the_level_says() {
+        const EXPERIMENTS: usize = 1_000;
+        let (mut noise, mut bootstrap, mut tests) = (Noise::new(21), Bootstrap::new(1), RankSum::new(1));
+        for (trials, cells, heavy) in [(5, 2, false), (5, 4, false), (10, 2, true), (10, 4, false), (20, 6, true)] {
+            let alarms = (0..EXPERIMENTS).filter(|_| {
+                let cells: Vec<Vec<f64>> = (0..cells).map(|_| noise.sample(trials, 100.0, 0.05, heavy)).collect();
+                let pairs: Vec<(&[f64], &[f64])> = (0..cells.len())
+                    .flat_map(|a| (a + 1..cells.len()).map(move |b| (a, b)))
+                    .map(|(a, b)| (&cells[a][..], &cells[b][..]))
+                    .collect();
+                compare_all(&pairs, &mut bootstrap, &mut tests).iter().any(|result| result.verdict.is_shown())
+            });
+            let share = alarms.count() as f64 / EXPERIMENTS as f64;
+            assert!(share <= 0.06, "{trials} trials of {cells} cells, heavy {heavy}: {share}");
+        }
+    }
+
+    #[test]
+    fn a_fifth_more_is_found_in_ten_trials_with_a_twentieth_of_noise() {
+        const EXPERIMENTS: usize = 1_000;
+        let (mut noise, mut bootstrap, mut tests) = (Noise::new(22), Bootstrap::new(1), RankSum::new(1));
+        for heavy in [false, true] {
+            let found = (0..EXPERIMENTS).filter(|_| {
+                let (a, b) = (noise.sample(10, 100.0, 0.05, heavy), noise.sample(10, 120.0, 0.05, heavy));
+                compare_all(&[(&a, &b)], &mut bootstrap, &mut tests)[0].verdict == Difference::BHigher
+            });
+            let share = found.count() as f64 / EXPERIMENTS as f64;
+            assert!(share >= 0.95, "heavy {heavy}: {share}");
+        }
+    }
+}

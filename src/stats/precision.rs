@@ -1,0 +1,74 @@
+//! Whether intervals are as narrow as a scenario's `[stop]` asks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::{
+    estimate::{IntervalKind, Values},
+    metrics::Metric,
+    summary::{CellSummary, RunVerdict},
+};
+use crate::{
+    record::{Record, VerdictName},
+    scenario::label,
+};
+
+/// How narrow the intervals of the ranking metric became.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Precision {
+    /// The scenario's `stop.relative_error`.
+    pub relative_error: f64,
+    /// Half of the widest cell's interval ÷ its median; `null` while there are too few trials for an interval.
+    pub reached: Option<f64>,
+    /// That cell.
+    pub widest: Map<String, Json>,
+    /// Valid trials of that cell.
+    pub trials: usize,
+    /// Whether all cells are as narrow as asked.
+    pub narrow: bool,
+}
+
+impl Precision {
+    /// What is to be said where they are not.
+    pub(super) fn verdict(&self) -> Option<RunVerdict> {
+        if self.narrow {
+            return None;
+        }
+        let reached = self.reached.map_or_else(
+            || "there are too few trials for an interval".to_owned(),
+            |reached| format!("±{:.1} % is what they reached", 100.0 * reached),
+        );
+        Some(RunVerdict {
+            name: VerdictName::IntervalWide,
+            cell: Some(self.widest.clone()),
+            detail: format!(
+                "{}: ±{:.1} % was asked for, and {reached} in {} valid trials",
+                label(&self.widest),
+                100.0 * self.relative_error,
+                self.trials
+            ),
+        })
+    }
+}
+
+/// Half of an interval's width ÷ its median; `None` where it is no confidence interval.
+fn relative_error(values: &Values) -> Option<f64> {
+    let half = (values.high - values.low) / 2.0;
+    (values.interval == IntervalKind::Bootstrap).then(|| if half == 0.0 { 0.0 } else { half / values.median.abs() })
+}
+
+/// How narrow the intervals are; `None` where the scenario does not ask, or no trial is valid.
+pub(super) fn of(record: &Record, cells: &[CellSummary], metric: &Metric) -> Option<Precision> {
+    let stop = record.whole.stop.as_ref()?;
+    let known = cells.iter().filter_map(|cell| Some((cell, relative_error(cell.metrics.get(metric.name)?))));
+    let width = |error: Option<f64>| error.unwrap_or(f64::INFINITY);
+    let (cell, reached) = known.max_by(|(_, one), (_, other)| width(*one).total_cmp(&width(*other)))?;
+    Some(Precision {
+        relative_error: stop.relative_error,
+        reached,
+        widest: cell.cell.clone(),
+        trials: cell.valid,
+        narrow: width(reached) <= stop.relative_error,
+    })
+}
