@@ -26,6 +26,10 @@ pub enum Command {
     Serve(Serve),
     /// Run a scenario's load against a server that is already there
     Load(Load),
+    /// Compare the records of two or more runs, cell by cell
+    Compare(Compare),
+    /// Make all reports of a record again, from its files alone
+    Report(Report),
     /// Show what is left of this network namespace's ephemeral ports, or explain one port
     Ports(Ports),
     /// Say what this machine allows, and what to change
@@ -127,6 +131,41 @@ pub struct Ports {
     /// Print JSON instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `listenbench compare`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  listenbench compare results/before results/after\n  \
+                        listenbench compare old new --metric accept_wait_p99 --metric accepted_per_s --markdown\n  \
+                        listenbench compare main branch --fail-if 'accept_wait_p99 worse than 5%'\n\n\
+                        A --fail-if is met, and the exit code is 3, where a cell's difference is shown (p ≤ 0.05 after Holm's \
+                        correction) and its median is worse by more than so much. Where there are too few trials to show \
+                        any difference, the exit code is 1.")]
+pub struct Compare {
+    /// Folders of records; the first is the baseline
+    #[arg(value_name = "DIR", num_args = 2.., required = true)]
+    pub records: Vec<PathBuf>,
+    /// Compare by this metric; can be given several times [default: those that say most of what was run]
+    #[arg(long = "metric", value_name = "METRIC")]
+    pub metrics: Vec<String>,
+    /// Fail when the condition is met: METRIC worse than N%; can be given several times
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<String>,
+    /// Print JSON instead of tables
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print Markdown instead of tables
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// `listenbench report`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  listenbench report results/20260131T120000Z-quick")]
+pub struct Report {
+    /// Folders of records
+    #[arg(value_name = "DIR", required = true)]
+    pub records: Vec<PathBuf>,
 }
 
 /// `listenbench doctor`

@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         Command::Serve(options) => commands::serve::run(&options),
         Command::Load(options) => commands::load::run(&options),
         Command::Ports(options) => commands::ports::run(&options),
+        Command::Compare(options) => commands::compare::run(&options),
+        Command::Report(options) => commands::report::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
     };
     match ended {

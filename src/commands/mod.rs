@@ -1,9 +1,11 @@
 //! One verb a file.
 
 mod capacity;
+pub mod compare;
 pub mod doctor;
 pub mod load;
 pub mod ports;
+pub mod report;
 pub mod run;
 pub mod serve;
 mod sources;

@@ -39,12 +39,11 @@ impl Reading {
         model(&self.record, &self.summary)
     }
 
-    /// Writes all files that are made from the record into its folder.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        for (name, text) in self.files()? {
-            write_derived(folder, &name, &text)?;
-        }
-        Ok(())
+    /// Writes all files that are made from the record into its folder. Returns their names.
+    pub fn write(&self, folder: &Path) -> Result<Vec<String>> {
+        let files = self.files()?;
+        files.iter().try_for_each(|(name, text)| write_derived(folder, name, text))?;
+        Ok(files.into_iter().map(|(name, _)| name).collect())
     }
 
     fn files(&self) -> Result<Vec<(String, String)>> {

@@ -10,6 +10,9 @@ pub fn render(model: &Model) -> String {
     if !model.question.is_empty() {
         text += &format!("{}\n\n", model.question);
     }
+    text += &format!("**{}**\n\n", model.answer.sentence);
+    text.extend(model.answer.evidence.iter().map(|line| format!("- {line}\n")));
+    text.push('\n');
     for grid in &model.tables {
         if !grid.title.is_empty() {
             text += &format!("\n## {}\n\n", grid.title);
@@ -27,7 +30,8 @@ pub fn render(model: &Model) -> String {
     text
 }
 
-fn table(grid: &Grid) -> Table {
+/// One table.
+pub fn table(grid: &Grid) -> Table {
     let mut table = Table::new();
     // A cell of Markdown is one line.
     let head = grid.head.iter().map(|head| head.replace('\n', " "));

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value as Json;
-
+use super::{
+    answer::{Answer, answer},
+    ranking::{plain, ranking},
+};
 use crate::{
     format::{duration, percent, ratio, thousands},
     load::STAGES,
@@ -19,6 +21,8 @@ pub struct Model {
     pub title: String,
     /// Its question; may be empty.
     pub question: String,
+    /// Its answer.
+    pub answer: Answer,
     /// The tables: first the cells' figures, then where their time goes, if that is known.
     pub tables: Vec<Grid>,
     /// What the numbers mean.
@@ -103,7 +107,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "worker CPU\n/datagram", metric: "worker_cpu_ns_per_datagram", show: duration },
 ];
 
-/// Shown with the smallest and the largest trial.
+/// Shown with their interval, besides the metric that ranks.
 const RANGES: [&str; 2] = ["accepted_per_s", "datagrams_per_s"];
 /// Shares are shown of so many ranks.
 const RANKS: usize = 8;
@@ -122,15 +126,16 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         labels: names.len(),
         words: 1,
         head,
-        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks)).collect(),
+        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
     let stages = stages(&names, summary);
     Model {
         title: summary.scenario.clone(),
-        question: question(record),
+        question: record.whole.question.clone(),
+        answer: answer(summary, &ranking(summary)),
         legend: legend(summary, &columns, ranks, stages.is_some()),
         tables: std::iter::once(cells).chain(stages).collect(),
-        notes: notes(record),
+        notes: notes(record, summary),
         conditions: conditions(record),
     }
 }
@@ -164,24 +169,22 @@ fn stages(names: &[String], summary: &Summary) -> Option<Grid> {
     })
 }
 
-fn question(record: &Record) -> String {
-    let table = record.scenario.parse::<toml::Table>().unwrap_or_default();
-    table.get("question").and_then(toml::Value::as_str).unwrap_or_default().to_owned()
-}
-
 /// A closed loop completes what it starts.
 fn shown(column: &Column, summary: &Summary) -> bool {
     let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
     has(column.metric) && (column.metric != "completed_share" || has("offered_per_s"))
 }
 
-fn row(cell: &CellSummary, columns: &[&Column], ranks: bool) -> Vec<String> {
+fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> Vec<String> {
     let mut row: Vec<String> = cell.cell.values().map(plain).collect();
     for column in columns {
         row.push(match cell.metrics.get(column.metric) {
-            Some(values) if RANGES.contains(&column.metric) => with_range(values, column.show),
-            Some(values) if is_bound(cell, column.metric) => format!("≤ {}", (column.show)(values.median)),
-            Some(values) => (column.show)(values.median),
+            Some(values) => {
+                let bound = if is_bound(cell, column.metric) { "≤ " } else { "" };
+                let interval = RANGES.contains(&column.metric) || column.metric == ranking;
+                let shown = if interval { with_range(values, column.show) } else { (column.show)(values.median) };
+                format!("{bound}{shown}")
+            }
             None => "–".to_owned(),
         });
     }
@@ -217,16 +220,16 @@ fn with_range(values: &Values, show: fn(f64) -> String) -> String {
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
-fn plain(value: &Json) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 /// What the columns mean, of those that are shown.
 fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> Vec<String> {
     let method = |name: &str| summary.cells.iter().any(|cell| cell.accept_wait_method.as_deref() == Some(name));
     let has = |metric: &str| columns.iter().any(|column| column.metric == metric);
     let lines = [
-        (true, "Numbers are medians over the valid trials; rates with the smallest and largest trial in parentheses."),
+        (
+            true,
+            "Numbers are medians over the valid trials; in parentheses the median's 95 % interval (bootstrap; below five trials, the \
+             smallest and the largest).",
+        ),
         (
             has("ports_wall") || has("connect_p50_ns_at_25"),
             "connect at n %: what a connect took, bind included, when so much of the capacity was open. knee: connections open \
@@ -280,7 +283,7 @@ fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> 
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
 }
 
-fn notes(record: &Record) -> Vec<String> {
+fn notes(record: &Record, summary: &Summary) -> Vec<String> {
     let mut notes = Vec::new();
     for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Failed) {
         notes.push(format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
@@ -289,6 +292,9 @@ fn notes(record: &Record) -> Vec<String> {
         for verdict in trial.verdicts.iter().filter(|verdict| verdict.invalidates) {
             notes.push(format!("{}: invalid: {}: {}", name(trial), verdict.name.as_str(), verdict.detail));
         }
+    }
+    for verdict in &summary.verdicts {
+        notes.push(format!("{}: {}: {}", verdict.name.as_str(), verdict.detail, meaning(verdict.name)));
     }
     let mut advisory: BTreeMap<VerdictName, Vec<(&TrialRecord, &Verdict)>> = BTreeMap::new();
     for trial in &record.trials {

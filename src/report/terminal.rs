@@ -8,6 +8,8 @@ use super::{Grid, Model};
 
 /// Where no terminal says otherwise, lines of prose are this long and tables as wide as they need be.
 const PROSE_WIDTH: usize = 120;
+/// More lines of evidence are left to the files.
+const EVIDENCE: usize = 12;
 /// Border and padding of a column.
 const COLUMN_EXTRA: usize = 3;
 
@@ -22,9 +24,14 @@ pub fn render(model: &Model, width: Option<usize>) -> String {
         if !grid.title.is_empty() {
             text += &prose(&grid.title, "");
         }
-        for block in blocks(grid, width) {
-            text += &format!("{}\n", table(grid, block));
-        }
+        text += &self::grid(grid, width);
+    }
+    text += &prose(&model.answer.sentence, "");
+    for line in model.answer.evidence.iter().take(EVIDENCE) {
+        text += &prose(&format!("  {line}"), "    ");
+    }
+    if model.answer.evidence.len() > EVIDENCE {
+        text += &prose(&format!("  … {} lines more are in summary.md", model.answer.evidence.len() - EVIDENCE), "    ");
     }
     for line in model.legend.iter().chain(&model.conditions) {
         text += &prose(line, "  ");
@@ -33,6 +40,11 @@ pub fn render(model: &Model, width: Option<usize>) -> String {
         text += &prose(&format!("! {note}"), "  ");
     }
     text
+}
+
+/// One table, or several where its columns do not fit beside each other.
+pub fn grid(grid: &Grid, width: Option<usize>) -> String {
+    blocks(grid, width).into_iter().map(|block| format!("{}\n", table(grid, block))).collect()
 }
 
 /// A line of prose, wrapped to the width of standard output's terminal.
@@ -88,13 +100,14 @@ fn table(grid: &Grid, columns: Range<usize>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Answer, *};
 
     fn model() -> Model {
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         Model {
             title: "t".to_owned(),
             question: "Which of them, and why, and under which conditions?".to_owned(),
+            answer: Answer { sentence: "One is better.".to_owned(), evidence: vec!["By so much.".to_owned()] },
             tables: vec![Grid {
                 title: String::new(),
                 head: texts(&["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"]),

@@ -67,6 +67,25 @@ pub struct Compared {
     pub detectable_ratio: Option<f64>,
 }
 
+impl Compared {
+    /// The same with a and b exchanged.
+    pub fn reversed(&self) -> Self {
+        let inverse = |ratio: Option<f64>| ratio.filter(|ratio| *ratio > 0.0).map(|ratio| 1.0 / ratio);
+        Self {
+            ratio: inverse(self.ratio),
+            low: inverse(self.high),
+            high: inverse(self.low),
+            difference: self.difference.map(|of| Interval { value: -of.value, low: -of.high, high: -of.low }),
+            verdict: match self.verdict {
+                Difference::AHigher => Difference::BHigher,
+                Difference::BHigher => Difference::AHigher,
+                other => other,
+            },
+            ..self.clone()
+        }
+    }
+}
+
 /// Compares pairs of samples, and corrects for their number. No sample may be empty.
 pub fn compare_all(pairs: &[(&[f64], &[f64])], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Compared> {
     let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(a, b)).collect();
@@ -119,6 +138,17 @@ mod tests {
         assert!((results[0].p_value - 2.0 / 252.0).abs() < 1e-12);
         assert!((results[0].p_adjusted - 6.0 / 252.0).abs() < 1e-12);
         assert!(results[2].detectable_ratio.unwrap() > 1.2, "{results:?}");
+    }
+
+    #[test]
+    fn a_comparison_read_the_other_way_round_says_the_same() {
+        let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4]);
+        let there = compared(&[(&low, &high)]).remove(0);
+        let back = there.reversed();
+        assert_eq!(back.verdict, Difference::AHigher);
+        assert!((back.ratio.unwrap() * there.ratio.unwrap() - 1.0).abs() < 1e-12);
+        assert!(back.low.unwrap() <= back.ratio.unwrap() && back.ratio.unwrap() <= back.high.unwrap());
+        assert!((back.difference.unwrap().value + there.difference.unwrap().value).abs() < 1e-12);
     }
 
     #[test]

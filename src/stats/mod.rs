@@ -8,6 +8,7 @@ mod knee;
 mod metrics;
 mod precision;
 mod rank_sum;
+mod runs;
 pub mod search;
 mod summary;
 #[cfg(test)]
@@ -21,5 +22,6 @@ pub use knee::knee;
 pub use metrics::{Better, METRICS, Metric, Unit, metric_named};
 pub use precision::Precision;
 pub use rank_sum::RankSum;
+pub use runs::{AgainstBaseline, CellPair, MetricPair, compare_runs};
 pub use summary::{CellSummary, Comparison, RunVerdict, Summary, comparable, summarize};
 pub use validity::{Change, drift_within};

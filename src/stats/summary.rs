@@ -112,6 +112,18 @@ pub struct RunVerdict {
     pub detail: String,
 }
 
+impl Summary {
+    /// The comparison of two cells by a metric, read as `b` against `a`; `None` where they were not compared.
+    pub fn between(&self, metric: &str, a: &Map<String, Json>, b: &Map<String, Json>) -> Option<Compared> {
+        self.comparisons.iter().filter(|comparison| comparison.metric == metric).find_map(|comparison| {
+            if comparison.a == *a && comparison.b == *b {
+                return Some(comparison.compared.clone());
+            }
+            (comparison.a == *b && comparison.b == *a).then(|| comparison.compared.reversed())
+        })
+    }
+}
+
 /// More pairs than this are not compared one by one: each cell is then compared with the first of its line only.
 const PAIRS_LIMIT: usize = 2_000;
 

@@ -1,0 +1,113 @@
+//! Runs against each other: the same cells of two or more records, side by side.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::{
+    comparison::{Compared, compare_all},
+    estimate::{Bootstrap, Values},
+    metrics::{Better, Metric},
+    rank_sum::RankSum,
+    summary::{CellSummary, Summary, comparable},
+};
+
+/// What a run shows against the baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AgainstBaseline {
+    /// Cells that both runs have.
+    pub cells: Vec<CellPair>,
+    /// Swept values of cells that only the baseline has.
+    pub only_in_baseline: Vec<Map<String, Json>>,
+    /// Swept values of cells that only this run has.
+    pub only_here: Vec<Map<String, Json>>,
+}
+
+/// A cell in both runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CellPair {
+    /// Its swept values.
+    pub cell: Map<String, Json>,
+    /// Metric by metric.
+    pub metrics: Vec<MetricPair>,
+    /// Metrics that only one of the two has, or that are measured in different ways and so never compared: accept waits
+    /// that are exact in one run, and upper bounds in the other.
+    pub not_compared: Vec<String>,
+}
+
+/// A metric of a cell in both runs: `a` in the baseline, `b` in the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricPair {
+    /// By name.
+    pub metric: String,
+    /// In the baseline.
+    pub a: Values,
+    /// In the run.
+    pub b: Values,
+    /// By how much they differ, and whether that was shown.
+    #[serde(flatten)]
+    pub compared: Compared,
+}
+
+impl MetricPair {
+    /// By which part of the baseline's median the run's is worse; negative where it is better, infinite from nothing.
+    pub fn worse_by(&self, metric: &Metric) -> f64 {
+        let change = (self.b.median - self.a.median) / self.a.median.abs();
+        let change = if change.is_nan() { 0.0 } else { change };
+        if metric.better == Better::Higher { -change } else { change }
+    }
+
+    /// Whether the run was shown to be worse.
+    pub fn is_shown_worse(&self, metric: &Metric) -> bool {
+        self.compared.verdict.is_shown() && self.worse_by(metric) > 0.0
+    }
+}
+
+/// Compares runs with a baseline. Holm's correction is over all cells of all runs, for each metric.
+pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) -> Vec<AgainstBaseline> {
+    let find = |summary: &'_ Summary, cell: &Map<String, Json>| summary.cells.iter().position(|one| one.cell == *cell);
+    let mut results: Vec<AgainstBaseline> = runs
+        .iter()
+        .map(|run| {
+            let only = |these: &Summary, those: &Summary| {
+                let missing = these.cells.iter().filter(|cell| find(those, &cell.cell).is_none());
+                missing.map(|cell| cell.cell.clone()).collect()
+            };
+            let both = baseline.cells.iter().filter(|cell| find(run, &cell.cell).is_some());
+            let pair = |cell: &CellSummary| CellPair {
+                cell: cell.cell.clone(),
+                metrics: Vec::new(),
+                not_compared: Vec::new(),
+            };
+            AgainstBaseline {
+                cells: both.map(pair).collect(),
+                only_in_baseline: only(baseline, run),
+                only_here: only(run, baseline),
+            }
+        })
+        .collect();
+    let (mut bootstrap, mut tests) = (Bootstrap::new(baseline.interval.seed), RankSum::new(baseline.interval.seed));
+    for metric in metrics {
+        // Where each comparison belongs: run, cell within it, and the two cells.
+        let mut places = Vec::new();
+        for (number, (run, result)) in runs.iter().zip(&mut results).enumerate() {
+            for (place, pair) in result.cells.iter_mut().enumerate() {
+                let cell = |summary: &'_ Summary| find(summary, &pair.cell).map(|at| summary.cells[at].clone());
+                let (Some(a), Some(b)) = (cell(baseline), cell(run)) else { continue };
+                match (a.metrics.get(metric.name), b.metrics.get(metric.name)) {
+                    (Some(of_a), Some(of_b)) if comparable(metric, &a, &b) => {
+                        places.push((number, place, of_a.clone(), of_b.clone()));
+                    }
+                    (None, None) => {}
+                    _ => pair.not_compared.push(metric.name.to_owned()),
+                }
+            }
+        }
+        let samples: Vec<(&[f64], &[f64])> = places.iter().map(|(_, _, a, b)| (&a.values[..], &b.values[..])).collect();
+        let compared = compare_all(&samples, &mut bootstrap, &mut tests);
+        for ((run, place, a, b), compared) in places.into_iter().zip(compared) {
+            results[run].cells[place].metrics.push(MetricPair { metric: metric.name.to_owned(), a, b, compared });
+        }
+    }
+    results
+}
