@@ -63,7 +63,7 @@ impl Overrides {
 pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
     /// stalled-worker, udp-spread, backlog, stages,
-    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, smoke
+    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, sustain, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]

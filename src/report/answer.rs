@@ -7,7 +7,7 @@ use crate::{
     format::{ratio, thousands},
     scenario::label,
     stats::{
-        Better, Difference, IntervalKind, Metric, Summary, metric_named,
+        Better, Comparison, Difference, IntervalKind, Metric, RankSum, SIGNIFICANCE, Summary, metric_named,
         search::{Found, SearchStatus},
     },
 };
@@ -37,7 +37,20 @@ pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
         1..=TOLD => sentence(judged.iter().map(|group| prefixed(group, told(group, ranking.metric))), "; "),
         _ => sentence([counted(&judged, ranking)].into_iter(), ""),
     };
-    Answer { sentence, evidence: judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect() }
+    let mut evidence: Vec<String> = judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect();
+    evidence.extend(needed(summary, ranking.metric));
+    Answer { sentence, evidence }
+}
+
+/// Where trials were too few: how many would do.
+fn needed(summary: &Summary, metric: &Metric) -> Option<String> {
+    let compared = summary.comparisons.iter().filter(|comparison| comparison.metric == metric.name);
+    let too_few = |comparison: &&Comparison| comparison.compared.verdict == Difference::TooFewTrials;
+    let (all, too_few) = (compared.clone().count(), compared.filter(too_few).count());
+    (too_few > 0).then(|| {
+        let trials = RankSum::trials_needed(all, SIGNIFICANCE);
+        format!("{all} pairs of cells are compared: the fewest trials that can show a difference among them are {trials} a cell")
+    })
 }
 
 fn sentence(parts: impl Iterator<Item = String>, between: &str) -> String {

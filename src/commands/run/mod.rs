@@ -15,13 +15,13 @@ use std::{
 use anyhow::{Context, Result};
 
 use self::{outline::outline, trials::Runner};
-use super::{Ended, Usage, interrupt_flag, say, sources};
+use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     load::{self, Sizing},
     observe::host::{Host, Probe},
     record::{Writer, reader},
-    report::{self, Reading},
+    report::{Reading, terminal},
     scenario::{Network, Plan, Source},
     sys::{affinity, limits, process},
     trial,
@@ -60,6 +60,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
         .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force))
         .collect::<Result<_>>()?;
     let probe = trial::probe()?;
+    chosen.iter().filter_map(|chosen| outline::too_few(&chosen.plan)).for_each(|line| note(terminal::prose(&line)));
     rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), &probe);
     for folder in &folders {
         Writer::make_folder(folder)?;
@@ -94,6 +95,7 @@ fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
 fn list(chosen: &Chosen) -> Result<()> {
     let plan = &chosen.plan;
     say(outline(plan, &chosen.sizings))?;
+    outline::too_few(plan).map_or(Ok(()), say)?;
     if plan.whole.search.is_some() {
         // Which trials follow depends on what the first ones find.
         say("cell")?;
@@ -160,6 +162,6 @@ fn networks(plan: &Plan) -> String {
 fn conclude(folder: &Path) -> Result<()> {
     let reading = Reading::of(folder)?;
     reading.write(folder)?;
-    say(report::terminal::render(&reading.model(), report::terminal::width()).trim_end())?;
+    say(terminal::render(&reading.model(), terminal::width()).trim_end())?;
     say(format_args!("record: {}", folder.display()))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     load::Sizing,
     scenario::{Bound, Plan, Trial},
+    stats::{self, RankSum, SIGNIFICANCE},
 };
 
 /// Set-up and counting of a trial, for the estimate of a run's length.
@@ -20,6 +21,21 @@ pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
         (None, _) => String::new(),
     };
     format!("{}: {}, seed {}; {sizing}", plan.whole.name, amount(plan), plan.whole.seed)
+}
+
+/// Said before a run whose trials are too few to show any difference between its cells.
+pub(super) fn too_few(plan: &Plan) -> Option<String> {
+    let cells: Vec<_> = plan.cells.iter().map(|cell| &cell.values).collect();
+    let pairs = stats::compared_pairs(&cells).len();
+    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(pairs, SIGNIFICANCE));
+    (pairs > 0 && plan.whole.search.is_none() && planned < needed).then(|| {
+        format!(
+            "{}: {} of each cell cannot show a difference among {}, however large: --set repetitions={needed} could",
+            plan.whole.name,
+            counted(planned, "trial"),
+            counted(pairs, "pair"),
+        )
+    })
 }
 
 /// How many trials, and how long they take, as far as that is known.
