@@ -2,25 +2,24 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, stderr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
+use super::{Ended, Usage, capacity, interrupt_flag, say, sources};
 use crate::{
     cli,
+    live::{Expected, Kind, Progress, Trials},
     load::{self, Sizing},
     observe::{
         host::{self, Host, Probe},
         ports::Range,
     },
     record::{Outcome, Record, Writer, reader},
-    report,
+    report::{self, format::seconds},
     scenario::{Bound, Network, Plan, ScenarioError, Stamps},
     server::{Listeners, Site},
     stats,
@@ -46,19 +45,23 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
         return Ok(Ended::Done);
     }
     let folders = folders(options.out.as_deref(), &plans)?;
+    let kind = Kind::choose(options.quiet, options.progress == cli::Progress::Plain);
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
-    let sysctls: Vec<BTreeMap<String, String>> =
-        names.iter().zip(&plans).map(|(name, plan)| rehearse(name, plan, options.force)).collect::<Result<_>>()?;
+    let sysctls: Vec<BTreeMap<String, String>> = names
+        .iter()
+        .zip(&plans)
+        .map(|(name, plan)| rehearse(name, plan, options.force, kind))
+        .collect::<Result<_>>()?;
     let probe = trial::probe()?;
-    warn_of_bounds(&plans, &probe);
+    warn_of_bounds(&plans, &probe, kind);
     for folder in &folders {
         Writer::make_folder(folder)?;
     }
     let mut ended = Ended::Done;
     for (((plan, sizings), folder), sysctls) in plans.iter().zip(&sizings).zip(&folders).zip(sysctls) {
-        match scenario(plan, sizings, folder, sysctls, &probe, &interrupted)? {
+        match scenario(plan, sizings, folder, sysctls, &probe, kind, &interrupted)? {
             Ended::Done => {}
             Ended::Flawed => ended = Ended::Flawed,
             Ended::Interrupted => return Ok(Ended::Interrupted),
@@ -121,10 +124,6 @@ fn planned_length(plan: &Plan) -> Option<Duration> {
     trials.sum()
 }
 
-fn seconds(length: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
-}
-
 fn folders(out: Option<&Path>, plans: &[Plan]) -> Result<Vec<PathBuf>> {
     // 2026-01-31T12:00:00Z without what file systems and shells dislike.
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
@@ -147,7 +146,7 @@ fn folders(out: Option<&Path>, plans: &[Plan]) -> Result<Vec<PathBuf>> {
 }
 
 /// Tries what every trial will need. Returns the sysctls of the network that will be used.
-fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, String>> {
+fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Result<BTreeMap<String, String>> {
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
     for cell in &plan.cells {
@@ -181,7 +180,7 @@ fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, Str
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
                             let strategy = cell.scenario.server.strategy.name();
-                            note(format_args!(
+                            kind.note(format_args!(
                                 "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
                             ));
                         }
@@ -197,10 +196,10 @@ fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, Str
 }
 
 /// Says where accept waits will be upper bounds only.
-fn warn_of_bounds(plans: &[Plan], probe: &Probe) {
+fn warn_of_bounds(plans: &[Plan], probe: &Probe, kind: Kind) {
     let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
     if let (Some(why), true) = (&probe.stamps_error, plans.iter().any(wants)) {
-        note(report::terminal::prose(&format!(
+        kind.note(report::terminal::prose(&format!(
             "accept waits are upper bounds here, from the client's connect call; exact ones cannot be had: {why}"
         )));
     }
@@ -212,13 +211,14 @@ fn scenario(
     folder: &Path,
     sysctls: BTreeMap<String, String>,
     probe: &Probe,
+    kind: Kind,
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let mut writer = Writer::create(folder, &plan.effective)?;
     writer.write_json(reader::HOST, &Host::read(plan.seed, &networks(plan), sysctls, probe))?;
-    let ended = trials(plan, sizings, probe.stamps_error.is_none(), &mut writer, interrupted);
+    let ended = trials(plan, sizings, probe.stamps_error.is_none(), &mut writer, kind, interrupted);
     // Also after a failure: what has ended is summed up.
-    conclude(&writer)?;
+    conclude(&writer, kind)?;
     ended
 }
 
@@ -234,14 +234,17 @@ fn trials(
     sizings: &[Sizing],
     stamps_allowed: bool,
     writer: &mut Writer,
+    kind: Kind,
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
-    let mut progress = Progress::start(plan, sizings);
+    let outline = report::terminal::prose(&outline(plan, sizings));
+    let expected = Expected { trials: Trials::Exactly(plan.trials.len()), length: planned_length(plan) };
+    let mut progress = Progress::start(kind, &outline, expected, interrupted);
     let mut ended = Ended::Done;
     for trial in &plan.trials {
         let job = Job { plan, trial: *trial, sizing: sizings[trial.cell], stamps_allowed };
         progress.begin(job);
-        let outcome = trial::run(job, interrupted, &mut |live| progress.tick(live))?;
+        let outcome = trial::run(job, interrupted, &mut |view| progress.tick(view))?;
         writer.trial(&outcome.record, &outcome.histograms)?;
         progress.end(job, &outcome.record);
         if outcome.record.outcome != Outcome::Valid {
@@ -257,7 +260,7 @@ fn trials(
 }
 
 /// Sums the record up, from what is on disk.
-fn conclude(writer: &Writer) -> Result<()> {
+fn conclude(writer: &Writer, kind: Kind) -> Result<()> {
     let record = Record::read(writer.folder())?;
     let summary = stats::summarize(&record);
     let model = report::model(&record, &summary);
@@ -266,77 +269,9 @@ fn conclude(writer: &Writer) -> Result<()> {
     if let Some(svg) = report::curve::render(&record)? {
         writer.write_text(reader::PORTS_CURVE, &svg)?;
     }
+    if kind == Kind::Quiet {
+        return say(writer.folder().display());
+    }
     say(report::terminal::render(&model, report::terminal::width()).trim_end())?;
     say(format_args!("record: {}", writer.folder().display()))
-}
-
-/// The progress line: what runs and what remains. On a terminal one line that changes, otherwise a line a trial.
-/// It never starts a thread: trials are forked between its updates.
-struct Progress {
-    bar: ProgressBar,
-    began: Instant,
-    trial_began: Instant,
-    done: usize,
-    total: usize,
-    current: String,
-}
-
-impl Progress {
-    fn start(plan: &Plan, sizings: &[Sizing]) -> Self {
-        note(report::terminal::prose(&outline(plan, sizings)));
-        let total = plan.trials.len();
-        let bar = if stderr().is_terminal() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{bar:20} {wide_msg}").expect("a constant, valid template");
-        bar.set_style(style);
-        let now = Instant::now();
-        Self { bar, began: now, trial_began: now, done: 0, total, current: String::new() }
-    }
-
-    fn begin(&mut self, job: Job<'_>) {
-        self.trial_began = Instant::now();
-        self.current =
-            format!("trial {}, repetition {}: {}", job.trial.number, job.trial.repetition, job.cell().label());
-        if self.bar.is_hidden() {
-            note(self.message());
-        } else {
-            self.bar.set_message(self.message());
-        }
-    }
-
-    fn tick(&self, live: trial::Live) {
-        self.bar.set_message(format!("{}, {} accepted", self.message(), live.accepted));
-    }
-
-    /// What matters most comes first: a narrow terminal cuts the end off.
-    fn message(&self) -> String {
-        format!("{} of {}{}: {}", self.done + 1, self.total, self.left(), self.current)
-    }
-
-    /// Time left, by the mean of the trials that have ended.
-    fn left(&self) -> String {
-        if self.done == 0 {
-            return String::new();
-        }
-        let each = (self.trial_began - self.began) / self.done as u32;
-        let left = (each * (self.total - self.done) as u32).saturating_sub(self.trial_began.elapsed());
-        format!(", {} left", seconds(left))
-    }
-
-    fn end(&mut self, job: Job<'_>, record: &crate::record::TrialRecord) {
-        self.done += 1;
-        self.bar.inc(1);
-        let why = record.error.clone().or_else(|| {
-            let verdict = record.verdicts.iter().find(|verdict| verdict.invalidates)?;
-            Some(format!("{}: {}", verdict.name.as_str(), verdict.detail))
-        });
-        if let Some(why) = why {
-            let line = format!("trial {} ({}): {why}", job.trial.number, job.cell().label());
-            // Above the bar, where there is one.
-            self.bar.suspend(|| note(line));
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -63,7 +63,8 @@ pub struct Values {
 }
 
 impl Values {
-    fn of(values: Vec<f64>) -> Option<Self> {
+    /// `None` without values.
+    pub fn of(values: Vec<f64>) -> Option<Self> {
         let mut sorted = values.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let (low, high) = (*sorted.first()?, *sorted.last()?);
