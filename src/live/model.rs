@@ -16,7 +16,7 @@ use crate::{
     record::TrialRecord,
     report::format::thousands,
     scenario::{Bound, Protocol, Scenario, Transport},
-    trial::{Job, View},
+    trial::{Job, Stage, View},
 };
 
 /// Rates are those of so long a span before now.
@@ -55,6 +55,7 @@ pub(super) struct TrialModel {
     /// Seconds since the barrier, and the rate per second between this look and the one before.
     pub course: Vec<(f64, u64)>,
     looks: VecDeque<(Instant, Vec<u64>)>,
+    began: Instant,
 }
 
 impl Model {
@@ -81,10 +82,20 @@ impl Model {
     }
 
     pub(super) fn tick(&mut self, view: &View<'_>, pace: &Pace) {
+        self.place(pace);
+        let now = Instant::now();
+        let mut seen = self.eye.look(view);
+        if let (Some(_), Some(trial)) = (seen.ports, &self.trial) {
+            // A fill of ports has no barrier.
+            seen.elapsed = now - trial.began;
+        }
+        self.saw(seen, now);
+    }
+
+    /// Where the run is.
+    pub(super) fn place(&mut self, pace: &Pace) {
         self.position = pace.position();
         self.left = pace.left();
-        let seen = self.eye.look(view);
-        self.saw(seen, Instant::now());
     }
 
     /// Takes in what was seen, and says what has begun to go wrong since the last look.
@@ -107,12 +118,7 @@ impl Model {
             self.log.add(Mark::Advice, head.clone(), text);
         }
         if begun(|seen| u64::from(seen.ports.is_some_and(|ports| ports.wall))) {
-            let open = seen.ports.map_or(0, |ports| ports.open);
-            self.log.add(
-                Mark::Note,
-                head,
-                format!("no port is left: the wall, at {} connections", thousands(open as f64)),
-            );
+            self.log.add(Mark::Note, head, format!("no port is left, {at}: the wall"));
         }
         trial.saw(seen, now);
     }
@@ -145,8 +151,20 @@ impl TrialModel {
             Bound::Duration(span) => (Some(load.warmup + span + load.hold), None),
             Bound::Connections(count) => (None, Some(count)),
         };
-        let (looks, course) = (VecDeque::new(), Vec::new());
-        Self { number, repetition, cell, length, connections, seen: None, rate: 0.0, rates: Vec::new(), course, looks }
+        let (looks, course, began) = (VecDeque::new(), Vec::new(), Instant::now());
+        Self {
+            number,
+            repetition,
+            cell,
+            length,
+            connections,
+            seen: None,
+            rate: 0.0,
+            rates: Vec::new(),
+            course,
+            looks,
+            began,
+        }
     }
 
     fn saw(&mut self, seen: Seen, now: Instant) {
@@ -156,11 +174,22 @@ impl TrialModel {
                 seen.workers.iter().map(|worker| counted(seen.protocol, worker.accepted, worker.datagrams)).collect()
             }
         };
+        if self.looks.is_empty() {
+            self.looks.push_back((now.checked_sub(seen.elapsed).unwrap_or(now), vec![0; counts.len()]));
+        }
         let since = |(then, before): &(Instant, Vec<u64>)| -> Vec<f64> {
-            let seconds = (now - *then).as_secs_f64().max(1e-3);
-            counts.iter().zip(before).map(|(now, before)| now.saturating_sub(*before) as f64 / seconds).collect()
+            let mut seconds = (now - *then).as_secs_f64();
+            // Nothing is counted before the barrier; a fill of ports has none.
+            if seen.ports.is_none() {
+                seconds = seconds.min(seen.elapsed.as_secs_f64());
+            }
+            counts
+                .iter()
+                .zip(before)
+                .map(|(now, before)| now.saturating_sub(*before) as f64 / seconds.max(1e-3))
+                .collect()
         };
-        if let Some(last) = self.looks.back() {
+        if let Some(last) = self.looks.back().filter(|_| seen.stage != Stage::SetUp) {
             let rate: f64 = since(last).iter().sum();
             self.course.push((seen.elapsed.as_secs_f64(), rate.round() as u64));
         }

@@ -16,7 +16,7 @@ use ratatui::{
     crossterm::{
         cursor::Show,
         execute,
-        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+        terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
     layout::Rect,
 };
@@ -37,7 +37,7 @@ use crate::{
 
 /// A screen on standard error.
 pub(super) struct Screen<'a> {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stderr>>>,
+    canvas: Canvas,
     area: Rect,
     palette: Palette,
     model: Model,
@@ -49,14 +49,11 @@ pub(super) struct Screen<'a> {
 impl<'a> Screen<'a> {
     pub(super) fn start(interrupted: &'a AtomicBool) -> io::Result<Self> {
         let area = area()?;
-        // Without a buffer every attribute would be a system call of its own.
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stderr()));
-        let terminal = Terminal::with_options(backend, TerminalOptions { viewport: Viewport::Fixed(area) })?;
         take()?;
-        let palette = Palette::from_environment();
-        let mut screen = Self { terminal, area, palette, model: Model::new(), kept: Vec::new(), interrupted };
-        screen.terminal.clear()?;
-        Ok(screen)
+        let model = Model::new();
+        // Whatever fails from here on gives the terminal back.
+        let canvas = canvas(area).inspect_err(|_| give_back())?;
+        Ok(Self { canvas, area, palette: Palette::from_environment(), model, kept: Vec::new(), interrupted })
     }
 
     pub(super) fn begin(&mut self, job: Job<'_>) {
@@ -78,7 +75,7 @@ impl<'a> Screen<'a> {
         if let Some(why) = flaw(record) {
             self.kept.push(flaw_line(job, &why));
             // A process that panics writes over the screen.
-            let _ = self.terminal.clear();
+            self.area = Rect::ZERO;
         }
     }
 
@@ -90,10 +87,10 @@ impl<'a> Screen<'a> {
     fn draw(&mut self) -> io::Result<()> {
         let area = area()?;
         if area != self.area {
+            self.canvas = canvas(area)?;
             self.area = area;
-            self.terminal.resize(area)?;
         }
-        self.terminal.draw(|frame| draw::draw(frame, &self.model, self.palette))?;
+        self.canvas.draw(|frame| draw::draw(frame, &self.model, self.palette))?;
         Ok(())
     }
 }
@@ -103,6 +100,17 @@ impl Drop for Screen<'_> {
         give_back();
         self.kept.iter().for_each(print);
     }
+}
+
+type Canvas = Terminal<CrosstermBackend<BufWriter<Stderr>>>;
+
+/// An empty canvas. A new one for each size: ratatui's own clearing and resizing ask the terminal where its cursor is, and wait
+/// for the answer.
+fn canvas(area: Rect) -> io::Result<Canvas> {
+    execute!(stderr(), Clear(ClearType::All))?;
+    // Without a buffer every attribute would be a system call of its own.
+    let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stderr()));
+    Terminal::with_options(backend, TerminalOptions { viewport: Viewport::Fixed(area) })
 }
 
 fn area() -> io::Result<Rect> {

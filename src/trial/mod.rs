@@ -30,6 +30,8 @@ use anyhow::{Context, Result};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+#[cfg(test)]
+pub(crate) use assemble::blank;
 pub use assemble::merge;
 pub use crew::{Crew, CrewJob};
 pub use doors::Doors;

@@ -22,15 +22,14 @@ use crate::{
 pub(super) const ROWS: u16 = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
-    let left = model.left.as_ref().map_or_else(String::new, |left| format!(", {left}"));
-    let place = if model.position.is_empty() { String::new() } else { format!("trial {}{left}", model.position) };
+    let place = place(model);
     let room = usize::from(area.width).saturating_sub(display_width(&place) + 2);
     let title = cut(&format!("listenbench  {}", model.scenario), room);
     pair(frame, row(area, 0), Span::styled(title, palette.strong()), Span::raw(place));
     let question = cut(&model.question, usize::from(area.width));
     put(frame, row(area, 1), Line::from(Span::styled(question, palette.faint())));
     let Some(trial) = &model.trial else { return };
-    let which = format!("trial {}, repetition {}", trial.number, trial.repetition);
+    let which = format!("repetition {}", trial.repetition);
     let room = usize::from(area.width).saturating_sub(display_width(&which) + 2);
     pair(
         frame,
@@ -39,6 +38,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pa
         Span::styled(which, palette.faint()),
     );
     gauge(frame, row(area, 3), trial, palette);
+}
+
+/// `trial 2 (3 of 20), 41s left`: the number as in the record, from 0, and the place in the run.
+fn place(model: &Model) -> String {
+    let Some(trial) = model.trial.as_ref().filter(|_| !model.position.is_empty()) else { return String::new() };
+    let left = model.left.as_ref().map_or_else(String::new, |left| format!(", {left}"));
+    format!("trial {} ({}){left}", trial.number, model.position)
 }
 
 /// One text to the left, one to the right.
@@ -87,10 +93,13 @@ fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
     }
     let shown = |span: Duration| format!("{:.1} s", span.as_secs_f64());
     match (trial.length, trial.connections) {
+        (Some(length), _) if seen.elapsed > length => {
+            (stage, 1.0, format!("{}, load over at {}", shown(seen.elapsed), shown(length)))
+        }
         (Some(length), _) => {
             let fraction = seen.elapsed.as_secs_f64() / length.as_secs_f64().max(1e-9);
             let left = shown(length.saturating_sub(seen.elapsed));
-            (stage, fraction, format!("{} of {}, {left} left", shown(seen.elapsed.min(length)), shown(length)))
+            (stage, fraction, format!("{} of {}, {left} left", shown(seen.elapsed), shown(length)))
         }
         (None, Some(count)) => {
             let ended = seen.completed + seen.failed;

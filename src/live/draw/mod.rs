@@ -29,6 +29,8 @@ const LOG_ROWS: u16 = 4;
 /// The same where results are to be shown too.
 const LOG_ROWS_BESIDE_RESULTS: u16 = 8;
 const COURSE_ROWS: u16 = 3;
+/// A terminal of so many rows has some to spare.
+const TALL: u16 = 36;
 
 const KEYS: &str = "q quits and keeps what has ended";
 
@@ -52,6 +54,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
     }
     // A fill of ports has no workers, and room for a larger picture of its course.
     let course = if workers == 0 { COURSE_ROWS + 3 } else { COURSE_ROWS };
+    let course = if whole.height >= TALL { course + 2 } else { course };
     course::draw(frame, top(&mut rest, course), trial, palette);
     let results = results::rows(model);
     if results > 0 && rest.height >= LOG_ROWS_BESIDE_RESULTS + results.min(5) {

@@ -3,6 +3,7 @@
 use ratatui::{
     Frame,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
@@ -17,14 +18,13 @@ use crate::{
         seen::Seen,
     },
     report::format::{percent, thousands},
-    scenario::Transport,
 };
 
 /// Columns: worker, rate, share, queue, open.
 const WORKER: usize = 6;
 const RATE: usize = 11;
 const SHARE: usize = 8;
-const QUEUE: usize = 17;
+const QUEUE: usize = 22;
 const OPEN: usize = 8;
 
 /// Rows that all workers take, with the head.
@@ -36,7 +36,7 @@ pub(super) fn rows(trial: &TrialModel) -> u16 {
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palette: Palette) {
     let Some(seen) = &trial.seen else { return };
     let columns = usize::from(area.width).saturating_sub(WORKER + 2 + RATE + SHARE + QUEUE + OPEN);
-    let queue = if seen.shares_listener() { "shared queue" } else { "queue now / limit" };
+    let queue = if seen.shares_listener() { "shared queue / limit" } else { "queue / limit" };
     let head = format!(
         "{:>WORKER$}  {:<columns$}{:>RATE$}{:>SHARE$}{queue:>QUEUE$}{:>OPEN$}",
         "worker",
@@ -72,10 +72,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
 fn share(seen: &Seen, number: usize) -> String {
     let of = |worker: usize| counted(seen.protocol, seen.workers[worker].accepted, seen.workers[worker].datagrams);
     let all: u64 = (0..seen.workers.len()).map(of).sum();
-    if all == 0 || !(seen.protocol.has(Transport::Tcp) || seen.protocol.has(Transport::Udp)) {
-        return "–".to_owned();
-    }
-    percent(of(number) as f64 / all as f64)
+    if all == 0 { "–".to_owned() } else { percent(of(number) as f64 / all as f64) }
 }
 
 /// `12 / 4,096`, standing out where it is full.
@@ -85,7 +82,7 @@ fn queue_now(listener: Option<ListenerSeen>, palette: Palette) -> Span<'static> 
         Some(ListenerSeen { length, limit, .. }) => {
             let text = format!("{} / {}", thousands(length as f64), thousands(limit as f64));
             // The kernel's own test for a full queue.
-            let style = if length > limit { palette.bad() } else { ratatui::style::Style::new() };
+            let style = if length > limit { palette.bad() } else { Style::new() };
             Span::styled(format!("{text:>QUEUE$}"), style)
         }
     }
