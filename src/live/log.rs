@@ -24,6 +24,8 @@ pub(super) struct Line {
     pub mark: Mark,
     pub head: String,
     pub text: String,
+    /// Whether one row must do, because the like of it has been said in full.
+    pub brief: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,10 +33,18 @@ pub(super) struct Log(VecDeque<Line>);
 
 impl Log {
     pub(super) fn add(&mut self, mark: Mark, head: impl Into<String>, text: impl Into<String>) {
+        self.push(Line { mark, head: head.into(), text: text.into(), brief: false });
+    }
+
+    pub(super) fn add_again(&mut self, mark: Mark, head: impl Into<String>, text: impl Into<String>) {
+        self.push(Line { mark, head: head.into(), text: text.into(), brief: true });
+    }
+
+    fn push(&mut self, line: Line) {
         if self.0.len() == LINES {
             self.0.pop_front();
         }
-        self.0.push_back(Line { mark, head: head.into(), text: text.into() });
+        self.0.push_back(line);
     }
 
     /// Newest first.

@@ -1,7 +1,7 @@
 //! What the screen shows, as plain values: [`super::draw`] makes a picture of it, at any size.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use super::{
     seen::{Eye, Seen},
 };
 use crate::{
-    record::TrialRecord,
+    record::{TrialRecord, VerdictName},
     report::format::thousands,
     scenario::{Bound, Protocol, Scenario, Transport},
     trial::{Job, Stage, View},
@@ -35,6 +35,8 @@ pub(super) struct Model {
     pub results: Results,
     /// Somebody has asked to quit.
     pub quitting: bool,
+    /// Advisory verdicts that have been explained.
+    verdicts: BTreeSet<VerdictName>,
     eye: Eye,
 }
 
@@ -69,6 +71,7 @@ impl Model {
             log: Log::default(),
             results: Results::default(),
             quitting: false,
+            verdicts: BTreeSet::new(),
             eye: Eye::new(),
         }
     }
@@ -137,7 +140,10 @@ impl Model {
             None => self.log.add(Mark::Ended, head, format!("{label}: {}", results::in_words(record))),
         }
         for verdict in record.verdicts.iter().filter(|verdict| !verdict.invalidates) {
-            self.log.add(Mark::Advice, verdict.name.as_str(), verdict.detail.clone());
+            let known = self.verdicts.contains(&verdict.name);
+            let add = if known { Log::add_again } else { Log::add };
+            add(&mut self.log, Mark::Advice, verdict.name.as_str(), verdict.detail.as_str());
+            self.verdicts.insert(verdict.name);
         }
         self.results.add(label, record);
     }

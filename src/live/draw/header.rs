@@ -102,9 +102,10 @@ fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
             (stage, fraction, format!("{} of {}, {left} left", shown(seen.elapsed), shown(length)))
         }
         (None, Some(count)) => {
+            let all = thousands(count as f64);
             let ended = seen.completed + seen.failed;
-            let text = format!("{} of {} ended", thousands(ended as f64), thousands(count as f64));
-            (stage, ended as f64 / count.max(1) as f64, text)
+            let (done, word) = if seen.attempted < count { (seen.attempted, "begun") } else { (ended, "ended") };
+            (stage, done as f64 / count.max(1) as f64, format!("{} of {all} {word}", thousands(done as f64)))
         }
         (None, None) => (stage, 0.0, shown(seen.elapsed)),
     }

@@ -9,7 +9,7 @@ use textwrap::Options;
 
 use super::{
     Palette,
-    text::{put, row},
+    text::{cut, put, row},
 };
 use crate::live::{
     log::{Line as LogLine, Mark},
@@ -49,7 +49,9 @@ fn block(entry: &LogLine, columns: usize, palette: Palette) -> Vec<Line<'static>
     };
     let head = if entry.head.is_empty() { String::new() } else { format!("{}: ", entry.head) };
     let text = format!("{head}{}", entry.text);
-    let wrapped = textwrap::wrap(&text, Options::new(columns.saturating_sub(2)).subsequent_indent("  "));
+    let room = columns.saturating_sub(2);
+    let text = if entry.brief { cut(&text, room) } else { text };
+    let wrapped = textwrap::wrap(&text, Options::new(room).subsequent_indent("  "));
     let lines = wrapped.iter().enumerate().map(|(number, line)| match line.strip_prefix(head.trim_end()) {
         Some(rest) if number == 0 => Line::from(vec![
             Span::styled(format!("{sign} "), sign_style),

@@ -194,6 +194,30 @@ fn verdicts_say_what_they_are() {
 }
 
 #[test]
+fn a_verdict_is_explained_once_and_named_each_time() {
+    let plan = plan(SCENARIO);
+    let mut model = model(&plan, seen(2));
+    let detail =
+        "send lag p99 3.100 ms at 400/s, over a tenth of the response p50 1.000 ms; the busiest loader used 4 % of it";
+    for number in 0..2 {
+        let mut record = record(job(&plan, number));
+        record.verdicts.push(verdict(VerdictName::LoaderSaturated, detail));
+        model.end(job(&plan, number), &record);
+    }
+    let screen = rendered(&model, 80, 24);
+    assert_eq!(screen.matches("! loader-saturated: send lag p99 3.100 ms").count(), 2, "{screen}");
+    assert_eq!(screen.matches("the busiest loader used 4 % of it").count(), 1, "{screen}");
+}
+
+#[test]
+fn a_trial_of_so_many_connections_shows_how_many_are_begun() {
+    let plan = plan("[load]\nconnections = 10000");
+    demand(&rendered(&model(&plan, seen(2)), 80, 24), &["6,100 of 10,000 begun"]);
+    let all = Seen { attempted: 10_000, ..seen(2) };
+    demand(&rendered(&model(&plan, all), 80, 24), &["6,000 of 10,000 ended"]);
+}
+
+#[test]
 fn what_goes_wrong_is_said_when_it_begins() {
     let plan = plan(SCENARIO);
     let mut model = model(&plan, seen(2));
