@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    format::seconds,
     load::Sizing,
     scenario::{Bound, Plan, Trial},
     stats::{self, RankSum, SIGNIFICANCE},
@@ -77,7 +78,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// `None` where a cell is bound by a number of connections, whose time nobody knows beforehand.
-fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
+pub(super) fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
     let trials = trials.iter().map(|trial| {
         let load = &plan.cells[trial.cell].scenario.load;
         match load.bound {
@@ -87,8 +88,4 @@ fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
         }
     });
     trials.sum()
-}
-
-pub(super) fn seconds(length: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
 }
