@@ -26,7 +26,10 @@ fn repetitions_end_when_the_interval_is_narrow_enough() {
     assert_code(&bench.run(&[]), 0);
     let summary = read_json(&bench.path("out/summary.json"));
     assert_eq!((bench.read_trials().len(), &summary["metric"]), (5, &Value::from("imbalance")));
-    assert_eq!((&summary["precision"]["narrow"], &summary["precision"]["reached"]), (&Value::from(true), &Value::from(0.0)));
+    assert_eq!(
+        (&summary["precision"]["narrow"], &summary["precision"]["reached"]),
+        (&Value::from(true), &Value::from(0.0))
+    );
     assert!(!run_verdicts(&summary).contains(&"interval-wide"));
 }
 
@@ -86,7 +89,11 @@ fn a_search_brackets_the_highest_rate_that_the_ports_bear() {
     }
     // In turn, not one cell after the other.
     assert_ne!(trials[0]["cell"]["strategy"], trials[1]["cell"]["strategy"]);
-    assert!(stdout(&output).contains("The highest load.rate that keeps share completed within 99.9 %"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("The highest load.rate that keeps share completed within 99.9 %"),
+        "{}",
+        stdout(&output)
+    );
 
     // The recorded scenario repeats the search.
     let again = bench.command(&["run", "out/scenario.toml", "--list"]).output().unwrap();

@@ -151,7 +151,7 @@ pub fn summarize(record: &Record) -> Summary {
             seed: record.whole.seed,
             trials_at_least: TRIALS_FOR_INTERVAL,
         },
-        comparisons: comparisons(&cells, &mut bootstrap, &mut RankSum::new(record.whole.seed)),
+        comparisons: compare_cells(&cells, record.whole.seed),
         cells,
         verdicts,
         searches: search::found(record),
@@ -253,7 +253,8 @@ pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
 }
 
 /// Pairs of cells that differ in one swept key: others ask no question. Holm's correction is over all pairs of a metric.
-fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Comparison> {
+pub fn compare_cells(cells: &[CellSummary], seed: u64) -> Vec<Comparison> {
+    let (mut bootstrap, mut tests) = (Bootstrap::new(seed), RankSum::new(seed));
     let names: Vec<&Map<String, Json>> = cells.iter().map(|cell| &cell.cell).collect();
     let pairs: Vec<_> = compared_pairs(&names).into_iter().map(|(a, b)| (&cells[a], &cells[b])).collect();
     let mut comparisons = Vec::new();
@@ -265,7 +266,7 @@ fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut Ran
             .filter_map(|(a, b)| Some(((a, b), (values(a)?, values(b)?))))
             .collect();
         let samples: Vec<(&[f64], &[f64])> = known.iter().map(|(_, (a, b))| (&a[..], &b[..])).collect();
-        let compared = compare_all(&samples, bootstrap, tests);
+        let compared = compare_all(&samples, &mut bootstrap, &mut tests);
         comparisons.extend(known.iter().zip(compared).map(|(((a, b), _), compared)| Comparison {
             metric: metric.name.to_owned(),
             a: a.cell.clone(),
