@@ -141,6 +141,17 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// As in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A named condition of a trial's figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {

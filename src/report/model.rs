@@ -217,7 +217,8 @@ fn with_range(values: &Values, show: fn(f64) -> String) -> String {
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
-fn plain(value: &Json) -> String {
+/// Strings bare, all else as JSON.
+pub(super) fn plain(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
