@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::Load(options) => commands::load::run(&options),
         Command::Ports(options) => commands::ports::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
+        Command::Completions(options) => commands::completions::run(&options),
+        Command::Man(options) => commands::man::run(&options),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
 //! One verb a file.
 
 mod capacity;
+pub mod completions;
 pub mod doctor;
 pub mod load;
+pub mod man;
 pub mod ports;
 pub mod run;
 pub mod serve;
