@@ -19,7 +19,7 @@ pub const SCHEMA: u32 = 1;
 /// A trial.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TrialRecord {
-    /// [`SCHEMA`].
+    /// Version of the schema.
     pub schema: u32,
     /// Name of the scenario.
     pub scenario: String,
