@@ -120,7 +120,8 @@ mod tests {
         histogram
     }
 
-    /// The text is what the public package `hdr-histogram-js` 3.0 prints of the same values.
+    /// The text is what the public package `hdr-histogram-js` 3.0 prints of the same values, but for the maximum, which it
+    /// prints as recorded. The Python package `hdrhistogram` prints this one.
     #[test]
     fn a_known_distribution() {
         let values = (1..=8).map(|value| value * 1_000).chain([1_000_000]);

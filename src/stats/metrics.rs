@@ -372,7 +372,30 @@ fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
+
+    /// The documentation's table is this table: print what is missing, so that mending it is pasting.
+    #[test]
+    fn the_readme_documents_every_metric_once() {
+        let readme = include_str!("../../results/README.md");
+        let row = |metric: &Metric| {
+            let (unit, better) = (metric.unit.as_str(), metric.better.as_str());
+            format!("| `{}` | {unit} | {better} | {} |", metric.name, metric.label)
+        };
+        let mut missing = String::new();
+        for row in METRICS.iter().map(row) {
+            if readme.lines().filter(|line| *line == row).count() != 1 {
+                writeln!(missing, "{row}").unwrap();
+            }
+        }
+        assert!(missing.is_empty(), "results/README.md wants exactly once:\n{missing}");
+        // No other table says which way is better.
+        let better = [" | lower | ", " | higher | ", " | neither | "];
+        let rows = readme.lines().filter(|line| better.iter().any(|word| line.contains(word))).count();
+        assert_eq!(rows, METRICS.len(), "a documented metric is none");
+    }
 
     #[test]
     fn a_metric_is_found_with_and_without_its_unit() {
