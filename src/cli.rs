@@ -150,12 +150,10 @@ pub struct Doctor {
 
 /// `listenbench completions`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  source <(listenbench completions bash)                                  for this shell\n  \
+#[command(after_help = "Examples:\n  source <(listenbench completions bash)    in this bash, until it ends\n  \
                         listenbench completions bash > ~/.local/share/bash-completion/completions/listenbench\n  \
                         listenbench completions fish > ~/.config/fish/completions/listenbench.fish\n  \
-                        listenbench completions zsh > ~/.zfunc/_listenbench                   with ~/.zfunc in $fpath"
-)]
+                        listenbench completions zsh > ~/.zfunc/_listenbench    where $fpath has ~/.zfunc")]
 pub struct Completions {
     /// Of which shell
     pub shell: Shell,
