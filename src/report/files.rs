@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Model, curve, markdown, model};
+use super::{Model, csv, curve, hgrm, markdown, model, openmetrics};
 use crate::{
     record::{
         ReadError, Record,
@@ -51,7 +51,15 @@ impl Reading {
         let mut files = vec![
             (reader::SUMMARY_JSON.to_owned(), summary),
             (reader::SUMMARY_MARKDOWN.to_owned(), markdown::render(&self.model())),
+            (reader::CELLS_CSV.to_owned(), csv::cells(&self.summary)?),
+            (reader::TRIALS_CSV.to_owned(), csv::trials(&self.record)?),
+            (reader::METRICS.to_owned(), openmetrics::render(&self.summary)),
         ];
+        files.extend(
+            hgrm::render(&self.record, &self.summary, &self.histograms)
+                .into_iter()
+                .map(|(name, text)| (format!("{}/{name}", reader::PERCENTILES), text)),
+        );
         files.extend(curve::render(&self.record)?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
         Ok(files)
     }

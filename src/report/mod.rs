@@ -2,11 +2,15 @@
 
 mod answer;
 pub mod comparison;
+pub mod csv;
 pub mod curve;
 mod files;
-
+#[cfg(test)]
+mod fixture;
+pub mod hgrm;
 pub mod markdown;
 mod model;
+pub mod openmetrics;
 mod ranking;
 pub mod terminal;
 
