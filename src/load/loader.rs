@@ -86,6 +86,7 @@ impl Loader {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
+        let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -134,6 +135,7 @@ impl Loader {
             errors: work.errors.counts(),
             overflows: work.measures.overflows(),
             schedule: work.pacer.digest(),
+            scheduler,
             cpu_user_ns: cpu.user_ns - before.user_ns,
             cpu_system_ns: cpu.system_ns - before.system_ns,
             voluntary_switches: cpu.voluntary_switches - before.voluntary_switches,

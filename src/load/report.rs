@@ -44,6 +44,8 @@ pub struct LoaderReport {
     pub overflows: u64,
     /// Names the schedule; open loop only.
     pub schedule: Option<u64>,
+    /// How the kernel scheduled it, as read back from the kernel; `None` for a policy that scenarios do not know.
+    pub scheduler: Option<String>,
     /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
     pub ended_ns: u64,
     /// Whether the deadline ended the load.

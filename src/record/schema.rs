@@ -470,6 +470,8 @@ pub struct WorkerRow {
     pub pid: i32,
     /// When it added its listener to epoll, from 0 for the first.
     pub registration_rank: usize,
+    /// How the kernel scheduled it, by the kernel's word; `null` of a worker that died.
+    pub scheduler: Option<String>,
     /// Over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
@@ -594,6 +596,8 @@ pub struct LoaderRow {
     pub voluntary_switches: u64,
     /// Times another process took its processor.
     pub involuntary_switches: u64,
+    /// How the kernel scheduled it, by the kernel's word.
+    pub scheduler: Option<String>,
     /// `ok`, or how it ended.
     pub exit: String,
 }

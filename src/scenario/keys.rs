@@ -219,6 +219,12 @@ pub const KEYS: &[Key] = &[
         "\"none\"",
         "`spread`: worker k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
     ),
+    key(
+        "server.scheduler",
+        "`normal`, `batch` or `fifo`",
+        "\"normal\"",
+        "How the kernel schedules workers: as it does users' own servers; SCHED_BATCH, so that an arrival preempts nobody; or SCHED_FIFO, before all others, which wants root or RLIMIT_RTPRIO.",
+    ),
     key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
         "server.app",
@@ -298,9 +304,15 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "load.pin",
-        "`none`, `spread` or list of processors",
+        "`none`, `spread`, `pair` or list of processors",
         "\"none\"",
-        "`spread`: loader k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
+        "`spread`: loader k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list. `pair`: where worker k runs, counted round the workers; `server.pin` is then `spread` unless set.",
+    ),
+    key(
+        "load.scheduler",
+        "`normal`, `batch` or `fifo`",
+        "\"normal\"",
+        "How the kernel schedules loaders, as `server.scheduler`.",
     ),
     key(
         "load.connect_timeout",

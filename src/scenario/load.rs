@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     error::ScenarioError,
     model::{Protocol, Transport},
-    server::{App, Pin},
+    placement::{Pin, Scheduler},
+    server::{App, Server},
     settings::Settings,
 };
 
@@ -34,6 +35,8 @@ pub struct Load {
     pub loaders: Option<usize>,
     /// Placement of loaders on processors.
     pub pin: Pin,
+    /// How the kernel schedules loaders.
+    pub scheduler: Scheduler,
     /// When an attempt to connect is given up.
     pub connect_timeout: Duration,
     /// When a reply is given up.
@@ -118,7 +121,8 @@ pub enum Bound {
 }
 
 impl Load {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<Self, ScenarioError> {
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
+        let app = server.app;
         let close_by = close_by(settings, protocol, app)?;
         let has_tcp = protocol.has(Transport::Tcp);
         let hold = match close_by {
@@ -152,7 +156,8 @@ impl Load {
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
-            pin: Pin::read(settings, "load.pin")?,
+            pin: Pin::of_loaders(settings, server.workers)?,
+            scheduler: Scheduler::read(settings, "load.scheduler")?,
             connect_timeout: if has_tcp { settings.span("load.connect_timeout")? } else { Duration::ZERO },
             reply_timeout: settings.span("load.reply_timeout")?,
             path,

@@ -304,6 +304,7 @@ fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histog
         worker,
         pid: account.pid,
         registration_rank: ranks[worker],
+        scheduler: account.scheduler.clone(),
         total: account.total.clone(),
         accept_batch: histograms.get(&format!("w{worker}.accept_batch")).map(BatchSummary::of).unwrap_or_default(),
         open_peak: account.open_peak,
@@ -333,6 +334,7 @@ fn loader_rows(gathered: &Gathered) -> Vec<LoaderRow> {
             cpu_system_ns: report.cpu_system_ns,
             voluntary_switches: report.voluntary_switches,
             involuntary_switches: report.involuntary_switches,
+            scheduler: report.scheduler,
             exit: account.exit.clone(),
         }
     });

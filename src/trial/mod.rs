@@ -56,7 +56,7 @@ use crate::{
         sysctl,
     },
     record::TrialRecord,
-    scenario::{Cell, Plan, Stamps as StampsKey, Transport, Trial},
+    scenario::{Cell, Plan, Scenario, Stamps as StampsKey, Transport, Trial},
     server::{Site, accept},
     sys::{cgroup, clock, process as child},
 };
@@ -231,6 +231,15 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
             }
             Err(error) => Rehearsal::Refused(format!("{error:#}")),
         })
+    })
+}
+
+/// Tries what a cell asks of the kernel for its processes. Returns what is refused, with the reason and the remedy.
+pub fn refusals(scenario: &Scenario) -> Result<Vec<String>> {
+    let wanted = [("server.scheduler", scenario.server.scheduler), ("load.scheduler", scenario.load.scheduler)];
+    message::ask_child("lb:rehearsal", || {
+        let refused = wanted.into_iter().filter_map(|(path, scheduler)| scheduler.enforce(path).err());
+        Ok(refused.map(|error| format!("{error:#}")).collect())
     })
 }
 

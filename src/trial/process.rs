@@ -321,6 +321,7 @@ fn worker_account(
     datagrams: Option<DatagramQueue>,
 ) -> WorkerAccount {
     let total = control.since_start(number);
+    let report = ended.report.unwrap_or_default();
     WorkerAccount {
         pid: ended.pid,
         exit: ended.exit,
@@ -343,7 +344,8 @@ fn worker_account(
             queue_peak_bytes: seen.bytes,
             ..DatagramSocketRow::default()
         }),
-        errors: ended.report.unwrap_or_default().errors,
+        errors: report.errors,
+        scheduler: report.scheduler,
     }
 }
 
