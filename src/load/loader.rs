@@ -39,7 +39,7 @@ use crate::{
         tally::{Cause, Step, Tally},
     },
     observe::{ports::Range, stamps::Stamps},
-    scenario::{CloseBy, CloseHow, Scenario, Transport, Waiting},
+    scenario::{CloseBy, CloseHow, Mode, Pacer as Pacing, Scenario, Transport, Waiting},
     sys::{affinity, clock, limits, socket},
 };
 
@@ -49,6 +49,8 @@ pub(super) const FIRST_CONNECTION: usize = 1;
 const EVENTS: usize = 1_024;
 /// Starts in one go, before events are looked at again.
 const STARTS_AT_ONCE: usize = 64;
+/// The last stretch before a start, which a pacer that spins does not sleep through: a timer may be as late.
+const SPIN_NS: u64 = 1_000_000;
 /// How often time-outs are looked for.
 const SWEEP_NS: u64 = 100_000_000;
 /// A closed loop's pause after a connection that failed, lest a refusal that costs nothing turn into a busy loop.
@@ -123,6 +125,7 @@ impl Loader {
             measures,
             errors: Tally::default(),
             report: LoaderReport::default(),
+            spins: matches!(self.scenario.load.mode, Mode::Open { pacer: Pacing::Spin, .. }),
             loader: self,
         };
         work.run()?;
@@ -155,6 +158,8 @@ pub(super) struct Loop {
     /// When the timer fires; it is set anew only when that changes.
     pub(super) armed_ns: u64,
     pub(super) next_sweep_ns: u64,
+    /// Whether it looks at the clock shortly before a start, in place of sleeping.
+    spins: bool,
     pub(super) pacer: Pacer,
     source: Box<dyn Source>,
     groups: Vec<Group>,
@@ -216,7 +221,9 @@ impl Loop {
     /// Sets the timer to the next thing to do; a zero time-out when that is due already. epoll's own time-out counts
     /// in milliseconds only.
     fn arm(&mut self, now_ns: u64) -> Result<Option<Duration>> {
-        let next_ns = [self.pacer.next(), self.held.front().map(|held| held.0), self.follow_up_ns]
+        let awake_ns = if self.spins { SPIN_NS } else { 0 };
+        let start_ns = self.pacer.next().map(|next_ns| next_ns.saturating_sub(awake_ns));
+        let next_ns = [start_ns, self.held.front().map(|held| held.0), self.follow_up_ns]
             .into_iter()
             .flatten()
             .fold(self.next_sweep_ns.min(self.window.deadline_ns), u64::min);

@@ -267,6 +267,12 @@ pub const KEYS: &[Key] = &[
         "`open` with `constant` or `poisson` arrivals: connections started per second, all loaders together.",
     ),
     key("load.arrivals", "`constant`, `poisson` or `burst`", "\"poisson\"", "`open`: how starts spread in time."),
+    key(
+        "load.pacer",
+        "`sleep` or `spin`",
+        "\"sleep\"",
+        "`open`: how a loader waits for the next start. `sleep`: until a timer wakes it, some 50 µs late. `spin`: for the last millisecond it looks at the clock and at its connections in turn, on time to a few µs if it has a processor for itself, which it then takes.",
+    ),
     key("load.burst_size", "integer ≥ 1", "100", "`burst`: connections started at once."),
     key("load.burst_every", "duration", "\"1s\"", "`burst`: time between bursts."),
     key("load.requests", "integer ≥ 1", "1", "Requests on each connection, one after the other. Not for app `close`."),

@@ -54,7 +54,21 @@ pub enum Mode {
         concurrency: usize,
     },
     /// A schedule.
-    Open(Arrivals),
+    Open {
+        /// How starts spread in time.
+        arrivals: Arrivals,
+        /// How a loader waits for the next.
+        pacer: Pacer,
+    },
+}
+
+/// How a loader waits for the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pacer {
+    /// A timer wakes it.
+    Sleep,
+    /// It sleeps until shortly before, and then looks at the clock and at its connections in turn.
+    Spin,
 }
 
 /// An open loop's schedule, all loaders together.
@@ -199,7 +213,7 @@ impl Load {
         const UNPLANNED: Duration = Duration::from_secs(120);
         let load = match (self.bound, self.mode) {
             (Bound::Duration(span), _) => span,
-            (Bound::Connections(count), Mode::Open(arrivals)) => {
+            (Bound::Connections(count), Mode::Open { arrivals, .. }) => {
                 // A Poisson schedule of n starts is rarely twice as long as its mean.
                 UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
             }
@@ -247,6 +261,7 @@ impl Mode {
                 every: settings.span("load.burst_every")?,
             },
         };
-        Ok(Self::Open(arrivals))
+        let pacer = settings.choice("load.pacer", &[("sleep", Pacer::Sleep), ("spin", Pacer::Spin)])?;
+        Ok(Self::Open { arrivals, pacer })
     }
 }

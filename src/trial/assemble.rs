@@ -111,7 +111,7 @@ fn cpu_others_share(gathered: &Gathered, loaders: &LoaderReport) -> f64 {
 
 /// Starts per second that an open loop's schedule asked for.
 fn offered_per_s(load: &Load, loaders: &LoaderReport, duration_s: f64) -> Option<f64> {
-    let Mode::Open(arrivals) = load.mode else { return None };
+    let Mode::Open { arrivals, .. } = load.mode else { return None };
     let span_s = loaders.measured_last_ns.saturating_sub(loaders.measured_first_ns) as f64 / 1e9;
     Some(match load.bound {
         Bound::Duration(_) => loaders.measured_planned as f64 / duration_s,
