@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use mio::{
@@ -64,6 +65,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Udp(socket) => socket,
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::ipc::tally::{self, ErrorCount};
 pub struct LoaderReport {
     /// Connections and flows begun.
     pub attempted: u64,
+    /// Of those, on a socket that an earlier connection had used.
+    pub recycled: u64,
     /// Connections established.
     pub established: u64,
     /// Connections and flows gone as planned to their end.
@@ -112,6 +114,7 @@ impl Flows {
 pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
     let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
         sum.attempted += one.attempted;
+        sum.recycled += one.recycled;
         sum.established += one.established;
         sum.completed += one.completed;
         sum.unserved += one.unserved;

@@ -588,6 +588,9 @@ pub struct LoaderRow {
     pub pid: i32,
     /// Connections begun.
     pub attempted: u64,
+    /// Of those, on a socket that an earlier connection had used.
+    #[serde(default)]
+    pub recycled: u64,
     /// CPU time in user mode, ns.
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.

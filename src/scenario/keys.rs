@@ -290,6 +290,12 @@ pub const KEYS: &[Key] = &[
         "How the first closer closes: orderly, leaving TIME_WAIT on its side, or by reset (SO_LINGER 0), leaving nothing.",
     ),
     key(
+        "load.sockets",
+        "`fresh` or `recycled`",
+        "\"fresh\"",
+        "`fresh`: a socket a connection, as users' clients do. `recycled`: where `load.close_how` is `rst`, a socket whose connection has ended as planned is disconnected by connect(2) to AF_UNSPEC, which sends the reset, and serves the next connection; the server sees no difference, and the loader spares socket(2), close(2) and epoll. Not with `explicit` source ports, and not with `server.fastopen`.",
+    ),
+    key(
         "load.connections",
         "integer ≥ 1",
         "",

@@ -27,6 +27,8 @@ pub struct Load {
     pub close_by: CloseBy,
     /// How the first closer closes.
     pub close_how: CloseHow,
+    /// What becomes of a socket whose connection is over.
+    pub sockets: Sockets,
     /// What ends the trial.
     pub bound: Bound,
     /// Load before the measured span.
@@ -125,6 +127,46 @@ impl CloseHow {
     pub(super) const WORDS: [(&'static str, Self); 2] = [("fin", Self::Fin), ("rst", Self::Rst)];
 }
 
+/// What becomes of a client's socket whose connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sockets {
+    /// It is closed; the next connection has a new one.
+    Fresh,
+    /// It is disconnected by reset, and serves the next connection.
+    Recycled,
+}
+
+impl Sockets {
+    fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Result<Self, ScenarioError> {
+        let path = "load.sockets";
+        let sockets = settings.choice(path, &[("fresh", Self::Fresh), ("recycled", Self::Recycled)])?;
+        if sockets == Self::Fresh {
+            return Ok(sockets);
+        }
+        if close_how == CloseHow::Fin {
+            return Err(settings.wrong(
+                path,
+                "\"recycled\" disconnects sockets, which resets their connections: set load.close_how = \"rst\"",
+            ));
+        }
+        if server.listen.fastopen > 0 {
+            return Err(settings.wrong(
+                path,
+                "on a \"recycled\" socket TCP_FASTOPEN_CONNECT stalls every other connection (seen on Linux 6.18): set \
+                 server.fastopen = 0",
+            ));
+        }
+        if settings.is_text_of("load.source_ports", "explicit") {
+            return Err(settings.wrong(
+                path,
+                "\"recycled\" sockets cannot change a port that the program has chosen: take load.source_ports other than \
+                 \"explicit\"",
+            ));
+        }
+        Ok(sockets)
+    }
+}
+
 /// What ends a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -155,6 +197,7 @@ impl Load {
         if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(settings.wrong("load.path", "must begin with `/` and hold visible ASCII, 1024 bytes at most"));
         }
+        let close_how = if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin };
         let load = Self {
             mode: Mode::read(settings)?,
             requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u64::MAX / 2)? },
@@ -166,7 +209,8 @@ impl Load {
                 Protocol::Both => settings.number("load.udp_share", 0.0..=1.0)?,
             },
             close_by,
-            close_how: if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin },
+            close_how,
+            sockets: if has_tcp { Sockets::read(settings, close_how, server)? } else { Sockets::Fresh },
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),

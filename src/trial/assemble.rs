@@ -330,6 +330,7 @@ fn loader_rows(gathered: &Gathered) -> Vec<LoaderRow> {
             loader,
             pid: account.pid,
             attempted: report.attempted,
+            recycled: report.recycled,
             cpu_user_ns: report.cpu_user_ns,
             cpu_system_ns: report.cpu_system_ns,
             voluntary_switches: report.voluntary_switches,
