@@ -59,7 +59,7 @@ impl Loader {
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
         let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
-        let mut engine = engine::build()?;
+        let mut engine = engine::build(&self.scenario, self.target)?;
         let measures = Measures::new(&self.scenario, self.waits);
         let client = client::build(&self.scenario, &self.target.to_string());
         let range = Range::read().context("reading ip_local_port_range")?;
@@ -95,6 +95,7 @@ impl Loader {
             errors: work.errors.counts(),
             overflows: work.measures.overflows(),
             schedule: work.pacer.digest(),
+            engine: engine.name().to_owned(),
             scheduler,
             cpu_user_ns: cpu.user_ns - before.user_ns,
             cpu_system_ns: cpu.system_ns - before.system_ns,

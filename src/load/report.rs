@@ -8,6 +8,8 @@ use crate::ipc::tally::{self, ErrorCount};
 /// A loader's account.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct LoaderReport {
+    /// The engine that moved the bytes.
+    pub engine: String,
     /// Connections and flows begun.
     pub attempted: u64,
     /// Of those, on a socket that an earlier connection had used.
@@ -134,6 +136,8 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
+        // All have found the same kernel.
+        sum.engine.clone_from(&one.engine);
         // Each has walked the whole schedule, so all name the same one.
         sum.schedule = one.schedule;
         sum.ended_ns = sum.ended_ns.max(one.ended_ns);

@@ -36,7 +36,7 @@ use crate::{
 /// A closed loop's pause after a connection that failed, lest a refusal that costs nothing turn into a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
 /// Windows, or ports of its own, that a loader tries before it counts a failure.
-const TRIES: usize = 64;
+pub(super) const TRIES: usize = 64;
 
 /// A loader at work. `exchange` and `verify` hold what it does with a connection.
 pub(super) struct Work {
@@ -174,13 +174,13 @@ impl Work {
     /// A start has failed before there was a connection.
     pub fn failed_to_start(&mut self, step: Step, error: &io::Error) {
         let now_ns = clock::monotonic_ns();
-        if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) {
-            self.report.first_exhausted_ns.get_or_insert(now_ns);
-        }
         self.failed(step, Cause::from(error), now_ns);
     }
 
     fn failed(&mut self, step: Step, cause: Cause, now_ns: u64) {
+        if matches!(cause, Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) {
+            self.report.first_exhausted_ns.get_or_insert(now_ns);
+        }
         self.errors.add(step, cause);
         self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Failed);
         self.report.ended_ns = now_ns;

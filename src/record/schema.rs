@@ -78,6 +78,8 @@ pub struct TrialRecord {
     /// The process that a strategy has besides the workers; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<HelperRow>,
+    /// The engine that moved the loaders' bytes; `null` of a trial that failed, or has no loaders.
+    pub engine: Option<String>,
     /// One row a loader.
     pub loaders: Vec<LoaderRow>,
     /// What was done to workers; absent without faults.

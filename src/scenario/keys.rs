@@ -290,6 +290,12 @@ pub const KEYS: &[Key] = &[
         "How the first closer closes: orderly, leaving TIME_WAIT on its side, or by reset (SO_LINGER 0), leaving nothing.",
     ),
     key(
+        "load.engine",
+        "`mio`, `uring` or `auto`",
+        "\"mio\"",
+        "What moves the loaders' bytes: epoll, as in most programs, or io_uring, which takes a connection's connect, first request and first reply in one go. `auto`: io_uring where the kernel and the scenario allow it (no datagrams, no `server.fastopen`), else epoll; `engine` in each trial says which ran.",
+    ),
+    key(
         "load.sockets",
         "`fresh` or `recycled`",
         "\"fresh\"",

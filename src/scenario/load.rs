@@ -27,6 +27,8 @@ pub struct Load {
     pub close_by: CloseBy,
     /// How the first closer closes.
     pub close_how: CloseHow,
+    /// What moves the bytes.
+    pub engine: Engine,
     /// What becomes of a socket whose connection is over.
     pub sockets: Sockets,
     /// What ends the trial.
@@ -127,6 +129,38 @@ impl CloseHow {
     pub(super) const WORDS: [(&'static str, Self); 2] = [("fin", Self::Fin), ("rst", Self::Rst)];
 }
 
+/// What moves a loader's bytes. `load::engine` has a file for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// mio's epoll.
+    Mio,
+    /// io_uring.
+    Uring,
+    /// The faster of those that can be had.
+    Auto {
+        /// Whether io_uring can do what the scenario asks for.
+        ring: bool,
+    },
+}
+
+impl Engine {
+    fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
+        let path = "load.engine";
+        let unable = if protocol.has(Transport::Udp) {
+            Some("\"uring\" moves connections only, no datagrams (`protocol`): take \"mio\"")
+        } else if server.listen.fastopen > 0 {
+            Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): take \"mio\"")
+        } else {
+            None
+        };
+        let words = [("mio", Self::Mio), ("uring", Self::Uring), ("auto", Self::Auto { ring: unable.is_none() })];
+        match (settings.choice(path, &words)?, unable) {
+            (Self::Uring, Some(why)) => Err(settings.wrong(path, why)),
+            (engine, _) => Ok(engine),
+        }
+    }
+}
+
 /// What becomes of a client's socket whose connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
@@ -210,6 +244,7 @@ impl Load {
             },
             close_by,
             close_how,
+            engine: Engine::read(settings, protocol, server)?,
             sockets: if has_tcp { Sockets::read(settings, close_how, server)? } else { Sockets::Fresh },
             bound,
             warmup: settings.duration("load.warmup")?,

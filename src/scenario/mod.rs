@@ -18,7 +18,7 @@ mod whole;
 
 pub use error::ScenarioError;
 pub use fault::{Fault, FaultKind};
-pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode, Pacer, Sockets};
+pub use load::{Arrivals, Bound, CloseBy, CloseHow, Engine, Load, Mode, Pacer, Sockets};
 pub use model::{Network, Protocol, Scenario, Stamps, Transport};
 pub use placement::{Pin, Scheduler};
 pub use plan::{Cell, Plan, Source, Trial, label};

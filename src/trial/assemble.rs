@@ -70,6 +70,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         stages_ns: stages(&histograms),
         distribution: stats::distribution(&accepted),
         workers: worker_rows(job, &gathered, &loaders, &histograms),
+        engine: Some(loaders.engine.clone()),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
         ports_exhausted_after_s: loaders
@@ -157,6 +158,7 @@ pub(crate) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> Tria
         flow_distribution: None,
         workers: Vec::new(),
         helper: None,
+        engine: None,
         loaders: Vec::new(),
         faults: Vec::new(),
         memory: None,

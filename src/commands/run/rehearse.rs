@@ -24,7 +24,7 @@ pub(super) fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Resu
     let mut tried: Vec<(_, Range)> = Vec::new();
     let mut asked = Vec::new();
     for cell in &plan.cells {
-        let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler);
+        let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler, cell.scenario.load.engine);
         if !asked.contains(&asks) {
             asked.push(asks);
             for why in trial::refusals(&cell.scenario)? {

@@ -168,6 +168,10 @@ fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
 }
 
 impl Engine for Mio {
+    fn name(&self) -> &'static str {
+        "mio"
+    }
+
     fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
         let transport = work.attempt();
         let key = work.connections.reserve();

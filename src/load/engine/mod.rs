@@ -4,13 +4,23 @@
 //! worth and what counts are the same for all: [`Work`] decides.
 
 mod mio;
+mod uring;
 
-use anyhow::Result;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
 
 use super::{connection::Connection, work::Work};
+use crate::{
+    scenario::{App, Engine as Key, Scenario},
+    sys::uring::ClientRing,
+};
 
 /// A way of moving bytes.
 pub(super) trait Engine {
+    /// The name in scenarios.
+    fn name(&self) -> &'static str;
+
     /// Starts a connection, or flow, that the schedule wanted at `intended_ns`.
     fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()>;
 
@@ -24,7 +34,36 @@ pub(super) trait Engine {
     fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool);
 }
 
-/// Builds a scenario's engine, after the fork.
-pub(super) fn build() -> Result<Box<dyn Engine>> {
-    Ok(Box::new(mio::Mio::new()?))
+/// Builds a scenario's engine for a target, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
+pub(super) fn build(scenario: &Scenario, target: SocketAddr) -> Result<Box<dyn Engine>> {
+    match scenario.load.engine {
+        Key::Uring => Ok(Box::new(uring::Uring::new(ring(scenario, target)?))),
+        Key::Auto { ring: true } => match ring(scenario, target) {
+            Ok(ring) => Ok(Box::new(uring::Uring::new(ring))),
+            Err(_) => Ok(Box::new(mio::Mio::new()?)),
+        },
+        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new()?)),
+    }
+}
+
+/// Tries whether this kernel lets this user have io_uring for loaders. Fails with the reason and the remedy.
+pub fn try_ring() -> Result<()> {
+    ClientRing::new(([127, 0, 0, 1], 1).into(), 1).map(drop).context(
+        "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, or older than \
+         Linux 5.11: take load.engine = \"mio\"",
+    )
+}
+
+fn ring(scenario: &Scenario, target: SocketAddr) -> Result<ClientRing> {
+    /// Longer replies come in several receives: a slot is there for every connection, also for those that are held.
+    const MOST: usize = 16_384;
+    /// A reply's head.
+    const HEAD: usize = 512;
+    let reply_bytes = match scenario.server.app {
+        App::Close => 0,
+        App::Echo { reply_bytes, .. } => reply_bytes,
+        App::Http { body_bytes } => body_bytes,
+    };
+    try_ring().context("`load.engine` = \"uring\"")?;
+    ClientRing::new(target, (reply_bytes + HEAD).min(MOST)).context("io_uring_setup")
 }
