@@ -26,8 +26,11 @@ pub const PORTS_CURVE: &str = "ports-curve.svg";
 /// For people.
 pub const SUMMARY_MARKDOWN: &str = "summary.md";
 
+/// The same with charts.
+pub const REPORT: &str = "report.html";
+
 /// All files of a record.
-pub const FILES: [&str; 6] = [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, SUMMARY_MARKDOWN];
+pub const FILES: [&str; 7] = [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, SUMMARY_MARKDOWN, REPORT];
 
 /// A record as read from its folder.
 #[derive(Debug)]

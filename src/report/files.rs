@@ -4,7 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Model, curve, markdown, model};
+use super::{
+    Model,
+    charts::{Subject, ports::ports},
+    html, markdown, model, plot, ranking,
+};
 use crate::{
     record::{
         ReadError, Record,
@@ -15,7 +19,7 @@ use crate::{
 };
 
 /// Metrics whose histograms reports show.
-const HISTOGRAMS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
+const HISTOGRAMS: [&str; 2] = ["accept_wait", "receive_wait"];
 
 /// A record with what follows from it.
 pub struct Reading {
@@ -52,7 +56,15 @@ impl Reading {
             (reader::SUMMARY_JSON.to_owned(), summary),
             (reader::SUMMARY_MARKDOWN.to_owned(), markdown::render(&self.model())),
         ];
-        files.extend(curve::render(&self.record)?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
+        files.push((reader::REPORT.to_owned(), html::render(self)?));
+        files.extend(self.ports_curve()?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
         Ok(files)
+    }
+
+    /// The ports' curve as a picture that stands alone; `None` where no ports were filled.
+    fn ports_curve(&self) -> Result<Option<String>> {
+        let ranking = ranking(&self.summary);
+        let subject = Subject::new(&self.record, &self.histograms, &self.summary, &ranking);
+        ports(&subject).map(|chart| plot::draw(&chart.figure, plot::FILE)).transpose()
     }
 }

@@ -1,14 +1,16 @@
 //! What people read. One model, made from summaries; each form of it in one file.
 
 mod answer;
+pub mod charts;
 pub mod comparison;
-pub mod curve;
 mod files;
-
+pub mod html;
 pub mod markdown;
 mod model;
+pub mod plot;
 mod ranking;
 pub mod terminal;
+pub mod verdicts;
 
 pub use answer::{Answer, answer, p_value};
 pub use files::Reading;

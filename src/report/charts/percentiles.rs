@@ -1,0 +1,306 @@
+//! Accept wait by percentile: a curve a cell, from the merged histogram of its valid trials, with the spread of the trials.
+//!
+//! Percentiles are never averaged. The axis is 1/(1 − q), logarithmic, so that each nine of a percentile takes the same room;
+//! a curve ends where it would tell of less than one value.
+
+use hdrhistogram::Histogram;
+
+use super::{
+    Subject,
+    figure::{Axis, Figure, Line, Scale, Stop},
+    finding,
+};
+use crate::{format::duration, record::TrialRecord, report::Grid};
+
+/// Percentiles that tables and pointers show, in percent, as people write them.
+const NAMED: [(&str, f64); 11] = [
+    ("50", 0.5),
+    ("75", 0.75),
+    ("90", 0.9),
+    ("95", 0.95),
+    ("99", 0.99),
+    ("99.5", 0.995),
+    ("99.9", 0.999),
+    ("99.95", 0.999_5),
+    ("99.99", 0.999_9),
+    ("99.999", 0.999_99),
+    ("99.9999", 0.999_999),
+];
+/// Of those, the ones that the axis marks.
+const MARKED: [&str; 7] = ["50", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
+/// Points of a curve for each nine.
+const POINTS: i32 = 16;
+/// Nines that a curve has at most.
+const NINES: i32 = 7;
+
+/// The chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Percentiles {
+    /// What it shows, in a word or two.
+    pub subject: String,
+    /// The finding.
+    pub title: String,
+    /// A figure for each group of cells that compete.
+    pub figures: Vec<Figure>,
+    /// The same in numbers: a row a cell.
+    pub table: Grid,
+    /// What a reader must know of it.
+    pub notes: Vec<String>,
+}
+
+/// A cell's curve.
+struct Curve {
+    /// Index into the subject's cells.
+    cell: usize,
+    merged: Histogram<u64>,
+    bound: bool,
+    trials: usize,
+    /// Points of the line, and of its band.
+    points: Vec<(f64, f64)>,
+    band: Vec<(f64, f64, f64)>,
+}
+
+/// What is shown: accept waits, or in their absence how long datagrams waited.
+struct Shown {
+    histograms: &'static str,
+    metric: &'static str,
+    subject: &'static str,
+    count: fn(&TrialRecord) -> u64,
+}
+
+const ACCEPT_WAIT: Shown = Shown {
+    histograms: "accept_wait",
+    metric: "accept_wait_p99_ns",
+    subject: "accept wait",
+    count: |trial| trial.latency_ns.accept_wait.count,
+};
+const RECEIVE_WAIT: Shown = Shown {
+    histograms: "receive_wait",
+    metric: "receive_wait_p99_ns",
+    subject: "receive wait",
+    count: |trial| trial.latency_ns.receive_wait.count,
+};
+
+/// The chart of accept waits, or of receive waits where there are datagrams only; `None` where nobody waited.
+pub fn percentiles(subject: &Subject<'_>) -> Option<Percentiles> {
+    [ACCEPT_WAIT, RECEIVE_WAIT].iter().find_map(|shown| of(subject, shown))
+}
+
+fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
+    let curves: Vec<Curve> = (0..subject.cells.len()).filter_map(|cell| curve(subject, cell, shown)).collect();
+    if curves.is_empty() {
+        return None;
+    }
+    let bounds = curves.iter().filter(|curve| curve.bound).count();
+    let label =
+        if bounds == curves.len() { format!("{} (upper bound)", shown.subject) } else { shown.subject.to_owned() };
+    let values = || curves.iter().flat_map(|curve| &curve.points).map(|(_, ns)| *ns);
+    let bands = || curves.iter().flat_map(|curve| &curve.band).flat_map(|(_, low, high)| [*low, *high]);
+    let y = Axis::log_ns(&label, values().chain(bands()));
+    let most = curves.iter().map(|curve| curve.merged.len()).max().unwrap_or(1);
+    let groups = 0..subject.ranking.groups.len();
+    let is_drawn = |curve: &&Curve| subject.cells[curve.cell].style.is_some();
+    let left_out = curves.iter().filter(|curve| !is_drawn(curve)).count();
+    let figures = groups
+        .map(|group| {
+            let of_group = curves.iter().filter(|curve| subject.cells[curve.cell].group == group);
+            let curves: Vec<&Curve> = of_group.filter(is_drawn).collect();
+            figure(subject, group, &curves, most, &y)
+        })
+        .filter(|figure| !figure.lines.is_empty());
+    Some(Percentiles {
+        subject: format!("{} by percentile", super::capital(shown.subject)),
+        title: finding::of_metric(subject, shown.metric),
+        figures: figures.collect(),
+        table: table(subject, &curves, most),
+        notes: notes(shown, &curves, bounds, left_out),
+    })
+}
+
+/// `None` where the cell's trials have no such histogram.
+fn curve(subject: &Subject<'_>, cell: usize, shown: &Shown) -> Option<Curve> {
+    let trials = &subject.cells[cell].trials;
+    let all = subject.histograms.get(shown.histograms)?;
+    let histograms: Vec<&Histogram<u64>> =
+        trials.iter().filter(|trial| (shown.count)(trial) > 0).filter_map(|trial| all.get(&trial.trial)).collect();
+    let (first, others) = histograms.split_first()?;
+    let mut merged = (*first).clone();
+    for other in others {
+        // All have the same bounds.
+        let _ = merged.add(*other);
+    }
+    let grid = grid(merged.len());
+    let quantiles: Vec<f64> = grid.iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
+    let points = grid.iter().copied().zip(values_at(&merged, &quantiles)).collect();
+    // Where one of the trials has no values left, their spread is not known any more.
+    let fewest = histograms.iter().map(|histogram| histogram.len()).min()?;
+    let reached = if histograms.len() > 1 { grid.iter().filter(|rarity| **rarity <= fewest as f64).count() } else { 0 };
+    let mut band: Vec<(f64, f64, f64)> = grid[..reached].iter().map(|rarity| (*rarity, f64::INFINITY, 0.0)).collect();
+    for histogram in histograms.iter().filter(|_| reached > 0) {
+        for ((_, low, high), value) in band.iter_mut().zip(values_at(histogram, &quantiles[..reached])) {
+            (*low, *high) = (low.min(value), high.max(value));
+        }
+    }
+    // What datagrams waited is a bound by nature, and says so in the notes; dots tell bounds from what is exact beside them.
+    let bound = subject.cells[cell].summary.accept_wait_method.as_deref() == Some("connect-call");
+    Some(Curve { cell, bound, trials: histograms.len(), points, band, merged })
+}
+
+/// 1/(1 − q) of the points of a curve of so many values, ascending.
+fn grid(count: u64) -> Vec<f64> {
+    let even = (0..=POINTS * NINES).map(|i| 10_f64.powf(f64::from(i) / f64::from(POINTS)));
+    let named = NAMED.iter().map(|(_, q)| rarity(*q));
+    let mut grid: Vec<f64> = even.chain(named).filter(|rarity| *rarity <= count as f64).collect();
+    grid.sort_unstable_by(f64::total_cmp);
+    grid.dedup_by(|one, other| (*one / *other - 1.0).abs() < 1e-6);
+    grid
+}
+
+/// 1/(1 − q), without the digits that floating point adds.
+fn rarity(q: f64) -> f64 {
+    (1e6 / (1.0 - q)).round() / 1e6
+}
+
+/// A histogram's values at ascending quantiles, in one pass: of each, the smallest recorded value that at least this share of
+/// all values does not exceed (`Histogram::value_at_quantile`).
+fn values_at(histogram: &Histogram<u64>, quantiles: &[f64]) -> Vec<f64> {
+    let total = histogram.len() as f64;
+    let mut values = Vec::with_capacity(quantiles.len());
+    let mut passed = 0;
+    for step in histogram.iter_recorded() {
+        passed += step.count_since_last_iteration();
+        while values.len() < quantiles.len() {
+            let wanted = ((quantiles[values.len()] * total).ceil() as u64).clamp(1, histogram.len());
+            if passed < wanted {
+                break;
+            }
+            values.push(histogram.highest_equivalent(step.value_iterated_to()) as f64);
+        }
+    }
+    values
+}
+
+fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve], most: u64, y: &Axis) -> Figure {
+    let x = Axis {
+        label: "percentile".to_owned(),
+        scale: Scale::Log,
+        low: 1.0,
+        high: most.max(10) as f64,
+        ticks: NAMED
+            .iter()
+            .filter(|(name, q)| MARKED.contains(name) && rarity(*q) <= most.max(10) as f64)
+            .map(|(name, q)| (rarity(*q), (*name).to_owned()))
+            .collect(),
+    };
+    let line = |curve: &&Curve| {
+        let cell = &subject.cells[curve.cell];
+        Line {
+            name: cell.name.clone(),
+            style: cell.style.unwrap_or(usize::MAX),
+            bound: curve.bound,
+            points: curve.points.clone(),
+            band: curve.band.clone(),
+            marks: Vec::new(),
+        }
+    };
+    let longest = curves.iter().map(|curve| curve.merged.len()).max().unwrap_or(0);
+    let stops = NAMED.iter().filter(|(_, q)| rarity(*q) <= longest as f64).map(|(name, q)| Stop {
+        x: rarity(*q),
+        label: format!("{name} %"),
+        values: curves.iter().map(|curve| shown_at(curve, *q).unwrap_or_default()).collect(),
+    });
+    Figure {
+        heading: subject.heading(group),
+        x,
+        y: y.clone(),
+        lines: curves.iter().map(line).collect(),
+        spans: Vec::new(),
+        stops: stops.collect(),
+    }
+}
+
+/// A curve's value at a quantile as people read it, if it reaches so far.
+fn shown_at(curve: &Curve, q: f64) -> Option<String> {
+    (rarity(q) <= curve.merged.len() as f64).then(|| shown(curve, curve.merged.value_at_quantile(q)))
+}
+
+fn shown(curve: &Curve, ns: u64) -> String {
+    format!("{}{}", if curve.bound { "≤ " } else { "" }, duration(ns as f64))
+}
+
+fn table(subject: &Subject<'_>, curves: &[Curve], most: u64) -> Grid {
+    let reached: Vec<_> = NAMED.iter().filter(|(_, q)| rarity(*q) <= most as f64).collect();
+    let mut head = vec!["cell".to_owned(), "trials".to_owned(), "values".to_owned()];
+    head.extend(reached.iter().map(|(name, _)| format!("{name} %")));
+    head.push("longest".to_owned());
+    let row = |curve: &Curve| {
+        let mut row = vec![
+            subject.cells[curve.cell].full_name.clone(),
+            curve.trials.to_string(),
+            crate::format::thousands(curve.merged.len() as f64),
+        ];
+        row.extend(reached.iter().map(|(_, q)| shown_at(curve, *q).unwrap_or_else(|| "–".to_owned())));
+        row.push(shown(curve, curve.merged.max()));
+        row
+    };
+    Grid { title: String::new(), head, labels: 1, words: 0, rows: curves.iter().map(row).collect() }
+}
+
+fn notes(shown: &Shown, curves: &[Curve], bounds: usize, left_out: usize) -> Vec<String> {
+    let mut notes = vec![
+        "A line is the merged histogram of a cell's valid trials; the band around it reaches from the lowest to the highest \
+         trial. Each nine of a percentile takes the same room."
+            .to_owned(),
+    ];
+    if shown.histograms == RECEIVE_WAIT.histograms {
+        notes.push(
+            "A receive wait counts from the client's send: an upper bound of the time in the worker's socket."
+                .to_owned(),
+        );
+    } else if bounds == curves.len() {
+        notes.push(
+            "≤: all accept waits are upper bounds, from the client's connect call; the true waits are shorter by the handshake."
+                .to_owned(),
+        );
+    } else if bounds > 0 {
+        notes.push(
+            "Dotted and ≤: upper bounds of the accept wait, from the client's connect call. They must not be compared with the \
+             exact ones."
+                .to_owned(),
+        );
+    }
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} of {} cells have no line: drawn are the names that take the first and the last places. The table has all.",
+            curves.len()
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_finds_what_the_histogram_says() {
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        for i in 0..5_000_u64 {
+            histogram.record(1 + i * i * 977).unwrap();
+        }
+        let quantiles: Vec<f64> = grid(histogram.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
+        let expected: Vec<f64> = quantiles.iter().map(|q| histogram.value_at_quantile(*q) as f64).collect();
+        let values = values_at(&histogram, &quantiles);
+        // The lowest quantile is the minimum by another rule: its value's bucket is the same.
+        assert_eq!(values[1..], expected[1..]);
+        assert!(histogram.equivalent(values[0] as u64, histogram.min()));
+    }
+
+    #[test]
+    fn a_curve_ends_with_its_values() {
+        assert_eq!(grid(1), [1.0]);
+        let grid = grid(1_000);
+        assert_eq!(grid.last(), Some(&1_000.0));
+        assert!(grid.contains(&2.0) && grid.contains(&100.0) && grid.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}
