@@ -9,6 +9,8 @@ pub mod markdown;
 mod model;
 pub mod plot;
 mod ranking;
+#[cfg(test)]
+mod sample;
 pub mod terminal;
 pub mod verdicts;
 

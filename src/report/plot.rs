@@ -356,3 +356,48 @@ fn described(figure: &Figure) -> String {
     let text = format!("{heading}{over}{}, {} lines; the numbers are in the table", figure.x.label, figure.lines.len());
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::charts::figure::Axis;
+
+    fn figure(name: &str, bound: bool) -> Figure {
+        let line = |style: usize| Line {
+            name: name.to_owned(),
+            style,
+            bound,
+            points: vec![(0.0, 1.0), (5.0, 9.0), (10.0, 4.0)],
+            band: vec![(0.0, 1.0, 2.0), (10.0, 3.0, 4.0)],
+            marks: vec![(5.0, 9.0, Mark::Dot), (10.0, 4.0, Mark::Cross)],
+        };
+        Figure {
+            heading: name.to_owned(),
+            x: Axis::from_zero("x", 10.0, |value| value.to_string()),
+            y: Axis::from_zero("y", 10.0, |value| value.to_string()),
+            lines: [0, 8, 30].map(line).to_vec(),
+            spans: Vec::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn pictures_are_xml_and_hold_no_stand_in() {
+        for form in [WIDE, NARROW, SMALL, FILE] {
+            let svg = draw(&figure("a <b> & \"c\"", false), form).unwrap();
+            let document = roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{error}: {svg}"));
+            assert_eq!(document.descendants().filter(|node| node.has_tag_name("polyline")).count() >= 3, true);
+            assert!(!svg.contains("5A0"), "{svg}");
+        }
+    }
+
+    #[test]
+    fn colours_follow_the_page_or_stand_alone() {
+        let page = draw(&figure("n", false), NARROW).unwrap();
+        assert!(page.contains("stroke=\"var(--c0)\"") && page.contains("var(--other)") && !page.contains("\"#"));
+        assert!(page.contains("stroke-dasharray=\"28 12\""), "the second round is dashed");
+        assert!(draw(&figure("n", true), NARROW).unwrap().contains("stroke-dasharray=\"4 12\""));
+        let file = draw(&figure("n", false), FILE).unwrap();
+        assert!(file.contains("#0072B2") && !file.contains("var(") && file.contains("width=\"960\""));
+    }
+}

@@ -134,3 +134,57 @@ fn medians(subject: &Subject<'_>, metric: &Metric) -> Vec<f64> {
     let known = subject.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name));
     known.map(|values| values.median).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::{
+        Reading, ranking,
+        sample::{Sample, two_strategies},
+    };
+
+    fn finding(reading: &Reading) -> String {
+        let ranking = ranking(&reading.summary);
+        of_metric(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking), "accept_wait_p99_ns")
+    }
+
+    #[test]
+    fn a_title_claims_what_was_shown() {
+        assert_eq!(finding(&two_strategies(2)), "shared's accept wait p99 is 1.98× reuseport's (p = 0.0079)");
+    }
+
+    #[test]
+    fn and_nothing_else() {
+        let title = finding(&two_strategies(1));
+        assert!(
+            title.starts_with("No difference in accept wait p99 is shown; 5 trials could have shown 1."),
+            "{title}"
+        );
+        let mut few = Sample::new("");
+        for strategy in ["a", "b"] {
+            few.trial(json!({ "strategy": strategy }), &[50, 50], 1_000);
+        }
+        let title = finding(&few.reading());
+        assert!(title.starts_with("One trial a cell is too few to show a difference"), "{title}");
+    }
+
+    #[test]
+    fn the_setting_is_named() {
+        let mut sample = Sample::new("");
+        for repetition in 0..5 {
+            for (strategy, service_time, wait) in
+                [("a", "0us", 1_000), ("b", "0us", 1_000), ("a", "2ms", 1_000), ("b", "2ms", 9_000)]
+            {
+                sample.trial(
+                    json!({ "strategy": strategy, "service_time": service_time }),
+                    &[50, 50],
+                    wait + repetition,
+                );
+            }
+        }
+        let title = finding(&sample.reading());
+        assert!(title.starts_with("b's accept wait p99 is 8.96× a's at service_time=2ms (p = "), "{title}");
+    }
+}

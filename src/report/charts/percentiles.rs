@@ -280,7 +280,13 @@ fn notes(shown: &Shown, curves: &[Curve], bounds: usize, left_out: usize) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::report::{
+        ranking,
+        sample::{Sample, two_strategies},
+    };
 
     #[test]
     fn one_pass_finds_what_the_histogram_says() {
@@ -302,5 +308,45 @@ mod tests {
         let grid = grid(1_000);
         assert_eq!(grid.last(), Some(&1_000.0));
         assert!(grid.contains(&2.0) && grid.contains(&100.0) && grid.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_curve_is_the_merged_histogram_and_its_band_the_trials() {
+        let reading = two_strategies(2);
+        let ranking = ranking(&reading.summary);
+        let chart =
+            percentiles(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+        let line = &chart.figures[0].lines[1];
+        assert_eq!((line.name.as_str(), line.style, line.bound), ("shared", 1, false));
+        let all = &reading.histograms["accept_wait"];
+        let mut merged = all[&1].clone();
+        [3, 5, 7, 9].iter().for_each(|trial| merged.add(&all[trial]).unwrap());
+        for (rarity, ns) in &line.points[1..] {
+            assert_eq!(*ns, merged.value_at_quantile(1.0 - 1.0 / rarity) as f64);
+        }
+        assert_eq!(line.points.last().map(|(rarity, _)| *rarity), Some(1_000.0), "of 1,200 values");
+        // Trials hold 240 values each: there the band ends.
+        let (rarity, low, high) = line.band[line.band.len() - 1];
+        assert!(rarity <= 240.0 && low < high);
+        let p99 = line.band.iter().find(|(rarity, _, _)| *rarity == 100.0).unwrap();
+        let of = |trial: usize| all[&trial].value_at_quantile(0.99) as f64;
+        assert_eq!((p99.1, p99.2), (of(1), of(9)));
+        let stop = chart.figures[0].stops.iter().find(|stop| stop.label == "99 %").unwrap();
+        let column = chart.table.head.iter().position(|head| head == "99 %").unwrap();
+        assert_eq!(stop.values, [chart.table.rows[0][column].clone(), chart.table.rows[1][column].clone()]);
+    }
+
+    #[test]
+    fn bounds_are_marked() {
+        let mut sample = Sample::new("");
+        sample.trial(json!({ "stamps": "exact" }), &[50], 1_000);
+        sample.trial(json!({ "stamps": "bound" }), &[50], 1_000).latency_ns.accept_wait.method =
+            Some("connect-call".to_owned());
+        let reading = sample.reading();
+        let ranking = ranking(&reading.summary);
+        let chart =
+            percentiles(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+        assert_eq!(chart.figures[0].lines.iter().map(|line| line.bound).collect::<Vec<_>>(), [false, true]);
+        assert!(chart.table.rows[1][4].starts_with("≤ ") && !chart.table.rows[0][4].starts_with("≤ "));
     }
 }

@@ -183,6 +183,7 @@ fn table(cells: &[CellShares]) -> Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{ranking, sample::two_strategies};
 
     #[test]
     fn the_band_of_240_connections_on_4_workers() {
@@ -198,5 +199,17 @@ mod tests {
         assert!(is_chance(0, 1) && !is_chance(1, 1));
         assert!(is_chance(1, 5) && !is_chance(2, 5));
         assert!(is_chance(17, 250) && !is_chance(30, 250));
+    }
+
+    #[test]
+    fn a_title_says_who_has_most() {
+        let reading = two_strategies(1);
+        let ranking = ranking(&reading.summary);
+        let chart = shares(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+        assert_eq!(
+            chart.title,
+            "shared gives 95.8 % of all accepts to the worker that registered first; reuseport stays within chance"
+        );
+        assert_eq!((chart.cells[1].outside, chart.cells[1].workers[0].pooled), (5, 230.0 / 240.0));
     }
 }

@@ -1,0 +1,112 @@
+//! Made-up records with known answers, for tests of reports.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value as Json, json};
+
+use super::Reading;
+use crate::{
+    observe::counters::{CpuShares, Sockets, Softnet},
+    record::{
+        Connections, FaultRow, Latencies, LatencySummary, Measured, ObserverRow, Outcome, Record, Series, TrialRecord,
+        WorkerCounts, WorkerRow, histograms::Merged,
+    },
+    scenario::Whole,
+    stats,
+};
+
+/// A record in the making.
+pub struct Sample {
+    question: String,
+    trials: Vec<TrialRecord>,
+    histograms: Merged,
+}
+
+impl Sample {
+    pub fn new(question: &str) -> Self {
+        Self { question: question.to_owned(), trials: Vec::new(), histograms: Merged::new() }
+    }
+
+    /// Adds a valid trial of a cell whose workers accepted so many connections, which waited 1, 2, 3 … times so many ns.
+    pub fn trial(&mut self, cell: Json, accepts: &[u64], wait_ns: u64) -> &mut TrialRecord {
+        let number = self.trials.len();
+        let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        (1..=accepts.iter().sum::<u64>()).for_each(|i| waits.record(i * wait_ns).unwrap());
+        let repetition = self.trials.iter().filter(|trial| Json::Object(trial.cell.clone()) == cell).count();
+        let accept_wait = LatencySummary::of(&waits, Some("sock_ops"));
+        self.histograms.entry("accept_wait".to_owned()).or_default().insert(number, waits);
+        let worker = |(worker, accepted): (usize, &u64)| WorkerRow {
+            worker,
+            registration_rank: worker,
+            total: WorkerCounts { accepted: *accepted, ..WorkerCounts::default() },
+            ..WorkerRow::default()
+        };
+        let total = accepts.iter().sum();
+        let trial = json!({
+            "schema": 1, "scenario": "made-up", "trial": number, "repetition": repetition, "seed": 1,
+            "started_at": "2026-01-31T12:00:00Z", "cell": cell, "cell_index": self.index(&cell), "outcome": "valid",
+            "verdicts": [], "duration_s": 1.0, "offered_per_s": 1_000.0, "accepted_per_s": 1_000.0,
+            "connections": Connections { established: total, accepted: total, ..Connections::default() },
+            "measured": Measured::default(), "schedule": null,
+            "latency_ns": Latencies { accept_wait, ..Latencies::default() },
+            "distribution": stats::distribution(accepts),
+            "workers": accepts.iter().enumerate().map(worker).collect::<Vec<_>>(),
+            "loaders": [], "usable_ports": 28_232, "ports_peak": 0, "ports_exhausted_after_s": null,
+            "ports_ceiling_per_s": null, "kernel": {}, "kernel_measured": {}, "sockets_peak": Sockets::default(),
+            "softnet": Softnet::default(), "machine": CpuShares::default(), "observer": ObserverRow::default(),
+            "cpu_steal_share": 0.0, "cpu_others_share": 0.0,
+            "series": Series {
+                interval_ms: 100,
+                accepted: vec![accepts.to_vec(); 10],
+                queue_depth: vec![accepts.to_vec(); 10],
+                queue_peak: vec![accepts.to_vec(); 10],
+                open: vec![accepts.to_vec(); 10],
+                ..Series::default()
+            },
+        });
+        self.trials.push(serde_json::from_value(trial).unwrap());
+        self.trials.last_mut().unwrap()
+    }
+
+    fn index(&self, cell: &Json) -> usize {
+        let known = self.trials.iter().find(|trial| Json::Object(trial.cell.clone()) == *cell);
+        known.map_or_else(
+            || self.trials.iter().map(|trial| trial.cell_index + 1).max().unwrap_or(0),
+            |trial| trial.cell_index,
+        )
+    }
+
+    pub fn reading(self) -> Reading {
+        let scenario = format!("name = \"made-up\"\nquestion = {:?}\n[load]\nwarmup = \"200ms\"\n", self.question);
+        let whole = Whole::parse("made-up.toml", &scenario).unwrap();
+        let host = json!({ "kernel": "6.18", "cpus_allowed": 2, "cpu": "made up", "command": ["listenbench", "run", "made-up"], "sysctls": {} });
+        let record = Record { scenario, whole, host, trials: self.trials };
+        Reading { summary: stats::summarize(&record), histograms: self.histograms, record }
+    }
+}
+
+/// A trial that did not run.
+pub fn fail(trial: &mut TrialRecord, why: &str) {
+    trial.outcome = Outcome::Failed;
+    trial.error = Some(why.to_owned());
+    trial.workers.clear();
+    trial.series = Series::default();
+}
+
+/// A worker that is stopped for half of the trial.
+pub fn stall() -> FaultRow {
+    FaultRow { kind: "stall".to_owned(), worker: 1, at_s: 0.3, lasted_s: 0.5, ..FaultRow::default() }
+}
+
+/// Two strategies, five trials each: the second waits twice as long, or as long, and gives nearly all to its first worker.
+pub fn two_strategies(times: u64) -> Reading {
+    let mut sample = Sample::new("Which of the two?");
+    for repetition in 0..5_u64 {
+        sample.trial(
+            json!({ "strategy": "reuseport" }),
+            &[118 + repetition, 122 - repetition],
+            1_000 + 10 * repetition,
+        );
+        sample.trial(json!({ "strategy": "shared" }), &[230, 10], times * 1_000 + 10 * repetition);
+    }
+    sample.reading()
+}
