@@ -41,7 +41,7 @@ pub const WIDE: Form = Form { width: 1_000, height: 420, left: 64, letters: 13, 
 /// Over the width of a telephone, or one of several beside each other.
 pub const NARROW: Form = Form { width: 360, height: 300, left: 52, letters: 12, alone: false };
 /// One of many.
-pub const SMALL: Form = Form { width: 340, height: 170, left: 48, letters: 12, alone: false };
+pub const SMALL: Form = Form { width: 340, height: 160, left: 48, letters: 12, alone: false };
 /// A file of its own.
 pub const FILE: Form = Form { width: 960, height: 540, left: 72, letters: 14, alone: true };
 
@@ -123,7 +123,7 @@ impl Ink {
     fn plain(self) -> &'static str {
         /// Okabe and Ito's colours (2008), which people with the common kinds of colour blindness tell apart; those too
         /// light for lines on white are darker.
-        const SERIES: [&str; COLOURS] = ["#0072B2", "#D55E00", "#009E73", "#BC5A93", "#B27D00", "#3B9BD9", "#1A1A1A"];
+        const SERIES: [&str; COLOURS] = ["#0072B2", "#D55E00", "#009E73", "#BC5A93", "#B27D00", "#1A1A1A", "#3FA3DE"];
         match self {
             Self::Paper => "#FFFFFF",
             Self::Text => "#555555",
@@ -183,7 +183,7 @@ impl<'a> Canvas<'a> {
     fn paint(figure: &'a Figure, form: Form, svg: &'a mut String) -> Drawn {
         let size = ((form.width * FINE) as u32, (form.height * FINE) as u32);
         let legend = if form.alone { LEGEND_LINE * figure.lines.len() as i32 } else { 0 };
-        let title = if figure.y.label.is_empty() { 8 } else { form.letters * 2 };
+        let title = if figure.y.label.is_empty() { 8 } else { form.letters * 9 / 4 };
         let canvas = Self {
             area: SVGBackend::with_string(svg, size).into_drawing_area(),
             form,
@@ -191,7 +191,7 @@ impl<'a> Canvas<'a> {
             left: form.left * FINE,
             right: (form.width - RIGHT) * FINE,
             top: (title + legend) * FINE,
-            bottom: (form.height - form.letters * if figure.x.label.is_empty() { 2 } else { 7 } / 2) * FINE,
+            bottom: (form.height - form.letters * if figure.x.label.is_empty() { 4 } else { 7 } / 2) * FINE,
         };
         if form.alone {
             canvas.area.fill(&Ink::Paper.stand_in())?;
@@ -242,7 +242,7 @@ impl<'a> Canvas<'a> {
     }
 
     fn axes(&self) -> Drawn {
-        let gap = 6 * FINE;
+        let (gap, below) = (6 * FINE, 9 * FINE);
         for (value, label) in &self.figure.y.ticks {
             let y = self.y(*value);
             self.stroke(vec![(self.left, y), (self.right, y)], Ink::Grid, 4)?;
@@ -251,12 +251,12 @@ impl<'a> Canvas<'a> {
         for (value, label) in &self.figure.x.ticks {
             let x = self.x(*value);
             self.stroke(vec![(x, self.bottom), (x, self.bottom + 4 * FINE)], Ink::Axis, 4)?;
-            self.text(label, (x, self.bottom + gap), HPos::Center, VPos::Top)?;
+            self.text(label, (x, self.bottom + below), HPos::Center, VPos::Top)?;
         }
         self.stroke(vec![(self.left, self.bottom), (self.right, self.bottom)], Ink::Axis, 4)?;
         let title = self.top - self.form.letters * FINE * 3 / 2;
         self.text(&self.figure.y.label, (4 * FINE, title), HPos::Left, VPos::Center)?;
-        let below = self.bottom + gap + self.form.letters * FINE * 5 / 4;
+        let below = self.bottom + below + self.form.letters * FINE * 5 / 4;
         self.text(&self.figure.x.label, (self.right, below), HPos::Right, VPos::Top)
     }
 
@@ -269,8 +269,8 @@ impl<'a> Canvas<'a> {
         let outline: Vec<(i32, i32)> = upper.chain(lower).collect();
         // Many bands on top of each other would hide the lines.
         let opacity = match self.figure.lines.len() {
-            0..=4 => 0.18,
-            5..=8 => 0.1,
+            0..=2 => 0.18,
+            3..=4 => 0.1,
             _ => 0.05,
         };
         self.area.draw(&Polygon::new(outline, Ink::Band(line.style).stand_in().mix(opacity).filled()))?;

@@ -104,10 +104,19 @@ impl Axis {
         Self { label: label.to_owned(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, duration_tick) }
     }
 
+    /// An axis of whole numbers from 0 on.
+    pub fn counts(label: &str, high: f64) -> Self {
+        Self::with_step(label, high, round_step(high.max(1.0) / 4.0).max(1.0), format::thousands)
+    }
+
     /// An axis from 0 on.
     pub fn from_zero(label: &str, high: f64, show: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
-        let step = round_step(high / 4.0);
+        Self::with_step(label, high, round_step(high / 4.0), show)
+    }
+
+    fn with_step(label: &str, high: f64, step: f64, show: impl Fn(f64) -> String) -> Self {
+        let high = high.max(step);
         let count = (high / step).ceil() as u32;
         Self {
             label: label.to_owned(),
@@ -178,6 +187,7 @@ mod tests {
     fn ticks_from_zero() {
         let axis = Axis::from_zero("", 54.0, |value| value.to_string());
         assert_eq!((axis.high, labels(&axis.ticks)), (60.0, vec!["0", "20", "40", "60"]));
+        assert_eq!(labels(&Axis::counts("", 2.0).ticks), ["0", "1", "2"]);
         assert_eq!(Axis::from_zero("", 0.0, |value| value.to_string()).high, 1.0);
         assert_eq!([round_step(1.0), round_step(0.3), round_step(21.0)], [1.0, 0.5, 50.0]);
     }

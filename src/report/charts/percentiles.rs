@@ -28,6 +28,8 @@ const NAMED: [(&str, f64); 11] = [
 ];
 /// Of those, the ones that the axis marks.
 const MARKED: [&str; 7] = ["50", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
+/// 1/(1 − q) where curves begin: below the 10th percentile there is nothing to choose between strategies.
+const BEGIN: f64 = 1.0 / 0.9;
 /// Points of a curve for each nine.
 const POINTS: i32 = 16;
 /// Nines that a curve has at most.
@@ -65,6 +67,7 @@ struct Shown {
     histograms: &'static str,
     metric: &'static str,
     subject: &'static str,
+    plural: &'static str,
     count: fn(&TrialRecord) -> u64,
 }
 
@@ -72,12 +75,14 @@ const ACCEPT_WAIT: Shown = Shown {
     histograms: "accept_wait",
     metric: "accept_wait_p99_ns",
     subject: "accept wait",
+    plural: "accept waits",
     count: |trial| trial.latency_ns.accept_wait.count,
 };
 const RECEIVE_WAIT: Shown = Shown {
     histograms: "receive_wait",
     metric: "receive_wait_p99_ns",
     subject: "receive wait",
+    plural: "receive waits",
     count: |trial| trial.latency_ns.receive_wait.count,
 };
 
@@ -110,11 +115,25 @@ fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
         .filter(|figure| !figure.lines.is_empty());
     Some(Percentiles {
         subject: format!("{} by percentile", super::capital(shown.subject)),
-        title: finding::of_metric(subject, shown.metric),
+        title: title(subject, shown, &curves),
         figures: figures.collect(),
         table: table(subject, &curves, most),
         notes: notes(shown, &curves, bounds, left_out),
     })
+}
+
+/// What comparisons show; where the ranking says that already, how long connections wait.
+fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve]) -> String {
+    if subject.ranking.metric.name != shown.metric {
+        return finding::of_metric(subject, shown.metric);
+    }
+    let span = |q: f64| {
+        let values = || curves.iter().map(|curve| curve.merged.value_at_quantile(q) as f64);
+        let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+        let (low, high) = (duration(low), duration(high));
+        if low == high { low } else { format!("{low} to {high}, by cell") }
+    };
+    format!("Half of all {} are at most {}; one in a hundred is longer than {}", shown.plural, span(0.5), span(0.99))
 }
 
 /// `None` where the cell's trials have no such histogram.
@@ -150,7 +169,8 @@ fn curve(subject: &Subject<'_>, cell: usize, shown: &Shown) -> Option<Curve> {
 fn grid(count: u64) -> Vec<f64> {
     let even = (0..=POINTS * NINES).map(|i| 10_f64.powf(f64::from(i) / f64::from(POINTS)));
     let named = NAMED.iter().map(|(_, q)| rarity(*q));
-    let mut grid: Vec<f64> = even.chain(named).filter(|rarity| *rarity <= count as f64).collect();
+    let mut grid: Vec<f64> =
+        even.chain(named).chain([BEGIN]).filter(|rarity| (BEGIN..=count as f64).contains(rarity)).collect();
     grid.sort_unstable_by(f64::total_cmp);
     grid.dedup_by(|one, other| (*one / *other - 1.0).abs() < 1e-6);
     grid
@@ -184,7 +204,7 @@ fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve], most: u64, y: 
     let x = Axis {
         label: "percentile".to_owned(),
         scale: Scale::Log,
-        low: 1.0,
+        low: BEGIN,
         high: most.max(10) as f64,
         ticks: NAMED
             .iter()
@@ -297,14 +317,12 @@ mod tests {
         let quantiles: Vec<f64> = grid(histogram.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
         let expected: Vec<f64> = quantiles.iter().map(|q| histogram.value_at_quantile(*q) as f64).collect();
         let values = values_at(&histogram, &quantiles);
-        // The lowest quantile is the minimum by another rule: its value's bucket is the same.
-        assert_eq!(values[1..], expected[1..]);
-        assert!(histogram.equivalent(values[0] as u64, histogram.min()));
+        assert_eq!(values, expected);
     }
 
     #[test]
     fn a_curve_ends_with_its_values() {
-        assert_eq!(grid(1), [1.0]);
+        assert!(grid(1).is_empty());
         let grid = grid(1_000);
         assert_eq!(grid.last(), Some(&1_000.0));
         assert!(grid.contains(&2.0) && grid.contains(&100.0) && grid.windows(2).all(|pair| pair[0] < pair[1]));
@@ -321,7 +339,7 @@ mod tests {
         let all = &reading.histograms["accept_wait"];
         let mut merged = all[&1].clone();
         [3, 5, 7, 9].iter().for_each(|trial| merged.add(&all[trial]).unwrap());
-        for (rarity, ns) in &line.points[1..] {
+        for (rarity, ns) in &line.points {
             assert_eq!(*ns, merged.value_at_quantile(1.0 - 1.0 / rarity) as f64);
         }
         assert_eq!(line.points.last().map(|(rarity, _)| *rarity), Some(1_000.0), "of 1,200 values");

@@ -3,11 +3,11 @@
 use super::{
     Subject,
     figure::{Axis, Scale, duration_tick, log_ticks},
-    finding,
+    finding, with_settings,
 };
 use crate::{
     format::{ratio, thousands},
-    report::{Grid, Row, answer::said, p_value},
+    report::{Grid, Group, Row, answer::said, p_value},
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
 
@@ -139,14 +139,7 @@ fn axis(metric: &Metric, values: &[f64]) -> Axis {
 }
 
 fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
-    let cell = &subject.summary.cells[row.cell];
-    let bound = if metric.name.starts_with("accept_wait_") && cell.accept_wait_method.as_deref() == Some("connect-call")
-    {
-        "≤ "
-    } else {
-        ""
-    };
-    let show = |value: f64| format!("{bound}{}", metric.unit.show(value));
+    let show = |value: f64| shown(subject, metric, row, value);
     let figures = row.values.as_ref().map(|values| Figures {
         median: values.median,
         low: values.low,
@@ -192,33 +185,23 @@ fn thinned(values: &[f64]) -> Vec<f64> {
 }
 
 fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
-    let head =
-        ["cell", "median", "low", "high", "trials", "× best", "low", "high", "p", "p adjusted", "against the best"];
-    let groups = subject.ranking.groups.iter().enumerate();
-    let rows = groups.flat_map(|(number, group)| group.rows.iter().map(move |row| (number, row)));
+    let head = ["cell", "median", "interval", "trials", "× best", "interval", "p", "p adjusted", "against the best"];
+    let groups = subject.ranking.groups.iter();
+    let rows = groups.flat_map(|group| group.rows.iter().map(move |row| (group, row)));
     let none = || "–".to_owned();
-    let row = |(number, row): (usize, &Row)| {
-        let heading = subject.heading(number);
-        let figure = |figure: fn(&crate::stats::Values) -> f64| {
-            row.values.as_ref().map_or_else(none, |values| metric.unit.show(figure(values)))
-        };
+    let row = |(group, row): (&Group, &Row)| {
         let compared = row.against_best.as_ref();
-        let times =
-            |figure: fn(&crate::stats::Compared) -> Option<f64>| compared.and_then(figure).map_or_else(none, ratio);
-        let p = |figure: fn(&crate::stats::Compared) -> f64| {
-            compared.map_or_else(none, |compared| p_value(figure(compared)))
-        };
+        let show = |value: f64| shown(subject, metric, row, value);
+        let ends = compared.and_then(|compared| compared.low.zip(compared.high));
         vec![
-            if heading.is_empty() { row.name.clone() } else { format!("{}, {heading}", row.name) },
-            figure(|values| values.median),
-            figure(|values| values.low),
-            figure(|values| values.high),
+            with_settings(&row.name, &group.settings),
+            row.values.as_ref().map_or_else(none, |values| show(values.median)),
+            row.values.as_ref().map_or_else(none, |values| format!("{} to {}", show(values.low), show(values.high))),
             row.values.as_ref().map_or(0, |values| values.values.len()).to_string(),
-            times(|compared| compared.ratio),
-            times(|compared| compared.low),
-            times(|compared| compared.high),
-            p(|compared| compared.p_value),
-            p(|compared| compared.p_adjusted),
+            compared.and_then(|compared| compared.ratio).map_or_else(none, ratio),
+            ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
+            compared.map_or_else(none, |compared| p_value(compared.p_value)),
+            compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
             compared.map_or_else(none, |compared| said(compared.verdict).to_owned()),
         ]
     };
@@ -229,6 +212,13 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
         words: 1,
         rows: rows.map(row).collect(),
     }
+}
+
+/// A figure as people read it, marked where it is a bound.
+fn shown(subject: &Subject<'_>, metric: &Metric, row: &Row, value: f64) -> String {
+    let bounds = subject.summary.cells[row.cell].accept_wait_method.as_deref() == Some("connect-call");
+    let bound = if bounds && metric.name.starts_with("accept_wait_") { "≤ " } else { "" };
+    format!("{bound}{}", metric.unit.show(value))
 }
 
 fn notes(ranges: bool, dots_left_out: bool) -> Vec<String> {

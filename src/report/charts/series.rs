@@ -58,6 +58,14 @@ struct Kind {
     shared: bool,
 }
 
+impl Kind {
+    /// Whether there is anything to tell: an empty queue is a finding where connections were accepted.
+    fn is_told(&self, series: &Series) -> bool {
+        let any = |rows: &[Vec<u64>]| rows.iter().flatten().any(|value| *value > 0);
+        any((self.rows)(series)) || self.heading == QUEUE && any(&series.accepted)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Join {
     Sum,
@@ -65,15 +73,10 @@ enum Join {
     Last,
 }
 
+const QUEUE: &str = "accept queue, longest";
 const KINDS: [Kind; 5] = [
     Kind { heading: "accepts/s", rows: |series| &series.accepted, join: Join::Sum, per_second: true, shared: false },
-    Kind {
-        heading: "accept queue, longest",
-        rows: |series| &series.queue_peak,
-        join: Join::Longest,
-        per_second: false,
-        shared: true,
-    },
+    Kind { heading: QUEUE, rows: |series| &series.queue_peak, join: Join::Longest, per_second: false, shared: true },
     Kind {
         heading: "open connections",
         rows: |series| &series.open,
@@ -109,11 +112,13 @@ struct Rows<'a> {
 
 /// The chart; `None` where no valid trial has workers' series.
 pub fn series(subject: &Subject<'_>) -> Option<TimeSeries> {
-    let candidates: Vec<&Cell<'_>> =
-        subject.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial))).collect();
-    let (chosen, left_out) = choose(subject, candidates);
-    let rows: Vec<Rows<'_>> =
-        chosen.into_iter().filter_map(|cell| Some(rows(cell, median_trial(cell, subject.ranking.metric)?))).collect();
+    let candidates = subject.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial)));
+    let (chosen, left_out) = choose(subject, candidates.collect());
+    let trials: Vec<_> =
+        chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, subject.ranking.metric)?))).collect();
+    let kinds: Vec<&'static Kind> =
+        KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_told(&trial.series))).collect();
+    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(cell, trial, &kinds)).collect();
     if rows.is_empty() {
         return None;
     }
@@ -124,14 +129,22 @@ pub fn series(subject: &Subject<'_>) -> Option<TimeSeries> {
 }
 
 fn has(trial: &TrialRecord) -> bool {
-    let any = |kind: &Kind| (kind.rows)(&trial.series).iter().flatten().any(|value| *value > 0);
-    trial.series.interval_ms > 0 && KINDS.iter().any(any)
+    trial.series.interval_ms > 0 && KINDS.iter().any(|kind| kind.is_told(&trial.series))
 }
 
-/// At most so many cells: those with the lowest and the highest medians. And how many are left out.
+/// At most so many cells: those with faults before all others, and of these the lowest and the highest medians. And how many are
+/// left out.
 fn choose<'a>(subject: &Subject<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
+    let all = cells.len();
+    let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.faults.is_empty());
+    let cells = if all > CELLS && cells.iter().any(faulty) {
+        cells.into_iter().filter(|cell| faulty(cell)).collect()
+    } else {
+        cells
+    };
     if cells.len() <= CELLS {
-        return (cells, 0);
+        let left_out = all - cells.len();
+        return (cells, left_out);
     }
     let median = |cell: &Cell<'_>| {
         cell.summary.metrics.get(subject.ranking.metric.name).map_or(f64::NAN, |values| values.median)
@@ -139,7 +152,7 @@ fn choose<'a>(subject: &Subject<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by(|one, other| median(cells[*one]).total_cmp(&median(cells[*other])));
     let kept: Vec<usize> = order[..CELLS / 2].iter().chain(&order[order.len() - CELLS / 2..]).copied().collect();
-    let left_out = cells.len() - kept.len();
+    let left_out = all - kept.len();
     let kept = cells.into_iter().enumerate().filter(|(number, _)| kept.contains(number)).map(|(_, cell)| cell);
     (kept.collect(), left_out)
 }
@@ -154,24 +167,21 @@ fn median_trial<'a>(cell: &Cell<'a>, metric: &Metric) -> Option<&'a TrialRecord>
     trials.get(trials.len().checked_sub(1)? / 2).copied()
 }
 
-fn rows<'a>(cell: &'a Cell<'a>, trial: &'a TrialRecord) -> Rows<'a> {
+fn rows<'a>(cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
     let series = &trial.series;
     let length = KINDS.iter().map(|kind| (kind.rows)(series).len()).max().unwrap_or(0);
     let joined = length.div_ceil(POINTS).max(1);
     let seconds = series.interval_ms as f64 / 1e3;
     let ends = (1..=length.div_ceil(joined)).map(|point| (point * joined).min(length) as f64 * seconds).collect();
-    let columns = KINDS.iter().filter_map(|kind| columns(kind, series, joined, seconds)).collect();
+    let columns = kinds.iter().filter_map(|kind| columns(kind, series, joined, seconds)).collect();
     Rows { cell, trial, ends, columns }
 }
 
-/// A kind's values, several intervals joined into one; `None` where all are 0, but for the queue, where that is a finding.
+/// A kind's values, several intervals joined into one; `None` where the record has none.
 fn columns(kind: &'static Kind, series: &Series, joined: usize, seconds: f64) -> Option<Columns> {
     let rows = (kind.rows)(series);
     let workers = rows.first()?.len();
-    let any = rows.iter().flatten().any(|value| *value > 0);
-    if workers == 0
-        || !any && !(kind.heading == KINDS[1].heading && series.accepted.iter().flatten().any(|count| *count > 0))
-    {
+    if workers == 0 {
         return None;
     }
     let same = |row: &Vec<u64>| row.iter().all(|value| *value == row[0]);
@@ -199,12 +209,13 @@ fn columns(kind: &'static Kind, series: &Series, joined: usize, seconds: f64) ->
 fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
     let columns = rows.iter().flat_map(|rows| &rows.columns).filter(|columns| columns.kind.heading == kind.heading);
     let most = columns.flat_map(|columns| columns.values.iter().flatten()).copied().fold(0.0, f64::max);
-    let whole = if most < 4.0 && !kind.per_second { 4.0_f64.min(most.ceil().max(1.0)) } else { most };
-    Axis::from_zero(kind.heading, whole, |value| if value.fract() == 0.0 { thousands(value) } else { String::new() })
+    Axis::counts(kind.heading, most)
 }
 
 fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
-    let x = Axis::from_zero("seconds", last, |value| crate::format::number(value));
+    let x = Axis::from_zero("", last, |value| {
+        if value == 0.0 { "0".to_owned() } else { format!("{} s", crate::format::number(value)) }
+    });
     let x = Axis { high: last, ticks: x.ticks.into_iter().filter(|(value, _)| *value <= last).collect(), ..x };
     let (spans, faults) = spans(subject, rows);
     let figure = |columns: &Columns| {
@@ -264,13 +275,17 @@ fn spans(subject: &Subject<'_>, rows: &Rows<'_>) -> (Vec<Span>, Vec<String>) {
 }
 
 fn meaning(fault: &FaultRow) -> String {
-    let done = match &fault.kind[..] {
-        "stall" => "stopped",
+    format!("worker {} {} from {:.2} s to {:.2} s", fault.worker, state(fault), fault.at_s, fault.at_s + fault.lasted_s)
+}
+
+/// What a worker does in a fault.
+fn state(fault: &FaultRow) -> &str {
+    match &fault.kind[..] {
+        "stall" => "is stopped",
         "burn" => "burns CPU",
-        "kill" => "killed",
+        "kill" => "is dead",
         other => other,
-    };
-    format!("worker {} {done} from {:.2} s to {:.2} s", fault.worker, fault.at_s, fault.at_s + fault.lasted_s)
+    }
 }
 
 /// The load before the measured window, in seconds, as the scenario or the swept value says.
@@ -307,15 +322,13 @@ fn title(rows: &[Rows<'_>]) -> String {
     let Some((most, point, at, kind)) = peaks.max_by(|one, other| one.0.total_cmp(&other.0)) else {
         return "What each worker had to do over time".to_owned();
     };
-    let what = if kind.heading == KINDS[1].heading { "accept queue" } else { "socket's queue, in bytes," };
+    let what = if kind.heading == QUEUE { "accept queue" } else { "socket's queue, in bytes," };
     if most == 0.0 {
         return format!("No {what} held anything when it was looked at");
     }
     let end = at.ends[point];
     let fault = at.trial.faults.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
-    let fault = fault.map_or_else(String::new, |fault| {
-        format!(", while worker {} is {}", fault.worker, if fault.kind == "stall" { "stopped" } else { "at fault" })
-    });
+    let fault = fault.map_or_else(String::new, |fault| format!(", while worker {} {}", fault.worker, state(fault)));
     format!("The longest {what} is {}, of {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
 }
 
@@ -340,8 +353,8 @@ fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<Strin
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} cells are left out: shown are those with the lowest and the highest medians. All series stand in \
-             trials.jsonl."
+            "{left_out} cells are left out: shown are, with faults if there are any, those with the lowest and the highest medians. \
+             All series stand in trials.jsonl."
         ));
     }
     notes
@@ -352,7 +365,8 @@ mod tests {
     use super::*;
 
     fn shown(series: &Series, joined: usize) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
-        let columns = KINDS.iter().filter_map(|kind| columns(kind, series, joined, 0.1));
+        let told = KINDS.iter().filter(|kind| kind.is_told(series));
+        let columns = told.filter_map(|kind| columns(kind, series, joined, 0.1));
         columns.map(|columns| (columns.names, columns.values)).collect()
     }
 

@@ -72,12 +72,12 @@ fn title(names: &[&str], bars: &[Bar]) -> String {
     };
     let name = named(names[most]);
     let (_, ns, part) = longest(example);
-    let of = |part: f64| format!("{} of the response, {}", percent(part), duration(ns));
+    let of = |part: f64| format!("{} of the response ({})", percent(part), duration(ns));
     if bars.len() == 1 {
         return format!("The longest stage is {name}: {}", of(part));
     }
     format!(
-        "The longest stage is {name} in {} of {} cells; at most {}, of {}",
+        "The longest stage is {name} in {} of {} cells: up to {}, in {}",
         counts[most],
         bars.len(),
         of(part),

@@ -101,5 +101,5 @@ fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
 
 /// A cell's name with what else was swept.
 pub fn with_settings(name: &str, settings: &Map<String, Json>) -> String {
-    if settings.is_empty() { name.to_owned() } else { format!("{name}, {}", label(settings)) }
+    if settings.is_empty() { name.to_owned() } else { format!("{name} at {}", label(settings)) }
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::parts::folded;
+use super::parts::{folded, unbroken};
 use crate::{
     record::Outcome,
     report::{answer, charts::Subject},
@@ -29,7 +29,7 @@ pub fn section(subject: &Subject<'_>) -> Markup {
                 @if !began.is_empty() { " · " (began) }
             }
             h1 { (heading) }
-            p.answer { (answer.sentence) }
+            p.answer { (unbroken(&answer.sentence)) }
             @if answer.evidence.len() > OPEN { (folded(&format!("Evidence: {} comparisons", answer.evidence.len()), &evidence)) } @else { (evidence) }
         }
     }

@@ -9,6 +9,7 @@ mod ranking;
 mod series;
 mod shares;
 mod stages;
+mod tracks;
 mod verdicts;
 
 use anyhow::Result;
@@ -142,7 +143,7 @@ mod tests {
         let mut sample = Sample::new("");
         sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
         let page = render(&sample.reading()).unwrap();
-        assert!(page.contains("A: worker 1 stopped from 0.30 s to 0.80 s"));
+        assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
         assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));
         demand_sound(&page);
     }

@@ -18,10 +18,25 @@ pub fn section(subject: &str, finding: &str, body: &Markup) -> Markup {
     html! {
         section {
             p.about { (subject) }
-            h2 { (finding) }
+            h2 { (unbroken(finding)) }
             (body)
         }
     }
+}
+
+/// With numbers and their units on one line.
+pub fn unbroken(text: &str) -> String {
+    const SPACE: &str = "\u{a0}";
+    let mut words = text.split(' ');
+    let mut unbroken = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let unit = word.trim_end_matches([',', ';', '.', ')']);
+        let is_unit =
+            ["%", "ns", "µs", "ms", "s", "B"].contains(&unit) && unbroken.ends_with(|c: char| c.is_ascii_digit());
+        unbroken += if is_unit { SPACE } else { " " };
+        unbroken += word;
+    }
+    unbroken
 }
 
 /// What a reader must know.
@@ -123,11 +138,6 @@ fn hover(figure: &Figure) -> String {
         .map(|stop| json!([(figure.x.position(stop.x) * 1e4).round() / 1e4, stop.label, stop.values]))
         .collect();
     json!({ "lines": lines, "stops": stops }).to_string().replace('<', "\\u003c")
-}
-
-/// A place on a track, in percent of its width.
-pub fn at(position: f64) -> String {
-    format!("{:.2}%", 100.0 * position.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

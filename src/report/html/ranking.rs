@@ -2,7 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::parts::{at, notes, section as titled, table};
+use super::{
+    parts::{notes, section as titled, table},
+    tracks::{at, grid, scale},
+};
 use crate::report::charts::{
     Subject,
     figure::Axis,
@@ -17,8 +20,12 @@ pub fn section(subject: &Subject<'_>) -> Option<Markup> {
             @for group in &chart.groups {
                 div.group {
                     @if !group.heading.is_empty() { h3 { (group.heading) } }
-                    @for place in &group.places { (row(place, &chart.axis)) }
-                    div.row.scale aria-hidden="true" { span.track { @for (value, label) in &chart.axis.ticks { i style={ "left:" (at(chart.axis.position(*value))) } { (label) } } } }
+                    @if group.places.iter().all(|place| place.figures.is_none()) {
+                        p.note { "No valid trial of these " (group.places.len()) " cells has this figure." }
+                    } @else {
+                        @for place in &group.places { (row(place, &chart.axis)) }
+                        (scale(&chart.axis))
+                    }
                 }
             }
         }
@@ -37,11 +44,6 @@ fn row(place: &Place, axis: &Axis) -> Markup {
             span.said.worse[place.is_worse] { (place.said) }
         }
     }
-}
-
-/// Thin lines at the marked values of an axis.
-pub fn grid(axis: &Axis) -> Markup {
-    html! { @for (value, _) in &axis.ticks { i.tick style={ "left:" (at(axis.position(*value))) } {} } }
 }
 
 fn marks(figures: &Figures, axis: &Axis, is_worse: bool) -> Markup {

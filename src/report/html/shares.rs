@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::{
-    parts::{at, folded, section as titled, table},
-    ranking::grid,
+    parts::{folded, section as titled, table},
+    tracks::{at, grid, scale},
 };
 use crate::{
     format::percent,
@@ -64,7 +64,7 @@ fn cell(shares: &CellShares, axis: &Axis) -> Markup {
             h3 { (shares.name) " " span.said.worse[!shares.is_chance] { (said) ": " (shares.outside) " of " (all) @if all == 1 { " trial" } @else { " trials" } " outside of the band" } }
             @for worker in shown { (row(shares, worker, axis)) }
             @if left_out > 0 { p.note { (left_out) " workers between these are in the table." } }
-            div.row.scale aria-hidden="true" { span.track { @for (value, label) in &axis.ticks { i style={ "left:" (at(axis.position(*value))) } { (label) } } } }
+            (scale(axis))
         }
     }
 }

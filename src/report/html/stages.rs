@@ -2,7 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::parts::{at, folded, section as titled, table};
+use super::{
+    parts::{folded, section as titled, table},
+    tracks::at,
+};
 use crate::{
     format::{duration, percent},
     report::charts::{
@@ -42,7 +45,7 @@ fn row(chart: &Stages, bar: &Bar) -> Markup {
         .parts
         .iter()
         .map(|(stage, ns, part)| format!("{}: {}, {}", named(chart.names[*stage]), duration(*ns), percent(*part)));
-    let tip = format!("{}\n{}", bar.name, parts.collect::<Vec<_>>().join("\n"));
+    let tip = format!("{}: {}\n{}", bar.name, duration(bar.response_ns), parts.collect::<Vec<_>>().join("\n"));
     html! {
         div.row tabindex="0" data-tip=(tip) {
             span.who { (bar.name) }
