@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Benchmark harness for multi-process listeners on Linux: compares accept strategies over real sockets.
 #[derive(Debug, Parser)]
@@ -58,12 +58,14 @@ impl Overrides {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  listenbench run\n  listenbench run tail --set repetitions=10 --out results/tail-10\n  \
-                        listenbench run my.toml --set 'server.workers=[1,2,4]' --list"
+                        listenbench run my.toml --set 'server.workers=[1,2,4]' --list\n  \
+                        listenbench run herd --progress plain 2> herd.log\n  \
+                        DIR=$(listenbench run --quiet) && jq . \"$DIR/summary.json\""
 )]
 pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
     /// stalled-worker, udp-spread, backlog, stages,
-    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, smoke
+    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, sustain, smoke
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]
@@ -75,9 +77,25 @@ pub struct Run {
     /// Run loads too that hold more connections than there are ports: into the wall, on purpose
     #[arg(long)]
     pub force: bool,
+    /// How the run is shown while it goes on
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
+    pub progress: Progress,
+    /// Print nothing but errors, and each record's folder on standard output
+    #[arg(long, conflicts_with = "progress")]
+    pub quiet: bool,
     /// Replaced values.
     #[command(flatten)]
     pub overrides: Overrides,
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// A screen where standard input and standard error are a terminal (80×24 or larger; q quits and keeps what has ended),
+    /// else plain lines
+    Auto,
+    /// A line when a trial begins, and lines for what went wrong
+    Plain,
 }
 
 /// `listenbench serve`

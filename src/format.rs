@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::time::Duration;
+
 /// Nanoseconds with three significant digits: `1.23 µs`, `45.6 ms`, `7.00 s`.
 pub fn duration(value_ns: f64) -> String {
     let (value, unit) = match value_ns {
@@ -16,6 +18,11 @@ pub fn duration(value_ns: f64) -> String {
         2
     };
     format!("{value:.digits$} {unit}")
+}
+
+/// Whole seconds, rounded up, in units: `1m 5s`.
+pub fn seconds(length: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
 }
 
 /// A whole number with its thousands apart: `17,890`.

@@ -1,13 +1,14 @@
 //! listenbench: a benchmark harness for multi-process listeners on Linux.
 //!
 //! Data flows one way: `scenario → trial {server, load, observe} → record → stats → report`. [`sys`] is below all and
-//! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`commands`] sees everything and nothing
-//! sees it.
+//! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`live`] looks at a trial while it runs;
+//! [`commands`] sees everything and nothing sees it.
 
 pub mod cli;
 pub mod commands;
 pub mod format;
 pub mod ipc;
+pub mod live;
 pub mod load;
 pub mod observe;
 pub mod record;

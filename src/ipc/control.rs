@@ -118,9 +118,38 @@ pub enum LoaderCount {
     Completed,
     /// Datagrams sent.
     Sent,
+    /// Connections, and flows of datagrams, that failed.
+    Failed,
 }
 
-type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Sent as usize + 1]>;
+type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Failed as usize + 1]>;
+
+/// What a loader counts here besides its own histograms, which nobody else can see before its end.
+#[derive(Debug, Clone, Copy)]
+pub enum LoaderKept {
+    /// Accept waits from the client's connect call, in nanoseconds, of measured connections.
+    AcceptWait,
+    /// Waits of datagrams from the client's send to a worker's reception, in nanoseconds, of measured flows.
+    ReceiveWait,
+}
+
+type LoaderHistograms = [[AtomicU64; histogram::BUCKETS]; LoaderKept::ReceiveWait as usize + 1];
+
+/// A listener as the last sample saw it: inode, length, limit, drops.
+type ListenerCell = [AtomicU64; 4];
+
+/// A worker's listener as the last sample saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ListenerSeen {
+    /// Its inode: workers with the same one share the listener, and its queue.
+    pub inode: u64,
+    /// Connections in its accept queue.
+    pub length: u64,
+    /// The backlog in force.
+    pub limit: u64,
+    /// Segments it has dropped so far.
+    pub drops: u64,
+}
 
 /// What a worker records in histograms.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +171,8 @@ pub struct Control {
     loaders: SharedSlice<LoaderCell>,
     faults: SharedSlice<[AtomicU64; 2]>,
     histograms: SharedSlice<WorkerHistograms>,
+    loader_histograms: SharedSlice<LoaderHistograms>,
+    listeners: SharedSlice<ListenerCell>,
 }
 
 /// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 while that has not happened.
@@ -184,6 +215,8 @@ impl Control {
             loaders: SharedSlice::new(loaders)?,
             faults: SharedSlice::new(faults)?,
             histograms: SharedSlice::new(workers + 1)?,
+            loader_histograms: SharedSlice::new(loaders)?,
+            listeners: SharedSlice::new(workers)?,
         })
     }
 
@@ -353,6 +386,43 @@ impl Control {
     #[inline]
     pub fn add_loader(&self, loader: usize, count: LoaderCount) {
         increase(&self.loaders[loader][count as usize], 1);
+    }
+
+    /// Counts a wait in a loader's own histogram. The caller is its only writer.
+    #[inline]
+    pub fn keep_of_loader(&self, loader: usize, kept: LoaderKept, wait_ns: u64) {
+        histogram::record(&self.loader_histograms[loader][kept as usize], wait_ns);
+    }
+
+    /// Adds what a loader has recorded so far to a histogram.
+    pub fn add_loader_to(&self, loader: usize, kept: LoaderKept, histogram: &mut Histogram<u64>) {
+        histogram::add_to(&self.loader_histograms[loader][kept as usize], histogram);
+    }
+
+    /// Number of loaders.
+    pub fn loaders(&self) -> usize {
+        self.loaders.len()
+    }
+
+    /// A sample has seen a worker's listener so.
+    pub fn saw_listener(&self, worker: usize, seen: ListenerSeen) {
+        let words = [seen.inode, seen.length, seen.limit, seen.drops];
+        for (word, value) in self.listeners[worker].iter().zip(words) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    /// A worker's listener as the last sample saw it; `None` before the first, and where it has none.
+    pub fn listener(&self, worker: usize) -> Option<ListenerSeen> {
+        let [inode, length, limit, drops] = &self.listeners[worker];
+        let inode = inode.load(Relaxed);
+        let seen = || ListenerSeen {
+            inode,
+            length: length.load(Relaxed),
+            limit: limit.load(Relaxed),
+            drops: drops.load(Relaxed),
+        };
+        (inode != 0).then(seen)
     }
 
     /// A loader's counter, summed over all loaders.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ipc::{
-        control::LoaderCount,
+        control::{LoaderCount, LoaderKept},
         ledger::Entry,
         receipt::Receipt,
         tally::{Cause, Step},
@@ -329,7 +329,19 @@ impl Loop {
         if first && measured {
             self.record_stages(key, worker, accept_ns, now_ns);
         }
-        !(measured && first) || self.measures.record_accept_wait(worker, wait_ns)
+        if !(measured && first) {
+            return true;
+        }
+        if self.loader.waits.bound {
+            self.show(LoaderKept::AcceptWait, wait_ns);
+        }
+        self.measures.record_accept_wait(worker, wait_ns)
+    }
+
+    /// Counts a wait where whoever watches can see it, and whether anybody does or not: so watching costs nothing.
+    #[inline]
+    fn show(&self, kept: LoaderKept, wait_ns: u64) {
+        self.loader.control.keep_of_loader(self.loader.part.loader, kept, wait_ns);
     }
 
     /// When the kernel had a connection of ours established on the server's side, where that is stamped.
@@ -393,7 +405,10 @@ impl Loop {
             return true;
         }
         match receipt.wait_since(connection.service_from_ns) {
-            Some(wait_ns) if connection.measured => self.measures.record_receive_wait(receipt.worker, wait_ns),
+            Some(wait_ns) if connection.measured => {
+                self.show(LoaderKept::ReceiveWait, wait_ns);
+                self.measures.record_receive_wait(receipt.worker, wait_ns)
+            }
             wait_ns => wait_ns.is_some(),
         }
     }

@@ -56,6 +56,8 @@ enum Word {
     Phase,
     /// Processes that have closed theirs.
     Closed,
+    /// Ports of all groups; 0 while nobody has counted them.
+    Capacity,
 }
 
 /// Where a ports trial is.
@@ -76,7 +78,7 @@ pub enum FillPhase {
 impl FillControl {
     /// To be made before the fork.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { words: SharedSlice::new(Word::Closed as usize + 1)? })
+        Ok(Self { words: SharedSlice::new(Word::Capacity as usize + 1)? })
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
@@ -86,6 +88,32 @@ impl FillControl {
     /// Connections open in all processes.
     pub fn open(&self) -> u64 {
         self.word(Word::Open).load(Acquire)
+    }
+
+    /// The ports of all groups have been counted.
+    pub fn set_capacity(&self, ports: u64) {
+        self.word(Word::Capacity).store(ports, Relaxed);
+    }
+
+    /// Ports of all groups; 0 while nobody has counted them.
+    pub fn capacity(&self) -> u64 {
+        self.word(Word::Capacity).load(Relaxed)
+    }
+
+    /// Whether there was no port left.
+    pub fn at_the_wall(&self) -> bool {
+        self.word(Word::Wall).load(Acquire) != 0
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> FillPhase {
+        match self.word(Word::Phase).load(Acquire) {
+            0 => FillPhase::SetUp,
+            1 => FillPhase::Fill,
+            2 => FillPhase::Close,
+            3 => FillPhase::Recover,
+            _ => FillPhase::Exit,
+        }
     }
 
     /// How many processes have had their turn in this phase.

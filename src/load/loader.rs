@@ -359,6 +359,7 @@ impl Loop {
             self.report.first_exhausted_ns.get_or_insert(now_ns);
         }
         self.errors.add(step, error);
+        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Failed);
         self.report.ended_ns = now_ns;
         self.pacer.freed(now_ns + ERROR_PAUSE_NS);
     }
@@ -377,6 +378,7 @@ impl Loop {
         self.source.freed(&self.groups[connection.group], connection.tuple.client.port());
         if let Progress::Failed(step, cause) = progress {
             self.errors.add(step, cause);
+            self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Failed);
             self.pacer.freed(now_ns + ERROR_PAUSE_NS);
         } else {
             if let (true, Some(worker)) = (connection.staged, connection.answered.first) {

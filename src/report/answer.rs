@@ -7,7 +7,7 @@ use crate::{
     format::{ratio, thousands},
     scenario::label,
     stats::{
-        Better, Difference, IntervalKind, Metric, Summary, metric_named,
+        Better, Comparison, Difference, IntervalKind, Metric, RankSum, SIGNIFICANCE, Summary, metric_named,
         search::{Found, SearchStatus},
     },
 };
@@ -16,6 +16,9 @@ use crate::{
 const TOLD: usize = 3;
 /// More names than this are counted as well.
 const NAMED: usize = 4;
+
+const TOO_FEW: &str = "too few trials to show any difference";
+const NONE_SHOWN: &str = "no difference is shown";
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,49 +37,98 @@ pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
     let judged: Vec<&Group> = ranking.groups.iter().filter(|group| group.rows[0].values.is_some()).collect();
     let sentence = match judged.len() {
         0 => "No valid trial: there is nothing to answer with.".to_owned(),
-        1..=TOLD => sentence(judged.iter().map(|group| prefixed(group, told(group, ranking.metric))), "; "),
-        _ => sentence([counted(&judged, ranking)].into_iter(), ""),
+        1..=TOLD => sentence(&few(&judged, ranking.metric)),
+        _ => sentence(&counted(&judged, ranking)),
     };
-    Answer { sentence, evidence: judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect() }
+    let mut evidence: Vec<String> = judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect();
+    evidence.extend(needed(summary, ranking.metric));
+    Answer { sentence, evidence }
 }
 
-fn sentence(parts: impl Iterator<Item = String>, between: &str) -> String {
-    let text = parts.collect::<Vec<_>>().join(between);
+/// Where trials were too few: how many would do.
+fn needed(summary: &Summary, metric: &Metric) -> Option<String> {
+    let compared = summary.comparisons.iter().filter(|comparison| comparison.metric == metric.name);
+    let too_few = |comparison: &&Comparison| comparison.compared.verdict == Difference::TooFewTrials;
+    let (all, too_few) = (compared.clone().count(), compared.filter(too_few).count());
+    (too_few > 0).then(|| {
+        let trials = RankSum::trials_needed(all, SIGNIFICANCE);
+        format!("{all} pairs of cells are compared: the fewest trials that can show a difference among them are {trials} a cell")
+    })
+}
+
+fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     // Names of strategies keep their small letters.
     match chars.next() {
-        Some(first) if text.starts_with("at ") || text.starts_with("no ") || text.starts_with("too ") => {
+        Some(first) if ["at ", "best ", "no ", "the run ", "too "].iter().any(|word| text.starts_with(word)) => {
             format!("{}{}.", first.to_uppercase(), chars.as_str())
         }
         _ => format!("{text}."),
     }
 }
 
+/// Group by group; what is the same in all of them once.
+fn few(groups: &[&Group], metric: &Metric) -> String {
+    let undecided: Vec<Option<&str>> = groups.iter().map(|group| undecided(group)).collect();
+    let parts: Vec<String> = match undecided[0] {
+        Some(why) if undecided.iter().all(|other| *other == Some(why)) => {
+            let spans: Vec<String> = groups.iter().map(|group| prefixed(group, span(group, metric))).collect();
+            return format!("{why} in {}: {}", metric.label, spans.join("; "));
+        }
+        _ => groups
+            .iter()
+            .zip(undecided)
+            .map(|(group, undecided)| {
+                let told = undecided.map_or_else(
+                    || decided(group, metric),
+                    |why| format!("{why} in {}, {}", metric.label, span(group, metric)),
+                );
+                prefixed(group, told)
+            })
+            .collect(),
+    };
+    parts.join("; ")
+}
+
+/// Rows that have a figure, best first; there is one at least.
+fn known(group: &Group) -> Vec<&Row> {
+    group.rows.iter().filter(|row| row.values.is_some()).collect()
+}
+
+/// Why nothing is shown within a group; `None` where something is, or there is nothing to compare.
+fn undecided(group: &Group) -> Option<&'static str> {
+    let others = &known(group)[1..];
+    if others.is_empty() || others.iter().any(|row| row.is_shown_worse()) {
+        return None;
+    }
+    let too_few = |row: &&Row| row.against_best.as_ref().is_none_or(|one| one.verdict == Difference::TooFewTrials);
+    Some(if others.iter().all(too_few) { TOO_FEW } else { NONE_SHOWN })
+}
+
+/// From the best to the worst median.
+fn span(group: &Group, metric: &Metric) -> String {
+    let known = known(group);
+    let shown = |row: &Row| format!("{} ({})", figure(row, metric), row.name);
+    format!("medians from {} to {}", shown(known[0]), shown(known[known.len() - 1]))
+}
+
+fn figure(row: &Row, metric: &Metric) -> String {
+    row.values.as_ref().map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median))
+}
+
 fn prefixed(group: &Group, text: String) -> String {
     if group.settings.is_empty() { text } else { format!("at {} {text}", label(&group.settings)) }
 }
 
-/// What was shown within a group.
-fn told(group: &Group, metric: &Metric) -> String {
-    let figure =
-        |row: &Row| row.values.as_ref().map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median));
-    let known: Vec<&Row> = group.rows.iter().filter(|row| row.values.is_some()).collect();
-    let (best, last) = (known[0], known[known.len() - 1]);
+/// What was shown within a group, where something was, or the only figure.
+fn decided(group: &Group, metric: &Metric) -> String {
+    let figure = |row: &Row| figure(row, metric);
+    let known = known(group);
+    let best = known[0];
     if known.len() == 1 {
         return format!("{} has {} {}", best.name, metric.label, figure(best));
     }
     let level: Vec<&str> = known.iter().filter(|row| !row.is_shown_worse()).map(|row| &row.name[..]).collect();
-    if level.len() == known.len() {
-        let too_few = known[1..]
-            .iter()
-            .all(|row| row.against_best.as_ref().is_some_and(|compared| compared.verdict == Difference::TooFewTrials));
-        let span = format!("{} to {}", figure(best), figure(last));
-        return if too_few {
-            format!("too few trials to show any difference in {} between the {} ({span})", metric.label, known.len())
-        } else {
-            format!("no difference in {} is shown between the {} ({span})", metric.label, known.len())
-        };
-    }
     let superlative = if metric.better == Better::Higher { "most" } else { "lowest" };
     let subject = match level.len() {
         1 => format!("{} has the {superlative} {}, {}", level[0], metric.label, figure(best)),
@@ -140,15 +192,16 @@ fn counted(groups: &[&Group], ranking: &Ranking) -> String {
     }
     wins.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let all = groups.len();
-    let undecided = groups.iter().filter(|group| !group.rows.iter().any(Row::is_shown_worse)).count();
-    if undecided == all {
-        return format!("no difference in {} is shown in any of the {all} settings", metric.label);
+    let without = groups.iter().filter(|group| !group.rows.iter().any(Row::is_shown_worse)).count();
+    if without == all {
+        let why = if groups.iter().all(|group| undecided(group) != Some(NONE_SHOWN)) { TOO_FEW } else { NONE_SHOWN };
+        return format!("{why} in {} in any of the {all} settings", metric.label);
     }
     let best: Vec<String> = wins.iter().take(NAMED).map(|(name, count)| format!("{name} in {count}")).collect();
     let best: Vec<&str> = best.iter().map(String::as_str).collect();
     let mut text = format!("best or not shown to be worse in {}, of {all} settings: {}", metric.label, listed(&best));
-    if undecided > 0 {
-        text += &format!("; in {undecided} no difference is shown");
+    if without > 0 {
+        text += &format!("; in {without} no difference is shown");
     }
     text + &largest(groups, metric).unwrap_or_default()
 }
@@ -194,7 +247,8 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
         ),
     )];
     lines.extend(group.rows[1..].iter().filter_map(|row| {
-        let compared = row.against_best.as_ref()?;
+        // Of those with too few trials, one line says it for all.
+        let compared = row.against_best.as_ref().filter(|compared| compared.verdict != Difference::TooFewTrials)?;
         let ratios = compared.ratio.zip(compared.low.zip(compared.high));
         let ratios =
             ratios.map(|(value, (low, high))| format!("{}× ({} to {}), ", ratio(value), ratio(low), ratio(high)));
@@ -222,7 +276,7 @@ pub(super) fn said(verdict: Difference) -> &'static str {
         Difference::AHigher => "shown to be lower",
         Difference::BHigher => "shown to be higher",
         Difference::NoDifferenceShown => "no difference shown",
-        Difference::TooFewTrials => "too few trials to show any difference",
+        Difference::TooFewTrials => TOO_FEW,
     }
 }
 
@@ -281,5 +335,84 @@ fn status(status: SearchStatus) -> &'static str {
         SearchStatus::TrialsExhausted => "search.max_trials did not suffice",
         SearchStatus::Failed => "its trials failed or were invalid",
         SearchStatus::Unfinished => "the run ended first",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+    use serde_json::json;
+
+    use super::{super::ranking::ranking, *};
+    use crate::{
+        record::Record,
+        scenario::Whole,
+        stats::{Bootstrap, CellSummary, compare_cells, summarize},
+    };
+
+    /// A summary of cells with made-up accept waits.
+    fn summary(cells: &[(serde_json::Value, &[f64])]) -> Summary {
+        let whole = Whole::parse("made-up.toml", "metric = \"accept_wait_p99\"").unwrap();
+        let mut summary = summarize(&Record { scenario: String::new(), whole, host: json!({}), trials: Vec::new() });
+        summary.cells = cells
+            .iter()
+            .map(|(cell, values)| CellSummary {
+                cell: cell.as_object().unwrap().clone(),
+                valid: values.len(),
+                invalid: 0,
+                failed: 0,
+                verdicts: Default::default(),
+                accept_wait_method: None,
+                stage_means_ns: IndexMap::new(),
+                share_by_rank: Vec::new(),
+                metrics: Bootstrap::new(1)
+                    .estimate(values.to_vec())
+                    .map(|values| ("accept_wait_p99_ns".to_owned(), values))
+                    .into_iter()
+                    .collect(),
+            })
+            .collect();
+        summary.comparisons = compare_cells(&summary.cells, 1);
+        summary
+    }
+
+    fn told(cells: &[(serde_json::Value, &[f64])]) -> Answer {
+        let summary = summary(cells);
+        answer(&summary, &ranking(&summary))
+    }
+
+    const LOW: &[f64] = &[1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6];
+    const HIGH: &[f64] = &[4.0e6, 4.1e6, 4.8e6, 5.3e6, 5.4e6];
+
+    #[test]
+    fn a_difference_that_is_shown_is_told_with_its_size() {
+        let answer = told(&[(json!({"strategy": "reuseport"}), HIGH), (json!({"strategy": "dispatcher"}), LOW)]);
+        assert_eq!(answer.sentence, "dispatcher has the lowest accept wait p99, 1.20 ms; reuseport's is 4.00× that.");
+        assert!(answer.evidence[0].contains("95 % interval 1.00 ms to 1.40 ms, 5 valid trials"), "{answer:?}");
+        assert!(answer.evidence[1].contains("p = 0.0079") && answer.evidence[1].contains("shown to be higher"));
+    }
+
+    #[test]
+    fn what_is_not_shown_is_not_claimed() {
+        let one = told(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), LOW)]);
+        assert_eq!(one.sentence, "No difference is shown in accept wait p99: medians from 1.20 ms (a) to 1.20 ms (b).");
+        let few = told(&[(json!({"strategy": "a"}), &LOW[..3]), (json!({"strategy": "b"}), &HIGH[..3])]);
+        assert!(few.sentence.starts_with("Too few trials to show any difference in accept wait p99"), "{few:?}");
+        assert!(few.evidence.iter().any(|line| line.contains("are 4 a cell")), "{few:?}");
+        assert_eq!(told(&[]).sentence, "No valid trial: there is nothing to answer with.");
+        assert_eq!(told(&[(json!({}), &LOW[..1])]).sentence, "The run has accept wait p99 1.00 ms.");
+    }
+
+    #[test]
+    fn settings_are_told_apart_and_many_are_counted() {
+        let cells = |settings: &[&str]| -> Vec<(serde_json::Value, &'static [f64])> {
+            let cell = |setting: &&str, strategy: &str| json!({"strategy": strategy, "service_time": setting});
+            settings.iter().flat_map(|s| [(cell(s, "a"), LOW), (cell(s, "b"), HIGH)]).collect()
+        };
+        let two = told(&cells(&["0us"]));
+        assert_eq!(two.sentence, "At service_time=0us a has the lowest accept wait p99, 1.20 ms; b's is 4.00× that.");
+        // Five trials a cell cannot show anything among so many pairs.
+        let many = told(&cells(&["1us", "2us", "3us", "4us", "5us"]));
+        assert_eq!(many.sentence, "Too few trials to show any difference in accept wait p99 in any of the 5 settings.");
     }
 }

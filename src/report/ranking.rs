@@ -56,7 +56,7 @@ pub fn ranking(summary: &Summary) -> Ranking {
     for (number, cell) in summary.cells.iter().enumerate() {
         let mut settings = cell.cell.clone();
         let name = contest.as_ref().and_then(|key| settings.shift_remove(key));
-        let name = name.map_or_else(|| summary.scenario.clone(), |name| plain(&name));
+        let name = name.map_or_else(|| "the run".to_owned(), |name| plain(&name));
         let row = Row { cell: number, name, values: cell.metrics.get(metric.name).cloned(), against_best: None };
         match groups.iter_mut().find(|group| group.settings == settings) {
             Some(group) => group.rows.push(row),

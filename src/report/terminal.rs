@@ -20,18 +20,18 @@ pub fn render(model: &Model, width: Option<usize>) -> String {
     if !model.question.is_empty() {
         text += &prose(&model.question, "");
     }
-    for grid in &model.tables {
-        if !grid.title.is_empty() {
-            text += &prose(&grid.title, "");
-        }
-        text += &self::grid(grid, width);
-    }
     text += &prose(&model.answer.sentence, "");
     for line in model.answer.evidence.iter().take(EVIDENCE) {
         text += &prose(&format!("  {line}"), "    ");
     }
     if model.answer.evidence.len() > EVIDENCE {
         text += &prose(&format!("  … {} lines more are in summary.md", model.answer.evidence.len() - EVIDENCE), "    ");
+    }
+    for grid in &model.tables {
+        if !grid.title.is_empty() {
+            text += &prose(&grid.title, "");
+        }
+        text += &self::grid(grid, width);
     }
     for line in model.legend.iter().chain(&model.conditions) {
         text += &prose(line, "  ");

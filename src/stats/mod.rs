@@ -23,5 +23,5 @@ pub use metrics::{Better, METRICS, Metric, Unit, metric_named};
 pub use precision::Precision;
 pub use rank_sum::RankSum;
 pub use runs::{AgainstBaseline, CellPair, MetricPair, compare_runs};
-pub use summary::{CellSummary, Comparison, RunVerdict, Summary, comparable, summarize};
+pub use summary::{CellSummary, Comparison, RunVerdict, Summary, comparable, compare_cells, compared_pairs, summarize};
 pub use validity::{Change, drift_within};

@@ -57,6 +57,13 @@ impl RankSum {
         if one == 0 || other == 0 { 1.0 } else { (2.0 / choose(one + other, one)).min(1.0) }
     }
 
+    /// The fewest trials a cell with which one of so many comparisons could show a difference, after Holm's correction.
+    pub fn trials_needed(comparisons: usize, significance: f64) -> usize {
+        (1..)
+            .find(|trials| Self::smallest_p(*trials, *trials) * comparisons as f64 <= significance)
+            .unwrap_or(usize::MAX)
+    }
+
     /// The smallest ratio above 1 by which values with this scatter would have to differ for the test to have found it at
     /// a level: both samples are brought to the same median, and the second multiplied until p falls below. `None` where
     /// no ratio would do, or values are not positive.
@@ -222,6 +229,8 @@ mod tests {
         assert_eq!(test.direction, Ordering::Greater);
         assert_eq!(tests.test(&[4.0, 5.0], &[1.0, 2.0]).direction, Ordering::Less);
         assert_eq!(RankSum::smallest_p(5, 5), 2.0 / 252.0);
+        // Four against four: 2/70; five: 2/252 suffice for six comparisons and not for seven.
+        assert_eq!([1, 6, 7, 23, 24].map(|count| RankSum::trials_needed(count, 0.05)), [4, 5, 6, 6, 7]);
         assert_eq!((RankSum::smallest_p(1, 1), RankSum::smallest_p(0, 9)), (1.0, 1.0));
     }
 

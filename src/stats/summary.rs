@@ -124,7 +124,8 @@ impl Summary {
     }
 }
 
-/// More pairs than this are not compared one by one: each cell is then compared with the first of its line only.
+/// More pairs than this are not compared one by one: each cell is then compared with the first of those that differ from it
+/// in the same key only.
 const PAIRS_LIMIT: usize = 2_000;
 
 /// Sums a record up.
@@ -150,7 +151,7 @@ pub fn summarize(record: &Record) -> Summary {
             seed: record.whole.seed,
             trials_at_least: TRIALS_FOR_INTERVAL,
         },
-        comparisons: comparisons(&cells, &mut bootstrap, &mut RankSum::new(record.whole.seed)),
+        comparisons: compare_cells(&cells, record.whole.seed),
         cells,
         verdicts,
         searches: search::found(record),
@@ -252,16 +253,10 @@ pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
 }
 
 /// Pairs of cells that differ in one swept key: others ask no question. Holm's correction is over all pairs of a metric.
-fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Comparison> {
-    let mut pairs: Vec<(&CellSummary, &CellSummary)> = Vec::new();
-    for (number, a) in cells.iter().enumerate() {
-        pairs.extend(cells[number + 1..].iter().filter(|b| differ_in_one(&a.cell, &b.cell)).map(|b| (a, b)));
-    }
-    if pairs.len() > PAIRS_LIMIT {
-        let firsts: Vec<&CellSummary> =
-            cells.iter().filter(|a| !pairs.iter().any(|(_, b)| std::ptr::eq(*a, *b))).collect();
-        pairs.retain(|(a, _)| firsts.iter().any(|first| std::ptr::eq(*first, *a)));
-    }
+pub fn compare_cells(cells: &[CellSummary], seed: u64) -> Vec<Comparison> {
+    let (mut bootstrap, mut tests) = (Bootstrap::new(seed), RankSum::new(seed));
+    let names: Vec<&Map<String, Json>> = cells.iter().map(|cell| &cell.cell).collect();
+    let pairs: Vec<_> = compared_pairs(&names).into_iter().map(|(a, b)| (&cells[a], &cells[b])).collect();
     let mut comparisons = Vec::new();
     for metric in METRICS.iter().filter(|metric| metric.compared) {
         let values = |cell: &'_ CellSummary| cell.metrics.get(metric.name).map(|values| values.values.clone());
@@ -271,7 +266,7 @@ fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut Ran
             .filter_map(|(a, b)| Some(((a, b), (values(a)?, values(b)?))))
             .collect();
         let samples: Vec<(&[f64], &[f64])> = known.iter().map(|(_, (a, b))| (&a[..], &b[..])).collect();
-        let compared = compare_all(&samples, bootstrap, tests);
+        let compared = compare_all(&samples, &mut bootstrap, &mut tests);
         comparisons.extend(known.iter().zip(compared).map(|(((a, b), _), compared)| Comparison {
             metric: metric.name.to_owned(),
             a: a.cell.clone(),
@@ -282,8 +277,24 @@ fn comparisons(cells: &[CellSummary], bootstrap: &mut Bootstrap, tests: &mut Ran
     comparisons
 }
 
-fn differ_in_one(a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
-    a.iter().filter(|(key, value)| b.get(*key) != Some(value)).count() == 1
+/// The pairs of cells, by their swept values, that are compared: those that differ in one key.
+pub fn compared_pairs(cells: &[&Map<String, Json>]) -> Vec<(usize, usize)> {
+    // Cells of a line are alike but for one key.
+    let mut lines: IndexMap<(&String, String), Vec<usize>> = IndexMap::new();
+    for (number, cell) in cells.iter().enumerate() {
+        for key in cell.keys() {
+            let others: Vec<_> = cell.iter().filter(|(other, _)| *other != key).collect();
+            lines.entry((key, format!("{others:?}"))).or_default().push(number);
+        }
+    }
+    let all = lines.values().map(|line| line.len() * (line.len() - 1) / 2).sum::<usize>();
+    let opposite = |line: &[usize]| if all > PAIRS_LIMIT { 1 } else { line.len() };
+    let mut pairs: Vec<(usize, usize)> = lines
+        .values()
+        .flat_map(|line| (0..opposite(line)).flat_map(move |a| line[a + 1..].iter().map(move |b| (line[a], *b))))
+        .collect();
+    pairs.sort_unstable();
+    pairs
 }
 
 fn drift(groups: &[Vec<&TrialRecord>], metric: &Metric) -> Option<RunVerdict> {

@@ -15,6 +15,7 @@ pub mod reuseport_bpf;
 pub mod robust_mutex;
 pub mod shared;
 pub mod socket;
+pub mod terminal;
 pub mod thread;
 pub mod uring;
 pub mod veth;

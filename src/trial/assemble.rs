@@ -127,7 +127,7 @@ pub(super) fn failed(job: Job<'_>, started: SystemTime, error: &anyhow::Error) -
     TrialOutcome { record, histograms: Histograms::new() }
 }
 
-pub(super) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
+pub(crate) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> TrialRecord {
     TrialRecord {
         schema: SCHEMA,
         scenario: job.plan.whole.name.clone(),

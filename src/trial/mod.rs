@@ -15,6 +15,7 @@ mod ports;
 mod process;
 mod sampler;
 mod verdicts;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +23,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+#[cfg(test)]
+pub(crate) use assemble::blank;
 pub use assemble::merge;
 pub use crew::{Crew, CrewJob};
 pub use doors::Doors;
@@ -36,15 +39,15 @@ pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};
 pub use process::{open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
+pub use view::{Stage, View, WaitSeen};
 
 use self::networks::Networks;
 use crate::{
     ipc::{
-        control::{Control, Count, LoaderCount},
+        control::Control,
         message::{self, Inbox, Message},
     },
-    load::Sizing,
-    load::Waits,
+    load::{Sizing, Waits, fill::FillControl},
     observe::{
         host::{self, Probe},
         ports::Range,
@@ -106,30 +109,21 @@ pub struct Outcome {
     pub histograms: Histograms,
 }
 
-/// What can be seen of a trial while it runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Live {
-    /// Connections begun.
-    pub attempted: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Connections gone as planned to their end.
-    pub completed: u64,
-}
-
-/// Runs one trial. `tick` is called ten times a second; when `interrupted` is set meanwhile, the trial is ended and
+/// Runs one trial. `tick` is called ten times a second at most; when `interrupted` is set meanwhile, the trial is ended and
 /// its record says so. Fails only when no process can be made at all.
-pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -> Result<Outcome> {
+pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
     let started = SystemTime::now();
     let scenario = &job.cell().scenario;
     let control = Control::new(scenario.server.workers, job.sizing.loaders, scenario.faults.len());
     let control = Arc::new(control.context("mapping shared memory")?);
+    let fill =
+        scenario.fill.is_some().then(FillControl::new).transpose().context("mapping shared memory")?.map(Arc::new);
     let mut trial = child::spawn("lb:trial", |pipe| {
         // Here and in the parent, so that it is done before either goes on.
         child::lead_group(getpid());
         message::answer(pipe, |sender| {
-            if scenario.fill.is_some() {
-                return sender.json(&ports::run(job)?);
+            if let Some(fill) = &fill {
+                return sender.json(&ports::run(job, fill)?);
             }
             let (gathered, histograms) = process::run(job, &control)?;
             for (name, histogram) in &histograms {
@@ -141,7 +135,9 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
     .context("forking the trial's process")?;
     child::lead_group(trial.pid);
 
+    let view = View { control: &control, fill: fill.as_deref(), waits: job.waits(), protocol: scenario.protocol };
     let mut inbox = Inbox::default();
+    let mut next_tick = Instant::now() + TICK;
     let patience_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline + GRACE);
     let cut_short = loop {
         if interrupted.load(Relaxed) {
@@ -151,14 +147,15 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(Live)) -
             break Some(format!("not ended {GRACE:?} after its deadline of {:?}", scenario.deadline));
         }
         // A signal ends the wait early, and the loop looks at `interrupted`.
-        if trial.readable(TICK) && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
+        let wait = next_tick.saturating_duration_since(Instant::now());
+        if trial.readable(wait) && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
             break None;
         }
-        tick(Live {
-            attempted: control.loader_total(LoaderCount::Attempted),
-            accepted: (0..control.workers()).map(|worker| control.count(worker, Count::Accepted)).sum(),
-            completed: control.loader_total(LoaderCount::Completed),
-        });
+        if Instant::now() >= next_tick {
+            tick(&view);
+            // Ticks that were missed are not made up for.
+            next_tick = Instant::now() + TICK;
+        }
     };
     if cut_short.is_some() {
         child::kill_now(trial.pid);

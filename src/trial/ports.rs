@@ -56,8 +56,8 @@ pub(super) struct Account {
     elapsed_s: f64,
 }
 
-/// Runs the trial in the calling process.
-pub(super) fn run(job: Job<'_>) -> Result<Account> {
+/// Runs the trial in the calling process. `control` was made before its fork.
+pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let cell = job.cell();
     let scenario = Arc::new(cell.scenario.clone());
     let fill = scenario.fill.as_ref().context("the scenario is not of kind `ports`")?;
@@ -73,14 +73,14 @@ pub(super) fn run(job: Job<'_>) -> Result<Account> {
     let groups = source::groups(&scenario.sources, &fill.destinations).len() as u64;
     let capacity = groups * range.usable();
     let part = |permille: u32| (capacity * u64::from(permille)).div_ceil(1_000);
-    let control = Arc::new(FillControl::new().context("mapping shared memory")?);
+    control.set_capacity(capacity);
     let deadline_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline);
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard.saturating_sub(RESERVED_FILES).max(1);
     let until = fill.until_permille.map_or(u64::MAX, part);
     let template = |process, processes| Filler {
         share: Share { process, processes },
         scenario: Arc::clone(&scenario),
-        control: Arc::clone(&control),
+        control: Arc::clone(control),
         range: range.clone(),
         until,
         recover: fill.recover_permille.map_or(0, part),

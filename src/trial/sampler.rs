@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{crew::Crew, loaders::Loaders};
 use crate::{
-    ipc::control::{Control, Count},
+    ipc::control::{Control, Count, ListenerSeen},
     observe::{
         counters::{SocketReader, Sockets},
         datagrams::{self, DatagramQueue},
@@ -266,10 +266,13 @@ impl Sampler {
             return Ok(());
         }
         let queues = self.queues.read()?;
-        for (inode, seen) in self.inodes.iter().zip(&mut self.seen) {
+        for (worker, (inode, seen)) in self.inodes.iter().zip(&mut self.seen).enumerate() {
             // A dead worker's listener is gone.
             let queue = queues.get(inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
             seen.add(queue);
+            let Queue { length, limit, drops } = queue;
+            let [inode, length, limit, drops] = [*inode, length, limit, drops].map(u64::from);
+            self.control.saw_listener(worker, ListenerSeen { inode, length, limit, drops });
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::{
     load::LoaderReport,
     record::{LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
     scenario::Scenario,
+    stats,
 };
 
 /// Starts that came too late, or not at all, are worth a word beyond this share.
@@ -20,6 +21,8 @@ const OTHERS_SHARE: f64 = 0.15;
 /// A window cuts a few connections off; an overload leaves more.
 const MET_SHARE: f64 = 0.95;
 const ERROR_SHARE: f64 = 0.001;
+/// Mean length of a worker's queue below which its changes do not matter.
+const QUEUE_WORTH_A_WORD: f64 = 5.0;
 
 /// Judges a record that is complete but for its verdicts. `connects` are the measured connections' latencies of connect.
 pub(super) fn judge(
@@ -116,6 +119,7 @@ pub(super) fn judge(
     }
     let capacity = record.usable_ports * scenario.sources.addresses.len().max(1) as u64;
     faults(record, scenario, &mut say);
+    drift(record, scenario, &mut say);
     if scenario.load.follow_up.is_some() && record.latency_ns.follow_up.is_empty() {
         say(VerdictName::NoFollowUp, "no measured connection was held when the follow-up was due".to_owned());
     }
@@ -147,6 +151,37 @@ fn rate_unmet(record: &TrialRecord, say: &mut impl FnMut(VerdictName, String)) {
     };
     if met < MET_SHARE * offered {
         say(VerdictName::RateUnmet, format!("{met:.0}/s {what} of {offered:.0}/s offered"));
+    }
+}
+
+/// Whether a trial's two halves differ: in what was accepted, or in how long the queues were.
+fn drift(record: &TrialRecord, scenario: &Scenario, say: &mut impl FnMut(VerdictName, String)) {
+    let series = &record.series;
+    let Some(interval_ms) = Some(series.interval_ms).filter(|interval_ms| *interval_ms > 0) else { return };
+    // Faults change a trial on purpose.
+    if !scenario.faults.is_empty() {
+        return;
+    }
+    let rows = |seconds: f64| (seconds * 1e3 / interval_ms as f64).round() as usize;
+    let warmup = rows(scenario.load.warmup.as_secs_f64());
+    let measured = |rows_of: &[Vec<u64>]| -> Vec<f64> {
+        let window = rows_of.iter().skip(warmup).take(rows(record.duration_s));
+        window.map(|row| row.iter().sum::<u64>() as f64).collect()
+    };
+    let mut facts = Vec::new();
+    if let Some(stats::Change { before, after }) = stats::drift_within(&measured(&series.accepted)) {
+        let per_second = 1e3 / interval_ms as f64;
+        let (before, after) = (before * per_second, after * per_second);
+        facts.push(format!("{before:.0} accepts/s in the first half, {after:.0} in the second"));
+    }
+    // A shared queue stands in every worker's column, which the ratio of the halves does not mind.
+    if let Some(stats::Change { before, after }) = stats::drift_within(&measured(&series.queue_peak))
+        && before.max(after) >= QUEUE_WORTH_A_WORD * record.workers.len() as f64
+    {
+        facts.push(format!("queues up to {before:.1} connections long in the first half, {after:.1} in the second"));
+    }
+    if !facts.is_empty() {
+        say(VerdictName::DriftInTrial, facts.join("; "));
     }
 }
 

@@ -1,7 +1,6 @@
 //! `listenbench run`: plan, rehearse, run the trials, write the record, show the table.
 
 mod outline;
-mod progress;
 mod rehearse;
 mod trials;
 
@@ -18,10 +17,11 @@ use self::{outline::outline, trials::Runner};
 use super::{Ended, Usage, interrupt_flag, say, sources};
 use crate::{
     cli,
+    live::Kind,
     load::{self, Sizing},
     observe::host::{Host, Probe},
     record::{Writer, reader},
-    report::{self, Reading},
+    report::{Reading, terminal},
     scenario::{Network, Plan, Source},
     sys::{affinity, limits, process},
     trial,
@@ -52,21 +52,26 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
         return Ok(Ended::Done);
     }
     let folders = folders(options.out.as_deref(), &chosen)?;
+    let kind = Kind::choose(options.quiet, options.progress == cli::Progress::Plain);
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> = chosen
         .iter()
-        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force))
+        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force, kind))
         .collect::<Result<_>>()?;
     let probe = trial::probe()?;
-    rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), &probe);
+    chosen
+        .iter()
+        .filter_map(|chosen| outline::too_few(&chosen.plan))
+        .for_each(|line| kind.note(terminal::prose(&line)));
+    rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), &probe, kind);
     for folder in &folders {
         Writer::make_folder(folder)?;
     }
     let mut ended = Ended::Done;
     for ((chosen, folder), sysctls) in chosen.iter().zip(&folders).zip(sysctls) {
-        match scenario(chosen, &overrides, folder, sysctls, &probe, &interrupted)? {
+        match scenario(chosen, &overrides, folder, sysctls, &probe, kind, &interrupted)? {
             Ended::Done => {}
             Ended::Flawed => ended = Ended::Flawed,
             Ended::Interrupted => return Ok(Ended::Interrupted),
@@ -94,6 +99,7 @@ fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
 fn list(chosen: &Chosen) -> Result<()> {
     let plan = &chosen.plan;
     say(outline(plan, &chosen.sizings))?;
+    outline::too_few(plan).map_or(Ok(()), say)?;
     if plan.whole.search.is_some() {
         // Which trials follow depends on what the first ones find.
         say("cell")?;
@@ -133,19 +139,20 @@ fn scenario(
     folder: &Path,
     sysctls: BTreeMap<String, String>,
     probe: &Probe,
+    kind: Kind,
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let plan = &chosen.plan;
     let mut writer = Writer::create(folder, &plan.effective)?;
     writer.write_json(reader::HOST, &Host::read(plan.whole.seed, &networks(plan), sysctls, probe))?;
-    let mut runner = Runner::new(plan, &chosen.sizings, probe.stamps_error.is_none(), &mut writer, interrupted);
+    let mut runner = Runner::new(chosen, probe.stamps_error.is_none(), &mut writer, kind, interrupted);
     let ended = match &plan.whole.search {
         Some(search) => runner.search(chosen, overrides, search),
         None => runner.planned(plan, &chosen.sizings),
     };
     runner.finish();
     // Also after a failure: what has ended is summed up.
-    conclude(folder)?;
+    conclude(folder, kind)?;
     ended
 }
 
@@ -157,9 +164,12 @@ fn networks(plan: &Plan) -> String {
 }
 
 /// Sums the record up, from what is on disk.
-fn conclude(folder: &Path) -> Result<()> {
+fn conclude(folder: &Path, kind: Kind) -> Result<()> {
     let reading = Reading::of(folder)?;
     reading.write(folder)?;
-    say(report::terminal::render(&reading.model(), report::terminal::width()).trim_end())?;
+    if kind == Kind::Quiet {
+        return say(folder.display());
+    }
+    say(terminal::render(&reading.model(), terminal::width()).trim_end())?;
     say(format_args!("record: {}", folder.display()))
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::{
+    format::seconds,
     load::Sizing,
     scenario::{Bound, Plan, Trial},
+    stats::{self, RankSum, SIGNIFICANCE},
 };
 
 /// Set-up and counting of a trial, for the estimate of a run's length.
@@ -20,6 +22,21 @@ pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
         (None, _) => String::new(),
     };
     format!("{}: {}, seed {}; {sizing}", plan.whole.name, amount(plan), plan.whole.seed)
+}
+
+/// Said before a run whose trials are too few to show any difference between its cells.
+pub(super) fn too_few(plan: &Plan) -> Option<String> {
+    let cells: Vec<_> = plan.cells.iter().map(|cell| &cell.values).collect();
+    let pairs = stats::compared_pairs(&cells).len();
+    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(pairs, SIGNIFICANCE));
+    (pairs > 0 && plan.whole.search.is_none() && planned < needed).then(|| {
+        format!(
+            "{}: {} of each cell cannot show a difference among {}, however large: --set repetitions={needed} could",
+            plan.whole.name,
+            counted(planned, "trial"),
+            counted(pairs, "pair"),
+        )
+    })
 }
 
 /// How many trials, and how long they take, as far as that is known.
@@ -61,7 +78,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// `None` where a cell is bound by a number of connections, whose time nobody knows beforehand.
-fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
+pub(super) fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
     let trials = trials.iter().map(|trial| {
         let load = &plan.cells[trial.cell].scenario.load;
         match load.bound {
@@ -71,8 +88,4 @@ fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
         }
     });
     trials.sum()
-}
-
-pub(super) fn seconds(length: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::super::{capacity, note};
+use super::super::capacity;
 use crate::{
+    live::Kind,
     observe::{
         host::{self, Probe},
         ports::Range,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Tries what every trial will need. Returns the sysctls of the network that will be used.
-pub(super) fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<String, String>> {
+pub(super) fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Result<BTreeMap<String, String>> {
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
     for cell in &plan.cells {
@@ -52,7 +53,7 @@ pub(super) fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
                             let strategy = cell.scenario.server.strategy.name();
-                            note(format_args!(
+                            kind.note(format_args!(
                                 "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
                             ));
                         }
@@ -68,10 +69,10 @@ pub(super) fn rehearse(name: &str, plan: &Plan, force: bool) -> Result<BTreeMap<
 }
 
 /// Says where accept waits will be upper bounds only.
-pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, probe: &Probe) {
+pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, probe: &Probe, kind: Kind) {
     let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
     if let (Some(why), true) = (&probe.stamps_error, plans.any(wants)) {
-        note(report::terminal::prose(&format!(
+        kind.note(report::terminal::prose(&format!(
             "accept waits are upper bounds here, from the client's connect call; exact ones cannot be had: {why}"
         )));
     }

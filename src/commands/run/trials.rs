@@ -6,11 +6,17 @@ use anyhow::Result;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Chosen, progress::Progress, size};
+use super::{
+    Chosen,
+    outline::{outline, planned_length},
+    size,
+};
 use crate::{
     commands::Ended,
+    live::{Expected, Kind, Progress, Trials},
     load::Sizing,
     record::{Outcome, Record, Writer},
+    report::terminal,
     scenario::{Plan, Search, Trial},
     stats::{
         self,
@@ -24,19 +30,21 @@ pub(super) struct Runner<'a> {
     writer: &'a mut Writer,
     interrupted: &'a AtomicBool,
     stamps_allowed: bool,
-    progress: Progress,
+    progress: Progress<'a>,
     flawed: bool,
 }
 
 impl<'a> Runner<'a> {
     pub(super) fn new(
-        plan: &Plan,
-        sizings: &[Sizing],
+        chosen: &Chosen,
         stamps_allowed: bool,
         writer: &'a mut Writer,
+        kind: Kind,
         interrupted: &'a AtomicBool,
     ) -> Self {
-        Self { writer, interrupted, stamps_allowed, progress: Progress::start(plan, sizings), flawed: false }
+        let outline = terminal::prose(&outline(&chosen.plan, &chosen.sizings));
+        let progress = Progress::start(kind, &outline, expected(&chosen.plan), interrupted);
+        Self { writer, interrupted, stamps_allowed, progress, flawed: false }
     }
 
     /// Runs the plan's trials; with `[stop]`, until the intervals are narrow enough.
@@ -88,7 +96,7 @@ impl<'a> Runner<'a> {
     fn trial(&mut self, plan: &Plan, trial: Trial, sizing: Sizing, searched: Option<f64>) -> Result<()> {
         let job = Job { plan, trial, sizing, searched, stamps_allowed: self.stamps_allowed };
         self.progress.begin(job);
-        let outcome = trial::run(job, self.interrupted, &mut |live| self.progress.tick(live))?;
+        let outcome = trial::run(job, self.interrupted, &mut |view| self.progress.tick(view))?;
         self.writer.trial(&outcome.record, &outcome.histograms)?;
         self.progress.end(job, &outcome.record);
         self.flawed |= outcome.record.outcome != Outcome::Valid;
@@ -109,7 +117,19 @@ impl<'a> Runner<'a> {
         if self.flawed { Ended::Flawed } else { Ended::Done }
     }
 
-    pub(super) fn finish(&self) {
+    pub(super) fn finish(self) {
         self.progress.finish();
     }
+}
+
+/// How many trials there will be, and how long they take.
+fn expected(plan: &Plan) -> Expected {
+    let whole = &plan.whole;
+    let trials = match (&whole.search, &whole.stop) {
+        (Some(search), _) => Trials::AtMost(search.max_trials * plan.cells.len()),
+        (None, Some(_)) => Trials::AtMost(plan.trials.len()),
+        (None, None) => Trials::Exactly(plan.trials.len()),
+    };
+    let length = if whole.search.is_some() { None } else { planned_length(plan, &plan.trials) };
+    Expected { trials, length }
 }

@@ -106,7 +106,7 @@ impl Axis {
 
     /// An axis of whole numbers from 0 on.
     pub fn counts(label: &str, high: f64) -> Self {
-        Self::with_step(label, high, round_step(high.max(1.0) / 4.0).max(1.0), format::thousands)
+        Self::with_step(label, high, round_step(high.max(1.0) / 4.0).max(1.0), count_tick)
     }
 
     /// An axis from 0 on.
@@ -158,6 +158,15 @@ pub fn duration_tick(ns: f64) -> String {
     format!("{number} {unit}")
 }
 
+/// A round count: `20,000`, `150k`, `2M`.
+pub fn count_tick(count: f64) -> String {
+    match count {
+        count if count >= 1e6 => format!("{}M", format::number(count / 1e6)),
+        count if count >= 1e5 => format!("{}k", format::number(count / 1e3)),
+        count => format::thousands(count),
+    }
+}
+
 /// The least of 1, 2, 5 times a power of ten that is not below a positive number.
 pub fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
@@ -180,6 +189,7 @@ mod tests {
     fn ticks_of_times() {
         assert_eq!(labels(&log_ticks(8e3, 2e6, duration_tick)), ["10 µs", "100 µs", "1 ms"]);
         assert_eq!(labels(&log_ticks(8e3, 6e4, duration_tick)), ["10 µs", "20 µs", "50 µs"]);
+        assert_eq!([2e4, 1.5e5, 2.5e6].map(count_tick), ["20,000", "150k", "2.5M"]);
         assert_eq!(labels(&Axis::log_ns("", [].into_iter()).ticks).len(), 4);
     }
 

@@ -67,7 +67,6 @@ struct Shown {
     histograms: &'static str,
     metric: &'static str,
     subject: &'static str,
-    plural: &'static str,
     count: fn(&TrialRecord) -> u64,
 }
 
@@ -75,14 +74,12 @@ const ACCEPT_WAIT: Shown = Shown {
     histograms: "accept_wait",
     metric: "accept_wait_p99_ns",
     subject: "accept wait",
-    plural: "accept waits",
     count: |trial| trial.latency_ns.accept_wait.count,
 };
 const RECEIVE_WAIT: Shown = Shown {
     histograms: "receive_wait",
     metric: "receive_wait_p99_ns",
     subject: "receive wait",
-    plural: "receive waits",
     count: |trial| trial.latency_ns.receive_wait.count,
 };
 
@@ -131,9 +128,10 @@ fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve]) -> String {
         let values = || curves.iter().map(|curve| curve.merged.value_at_quantile(q) as f64);
         let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
         let (low, high) = (duration(low), duration(high));
-        if low == high { low } else { format!("{low} to {high}, by cell") }
+        if low == high { format!("is {low}") } else { format!("lies between {low} and {high}") }
     };
-    format!("Half of all {} are at most {}; one in a hundred is longer than {}", shown.plural, span(0.5), span(0.99))
+    let by_cell = if curves.len() > 1 { "By cell, the" } else { "The" };
+    format!("{by_cell} median {} {}, and the 99th percentile {}", shown.subject, span(0.5), span(0.99))
 }
 
 /// `None` where the cell's trials have no such histogram.

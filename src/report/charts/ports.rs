@@ -2,7 +2,7 @@
 
 use super::{
     Cell, Subject,
-    figure::{Axis, Figure, Line, Mark, Stop},
+    figure::{Axis, Figure, Line, Mark, Stop, count_tick},
 };
 use crate::{
     format::{duration, percent, thousands},
@@ -40,7 +40,7 @@ pub fn ports(subject: &Subject<'_>) -> Option<PortsCurve> {
     let figure = Figure {
         heading: String::new(),
         x: {
-            let axis = Axis::from_zero("connections open", most, thousands);
+            let axis = Axis::from_zero("connections open", most, count_tick);
             Axis {
                 high: most * 1.02,
                 ticks: axis.ticks.into_iter().filter(|(value, _)| *value <= most).collect(),

@@ -2,11 +2,11 @@
 
 use super::{
     Subject,
-    figure::{Axis, Scale, duration_tick, log_ticks},
+    figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
     finding, with_settings,
 };
 use crate::{
-    format::{ratio, thousands},
+    format::ratio,
     report::{Grid, Group, Row, answer::said, p_value},
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
@@ -126,7 +126,7 @@ fn axis(metric: &Metric, values: &[f64]) -> Axis {
                 duration_tick(1e9 * value)
             }
         }
-        Unit::PerSecond | Unit::Count | Unit::Bytes if value >= 10.0 => thousands(value),
+        Unit::PerSecond | Unit::Count | Unit::Bytes if value >= 10.0 => count_tick(value),
         Unit::Share => format!("{} %", crate::format::number(100.0 * value)),
         _ => crate::format::number(value),
     };

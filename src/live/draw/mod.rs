@@ -1,0 +1,93 @@
+//! The picture: from top to bottom the run, the trial, its figures, its workers, its course, results and log.
+
+mod course;
+mod figures;
+mod header;
+mod log;
+mod palette;
+mod results;
+mod text;
+mod workers;
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    text::{Line, Span},
+    widgets::{Paragraph, Wrap},
+};
+
+pub(super) use palette::Palette;
+
+use self::text::put;
+use super::model::Model;
+
+/// A smaller terminal is told so.
+const WIDTH: u16 = 80;
+const HEIGHT: u16 = 24;
+/// Rows of the log that other parts leave to it, its title included.
+const LOG_ROWS: u16 = 4;
+/// The same where results are to be shown too.
+const LOG_ROWS_BESIDE_RESULTS: u16 = 8;
+const COURSE_ROWS: u16 = 3;
+/// A terminal of so many rows has some to spare.
+const TALL: u16 = 36;
+
+const KEYS: &str = "q quits and keeps what has ended";
+
+/// Draws everything.
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
+    let whole = frame.area();
+    if whole.width < WIDTH || whole.height < HEIGHT {
+        return too_small(frame, model);
+    }
+    let mut rest = Rect { x: whole.x + 1, width: whole.width - 2, ..whole };
+    let foot = bottom(&mut rest, 1);
+    put(frame, foot, Line::from(Span::styled(if model.quitting { "quitting …" } else { KEYS }, palette.faint())));
+    header::draw(frame, top(&mut rest, header::ROWS), model, palette);
+    let Some(trial) = &model.trial else { return };
+    top(&mut rest, 1);
+    figures::draw(frame, top(&mut rest, figures::ROWS), trial, palette);
+    top(&mut rest, 1);
+    let workers = workers::rows(trial).min(rest.height - COURSE_ROWS - LOG_ROWS);
+    if workers > 0 {
+        workers::draw(frame, top(&mut rest, workers), trial, palette);
+    }
+    // A fill of ports has no workers, and room for a larger picture of its course.
+    let course = if workers == 0 { COURSE_ROWS + 3 } else { COURSE_ROWS };
+    let course = if whole.height >= TALL { course + 2 } else { course };
+    course::draw(frame, top(&mut rest, course), trial, palette);
+    let results = results::rows(model);
+    if results > 0 && rest.height >= LOG_ROWS_BESIDE_RESULTS + results.min(5) {
+        let rows = results.min(rest.height - LOG_ROWS_BESIDE_RESULTS);
+        results::draw(frame, top(&mut rest, rows), model, palette);
+    }
+    log::draw(frame, rest, model, palette);
+}
+
+fn too_small(frame: &mut Frame<'_>, model: &Model) {
+    let Rect { width, height, .. } = frame.area();
+    let text = format!(
+        "The live view needs {WIDTH}×{HEIGHT}; this terminal is {width}×{height}. Measuring goes on: trial {}{}. {KEYS}.",
+        model.position,
+        model.left.as_ref().map_or_else(String::new, |left| format!(", {left}")),
+    );
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), frame.area());
+}
+
+/// Cuts rows off the top.
+fn top(area: &mut Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    let cut = Rect { height: rows, ..*area };
+    *area = Rect { y: area.y + rows, height: area.height - rows, ..*area };
+    cut
+}
+
+/// Cuts rows off the bottom.
+fn bottom(area: &mut Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    area.height -= rows;
+    Rect { y: area.y + area.height, height: rows, ..*area }
+}
+
+#[cfg(test)]
+mod tests;

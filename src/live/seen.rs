@@ -1,0 +1,130 @@
+//! One look at a running trial, as plain numbers.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    ipc::control::{Count, ListenerSeen, LoaderCount},
+    scenario::Protocol,
+    sys::clock,
+    trial::{Stage, View, WaitSeen},
+};
+
+/// Histograms of more workers than this are not read in every look: each is 216 KiB.
+const HISTOGRAMS_AT_ONCE: usize = 8;
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Seen {
+    pub stage: Stage,
+    /// Since the barrier.
+    pub elapsed: Duration,
+    pub protocol: Protocol,
+    pub waits: Option<WaitSeen>,
+    pub workers: Vec<WorkerSeen>,
+    pub attempted: u64,
+    pub established: u64,
+    pub completed: u64,
+    pub failed: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Segments dropped by all listeners.
+    pub dropped: u64,
+    pub ports: Option<PortsSeen>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct WorkerSeen {
+    pub accepted: u64,
+    pub datagrams: u64,
+    pub open: u64,
+    pub listener: Option<ListenerSeen>,
+}
+
+/// A fill of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PortsSeen {
+    /// Connections open.
+    pub open: u64,
+    /// Ports of all groups; 0 while nobody has counted them.
+    pub capacity: u64,
+    /// Whether there was no port left.
+    pub wall: bool,
+}
+
+impl Seen {
+    /// Whether all workers share one listener.
+    pub(super) fn shares_listener(&self) -> bool {
+        let mut inodes = self.workers.iter().filter_map(|worker| Some(worker.listener?.inode));
+        let first = inodes.next();
+        self.workers.len() > 1 && first.is_some() && inodes.all(|inode| Some(inode) == first)
+    }
+
+    /// Connections open in all workers.
+    pub(super) fn open(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.open).sum()
+    }
+}
+
+/// Looks at trials.
+#[derive(Debug)]
+pub(super) struct Eye {
+    scratch: Histogram<u64>,
+    looks: usize,
+    waits: Option<WaitSeen>,
+}
+
+impl Eye {
+    pub(super) fn new() -> Self {
+        Self { scratch: crate::load::histogram(), looks: 0, waits: None }
+    }
+
+    /// A new trial: what was seen of the last one is not this one's.
+    pub(super) fn turn_away(&mut self) {
+        (self.looks, self.waits) = (0, None);
+    }
+
+    pub(super) fn look(&mut self, view: &View<'_>) -> Seen {
+        if self.looks.is_multiple_of(view.workers().div_ceil(HISTOGRAMS_AT_ONCE).max(1)) {
+            self.waits = view.waits(&mut self.scratch);
+        }
+        self.looks += 1;
+        let workers: Vec<WorkerSeen> = (0..view.workers())
+            .map(|worker| WorkerSeen {
+                accepted: view.count(worker, Count::Accepted),
+                datagrams: view.count(worker, Count::Datagrams),
+                open: view.count(worker, Count::Open),
+                listener: view.listener(worker),
+            })
+            .collect();
+        let start_ns = view.window().map_or(u64::MAX, |window| window.start_ns);
+        Seen {
+            stage: view.stage(),
+            elapsed: Duration::from_nanos(clock::monotonic_ns().saturating_sub(start_ns)),
+            protocol: view.protocol,
+            waits: self.waits,
+            attempted: view.load(LoaderCount::Attempted),
+            established: view.load(LoaderCount::Established),
+            completed: view.load(LoaderCount::Completed),
+            failed: view.load(LoaderCount::Failed),
+            sent: view.load(LoaderCount::Sent),
+            dropped: dropped(&workers),
+            workers,
+            ports: view.fill.map(|fill| PortsSeen {
+                open: fill.open(),
+                capacity: fill.capacity(),
+                wall: fill.at_the_wall(),
+            }),
+        }
+    }
+}
+
+/// Workers that share a listener share its drops.
+fn dropped(workers: &[WorkerSeen]) -> u64 {
+    let mut listeners: Vec<(u64, u64)> =
+        workers.iter().filter_map(|worker| worker.listener.map(|seen| (seen.inode, seen.drops))).collect();
+    listeners.sort_unstable();
+    listeners.dedup_by_key(|(inode, _)| *inode);
+    listeners.iter().map(|(_, drops)| drops).sum()
+}

@@ -1,0 +1,123 @@
+//! What can be seen of a trial while it runs: all of it lies in memory that the trial's processes share.
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    ipc::control::{Control, Count, Kept, ListenerSeen, LoaderCount, LoaderKept, Phase, Window},
+    load::{
+        Waits,
+        fill::{FillControl, FillPhase},
+    },
+    scenario::{Protocol, Transport},
+    sys::clock,
+};
+
+/// A running trial. Looking makes nobody wait and wakes nobody.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The trial's control block.
+    pub control: &'a Control,
+    /// The control of a trial of kind `ports`, which has neither workers nor loaders.
+    pub fill: Option<&'a FillControl>,
+    /// Which accept waits it records.
+    pub waits: Waits,
+    /// What is exchanged.
+    pub protocol: Protocol,
+}
+
+/// Where a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Networks, listeners and processes are made.
+    SetUp,
+    /// The load runs, and is not measured yet.
+    WarmUp,
+    /// The load is measured.
+    Measuring,
+    /// What is under way or held comes to its end, and is counted.
+    Closing,
+    /// Ports are filled with connections.
+    Filling,
+    /// Ports that were filled come free again.
+    Recovering,
+}
+
+/// Waits of connections or datagrams so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitSeen {
+    /// Whether they are upper bounds, from the client's call.
+    pub bound: bool,
+    /// Median, ns.
+    pub p50_ns: u64,
+    /// 99th percentile, ns.
+    pub p99_ns: u64,
+}
+
+impl View<'_> {
+    /// Number of workers; 0 in a trial of kind `ports`.
+    pub fn workers(&self) -> usize {
+        if self.fill.is_some() { 0 } else { self.control.workers() }
+    }
+
+    /// A worker's counter.
+    pub fn count(&self, worker: usize, count: Count) -> u64 {
+        self.control.count(worker, count)
+    }
+
+    /// A counter summed over all workers.
+    pub fn total(&self, count: Count) -> u64 {
+        (0..self.workers()).map(|worker| self.count(worker, count)).sum()
+    }
+
+    /// A counter of the loaders, summed.
+    pub fn load(&self, count: LoaderCount) -> u64 {
+        self.control.loader_total(count)
+    }
+
+    /// A worker's listener as the last sample saw it; workers that share one see the same.
+    pub fn listener(&self, worker: usize) -> Option<ListenerSeen> {
+        self.control.listener(worker)
+    }
+
+    /// The waits so far, all workers together: of accepts, or without connections, of datagrams; `None` while there is none.
+    /// `scratch` is one of [`crate::load::histogram`], used anew.
+    pub fn waits(&self, scratch: &mut Histogram<u64>) -> Option<WaitSeen> {
+        scratch.reset();
+        let bound = !self.waits.exact;
+        if self.waits.exact {
+            (0..self.workers()).for_each(|worker| self.control.add_to(worker, Kept::AcceptWait, scratch));
+        } else {
+            let of = if self.protocol.has(Transport::Tcp) { LoaderKept::AcceptWait } else { LoaderKept::ReceiveWait };
+            (0..self.control.loaders()).for_each(|loader| self.control.add_loader_to(loader, of, scratch));
+        }
+        let seen =
+            || WaitSeen { bound, p50_ns: scratch.value_at_quantile(0.50), p99_ns: scratch.value_at_quantile(0.99) };
+        (!scratch.is_empty()).then(seen)
+    }
+
+    /// The trial's instants; `None` before the barrier opens.
+    pub fn window(&self) -> Option<Window> {
+        let window = self.control.window();
+        (window.start_ns != 0).then_some(window)
+    }
+
+    /// Where the trial is now.
+    pub fn stage(&self) -> Stage {
+        if let Some(fill) = self.fill {
+            return match fill.phase() {
+                FillPhase::SetUp => Stage::SetUp,
+                FillPhase::Fill => Stage::Filling,
+                FillPhase::Recover => Stage::Recovering,
+                FillPhase::Close | FillPhase::Exit => Stage::Closing,
+            };
+        }
+        let (Some(window), now_ns) = (self.window(), clock::monotonic_ns()) else { return Stage::SetUp };
+        match now_ns {
+            _ if self.control.phase() != Phase::Running => Stage::Closing,
+            now_ns if now_ns < window.start_ns => Stage::SetUp,
+            now_ns if now_ns < window.measure_from_ns => Stage::WarmUp,
+            now_ns if now_ns < window.measure_to_ns => Stage::Measuring,
+            _ => Stage::Closing,
+        }
+    }
+}
