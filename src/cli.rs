@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
 
 /// Benchmark harness for multi-process listeners on Linux: compares accept strategies over real sockets.
 #[derive(Debug, Parser)]
@@ -34,6 +35,10 @@ pub enum Command {
     Ports(Ports),
     /// Say what this machine allows, and what to change
     Doctor(Doctor),
+    /// Print a shell's completion script
+    Completions(Completions),
+    /// Print the manual page of listenbench or of one command, or write all of them
+    Man(Man),
 }
 
 /// Values that replace a scenario's.
@@ -66,10 +71,10 @@ pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
     /// stalled-worker, udp-spread, backlog, stages,
     /// ports-fill, ports-sources, ports-recover, ports-churn, hold, sustain, smoke
-    #[arg(value_name = "SCENARIO")]
+    #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Show the trials in their order, and run none
     #[arg(long)]
@@ -104,6 +109,7 @@ pub enum Progress {
                         curl -i http://127.0.0.1:7000/")]
 pub struct Serve {
     /// Scenario file, or name of a built-in scenario
+    #[arg(value_hint = ValueHint::FilePath)]
     pub scenario: String,
     /// Replaced values.
     #[command(flatten)]
@@ -116,6 +122,7 @@ pub struct Serve {
                         server.app=http --target 127.0.0.1:80")]
 pub struct Load {
     /// Scenario file, or name of a built-in scenario
+    #[arg(value_hint = ValueHint::FilePath)]
     pub scenario: String,
     /// Where the server listens
     #[arg(long, value_name = "ADDR:PORT")]
@@ -161,7 +168,7 @@ pub struct Ports {
                         any difference, the exit code is 1.")]
 pub struct Compare {
     /// Folders of records; the first is the baseline
-    #[arg(value_name = "DIR", num_args = 2.., required = true)]
+    #[arg(value_name = "DIR", num_args = 2.., required = true, value_hint = ValueHint::DirPath)]
     pub records: Vec<PathBuf>,
     /// Compare by this metric; can be given several times [default: those that say most of what was run]
     #[arg(long = "metric", value_name = "METRIC")]
@@ -182,14 +189,43 @@ pub struct Compare {
 #[command(after_help = "Example:\n  listenbench report results/20260131T120000Z-quick")]
 pub struct Report {
     /// Folders of records
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required = true, value_hint = ValueHint::DirPath)]
     pub records: Vec<PathBuf>,
 }
 
 /// `listenbench doctor`
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  listenbench doctor\n  listenbench doctor --json | jq '.[] | select(.status != \"ok\")'\n  \
+                        sudo listenbench doctor    what root would be allowed"
+)]
 pub struct Doctor {
     /// Print JSON instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `listenbench completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  source <(listenbench completions bash)    in this bash, until it ends\n  \
+                        listenbench completions bash > ~/.local/share/bash-completion/completions/listenbench\n  \
+                        listenbench completions fish > ~/.config/fish/completions/listenbench.fish\n  \
+                        listenbench completions zsh > ~/.zfunc/_listenbench    where $fpath has ~/.zfunc")]
+pub struct Completions {
+    /// Of which shell
+    pub shell: Shell,
+}
+
+/// `listenbench man`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  listenbench man | man -l -         read the page of listenbench\n  \
+                        listenbench man run | man -l -     read that of one command\n  \
+                        listenbench man --dir ~/.local/share/man/man1")]
+pub struct Man {
+    /// Page of this command instead of that of listenbench
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
+    /// Write the pages of listenbench and of all its commands into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
+    pub dir: Option<PathBuf>,
 }

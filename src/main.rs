@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Compare(options) => commands::compare::run(&options),
         Command::Report(options) => commands::report::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
+        Command::Completions(options) => commands::completions::run(&options),
+        Command::Man(options) => commands::man::run(&options),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

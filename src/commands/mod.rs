@@ -2,8 +2,10 @@
 
 mod capacity;
 pub mod compare;
+pub mod completions;
 pub mod doctor;
 pub mod load;
+pub mod man;
 pub mod ports;
 pub mod report;
 pub mod run;

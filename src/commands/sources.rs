@@ -35,6 +35,11 @@ const EMBEDDED: [(&str, &str); 17] = [
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 
+/// Names of the built-in scenarios.
+pub(super) fn built_in() -> impl Iterator<Item = &'static str> {
+    EMBEDDED.iter().map(|(name, _)| *name)
+}
+
 /// A scenario's text and where it comes from.
 pub(super) struct Text {
     /// The file, or the built-in scenario's name.
@@ -58,7 +63,7 @@ pub(super) fn text(name: &str) -> anyhow::Result<Text> {
         // A folder that happens to have a built-in scenario's name.
         (Err(_), Some((_, text))) if Path::new(name).is_dir() => Cow::Borrowed(*text),
         (Err(error), _) => {
-            let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+            let known: Vec<&str> = built_in().collect();
             anyhow::bail!(Usage(format!("{name}: {error}; give a scenario file, or one of {}", known.join(", "))));
         }
     };

@@ -25,12 +25,32 @@ pub const SUMMARY_JSON: &str = "summary.json";
 pub const PORTS_CURVE: &str = "ports-curve.svg";
 /// For people.
 pub const SUMMARY_MARKDOWN: &str = "summary.md";
+/// A row a cell and metric.
+pub const CELLS_CSV: &str = "cells.csv";
+/// A row a trial.
+pub const TRIALS_CSV: &str = "trials.csv";
+/// Folder of HdrHistogram percentile distributions, `<cell>.<metric>.hgrm`.
+pub const PERCENTILES: &str = "percentiles";
+/// The cells' figures as OpenMetrics text.
+pub const METRICS: &str = "metrics.txt";
 
 /// The same with charts.
 pub const REPORT: &str = "report.html";
 
 /// All files of a record.
-pub const FILES: [&str; 7] = [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, SUMMARY_MARKDOWN, REPORT];
+pub const FILES: [&str; 11] = [
+    SCENARIO,
+    HOST,
+    TRIALS,
+    HISTOGRAMS,
+    SUMMARY_JSON,
+    SUMMARY_MARKDOWN,
+    CELLS_CSV,
+    TRIALS_CSV,
+    PERCENTILES,
+    METRICS,
+    REPORT,
+];
 
 /// A record as read from its folder.
 #[derive(Debug)]

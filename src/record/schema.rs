@@ -19,7 +19,7 @@ pub const SCHEMA: u32 = 1;
 /// A trial.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TrialRecord {
-    /// [`SCHEMA`].
+    /// Version of the schema.
     pub schema: u32,
     /// Name of the scenario.
     pub scenario: String,
@@ -139,6 +139,17 @@ pub enum Outcome {
     Invalid,
     /// It did not run to its end.
     Failed,
+}
+
+impl Outcome {
+    /// As in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// A named condition of a trial's figures.

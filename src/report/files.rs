@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::{
     Model,
     charts::{Subject, ports::ports},
-    html, markdown, model, plot, ranking,
+    csv, hgrm, html, markdown, model, openmetrics, plot, ranking,
 };
 use crate::{
     record::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Metrics whose histograms reports show.
-const HISTOGRAMS: [&str; 2] = ["accept_wait", "receive_wait"];
+const HISTOGRAMS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
 
 /// A record with what follows from it.
 pub struct Reading {
@@ -55,7 +55,15 @@ impl Reading {
         let mut files = vec![
             (reader::SUMMARY_JSON.to_owned(), summary),
             (reader::SUMMARY_MARKDOWN.to_owned(), markdown::render(&self.model())),
+            (reader::CELLS_CSV.to_owned(), csv::cells(&self.summary)?),
+            (reader::TRIALS_CSV.to_owned(), csv::trials(&self.record)?),
+            (reader::METRICS.to_owned(), openmetrics::render(&self.summary)),
         ];
+        files.extend(
+            hgrm::render(&self.record, &self.summary, &self.histograms)
+                .into_iter()
+                .map(|(name, text)| (format!("{}/{name}", reader::PERCENTILES), text)),
+        );
         files.push((reader::REPORT.to_owned(), html::render(self)?));
         files.extend(self.ports_curve()?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
         Ok(files)

@@ -3,10 +3,15 @@
 mod answer;
 pub mod charts;
 pub mod comparison;
+pub mod csv;
 mod files;
+#[cfg(test)]
+mod fixture;
+pub mod hgrm;
 pub mod html;
 pub mod markdown;
 mod model;
+pub mod openmetrics;
 pub mod plot;
 mod ranking;
 #[cfg(test)]

@@ -3,12 +3,11 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value as Json, json};
 
-use super::Reading;
+use super::{Reading, fixture};
 use crate::{
-    observe::counters::{CpuShares, Sockets, Softnet},
     record::{
-        Connections, FaultRow, Latencies, LatencySummary, Measured, ObserverRow, Outcome, Record, Series, TrialRecord,
-        WorkerCounts, WorkerRow, histograms::Merged,
+        Connections, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WorkerCounts,
+        WorkerRow, histograms::Merged,
     },
     scenario::Whole,
     stats,
@@ -41,20 +40,15 @@ impl Sample {
             ..WorkerRow::default()
         };
         let total = accepts.iter().sum();
-        let trial = json!({
-            "schema": 1, "scenario": "made-up", "trial": number, "repetition": repetition, "seed": 1,
-            "started_at": "2026-01-31T12:00:00Z", "cell": cell, "cell_index": self.index(&cell), "outcome": "valid",
-            "verdicts": [], "duration_s": 1.0, "offered_per_s": 1_000.0, "accepted_per_s": 1_000.0,
-            "connections": Connections { established: total, accepted: total, ..Connections::default() },
-            "measured": Measured::default(), "schedule": null,
-            "latency_ns": Latencies { accept_wait, ..Latencies::default() },
-            "distribution": stats::distribution(accepts),
-            "workers": accepts.iter().enumerate().map(worker).collect::<Vec<_>>(),
-            "loaders": [], "usable_ports": 28_232, "ports_peak": 0, "ports_exhausted_after_s": null,
-            "ports_ceiling_per_s": null, "kernel": {}, "kernel_measured": {}, "sockets_peak": Sockets::default(),
-            "softnet": Softnet::default(), "machine": CpuShares::default(), "observer": ObserverRow::default(),
-            "cpu_steal_share": 0.0, "cpu_others_share": 0.0,
-            "series": Series {
+        let trial = TrialRecord {
+            repetition,
+            cell_index: self.index(&cell),
+            offered_per_s: Some(1_000.0),
+            connections: Connections { established: total, accepted: total, ..Connections::default() },
+            latency_ns: Latencies { accept_wait, ..Latencies::default() },
+            distribution: stats::distribution(accepts),
+            workers: accepts.iter().enumerate().map(worker).collect(),
+            series: Series {
                 interval_ms: 100,
                 accepted: vec![accepts.to_vec(); 10],
                 queue_depth: vec![accepts.to_vec(); 10],
@@ -62,8 +56,9 @@ impl Sample {
                 open: vec![accepts.to_vec(); 10],
                 ..Series::default()
             },
-        });
-        self.trials.push(serde_json::from_value(trial).unwrap());
+            ..fixture::trial(number, &cell, Outcome::Valid)
+        };
+        self.trials.push(trial);
         self.trials.last_mut().unwrap()
     }
 

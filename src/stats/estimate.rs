@@ -46,6 +46,16 @@ pub enum IntervalKind {
     Range,
 }
 
+impl IntervalKind {
+    /// As in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Range => "range",
+        }
+    }
+}
+
 /// A number with the ends of its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {

@@ -25,6 +25,13 @@ pub struct Metric {
     pub read: fn(&TrialRecord) -> Option<f64>,
 }
 
+impl Metric {
+    /// Whether it is of the accept wait, which is exact or a bound, as the cell's `accept_wait_method` says.
+    pub fn is_accept_wait(&self) -> bool {
+        self.name.starts_with("accept_wait_") && !self.name.starts_with("accept_wait_bound_")
+    }
+}
+
 /// What a metric's value counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -45,6 +52,19 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// As in tables for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Seconds => "s",
+            Self::PerSecond => "1/s",
+            Self::Count => "count",
+            Self::Share => "share",
+            Self::Ratio => "ratio",
+            Self::Bytes => "bytes",
+        }
+    }
+
     /// A value as people read it.
     pub fn show(self, value: f64) -> String {
         match self {
@@ -68,6 +88,17 @@ pub enum Better {
     Higher,
     /// It says under which conditions others are to be read.
     Neither,
+}
+
+impl Better {
+    /// As in tables for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+            Self::Neither => "neither",
+        }
+    }
 }
 
 /// A metric by its name; the unit at its end (`_ns`) may be left out.
@@ -341,7 +372,30 @@ fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
+
+    /// The documentation's table is this table: print what is missing, so that mending it is pasting.
+    #[test]
+    fn the_readme_documents_every_metric_once() {
+        let readme = include_str!("../../results/README.md");
+        let row = |metric: &Metric| {
+            let (unit, better) = (metric.unit.as_str(), metric.better.as_str());
+            format!("| `{}` | {unit} | {better} | {} |", metric.name, metric.label)
+        };
+        let mut missing = String::new();
+        for row in METRICS.iter().map(row) {
+            if readme.lines().filter(|line| *line == row).count() != 1 {
+                writeln!(missing, "{row}").unwrap();
+            }
+        }
+        assert!(missing.is_empty(), "results/README.md wants exactly once:\n{missing}");
+        // No other table says which way is better.
+        let better = [" | lower | ", " | higher | ", " | neither | "];
+        let rows = readme.lines().filter(|line| better.iter().any(|word| line.contains(word))).count();
+        assert_eq!(rows, METRICS.len(), "a documented metric is none");
+    }
 
     #[test]
     fn a_metric_is_found_with_and_without_its_unit() {

@@ -138,8 +138,13 @@ fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve]) -> String {
 fn curve(subject: &Subject<'_>, cell: usize, shown: &Shown) -> Option<Curve> {
     let trials = &subject.cells[cell].trials;
     let all = subject.histograms.get(shown.histograms)?;
-    let histograms: Vec<&Histogram<u64>> =
-        trials.iter().filter(|trial| (shown.count)(trial) > 0).filter_map(|trial| all.get(&trial.trial)).collect();
+    let method = subject.cells[cell].summary.accept_wait_method.as_ref();
+    // Exact waits and upper bounds are never merged.
+    let one_kind = |trial: &TrialRecord| {
+        shown.histograms != ACCEPT_WAIT.histograms || trial.latency_ns.accept_wait.method.as_ref() == method
+    };
+    let counted = trials.iter().filter(|trial| (shown.count)(trial) > 0 && one_kind(trial));
+    let histograms: Vec<&Histogram<u64>> = counted.filter_map(|trial| all.get(&trial.trial)).collect();
     let (first, others) = histograms.split_first()?;
     let mut merged = (*first).clone();
     for other in others {

@@ -1,0 +1,168 @@
+//! The cells' figures as OpenMetrics text (`metrics.txt`), for whatever reads Prometheus' formats.
+//!
+//! By the specification, OpenMetrics 1.0: base units and their names as the metric's suffix, each family's samples together,
+//! `\`, `"` and line breaks escaped, `# EOF` at the end.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value as Json};
+
+use super::{csv::swept, ranking::plain};
+use crate::stats::{METRICS, Metric, Summary, Unit};
+
+/// The exposition, all of it gauges.
+pub fn render(summary: &Summary) -> String {
+    let names = swept(summary.cells.iter().map(|cell| &cell.cell));
+    let labels = label_names(&names);
+    let place = |cell: &Map<String, Json>| {
+        let mut place = format!("scenario=\"{}\"", escape(&summary.scenario));
+        for (name, label) in names.iter().zip(&labels) {
+            let value = cell.get(*name).map_or_else(String::new, plain);
+            let _ = write!(place, ",{label}=\"{}\"", escape(&value));
+        }
+        place
+    };
+    let mut text = String::new();
+    head(&mut text, "listenbench_trials", None, "trials of a cell by what became of them");
+    for cell in &summary.cells {
+        let place = place(&cell.cell);
+        for (outcome, count) in [("valid", cell.valid), ("invalid", cell.invalid), ("failed", cell.failed)] {
+            let _ = writeln!(text, "listenbench_trials{{{place},outcome=\"{outcome}\"}} {count}");
+        }
+    }
+    for metric in
+        METRICS.iter().filter(|metric| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric.name)))
+    {
+        let Family { name, unit, scale } = family(metric);
+        head(&mut text, &name, unit, &format!("{}, over the valid trials of a cell", metric.label));
+        for cell in &summary.cells {
+            let Some(values) = cell.metrics.get(metric.name) else { continue };
+            let mut place = place(&cell.cell);
+            // Exact waits and upper bounds must not be taken for each other.
+            if let Some(method) = cell.accept_wait_method.as_ref().filter(|_| metric.is_accept_wait()) {
+                let _ = write!(place, ",method=\"{}\"", escape(method));
+            }
+            for (stat, value) in [("median", values.median), ("low", values.low), ("high", values.high)] {
+                let _ = writeln!(text, "{name}{{{place},stat=\"{stat}\"}} {}", value / scale);
+            }
+        }
+    }
+    text + "# EOF\n"
+}
+
+/// What a metric is called where units are base units.
+#[derive(Debug, PartialEq)]
+struct Family {
+    name: String,
+    unit: Option<&'static str>,
+    /// The metric's value is divided by it.
+    scale: f64,
+}
+
+fn family(metric: &Metric) -> Family {
+    let (own, unit, scale) = match metric.unit {
+        Unit::Nanoseconds => ("_ns", Some("seconds"), 1e9),
+        Unit::Seconds => ("_s", Some("seconds"), 1.0),
+        Unit::PerSecond => ("_per_s", Some("per_second"), 1.0),
+        Unit::Bytes => ("_bytes", Some("bytes"), 1.0),
+        Unit::Share => ("_share", Some("ratio"), 1.0),
+        Unit::Count | Unit::Ratio => ("", None, 1.0),
+    };
+    // The unit may stand in the middle, `connect_p50_ns_at_25`, and must stand at the end. Framed, for whole words only.
+    let bare = format!("{}_", metric.name).replacen(&format!("{own}_"), "_", 1);
+    let bare = bare.trim_end_matches('_');
+    let name = unit.map_or_else(|| format!("listenbench_{bare}"), |unit| format!("listenbench_{bare}_{unit}"));
+    Family { name, unit, scale }
+}
+
+fn head(text: &mut String, name: &str, unit: Option<&str>, help: &str) {
+    let _ = writeln!(text, "# TYPE {name} gauge");
+    if let Some(unit) = unit {
+        let _ = writeln!(text, "# UNIT {name} {unit}");
+    }
+    let _ = writeln!(text, "# HELP {name} {}", escape(help));
+}
+
+/// Label names of swept values: no two alike, and none that samples have besides.
+fn label_names(names: &[&str]) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for name in names {
+        let mut label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        // A digit must not come first; two underscores are reserved.
+        label = label.trim_start_matches('_').to_owned();
+        if !label.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            label.insert_str(0, "cell_");
+        }
+        while labels.contains(&label) || ["scenario", "stat", "outcome", "method"].contains(&label.as_str()) {
+            label.push('_');
+        }
+        labels.push(label);
+    }
+    labels
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{record::Outcome, report::fixture, stats};
+
+    #[test]
+    fn a_known_exposition() {
+        let cell = json!({"strategy": "reuseport", "stat": "a\\b\"c\nd,e"});
+        let trials = vec![
+            fixture::trial(0, &cell, Outcome::Valid),
+            fixture::trial(1, &cell, Outcome::Valid),
+            fixture::trial(2, &cell, Outcome::Failed),
+        ];
+        let text = render(&stats::summarize(&fixture::record(trials)));
+        let place = r#"scenario="made-up",strategy="reuseport",stat_="a\\b\"c\nd,e""#;
+        let trials = format!(
+            "# TYPE listenbench_trials gauge\n\
+             # HELP listenbench_trials trials of a cell by what became of them\n\
+             listenbench_trials{{{place},outcome=\"valid\"}} 2\n\
+             listenbench_trials{{{place},outcome=\"invalid\"}} 0\n\
+             listenbench_trials{{{place},outcome=\"failed\"}} 1\n"
+        );
+        assert!(text.starts_with(&trials), "{text}");
+        let waits = format!(
+            "# TYPE listenbench_accept_wait_p50_seconds gauge\n\
+             # UNIT listenbench_accept_wait_p50_seconds seconds\n\
+             # HELP listenbench_accept_wait_p50_seconds accept wait p50, over the valid trials of a cell\n\
+             listenbench_accept_wait_p50_seconds{{{place},method=\"sock_ops\",stat=\"median\"}} 0.000005\n"
+        );
+        assert!(text.contains(&waits), "{text}");
+        assert!(text.contains(&format!("\nlistenbench_accepted_per_second{{{place},stat=\"high\"}} 101\n")), "{text}");
+        assert!(text.ends_with("\n# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn units_are_base_units_and_the_name_s_end() {
+        for metric in METRICS {
+            let family = family(metric);
+            assert!(family.unit.is_none_or(|unit| family.name.ends_with(&format!("_{unit}"))), "{family:?}");
+            assert!(!format!("{}_", family.name).contains("_ns_"), "{family:?}");
+            let alike = METRICS.iter().filter(|other| super::family(other).name == family.name);
+            assert_eq!(alike.count(), 1, "{family:?}");
+        }
+        let name = |metric: &str| family(stats::metric_named(metric).unwrap()).name;
+        assert_eq!(name("connect_p50_ns_at_25"), "listenbench_connect_p50_at_25_seconds");
+        assert_eq!(name("worker_cpu_ns_per_accept"), "listenbench_worker_cpu_per_accept_seconds");
+        assert_eq!(name("recovered_after_s"), "listenbench_recovered_after_seconds");
+        assert_eq!(name("kernel_bytes_per_connection"), "listenbench_kernel_per_connection_bytes");
+        assert_eq!(name("jain"), "listenbench_jain");
+    }
+
+    #[test]
+    fn label_names_are_valid_and_no_two_alike() {
+        assert_eq!(
+            label_names(&["load.rate", "load_rate", "scenario", "0.at", "__x"]),
+            ["load_rate", "load_rate_", "scenario_", "cell_0_at", "x"]
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! The JSON Schemas under results/ are those of the types.
+
+use std::{env, fs, path::Path};
+
+use listenbench::{observe::host::Host, record::TrialRecord, stats::Summary};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::json;
+
+/// Set, the test writes the schemas instead of comparing them.
+const RENEW: &str = "LISTENBENCH_RENEW_SCHEMAS";
+
+/// The schema of what is written: what a record may leave out is not required, what it always has is.
+fn schema<T: JsonSchema>(title: &str) -> String {
+    let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), json!(title));
+    serde_json::to_string_pretty(&schema).unwrap() + "\n"
+}
+
+#[test]
+fn the_committed_schemas_are_those_of_the_types() {
+    let trial = schema::<TrialRecord>("A line of trials.jsonl: one trial of a listenbench run");
+    let host = schema::<Host>("host.json: the machine of a listenbench run");
+    let summary = schema::<Summary>("summary.json: a listenbench run in medians and intervals");
+    // Committed ones are read when the test is built: whoever runs it need not be allowed to read the sources.
+    for (name, committed, schema) in [
+        ("trial.schema.json", include_str!("../results/trial.schema.json"), trial),
+        ("host.schema.json", include_str!("../results/host.schema.json"), host),
+        ("summary.schema.json", include_str!("../results/summary.schema.json"), summary),
+    ] {
+        if env::var_os(RENEW).is_some() {
+            fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name), schema).unwrap();
+            continue;
+        }
+        assert!(
+            committed == schema,
+            "results/{name} is not the schema of the types; to renew it: {RENEW}=1 cargo test --test schemas"
+        );
+    }
+}
