@@ -4,6 +4,7 @@ mod answer;
 pub mod charts;
 pub mod comparison;
 pub mod csv;
+pub mod distributions;
 mod files;
 #[cfg(test)]
 mod fixture;

@@ -3,11 +3,10 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value as Json, json};
 
-use super::{Reading, fixture};
+use super::{Reading, distributions::Collector, fixture};
 use crate::{
     record::{
-        Connections, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WorkerCounts,
-        WorkerRow, histograms::Merged,
+        Connections, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WorkerCounts, WorkerRow,
     },
     scenario::Whole,
     stats,
@@ -17,12 +16,12 @@ use crate::{
 pub struct Sample {
     question: String,
     trials: Vec<TrialRecord>,
-    histograms: Merged,
+    waits: Vec<Histogram<u64>>,
 }
 
 impl Sample {
     pub fn new(question: &str) -> Self {
-        Self { question: question.to_owned(), trials: Vec::new(), histograms: Merged::new() }
+        Self { question: question.to_owned(), trials: Vec::new(), waits: Vec::new() }
     }
 
     /// Adds a valid trial of a cell whose workers accepted so many connections, which waited 1, 2, 3 … times so many ns.
@@ -32,7 +31,7 @@ impl Sample {
         (1..=accepts.iter().sum::<u64>()).for_each(|i| waits.record(i * wait_ns).unwrap());
         let repetition = self.trials.iter().filter(|trial| Json::Object(trial.cell.clone()) == cell).count();
         let accept_wait = LatencySummary::of(&waits, Some("sock_ops"));
-        self.histograms.entry("accept_wait".to_owned()).or_default().insert(number, waits);
+        self.waits.push(waits);
         let worker = |(worker, accepted): (usize, &u64)| WorkerRow {
             worker,
             registration_rank: worker,
@@ -75,7 +74,10 @@ impl Sample {
         let whole = Whole::parse("made-up.toml", &scenario).unwrap();
         let host = json!({ "kernel": "6.18", "cpus_allowed": 2, "cpu": "made up", "command": ["listenbench", "run", "made-up"], "sysctls": {} });
         let record = Record { scenario, whole, host, trials: self.trials };
-        Reading { summary: stats::summarize(&record), histograms: self.histograms, record }
+        let summary = stats::summarize(&record);
+        let mut collector = Collector::new(&record, &summary);
+        self.waits.into_iter().enumerate().for_each(|(trial, waits)| collector.add(trial, "accept_wait", waits));
+        Reading { distributions: collector.distributions(), summary, record }
     }
 }
 

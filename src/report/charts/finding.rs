@@ -147,7 +147,10 @@ mod tests {
 
     fn finding(reading: &Reading) -> String {
         let ranking = ranking(&reading.summary);
-        of_metric(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking), "accept_wait_p99_ns")
+        of_metric(
+            &Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking),
+            "accept_wait_p99_ns",
+        )
     }
 
     #[test]
@@ -185,6 +188,6 @@ mod tests {
             }
         }
         let title = finding(&sample.reading());
-        assert!(title.starts_with("b's accept wait p99 is 8.96× a's at service_time=2ms (p = "), "{title}");
+        assert!(title.starts_with("b's accept wait p99 is 8.99× a's at service_time=2ms (p = "), "{title}");
     }
 }

@@ -10,31 +10,16 @@ use super::{
     figure::{Axis, Figure, Line, Scale, Stop},
     finding,
 };
-use crate::{format::duration, record::TrialRecord, report::Grid};
+use crate::{
+    format::duration,
+    report::{
+        Grid,
+        distributions::{BEGIN, NAMED, grid, rarity, values_at},
+    },
+};
 
-/// Percentiles that tables and pointers show, in percent, as people write them.
-const NAMED: [(&str, f64); 11] = [
-    ("50", 0.5),
-    ("75", 0.75),
-    ("90", 0.9),
-    ("95", 0.95),
-    ("99", 0.99),
-    ("99.5", 0.995),
-    ("99.9", 0.999),
-    ("99.95", 0.999_5),
-    ("99.99", 0.999_9),
-    ("99.999", 0.999_99),
-    ("99.9999", 0.999_999),
-];
 /// Of those, the ones that the axis marks.
 const MARKED: [&str; 7] = ["50", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
-/// 1/(1 − q) where curves begin: below the 10th percentile there is nothing to choose between strategies.
-const BEGIN: f64 = 1.0 / 0.9;
-/// Points of a curve for each nine.
-const POINTS: i32 = 16;
-/// Nines that a curve has at most.
-const NINES: i32 = 7;
-
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Percentiles {
@@ -51,10 +36,10 @@ pub struct Percentiles {
 }
 
 /// A cell's curve.
-struct Curve {
+struct Curve<'a> {
     /// Index into the subject's cells.
     cell: usize,
-    merged: Histogram<u64>,
+    merged: &'a Histogram<u64>,
     bound: bool,
     trials: usize,
     /// Points of the line, and of its band.
@@ -67,21 +52,11 @@ struct Shown {
     histograms: &'static str,
     metric: &'static str,
     subject: &'static str,
-    count: fn(&TrialRecord) -> u64,
 }
 
-const ACCEPT_WAIT: Shown = Shown {
-    histograms: "accept_wait",
-    metric: "accept_wait_p99_ns",
-    subject: "accept wait",
-    count: |trial| trial.latency_ns.accept_wait.count,
-};
-const RECEIVE_WAIT: Shown = Shown {
-    histograms: "receive_wait",
-    metric: "receive_wait_p99_ns",
-    subject: "receive wait",
-    count: |trial| trial.latency_ns.receive_wait.count,
-};
+const ACCEPT_WAIT: Shown = Shown { histograms: "accept_wait", metric: "accept_wait_p99_ns", subject: "accept wait" };
+const RECEIVE_WAIT: Shown =
+    Shown { histograms: "receive_wait", metric: "receive_wait_p99_ns", subject: "receive wait" };
 
 /// The chart of accept waits, or of receive waits where there are datagrams only; `None` where nobody waited.
 pub fn percentiles(subject: &Subject<'_>) -> Option<Percentiles> {
@@ -89,7 +64,7 @@ pub fn percentiles(subject: &Subject<'_>) -> Option<Percentiles> {
 }
 
 fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
-    let curves: Vec<Curve> = (0..subject.cells.len()).filter_map(|cell| curve(subject, cell, shown)).collect();
+    let curves: Vec<Curve<'_>> = (0..subject.cells.len()).filter_map(|cell| curve(subject, cell, shown)).collect();
     if curves.is_empty() {
         return None;
     }
@@ -101,12 +76,12 @@ fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
     let y = Axis::log_ns(&label, values().chain(bands()));
     let most = curves.iter().map(|curve| curve.merged.len()).max().unwrap_or(1);
     let groups = 0..subject.ranking.groups.len();
-    let is_drawn = |curve: &&Curve| subject.cells[curve.cell].style.is_some();
+    let is_drawn = |curve: &&Curve<'_>| subject.cells[curve.cell].style.is_some();
     let left_out = curves.iter().filter(|curve| !is_drawn(curve)).count();
     let figures = groups
         .map(|group| {
             let of_group = curves.iter().filter(|curve| subject.cells[curve.cell].group == group);
-            let curves: Vec<&Curve> = of_group.filter(is_drawn).collect();
+            let curves: Vec<&Curve<'_>> = of_group.filter(is_drawn).collect();
             figure(subject, group, &curves, most, &y)
         })
         .filter(|figure| !figure.lines.is_empty());
@@ -120,7 +95,7 @@ fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
 }
 
 /// What comparisons show; where the ranking says that already, how long connections wait.
-fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve]) -> String {
+fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve<'_>]) -> String {
     if subject.ranking.metric.name != shown.metric {
         return finding::of_metric(subject, shown.metric);
     }
@@ -135,75 +110,28 @@ fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve]) -> String {
 }
 
 /// `None` where the cell's trials have no such histogram.
-fn curve(subject: &Subject<'_>, cell: usize, shown: &Shown) -> Option<Curve> {
-    let trials = &subject.cells[cell].trials;
-    let all = subject.histograms.get(shown.histograms)?;
-    let method = subject.cells[cell].summary.accept_wait_method.as_ref();
-    // Exact waits and upper bounds are never merged.
-    let one_kind = |trial: &TrialRecord| {
-        shown.histograms != ACCEPT_WAIT.histograms || trial.latency_ns.accept_wait.method.as_ref() == method
-    };
-    let counted = trials.iter().filter(|trial| (shown.count)(trial) > 0 && one_kind(trial));
-    let histograms: Vec<&Histogram<u64>> = counted.filter_map(|trial| all.get(&trial.trial)).collect();
-    let (first, others) = histograms.split_first()?;
-    let mut merged = (*first).clone();
-    for other in others {
-        // All have the same bounds.
-        let _ = merged.add(*other);
-    }
-    let grid = grid(merged.len());
+fn curve<'a>(subject: &Subject<'a>, cell: usize, shown: &Shown) -> Option<Curve<'a>> {
+    let of = subject.distributions.of(shown.histograms, cell)?;
+    let grid = grid(of.merged.len());
     let quantiles: Vec<f64> = grid.iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-    let points = grid.iter().copied().zip(values_at(&merged, &quantiles)).collect();
     // Where one of the trials has no values left, their spread is not known any more.
-    let fewest = histograms.iter().map(|histogram| histogram.len()).min()?;
-    let reached = if histograms.len() > 1 { grid.iter().filter(|rarity| **rarity <= fewest as f64).count() } else { 0 };
-    let mut band: Vec<(f64, f64, f64)> = grid[..reached].iter().map(|rarity| (*rarity, f64::INFINITY, 0.0)).collect();
-    for histogram in histograms.iter().filter(|_| reached > 0) {
-        for ((_, low, high), value) in band.iter_mut().zip(values_at(histogram, &quantiles[..reached])) {
-            (*low, *high) = (low.min(value), high.max(value));
-        }
-    }
-    // What datagrams waited is a bound by nature, and says so in the notes; dots tell bounds from what is exact beside them.
-    let bound = subject.cells[cell].summary.accept_wait_method.as_deref() == Some("connect-call");
-    Some(Curve { cell, bound, trials: histograms.len(), points, band, merged })
+    let fewest = of.trials.iter().map(|trial| trial.values.len()).min().filter(|_| of.trials.len() > 1).unwrap_or(0);
+    let spread = |(point, rarity): (usize, &f64)| {
+        let values = || of.trials.iter().map(|trial| trial.values[point]);
+        (*rarity, values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
+    };
+    Some(Curve {
+        cell,
+        // What datagrams waited is a bound by nature, and the notes say so; dots tell bounds from what is exact beside them.
+        bound: subject.cells[cell].summary.accept_wait_method.as_deref() == Some("connect-call"),
+        trials: of.trials.len(),
+        points: grid.iter().copied().zip(values_at(&of.merged, &quantiles)).collect(),
+        band: grid[..fewest].iter().enumerate().map(spread).collect(),
+        merged: &of.merged,
+    })
 }
 
-/// 1/(1 − q) of the points of a curve of so many values, ascending.
-fn grid(count: u64) -> Vec<f64> {
-    let even = (0..=POINTS * NINES).map(|i| 10_f64.powf(f64::from(i) / f64::from(POINTS)));
-    let named = NAMED.iter().map(|(_, q)| rarity(*q));
-    let mut grid: Vec<f64> =
-        even.chain(named).chain([BEGIN]).filter(|rarity| (BEGIN..=count as f64).contains(rarity)).collect();
-    grid.sort_unstable_by(f64::total_cmp);
-    grid.dedup_by(|one, other| (*one / *other - 1.0).abs() < 1e-6);
-    grid
-}
-
-/// 1/(1 − q), without the digits that floating point adds.
-fn rarity(q: f64) -> f64 {
-    (1e6 / (1.0 - q)).round() / 1e6
-}
-
-/// A histogram's values at ascending quantiles, in one pass: of each, the smallest recorded value that at least this share of
-/// all values does not exceed (`Histogram::value_at_quantile`).
-fn values_at(histogram: &Histogram<u64>, quantiles: &[f64]) -> Vec<f64> {
-    let total = histogram.len() as f64;
-    let mut values = Vec::with_capacity(quantiles.len());
-    let mut passed = 0;
-    for step in histogram.iter_recorded() {
-        passed += step.count_since_last_iteration();
-        while values.len() < quantiles.len() {
-            let wanted = ((quantiles[values.len()] * total).ceil() as u64).clamp(1, histogram.len());
-            if passed < wanted {
-                break;
-            }
-            values.push(histogram.highest_equivalent(step.value_iterated_to()) as f64);
-        }
-    }
-    values
-}
-
-fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve], most: u64, y: &Axis) -> Figure {
+fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve<'_>], most: u64, y: &Axis) -> Figure {
     let x = Axis {
         label: "percentile".to_owned(),
         scale: Scale::Log,
@@ -215,7 +143,7 @@ fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve], most: u64, y: 
             .map(|(name, q)| (rarity(*q), (*name).to_owned()))
             .collect(),
     };
-    let line = |curve: &&Curve| {
+    let line = |curve: &&Curve<'_>| {
         let cell = &subject.cells[curve.cell];
         Line {
             name: cell.name.clone(),
@@ -243,20 +171,20 @@ fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve], most: u64, y: 
 }
 
 /// A curve's value at a quantile as people read it, if it reaches so far.
-fn shown_at(curve: &Curve, q: f64) -> Option<String> {
+fn shown_at(curve: &Curve<'_>, q: f64) -> Option<String> {
     (rarity(q) <= curve.merged.len() as f64).then(|| shown(curve, curve.merged.value_at_quantile(q)))
 }
 
-fn shown(curve: &Curve, ns: u64) -> String {
+fn shown(curve: &Curve<'_>, ns: u64) -> String {
     format!("{}{}", if curve.bound { "≤ " } else { "" }, duration(ns as f64))
 }
 
-fn table(subject: &Subject<'_>, curves: &[Curve], most: u64) -> Grid {
+fn table(subject: &Subject<'_>, curves: &[Curve<'_>], most: u64) -> Grid {
     let reached: Vec<_> = NAMED.iter().filter(|(_, q)| rarity(*q) <= most as f64).collect();
     let mut head = vec!["cell".to_owned(), "trials".to_owned(), "values".to_owned()];
     head.extend(reached.iter().map(|(name, _)| format!("{name} %")));
     head.push("longest".to_owned());
-    let row = |curve: &Curve| {
+    let row = |curve: &Curve<'_>| {
         let mut row = vec![
             subject.cells[curve.cell].full_name.clone(),
             curve.trials.to_string(),
@@ -269,7 +197,7 @@ fn table(subject: &Subject<'_>, curves: &[Curve], most: u64) -> Grid {
     Grid { title: String::new(), head, labels: 1, words: 0, rows: curves.iter().map(row).collect() }
 }
 
-fn notes(shown: &Shown, curves: &[Curve], bounds: usize, left_out: usize) -> Vec<String> {
+fn notes(shown: &Shown, curves: &[Curve<'_>], bounds: usize, left_out: usize) -> Vec<String> {
     let mut notes = vec![
         "A line is the merged histogram of a cell's valid trials; the band around it reaches from the lowest to the highest \
          trial. Each nine of a percentile takes the same room."
@@ -312,46 +240,26 @@ mod tests {
     };
 
     #[test]
-    fn one_pass_finds_what_the_histogram_says() {
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        for i in 0..5_000_u64 {
-            histogram.record(1 + i * i * 977).unwrap();
-        }
-        let quantiles: Vec<f64> = grid(histogram.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-        let expected: Vec<f64> = quantiles.iter().map(|q| histogram.value_at_quantile(*q) as f64).collect();
-        let values = values_at(&histogram, &quantiles);
-        assert_eq!(values, expected);
-    }
-
-    #[test]
-    fn a_curve_ends_with_its_values() {
-        assert!(grid(1).is_empty());
-        let grid = grid(1_000);
-        assert_eq!(grid.last(), Some(&1_000.0));
-        assert!(grid.contains(&2.0) && grid.contains(&100.0) && grid.windows(2).all(|pair| pair[0] < pair[1]));
-    }
-
-    #[test]
     fn a_curve_is_the_merged_histogram_and_its_band_the_trials() {
         let reading = two_strategies(2);
         let ranking = ranking(&reading.summary);
         let chart =
-            percentiles(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+            percentiles(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
         let line = &chart.figures[0].lines[1];
         assert_eq!((line.name.as_str(), line.style, line.bound), ("shared", 1, false));
-        let all = &reading.histograms["accept_wait"];
-        let mut merged = all[&1].clone();
-        [3, 5, 7, 9].iter().for_each(|trial| merged.add(&all[trial]).unwrap());
+        let of = reading.distributions.of("accept_wait", 1).unwrap();
+        let merged = &of.merged;
+        assert_eq!(merged.len(), 1_200);
         for (rarity, ns) in &line.points {
             assert_eq!(*ns, merged.value_at_quantile(1.0 - 1.0 / rarity) as f64);
         }
-        assert_eq!(line.points.last().map(|(rarity, _)| *rarity), Some(1_000.0), "of 1,200 values");
+        assert!(line.points[line.points.len() - 1].0 > 1_000.0, "of 1,200 values");
         // Trials hold 240 values each: there the band ends.
         let (rarity, low, high) = line.band[line.band.len() - 1];
         assert!(rarity <= 240.0 && low < high);
         let p99 = line.band.iter().find(|(rarity, _, _)| *rarity == 100.0).unwrap();
-        let of = |trial: usize| all[&trial].value_at_quantile(0.99) as f64;
-        assert_eq!((p99.1, p99.2), (of(1), of(9)));
+        // Of 240 values at equal distances, the 238th is the 99th percentile.
+        assert!((p99.1 / 476_000.0 - 1.0).abs() < 1e-3 && (p99.2 / (238.0 * 2_040.0) - 1.0).abs() < 1e-3, "{p99:?}");
         let stop = chart.figures[0].stops.iter().find(|stop| stop.label == "99 %").unwrap();
         let column = chart.table.head.iter().position(|head| head == "99 %").unwrap();
         assert_eq!(stop.values, [chart.table.rows[0][column].clone(), chart.table.rows[1][column].clone()]);
@@ -366,7 +274,7 @@ mod tests {
         let reading = sample.reading();
         let ranking = ranking(&reading.summary);
         let chart =
-            percentiles(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+            percentiles(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
         assert_eq!(chart.figures[0].lines.iter().map(|line| line.bound).collect::<Vec<_>>(), [false, true]);
         assert!(chart.table.rows[1][4].starts_with("≤ ") && !chart.table.rows[0][4].starts_with("≤ "));
     }

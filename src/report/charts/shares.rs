@@ -65,6 +65,14 @@ pub fn band(n: u64, k: usize) -> (f64, f64) {
     (law.inverse_cdf(tail) as f64 / n as f64, law.inverse_cdf(1.0 - tail) as f64 / n as f64)
 }
 
+/// Whether the fewest or the most of a worker lie outside of the band, without searching for its ends: x is below the quantile at
+/// p exactly where P(X ≤ x) is below p.
+fn is_outside(n: u64, k: usize, fewest: u64, most: u64) -> bool {
+    let tail = LEVEL / (2.0 * k as f64);
+    let Ok(law) = Binomial::new(1.0 / k as f64, n) else { return false };
+    law.cdf(fewest) < tail || most > 0 && law.cdf(most - 1) >= 1.0 - tail
+}
+
 /// Whether so many of the trials lie outside of bands that 5 % miss by chance: up to the 95 % quantile of their number.
 fn is_chance(outside: usize, trials: usize) -> bool {
     Binomial::new(LEVEL, trials as u64).is_ok_and(|law| outside as u64 <= law.inverse_cdf(1.0 - LEVEL))
@@ -99,8 +107,8 @@ fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> 
         trials: trials.iter().map(|(trial, total)| (trial.trial, of(trial, worker) as f64 / *total as f64)).collect(),
     };
     let is_outside = |(trial, total): &&(&TrialRecord, u64)| {
-        let (low, high) = band(*total, k);
-        (0..k).any(|worker| !(low..=high).contains(&(of(trial, worker) as f64 / *total as f64)))
+        let counts = || (0..k).map(|worker| of(trial, worker));
+        is_outside(*total, k, counts().min().unwrap_or(0), counts().max().unwrap_or(0))
     };
     let outside = trials.iter().filter(is_outside).count();
     Some(CellShares {
@@ -190,6 +198,9 @@ mod tests {
         // Binomial(240, 1/4): mean 60, deviation 6.71; the quantiles at 0.625 % and 99.375 % are 44 and 77 (summed exactly).
         let (low, high) = band(240, 4);
         assert_eq!((low * 240.0, high * 240.0), (44.0, 77.0));
+        for (fewest, most, outside) in [(44, 77, false), (43, 60, true), (60, 78, true)] {
+            assert_eq!(is_outside(240, 4, fewest, most), outside, "{fewest} to {most}");
+        }
         assert_eq!(band(240, 1), (0.0, 1.0));
         assert_eq!(band(0, 4), (0.0, 1.0));
     }
@@ -205,7 +216,7 @@ mod tests {
     fn a_title_says_who_has_most() {
         let reading = two_strategies(1);
         let ranking = ranking(&reading.summary);
-        let chart = shares(&Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking)).unwrap();
+        let chart = shares(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
         assert_eq!(
             chart.title,
             "shared gives 95.8 % of all accepts to the worker that registered first; reuseport stays within chance"

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    record::{Outcome, Record, TrialRecord, histograms::Merged},
-    report::{Ranking, plot::TOLD_APART},
+    record::{Outcome, Record, TrialRecord},
+    report::{Ranking, distributions::Distributions, plot::TOLD_APART},
     scenario::label,
     stats::{CellSummary, Summary},
 };
@@ -15,8 +15,8 @@ use crate::{
 pub struct Subject<'a> {
     /// As it is on disk.
     pub record: &'a Record,
-    /// By metric and trial.
-    pub histograms: &'a Merged,
+    /// Of some latencies, by metric and cell.
+    pub distributions: &'a Distributions,
     /// Medians, intervals, comparisons, verdicts.
     pub summary: &'a Summary,
     /// The cells by the metric that ranks them.
@@ -43,7 +43,12 @@ pub struct Cell<'a> {
 
 impl<'a> Subject<'a> {
     /// Names the cells and finds their trials.
-    pub fn new(record: &'a Record, histograms: &'a Merged, summary: &'a Summary, ranking: &'a Ranking) -> Self {
+    pub fn new(
+        record: &'a Record,
+        distributions: &'a Distributions,
+        summary: &'a Summary,
+        ranking: &'a Ranking,
+    ) -> Self {
         let mut trials: HashMap<String, Vec<&TrialRecord>> = HashMap::new();
         for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
             trials.entry(label(&trial.cell)).or_default().push(trial);
@@ -63,7 +68,7 @@ impl<'a> Subject<'a> {
             let trials = trials.remove(&label(&summary.cell)).unwrap_or_default();
             cells.push(Cell { name, full_name, group, style, summary, trials });
         }
-        Self { record, histograms, summary, ranking, cells }
+        Self { record, distributions, summary, ranking, cells }
     }
 
     /// What the cells of a group have in common; empty where there is one group only.

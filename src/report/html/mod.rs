@@ -26,7 +26,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 /// The whole page.
 pub fn render(reading: &Reading) -> Result<String> {
     let ranking = ranked(&reading.summary);
-    let subject = Subject::new(&reading.record, &reading.histograms, &reading.summary, &ranking);
+    let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
     let sections: Vec<Markup> = [
         Some(answer::section(&subject)),
         ranking::section(&subject),
@@ -128,7 +128,7 @@ mod tests {
             crate::record::Series::default();
         for (sample, said) in [
             (failed, "no such device"),
-            (one, "Accept wait p99 is 7.00 µs in the one valid trial"),
+            (one, "and the 99th percentile is 7.00\u{a0}µs"),
             (without_series, "Share of accepts per worker"),
             (Sample::new("Was anything run?"), "No trial was run"),
         ] {
