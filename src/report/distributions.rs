@@ -15,6 +15,8 @@ use crate::{
 
 /// Metrics whose distributions reports show.
 const METRICS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
+/// Of those, the ones whose trials have curves of their own.
+const CURVED: [&str; 2] = [ACCEPT_WAIT, "receive_wait"];
 /// Of those, the one that may be measured in two ways.
 const ACCEPT_WAIT: &str = "accept_wait";
 
@@ -48,7 +50,7 @@ pub struct Distributions(pub BTreeMap<String, BTreeMap<usize, Distribution>>);
 pub struct Distribution {
     /// All trials' values together.
     pub merged: Histogram<u64>,
-    /// Each trial's.
+    /// Each trial's, of what waits to be accepted or received.
     pub trials: Vec<Curve>,
 }
 
@@ -103,15 +105,17 @@ impl Collector {
         if part.is_empty() || metric == ACCEPT_WAIT && !same_method {
             return;
         }
-        let quantiles: Vec<f64> = grid(part.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-        let curve = Curve { count: part.len(), values: values_at(&part, &quantiles) };
+        let curve = CURVED.contains(&metric).then(|| {
+            let quantiles: Vec<f64> = grid(part.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
+            Curve { count: part.len(), values: values_at(&part, &quantiles) }
+        });
         let cells = self.distributions.0.entry(metric.to_owned()).or_default();
         match cells.get_mut(cell) {
-            None => drop(cells.insert(*cell, Distribution { merged: part, trials: vec![curve] })),
+            None => drop(cells.insert(*cell, Distribution { merged: part, trials: curve.into_iter().collect() })),
             Some(distribution) => {
                 // All have the same bounds.
                 let _ = distribution.merged.add(part);
-                distribution.trials.push(curve);
+                distribution.trials.extend(curve);
             }
         }
     }
@@ -202,7 +206,8 @@ mod tests {
         };
         let all = collect(&record);
         let response = all.of("response", 0).unwrap();
-        assert_eq!((response.merged.len(), response.trials.len()), (2, 2));
+        assert_eq!((response.merged.len(), response.trials.len()), (2, 0));
+        assert_eq!(all.of("accept_wait", 0).unwrap().trials.len(), 2);
         assert!(response.merged.equivalent(response.merged.max(), 3_000));
         assert!(all.of("response", 1).is_none() && all.of("connect", 0).is_none());
         record.trials[2].latency_ns.accept_wait.method = Some("connect-call".to_owned());

@@ -213,6 +213,9 @@ fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
 }
 
 fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
+    // One time axis for all, but for cells that were over long before others.
+    let own = rows.ends.last().copied().unwrap_or(last);
+    let last = if own < last / 2.0 { own } else { last };
     let x = Axis::from_zero("", last, |value| {
         if value == 0.0 { "0".to_owned() } else { format!("{} s", crate::format::number(value)) }
     });
@@ -334,7 +337,7 @@ fn title(rows: &[Rows<'_>]) -> String {
 
 fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
-        "Of each cell, the valid trial whose {} is the median; all charts of a kind have one scale. Light grey: warm-up, not \
+        "Of each cell, the valid trial whose {} is the median; all charts of a kind have one vertical scale. Light grey: warm-up, not \
          measured.",
         subject.ranking.metric.label
     )];
