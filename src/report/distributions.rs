@@ -21,15 +21,13 @@ const CURVED: [&str; 2] = [ACCEPT_WAIT, "receive_wait"];
 const ACCEPT_WAIT: &str = "accept_wait";
 
 /// Percentiles that tables and pointers show, in percent, as people write them.
-pub const NAMED: [(&str, f64); 11] = [
+pub const NAMED: [(&str, f64); 9] = [
     ("50", 0.5),
     ("75", 0.75),
     ("90", 0.9),
     ("95", 0.95),
     ("99", 0.99),
-    ("99.5", 0.995),
     ("99.9", 0.999),
-    ("99.95", 0.999_5),
     ("99.99", 0.999_9),
     ("99.999", 0.999_99),
     ("99.9999", 0.999_999),

@@ -191,7 +191,7 @@ fn columns(kind: &'static Kind, series: &Series, joined: usize, seconds: f64) ->
         let value = match kind.join {
             Join::Sum => values().sum::<u64>(),
             Join::Longest => values().max().unwrap_or(0),
-            Join::Last => values().last().unwrap_or(0),
+            Join::Last => values().next_back().unwrap_or(0),
         };
         if kind.per_second { value as f64 / (rows.len() as f64 * seconds) } else { value as f64 }
     };

@@ -97,9 +97,8 @@ fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> 
     let trials: Vec<(&TrialRecord, u64)> =
         cell.trials.iter().map(|trial| (*trial, total(trial))).filter(|(_, total)| *total > 0).collect();
     let k = trials.iter().map(|(trial, _)| trial.workers.len()).max().filter(|k| *k > 1)?;
-    let of = |trial: &TrialRecord, worker: usize| {
-        trial.workers.iter().find(|row| row.worker == worker).map_or(0, |row| count(row))
-    };
+    let of =
+        |trial: &TrialRecord, worker: usize| trial.workers.iter().find(|row| row.worker == worker).map_or(0, count);
     let all: u64 = trials.iter().map(|(_, total)| total).sum();
     let worker = |worker: usize| WorkerShare {
         worker,
@@ -164,7 +163,7 @@ fn to_whom(subject: &Subject<'_>, shares: &CellShares, count: fn(&WorkerRow) -> 
     let leads = |trial: &&TrialRecord| {
         trial.workers.iter().max_by_key(|row| count(row)).is_some_and(|row| row.registration_rank == 0)
     };
-    if trials().all(|trial| leads(trial)) {
+    if trials().all(leads) {
         "the worker that registered first".to_owned()
     } else {
         format!("worker {}", busiest.worker)

@@ -33,7 +33,9 @@ pub fn unbroken(text: &str) -> String {
         let unit = word.trim_end_matches([',', ';', '.', ')']);
         let is_unit =
             ["%", "ns", "µs", "ms", "s", "B"].contains(&unit) && unbroken.ends_with(|c: char| c.is_ascii_digit());
-        unbroken += if is_unit { SPACE } else { " " };
+        let is_sign = |word: &str| word == "=" || word == "<";
+        let is_equation = is_sign(word) || unbroken.rsplit(&[' ', '\u{a0}']).next().is_some_and(is_sign);
+        unbroken += if is_unit || is_equation { SPACE } else { " " };
         unbroken += word;
     }
     unbroken
@@ -144,6 +146,11 @@ fn hover(figure: &Figure) -> String {
 mod tests {
     use super::*;
     use crate::report::charts::figure::{Axis, Stop};
+
+    #[test]
+    fn numbers_stay_with_their_units() {
+        assert_eq!(unbroken("is 4 ms (p = 0.01); 9 % of it"), "is 4\u{a0}ms (p\u{a0}=\u{a0}0.01); 9\u{a0}% of it");
+    }
 
     #[test]
     fn embedded_json_cannot_end_its_element() {
