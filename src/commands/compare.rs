@@ -36,10 +36,14 @@ const USUAL: [&str; 9] = [
 
 /// What `--json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Comparison {
+pub struct Comparison {
+    /// Version of the schema.
     schema: u32,
+    /// Folder of the record that the others are compared with.
     baseline: PathBuf,
+    /// By name.
     metrics: Vec<&'static str>,
+    /// The others, as given.
     runs: Vec<Run>,
     /// One for each `--fail-if`.
     conditions: Vec<Judged>,
@@ -47,9 +51,12 @@ struct Comparison {
 
 /// A run against the baseline.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Run {
+pub struct Run {
+    /// Its folder.
     record: PathBuf,
+    /// Keys of `host.json` with different values, those that name the run left out.
     host_differences: Vec<Difference>,
+    /// Keys of `scenario.toml` with different values.
     scenario_differences: Vec<Difference>,
     #[serde(flatten)]
     against: AgainstBaseline,
