@@ -59,6 +59,7 @@ impl Loader {
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
         let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
+        clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
         let mut engine = engine::build(&self.scenario, self.target)?;
         let measures = Measures::new(&self.scenario, self.waits);
         let client = client::build(&self.scenario, &self.target.to_string());

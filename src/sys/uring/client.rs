@@ -181,10 +181,17 @@ impl ClientRing {
 
     /// Hands what is queued to the kernel, which begins at once.
     pub fn submit(&mut self) -> io::Result<()> {
-        while !self.ring.submission().is_empty() {
+        loop {
+            let queued = self.ring.submission().len();
+            if queued == 0 {
+                return Ok(());
+            }
             self.enter(|ring| ring.submit())?;
+            if self.ring.submission().len() == queued {
+                // A kernel that wants completions taken first: what is queued goes with the next call.
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The same, and waits for a completion, for at most so long; with zero only looks.
