@@ -34,7 +34,7 @@ pub(super) struct Canvas<'a> {
 impl<'a> Canvas<'a> {
     pub(super) fn paint(figure: &'a Figure, form: Form, svg: &'a mut String) -> Drawn {
         let size = ((form.width * FINE) as u32, (form.height * FINE) as u32);
-        let legend = if form.alone { LEGEND_LINE * figure.lines.len() as i32 } else { 0 };
+        let legend = if form.alone { LEGEND_LINE * (figure.lines.len() as i32 + 1) } else { 0 };
         let title = if figure.y.label.is_empty() { 8 } else { form.letters * 9 / 4 };
         let canvas = Self {
             area: SVGBackend::with_string(svg, size).into_drawing_area(),
