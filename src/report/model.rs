@@ -9,7 +9,7 @@ use crate::{
     format::{duration, percent, ratio, thousands},
     load::STAGES,
     record::Record,
-    stats::{CellSummary, Summary, Values},
+    stats::{CellSummary, Summary, Values, metric_named},
 };
 
 /// What every form of a report shows.
@@ -184,7 +184,8 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> V
     for column in columns {
         row.push(match cell.metrics.get(column.metric) {
             Some(values) => {
-                let bound = if is_bound(cell, column.metric) { "≤ " } else { "" };
+                let bounds = metric_named(column.metric).is_some_and(|metric| cell.bounds(metric));
+                let bound = if bounds { "≤ " } else { "" };
                 let interval = RANGES.contains(&column.metric) || column.metric == ranking;
                 let shown = if interval { with_range(values, column.show) } else { (column.show)(values.median) };
                 format!("{bound}{shown}")
@@ -199,12 +200,6 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> V
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
     row
-}
-
-/// Whether a figure is a bound of what it names, in this cell.
-fn is_bound(cell: &CellSummary, metric: &str) -> bool {
-    let bounds = cell.accept_wait_method.as_deref() == Some("connect-call");
-    bounds && metric.starts_with("accept_wait_")
 }
 
 /// `97·2·1·0 %`, in the order of registration.
