@@ -92,7 +92,7 @@ impl Loader {
         poll.registry()
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
-        let measures = Measures::new(&self.scenario, self.waits);
+        let measures = Measures::new(&self.scenario, self.waits, self.control.records());
         let client = client::build(&self.scenario, &self.target.to_string());
         let scratch = vec![0; SCRATCH_BYTES];
         let range = Range::read().context("reading ip_local_port_range")?;

@@ -47,6 +47,8 @@ pub struct Waits {
 
 /// A loader's histograms, allocated before the start.
 pub struct Measures {
+    /// Whether anything is recorded.
+    on: bool,
     latencies: [Histogram<u64>; LATENCIES.len()],
     waits: Waits,
     /// By worker, from the client's connect call.
@@ -61,9 +63,10 @@ pub struct Measures {
 }
 
 impl Measures {
-    /// Empty histograms for a scenario's workers.
-    pub(super) fn new(scenario: &Scenario, waits: Waits) -> Self {
+    /// Empty histograms for a scenario's workers; they stay so where nothing is recorded.
+    pub(super) fn new(scenario: &Scenario, waits: Waits, on: bool) -> Self {
         Self {
+            on,
             waits,
             latencies: std::array::from_fn(|_| histogram()),
             accept_wait: by_worker(scenario, Transport::Tcp),
@@ -76,19 +79,21 @@ impl Measures {
 
     #[inline]
     pub(super) fn record(&mut self, latency: Latency, value_ns: u64) {
-        record(&mut self.latencies[latency as usize], value_ns, &mut self.overflows);
+        if self.on {
+            record(&mut self.latencies[latency as usize], value_ns, &mut self.overflows);
+        }
     }
 
     /// Records an accept wait; false when no scenario has a worker of this number.
     #[inline]
     pub(super) fn record_accept_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        !self.waits.bound || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
+        !(self.on && self.waits.bound) || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
     }
 
     /// Records how long a stage took on a worker.
     #[inline]
     pub(super) fn record_stage(&mut self, worker: u16, stage: Stage, value_ns: u64) {
-        if let Some(stages) = self.stages.get_mut(usize::from(worker)) {
+        if let (true, Some(stages)) = (self.on, self.stages.get_mut(usize::from(worker))) {
             record(&mut stages[stage as usize], value_ns, &mut self.overflows);
         }
     }
@@ -96,13 +101,15 @@ impl Measures {
     /// The same for a datagram's wait for its reception.
     #[inline]
     pub(super) fn record_receive_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
+        !self.on || record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
     }
 
     /// Records the accept wait of a connection that a fault stranded.
     #[inline]
     pub(super) fn record_stranded(&mut self, fault: usize, value_ns: u64) {
-        record(&mut self.stranded[fault].1, value_ns, &mut self.overflows);
+        if self.on {
+            record(&mut self.stranded[fault].1, value_ns, &mut self.overflows);
+        }
     }
 
     /// Values beyond the histograms' range.
