@@ -12,6 +12,7 @@ mod sizing;
 pub mod source;
 mod stages;
 
+pub use client::first_request;
 pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, Waits, histogram};
 pub use pacer::Part;

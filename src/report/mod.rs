@@ -7,6 +7,7 @@ pub mod curve;
 mod files;
 #[cfg(test)]
 mod fixture;
+pub mod harness;
 pub mod hgrm;
 pub mod markdown;
 mod model;
