@@ -36,7 +36,7 @@ pub const KEYS: &[Key] = &[
     key(
         "repetitions",
         "integer 1–10000",
-        "3",
+        "5",
         "Trials of each cell, interleaved in random blocks: every block holds each cell once. With `[stop]` at least, with `[search]` for each end of the answer. Five are the fewest that give intervals and, for up to six pairs of cells, verdicts.",
     ),
     key(
