@@ -150,7 +150,8 @@ impl Verdict {
     }
 }
 
-/// What single operations cost in a hot cache, in nanoseconds: the median of many batches, less an empty loop's.
+/// What single operations cost in nanoseconds, over all ports in random order: the median of many batches, less an empty
+/// loop's. Nobody else uses the caches meanwhile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Costs {
     /// Reading CLOCK_MONOTONIC.
@@ -159,7 +160,7 @@ pub struct Costs {
     pub stamp_lookup_ns: Option<f64>,
     /// Recording into a worker's histogram, which others can read.
     pub shared_histogram_ns: f64,
-    /// Recording into a loader's own histogram (HdrHistogram).
+    /// Recording into a loader's own histogram.
     pub own_histogram_ns: f64,
     /// Entering an accept in the port ledger.
     pub ledger_entry_ns: f64,

@@ -3,7 +3,10 @@
 use hdrhistogram::Histogram;
 
 use super::stages::{STAGES, Stage};
-use crate::scenario::{Scenario, Transport};
+use crate::{
+    ipc::histogram::Own,
+    scenario::{Scenario, Transport},
+};
 
 /// Values from 1 ns …
 const LOWEST_NS: u64 = 1;
@@ -49,16 +52,16 @@ pub struct Waits {
 pub struct Measures {
     /// Whether anything is recorded.
     on: bool,
-    latencies: [Histogram<u64>; LATENCIES.len()],
+    latencies: [Own; LATENCIES.len()],
     waits: Waits,
     /// By worker, from the client's connect call.
-    accept_wait: Vec<Histogram<u64>>,
+    accept_wait: Vec<Own>,
     /// By worker.
-    stages: Vec<[Histogram<u64>; STAGES.len()]>,
+    stages: Vec<[Own; STAGES.len()]>,
     /// By worker.
-    receive_wait: Vec<Histogram<u64>>,
+    receive_wait: Vec<Own>,
     /// By fault, with its number in the scenario: accept waits of connections that it stranded.
-    stranded: Vec<(usize, Histogram<u64>)>,
+    stranded: Vec<(usize, Own)>,
     overflows: u64,
 }
 
@@ -68,11 +71,11 @@ impl Measures {
         Self {
             on,
             waits,
-            latencies: std::array::from_fn(|_| histogram()),
+            latencies: std::array::from_fn(|_| Own::new()),
             accept_wait: by_worker(scenario, Transport::Tcp),
-            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| histogram())).collect(),
+            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| Own::new())).collect(),
             receive_wait: by_worker(scenario, Transport::Udp),
-            stranded: scenario.faults.iter().map(|fault| (fault.number, histogram())).collect(),
+            stranded: scenario.faults.iter().map(|fault| (fault.number, Own::new())).collect(),
             overflows: 0,
         }
     }
@@ -120,8 +123,8 @@ impl Measures {
     /// All histograms that hold values, by name: those of [`LATENCIES`], `w<worker>.accept_wait`,
     /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
     /// and `f<fault>.stranded_wait`.
-    pub fn named(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
-        let of_workers = |histograms: &'_ [Histogram<u64>], name: &str| -> Vec<String> {
+    pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
+        let of_workers = |histograms: &'_ [Own], name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
         };
         let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
@@ -131,39 +134,44 @@ impl Measures {
             STAGES.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
         });
         let receptions = of_workers(&self.receive_wait, "receive_wait").into_iter().zip(&self.receive_wait);
-        let stranded = self.stranded.iter().map(|(fault, histogram)| (format!("f{fault}.stranded_wait"), histogram));
+        let stranded = self.stranded.iter().map(|(fault, own)| (format!("f{fault}.stranded_wait"), own));
         latencies
             .chain(accepts)
             .chain(receptions)
             .chain(stages)
             .chain(stranded)
+            .map(|(name, own)| {
+                let mut whole = histogram();
+                own.add_to(&mut whole);
+                (name, whole)
+            })
             .filter(|(_, histogram)| !histogram.is_empty())
     }
 }
 
 /// A histogram for each worker, where the scenario has such waits.
-fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Histogram<u64>> {
+fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Own> {
     let workers = if scenario.protocol.has(transport) { scenario.server.workers } else { 0 };
-    (0..workers).map(|_| histogram()).collect()
+    (0..workers).map(|_| Own::new()).collect()
 }
 
-fn record_of_worker(histograms: &mut Vec<Histogram<u64>>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
+fn record_of_worker(histograms: &mut Vec<Own>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
     let worker = usize::from(worker);
     if worker >= WORKERS_LIMIT {
         return false;
     }
     // A server started apart, with more workers than this scenario names.
     while histograms.len() <= worker {
-        histograms.push(histogram());
+        histograms.push(Own::new());
     }
     record(&mut histograms[worker], value_ns, overflows);
     true
 }
 
 #[inline]
-fn record(histogram: &mut Histogram<u64>, value_ns: u64, overflows: &mut u64) {
+fn record(histogram: &mut Own, value_ns: u64, overflows: &mut u64) {
     if value_ns > HIGHEST_NS {
         *overflows += 1;
     }
-    histogram.saturating_record(value_ns);
+    histogram.record(value_ns);
 }

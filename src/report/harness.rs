@@ -114,7 +114,8 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
             bare.clients,
         ),
         "Ratios: medians of the rounds' own, with 95 % intervals. recording off: only counters, no histogram, stage, ledger, \
-         stamp or sample. Operations: in a hot cache, which they are not always in."
+         stamp or sample. Operations: with the caches for \
+         themselves, which they do not have in a trial."
             .to_owned(),
     ];
     lines.extend(calibration.stamps_error.as_ref().map(|why| format!("No exact stamps here: {why}")));
