@@ -38,6 +38,12 @@ pub fn thousands(value: f64) -> String {
     grouped
 }
 
+/// A number without digits that say nothing: `0.5`, `2`.
+pub fn number(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A share of 1 in percent: `99.8 %`.
 pub fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
@@ -74,6 +80,7 @@ mod tests {
             (thousands(7.0), thousands(1_234.4), thousands(-123_456.0)),
             ("7".into(), "1,234".into(), "-123,456".into())
         );
+        assert_eq!((number(0.5), number(2.0), number(100.0)), ("0.5".into(), "2".into(), "100".into()));
         assert_eq!((ratio(0.0), ratio(0.034), ratio(1.5)), ("0.00".into(), "0.034".into(), "1.50".into()));
     }
 }

@@ -146,13 +146,16 @@ fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
     assert_code(&output, 0);
     assert_eq!(read_json(&bench.path("out/host.json"))["calibration"], here);
     let summary = fs::read_to_string(bench.path("out/summary.md")).unwrap();
-    for text in [&summary, &stdout(&output)] {
+    let page = fs::read_to_string(bench.path("out/report.html")).unwrap();
+    for text in [&summary, &page, &stdout(&output)] {
         assert!(text.contains("What the harness itself costs") && text.contains("bare loop"), "{text}");
     }
     // Without one, the record says that there is none.
     assert_code(&bench.command(&["run", "scenario.toml", "--out", "plain"]).output().unwrap(), 0);
     assert!(read_json(&bench.path("plain/host.json"))["calibration"].is_null());
-    assert!(!fs::read_to_string(bench.path("plain/summary.md")).unwrap().contains("harness itself"));
+    for file in ["plain/summary.md", "plain/report.html"] {
+        assert!(!fs::read_to_string(bench.path(file)).unwrap().contains("harness itself"), "{file}");
+    }
 
     for (key, value, said) in [("kernel", "2.6.39", "kernel 2.6.39 there"), ("revision", "0123456789ab", "revision")] {
         let mut foreign = here.clone();

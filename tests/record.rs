@@ -151,6 +151,11 @@ fn a_record_has_every_file_and_name() {
     for part in ["What is it?", "| reuseport", "accept wait p50", "empty wake-ups", method, "tcp_tw_reuse", "kernel"] {
         assert!(markdown.contains(part), "{part} is missing in {markdown}");
     }
+    let page = fs::read_to_string(bench.path("out/report.html")).unwrap();
+    for part in ["What is it?", "reuseport", "by percentile", "Share of accepts per worker", "<svg", "tcp_tw_reuse"] {
+        assert!(page.contains(part), "{part} is missing in the report");
+    }
+    assert!(!page.contains("https://") && page.ends_with("</html>"));
 }
 
 #[test]

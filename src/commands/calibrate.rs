@@ -151,6 +151,7 @@ fn write_new(file: &Path, json: &str) -> Result<()> {
 }
 
 fn show(calibration: &Calibration) -> Result<()> {
+    say(terminal::prose(&harness::finding(calibration)))?;
     for grid in harness::grids(calibration) {
         say(&grid.title)?;
         say(terminal::grid(&grid, terminal::width()).trim_end())?;

@@ -1,4 +1,4 @@
-//! Reads `histograms.hlog`: chosen metrics, merged over the workers or loaders of each trial.
+//! Reads `histograms.hlog`: chosen metrics, trial by trial.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -16,16 +16,18 @@ use super::reader::{HISTOGRAMS, ReadError};
 /// A line longer than this is no histogram of ours: three digits up to a minute take a few hundred kilobytes at most.
 const LINE_LIMIT: usize = 4 << 20;
 
-/// Histograms by metric (`accept_wait`, `response`, …) and trial.
-pub type Merged = BTreeMap<String, BTreeMap<usize, Histogram<u64>>>;
-
-/// Reads the histograms of some metrics of a record. Lines that are no histogram, such as a last one that was cut off, are
-/// passed over: what stands in `trials.jsonl` stands on its own.
-pub fn read(folder: &Path, metrics: &[&str]) -> Result<Merged, ReadError> {
+/// Reads the histograms of some metrics of a record, and hands each trial's on, merged over its workers or loaders, in the order of
+/// the log: no more than one trial's are in memory at a time. Lines that are no histogram, such as a last one that was cut off,
+/// are passed over: what stands in `trials.jsonl` stands on its own.
+pub fn for_each_trial(
+    folder: &Path,
+    metrics: &[&str],
+    mut each: impl FnMut(usize, &str, Histogram<u64>),
+) -> Result<(), ReadError> {
     let path = folder.join(HISTOGRAMS);
     let log = fs::read(&path).map_err(|error| ReadError::File { path, error })?;
-    let mut merged = Merged::new();
     let mut deserializer = Deserializer::new();
+    let mut current: (Option<usize>, BTreeMap<String, Histogram<u64>>) = Default::default();
     for entry in IntervalLogIterator::new(&log).flatten() {
         let LogEntry::Interval(interval) = entry else { continue };
         let Some((trial, metric)) = interval.tag().and_then(|tag| place(tag.as_str())) else { continue };
@@ -35,16 +37,22 @@ pub fn read(folder: &Path, metrics: &[&str]) -> Result<Merged, ReadError> {
         }
         let Ok(bytes) = STANDARD.decode(encoded) else { continue };
         let Ok(part) = deserializer.deserialize::<u64, _>(&mut &bytes[..]) else { continue };
-        let trials = merged.entry(metric.to_owned()).or_default();
-        match trials.entry(trial) {
-            std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(part)),
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                // All have the same bounds.
-                let _ = entry.get_mut().add(part);
-            }
+        if let (Some(ended), histograms) = &mut current
+            && *ended != trial
+        {
+            std::mem::take(histograms).into_iter().for_each(|(metric, histogram)| each(*ended, &metric, histogram));
+        }
+        current.0 = Some(trial);
+        match current.1.get_mut(metric) {
+            None => drop(current.1.insert(metric.to_owned(), part)),
+            // All have the same bounds.
+            Some(histogram) => drop(histogram.add(part)),
         }
     }
-    Ok(merged)
+    if let (Some(ended), histograms) = current {
+        histograms.into_iter().for_each(|(metric, histogram)| each(ended, &metric, histogram));
+    }
+    Ok(())
 }
 
 /// `t7.w0.accept_wait` as (7, `accept_wait`).

@@ -34,9 +34,23 @@ pub const PERCENTILES: &str = "percentiles";
 /// The cells' figures as OpenMetrics text.
 pub const METRICS: &str = "metrics.txt";
 
+/// The same with charts.
+pub const REPORT: &str = "report.html";
+
 /// All files of a record.
-pub const FILES: [&str; 10] =
-    [SCENARIO, HOST, TRIALS, HISTOGRAMS, SUMMARY_JSON, SUMMARY_MARKDOWN, CELLS_CSV, TRIALS_CSV, PERCENTILES, METRICS];
+pub const FILES: [&str; 11] = [
+    SCENARIO,
+    HOST,
+    TRIALS,
+    HISTOGRAMS,
+    SUMMARY_JSON,
+    SUMMARY_MARKDOWN,
+    CELLS_CSV,
+    TRIALS_CSV,
+    PERCENTILES,
+    METRICS,
+    REPORT,
+];
 
 /// A record as read from its folder.
 #[derive(Debug)]

@@ -4,25 +4,24 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Model, csv, curve, hgrm, markdown, model, openmetrics};
+use super::{
+    Model,
+    charts::{Subject, ports::ports},
+    csv,
+    distributions::Distributions,
+    hgrm, html, markdown, model, openmetrics, plot, ranking,
+};
 use crate::{
-    record::{
-        ReadError, Record,
-        histograms::{self, Merged},
-        reader, write_derived,
-    },
+    record::{ReadError, Record, reader, write_derived},
     stats::{self, Summary},
 };
-
-/// Metrics whose histograms reports show.
-const HISTOGRAMS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
 
 /// A record with what follows from it.
 pub struct Reading {
     /// As it is on disk.
     pub record: Record,
-    /// By metric and trial.
-    pub histograms: Merged,
+    /// Of some latencies, by metric and cell.
+    pub distributions: Distributions,
     /// Medians, intervals, comparisons, verdicts.
     pub summary: Summary,
 }
@@ -31,7 +30,8 @@ impl Reading {
     /// Reads a record's folder.
     pub fn of(folder: &Path) -> Result<Self, ReadError> {
         let record = Record::read(folder)?;
-        Ok(Self { histograms: histograms::read(folder, &HISTOGRAMS)?, summary: stats::summarize(&record), record })
+        let summary = stats::summarize(&record);
+        Ok(Self { distributions: Distributions::read(folder, &record, &summary)?, summary, record })
     }
 
     /// What people read.
@@ -56,11 +56,19 @@ impl Reading {
             (reader::METRICS.to_owned(), openmetrics::render(&self.summary)),
         ];
         files.extend(
-            hgrm::render(&self.record, &self.summary, &self.histograms)
+            hgrm::render(&self.summary, &self.distributions)
                 .into_iter()
                 .map(|(name, text)| (format!("{}/{name}", reader::PERCENTILES), text)),
         );
-        files.extend(curve::render(&self.record)?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
+        files.push((reader::REPORT.to_owned(), html::render(self)?));
+        files.extend(self.ports_curve()?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
         Ok(files)
+    }
+
+    /// The ports' curve as a picture that stands alone; `None` where no ports were filled.
+    fn ports_curve(&self) -> Result<Option<String>> {
+        let ranking = ranking(&self.summary);
+        let subject = Subject::new(&self.record, &self.distributions, &self.summary, &ranking);
+        ports(&subject).map(|chart| plot::draw(&chart.figure, plot::FILE)).transpose()
     }
 }

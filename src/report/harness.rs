@@ -2,7 +2,7 @@
 
 use super::Grid;
 use crate::{
-    calibrate::{Calibration, Contestant, Lag, Ratio, Run},
+    calibrate::{Calibration, Contestant, Lag, Ratio, Run, Verdict},
     format::{duration, thousands},
     record::Record,
     stats::{Values, ascending, median},
@@ -16,6 +16,26 @@ const PIECES: &str = "What single operations cost";
 /// The calibration in a record's `host.json`.
 pub fn of_record(record: &Record) -> Option<Calibration> {
     serde_json::from_value(record.host.get("calibration")?.clone()).ok()
+}
+
+/// What recording and exact stamps cost, in a sentence.
+pub fn finding(calibration: &Calibration) -> String {
+    let cost = |ratio: &Ratio| {
+        let what = match ratio.contestant {
+            Contestant::ExactStamps => "exact stamps",
+            _ => "recording",
+        };
+        let [cost, least, most] =
+            [ratio.rate.median, ratio.rate.high, ratio.rate.low].map(|share| 100.0 * (1.0 - share));
+        let verdict = ratio.verdict.map_or("", Verdict::words);
+        format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
+    };
+    let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();
+    let mut sentence = costs.join("; ").replace("stamps costs", "stamps cost");
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    sentence
 }
 
 /// The contestants, and single operations.

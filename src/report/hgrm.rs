@@ -3,15 +3,12 @@
 //! The form is that of `outputPercentileDistribution` of HdrHistogram's Java original: columns Value, Percentile, TotalCount
 //! and 1/(1−Percentile), with five steps for each halving of the distance to 100 %.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use hdrhistogram::Histogram;
 
-use crate::{
-    record::{Outcome, Record, histograms::Merged},
-    scenario::label,
-    stats::{CellSummary, Summary},
-};
+use super::distributions::{Distribution, Distributions};
+use crate::{scenario::label, stats::Summary};
 
 /// Histograms are of nanoseconds.
 const NS_PER_US: f64 = 1e3;
@@ -21,35 +18,16 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 const SLUG_BYTES: usize = 120;
 
 /// A file for each cell and metric that has a histogram, by name.
-pub fn render(record: &Record, summary: &Summary, histograms: &Merged) -> Vec<(String, String)> {
+pub fn render(summary: &Summary, distributions: &Distributions) -> Vec<(String, String)> {
     let labels: Vec<String> = summary.cells.iter().map(|cell| label(&cell.cell)).collect();
-    let mut files = Vec::new();
-    for (cell, slug) in summary.cells.iter().zip(slugs(&labels)) {
-        for metric in histograms.keys() {
-            if let Some(merged) = merge(record, cell, histograms, metric) {
-                files.push((format!("{slug}.{metric}.hgrm"), distribution(&merged)));
-            }
-        }
-    }
-    files
-}
-
-/// All values of a cell's valid trials together.
-fn merge(record: &Record, cell: &CellSummary, histograms: &Merged, metric: &str) -> Option<Histogram<u64>> {
-    let mut merged: Option<Histogram<u64>> = None;
-    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid && trial.cell == cell.cell) {
-        // Exact waits and upper bounds are never mixed.
-        if metric == "accept_wait" && trial.latency_ns.accept_wait.method != cell.accept_wait_method {
-            continue;
-        }
-        let Some(part) = histograms[metric].get(&trial.trial).filter(|part| !part.is_empty()) else { continue };
-        match &mut merged {
-            None => merged = Some(part.clone()),
-            // All have the same bounds.
-            Some(merged) => drop(merged.add(part)),
-        }
-    }
-    merged
+    let slugs = slugs(&labels);
+    let metrics = distributions.0.iter();
+    let of_metric = |(metric, cells): (&String, &BTreeMap<usize, Distribution>)| {
+        let file =
+            |(cell, of): (&usize, &Distribution)| (format!("{}.{metric}.hgrm", slugs[*cell]), distribution(&of.merged));
+        cells.iter().map(file).collect::<Vec<_>>()
+    };
+    metrics.flat_map(of_metric).collect()
 }
 
 fn distribution(histogram: &Histogram<u64>) -> String {
@@ -107,12 +85,14 @@ fn slug(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
-    use crate::{report::fixture, stats};
+    use crate::{
+        record::Outcome,
+        report::{distributions::Collector, fixture},
+        stats,
+    };
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
@@ -154,22 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn only_valid_trials_of_the_cell_are_merged() {
-        let (one, other) = (json!({"workers": 1}), json!({"workers": 2}));
-        let record = fixture::record(vec![
-            fixture::trial(0, &one, Outcome::Valid),
-            fixture::trial(1, &one, Outcome::Invalid),
-            fixture::trial(2, &one, Outcome::Valid),
-        ]);
-        let trials: BTreeMap<usize, _> =
-            (0..4).map(|trial| (trial, histogram([trial as u64 * 1_000 + 1_000]))).collect();
-        let merged = Merged::from([("response".to_owned(), trials), ("connect".to_owned(), BTreeMap::new())]);
-        let files = render(&record, &stats::summarize(&record), &merged);
+    fn a_file_is_named_by_cell_and_metric() {
+        let record = fixture::record(vec![fixture::trial(0, &json!({"workers": 1}), Outcome::Valid)]);
+        let summary = stats::summarize(&record);
+        let mut collector = Collector::new(&record, &summary);
+        collector.add(0, "response", histogram([1_000, 3_000]));
+        let files = render(&summary, &collector.distributions());
         assert_eq!(files.len(), 1, "{files:?}");
         assert_eq!(files[0].0, "workers-1.response.hgrm");
         assert!(files[0].1.contains("#[Max     =        3.001, Total count    =            2]"), "{}", files[0].1);
-        let record = fixture::record(vec![fixture::trial(0, &other, Outcome::Failed)]);
-        assert_eq!(render(&record, &stats::summarize(&record), &merged), []);
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! A record as a table with notes: a row a cell, the medians of its valid trials.
 
-use std::collections::BTreeMap;
-
 use super::{
     answer::{Answer, answer},
     harness,
     ranking::{plain, ranking},
+    verdicts,
 };
 use crate::{
     format::{duration, percent, ratio, thousands},
     load::STAGES,
-    record::{Outcome, Record, TrialRecord, Verdict, VerdictName},
-    scenario::label,
+    record::Record,
     stats::{CellSummary, Summary, Values},
 };
 
@@ -115,7 +113,7 @@ const RANKS: usize = 8;
 
 /// Builds the report of a record.
 pub fn model(record: &Record, summary: &Summary) -> Model {
-    let names: Vec<String> = summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect());
+    let names = names(summary);
     let mut head = names.clone();
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shown(column, summary)).collect();
     head.extend(columns.iter().map(|column| column.head.to_owned()));
@@ -129,7 +127,7 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         head,
         rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
-    let stages = stages(&names, summary);
+    let stages = stages(summary);
     let harness = harness::of_record(record);
     let mut legend = legend(summary, &columns, ranks, stages.is_some());
     legend.extend(harness.iter().flat_map(harness::legend));
@@ -139,19 +137,25 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         answer: answer(summary, &ranking(summary)),
         legend,
         tables: std::iter::once(cells).chain(stages).chain(harness.iter().flat_map(harness::grids)).collect(),
-        notes: notes(record, summary),
+        notes: verdicts::notes(record, summary),
         conditions: conditions(record),
     }
 }
 
+/// The swept keys.
+fn names(summary: &Summary) -> Vec<String> {
+    summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect())
+}
+
 /// The stage table: means over all first replies of a cell's valid trials, so that they add up.
-fn stages(names: &[String], summary: &Summary) -> Option<Grid> {
+pub(super) fn stages(summary: &Summary) -> Option<Grid> {
+    let names = names(summary);
     let known = |stage: &str| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
     let shown: Vec<&str> = STAGES.into_iter().filter(|stage| known(stage)).collect();
     if shown.is_empty() {
         return None;
     }
-    let mut head = names.to_vec();
+    let mut head = names.clone();
     head.extend(shown.iter().map(|stage| stage.replace('_', " ")));
     head.push("response".to_owned());
     let row = |cell: &CellSummary| {
@@ -285,94 +289,6 @@ fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> 
         (ranks, "share by registration: of all accepts, first of the worker that registered its listener first."),
     ];
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
-}
-
-fn notes(record: &Record, summary: &Summary) -> Vec<String> {
-    let mut notes = Vec::new();
-    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Failed) {
-        notes.push(format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
-    }
-    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Invalid) {
-        for verdict in trial.verdicts.iter().filter(|verdict| verdict.invalidates) {
-            notes.push(format!("{}: invalid: {}: {}", name(trial), verdict.name.as_str(), verdict.detail));
-        }
-    }
-    for verdict in &summary.verdicts {
-        notes.push(format!("{}: {}: {}", verdict.name.as_str(), verdict.detail, meaning(verdict.name)));
-    }
-    let mut advisory: BTreeMap<VerdictName, Vec<(&TrialRecord, &Verdict)>> = BTreeMap::new();
-    for trial in &record.trials {
-        for verdict in trial.verdicts.iter().filter(|verdict| !verdict.invalidates) {
-            advisory.entry(verdict.name).or_default().push((trial, verdict));
-        }
-    }
-    for (verdict, cases) in advisory {
-        let (trial, example) = cases[0];
-        notes.push(format!(
-            "{} in {} of {} trials: {} E.g. {}: {}",
-            verdict.as_str(),
-            cases.len(),
-            record.trials.len(),
-            meaning(verdict),
-            name(trial),
-            example.detail
-        ));
-    }
-    notes
-}
-
-/// What an advisory verdict means for the figures, and what to do.
-fn meaning(verdict: VerdictName) -> &'static str {
-    match verdict {
-        VerdictName::LoaderSaturated => {
-            "connections began later than intended, which counts in their latencies: busy loaders share the processors with \
-             the server (lower the rate or the concurrency, or take a larger machine), idle ones show the lateness of timers."
-        }
-        VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
-        VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
-        VerdictName::CpuSteal => "another guest had the processors; repeat on a quieter machine.",
-        VerdictName::CpuContended => {
-            "other programs had a part of the processors, which lengthens every latency; repeat on a quieter machine."
-        }
-        VerdictName::RateUnmet => {
-            "the server, or the ports, could not take what was offered: latencies grow with the length of the trial."
-        }
-        VerdictName::Errors => "more than 0.1 % of the connections failed; their latencies are missing.",
-        VerdictName::PortsScarce => {
-            "with over half of the ephemeral ports taken, connect searches for a free one for milliseconds: the port \
-             range was measured; set load.close_how = \"rst\", or widen sysctl ip_local_port_range."
-        }
-        VerdictName::BeyondRange => "the maximum is larger than shown.",
-        VerdictName::DatagramsLost => {
-            "sockets' buffers were full; their senders wait in vain. Raise server.receive_buffer (and rmem_max), or lower the \
-             rate."
-        }
-        VerdictName::TimeWaitOverflow => {
-            "ports came back sooner than TIME_WAIT lets them: raise sysctl tcp_max_tw_buckets."
-        }
-        VerdictName::NoFollowUp => "connections come later than load.follow_up, or load.hold ends before it.",
-        VerdictName::DriftInTrial => {
-            "the two halves of a trial differ: its figures are of no one state. Lengthen load.warmup, or lower the load."
-        }
-        VerdictName::DriftOverRepetitions => {
-            "the machine became faster or slower during the run. Cells are interleaved, so their ratios hold; absolute figures \
-             do not."
-        }
-        VerdictName::Bimodal => "trials of one cell fall into two camps: look at each, the median is of neither.",
-        VerdictName::IntervalWide => "raise stop.max_repetitions, lengthen load.duration, or quieten the machine.",
-        VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
-        VerdictName::Unaccounted
-        | VerdictName::Misdelivered
-        | VerdictName::StampsImpossible
-        | VerdictName::WorkerDied
-        | VerdictName::Deadline
-        | VerdictName::NothingMeasured => "the figures must not be used.",
-    }
-}
-
-fn name(trial: &TrialRecord) -> String {
-    let cell = if trial.cell.is_empty() { String::new() } else { format!("{}, ", label(&trial.cell)) };
-    format!("trial {} ({cell}repetition {})", trial.trial, trial.repetition)
 }
 
 fn conditions(record: &Record) -> Vec<String> {

@@ -1,0 +1,213 @@
+//! A line chart as data: axes, lines, and where a pointer finds which values. Nothing of it knows how it is drawn.
+
+use crate::format;
+
+/// A line chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// Tells it from its neighbours; may be empty.
+    pub heading: String,
+    /// From left to right.
+    pub x: Axis,
+    /// From bottom to top.
+    pub y: Axis,
+    /// In the order in which they are drawn.
+    pub lines: Vec<Line>,
+    /// Parts of the horizontal axis that are set apart.
+    pub spans: Vec<Span>,
+    /// Where a pointer stops, from left to right.
+    pub stops: Vec<Stop>,
+}
+
+/// An axis. Lines have values of its unit, positions are made of them by its scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// What it shows.
+    pub label: String,
+    /// How values become positions.
+    pub scale: Scale,
+    /// The value at its begin.
+    pub low: f64,
+    /// The value at its end, above `low`.
+    pub high: f64,
+    /// Values that are marked, and how.
+    pub ticks: Vec<(f64, String)>,
+}
+
+/// How values become positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// In proportion.
+    Linear,
+    /// By their logarithm: they are positive.
+    Log,
+}
+
+/// A line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its name in the legend.
+    pub name: String,
+    /// Which colour and dashes it has, from 0: the same in all charts of a section.
+    pub style: usize,
+    /// Whether it shows upper bounds: it is dotted then, lest it be taken for exact.
+    pub bound: bool,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
+    /// Where its repetitions lie: position, lowest, highest.
+    pub band: Vec<(f64, f64, f64)>,
+    /// Points that are marked.
+    pub marks: Vec<(f64, f64, Mark)>,
+}
+
+/// How a point is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A disc.
+    Dot,
+    /// A cross.
+    Cross,
+}
+
+/// A part of the horizontal axis that is set apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Where it begins.
+    pub from: f64,
+    /// Where it ends.
+    pub to: f64,
+    /// A letter or two; the text under the chart says what they stand for. May be empty.
+    pub label: String,
+    /// Whether it is a fault; else it is what was not measured.
+    pub fault: bool,
+}
+
+/// Where a pointer stops.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    /// The place on the horizontal axis.
+    pub x: f64,
+    /// Its name.
+    pub label: String,
+    /// The value of each line there, as the table has it; empty where a line has none.
+    pub values: Vec<String>,
+}
+
+impl Axis {
+    /// An axis of times in ns, by powers of ten, that holds all values. Values below 1 ns count as that.
+    pub fn log_ns(label: &str, values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values
+            .map(|value| value.max(1.0))
+            .fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = if low <= high { (low, high) } else { (1e3, 1e6) };
+        let (low, high) = (low / 1.25, high * 1.25);
+        Self { label: label.to_owned(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, duration_tick) }
+    }
+
+    /// An axis of whole numbers from 0 on.
+    pub fn counts(label: &str, high: f64) -> Self {
+        Self::with_step(label, high, round_step(high.max(1.0) / 4.0).max(1.0), count_tick)
+    }
+
+    /// An axis from 0 on.
+    pub fn from_zero(label: &str, high: f64, show: impl Fn(f64) -> String) -> Self {
+        let high = if high > 0.0 { high } else { 1.0 };
+        Self::with_step(label, high, round_step(high / 4.0), show)
+    }
+
+    fn with_step(label: &str, high: f64, step: f64, show: impl Fn(f64) -> String) -> Self {
+        let high = high.max(step);
+        let count = (high / step).ceil() as u32;
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Linear,
+            low: 0.0,
+            high: step * f64::from(count),
+            ticks: (0..=count).map(|i| (step * f64::from(i), show(step * f64::from(i)))).collect(),
+        }
+    }
+
+    /// Where a value stands between the axis' begin, 0, and its end, 1.
+    pub fn position(&self, value: f64) -> f64 {
+        let place = |value: f64| match self.scale {
+            Scale::Linear => value,
+            Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
+        };
+        ((place(value) - place(self.low)) / (place(self.high) - place(self.low))).clamp(0.0, 1.0)
+    }
+}
+
+/// Powers of ten between two positive numbers; with fewer than three of them, their double and their fivefold as well.
+pub fn log_ticks(low: f64, high: f64, show: impl Fn(f64) -> String) -> Vec<(f64, String)> {
+    let decades = || (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10_f64.powi(power));
+    let within = |tick: &f64| (low..=high).contains(tick);
+    let whole: Vec<f64> = decades().filter(within).collect();
+    let ticks = if whole.len() < 3 {
+        decades().flat_map(|tick| [tick, 2.0 * tick, 5.0 * tick]).filter(within).collect()
+    } else {
+        whole
+    };
+    ticks.into_iter().map(|tick| (tick, show(tick))).collect()
+}
+
+/// A round duration: `10 µs`, `1 ms`.
+pub fn duration_tick(ns: f64) -> String {
+    let text = format::duration(ns);
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{number} {unit}")
+}
+
+/// A round count: `20,000`, `150k`, `2M`.
+pub fn count_tick(count: f64) -> String {
+    match count {
+        count if count >= 1e6 => format!("{}M", format::number(count / 1e6)),
+        count if count >= 1e5 => format!("{}k", format::number(count / 1e3)),
+        count => format::thousands(count),
+    }
+}
+
+/// The least of 1, 2, 5 times a power of ten that is not below a positive number.
+pub fn round_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= least * (1.0 - 1e-9))
+        .unwrap_or(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(ticks: &[(f64, String)]) -> Vec<&str> {
+        ticks.iter().map(|(_, label)| label.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_of_times() {
+        assert_eq!(labels(&log_ticks(8e3, 2e6, duration_tick)), ["10 µs", "100 µs", "1 ms"]);
+        assert_eq!(labels(&log_ticks(8e3, 6e4, duration_tick)), ["10 µs", "20 µs", "50 µs"]);
+        assert_eq!([2e4, 1.5e5, 2.5e6].map(count_tick), ["20,000", "150k", "2.5M"]);
+        assert_eq!(labels(&Axis::log_ns("", [].into_iter()).ticks).len(), 4);
+    }
+
+    #[test]
+    fn ticks_from_zero() {
+        let axis = Axis::from_zero("", 54.0, |value| value.to_string());
+        assert_eq!((axis.high, labels(&axis.ticks)), (60.0, vec!["0", "20", "40", "60"]));
+        assert_eq!(labels(&Axis::counts("", 2.0).ticks), ["0", "1", "2"]);
+        assert_eq!(Axis::from_zero("", 0.0, |value| value.to_string()).high, 1.0);
+        assert_eq!([round_step(1.0), round_step(0.3), round_step(21.0)], [1.0, 0.5, 50.0]);
+    }
+
+    #[test]
+    fn positions() {
+        let axis = Axis { label: String::new(), scale: Scale::Log, low: 1.0, high: 100.0, ticks: Vec::new() };
+        assert_eq!(
+            [axis.position(1.0), axis.position(10.0), axis.position(1e9), axis.position(0.0)],
+            [0.0, 0.5, 1.0, 0.0]
+        );
+    }
+}

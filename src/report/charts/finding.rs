@@ -1,0 +1,193 @@
+//! Titles that state what comparisons show. They claim what a verdict shows, and no more.
+
+use serde_json::{Map, Value as Json};
+
+use super::Subject;
+use crate::{
+    format::ratio,
+    report::p_value,
+    scenario::label,
+    stats::{Comparison, Difference, IntervalKind, Metric, metric_named},
+};
+
+/// What the comparisons of a metric show within groups of competing cells, in one sentence without a full stop.
+pub fn of_metric(subject: &Subject<'_>, name: &str) -> String {
+    let Some(metric) = metric_named(name) else { return name.to_owned() };
+    let comparisons: Vec<&Comparison> = subject
+        .summary
+        .comparisons
+        .iter()
+        .filter(|comparison| comparison.metric == name && compete(subject, &comparison.a, &comparison.b))
+        .collect();
+    let shown = comparisons.iter().filter(|comparison| comparison.compared.verdict.is_shown());
+    let size = |comparison: &Comparison| comparison.compared.ratio.map_or(0.0, |ratio| ratio.ln().abs());
+    if let Some(largest) = shown.clone().max_by(|one, other| size(one).total_cmp(&size(other))) {
+        let all = shown.count();
+        let others = if all > 1 { format!("; the largest of {all} differences shown") } else { String::new() };
+        return difference(subject, metric, largest) + &others;
+    }
+    let possible: Vec<f64> = comparisons.iter().filter_map(|comparison| comparison.compared.detectable_ratio).collect();
+    let no_difference = |comparison: &&&Comparison| comparison.compared.verdict == Difference::NoDifferenceShown;
+    if comparisons.iter().filter(no_difference).count() > 0 {
+        return format!("No difference in {} is shown{}", metric.label, could_have(trials(subject), &possible));
+    }
+    if comparisons.is_empty() { level(subject, metric) } else { too_few(subject, metric) }
+}
+
+/// Whether two cells differ in the contested key.
+fn compete(subject: &Subject<'_>, a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
+    subject.ranking.contest.as_ref().is_some_and(|key| a.get(key) != b.get(key))
+}
+
+/// `reuseport's accept wait p99 is 4.20× shared-epoll's at service_time=2ms (p = 0.008)`.
+fn difference(subject: &Subject<'_>, metric: &Metric, comparison: &Comparison) -> String {
+    let compared = &comparison.compared;
+    let (high, low) = match compared.verdict {
+        Difference::AHigher => (&comparison.a, &comparison.b),
+        _ => (&comparison.b, &comparison.a),
+    };
+    let cell = |values: &Map<String, Json>| subject.cells.iter().find(|cell| cell.summary.cell == *values);
+    let name = |values: &Map<String, Json>| cell(values).map_or_else(|| label(values), |cell| cell.name.clone());
+    let median =
+        |values| cell(values).and_then(|cell| cell.summary.metrics.get(metric.name)).map(|values| values.median);
+    let heading = cell(high).map(|cell| subject.heading(cell.group)).filter(|heading| !heading.is_empty());
+    let at = heading.map_or_else(String::new, |heading| format!(" at {heading}"));
+    let p = p_value(compared.p_adjusted);
+    let p = if p.starts_with('<') { format!("p {p}") } else { format!("p = {p}") };
+    let are = if metric.label.ends_with('s') { "are" } else { "is" };
+    match compared.ratio.filter(|ratio| *ratio > 0.0) {
+        Some(times) => {
+            let times = if times < 1.0 { 1.0 / times } else { times };
+            format!("{}'s {} {are} {}× {}'s{at} ({p})", name(high), metric.label, ratio(times), name(low))
+        }
+        None => {
+            let show = |values| median(values).map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
+            format!(
+                "{}'s {} {are} {} against {}'s {}{at} ({p})",
+                name(high),
+                metric.label,
+                show(high),
+                name(low),
+                show(low)
+            )
+        }
+    }
+}
+
+/// The number of valid trials of most cells.
+fn trials(subject: &Subject<'_>) -> usize {
+    subject.cells.iter().map(|cell| cell.trials.len()).max().unwrap_or(0)
+}
+
+fn could_have(trials: usize, possible: &[f64]) -> String {
+    let low = possible.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = possible.iter().copied().fold(0.0, f64::max);
+    match possible.len() {
+        0 => String::new(),
+        _ if ratio(low) == ratio(high) => format!("; {trials} trials could have shown {}×", ratio(low)),
+        _ => format!("; {trials} trials could have shown {}× to {}×", ratio(low), ratio(high)),
+    }
+}
+
+fn too_few(subject: &Subject<'_>, metric: &Metric) -> String {
+    let trials = trials(subject);
+    let of = if trials == 1 { "One trial a cell is".to_owned() } else { format!("{trials} trials a cell are") };
+    let medians: Vec<f64> = medians(subject, metric);
+    let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
+    let low = medians.iter().copied().reduce(f64::min);
+    let high = medians.iter().copied().reduce(f64::max);
+    format!("{of} too few to show a difference in {}; medians are {} to {}", metric.label, show(low), show(high))
+}
+
+/// What there is to say without anything to compare.
+fn level(subject: &Subject<'_>, metric: &Metric) -> String {
+    let known: Vec<_> = subject.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name)).collect();
+    match known[..] {
+        [] => format!("No valid trial has {}", metric.label),
+        [values] => {
+            let show = |value: f64| metric.unit.show(value);
+            let kind = match (values.values.len(), values.interval) {
+                (1, _) => {
+                    return format!(
+                        "{} is {} in the one valid trial",
+                        super::capital(metric.label),
+                        show(values.median)
+                    );
+                }
+                (_, IntervalKind::Bootstrap) => "95 % interval",
+                (_, IntervalKind::Range) => "trials from",
+            };
+            let (low, high) = (show(values.low), show(values.high));
+            format!("{} is {} ({kind} {low} to {high})", super::capital(metric.label), show(values.median))
+        }
+        _ => {
+            let medians = medians(subject, metric);
+            let low = medians.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let show = |value: f64| metric.unit.show(value);
+            format!("{} is {} to {}; nothing could be compared", super::capital(metric.label), show(low), show(high))
+        }
+    }
+}
+
+fn medians(subject: &Subject<'_>, metric: &Metric) -> Vec<f64> {
+    let known = subject.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name));
+    known.map(|values| values.median).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::{
+        Reading, ranking,
+        sample::{Sample, two_strategies},
+    };
+
+    fn finding(reading: &Reading) -> String {
+        let ranking = ranking(&reading.summary);
+        of_metric(
+            &Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking),
+            "accept_wait_p99_ns",
+        )
+    }
+
+    #[test]
+    fn a_title_claims_what_was_shown() {
+        assert_eq!(finding(&two_strategies(2)), "shared's accept wait p99 is 1.98× reuseport's (p = 0.0079)");
+    }
+
+    #[test]
+    fn and_nothing_else() {
+        let title = finding(&two_strategies(1));
+        assert!(
+            title.starts_with("No difference in accept wait p99 is shown; 5 trials could have shown 1."),
+            "{title}"
+        );
+        let mut few = Sample::new("");
+        for strategy in ["a", "b"] {
+            few.trial(json!({ "strategy": strategy }), &[50, 50], 1_000);
+        }
+        let title = finding(&few.reading());
+        assert!(title.starts_with("One trial a cell is too few to show a difference"), "{title}");
+    }
+
+    #[test]
+    fn the_setting_is_named() {
+        let mut sample = Sample::new("");
+        for repetition in 0..5 {
+            for (strategy, service_time, wait) in
+                [("a", "0us", 1_000), ("b", "0us", 1_000), ("a", "2ms", 1_000), ("b", "2ms", 9_000)]
+            {
+                sample.trial(
+                    json!({ "strategy": strategy, "service_time": service_time }),
+                    &[50, 50],
+                    wait + repetition,
+                );
+            }
+        }
+        let title = finding(&sample.reading());
+        assert!(title.starts_with("b's accept wait p99 is 8.99× a's at service_time=2ms (p = "), "{title}");
+    }
+}

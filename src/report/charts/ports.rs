@@ -1,0 +1,155 @@
+//! What a connect costs as the ports fill, with knee and wall.
+
+use super::{
+    Cell, Subject,
+    figure::{Axis, Figure, Line, Mark, Stop, count_tick},
+};
+use crate::{
+    format::{duration, percent, thousands},
+    record::{Ports, PortsStep},
+    report::Grid,
+};
+
+/// Parts of the capacity that the table and pointers show.
+const FILLS: [f64; 10] = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95];
+
+/// The chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortsCurve {
+    /// The finding.
+    pub title: String,
+    /// One line a cell.
+    pub figure: Figure,
+    /// The same in numbers.
+    pub table: Grid,
+    /// What a reader must know of it.
+    pub notes: Vec<String>,
+}
+
+/// The chart; `None` where no valid trial filled ports. Of each cell it shows the first valid trial that did.
+pub fn ports(subject: &Subject<'_>) -> Option<PortsCurve> {
+    let of = |cell: &'_ Cell<'_>| {
+        cell.trials.iter().filter_map(|trial| trial.ports.clone()).find(|ports| !ports.curve.is_empty())
+    };
+    let cells: Vec<(&Cell<'_>, Ports)> = subject.cells.iter().filter_map(|cell| Some((cell, of(cell)?))).collect();
+    if cells.is_empty() {
+        return None;
+    }
+    let steps = || cells.iter().flat_map(|(_, ports)| &ports.curve);
+    let most = steps().map(|step| step.connections).max()? as f64;
+    let figure = Figure {
+        heading: String::new(),
+        x: {
+            let axis = Axis::from_zero("connections open", most, count_tick);
+            Axis {
+                high: most * 1.02,
+                ticks: axis.ticks.into_iter().filter(|(value, _)| *value <= most).collect(),
+                ..axis
+            }
+        },
+        y: Axis::log_ns("connect, bind included: median", steps().map(|step| step.connect_p50_ns as f64)),
+        lines: cells.iter().enumerate().map(|(style, (cell, ports))| line(cell, ports, style)).collect(),
+        spans: Vec::new(),
+        stops: stops(&cells),
+    };
+    Some(PortsCurve {
+        title: title(&cells),
+        figure,
+        table: table(&cells),
+        notes: vec![
+            "A dot is the knee, where the cost left its flat part for good; a cross is the wall, where no port was left. Of each \
+             cell, its first valid trial."
+                .to_owned(),
+        ],
+    })
+}
+
+fn line(cell: &Cell<'_>, ports: &Ports, style: usize) -> Line {
+    let points: Vec<(f64, f64)> =
+        ports.curve.iter().map(|step| (step.connections as f64, step.connect_p50_ns as f64)).collect();
+    let at = |connections: u64| points.iter().find(|(x, _)| *x >= connections as f64).copied();
+    let knee = ports.knee.and_then(at).map(|(x, y)| (x, y, Mark::Dot));
+    let wall = ports.wall.and(points.last()).map(|(x, y)| (*x, *y, Mark::Cross));
+    Line {
+        name: cell.full_name.clone(),
+        style,
+        bound: false,
+        band: Vec::new(),
+        marks: knee.into_iter().chain(wall).collect(),
+        points,
+    }
+}
+
+/// The step that holds a part of the capacity.
+fn at_fill(ports: &Ports, fill: f64) -> Option<&PortsStep> {
+    ports.curve.iter().find(|step| step.fill >= fill)
+}
+
+fn show(step: Option<&PortsStep>) -> String {
+    step.map_or_else(String::new, |step| duration(step.connect_p50_ns as f64))
+}
+
+fn stops(cells: &[(&Cell<'_>, Ports)]) -> Vec<Stop> {
+    let Some(widest) = cells.iter().map(|(_, ports)| ports).max_by_key(|ports| ports.capacity) else {
+        return Vec::new();
+    };
+    let stop = |fill: &f64| {
+        let x = fill * widest.capacity as f64;
+        // Cells of other capacities have other fills at the same place.
+        let values = cells.iter().map(|(_, ports)| show(at_fill(ports, x / ports.capacity.max(1) as f64))).collect();
+        Stop { x, label: format!("{} connections, {} full", thousands(x), percent(*fill)), values }
+    };
+    FILLS.iter().map(stop).filter(|stop| stop.values.iter().any(|value| !value.is_empty())).collect()
+}
+
+/// Where costs jump, and where they do not.
+fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
+    let part = |ports: &Ports, at: u64| percent(at as f64 / ports.capacity.max(1) as f64);
+    let kneed: Vec<_> = cells.iter().filter_map(|(cell, ports)| Some((cell, ports, ports.knee?))).collect();
+    let earliest =
+        kneed.iter().min_by(|(_, one, knee), (_, other, later)| (*knee * other.capacity).cmp(&(*later * one.capacity)));
+    let Some((cell, ports, knee)) = earliest else {
+        return if cells.len() == 1 {
+            "What a connect costs never leaves its flat part".to_owned()
+        } else {
+            format!("What a connect costs never leaves its flat part, in all {} cells", cells.len())
+        };
+    };
+    let flat = cells.len() - kneed.len();
+    let steepest = ports.curve.iter().map(|step| step.connect_p50_ns).max().unwrap_or(0);
+    let flat = match flat {
+        0 => String::new(),
+        1 => cells
+            .iter()
+            .find(|(_, ports)| ports.knee.is_none())
+            .map_or_else(String::new, |(cell, _)| format!("; {} never do", cell.full_name)),
+        count => format!("; in {count} of {} cells they never do", cells.len()),
+    };
+    format!(
+        "{}'s connects leave their flat part at {} of the ports, and come to {}{flat}",
+        cell.full_name,
+        part(ports, *knee),
+        duration(steepest as f64)
+    )
+}
+
+fn table(cells: &[(&Cell<'_>, Ports)]) -> Grid {
+    let mut head: Vec<String> = ["cell", "capacity", "knee", "wall"].map(str::to_owned).to_vec();
+    head.extend(FILLS.iter().map(|fill| format!("at {:.0} %", 100.0 * fill)));
+    head.push("failing".to_owned());
+    let row = |(cell, ports): &(&Cell<'_>, Ports)| {
+        let count =
+            |count: Option<u64>, none: &str| count.map_or_else(|| none.to_owned(), |count| thousands(count as f64));
+        let mut row = vec![
+            cell.full_name.clone(),
+            thousands(ports.capacity as f64),
+            count(ports.knee, "none"),
+            count(ports.wall, "not met"),
+        ];
+        let cost = |fill: &f64| Some(show(at_fill(ports, *fill))).filter(|text| !text.is_empty());
+        row.extend(FILLS.iter().map(|fill| cost(fill).unwrap_or_else(|| "–".to_owned())));
+        row.push(ports.failing_connect_ns.map_or_else(|| "–".to_owned(), |ns| duration(ns as f64)));
+        row
+    };
+    Grid { title: String::new(), head, labels: 1, words: 0, rows: cells.iter().map(row).collect() }
+}

@@ -1,0 +1,250 @@
+//! The ranking as a chart: of each cell the median with its interval, and its trials.
+
+use super::{
+    Subject,
+    figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
+    finding, with_settings,
+};
+use crate::{
+    format::ratio,
+    report::{Grid, Group, Row, answer::said, p_value},
+    stats::{Better, Difference, IntervalKind, Metric, Unit},
+};
+
+/// Beyond this ratio of the largest value to the smallest, a scale from 0 on would hide the small ones.
+const LOG_FROM: f64 = 20.0;
+/// Trials of a cell that are shown one by one, at most.
+const DOTS: usize = 40;
+
+/// The chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankingChart {
+    /// The finding.
+    pub title: String,
+    /// The metric, and which way it is better.
+    pub metric: String,
+    /// One for all groups.
+    pub axis: Axis,
+    /// In the order of the matrix.
+    pub groups: Vec<Places>,
+    /// The same in numbers.
+    pub table: Grid,
+    /// What a reader must know of it.
+    pub notes: Vec<String>,
+}
+
+/// Cells that compete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places {
+    /// What they have in common; may be empty.
+    pub heading: String,
+    /// Best first.
+    pub places: Vec<Place>,
+}
+
+/// A cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its figures; `None` without a valid trial that has them.
+    pub figures: Option<Figures>,
+    /// What was shown of it against the best.
+    pub said: String,
+    /// Whether it was shown to be worse than the best.
+    pub is_worse: bool,
+}
+
+/// A cell's figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
+    /// Median, and the ends of its interval.
+    pub median: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// The median as people read it.
+    pub shown: String,
+    /// The same of all.
+    pub tip: String,
+    /// Values of trials.
+    pub trials: Vec<f64>,
+}
+
+/// The chart; `None` where no cell has the metric.
+pub fn ranking(subject: &Subject<'_>) -> Option<RankingChart> {
+    let ranking = subject.ranking;
+    let metric = ranking.metric;
+    let rows = || ranking.groups.iter().flat_map(|group| &group.rows);
+    let values = || rows().filter_map(|row| row.values.as_ref());
+    values().next()?;
+    let better = match metric.better {
+        Better::Lower => ", lower is better",
+        Better::Higher => ", higher is better",
+        Better::Neither => "",
+    };
+    let dots_left_out = values().any(|values| values.values.len() > DOTS);
+    Some(RankingChart {
+        title: finding::of_metric(subject, metric.name),
+        metric: format!("{}{better}", metric.label),
+        axis: axis(
+            metric,
+            &values()
+                .flat_map(|values| [values.low, values.high].into_iter().chain(values.values.iter().copied()))
+                .collect::<Vec<_>>(),
+        ),
+        groups: ranking
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(number, group)| Places {
+                heading: subject.heading(number),
+                places: group.rows.iter().map(|row| place(subject, metric, row)).collect(),
+            })
+            .collect(),
+        table: table(subject, metric),
+        notes: notes(values().any(|values| values.interval == IntervalKind::Range), dots_left_out),
+    })
+}
+
+fn axis(metric: &Metric, values: &[f64]) -> Axis {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let show = |value: f64| match metric.unit {
+        Unit::Nanoseconds => {
+            if value == 0.0 {
+                "0".to_owned()
+            } else {
+                duration_tick(value)
+            }
+        }
+        Unit::Seconds => {
+            if value == 0.0 {
+                "0".to_owned()
+            } else {
+                duration_tick(1e9 * value)
+            }
+        }
+        Unit::PerSecond | Unit::Count | Unit::Bytes if value >= 10.0 => count_tick(value),
+        Unit::Share => format!("{} %", crate::format::number(100.0 * value)),
+        _ => crate::format::number(value),
+    };
+    if low > 0.0 && high / low > LOG_FROM {
+        let (low, high) = (low / 1.3, high * 1.3);
+        Axis { label: String::new(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, show) }
+    } else {
+        Axis::from_zero("", high, show)
+    }
+}
+
+fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
+    let show = |value: f64| shown(subject, metric, row, value);
+    let figures = row.values.as_ref().map(|values| Figures {
+        median: values.median,
+        low: values.low,
+        high: values.high,
+        shown: show(values.median),
+        tip: format!(
+            "{}\nmedian {}\n{} {} to {}\n{} valid trials",
+            row.name,
+            show(values.median),
+            match values.interval {
+                IntervalKind::Bootstrap => "95 % interval",
+                IntervalKind::Range => "trials from",
+            },
+            show(values.low),
+            show(values.high),
+            values.values.len()
+        ),
+        trials: thinned(&values.values),
+    });
+    let said = match (&row.values, &row.against_best) {
+        (None, _) => "no valid trial has it".to_owned(),
+        (_, None) => "best".to_owned(),
+        (_, Some(compared)) => {
+            let times = compared.ratio.map_or_else(String::new, |times| format!("{}× · ", ratio(times)));
+            match compared.verdict {
+                Difference::AHigher | Difference::BHigher => format!("{times}shown"),
+                Difference::NoDifferenceShown => format!("{times}not shown"),
+                Difference::TooFewTrials => format!("{times}too few trials"),
+            }
+        }
+    };
+    let said = if subject.summary.cells.len() == 1 { String::new() } else { said };
+    Place { name: row.name.clone(), figures, said, is_worse: row.is_shown_worse() }
+}
+
+/// At most so many values, evenly by rank, the smallest and the largest among them.
+fn thinned(values: &[f64]) -> Vec<f64> {
+    let sorted = crate::stats::ascending(values);
+    if sorted.len() <= DOTS {
+        return sorted;
+    }
+    (0..DOTS).map(|i| sorted[i * (sorted.len() - 1) / (DOTS - 1)]).collect()
+}
+
+fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
+    let head = ["cell", "median", "interval", "trials", "× best", "interval", "p", "p adjusted", "against the best"];
+    let groups = subject.ranking.groups.iter();
+    let rows = groups.flat_map(|group| group.rows.iter().map(move |row| (group, row)));
+    let none = || "–".to_owned();
+    let row = |(group, row): (&Group, &Row)| {
+        let compared = row.against_best.as_ref();
+        let show = |value: f64| shown(subject, metric, row, value);
+        let ends = compared.and_then(|compared| compared.low.zip(compared.high));
+        vec![
+            with_settings(&row.name, &group.settings),
+            row.values.as_ref().map_or_else(none, |values| show(values.median)),
+            row.values.as_ref().map_or_else(none, |values| format!("{} to {}", show(values.low), show(values.high))),
+            row.values.as_ref().map_or(0, |values| values.values.len()).to_string(),
+            compared.and_then(|compared| compared.ratio).map_or_else(none, ratio),
+            ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
+            compared.map_or_else(none, |compared| p_value(compared.p_value)),
+            compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
+            compared.map_or_else(none, |compared| said(compared.verdict).to_owned()),
+        ]
+    };
+    Grid {
+        title: String::new(),
+        head: head.map(str::to_owned).to_vec(),
+        labels: 1,
+        words: 1,
+        rows: rows.map(row).collect(),
+    }
+}
+
+/// A figure as people read it, marked where it is a bound.
+fn shown(subject: &Subject<'_>, metric: &Metric, row: &Row, value: f64) -> String {
+    let bounds = subject.summary.cells[row.cell].accept_wait_method.as_deref() == Some("connect-call");
+    let bound = if bounds && metric.name.starts_with("accept_wait_") { "≤ " } else { "" };
+    format!("{bound}{}", metric.unit.show(value))
+}
+
+fn notes(ranges: bool, dots_left_out: bool) -> Vec<String> {
+    let bar = if ranges {
+        "the smallest and the largest trial: there are too few for an interval"
+    } else {
+        "95 % bootstrap interval of the median"
+    };
+    let mut notes = vec![format!(
+        "Tick: median of the valid trials. Bar: {bar}. Dots: trials. Shown: the permutation test's p-value, corrected for all \
+         comparisons of the metric (Holm), is at most 0.05."
+    )];
+    if dots_left_out {
+        notes.push(format!("Of each cell {DOTS} trials are drawn, evenly by rank."));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_trials_are_thinned_by_rank() {
+        let values: Vec<f64> = (0..250).rev().map(f64::from).collect();
+        let thinned = thinned(&values);
+        assert_eq!((thinned.len(), thinned[0], thinned[DOTS - 1]), (DOTS, 0.0, 249.0));
+    }
+}

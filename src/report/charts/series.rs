@@ -1,0 +1,396 @@
+//! What happened over time: accepts, queue depth and open connections of each worker, in one trial of each cell.
+
+use std::time::Duration;
+
+use super::{
+    Cell, Subject,
+    figure::{Axis, Figure, Line, Span, Stop},
+};
+use crate::{
+    format::thousands,
+    record::{FaultRow, Series, TrialRecord},
+    report::Grid,
+    stats::Metric,
+};
+
+/// Points of a line at most; of more intervals, several become one.
+const POINTS: usize = 60;
+/// More cells are not shown.
+const CELLS: usize = 12;
+/// Workers that have a colour of their own; the lines of others are of the last one's.
+pub const COLOURS: usize = 7;
+
+/// The chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimeSeries {
+    /// The finding.
+    pub title: String,
+    /// In the order of the matrix.
+    pub cells: Vec<CellSeries>,
+    /// What a reader must know of it.
+    pub notes: Vec<String>,
+}
+
+/// A cell's row of figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellSeries {
+    /// Its name.
+    pub name: String,
+    /// Which of its trials is shown.
+    pub trial: String,
+    /// What letters in the figures mean.
+    pub faults: Vec<String>,
+    /// Accepts per second, queue depth, open connections, as far as known.
+    pub figures: Vec<Figure>,
+    /// The same in numbers: a row an interval.
+    pub table: Grid,
+}
+
+/// A kind of rows of a record's series.
+struct Kind {
+    heading: &'static str,
+    rows: fn(&Series) -> &Vec<Vec<u64>>,
+    /// How the rows of several intervals become one.
+    join: Join,
+    /// Whether counts are shown per second.
+    per_second: bool,
+    /// Whether the listener may be shared, so that all columns are one.
+    shared: bool,
+}
+
+impl Kind {
+    /// Whether there is anything to tell: an empty queue is a finding where connections were accepted.
+    fn is_told(&self, series: &Series) -> bool {
+        let any = |rows: &[Vec<u64>]| rows.iter().flatten().any(|value| *value > 0);
+        any((self.rows)(series)) || self.heading == QUEUE && any(&series.accepted)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Join {
+    Sum,
+    Longest,
+    Last,
+}
+
+const QUEUE: &str = "accept queue, longest";
+const KINDS: [Kind; 5] = [
+    Kind { heading: "accepts/s", rows: |series| &series.accepted, join: Join::Sum, per_second: true, shared: false },
+    Kind { heading: QUEUE, rows: |series| &series.queue_peak, join: Join::Longest, per_second: false, shared: true },
+    Kind {
+        heading: "open connections",
+        rows: |series| &series.open,
+        join: Join::Last,
+        per_second: false,
+        shared: false,
+    },
+    Kind { heading: "datagrams/s", rows: |series| &series.datagrams, join: Join::Sum, per_second: true, shared: false },
+    Kind {
+        heading: "bytes in the sockets",
+        rows: |series| &series.receive_queue_bytes,
+        join: Join::Last,
+        per_second: false,
+        shared: true,
+    },
+];
+
+/// A kind's values in a trial: by column, then by interval.
+struct Columns {
+    kind: &'static Kind,
+    names: Vec<String>,
+    values: Vec<Vec<f64>>,
+}
+
+/// The rows of one cell before the axes are known.
+struct Rows<'a> {
+    cell: &'a Cell<'a>,
+    trial: &'a TrialRecord,
+    /// Ends of the intervals, in seconds from the trial's start.
+    ends: Vec<f64>,
+    columns: Vec<Columns>,
+}
+
+/// The chart; `None` where no valid trial has workers' series.
+pub fn series(subject: &Subject<'_>) -> Option<TimeSeries> {
+    let candidates = subject.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial)));
+    let (chosen, left_out) = choose(subject, candidates.collect());
+    let trials: Vec<_> =
+        chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, subject.ranking.metric)?))).collect();
+    let kinds: Vec<&'static Kind> =
+        KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_told(&trial.series))).collect();
+    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(cell, trial, &kinds)).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let axes: Vec<Axis> = KINDS.iter().map(|kind| axis(kind, &rows)).collect();
+    let last = rows.iter().filter_map(|rows| rows.ends.last()).copied().fold(0.0, f64::max);
+    let cells = rows.iter().map(|rows| of_cell(subject, rows, &axes, last)).collect();
+    Some(TimeSeries { title: title(&rows), cells, notes: notes(subject, &rows, left_out) })
+}
+
+fn has(trial: &TrialRecord) -> bool {
+    trial.series.interval_ms > 0 && KINDS.iter().any(|kind| kind.is_told(&trial.series))
+}
+
+/// At most so many cells: those with faults before all others, and of these the lowest and the highest medians. And how many are
+/// left out.
+fn choose<'a>(subject: &Subject<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
+    let all = cells.len();
+    let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.faults.is_empty());
+    let cells = if all > CELLS && cells.iter().any(faulty) {
+        cells.into_iter().filter(|cell| faulty(cell)).collect()
+    } else {
+        cells
+    };
+    if cells.len() <= CELLS {
+        let left_out = all - cells.len();
+        return (cells, left_out);
+    }
+    let median = |cell: &Cell<'_>| {
+        cell.summary.metrics.get(subject.ranking.metric.name).map_or(f64::NAN, |values| values.median)
+    };
+    let mut order: Vec<usize> = (0..cells.len()).collect();
+    order.sort_by(|one, other| median(cells[*one]).total_cmp(&median(cells[*other])));
+    let kept: Vec<usize> = order[..CELLS / 2].iter().chain(&order[order.len() - CELLS / 2..]).copied().collect();
+    let left_out = all - kept.len();
+    let kept = cells.into_iter().enumerate().filter(|(number, _)| kept.contains(number)).map(|(_, cell)| cell);
+    (kept.collect(), left_out)
+}
+
+/// The valid trial whose ranking metric is the median, the lower one of two.
+fn median_trial<'a>(cell: &Cell<'a>, metric: &Metric) -> Option<&'a TrialRecord> {
+    let mut trials: Vec<&TrialRecord> = cell.trials.iter().copied().filter(|trial| has(trial)).collect();
+    trials.sort_by(|one, other| {
+        let value = |trial| (metric.read)(trial).unwrap_or(f64::INFINITY);
+        value(one).total_cmp(&value(other))
+    });
+    trials.get(trials.len().checked_sub(1)? / 2).copied()
+}
+
+fn rows<'a>(cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
+    let series = &trial.series;
+    let length = KINDS.iter().map(|kind| (kind.rows)(series).len()).max().unwrap_or(0);
+    let joined = length.div_ceil(POINTS).max(1);
+    let seconds = series.interval_ms as f64 / 1e3;
+    let ends = (1..=length.div_ceil(joined)).map(|point| (point * joined).min(length) as f64 * seconds).collect();
+    let columns = kinds.iter().filter_map(|kind| columns(kind, series, joined, seconds)).collect();
+    Rows { cell, trial, ends, columns }
+}
+
+/// A kind's values, several intervals joined into one; `None` where the record has none.
+fn columns(kind: &'static Kind, series: &Series, joined: usize, seconds: f64) -> Option<Columns> {
+    let rows = (kind.rows)(series);
+    let workers = rows.first()?.len();
+    if workers == 0 {
+        return None;
+    }
+    let same = |row: &Vec<u64>| row.iter().all(|value| *value == row[0]);
+    let one = kind.shared && workers > 1 && rows.iter().all(same);
+    let value = |rows: &[Vec<u64>], column: usize| {
+        let values = || rows.iter().map(|row| row.get(column).copied().unwrap_or(0));
+        let value = match kind.join {
+            Join::Sum => values().sum::<u64>(),
+            Join::Longest => values().max().unwrap_or(0),
+            Join::Last => values().next_back().unwrap_or(0),
+        };
+        if kind.per_second { value as f64 / (rows.len() as f64 * seconds) } else { value as f64 }
+    };
+    let columns = if one { 1 } else { workers };
+    Some(Columns {
+        kind,
+        names: (0..columns)
+            .map(|column| if one { "all workers".to_owned() } else { format!("worker {column}") })
+            .collect(),
+        values: (0..columns).map(|column| rows.chunks(joined).map(|rows| value(rows, column)).collect()).collect(),
+    })
+}
+
+/// The same for all cells, so that they compare by eye.
+fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
+    let columns = rows.iter().flat_map(|rows| &rows.columns).filter(|columns| columns.kind.heading == kind.heading);
+    let most = columns.flat_map(|columns| columns.values.iter().flatten()).copied().fold(0.0, f64::max);
+    Axis::counts(kind.heading, most)
+}
+
+fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
+    // One time axis for all, but for cells that were over long before others.
+    let own = rows.ends.last().copied().unwrap_or(last);
+    let last = if own < last / 2.0 { own } else { last };
+    let x = Axis::from_zero("", last, |value| {
+        if value == 0.0 { "0".to_owned() } else { format!("{} s", crate::format::number(value)) }
+    });
+    let x = Axis { high: last, ticks: x.ticks.into_iter().filter(|(value, _)| *value <= last).collect(), ..x };
+    let (spans, faults) = spans(subject, rows);
+    let figure = |columns: &Columns| {
+        let line = |(number, (name, values)): (usize, (&String, &Vec<f64>))| Line {
+            name: name.clone(),
+            style: number.min(COLOURS),
+            bound: false,
+            points: rows.ends.iter().copied().zip(values.iter().copied()).collect(),
+            band: Vec::new(),
+            marks: Vec::new(),
+        };
+        let stop = |(point, end): (usize, &f64)| Stop {
+            x: *end,
+            label: format!("{end:.1} s"),
+            values: columns
+                .values
+                .iter()
+                .map(|values| values.get(point).map_or_else(String::new, |value| thousands(*value)))
+                .collect(),
+        };
+        let axis = KINDS.iter().position(|kind| kind.heading == columns.kind.heading).unwrap_or(0);
+        Figure {
+            heading: columns.kind.heading.to_owned(),
+            x: x.clone(),
+            y: Axis { label: String::new(), ..axes[axis].clone() },
+            lines: columns.names.iter().zip(&columns.values).enumerate().map(line).collect(),
+            spans: spans.clone(),
+            stops: rows.ends.iter().enumerate().map(stop).collect(),
+        }
+    };
+    CellSeries {
+        name: rows.cell.full_name.clone(),
+        trial: format!("trial {}, repetition {}", rows.trial.trial, rows.trial.repetition),
+        faults,
+        figures: rows.columns.iter().map(figure).collect(),
+        table: table(rows),
+    }
+}
+
+/// Warm-up and faults, and what the letters of faults mean.
+fn spans(subject: &Subject<'_>, rows: &Rows<'_>) -> (Vec<Span>, Vec<String>) {
+    let mut spans = Vec::new();
+    if let Some(warmup) = warmup(&subject.record.scenario, rows.trial).filter(|warmup| *warmup > 0.0) {
+        spans.push(Span { from: 0.0, to: warmup, label: String::new(), fault: false });
+    }
+    let mut meanings = Vec::new();
+    for (letter, fault) in ('A'..='Z').zip(&rows.trial.faults) {
+        let (from, to) = (fault.at_s, fault.at_s + fault.lasted_s);
+        let label = letter.to_string();
+        match spans.iter_mut().find(|span| span.fault && (span.from - from).abs() < 0.05) {
+            Some(span) => span.label.push(letter),
+            None => spans.push(Span { from, to, label, fault: true }),
+        }
+        meanings.push(format!("{letter}: {}", meaning(fault)));
+    }
+    (spans, meanings)
+}
+
+fn meaning(fault: &FaultRow) -> String {
+    format!("worker {} {} from {:.2} s to {:.2} s", fault.worker, state(fault), fault.at_s, fault.at_s + fault.lasted_s)
+}
+
+/// What a worker does in a fault.
+fn state(fault: &FaultRow) -> &str {
+    match &fault.kind[..] {
+        "stall" => "is stopped",
+        "burn" => "burns CPU",
+        "kill" => "is dead",
+        other => other,
+    }
+}
+
+/// The load before the measured window, in seconds, as the scenario or the swept value says.
+fn warmup(scenario: &str, trial: &TrialRecord) -> Option<f64> {
+    let table = scenario.parse::<toml::Table>().ok()?;
+    let of_all = table.get("load")?.get("warmup").and_then(toml::Value::as_str);
+    let text = trial.cell.get("warmup").and_then(serde_json::Value::as_str).or(of_all)?;
+    humantime::parse_duration(text).as_ref().map(Duration::as_secs_f64).ok()
+}
+
+fn table(rows: &Rows<'_>) -> Grid {
+    let mut head = vec!["until".to_owned()];
+    for columns in &rows.columns {
+        head.extend(columns.names.iter().map(|name| format!("{}, {name}", columns.kind.heading)));
+    }
+    let row = |(point, end): (usize, &f64)| {
+        let mut row = vec![format!("{end:.1} s")];
+        let values = rows.columns.iter().flat_map(|columns| &columns.values);
+        row.extend(values.map(|values| values.get(point).map_or_else(|| "–".to_owned(), |value| thousands(*value))));
+        row
+    };
+    Grid { title: String::new(), head, labels: 1, words: 0, rows: rows.ends.iter().enumerate().map(row).collect() }
+}
+
+/// The longest queue, where, and when.
+fn title(rows: &[Rows<'_>]) -> String {
+    let peaks = rows.iter().flat_map(|rows| {
+        let queues = rows.columns.iter().filter(|columns| columns.kind.shared);
+        queues.flat_map(move |columns| {
+            let values = columns.values.iter().flat_map(|values| values.iter().copied().enumerate());
+            values.map(move |(point, value)| (value, point, rows, columns.kind))
+        })
+    });
+    let Some((most, point, at, kind)) = peaks.max_by(|one, other| one.0.total_cmp(&other.0)) else {
+        return "What each worker had to do over time".to_owned();
+    };
+    let what = if kind.heading == QUEUE { "accept queue" } else { "socket's queue, in bytes," };
+    if most == 0.0 {
+        return format!("No {what} held anything when it was looked at");
+    }
+    let end = at.ends[point];
+    let fault = at.trial.faults.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
+    let fault = fault.map_or_else(String::new, |fault| format!(", while worker {} {}", fault.worker, state(fault)));
+    format!("The longest {what} is {}, of {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
+}
+
+fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
+    let mut notes = vec![format!(
+        "Of each cell, the valid trial whose {} is the median; all charts of a kind have one vertical scale. Light grey: warm-up, not \
+         measured.",
+        subject.ranking.metric.label
+    )];
+    let intervals = rows.iter().map(|rows| {
+        let length = KINDS.iter().map(|kind| (kind.rows)(&rows.trial.series).len()).max().unwrap_or(0);
+        length.div_ceil(POINTS)
+    });
+    let joined = intervals.max().unwrap_or(1);
+    if joined > 1 {
+        notes.push(format!(
+            "Up to {joined} intervals of the record are one point here: their sum, their longest, or their last."
+        ));
+    }
+    if rows.iter().any(|rows| rows.columns.iter().any(|columns| columns.names.len() > COLOURS)) {
+        notes.push(format!("Workers from {COLOURS} on are drawn in grey; the table tells them apart."));
+    }
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} cells are left out: shown are, with faults if there are any, those with the lowest and the highest medians. \
+             All series stand in trials.jsonl."
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(series: &Series, joined: usize) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
+        let told = KINDS.iter().filter(|kind| kind.is_told(series));
+        let columns = told.filter_map(|kind| columns(kind, series, joined, 0.1));
+        columns.map(|columns| (columns.names, columns.values)).collect()
+    }
+
+    #[test]
+    fn intervals_join_and_a_shared_queue_is_one_line() {
+        let series = Series {
+            interval_ms: 100,
+            accepted: vec![vec![1, 2], vec![3, 4], vec![5, 6]],
+            queue_peak: vec![vec![7, 7], vec![9, 9], vec![1, 1]],
+            open: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
+            ..Series::default()
+        };
+        let shown = shown(&series, 2);
+        assert_eq!(shown[0].1, [[20.0, 50.0], [30.0, 60.0]], "accepts of 0.2 s, then of 0.1 s");
+        assert_eq!((&shown[1].0[..], &shown[1].1[..]), (&["all workers".to_owned()][..], &[vec![9.0, 1.0]][..]));
+        assert_eq!(shown[2].1, [[2.0, 4.0], [3.0, 5.0]]);
+    }
+
+    #[test]
+    fn without_accepts_there_is_no_queue_to_show() {
+        let series = Series { interval_ms: 100, queue_peak: vec![vec![0, 0]], ..Series::default() };
+        assert!(shown(&series, 1).is_empty());
+    }
+}

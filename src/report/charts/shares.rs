@@ -1,0 +1,225 @@
+//! Share per worker against what chance allows.
+
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+use super::{Cell, Subject};
+use crate::{
+    format::percent,
+    record::{TrialRecord, WorkerRow},
+    report::Grid,
+};
+
+/// Probability that some worker of a trial lies outside of the band by chance, at most.
+const LEVEL: f64 = 0.05;
+
+/// The chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shares {
+    /// The finding.
+    pub title: String,
+    /// What is shared: `accepts` or `flows`.
+    pub what: &'static str,
+    /// In the order of the matrix.
+    pub cells: Vec<CellShares>,
+    /// The same in numbers: a row a worker of a cell.
+    pub table: Grid,
+}
+
+/// A cell's row of the chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellShares {
+    /// Its name.
+    pub name: String,
+    /// By worker.
+    pub workers: Vec<WorkerShare>,
+    /// What chance allows a worker's share in the cell's smallest trial: the widest band.
+    pub band: (f64, f64),
+    /// Valid trials with something to share.
+    pub trials: usize,
+    /// Of those, the ones in which some worker lies outside of the trial's own band.
+    pub outside: usize,
+    /// Whether that happens by chance as well.
+    pub is_chance: bool,
+}
+
+/// A worker's share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerShare {
+    /// Number.
+    pub worker: usize,
+    /// Of all trials together.
+    pub pooled: f64,
+    /// Of each trial, with its number.
+    pub trials: Vec<(usize, f64)>,
+}
+
+/// The band that holds the shares of all k workers together with a probability of 95 % at least, when each of n connections
+/// falls on a worker at random: each worker's count is Binomial(n, 1/k), and lies between its quantiles at α/2k and 1 − α/2k
+/// but with probability α/k (Bonferroni), α = 5 %.
+pub fn band(n: u64, k: usize) -> (f64, f64) {
+    if n == 0 || k < 2 {
+        return (0.0, 1.0);
+    }
+    let tail = LEVEL / (2.0 * k as f64);
+    let Ok(law) = Binomial::new(1.0 / k as f64, n) else { return (0.0, 1.0) };
+    (law.inverse_cdf(tail) as f64 / n as f64, law.inverse_cdf(1.0 - tail) as f64 / n as f64)
+}
+
+/// Whether the fewest or the most of a worker lie outside of the band, without searching for its ends: x is below the quantile at
+/// p exactly where P(X ≤ x) is below p.
+fn is_outside(n: u64, k: usize, fewest: u64, most: u64) -> bool {
+    let tail = LEVEL / (2.0 * k as f64);
+    let Ok(law) = Binomial::new(1.0 / k as f64, n) else { return false };
+    law.cdf(fewest) < tail || most > 0 && law.cdf(most - 1) >= 1.0 - tail
+}
+
+/// Whether so many of the trials lie outside of bands that 5 % miss by chance: up to the 95 % quantile of their number.
+fn is_chance(outside: usize, trials: usize) -> bool {
+    Binomial::new(LEVEL, trials as u64).is_ok_and(|law| outside as u64 <= law.inverse_cdf(1.0 - LEVEL))
+}
+
+/// The chart; `None` where nothing was shared among several workers.
+pub fn shares(subject: &Subject<'_>) -> Option<Shares> {
+    let (what, count): (_, fn(&WorkerRow) -> u64) = if subject.has_connections() {
+        ("accepts", |worker| worker.total.accepted)
+    } else {
+        ("flows", |worker| worker.datagram_socket.as_ref().map_or(0, |socket| socket.flows))
+    };
+    let cells: Vec<CellShares> = subject.cells.iter().filter_map(|cell| of_cell(cell, count)).collect();
+    if cells.is_empty() {
+        return None;
+    }
+    Some(Shares { title: title(subject, &cells, what, count), what, table: table(&cells), cells })
+}
+
+fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> {
+    let total = |trial: &TrialRecord| trial.workers.iter().map(count).sum::<u64>();
+    let trials: Vec<(&TrialRecord, u64)> =
+        cell.trials.iter().map(|trial| (*trial, total(trial))).filter(|(_, total)| *total > 0).collect();
+    let k = trials.iter().map(|(trial, _)| trial.workers.len()).max().filter(|k| *k > 1)?;
+    let of =
+        |trial: &TrialRecord, worker: usize| trial.workers.iter().find(|row| row.worker == worker).map_or(0, count);
+    let all: u64 = trials.iter().map(|(_, total)| total).sum();
+    let worker = |worker: usize| WorkerShare {
+        worker,
+        pooled: trials.iter().map(|(trial, _)| of(trial, worker)).sum::<u64>() as f64 / all as f64,
+        trials: trials.iter().map(|(trial, total)| (trial.trial, of(trial, worker) as f64 / *total as f64)).collect(),
+    };
+    let is_outside = |(trial, total): &&(&TrialRecord, u64)| {
+        let counts = || (0..k).map(|worker| of(trial, worker));
+        is_outside(*total, k, counts().min().unwrap_or(0), counts().max().unwrap_or(0))
+    };
+    let outside = trials.iter().filter(is_outside).count();
+    Some(CellShares {
+        name: cell.full_name.clone(),
+        workers: (0..k).map(worker).collect(),
+        band: band(trials.iter().map(|(_, total)| *total).min()?, k),
+        trials: trials.len(),
+        outside,
+        is_chance: is_chance(outside, trials.len()),
+    })
+}
+
+fn title(subject: &Subject<'_>, cells: &[CellShares], what: &str, count: fn(&WorkerRow) -> u64) -> String {
+    let chance = cells.iter().filter(|cell| cell.is_chance).count();
+    let busiest = |cell: &CellShares| cell.workers.iter().map(|worker| worker.pooled).fold(0.0, f64::max);
+    let of_mean = |cell: &CellShares| busiest(cell) * cell.workers.len() as f64;
+    let beyond = cells.iter().filter(|cell| !cell.is_chance);
+    let most = beyond.max_by(|one, other| of_mean(one).total_cmp(&of_mean(other)));
+    let rest = match chance {
+        0 => String::new(),
+        _ if cells.len() == 1 => String::new(),
+        1 => {
+            let name = cells.iter().find(|cell| cell.is_chance).map_or("", |cell| &cell.name);
+            format!("; {name} stays within chance")
+        }
+        _ => format!("; {chance} of {} cells stay within chance", cells.len()),
+    };
+    match most {
+        None if cells.len() == 1 => format!("{}'s workers share all {what} as chance would", cells[0].name),
+        None => format!("In all {} cells, workers share {what} as chance would", cells.len()),
+        // More even than chance is beyond it, too.
+        Some(cell) if busiest(cell) <= cell.band.1 => {
+            format!("{} shares {what} more evenly than chance would{rest}", cell.name)
+        }
+        Some(cell) => format!(
+            "{} gives {} of all {what} to {}{rest}",
+            cell.name,
+            percent(busiest(cell)),
+            to_whom(subject, cell, count)
+        ),
+    }
+}
+
+/// `worker 3`, or what it did first.
+fn to_whom(subject: &Subject<'_>, shares: &CellShares, count: fn(&WorkerRow) -> u64) -> String {
+    let Some(busiest) = shares.workers.iter().max_by(|one, other| one.pooled.total_cmp(&other.pooled)) else {
+        return "nobody".to_owned();
+    };
+    let cell = subject.cells.iter().find(|cell| cell.full_name == shares.name);
+    let trials = || {
+        cell.into_iter().flat_map(|cell| &cell.trials).filter(|trial| trial.workers.iter().any(|row| count(row) > 0))
+    };
+    let leads = |trial: &&TrialRecord| {
+        trial.workers.iter().max_by_key(|row| count(row)).is_some_and(|row| row.registration_rank == 0)
+    };
+    if trials().all(leads) {
+        "the worker that registered first".to_owned()
+    } else {
+        format!("worker {}", busiest.worker)
+    }
+}
+
+fn table(cells: &[CellShares]) -> Grid {
+    let head = ["cell", "worker", "all trials", "lowest trial", "highest trial", "chance allows"];
+    let row = |cell: &CellShares, worker: &WorkerShare| {
+        let of_trials = || worker.trials.iter().map(|(_, share)| *share);
+        vec![
+            cell.name.clone(),
+            worker.worker.to_string(),
+            percent(worker.pooled),
+            percent(of_trials().fold(1.0, f64::min)),
+            percent(of_trials().fold(0.0, f64::max)),
+            format!("{} to {}", percent(cell.band.0), percent(cell.band.1)),
+        ]
+    };
+    let rows = cells.iter().flat_map(|cell| cell.workers.iter().map(move |worker| row(cell, worker)));
+    Grid { title: String::new(), head: head.map(str::to_owned).to_vec(), labels: 1, words: 0, rows: rows.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{ranking, sample::two_strategies};
+
+    #[test]
+    fn the_band_of_240_connections_on_4_workers() {
+        // Binomial(240, 1/4): mean 60, deviation 6.71; the quantiles at 0.625 % and 99.375 % are 44 and 77 (summed exactly).
+        let (low, high) = band(240, 4);
+        assert_eq!((low * 240.0, high * 240.0), (44.0, 77.0));
+        for (fewest, most, outside) in [(44, 77, false), (43, 60, true), (60, 78, true)] {
+            assert_eq!(is_outside(240, 4, fewest, most), outside, "{fewest} to {most}");
+        }
+        assert_eq!(band(240, 1), (0.0, 1.0));
+        assert_eq!(band(0, 4), (0.0, 1.0));
+    }
+
+    #[test]
+    fn one_trial_in_twenty_may_miss() {
+        assert!(is_chance(0, 1) && !is_chance(1, 1));
+        assert!(is_chance(1, 5) && !is_chance(2, 5));
+        assert!(is_chance(17, 250) && !is_chance(30, 250));
+    }
+
+    #[test]
+    fn a_title_says_who_has_most() {
+        let reading = two_strategies(1);
+        let ranking = ranking(&reading.summary);
+        let chart = shares(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
+        assert_eq!(
+            chart.title,
+            "shared gives 95.8 % of all accepts to the worker that registered first; reuseport stays within chance"
+        );
+        assert_eq!((chart.cells[1].outside, chart.cells[1].workers[0].pooled), (5, 230.0 / 240.0));
+    }
+}

@@ -1,0 +1,110 @@
+//! What all charts are made of: a record's cells by the names that the report calls them, with their valid trials.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    record::{Outcome, Record, TrialRecord},
+    report::{Ranking, distributions::Distributions, plot::TOLD_APART},
+    scenario::label,
+    stats::{CellSummary, Summary},
+};
+
+/// A record, seen as charts see it.
+pub struct Subject<'a> {
+    /// As it is on disk.
+    pub record: &'a Record,
+    /// Of some latencies, by metric and cell.
+    pub distributions: &'a Distributions,
+    /// Medians, intervals, comparisons, verdicts.
+    pub summary: &'a Summary,
+    /// The cells by the metric that ranks them.
+    pub ranking: &'a Ranking,
+    /// In the order of the scenario's matrix.
+    pub cells: Vec<Cell<'a>>,
+}
+
+/// A cell.
+pub struct Cell<'a> {
+    /// Its value of the key that cells compete in.
+    pub name: String,
+    /// The same with all other swept values.
+    pub full_name: String,
+    /// Index into the ranking's groups.
+    pub group: usize,
+    /// Number of its name among all names that are drawn, from 0; `None` where there are too many to tell apart.
+    pub style: Option<usize>,
+    /// In numbers.
+    pub summary: &'a CellSummary,
+    /// Its valid trials.
+    pub trials: Vec<&'a TrialRecord>,
+}
+
+impl<'a> Subject<'a> {
+    /// Names the cells and finds their trials.
+    pub fn new(
+        record: &'a Record,
+        distributions: &'a Distributions,
+        summary: &'a Summary,
+        ranking: &'a Ranking,
+    ) -> Self {
+        let mut trials: HashMap<String, Vec<&TrialRecord>> = HashMap::new();
+        for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
+            trials.entry(label(&trial.cell)).or_default().push(trial);
+        }
+        let places = ranking.groups.iter().enumerate().flat_map(|(number, group)| {
+            group
+                .rows
+                .iter()
+                .map(move |row| (row.cell, (number, row.name.clone(), with_settings(&row.name, &group.settings))))
+        });
+        let mut places: HashMap<usize, (usize, String, String)> = places.collect();
+        let styles = styles(summary, ranking);
+        let mut cells = Vec::new();
+        for (number, summary) in summary.cells.iter().enumerate() {
+            let Some((group, name, full_name)) = places.remove(&number) else { continue };
+            let style = styles.get(&name).copied();
+            let trials = trials.remove(&label(&summary.cell)).unwrap_or_default();
+            cells.push(Cell { name, full_name, group, style, summary, trials });
+        }
+        Self { record, distributions, summary, ranking, cells }
+    }
+
+    /// What the cells of a group have in common; empty where there is one group only.
+    pub fn heading(&self, group: usize) -> String {
+        let settings = &self.ranking.groups[group].settings;
+        if settings.is_empty() { String::new() } else { label(settings) }
+    }
+
+    /// Whether some trial has accepted connections.
+    pub fn has_connections(&self) -> bool {
+        self.cells.iter().flat_map(|cell| &cell.trials).any(|trial| trial.connections.accepted > 0)
+    }
+}
+
+/// A style for each name, in the order of the matrix; of more names than can be told apart, only for those that take the first
+/// and the last places of their groups.
+fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
+    let mut names: Vec<(usize, &str, f64)> = Vec::new();
+    for group in &ranking.groups {
+        for (place, row) in group.rows.iter().enumerate() {
+            let place = place as f64 / group.rows.len() as f64;
+            match names.iter_mut().find(|(_, name, _)| *name == row.name) {
+                Some((cell, _, sum)) => (*cell, *sum) = (row.cell.min(*cell), *sum + place),
+                None => names.push((row.cell.min(summary.cells.len()), &row.name, place)),
+            }
+        }
+    }
+    if names.len() > TOLD_APART {
+        names.sort_by(|one, other| one.2.total_cmp(&other.2));
+        names.drain(TOLD_APART.div_ceil(2)..names.len() - TOLD_APART / 2);
+    }
+    names.sort_by_key(|(cell, _, _)| *cell);
+    names.into_iter().enumerate().map(|(style, (_, name, _))| (name.to_owned(), style)).collect()
+}
+
+/// A cell's name with what else was swept.
+pub fn with_settings(name: &str, settings: &Map<String, Json>) -> String {
+    if settings.is_empty() { name.to_owned() } else { format!("{name} at {}", label(settings)) }
+}

@@ -1,0 +1,167 @@
+//! The report as one HTML page: `report.html`. It needs no network, follows light and dark, and is readable without its script.
+
+mod answer;
+mod harness;
+mod host;
+mod parts;
+mod percentiles;
+mod ports;
+mod ranking;
+mod series;
+mod shares;
+mod stages;
+mod tracks;
+mod verdicts;
+
+use anyhow::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{Reading, charts::Subject, ranking as ranked};
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("hover.js");
+/// Nothing may be fetched; styles and the one script are in the page itself.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
+                      base-uri 'none'; form-action 'none'";
+
+/// The whole page.
+pub fn render(reading: &Reading) -> Result<String> {
+    let ranking = ranked(&reading.summary);
+    let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
+    let sections: Vec<Markup> = [
+        Some(answer::section(&subject)),
+        ranking::section(&subject),
+        percentiles::section(&subject)?,
+        shares::section(&subject),
+        series::section(&subject)?,
+        stages::section(&subject),
+        ports::section(&subject)?,
+        Some(verdicts::section(&subject)),
+        harness::section(&subject),
+        Some(host::section(&subject)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (reading.summary.scenario) " – listenbench" }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main { @for section in sections { (section) } }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::sample::{Sample, fail, stall, two_strategies};
+
+    /// The page's pictures as XML, and that its elements are closed.
+    fn demand_sound(page: &str) -> usize {
+        for element in ["section", "figure", "table", "div", "details", "svg", "span", "button"] {
+            let opened = page.matches(&format!("<{element}")).count();
+            assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
+        }
+        let pictures = page.split("<svg").skip(1).filter_map(|part| part.split_once("</svg>"));
+        pictures
+            .map(|(picture, _)| roxmltree::Document::parse(&format!("<svg{picture}</svg>")).map(drop).unwrap())
+            .count()
+    }
+
+    #[test]
+    fn a_page_has_its_sections_in_order() {
+        let page = render(&two_strategies(2)).unwrap();
+        let order = [
+            "Which of the two?",
+            "Ranking by accept wait p99",
+            "Accept wait by percentile",
+            "Share of accepts per worker",
+            "Over time, per worker",
+            "Verdicts and what they mean",
+            "Host and how to repeat it",
+        ];
+        let places: Vec<usize> = order.iter().map(|part| page.find(part).expect(part)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+        assert!(demand_sound(&page) >= 8);
+        assert!(
+            !page.contains("http://")
+                || page.matches("http://").count() == page.matches("http://www.w3.org/2000/svg").count()
+        );
+        assert!(!page.contains("https://"));
+    }
+
+    #[test]
+    fn text_of_others_is_text() {
+        const NASTY: &str = "<script>alert('1')</script>\"&";
+        let mut sample = Sample::new(NASTY);
+        for _ in 0..5 {
+            sample.trial(json!({ "strategy": NASTY }), &[50, 50], 1_000);
+            sample.trial(json!({ "strategy": "</title></script><b>" }), &[50, 50], 2_000);
+        }
+        let page = render(&sample.reading()).unwrap();
+        demand_sound(&page);
+        assert!(!page.contains("<script>alert") && !page.contains("</script><b>"));
+        assert!(page.contains("&lt;script&gt;alert('1')&lt;/script&gt;&quot;&amp;"));
+    }
+
+    #[test]
+    fn pages_of_little_are_pages() {
+        let mut failed = Sample::new("");
+        fail(failed.trial(json!({}), &[], 1), "no such device");
+        let mut one = Sample::new("");
+        one.trial(json!({}), &[7], 1_000);
+        let mut without_series = Sample::new("");
+        without_series.trial(json!({ "strategy": "dispatcher" }), &[7, 9], 1_000).series =
+            crate::record::Series::default();
+        for (sample, said) in [
+            (failed, "no such device"),
+            (one, "and the 99th percentile is 7.00\u{a0}µs"),
+            (without_series, "Share of accepts per worker"),
+            (Sample::new("Was anything run?"), "No trial was run"),
+        ] {
+            let page = render(&sample.reading()).unwrap();
+            demand_sound(&page);
+            assert!(page.contains(said), "{said}");
+        }
+    }
+
+    #[test]
+    fn faults_are_marked_and_told() {
+        let mut sample = Sample::new("");
+        sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
+        let page = render(&sample.reading()).unwrap();
+        assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
+        assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));
+        demand_sound(&page);
+    }
+
+    #[test]
+    fn many_cells_stay_readable_and_small() {
+        let mut sample = Sample::new("");
+        for cell in 0..40 {
+            for _ in 0..3 {
+                sample.trial(json!({ "strategy": format!("strategy-number-{cell}") }), &[30, 30], 1_000 + cell);
+            }
+        }
+        let page = render(&sample.reading()).unwrap();
+        demand_sound(&page);
+        assert!(page.contains("19 of 40 cells have no line"));
+        assert!(page.contains("28 cells are left out"));
+        assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    }
+}

@@ -1,0 +1,168 @@
+//! What all sections are made of: headings, tables, legends, line charts.
+
+use anyhow::Result;
+use maud::{Markup, PreEscaped, html};
+use serde_json::json;
+
+use crate::report::{
+    Grid,
+    charts::figure::{Figure, Line},
+    plot::{self, Form, colour_name, dashes},
+};
+
+/// Longer tables are folded.
+const OPEN_ROWS: usize = 12;
+
+/// A section: what it is about, what it found, and the rest.
+pub fn section(subject: &str, finding: &str, body: &Markup) -> Markup {
+    html! {
+        section {
+            p.about { (subject) }
+            h2 { (unbroken(finding)) }
+            (body)
+        }
+    }
+}
+
+/// With numbers and their units on one line.
+pub fn unbroken(text: &str) -> String {
+    const SPACE: &str = "\u{a0}";
+    let mut words = text.split(' ');
+    let mut unbroken = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let unit = word.trim_end_matches([',', ';', '.', ')']);
+        let is_unit =
+            ["%", "ns", "µs", "ms", "s", "B"].contains(&unit) && unbroken.ends_with(|c: char| c.is_ascii_digit());
+        let is_sign = |word: &str| word == "=" || word == "<";
+        let is_equation = is_sign(word) || unbroken.rsplit(&[' ', '\u{a0}']).next().is_some_and(is_sign);
+        unbroken += if is_unit || is_equation { SPACE } else { " " };
+        unbroken += word;
+    }
+    unbroken
+}
+
+/// What a reader must know.
+pub fn notes(lines: &[String]) -> Markup {
+    html! { @for line in lines { p.note { (line) } } }
+}
+
+/// A table in a box of its own that scrolls; folded if it is long.
+pub fn table(grid: &Grid) -> Markup {
+    let rows = grid.rows.len();
+    if rows > OPEN_ROWS { folded(&format!("Numbers: {rows} rows"), &bare_table(grid)) } else { bare_table(grid) }
+}
+
+/// What is shown on demand, and in print.
+pub fn folded(summary: &str, body: &Markup) -> Markup {
+    html! { details { summary { (summary) } (body) } }
+}
+
+/// A table in a box of its own that scrolls.
+pub fn bare_table(grid: &Grid) -> Markup {
+    let is_number = |column: usize| column >= grid.labels && column + grid.words < grid.head.len();
+    html! {
+        div.scroll tabindex="0" {
+            table {
+                thead { tr { @for (column, head) in grid.head.iter().enumerate() { th.n[is_number(column)] scope="col" { (head.replace('\n', " ")) } } } }
+                tbody {
+                    @for row in &grid.rows {
+                        tr { @for (column, cell) in row.iter().enumerate() { td.n[is_number(column)] { (cell) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The names of lines, each a button that brings its line out.
+pub fn legend<'a>(lines: impl Iterator<Item = &'a Line>) -> Markup {
+    let mut known: Vec<&Line> = Vec::new();
+    for line in lines {
+        if !known.iter().any(|other| (other.style, other.bound) == (line.style, line.bound)) {
+            known.push(line);
+        }
+    }
+    known.sort_by_key(|line| line.style);
+    if known.len() < 2 {
+        return html! {};
+    }
+    html! {
+        div.legend {
+            @for line in known {
+                button type="button" data-s=(line.style) {
+                    (swatch(line.style, line.bound)) (line.name) @if line.bound { " (≤)" }
+                }
+            }
+        }
+    }
+}
+
+/// A short piece of a line.
+fn swatch(style: usize, bound: bool) -> Markup {
+    html! {
+        svg.swatch viewBox="0 0 26 8" aria-hidden="true" {
+            line x1="0" y1="4" x2="26" y2="4" stroke={ "var(--" (colour_name(style)) ")" } stroke-width="2.5" stroke-dasharray=(dashes(style, bound)) {}
+        }
+    }
+}
+
+/// A line chart in one form or two, of which the page shows the one that fits.
+pub fn plot(figure: &Figure, forms: &[Form]) -> Result<Markup> {
+    let drawn = forms.iter().map(|form| Ok((form, plot::draw(figure, *form)?))).collect::<Result<Vec<_>>>()?;
+    let class = |form: &Form| {
+        if forms.len() < 2 {
+            "canvas"
+        } else if *form == plot::WIDE {
+            "canvas wide"
+        } else {
+            "canvas narrow"
+        }
+    };
+    Ok(html! {
+        figure.plot tabindex="0" {
+            @if !figure.heading.is_empty() { figcaption { (figure.heading) } }
+            @for (form, svg) in &drawn {
+                div class=(class(form)) data-left=(format!("{:.4}", form.plot_area().0)) data-right=(format!("{:.4}", form.plot_area().1)) {
+                    (PreEscaped(svg))
+                }
+            }
+            script type="application/json" { (PreEscaped(hover(figure))) }
+        }
+    })
+}
+
+/// What a pointer shows, as JSON that cannot end its element.
+fn hover(figure: &Figure) -> String {
+    let lines: Vec<_> = figure.lines.iter().map(|line| json!([line.name, colour_name(line.style)])).collect();
+    let stops: Vec<_> = figure
+        .stops
+        .iter()
+        .map(|stop| json!([(figure.x.position(stop.x) * 1e4).round() / 1e4, stop.label, stop.values]))
+        .collect();
+    json!({ "lines": lines, "stops": stops }).to_string().replace('<', "\\u003c")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::charts::figure::{Axis, Stop};
+
+    #[test]
+    fn numbers_stay_with_their_units() {
+        assert_eq!(unbroken("is 4 ms (p = 0.01); 9 % of it"), "is 4\u{a0}ms (p\u{a0}=\u{a0}0.01); 9\u{a0}% of it");
+    }
+
+    #[test]
+    fn embedded_json_cannot_end_its_element() {
+        let figure = Figure {
+            heading: String::new(),
+            x: Axis::from_zero("", 1.0, |_| String::new()),
+            y: Axis::from_zero("", 1.0, |_| String::new()),
+            lines: Vec::new(),
+            spans: Vec::new(),
+            stops: vec![Stop { x: 0.5, label: "</script><script>alert(1)</script>".to_owned(), values: Vec::new() }],
+        };
+        assert!(!hover(&figure).contains('<'));
+        assert!(!plot(&figure, &[plot::SMALL]).unwrap().into_string().contains("<script>"));
+    }
+}
