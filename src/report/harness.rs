@@ -51,7 +51,7 @@ fn contest(calibration: &Calibration) -> Grid {
         let mut row = vec![contestant.words().to_owned(), thousands(rate), duration(cpu)];
         match calibration.ratios.iter().find(|ratio| ratio.contestant == contestant) {
             Some(ratio) => {
-                row.extend([share(&ratio.rate), share(&ratio.cpu), ratio.against.words().to_owned(), claim(ratio)])
+                row.extend([share(&ratio.rate), share(&ratio.cpu), ratio.against.words().to_owned(), claim(ratio)]);
             }
             None => row.extend(texts(&["–", "–", "", ""])),
         }
