@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::ranking::{Group, Ranking, Row};
+use super::ranking::{Group, Ranking, Row, short};
 use crate::{
     format::{ratio, thousands},
     scenario::label,
@@ -294,8 +294,13 @@ fn of_search(summary: &Summary) -> Answer {
     let figure = |value: f64| metric.map_or_else(|| value.to_string(), |metric| metric.unit.show(value));
     let mut found: Vec<_> = summary.searches.iter().collect();
     found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
-    let name = |cell: &Map<String, Json>| {
-        if summary.searches.len() == 1 { String::new() } else { format!("{} ", label(cell)) }
+    let name = |cell: &Map<String, Json>| match short(cell) {
+        name if name.is_empty() => name,
+        name => format!("{name} "),
+    };
+    let prefix = |cell: &Map<String, Json>| match short(cell) {
+        name if name.is_empty() => name,
+        name => format!("{name}: "),
     };
     let part = |search: &&Found| match (search.within, search.beyond) {
         (Some(within), Some(beyond)) => {
@@ -322,12 +327,13 @@ fn of_search(summary: &Summary) -> Answer {
         };
         let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];
         let ends: Vec<String> = ends.into_iter().flatten().collect();
-        format!("{}: {}; {}, {} trials", label(&search.cell), ends.join(", "), status(search.status), search.trials)
+        format!("{}{}; {}, {} trials", prefix(&search.cell), ends.join(", "), status(search.status), search.trials)
     });
     Answer { sentence, evidence: evidence.collect() }
 }
 
-fn status(status: SearchStatus) -> &'static str {
+/// How a search ended, in words.
+pub(super) fn status(status: SearchStatus) -> &'static str {
     match status {
         SearchStatus::Confirmed => "both ends confirmed",
         SearchStatus::NoEndFound => "no higher value was to be tried (search.highest)",

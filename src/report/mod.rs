@@ -24,4 +24,4 @@ pub mod verdicts;
 pub use answer::{Answer, answer, p_value};
 pub use files::Reading;
 pub use model::{Grid, Model, model};
-pub use ranking::{Group, Ranking, Row, plain, ranking};
+pub use ranking::{Group, Ranking, Row, plain, ranking, short};

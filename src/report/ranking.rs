@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::stats::{Better, Compared, METRICS, Metric, Summary, Values, metric_named};
+use crate::{
+    scenario::label,
+    stats::{Better, Compared, METRICS, Metric, Summary, Values, metric_named},
+};
 
 /// The key that cells compete in, where it is swept: what the tool is for.
 const CONTEST: &str = "strategy";
@@ -87,4 +90,13 @@ fn order(group: &mut Group, metric: &Metric) {
 /// A swept value as people read it.
 pub fn plain(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What tells a cell from others: its value, where one key is swept, without the key; nothing, where none is.
+pub fn short(cell: &Map<String, Json>) -> String {
+    match cell.len() {
+        0 => String::new(),
+        1 => cell.values().map(plain).collect(),
+        _ => label(cell),
+    }
 }

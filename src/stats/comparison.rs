@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    estimate::{Bootstrap, Interval},
+    estimate::{Bootstrap, Interval, Side},
     holm::holm,
     rank_sum::RankSum,
 };
@@ -86,13 +86,24 @@ impl Compared {
     }
 }
 
-/// Compares pairs of samples, and corrects for their number. No sample may be empty.
-pub fn compare_all(pairs: &[(&[f64], &[f64])], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Compared> {
-    let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(a, b)).collect();
+/// Compares pairs of samples, given by their numbers, and corrects for the number of pairs. No sample of a pair may be empty.
+pub fn compare_all(
+    samples: &[&[f64]],
+    pairs: &[(usize, usize)],
+    bootstrap: &mut Bootstrap,
+    tests: &mut RankSum,
+) -> Vec<Compared> {
+    let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(samples[*a], samples[*b])).collect();
+    // Each sample is resampled once, however many pairs it is in.
+    let mut resampled = |side| -> Vec<_> { samples.iter().map(|values| bootstrap.resampled(values, side)).collect() };
+    let (ones, others) = (resampled(Side::One), resampled(Side::Other));
     let adjusted = holm(&results.iter().map(|test| test.p_value).collect::<Vec<_>>());
     let strictest = SIGNIFICANCE / pairs.len().max(1) as f64;
     let judged = pairs.iter().zip(&results).zip(adjusted).map(|(((a, b), test), p_adjusted)| {
-        let (ratio, difference) = bootstrap.ratio_and_difference(a, b);
+        let both = ones[*a].as_ref().zip(others[*b].as_ref());
+        let (ratio, difference) = both.map(|(one, other)| one.ratio_and_difference(other)).unzip();
+        let ratio: Option<Interval> = ratio.flatten();
+        let (a, b) = (samples[*a], samples[*b]);
         let verdict = if p_adjusted <= SIGNIFICANCE {
             match test.direction {
                 Ordering::Greater => Difference::BHigher,
@@ -124,7 +135,13 @@ mod tests {
     use super::{super::synthetic::Noise, *};
 
     fn compared(pairs: &[(&[f64], &[f64])]) -> Vec<Compared> {
-        compare_all(pairs, &mut Bootstrap::new(1), &mut RankSum::new(1))
+        all(pairs, &mut Bootstrap::new(1), &mut RankSum::new(1))
+    }
+
+    fn all(pairs: &[(&[f64], &[f64])], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Compared> {
+        let samples: Vec<&[f64]> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        let numbers: Vec<(usize, usize)> = (0..pairs.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+        compare_all(&samples, &numbers, bootstrap, tests)
     }
 
     #[test]
@@ -173,7 +190,7 @@ mod tests {
                     .flat_map(|a| (a + 1..cells.len()).map(move |b| (a, b)))
                     .map(|(a, b)| (&cells[a][..], &cells[b][..]))
                     .collect();
-                compare_all(&pairs, &mut bootstrap, &mut tests).iter().any(|result| result.verdict.is_shown())
+                all(&pairs, &mut bootstrap, &mut tests).iter().any(|result| result.verdict.is_shown())
             });
             let share = alarms.count() as f64 / EXPERIMENTS as f64;
             assert!(share <= 0.06, "{trials} trials of {cells} cells, heavy {heavy}: {share}");
@@ -187,7 +204,7 @@ mod tests {
         for heavy in [false, true] {
             let found = (0..EXPERIMENTS).filter(|_| {
                 let (a, b) = (noise.sample(10, 100.0, 0.05, heavy), noise.sample(10, 120.0, 0.05, heavy));
-                compare_all(&[(&a, &b)], &mut bootstrap, &mut tests)[0].verdict == Difference::BHigher
+                all(&[(&a, &b)], &mut bootstrap, &mut tests)[0].verdict == Difference::BHigher
             });
             let share = found.count() as f64 / EXPERIMENTS as f64;
             assert!(share >= 0.95, "heavy {heavy}: {share}");

@@ -86,7 +86,7 @@ type Ranks = Vec<(u32, u32)>;
 
 /// Which of two samples is resampled: they are resampled apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Side {
+pub(super) enum Side {
     One,
     Other,
 }
@@ -140,23 +140,36 @@ impl Bootstrap {
         Some(Values { median, low, high, interval, values })
     }
 
-    /// Another sample's median ÷ one's, and less one's, with their intervals; the ratio is `None` where one's is not
-    /// positive, both are where there are too few values.
-    pub fn ratio_and_difference(&mut self, one: &[f64], other: &[f64]) -> (Option<Interval>, Option<Interval>) {
-        if one.len().min(other.len()) < TRIALS_FOR_INTERVAL {
-            return (None, None);
+    /// A sample with the medians of its resamples, on one side of comparisons; `None` of too few values.
+    pub(super) fn resampled(&mut self, values: &[f64], side: Side) -> Option<Resampled> {
+        if values.len() < TRIALS_FOR_INTERVAL {
+            return None;
         }
-        let (one, other) = (ascending(one), ascending(other));
-        let (Some(one_median), Some(other_median)) = (median(&one), median(&other)) else { return (None, None) };
-        let (ones, others) = (self.medians(&one, Side::One), self.medians(&other, Side::Other));
-        let interval = |value: f64, of: fn(f64, f64) -> f64| {
-            let (low, high) = middle(ones.iter().zip(&others).map(|(one, other)| of(*one, *other)).collect(), TAIL);
-            Interval { value, low, high }
+        let sorted = ascending(values);
+        Some(Resampled { smallest: sorted[0], median: median(&sorted)?, medians: self.medians(&sorted, side) })
+    }
+}
+
+/// A sample with the medians of its resamples.
+#[derive(Debug)]
+pub(super) struct Resampled {
+    smallest: f64,
+    median: f64,
+    medians: Vec<f64>,
+}
+
+impl Resampled {
+    /// Another sample's median ÷ this one's, and less this one's, with their intervals; the ratio is `None` where this one
+    /// has values that are not positive.
+    pub(super) fn ratio_and_difference(&self, other: &Self) -> (Option<Interval>, Interval) {
+        let interval = |of: fn(f64, f64) -> f64| {
+            let pairs = self.medians.iter().zip(&other.medians);
+            let (low, high) = middle(pairs.map(|(one, other)| of(*one, *other)).collect(), TAIL);
+            Interval { value: of(self.median, other.median), low, high }
         };
         // Positive values have positive medians, in every resample.
-        let ratio =
-            (one[0] > 0.0 && other[0] >= 0.0).then(|| interval(other_median / one_median, |one, other| other / one));
-        (ratio, Some(interval(other_median - one_median, |one, other| other - one)))
+        let positive = self.smallest > 0.0 && other.smallest >= 0.0;
+        (positive.then(|| interval(|one, other| other / one)), interval(|one, other| other - one))
     }
 }
 
@@ -208,12 +221,14 @@ mod tests {
     #[test]
     fn a_ratio_wants_positive_values_and_a_difference_does_not() {
         let mut bootstrap = Bootstrap::new(1);
-        let (ratio, difference) = bootstrap.ratio_and_difference(&[2.0; 5], &[3.0; 6]);
+        let mut side = |values: &[f64], side| bootstrap.resampled(values, side);
+        let (two, three) = (side(&[2.0; 5], Side::One).unwrap(), side(&[3.0; 6], Side::Other).unwrap());
+        let (ratio, difference) = two.ratio_and_difference(&three);
         assert_eq!(ratio, Some(Interval { value: 1.5, low: 1.5, high: 1.5 }));
-        assert_eq!(difference, Some(Interval { value: 1.0, low: 1.0, high: 1.0 }));
-        let (ratio, difference) = bootstrap.ratio_and_difference(&[0.0; 5], &[3.0; 5]);
-        assert_eq!((ratio, difference.map(|interval| interval.value)), (None, Some(3.0)));
-        assert_eq!(bootstrap.ratio_and_difference(&[1.0; 4], &[1.0; 9]), (None, None));
+        assert_eq!(difference, Interval { value: 1.0, low: 1.0, high: 1.0 });
+        let (ratio, difference) = side(&[0.0; 5], Side::One).unwrap().ratio_and_difference(&three);
+        assert_eq!((ratio, difference.value), (None, 3.0));
+        assert!(side(&[1.0; 4], Side::One).is_none());
     }
 
     /// How often the interval holds the truth, over two thousand experiments.
@@ -230,7 +245,9 @@ mod tests {
                     let (one, other) = (draw(100.0), draw(120.0));
                     let of_median = bootstrap.estimate(one.clone()).unwrap();
                     covered[0] += usize::from(of_median.low <= 100.0 && 100.0 <= of_median.high);
-                    let ratio = bootstrap.ratio_and_difference(&one, &other).0.unwrap();
+                    let mut side = |values: &[f64], side| bootstrap.resampled(values, side).unwrap();
+                    let (one, other) = (side(&one, Side::One), side(&other, Side::Other));
+                    let ratio = one.ratio_and_difference(&other).0.unwrap();
                     covered[1] += usize::from(ratio.low <= 1.2 && 1.2 <= ratio.high);
                 }
                 let share = covered.map(|count| count as f64 / EXPERIMENTS as f64);

@@ -103,8 +103,9 @@ pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) 
                 }
             }
         }
-        let samples: Vec<(&[f64], &[f64])> = places.iter().map(|(_, _, a, b)| (&a.values[..], &b.values[..])).collect();
-        let compared = compare_all(&samples, &mut bootstrap, &mut tests);
+        let samples: Vec<&[f64]> = places.iter().flat_map(|(_, _, a, b)| [&a.values[..], &b.values[..]]).collect();
+        let pairs: Vec<(usize, usize)> = (0..places.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+        let compared = compare_all(&samples, &pairs, &mut bootstrap, &mut tests);
         for ((run, place, a, b), compared) in places.into_iter().zip(compared) {
             results[run].cells[place].metrics.push(MetricPair { metric: metric.name.to_owned(), a, b, compared });
         }

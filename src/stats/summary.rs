@@ -256,21 +256,20 @@ pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
 pub fn compare_cells(cells: &[CellSummary], seed: u64) -> Vec<Comparison> {
     let (mut bootstrap, mut tests) = (Bootstrap::new(seed), RankSum::new(seed));
     let names: Vec<&Map<String, Json>> = cells.iter().map(|cell| &cell.cell).collect();
-    let pairs: Vec<_> = compared_pairs(&names).into_iter().map(|(a, b)| (&cells[a], &cells[b])).collect();
+    let pairs = compared_pairs(&names);
     let mut comparisons = Vec::new();
     for metric in METRICS.iter().filter(|metric| metric.compared) {
-        let values = |cell: &'_ CellSummary| cell.metrics.get(metric.name).map(|values| values.values.clone());
-        let known: Vec<_> = pairs
-            .iter()
-            .filter(|(a, b)| comparable(metric, a, b))
-            .filter_map(|(a, b)| Some(((a, b), (values(a)?, values(b)?))))
-            .collect();
-        let samples: Vec<(&[f64], &[f64])> = known.iter().map(|(_, (a, b))| (&a[..], &b[..])).collect();
-        let compared = compare_all(&samples, &mut bootstrap, &mut tests);
-        comparisons.extend(known.iter().zip(compared).map(|(((a, b), _), compared)| Comparison {
+        let samples: Vec<&[f64]> =
+            cells.iter().map(|cell| cell.metrics.get(metric.name).map_or(&[][..], |values| &values.values)).collect();
+        let known = |(a, b): &(usize, usize)| {
+            !samples[*a].is_empty() && !samples[*b].is_empty() && comparable(metric, &cells[*a], &cells[*b])
+        };
+        let pairs: Vec<(usize, usize)> = pairs.iter().copied().filter(known).collect();
+        let compared = compare_all(&samples, &pairs, &mut bootstrap, &mut tests);
+        comparisons.extend(pairs.into_iter().zip(compared).map(|((a, b), compared)| Comparison {
             metric: metric.name.to_owned(),
-            a: a.cell.clone(),
-            b: b.cell.clone(),
+            a: cells[a].cell.clone(),
+            b: cells[b].cell.clone(),
             compared,
         }));
     }

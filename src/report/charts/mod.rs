@@ -5,6 +5,7 @@ mod finding;
 pub mod percentiles;
 pub mod ports;
 pub mod ranking;
+pub mod searches;
 pub mod series;
 pub mod shares;
 pub mod stages;

@@ -21,8 +21,8 @@ const DOTS: usize = 40;
 pub struct RankingChart {
     /// The finding.
     pub title: String,
-    /// The metric, and which way it is better.
-    pub metric: String,
+    /// What ranks, and which way it is better.
+    pub about: String,
     /// One for all groups.
     pub axis: Axis,
     /// In the order of the matrix.
@@ -87,7 +87,7 @@ pub fn ranking(subject: &Subject<'_>) -> Option<RankingChart> {
     let dots_left_out = values().any(|values| values.values.len() > DOTS);
     Some(RankingChart {
         title: finding::of_metric(subject, metric.name),
-        metric: format!("{}{better}", metric.label),
+        about: format!("Ranking by {}{better}", metric.label),
         axis: axis(
             metric,
             &values()

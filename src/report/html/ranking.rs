@@ -1,4 +1,4 @@
-//! The ranking: each cell's median with its interval and its trials, on one scale.
+//! The ranking: each cell's median with its interval and its trials on one scale; of a search, what each found.
 
 use maud::{Markup, html};
 
@@ -10,11 +10,12 @@ use crate::report::charts::{
     Subject,
     figure::Axis,
     ranking::{Figures, Place, ranking},
+    searches::searches,
 };
 
 /// The section; `None` where nothing can be ranked.
 pub fn section(subject: &Subject<'_>) -> Option<Markup> {
-    let chart = ranking(subject)?;
+    let chart = searches(subject).or_else(|| ranking(subject))?;
     let body = html! {
         div.tracks {
             @for group in &chart.groups {
@@ -32,7 +33,7 @@ pub fn section(subject: &Subject<'_>) -> Option<Markup> {
         (notes(&chart.notes))
         (table(&chart.table))
     };
-    Some(titled(&format!("Ranking by {}", chart.metric), &chart.title, &body))
+    Some(titled(&chart.about, &chart.title, &body))
 }
 
 fn row(place: &Place, axis: &Axis) -> Markup {

@@ -1,0 +1,171 @@
+//! What searches found, as a chart: of each the highest value within the limit, and the lowest beyond.
+
+use serde_json::Value as Json;
+
+use super::{
+    Subject,
+    figure::{Axis, Scale, count_tick, log_ticks},
+    ranking::{Figures, Place, Places, RankingChart},
+};
+use crate::{
+    format::{number, thousands},
+    report::{Grid, answer::status, short},
+    stats::{CellSummary, METRICS, Metric, metric_named, search::Found},
+};
+
+/// The chart; `None` where nothing was searched for.
+pub fn searches(subject: &Subject<'_>) -> Option<RankingChart> {
+    let mut found: Vec<&Found> = subject.summary.searches.iter().collect();
+    let first = *found.first()?;
+    let metric = metric_named(&first.metric).unwrap_or(&METRICS[0]);
+    found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
+    let tried: Vec<f64> = found.iter().flat_map(|search| tried(subject, search)).map(|(value, _)| value).collect();
+    let place = |search: &&Found| Place {
+        name: name(search),
+        figures: search.within.map(|within| figures(subject, metric, search, within)),
+        said: said(search),
+        is_worse: false,
+    };
+    Some(RankingChart {
+        title: title(&found),
+        about: format!(
+            "Highest {} that keeps {} within {}",
+            first.variable,
+            metric.label,
+            metric.unit.show(first.limit)
+        ),
+        axis: axis(&tried),
+        groups: vec![Places { heading: String::new(), places: found.iter().map(place).collect() }],
+        table: table(subject, metric, &found),
+        notes: vec![
+            "Tick: the highest value that keeps the limit, by the median of its trials. Bar: to the lowest that does not. Dots: \
+             values tried."
+                .to_owned(),
+        ],
+    })
+}
+
+fn name(search: &Found) -> String {
+    let name = short(&search.cell);
+    if name.is_empty() { "the run".to_owned() } else { name }
+}
+
+fn title(found: &[&Found]) -> String {
+    let known = |search: &&&Found| search.within.is_some();
+    let (Some(best), Some(last)) = (found.iter().find(known), found.iter().rfind(known)) else {
+        return "No value was found that keeps the limit".to_owned();
+    };
+    let figure = |search: &Found| thousands(search.within.unwrap_or(0.0));
+    if found.len() == 1 {
+        return format!("{} keeps the limit", figure(best));
+    }
+    // Brackets that overlap tell nothing apart.
+    let apart = best.within > last.beyond.or(last.within);
+    let (best_name, last_name) = (name(best), name(last));
+    if apart {
+        format!("{best_name} keeps the limit up to {}, {last_name} up to {}", figure(best), figure(last))
+    } else {
+        format!("All keep the limit up to about {}", figure(last))
+    }
+}
+
+fn said(search: &Found) -> String {
+    match search.beyond {
+        Some(beyond) => format!("{} does not · {}", thousands(beyond), status(search.status)),
+        None => status(search.status).to_owned(),
+    }
+}
+
+fn figures(subject: &Subject<'_>, metric: &Metric, search: &Found, within: f64) -> Figures {
+    let figure = |value: Option<f64>| value.map_or_else(|| "not sustained".to_owned(), |value| metric.unit.show(value));
+    let mut tip = format!("{}\n{}: {} {}", name(search), thousands(within), metric.label, figure(search.within_figure));
+    if let Some(beyond) = search.beyond {
+        tip += &format!("\n{}: {}", thousands(beyond), figure(search.beyond_figure));
+    }
+    Figures {
+        median: within,
+        low: within,
+        high: search.beyond.unwrap_or(within),
+        shown: thousands(within),
+        tip,
+        trials: tried(subject, search).map(|(value, _)| value).collect(),
+    }
+}
+
+/// The values that a search tried, with their cells.
+fn tried<'a>(subject: &'a Subject<'_>, search: &'a Found) -> impl Iterator<Item = (f64, &'a CellSummary)> {
+    subject.summary.cells.iter().filter_map(|cell| {
+        let same = search.cell.iter().all(|(key, value)| cell.cell.get(key) == Some(value));
+        // The searched key is the last.
+        cell.cell.values().next_back().and_then(Json::as_f64).filter(|_| same).map(|value| (value, cell))
+    })
+}
+
+fn axis(values: &[f64]) -> Axis {
+    /// A search doubles: on a scale from 0 on, its first steps would lie on each other.
+    const ROOM: f64 = 1.3;
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min) / ROOM;
+    let high = values.iter().copied().fold(1.0, f64::max) * ROOM;
+    let show = |value: f64| if value >= 10.0 { count_tick(value) } else { number(value) };
+    let low = if low.is_finite() { low.max(f64::MIN_POSITIVE) } else { 1.0 };
+    Axis { label: String::new(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, show) }
+}
+
+fn table(subject: &Subject<'_>, metric: &Metric, found: &[&Found]) -> Grid {
+    let head = ["cell", "value tried", "trials", metric.label, "valid", "verdicts"];
+    let rows = found.iter().flat_map(|search| {
+        tried(subject, search).map(|(value, cell)| {
+            let values = cell.metrics.get(metric.name);
+            let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.as_str()).collect();
+            vec![
+                name(search),
+                thousands(value),
+                (cell.valid + cell.invalid + cell.failed).to_string(),
+                values.map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median)),
+                cell.valid.to_string(),
+                verdicts.join(", "),
+            ]
+        })
+    });
+    Grid { title: String::new(), head: head.map(str::to_owned).to_vec(), labels: 1, words: 1, rows: rows.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{report::sample::two_strategies, stats::search::SearchStatus};
+
+    fn found(strategy: &str, within: Option<f64>, beyond: Option<f64>) -> Found {
+        Found {
+            cell: json!({ "strategy": strategy }).as_object().unwrap().clone(),
+            variable: "load.rate".to_owned(),
+            metric: "accept_wait_p99_ns".to_owned(),
+            limit: 1e6,
+            within,
+            within_figure: within.map(|_| 9e5),
+            beyond,
+            beyond_figure: None,
+            status: SearchStatus::Confirmed,
+            trials: 9,
+        }
+    }
+
+    fn title_of(found: Vec<Found>) -> String {
+        let mut reading = two_strategies(1);
+        reading.summary.searches = found;
+        let ranking = crate::report::ranking(&reading.summary);
+        let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
+        searches(&subject).unwrap().title
+    }
+
+    #[test]
+    fn brackets_that_overlap_tell_nothing_apart() {
+        let apart = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(2_000.0), Some(2_200.0))];
+        assert_eq!(title_of(apart), "b keeps the limit up to 2,000, a up to 1,000");
+        let level = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(1_050.0), Some(1_100.0))];
+        assert_eq!(title_of(level), "All keep the limit up to about 1,000");
+        assert_eq!(title_of(vec![found("a", None, Some(9.0))]), "No value was found that keeps the limit");
+    }
+}
