@@ -58,7 +58,7 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     let rounds = options.rounds as usize;
     let mut contest = Contest::new(plan, sizing, span, stamps);
     let length = seconds(contest.length(rounds));
-    note(format_args!("{scenario}: {rounds} rounds, about {length}: leave the machine alone meanwhile"));
+    note(format_args!("{scenario}: {} runs, about {length}: leave the machine alone meanwhile", contest.runs(rounds)));
     let measured_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut begun = 0;
     let held = contest.hold(rounds, &interrupted, &mut |round, _| {
