@@ -2,7 +2,13 @@
 
 mod common;
 
-use std::{collections::BTreeSet, fs, os::unix::process::CommandExt, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::process::CommandExt,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use common::{Bench, assert_code, number, read_json, stderr, stdout};
 use nix::{
@@ -13,7 +19,14 @@ use serde_json::{Value, json};
 
 /// A user without privilege.
 const NOBODY: u32 = 65_534;
-const SHORT: [&str; 5] = ["calibrate", "--rounds", "2", "--seconds", "0.1"];
+const SHORT: [&str; 5] = ["calibrate", "--rounds", "2", "--seconds", "0.3"];
+
+/// One calibration at a time: each has dozens of busy processes, and a trial that gets no processor for its whole window has
+/// nothing to show.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn of_runs<T>(calibration: &Value, of: impl Fn(&Value) -> T) -> Vec<T> {
     let rounds = calibration["rounds"].as_array().unwrap();
@@ -64,6 +77,7 @@ fn assert_whole(calibration: &Value, stamps: bool) {
 
 #[test]
 fn every_contestant_runs_in_every_round_and_is_counted_by_the_kernel() {
+    let _alone = alone();
     let bench = Bench::new("");
     let output = bench.command(&[&SHORT[..], &["--json", "--out", "here.json"]].concat()).output().unwrap();
     assert_code(&output, 0);
@@ -79,6 +93,7 @@ fn every_contestant_runs_in_every_round_and_is_counted_by_the_kernel() {
 
 #[test]
 fn an_ordinary_user_can_calibrate_without_stamps() {
+    let _alone = alone();
     if !common::root("an ordinary user's calibration") {
         return;
     }
@@ -96,6 +111,7 @@ fn an_ordinary_user_can_calibrate_without_stamps() {
 
 #[test]
 fn every_manner_of_closing_and_every_app_can_be_calibrated() {
+    let _alone = alone();
     let bench = Bench::new(
         "[server]\nworkers = 1\nstrategy = \"shared-epoll-exclusive\"\n[load]\nmode = \"closed\"\nconcurrency = 4\n",
     );
@@ -105,7 +121,7 @@ fn every_manner_of_closing_and_every_app_can_be_calibrated() {
         &["server.app=echo", "load.requests=3", "load.close_how=fin"],
         &["server.app=echo", "load.close_by=server", "load.close_how=rst"],
     ] {
-        let mut arguments = vec!["calibrate", "scenario.toml", "--rounds=1", "--seconds=0.05", "--json"];
+        let mut arguments = vec!["calibrate", "scenario.toml", "--rounds=1", "--seconds=0.3", "--json"];
         sets.iter().for_each(|set| arguments.extend(["--set", set]));
         let output = bench.command(&arguments).output().unwrap();
         assert_code(&output, 0);
@@ -137,6 +153,7 @@ fn what_would_not_tell_the_harness_s_cost_is_refused_with_the_remedy() {
 
 #[test]
 fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
+    let _alone = alone();
     let bench = Bench::new(
         "repetitions = 1\n[server]\nworkers = 1\nstrategy = \"reuseport\"\n[load]\nconnections = 50\nconcurrency = 2\n",
     );
@@ -176,6 +193,7 @@ fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
 
 #[test]
 fn an_interrupt_leaves_no_process_and_no_file() {
+    let _alone = alone();
     for name in ["lb:bareserver", "lb:worker"] {
         let bench = Bench::new("");
         let mut child = bench.spawn(&["calibrate", "--rounds", "50", "--seconds", "1", "--out", "here.json"]);
