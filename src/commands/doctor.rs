@@ -10,6 +10,7 @@ use super::{Ended, capacity::CONNECTION_BYTES, say};
 use crate::{
     cli,
     ipc::message,
+    load,
     observe::{
         counters::CpuTicks,
         host::{self, first_number, memory_bytes},
@@ -91,6 +92,7 @@ fn checks() -> Vec<Check> {
         memory(),
         steal(),
         stamps(),
+        engine(),
     ];
     checks.extend(strategies(&probe));
     checks
@@ -171,6 +173,15 @@ fn stamps() -> Check {
             ),
         },
         Err(error) => check(name, Status::Limited, "could not be tried", format!("{error:#}")),
+    }
+}
+
+/// Loaders' io_uring, tried.
+fn engine() -> Check {
+    let name = "load engine";
+    match load::try_ring() {
+        Ok(()) => check(name, Status::Ok, "io_uring can be had", "load.engine = \"auto\" and \"uring\" use it"),
+        Err(error) => check(name, Status::Limited, "epoll only: load.engine = \"mio\"", format!("{error:#}")),
     }
 }
 

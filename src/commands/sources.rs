@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 17] = [
+const EMBEDDED: [(&str, &str); 18] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -32,6 +32,7 @@ const EMBEDDED: [(&str, &str); 17] = [
     ("ports-churn", include_str!("../../bench-configs/ports-churn.toml")),
     ("hold", include_str!("../../bench-configs/hold.toml")),
     ("sustain", include_str!("../../bench-configs/sustain.toml")),
+    ("ceiling", include_str!("../../bench-configs/ceiling.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),
 ];
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use mio::{
@@ -21,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
+    /// A connection whose bytes an io_uring moves: what is to be sent stays unsent here until the engine takes it.
+    Ring(Socket),
     /// Connected to the server, so that the kernel picks a port of its own for it, and lets no other peer in.
     Udp(UdpSocket),
 }
@@ -40,6 +43,7 @@ impl Stream {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
+            Self::Ring(socket) => socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into()),
             Self::Udp(socket) => socket.local_addr(),
         }
     }
@@ -48,6 +52,7 @@ impl Stream {
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Ring(_) => Err(io::ErrorKind::WouldBlock.into()),
             Self::Udp(socket) => socket.recv(buffer),
         }
     }
@@ -56,29 +61,41 @@ impl Stream {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Ring(_) => Err(io::ErrorKind::WouldBlock.into()),
             Self::Udp(socket) => socket.send(bytes),
         }
     }
 
-    fn source(&mut self) -> &mut dyn Source {
+    fn source(&mut self) -> io::Result<&mut dyn Source> {
         match self {
-            Self::Tcp(stream) => stream,
-            Self::Udp(socket) => socket,
+            Self::Tcp(stream) => Ok(stream),
+            Self::Udp(socket) => Ok(socket),
+            Self::Ring(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Ring(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
         }
     }
 }
 
 impl Source for Stream {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source().register(registry, token, interests)
+        self.source()?.register(registry, token, interests)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source().reregister(registry, token, interests)
+        self.source()?.reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.source().deregister(registry)
+        self.source()?.deregister(registry)
     }
 }
 

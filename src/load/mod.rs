@@ -1,7 +1,10 @@
-//! The load generator: forked loaders, each a mio loop that follows a pacer.
+//! The load generator: forked loaders, each a loop that follows a pacer and has an engine move the bytes.
 
 mod client;
 mod connection;
+mod connections;
+mod drive;
+mod engine;
 mod exchange;
 pub mod fill;
 mod loader;
@@ -11,8 +14,11 @@ mod report;
 mod sizing;
 pub mod source;
 mod stages;
+mod verify;
+mod work;
 
 pub use client::first_request;
+pub use engine::try_ring;
 pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, Waits, histogram};
 pub use pacer::Part;

@@ -77,7 +77,7 @@ impl Pacer {
                 free.extend(std::iter::repeat_n(Reverse(window.start_ns), slots));
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
-            Mode::Open(arrivals) => {
+            Mode::Open { arrivals, .. } => {
                 Starts::Open(Box::new(Schedule::new(arrivals, window, bound, part, seed, repetition)))
             }
         };

@@ -8,8 +8,12 @@ use crate::ipc::tally::{self, ErrorCount};
 /// A loader's account.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct LoaderReport {
+    /// The engine that moved the bytes.
+    pub engine: String,
     /// Connections and flows begun.
     pub attempted: u64,
+    /// Of those, on a socket that an earlier connection had used.
+    pub recycled: u64,
     /// Connections established.
     pub established: u64,
     /// Connections and flows gone as planned to their end.
@@ -44,6 +48,8 @@ pub struct LoaderReport {
     pub overflows: u64,
     /// Names the schedule; open loop only.
     pub schedule: Option<u64>,
+    /// How the kernel scheduled it, as read back from the kernel; `None` for a policy that scenarios do not know.
+    pub scheduler: Option<String>,
     /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
     pub ended_ns: u64,
     /// Whether the deadline ended the load.
@@ -110,6 +116,7 @@ impl Flows {
 pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
     let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
         sum.attempted += one.attempted;
+        sum.recycled += one.recycled;
         sum.established += one.established;
         sum.completed += one.completed;
         sum.unserved += one.unserved;
@@ -129,6 +136,8 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
+        // All have found the same kernel.
+        sum.engine.clone_from(&one.engine);
         // Each has walked the whole schedule, so all name the same one.
         sum.schedule = one.schedule;
         sum.ended_ns = sum.ended_ns.max(one.ended_ns);

@@ -58,7 +58,7 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
     let for_files = usize::try_from(connections.div_ceil(room)).unwrap_or(usize::MAX);
     let for_pace = match load.mode {
         Mode::Closed { concurrency } => concurrency.div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
-        Mode::Open(arrivals) => ((arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize).min(LOADERS_LIMIT),
+        Mode::Open { arrivals, .. } => ((arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize).min(LOADERS_LIMIT),
     };
     let loaders = load.loaders.unwrap_or_else(|| for_files.max(for_pace).max(1));
     let remedy = "raise the limit of open files (`ulimit -n`), or lower `load.concurrency`, `load.rate` or `load.hold`";
@@ -86,13 +86,15 @@ pub fn held_at_once(load: &Load) -> u64 {
     let hold_s = load.hold.as_secs_f64();
     let held = match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
-        Mode::Open(arrivals) => (arrivals.per_second() * hold_s) as u64,
+        Mode::Open { arrivals, .. } => (arrivals.per_second() * hold_s) as u64,
     };
     match load.bound {
         Bound::Connections(most) => held.min(most),
         Bound::Duration(span) => match load.mode {
             Mode::Closed { .. } => held,
-            Mode::Open(arrivals) => held.min((arrivals.per_second() * (load.warmup + span).as_secs_f64()) as u64),
+            Mode::Open { arrivals, .. } => {
+                held.min((arrivals.per_second() * (load.warmup + span).as_secs_f64()) as u64)
+            }
         },
     }
 }
@@ -106,10 +108,10 @@ fn connections_at_once(load: &Load) -> u64 {
     };
     let at_once = match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
-        Mode::Open(Arrivals::Burst { size, every }) => {
+        Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } => {
             size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
         }
-        Mode::Open(arrivals) => (arrivals.per_second() * seconds).ceil() as u64,
+        Mode::Open { arrivals, .. } => (arrivals.per_second() * seconds).ceil() as u64,
     };
     at_once.min(most)
 }

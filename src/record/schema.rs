@@ -78,6 +78,8 @@ pub struct TrialRecord {
     /// The process that a strategy has besides the workers; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<HelperRow>,
+    /// The engine that moved the loaders' bytes; `null` of a trial that failed, or has no loaders.
+    pub engine: Option<String>,
     /// One row a loader.
     pub loaders: Vec<LoaderRow>,
     /// What was done to workers; absent without faults.
@@ -470,6 +472,8 @@ pub struct WorkerRow {
     pub pid: i32,
     /// When it added its listener to epoll, from 0 for the first.
     pub registration_rank: usize,
+    /// How the kernel scheduled it, by the kernel's word; `null` of a worker that died.
+    pub scheduler: Option<String>,
     /// Over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
@@ -586,6 +590,9 @@ pub struct LoaderRow {
     pub pid: i32,
     /// Connections begun.
     pub attempted: u64,
+    /// Of those, on a socket that an earlier connection had used.
+    #[serde(default)]
+    pub recycled: u64,
     /// CPU time in user mode, ns.
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.
@@ -594,6 +601,8 @@ pub struct LoaderRow {
     pub voluntary_switches: u64,
     /// Times another process took its processor.
     pub involuntary_switches: u64,
+    /// How the kernel scheduled it, by the kernel's word.
+    pub scheduler: Option<String>,
     /// `ok`, or how it ended.
     pub exit: String,
 }

@@ -219,6 +219,12 @@ pub const KEYS: &[Key] = &[
         "\"none\"",
         "`spread`: worker k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
     ),
+    key(
+        "server.scheduler",
+        "`normal`, `batch` or `fifo`",
+        "\"normal\"",
+        "How the kernel schedules workers: as it does users' own servers; SCHED_BATCH, so that an arrival preempts nobody; or SCHED_FIFO, before all others, which wants root or RLIMIT_RTPRIO.",
+    ),
     key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
         "server.app",
@@ -261,6 +267,12 @@ pub const KEYS: &[Key] = &[
         "`open` with `constant` or `poisson` arrivals: connections started per second, all loaders together.",
     ),
     key("load.arrivals", "`constant`, `poisson` or `burst`", "\"poisson\"", "`open`: how starts spread in time."),
+    key(
+        "load.pacer",
+        "`sleep` or `spin`",
+        "\"sleep\"",
+        "`open`: how a loader waits for the next start. `sleep`: until a timer wakes it, some 50 µs late. `spin`: for the last millisecond it looks at the clock and at its connections in turn, on time to a few µs if it has a processor for itself, which it then takes.",
+    ),
     key("load.burst_size", "integer ≥ 1", "100", "`burst`: connections started at once."),
     key("load.burst_every", "duration", "\"1s\"", "`burst`: time between bursts."),
     key("load.requests", "integer ≥ 1", "1", "Requests on each connection, one after the other. Not for app `close`."),
@@ -276,6 +288,18 @@ pub const KEYS: &[Key] = &[
         "`fin` or `rst`",
         "\"fin\"",
         "How the first closer closes: orderly, leaving TIME_WAIT on its side, or by reset (SO_LINGER 0), leaving nothing.",
+    ),
+    key(
+        "load.engine",
+        "`mio`, `uring` or `auto`",
+        "\"mio\"",
+        "What moves the loaders' bytes: epoll, as in most programs, or io_uring, which takes a connection's connect, first request and first reply in one go. `auto`: io_uring where the kernel and the scenario allow it (no datagrams, no `server.fastopen`), else epoll; `engine` in each trial says which ran.",
+    ),
+    key(
+        "load.sockets",
+        "`fresh` or `recycled`",
+        "\"fresh\"",
+        "`fresh`: a socket a connection, as users' clients do. `recycled`: where `load.close_how` is `rst`, a socket whose connection has ended as planned is disconnected by connect(2) to AF_UNSPEC, which sends the reset, and serves the next connection; the server sees no difference, and the loader spares socket(2), close(2) and epoll. Not with `explicit` source ports, and not with `server.fastopen`.",
     ),
     key(
         "load.connections",
@@ -298,9 +322,15 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "load.pin",
-        "`none`, `spread` or list of processors",
+        "`none`, `spread`, `pair` or list of processors",
         "\"none\"",
-        "`spread`: loader k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list.",
+        "`spread`: loader k runs only on the k-th of the allowed processors, counted round. A list: on the k-th of the list. `pair`: where worker k runs, counted round the workers; `server.pin` is then `spread` unless set.",
+    ),
+    key(
+        "load.scheduler",
+        "`normal`, `batch` or `fifo`",
+        "\"normal\"",
+        "How the kernel schedules loaders, as `server.scheduler`.",
     ),
     key(
         "load.connect_timeout",

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     error::ScenarioError,
     model::{Protocol, Transport},
-    server::{App, Pin},
+    placement::{Pin, Scheduler},
+    server::{App, Server},
     settings::Settings,
 };
 
@@ -26,6 +27,10 @@ pub struct Load {
     pub close_by: CloseBy,
     /// How the first closer closes.
     pub close_how: CloseHow,
+    /// What moves the bytes.
+    pub engine: Engine,
+    /// What becomes of a socket whose connection is over.
+    pub sockets: Sockets,
     /// What ends the trial.
     pub bound: Bound,
     /// Load before the measured span.
@@ -34,6 +39,8 @@ pub struct Load {
     pub loaders: Option<usize>,
     /// Placement of loaders on processors.
     pub pin: Pin,
+    /// How the kernel schedules loaders.
+    pub scheduler: Scheduler,
     /// When an attempt to connect is given up.
     pub connect_timeout: Duration,
     /// When a reply is given up.
@@ -51,7 +58,21 @@ pub enum Mode {
         concurrency: usize,
     },
     /// A schedule.
-    Open(Arrivals),
+    Open {
+        /// How starts spread in time.
+        arrivals: Arrivals,
+        /// How a loader waits for the next.
+        pacer: Pacer,
+    },
+}
+
+/// How a loader waits for the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pacer {
+    /// A timer wakes it.
+    Sleep,
+    /// It sleeps until shortly before, and then looks at the clock and at its connections in turn.
+    Spin,
 }
 
 /// An open loop's schedule, all loaders together.
@@ -108,6 +129,78 @@ impl CloseHow {
     pub(super) const WORDS: [(&'static str, Self); 2] = [("fin", Self::Fin), ("rst", Self::Rst)];
 }
 
+/// What moves a loader's bytes. `load::engine` has a file for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// mio's epoll.
+    Mio,
+    /// io_uring.
+    Uring,
+    /// The faster of those that can be had.
+    Auto {
+        /// Whether io_uring can do what the scenario asks for.
+        ring: bool,
+    },
+}
+
+impl Engine {
+    fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
+        let path = "load.engine";
+        let unable = if protocol.has(Transport::Udp) {
+            Some("\"uring\" moves connections only, no datagrams (`protocol`): take \"mio\"")
+        } else if server.listen.fastopen > 0 {
+            Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): take \"mio\"")
+        } else {
+            None
+        };
+        let words = [("mio", Self::Mio), ("uring", Self::Uring), ("auto", Self::Auto { ring: unable.is_none() })];
+        match (settings.choice(path, &words)?, unable) {
+            (Self::Uring, Some(why)) => Err(settings.wrong(path, why)),
+            (engine, _) => Ok(engine),
+        }
+    }
+}
+
+/// What becomes of a client's socket whose connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sockets {
+    /// It is closed; the next connection has a new one.
+    Fresh,
+    /// It is disconnected by reset, and serves the next connection.
+    Recycled,
+}
+
+impl Sockets {
+    fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Result<Self, ScenarioError> {
+        let path = "load.sockets";
+        let sockets = settings.choice(path, &[("fresh", Self::Fresh), ("recycled", Self::Recycled)])?;
+        if sockets == Self::Fresh {
+            return Ok(sockets);
+        }
+        if close_how == CloseHow::Fin {
+            return Err(settings.wrong(
+                path,
+                "\"recycled\" disconnects sockets, which resets their connections: set load.close_how = \"rst\"",
+            ));
+        }
+        if server.listen.fastopen > 0 {
+            return Err(settings.wrong(
+                path,
+                "on a \"recycled\" socket TCP_FASTOPEN_CONNECT stalls every other connection (seen on Linux 6.18): set \
+                 server.fastopen = 0",
+            ));
+        }
+        if settings.is_text_of("load.source_ports", "explicit") {
+            return Err(settings.wrong(
+                path,
+                "\"recycled\" sockets cannot change a port that the program has chosen: take load.source_ports other than \
+                 \"explicit\"",
+            ));
+        }
+        Ok(sockets)
+    }
+}
+
 /// What ends a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -118,7 +211,8 @@ pub enum Bound {
 }
 
 impl Load {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<Self, ScenarioError> {
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
+        let app = server.app;
         let close_by = close_by(settings, protocol, app)?;
         let has_tcp = protocol.has(Transport::Tcp);
         let hold = match close_by {
@@ -137,6 +231,7 @@ impl Load {
         if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(settings.wrong("load.path", "must begin with `/` and hold visible ASCII, 1024 bytes at most"));
         }
+        let close_how = if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin };
         let load = Self {
             mode: Mode::read(settings)?,
             requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u64::MAX / 2)? },
@@ -148,11 +243,14 @@ impl Load {
                 Protocol::Both => settings.number("load.udp_share", 0.0..=1.0)?,
             },
             close_by,
-            close_how: if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin },
+            close_how,
+            engine: Engine::read(settings, protocol, server)?,
+            sockets: if has_tcp { Sockets::read(settings, close_how, server)? } else { Sockets::Fresh },
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
-            pin: Pin::read(settings, "load.pin")?,
+            pin: Pin::of_loaders(settings, server.workers)?,
+            scheduler: Scheduler::read(settings, "load.scheduler")?,
             connect_timeout: if has_tcp { settings.span("load.connect_timeout")? } else { Duration::ZERO },
             reply_timeout: settings.span("load.reply_timeout")?,
             path,
@@ -194,7 +292,7 @@ impl Load {
         const UNPLANNED: Duration = Duration::from_secs(120);
         let load = match (self.bound, self.mode) {
             (Bound::Duration(span), _) => span,
-            (Bound::Connections(count), Mode::Open(arrivals)) => {
+            (Bound::Connections(count), Mode::Open { arrivals, .. }) => {
                 // A Poisson schedule of n starts is rarely twice as long as its mean.
                 UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
             }
@@ -242,6 +340,7 @@ impl Mode {
                 every: settings.span("load.burst_every")?,
             },
         };
-        Ok(Self::Open(arrivals))
+        let pacer = settings.choice("load.pacer", &[("sleep", Pacer::Sleep), ("spin", Pacer::Spin)])?;
+        Ok(Self::Open { arrivals, pacer })
     }
 }

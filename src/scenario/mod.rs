@@ -1,7 +1,7 @@
 //! From a scenario file to an ordered list of trials.
 //!
 //! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `load`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
+//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `load`, `placement`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
 
 mod error;
 mod fault;
@@ -9,6 +9,7 @@ mod file;
 pub mod keys;
 mod load;
 mod model;
+mod placement;
 mod plan;
 mod ports;
 mod server;
@@ -17,11 +18,12 @@ mod whole;
 
 pub use error::ScenarioError;
 pub use fault::{Fault, FaultKind};
-pub use load::{Arrivals, Bound, CloseBy, CloseHow, Load, Mode};
+pub use load::{Arrivals, Bound, CloseBy, CloseHow, Engine, Load, Mode, Pacer, Sockets};
 pub use model::{Network, Protocol, Scenario, Stamps, Transport};
+pub use placement::{Pin, Scheduler};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use ports::{Fill, Selection, Sources};
 pub use server::{
-    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Pin, Registration, Server, ServiceTime, Strategy, Waiting,
+    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Registration, Server, ServiceTime, Strategy, Waiting,
 };
 pub use whole::{Limit, Search, Stop, Whole};

@@ -13,7 +13,7 @@ use super::{
     keys::SYSCTL_PREFIX,
     load::{Bound, CloseHow, Load},
     ports::{Fill, Sources},
-    server::{App, Server},
+    server::Server,
     settings::Settings,
 };
 use crate::sys::veth;
@@ -137,7 +137,7 @@ impl Scenario {
         let stamps = Stamps::read(settings, protocol)?;
         let queue_interval = queue_interval(settings)?;
         let server = Server::read(settings, protocol)?;
-        let load = Load::read(settings, protocol, server.app)?;
+        let load = Load::read(settings, protocol, &server)?;
         let deadline = settings.duration_or_word("deadline", "auto")?;
         let planned = load.planned();
         if let Some(deadline) = deadline.filter(|deadline| *deadline <= load.warmup + planned) {
@@ -222,6 +222,7 @@ impl Scenario {
         let deadline = settings.duration_or_word("deadline", "auto")?.unwrap_or(LONGEST + fill.recover_within);
         let (nothing, nowhere) = (Flat::new(), HashMap::new());
         let defaults = Settings::new("defaults", &nothing, &nowhere);
+        let server = Server::read(&defaults, Protocol::Tcp)?;
         Ok(Self {
             network,
             protocol: Protocol::Tcp,
@@ -230,8 +231,8 @@ impl Scenario {
             sysctls,
             stamps: Stamps::ConnectCall,
             queue_interval: Duration::from_millis(100),
-            server: Server::read(&defaults, Protocol::Tcp)?,
-            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, App::Close)? },
+            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, &server)? },
+            server,
             faults: Vec::new(),
             sources,
             fill: Some(fill),

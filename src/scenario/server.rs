@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     error::ScenarioError,
     model::{Protocol, Transport},
+    placement::{CPUS_LIMIT, Pin, Scheduler},
     settings::Settings,
 };
 use crate::ipc::receipt::RECEIPT_BYTES;
@@ -16,9 +17,6 @@ use crate::ipc::receipt::RECEIPT_BYTES;
 const EXCHANGE_LIMIT_BYTES: usize = 65_536;
 /// Largest payload of a datagram over IPv4: 65,535 less the headers of IP and UDP.
 const DATAGRAM_LIMIT_BYTES: usize = 65_507;
-/// Largest number of a processor that sched_setaffinity(2) of the C library takes.
-const CPUS_LIMIT: u32 = 1_023;
-
 /// How workers obtain connections. `server::accept` has a file for each.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {
@@ -242,6 +240,8 @@ pub struct Server {
     pub registration: Registration,
     /// Placement on processors.
     pub pin: Pin,
+    /// How the kernel schedules workers.
+    pub scheduler: Scheduler,
     /// TCP_NODELAY on accepted connections.
     pub nodelay: bool,
     /// What is served.
@@ -373,17 +373,6 @@ impl Registration {
     }
 }
 
-/// Placement of processes on processors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pin {
-    /// The scheduler's.
-    None,
-    /// Worker, or loader, k on the k-th allowed processor, counted round.
-    Spread,
-    /// On the k-th of these, counted round.
-    List(Vec<usize>),
-}
-
 /// What is exchanged on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum App {
@@ -459,7 +448,8 @@ impl Server {
                 .map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_delay: settings.duration("server.accept_delay")?,
             registration: settings.choice("server.registration", &Registration::WORDS)?,
-            pin: Pin::read(settings, "server.pin")?,
+            pin: Pin::of_workers(settings)?,
+            scheduler: Scheduler::read(settings, "server.scheduler")?,
             nodelay: protocol.has(Transport::Tcp) && settings.boolean("server.nodelay")?,
             app,
             service_time: ServiceTime::read(settings)?,
@@ -484,35 +474,6 @@ fn connected(
         return Err(settings.wrong(path, "names all workers: nobody would be left to get datagrams"));
     }
     Ok(connected)
-}
-
-impl Pin {
-    pub(super) fn read(settings: &Settings<'_>, path: &str) -> Result<Self, ScenarioError> {
-        match settings.integers(path, 0..=CPUS_LIMIT)? {
-            Some(cpus) if cpus.is_empty() => Err(settings.wrong(path, "is an empty list")),
-            Some(cpus) => Ok(Self::List(cpus)),
-            None if settings.choice(path, &[("none", false), ("spread", true)])? => Ok(Self::Spread),
-            None => Ok(Self::None),
-        }
-    }
-
-    /// The processor of the `number`-th process, `allowed` being those that may be used; `None` where the scheduler decides.
-    pub fn processor(&self, number: usize, allowed: &[usize]) -> Option<usize> {
-        let cpus = match self {
-            Self::None => return None,
-            Self::Spread => allowed,
-            Self::List(cpus) => cpus,
-        };
-        cpus.get(number % cpus.len().max(1)).copied()
-    }
-
-    /// Processors it names.
-    pub fn named(&self) -> &[usize] {
-        match self {
-            Self::List(cpus) => cpus,
-            Self::None | Self::Spread => &[],
-        }
-    }
 }
 
 impl ServiceTime {

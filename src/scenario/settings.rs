@@ -47,6 +47,11 @@ impl<'a> Settings<'a> {
         self.values.get(path).is_some_and(Value::is_str)
     }
 
+    /// Whether the scenario sets the key to this text.
+    pub(super) fn is_text_of(&self, path: &str, text: &str) -> bool {
+        self.values.get(path).is_some_and(|value| value.as_str() == Some(text))
+    }
+
     /// All set keys below a prefix, without it.
     pub(super) fn below(&self, prefix: &str) -> Vec<(String, Value)> {
         let mut effective = self.effective.borrow_mut();

@@ -69,6 +69,8 @@ pub struct Intake {
 pub struct WorkerReport {
     /// Errors of accepting and serving.
     pub errors: Vec<ErrorCount>,
+    /// How the kernel scheduled it, as read back from the kernel; `None` for a policy that scenarios do not know.
+    pub scheduler: Option<String>,
 }
 
 impl Worker {
@@ -80,6 +82,7 @@ impl Worker {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
+        let scheduler = self.scenario.server.scheduler.enforce("server.scheduler")?;
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
             .register(&mut SourceFd(&self.wake.as_raw_fd()), WAKE, Interest::READABLE)
@@ -118,7 +121,7 @@ impl Worker {
         }
         meter.stop();
         control.stopped_and_wait_for_exit();
-        Ok(WorkerReport { errors: work.errors.counts() })
+        Ok(WorkerReport { errors: work.errors.counts(), scheduler })
     }
 
     /// The most accepts, or receptions, per wake-up.

@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod process;
 pub mod reuseport_bpf;
 pub mod robust_mutex;
+pub mod scheduler;
 pub mod shared;
 pub mod socket;
 pub mod terminal;

@@ -37,6 +37,20 @@ fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state) }
 }
 
+/// Dissolves a TCP socket's connection and leaves the socket for another (connect(2) to AF_UNSPEC). The peer gets the reset that it
+/// would get from a close with SO_LINGER 0: the kernel does the same in both (tcp_disconnect). A port that the kernel chose is free
+/// again; options stay.
+pub fn disconnect(socket: &impl AsFd) -> io::Result<()> {
+    // SAFETY: sockaddr is plain C data for which all-zero is a valid value.
+    let mut nowhere: libc::sockaddr = unsafe { mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: the kernel reads one sockaddr, which lives until the call returns, and the descriptor is open while borrowed.
+    let result = unsafe {
+        libc::connect(socket.as_fd().as_raw_fd(), &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Delivers a connection only when its first data are there (setsockopt TCP_DEFER_ACCEPT), or after about so many seconds.
 pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
     set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)

@@ -70,6 +70,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         stages_ns: stages(&histograms),
         distribution: stats::distribution(&accepted),
         workers: worker_rows(job, &gathered, &loaders, &histograms),
+        engine: Some(loaders.engine.clone()),
         loaders: loader_rows(&gathered),
         helper: gathered.helper,
         ports_exhausted_after_s: loaders
@@ -111,7 +112,7 @@ fn cpu_others_share(gathered: &Gathered, loaders: &LoaderReport) -> f64 {
 
 /// Starts per second that an open loop's schedule asked for.
 fn offered_per_s(load: &Load, loaders: &LoaderReport, duration_s: f64) -> Option<f64> {
-    let Mode::Open(arrivals) = load.mode else { return None };
+    let Mode::Open { arrivals, .. } = load.mode else { return None };
     let span_s = loaders.measured_last_ns.saturating_sub(loaders.measured_first_ns) as f64 / 1e9;
     Some(match load.bound {
         Bound::Duration(_) => loaders.measured_planned as f64 / duration_s,
@@ -157,6 +158,7 @@ pub(crate) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> Tria
         flow_distribution: None,
         workers: Vec::new(),
         helper: None,
+        engine: None,
         loaders: Vec::new(),
         faults: Vec::new(),
         memory: None,
@@ -304,6 +306,7 @@ fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histog
         worker,
         pid: account.pid,
         registration_rank: ranks[worker],
+        scheduler: account.scheduler.clone(),
         total: account.total.clone(),
         accept_batch: histograms.get(&format!("w{worker}.accept_batch")).map(BatchSummary::of).unwrap_or_default(),
         open_peak: account.open_peak,
@@ -329,10 +332,12 @@ fn loader_rows(gathered: &Gathered) -> Vec<LoaderRow> {
             loader,
             pid: account.pid,
             attempted: report.attempted,
+            recycled: report.recycled,
             cpu_user_ns: report.cpu_user_ns,
             cpu_system_ns: report.cpu_system_ns,
             voluntary_switches: report.voluntary_switches,
             involuntary_switches: report.involuntary_switches,
+            scheduler: report.scheduler,
             exit: account.exit.clone(),
         }
     });

@@ -272,6 +272,7 @@ impl Crew {
 
 /// The process besides the workers, from its set-up to its end.
 fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &EventFd) -> Result<WorkerReport> {
+    let scheduler = scenario.server.scheduler.enforce("server.scheduler")?;
     let window = control.wait_for_start();
     let mut meter = control.meter(control.workers(), window);
     let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
@@ -280,5 +281,5 @@ fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &
     }
     let errors = helper.run(&HelperContext { control, wake }, &mut meter)?;
     meter.stop();
-    Ok(WorkerReport { errors })
+    Ok(WorkerReport { errors, scheduler })
 }

@@ -61,6 +61,7 @@ pub(super) struct WorkerAccount {
     /// Losses and peak of its socket of datagrams.
     pub datagram_queue: Option<DatagramSocketRow>,
     pub errors: Vec<ErrorCount>,
+    pub scheduler: Option<String>,
 }
 
 /// A loader's account.

@@ -47,7 +47,7 @@ use crate::{
         control::{Control, Recording},
         message::{self, Inbox, Message},
     },
-    load::{Sizing, Waits, fill::FillControl},
+    load::{self, Sizing, Waits, fill::FillControl},
     observe::{
         host::{self, Probe},
         ports::Range,
@@ -56,7 +56,7 @@ use crate::{
         sysctl,
     },
     record::TrialRecord,
-    scenario::{Cell, Plan, Stamps as StampsKey, Transport, Trial},
+    scenario::{Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial},
     server::{Site, accept},
     sys::{cgroup, clock, process as child},
 };
@@ -234,6 +234,17 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
             }
             Err(error) => Rehearsal::Refused(format!("{error:#}")),
         })
+    })
+}
+
+/// Tries what a cell asks of the kernel for its processes. Returns what is refused, with the reason and the remedy.
+pub fn refusals(scenario: &Scenario) -> Result<Vec<String>> {
+    let wanted = [("server.scheduler", scenario.server.scheduler), ("load.scheduler", scenario.load.scheduler)];
+    message::ask_child("lb:rehearsal", || {
+        let ring =
+            (scenario.load.engine == Engine::Uring).then(|| load::try_ring().context("`load.engine` = \"uring\""));
+        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(path).map(drop)).chain(ring);
+        Ok(refused.filter_map(Result::err).map(|error| format!("{error:#}")).collect())
     })
 }
 

@@ -325,6 +325,7 @@ fn worker_account(
     datagrams: Option<DatagramQueue>,
 ) -> WorkerAccount {
     let total = control.since_start(number);
+    let report = ended.report.unwrap_or_default();
     WorkerAccount {
         pid: ended.pid,
         exit: ended.exit,
@@ -347,7 +348,8 @@ fn worker_account(
             queue_peak_bytes: seen.bytes,
             ..DatagramSocketRow::default()
         }),
-        errors: ended.report.unwrap_or_default().errors,
+        errors: report.errors,
+        scheduler: report.scheduler,
     }
 }
 

@@ -55,8 +55,7 @@ impl Bench {
     }
 
     pub fn read_trials(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.path("out/trials.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        read_trials(&self.path("out"))
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Child {
@@ -94,6 +93,12 @@ impl Bench {
     pub fn demand_nothing_left(&self) {
         wait_until("all processes of the run to be gone", || self.processes().is_empty());
     }
+}
+
+/// The trials of a record.
+pub fn read_trials(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("trials.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn pids() -> impl Iterator<Item = u32> {

@@ -22,7 +22,15 @@ use crate::{
 pub(super) fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Result<BTreeMap<String, String>> {
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
+    let mut asked = Vec::new();
     for cell in &plan.cells {
+        let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler, cell.scenario.load.engine);
+        if !asked.contains(&asks) {
+            asked.push(asks);
+            for why in trial::refusals(&cell.scenario)? {
+                kind.note(format_args!("{name}: {why}; trials that want it will be failures"));
+            }
+        }
         match cell.scenario.network {
             Network::Host if cell.scenario.address.ip().is_unspecified() => {
                 anyhow::bail!(ScenarioError {

@@ -1,0 +1,236 @@
+//! `mio`: non-blocking sockets in mio's edge-triggered epoll, a system call an operation. What most programs do.
+
+use std::{
+    io::{self, ErrorKind},
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use nix::sys::{
+    time::{TimeSpec, TimeValLike},
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
+use socket2::SockRef;
+
+use super::Engine;
+use crate::{
+    ipc::tally::{Cause, Step},
+    load::{
+        connection::{Connection, Phase, Stream},
+        drive::end,
+        exchange::{Progress, transmit},
+        work::Work,
+    },
+    scenario::{CloseBy, CloseHow, Sockets, Transport},
+    sys::{clock, socket},
+};
+
+const TIMER: Token = Token(0);
+/// Tokens of connections are their keys, moved past the timer's.
+const FIRST_CONNECTION: usize = 1;
+const EVENTS: usize = 1_024;
+const SCRATCH_BYTES: usize = 65_536;
+
+/// An epoll instance and a timer: epoll's own time-out counts in milliseconds only.
+pub(super) struct Mio {
+    poll: Poll,
+    timer: TimerFd,
+    /// When the timer fires; it is set anew only when that changes.
+    armed_ns: u64,
+    events: Events,
+    scratch: Vec<u8>,
+    /// By key: a socket that is disconnected, and registered under the key's token, for the next connection.
+    parked: Vec<Option<Stream>>,
+}
+
+impl Mio {
+    pub fn new() -> Result<Self> {
+        let poll = Poll::new().context("epoll_create")?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
+            .context("timerfd_create")?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
+            .context("registering the timer")?;
+        let (events, scratch) = (Events::with_capacity(EVENTS), vec![0; SCRATCH_BYTES]);
+        Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
+    }
+
+    /// Begins a connection, or flow, under a key.
+    fn begin(
+        &mut self,
+        work: &mut Work,
+        key: usize,
+        transport: Transport,
+        intended_ns: u64,
+    ) -> Result<(), (Step, io::Error)> {
+        // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
+        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
+        let recycled = parked.is_some();
+        let stream = parked.map_or_else(|| Ok(Stream::new(transport, work.socket(transport)?)), Ok);
+        let attempt = work.connects(transport, intended_ns);
+        let mut stream = stream.map_err(|error| (Step::Socket, error))?;
+        work.report.recycled += u64::from(recycled);
+        let another = work.connect(&SockRef::from(&stream), &attempt)?;
+        let registered = recycled && another.is_none();
+        if let Some(another) = another {
+            stream = Stream::new(transport, another);
+        }
+        let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
+        if !registered {
+            let (token, interest) = (Token(FIRST_CONNECTION + key), Interest::READABLE | Interest::WRITABLE);
+            self.poll.registry().register(&mut stream, token, interest).map_err(|error| (Step::Socket, error))?;
+        }
+        work.begin(key, &attempt, client, stream);
+        Ok(())
+    }
+
+    /// Something happened on a connection.
+    fn follow(&mut self, work: &mut Work, event: &Event) {
+        let key = event.token().0 - FIRST_CONNECTION;
+        // It may have ended in this round already.
+        if work.connections.get(key).is_none() {
+            return;
+        }
+        let now_ns = clock::monotonic_ns();
+        let progress = self.advance(work, key, event, now_ns);
+        if progress != Progress::Goes {
+            end(work, self, key, progress, now_ns);
+        }
+    }
+
+    fn advance(&mut self, work: &mut Work, key: usize, event: &Event, now_ns: u64) -> Progress {
+        let connection = &mut work.connections[key];
+        if connection.phase == Phase::Connecting {
+            let progress = connecting(work, key, now_ns);
+            // A server that closes at once may be in the same event as the establishment, and then no other comes.
+            if progress != Progress::Goes || work.connections[key].phase == Phase::Connecting || !event.is_readable() {
+                return progress;
+            }
+        } else if !connection.unsent.is_empty() {
+            let unsent = std::mem::take(&mut connection.unsent);
+            let progress = transmit(connection, &unsent);
+            if progress != Progress::Goes || !work.connections[key].unsent.is_empty() {
+                return progress;
+            }
+        }
+        self.receive(work, key, event.is_read_closed(), now_ns)
+    }
+
+    /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
+    fn receive(&mut self, work: &mut Work, key: usize, ended: bool, now_ns: u64) -> Progress {
+        loop {
+            let length = match work.connections[key].stream.read(&mut self.scratch) {
+                Ok(0) => return work.server_ended(key, Cause::EndOfFile, now_ns),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Goes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return work.server_ended(key, Cause::from(&error), now_ns),
+            };
+            let progress = work.take(key, &self.scratch[..length], now_ns);
+            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
+            // server's close that came with the data does not, and of datagrams there may be more.
+            if progress != Progress::Goes
+                || (length < SCRATCH_BYTES && !ended && !work.connections[key].stream.is_udp())
+            {
+                return progress;
+            }
+        }
+    }
+}
+
+/// A connection that was not established when the loader last looked.
+fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
+    let connection = &mut work.connections[key];
+    let Stream::Tcp(stream) = &connection.stream else { return Progress::Goes };
+    let reset = match stream.take_error() {
+        // A reset in place of a refusal: the connection was established and then reset, which is for the exchange to
+        // judge.
+        Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
+            return Progress::Failed(Step::Connect, Cause::from(&error));
+        }
+        Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
+        Ok(reset) => reset.is_some(),
+    };
+    // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once, and its SYN goes out
+    // with the first bytes written.
+    let fastopen = work.loader.scenario.server.listen.fastopen > 0;
+    if fastopen && !reset && socket::is_connecting(stream).unwrap_or(false) {
+        let asked = std::mem::replace(&mut connection.asked_early, true);
+        return if asked { Progress::Goes } else { work.ask(key) };
+    }
+    work.established(key, now_ns);
+    if reset {
+        return work.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
+    }
+    if work.connections[key].asked_early { Progress::Goes } else { work.ask(key) }
+}
+
+impl Engine for Mio {
+    fn name(&self) -> &'static str {
+        "mio"
+    }
+
+    fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
+        let transport = work.attempt();
+        let key = work.connections.reserve();
+        let started = self.begin(work, key, transport, intended_ns);
+        if let Err((step, error)) = started {
+            work.connections.release(key);
+            work.failed_to_start(step, &error);
+        } else if transport == Transport::Udp {
+            let progress = work.begin_flow(key);
+            if progress != Progress::Goes {
+                end(work, self, key, progress, clock::monotonic_ns());
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, work: &mut Work, until_ns: Option<u64>) -> Result<()> {
+        let timeout = if until_ns.is_some() { None } else { Some(Duration::ZERO) };
+        if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns != self.armed_ns) {
+            let at = Expiration::OneShot(TimeSpec::nanoseconds(until_ns as i64));
+            self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME).context("timerfd_settime")?;
+            self.armed_ns = until_ns;
+        }
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, timeout);
+        if polled.is_ok() {
+            for event in events.iter().filter(|event| event.token() != TIMER) {
+                self.follow(work, event);
+            }
+        }
+        self.events = events;
+        match polled {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            polled => polled.context("epoll_wait"),
+        }
+    }
+
+    fn asked(&mut self, _work: &mut Work, _key: usize) -> Result<()> {
+        // What the socket did not take goes out when it is writable again.
+        Ok(())
+    }
+
+    fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool) {
+        let load = &work.loader.scenario.load;
+        // Of a connection that has failed, nobody knows what is still to come.
+        let recycles = load.sockets == Sockets::Recycled && completed && !connection.stream.is_udp();
+        if recycles && socket::disconnect(&connection.stream).is_ok() {
+            // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under
+            // the key, and epoll reports what is true when it is asked.
+            if self.parked.len() <= key {
+                self.parked.resize_with(key + 1, || None);
+            }
+            self.parked[key] = Some(connection.stream);
+        } else if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
+            (&connection.stream, load.close_by, load.close_how)
+        {
+            // Fails on a socket that is closed already, which is as well.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+        work.connections.release(key);
+    }
+}

@@ -1,0 +1,158 @@
+//! Whose a reply is, who accepted its connection and when: every reply is checked, every wait recorded once.
+
+use super::{
+    stages::{self, Instants},
+    work::Work,
+};
+use crate::{
+    ipc::{control::LoaderKept, ledger::Entry, receipt::Receipt},
+    scenario::App,
+};
+
+impl Work {
+    /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
+    pub(super) fn verify(&mut self, key: usize, receipt: Option<Receipt>, now_ns: u64) -> bool {
+        if self.connections[key].stream.is_udp() {
+            return self.verify_datagram(key, receipt);
+        }
+        let connection = &mut self.connections[key];
+        let first = !std::mem::replace(&mut connection.served, true);
+        let measured = connection.measured;
+        let (worker, wait_ns) = match receipt {
+            Some(receipt) => {
+                self.report.verified += 1;
+                // Only this machine's clock can be compared with ours.
+                if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+                    return receipt.belongs_to(connection.nonce, &connection.tuple);
+                }
+                match receipt.wait_since(connection.connect_ns) {
+                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &connection.tuple) => {
+                        (receipt.worker, wait_ns)
+                    }
+                    _ => return false,
+                }
+            }
+            None if self.loader.scenario.server.app == App::Close => match self.acceptance(key) {
+                Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connections[key].connect_ns),
+                Acceptance::Never | Acceptance::Unknown => return true,
+            },
+            // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
+            None => return self.loader.ledger.is_none(),
+        };
+        let connection = &mut self.connections[key];
+        connection.answered.by(worker);
+        let accept_ns = connection.connect_ns + wait_ns;
+        if first {
+            self.note_stranded(key, worker, wait_ns);
+            let established_ns = self.established_ns(key);
+            self.judge_stamp(key, established_ns, accept_ns);
+            if measured {
+                self.record_stages(key, worker, established_ns, accept_ns, now_ns);
+            }
+        }
+        if !(measured && first) {
+            return true;
+        }
+        if self.loader.waits.bound {
+            self.show(LoaderKept::AcceptWait, wait_ns);
+        }
+        self.measures.record_accept_wait(worker, wait_ns)
+    }
+
+    /// Counts a wait where whoever watches can see it, and whether anybody does or not: so watching costs nothing.
+    #[inline]
+    fn show(&self, kept: LoaderKept, wait_ns: u64) {
+        self.loader.control.keep_of_loader(self.loader.part.loader, kept, wait_ns);
+    }
+
+    /// When the kernel had a connection of ours established on the server's side, where that is stamped.
+    fn established_ns(&self, key: usize) -> Option<u64> {
+        self.loader.stamps.as_ref()?.look(self.connections[key].tuple.client)
+    }
+
+    /// The stamp must lie between the connect call and accept's return, or something is wrong with it, or with us.
+    fn judge_stamp(&mut self, key: usize, established_ns: Option<u64>, accept_ns: u64) {
+        if let Some(established_ns) = established_ns {
+            let possible = self.connections[key].connect_ns..=accept_ns;
+            self.report.stamps_impossible += u64::from(!possible.contains(&established_ns));
+        }
+    }
+
+    /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
+    fn record_stages(&mut self, key: usize, worker: u16, established_ns: Option<u64>, accept_ns: u64, replied_ns: u64) {
+        let connection = &self.connections[key];
+        let Some(ledger) = &self.loader.ledger else { return };
+        let instants = Instants {
+            intended_ns: connection.intended_ns,
+            connect_ns: connection.connect_ns,
+            established_ns,
+            accept_ns,
+            replied_ns,
+        };
+        let journey = ledger.journey(connection.tuple.client);
+        let Some(lengths) = stages::lengths(&instants, &journey) else { return };
+        for (stage, length_ns) in lengths {
+            self.measures.record_stage(worker, stage, length_ns);
+        }
+        self.connections[key].staged = true;
+    }
+
+    /// Records the accept wait of a connection that had to wait for the end of a worker's fault.
+    fn note_stranded(&mut self, key: usize, worker: u16, wait_ns: u64) {
+        if !self.strands {
+            return;
+        }
+        let connect_ns = self.connections[key].connect_ns;
+        for (number, fault) in self.loader.scenario.faults.iter().enumerate() {
+            let over_ns = self.loader.control.fault(number).over_ns;
+            if fault.worker == usize::from(worker) && (connect_ns + 1..=connect_ns + wait_ns).contains(&over_ns) {
+                self.measures.record_stranded(number, wait_ns);
+            }
+        }
+    }
+
+    /// The same for a datagram: each has waited for its own reception.
+    fn verify_datagram(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+        let connection = &mut self.connections[key];
+        // Another server's reply.
+        let Some(receipt) = receipt else { return self.loader.ledger.is_none() };
+        if !receipt.belongs_to(connection.nonce, &connection.tuple) {
+            return false;
+        }
+        self.report.verified += 1;
+        self.report.flows.replies += 1;
+        connection.answered.by(receipt.worker);
+        if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+            return true;
+        }
+        match receipt.wait_since(connection.service_from_ns) {
+            Some(wait_ns) if connection.measured => {
+                self.show(LoaderKept::ReceiveWait, wait_ns);
+                self.measures.record_receive_wait(receipt.worker, wait_ns)
+            }
+            wait_ns => wait_ns.is_some(),
+        }
+    }
+
+    /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
+    pub(super) fn acceptance(&self, key: usize) -> Acceptance {
+        let connection = &self.connections[key];
+        match (&self.loader.ledger, connection.tuple.client) {
+            (None, _) => Acceptance::Unknown,
+            (_, client) if client.port() == 0 => Acceptance::Unknown,
+            (Some(ledger), client) => {
+                ledger.entry(client, connection.connect_ns).map_or(Acceptance::Never, Acceptance::By)
+            }
+        }
+    }
+}
+
+/// Who accepted a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acceptance {
+    By(Entry),
+    /// Nobody has.
+    Never,
+    /// There is no ledger, or the connection was over before its port could be read.
+    Unknown,
+}

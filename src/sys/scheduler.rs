@@ -1,0 +1,54 @@
+//! How the kernel schedules the calling process: sched_setscheduler(2).
+
+use std::io;
+
+use anyhow::{Context, Result};
+
+/// A scheduling policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// SCHED_OTHER.
+    Normal,
+    /// SCHED_BATCH: the same shares, but waking up preempts nobody.
+    Batch,
+    /// SCHED_FIFO at its lowest priority: before all that is neither.
+    Fifo,
+}
+
+impl Policy {
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::Normal => libc::SCHED_OTHER,
+            Self::Batch => libc::SCHED_BATCH,
+            Self::Fifo => libc::SCHED_FIFO,
+        }
+    }
+}
+
+/// Gives the calling thread, and those that it will start, a policy. Fails with the reason and the remedy.
+pub fn set(policy: Policy) -> Result<()> {
+    let priority = libc::c_int::from(policy == Policy::Fifo);
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the kernel reads one sched_param, which lives until the call returns.
+    let result = unsafe { libc::sched_setscheduler(0, policy.number(), &raw const parameters) };
+    if result != -1 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err(match (policy, error.raw_os_error()) {
+        (Policy::Fifo, Some(libc::EPERM)) => anyhow::Error::new(error).context(
+            "sched_setscheduler(SCHED_FIFO) wants root or the limit RLIMIT_RTPRIO (`ulimit -r 1`), and with              CONFIG_RT_GROUP_SCHED a cgroup with real-time runtime: run as root, or take \"batch\"",
+        ),
+        _ => anyhow::Error::new(error).context(format!("sched_setscheduler({policy:?})")),
+    })
+}
+
+/// The calling thread's policy; `None` for one that is not known here.
+pub fn in_force() -> Result<Option<Policy>> {
+    // SAFETY: the call takes no memory.
+    let number = unsafe { libc::sched_getscheduler(0) };
+    if number == -1 {
+        return Err(io::Error::last_os_error()).context("sched_getscheduler");
+    }
+    Ok([Policy::Normal, Policy::Batch, Policy::Fifo].into_iter().find(|policy| policy.number() == number))
+}

@@ -1,0 +1,235 @@
+//! An io_uring for a client's connections. Buffers belong to the ring, one slot a connection, so that the kernel never writes
+//! into what has been freed.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use io_uring::{
+    IoUring, Probe, opcode, squeue,
+    types::{Fd, SubmitArgs, Timespec},
+};
+use socket2::SockAddr;
+
+/// Operations that may be queued before the kernel is told.
+const SUBMISSIONS: u32 = 512;
+/// Completions that may wait; what is beyond, the kernel keeps.
+const COMPLETIONS: u32 = 4_096;
+/// The longest chain: connect, send, receive.
+const CHAIN: usize = 3;
+
+/// What an operation was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// connect(2).
+    Connect,
+    /// send(2) of all that was given.
+    Send,
+    /// recv(2) into the slot's buffer.
+    Receive,
+}
+
+impl Operation {
+    const ALL: [Self; CHAIN] = [Self::Connect, Self::Send, Self::Receive];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// An operation that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// The slot.
+    pub slot: usize,
+    /// What it was.
+    pub operation: Operation,
+    /// Bytes, or the errno.
+    pub result: Result<usize, i32>,
+}
+
+/// A connection's part of the ring.
+struct Slot {
+    received: Box<[u8]>,
+    sending: Vec<u8>,
+    /// Bits of the operations under way, chained ones included.
+    under_way: u8,
+}
+
+/// A ring and its slots. Belongs to the process that made it: make it after the fork.
+pub struct ClientRing {
+    ring: IoUring,
+    slots: Vec<Slot>,
+    target: Box<SockAddr>,
+    receive_bytes: usize,
+}
+
+impl ClientRing {
+    /// A ring for connections to a target, each with so much room to receive into. Fails where the kernel, or an administrator,
+    /// does not allow it, or lacks an operation.
+    pub fn new(target: SocketAddr, receive_bytes: usize) -> io::Result<Self> {
+        let own = || {
+            // Completions are made when this process asks for them, not by interrupting it (Linux 6.1).
+            IoUring::builder()
+                .setup_cqsize(COMPLETIONS)
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_taskrun_flag()
+                .build(SUBMISSIONS)
+        };
+        let ring = match own() {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?
+            }
+            ring => ring?,
+        };
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        let codes = [opcode::Connect::CODE, opcode::Send::CODE, opcode::Recv::CODE];
+        if !codes.iter().all(|code| probe.is_supported(*code)) || !ring.params().is_feature_ext_arg() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Self { ring, slots: Vec::with_capacity(1_024), target: Box::new(target.into()), receive_bytes })
+    }
+
+    fn slot(&mut self, slot: usize) -> &mut Slot {
+        while self.slots.len() <= slot {
+            let received = vec![0; self.receive_bytes].into_boxed_slice();
+            self.slots.push(Slot { received, sending: Vec::new(), under_way: 0 });
+        }
+        &mut self.slots[slot]
+    }
+
+    /// Queues a connect, after it the sending of a request, unless that is empty, and after that a receive. The descriptor must
+    /// stay open until the slot is quiet.
+    pub fn connect(&mut self, slot: usize, socket: BorrowedFd<'_>, request: &[u8]) -> io::Result<()> {
+        self.make_room()?;
+        let connect = opcode::Connect::new(Fd(socket.as_raw_fd()), self.target.as_ptr().cast(), self.target.len());
+        self.push(slot, Operation::Connect, connect.build().flags(squeue::Flags::IO_LINK))?;
+        if !request.is_empty() {
+            self.queue_send(slot, socket, request, squeue::Flags::IO_LINK)?;
+        }
+        self.queue_receive(slot, socket)
+    }
+
+    /// Queues the sending of bytes. The descriptor must stay open until the slot is quiet.
+    pub fn send(&mut self, slot: usize, socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.make_room()?;
+        self.queue_send(slot, socket, bytes, squeue::Flags::empty())
+    }
+
+    /// Queues a receive into the slot's buffer. The descriptor must stay open until the slot is quiet.
+    pub fn receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.make_room()?;
+        self.queue_receive(slot, socket)
+    }
+
+    fn queue_send(
+        &mut self,
+        slot: usize,
+        socket: BorrowedFd<'_>,
+        bytes: &[u8],
+        flags: squeue::Flags,
+    ) -> io::Result<()> {
+        assert!(!self.is_under_way(slot, Operation::Send), "the kernel still reads the buffer");
+        let sending = &mut self.slot(slot).sending;
+        sending.clear();
+        sending.extend_from_slice(bytes);
+        let send = opcode::Send::new(Fd(socket.as_raw_fd()), sending.as_ptr(), sending.len() as u32)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
+        self.push(slot, Operation::Send, send.build().flags(flags))
+    }
+
+    fn queue_receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+        assert!(!self.is_under_way(slot, Operation::Receive), "the kernel still writes into the buffer");
+        let received = &mut self.slot(slot).received;
+        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), received.as_mut_ptr(), received.len() as u32);
+        self.push(slot, Operation::Receive, receive.build())
+    }
+
+    /// A chain must not be torn by a full queue.
+    fn make_room(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        if queue.capacity() - queue.len() < CHAIN {
+            drop(queue);
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, slot: usize, operation: Operation, entry: squeue::Entry) -> io::Result<()> {
+        let entry = entry.user_data((slot * CHAIN + operation as usize) as u64);
+        // SAFETY: the entry points to the target or to a buffer of its slot. Both stay where they are as long as the ring:
+        // a slot's buffers are not touched while its operation is under way, and `drop` keeps those that still are.
+        unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
+        self.slot(slot).under_way |= operation.bit();
+        Ok(())
+    }
+
+    /// Whether the kernel has an operation of a slot.
+    pub fn is_under_way(&self, slot: usize, operation: Operation) -> bool {
+        self.slots.get(slot).is_some_and(|slot| slot.under_way & operation.bit() != 0)
+    }
+
+    /// Whether the kernel has none of a slot's.
+    pub fn is_quiet(&self, slot: usize) -> bool {
+        self.slots.get(slot).is_none_or(|slot| slot.under_way == 0)
+    }
+
+    /// Hands what is queued to the kernel, which begins at once.
+    pub fn submit(&mut self) -> io::Result<()> {
+        loop {
+            let queued = self.ring.submission().len();
+            if queued == 0 {
+                return Ok(());
+            }
+            self.enter(|ring| ring.submit())?;
+            if self.ring.submission().len() == queued {
+                // A kernel that wants completions taken first: what is queued goes with the next call.
+                return Ok(());
+            }
+        }
+    }
+
+    /// The same, and waits for a completion, for at most so long; with zero only looks.
+    pub fn submit_and_wait(&mut self, at_most: Duration) -> io::Result<()> {
+        let span = Timespec::new().sec(at_most.as_secs()).nsec(at_most.subsec_nanos());
+        self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span)))
+    }
+
+    /// The time's end and a signal are no errors; nor is a kernel that wants completions taken first.
+    fn enter(&mut self, call: impl FnOnce(&mut IoUring) -> io::Result<usize>) -> io::Result<()> {
+        match call(&mut self.ring) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// The next operation that is over; `None` when no other is.
+    #[allow(clippy::should_implement_trait, reason = "an iterator's end would be final")]
+    pub fn next(&mut self) -> Option<Done> {
+        let completion = self.ring.completion().next()?;
+        let place = completion.user_data() as usize;
+        let (slot, operation) = (place / CHAIN, Operation::ALL[place % CHAIN]);
+        self.slots[slot].under_way &= !operation.bit();
+        let result = completion.result();
+        Some(Done { slot, operation, result: usize::try_from(result).map_err(|_| -result) })
+    }
+
+    /// What the slot's last receive wrote, and what was there before.
+    pub fn received(&self, slot: usize) -> &[u8] {
+        &self.slots[slot].received
+    }
+}
+
+impl Drop for ClientRing {
+    fn drop(&mut self) {
+        // The kernel may still have these buffers: closing the ring only asks it to let go.
+        for slot in self.slots.drain(..).filter(|slot| slot.under_way != 0) {
+            std::mem::forget(slot);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Loaders' engines and sockets: whichever moves the bytes, the same connections, the same truth, the same segments.
+
+mod common;
+
+use common::{Bench, assert_balanced, assert_code, errors, number, stderr};
+use serde_json::Value;
+
+/// Connections that were begun on a socket used before.
+fn recycled(trial: &Value) -> u64 {
+    trial["loaders"].as_array().unwrap().iter().map(|loader| number(&loader["recycled"])).sum()
+}
+
+fn demand_all(trial: &Value, connections: u64) {
+    assert_balanced(trial);
+    let counts = &trial["connections"];
+    for name in ["attempted", "established", "accepted", "completed"] {
+        assert_eq!(counts[name], connections, "{name} of {}: {counts}", trial["cell"]);
+    }
+    assert_eq!(trial["measured"]["stamps_impossible"], 0, "{}", trial["cell"]);
+}
+
+/// Fresh sockets are never used again. Recycled ones are, but for as many as there are connections at once, and as many again
+/// where an engine cannot let go of one at once.
+fn demand_recycling(trial: &Value, connections: u64, at_once: u64) {
+    let again = recycled(trial);
+    if trial["cell"]["sockets"] == "recycled" {
+        assert!((connections - 2 * at_once..connections).contains(&again), "{again}: {}", trial["cell"]);
+    } else {
+        assert_eq!(again, 0, "{}", trial["cell"]);
+    }
+}
+
+#[test]
+fn every_engine_balances_with_every_app_strategy_and_kind_of_socket() {
+    for (app, strategies) in [
+        ("echo", r#"["reuseport", "shared-epoll", "shared-uring", "dispatcher", "shared-blocking"]"#),
+        ("http", r#"["reuseport", "shared-epoll-exclusive"]"#),
+        ("close", r#"["reuseport", "shared-accept-mutex"]"#),
+    ] {
+        let bench = Bench::new(&format!(
+            r#"
+            repetitions = 1
+            [server]
+            app = "{app}"
+            [load]
+            concurrency = 8
+            loaders = 2
+            connections = 400
+            close_how = "rst"
+            [matrix]
+            server.strategy = {strategies}
+            load.engine = ["mio", "uring"]
+            load.sockets = ["fresh", "recycled"]
+            "#
+        ));
+        for trial in bench.trials(0) {
+            demand_all(&trial, 400);
+            demand_recycling(&trial, 400, 8);
+            assert_eq!(trial["engine"], trial["cell"]["engine"]);
+            assert_eq!(trial["connections"]["errors"], serde_json::json!([]), "{}", trial["cell"]);
+        }
+    }
+}
+
+/// A disconnect is a close by reset, on the wire as well: one reset a connection.
+#[test]
+fn recycled_sockets_send_as_many_resets_as_fresh_ones() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [load]
+        concurrency = 4
+        connections = 300
+        requests = 3
+        hold = "1ms"
+        close_how = "rst"
+        [matrix]
+        load.engine = ["mio", "uring"]
+        load.sockets = ["fresh", "recycled"]
+        network = ["netns", "veth"]
+        "#,
+    );
+    let mut veth = true;
+    let output = bench.run(&[]);
+    for trial in bench.read_trials() {
+        if trial["cell"]["network"] == "veth" && !trial["error"].is_null() {
+            veth = false;
+            continue;
+        }
+        demand_all(&trial, 300);
+        demand_recycling(&trial, 300, 4);
+        assert_eq!(trial["connections"]["replies"], 900);
+        assert_eq!(trial["kernel"]["OutRsts"], 300, "{}", trial["cell"]);
+        // Nothing stays behind.
+        assert_eq!(trial["kernel"]["TW"], 0, "{}", trial["cell"]);
+    }
+    assert_code(&output, if veth { 0 } else { 3 });
+}
+
+#[test]
+fn recycled_sockets_take_their_ports_as_the_scenario_says() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [sysctl]
+        ip_local_port_range = "40000 40999"
+        [load]
+        concurrency = 4
+        connections = 300
+        close_how = "rst"
+        sockets = "recycled"
+        source_addresses = "127.0.0.2-127.0.0.4"
+        [matrix]
+        load.engine = ["mio", "uring"]
+        load.source_ports = ["bind-zero", "bind-no-port", "range-window"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        demand_all(&trial, 300);
+        assert!(recycled(&trial) >= 292, "{}", trial["cell"]);
+    }
+    let fresh = ["run", "scenario.toml", "--out=fresh", "--set=load.sockets=fresh"];
+    let output = bench.command(&[&fresh[..], &["--set=load.source_ports=explicit"]].concat()).output().unwrap();
+    assert_code(&output, 0);
+    for trial in common::read_trials(&bench.path("fresh")) {
+        demand_all(&trial, 300);
+    }
+}
+
+/// Beside flows of datagrams, which have sockets of their own.
+#[test]
+fn connections_recycle_beside_datagrams() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "tcp+udp"
+        [load]
+        concurrency = 4
+        connections = 300
+        close_how = "rst"
+        sockets = "recycled"
+        "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    common::assert_datagrams_balanced(trial);
+    assert_eq!(trial["connections"]["completed"], 300);
+    assert!(recycled(trial) > 0);
+}
+
+/// A socket whose connection failed is closed, not recycled.
+#[test]
+fn failed_connections_are_not_recycled() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 1
+        service_time = "30ms"
+        [load]
+        concurrency = 2
+        connections = 20
+        reply_timeout = "10ms"
+        close_how = "rst"
+        sockets = "recycled"
+        [matrix]
+        load.engine = ["mio", "uring"]
+        "#,
+    );
+    let output = bench.run(&[]);
+    for trial in &bench.read_trials() {
+        assert_balanced(trial);
+        let failed = errors(trial, "receive", "ETIMEDOUT");
+        assert!(failed > 0, "{}{}", trial["connections"], stderr(&output));
+        assert!(recycled(trial) <= number(&trial["connections"]["completed"]));
+    }
+}
+
+/// An orderly close, by either side, over several requests, and replies longer than a receive.
+#[test]
+fn engines_agree_on_orderly_closes_and_long_replies() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        reply_bytes = 60000
+        [load]
+        concurrency = 4
+        connections = 100
+        requests = 3
+        [matrix]
+        load.engine = ["mio", "uring"]
+        server.app = ["echo", "http"]
+        load.close_by = ["client", "server"]
+        load.close_how = ["fin", "rst"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        demand_all(&trial, 100);
+        assert_eq!(trial["connections"]["replies"], 300, "{}", trial["cell"]);
+        assert_eq!(trial["connections"]["verified"], 300, "{}", trial["cell"]);
+    }
+}
+
+/// The same schedule from the same seed, and a follow-up on what is held.
+#[test]
+fn engines_keep_the_same_schedule() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        seed = 7
+        [load]
+        mode = "open"
+        rate = 1000.0
+        duration = "300ms"
+        hold = "1500ms"
+        follow_up = "1200ms"
+        close_how = "rst"
+        [matrix]
+        load.engine = ["mio", "uring", "auto"]
+        load.sockets = ["fresh", "recycled"]
+        "#,
+    );
+    bench.run(&[]);
+    let trials = bench.read_trials();
+    assert_eq!(trials.len(), 6);
+    for trial in &trials {
+        assert_balanced(trial);
+        assert_eq!(trial["schedule"], trials[0]["schedule"], "{}", trial["cell"]);
+        assert_eq!(trial["connections"]["attempted"], trials[0]["connections"]["attempted"]);
+        assert_eq!(trial["connections"]["completed"], trials[0]["connections"]["attempted"], "{}", trial["cell"]);
+        assert_eq!(trial["latency_ns"]["follow_up"]["count"], trials[0]["connections"]["attempted"]);
+    }
+}
+
+/// What goes wrong is counted by the same phase and errno, whichever engine saw it.
+#[test]
+fn engines_agree_on_what_went_wrong() {
+    let nobody_accepts =
+        "[server]\naccept_delay = \"10s\"\n[load]\nconnections = 20\nconcurrency = 5\nreply_timeout = \"150ms\"";
+    let no_ports =
+        "[sysctl]\nip_local_port_range = \"40000 40009\"\n[load]\nconnections = 40\nconcurrency = 20\nhold = \"200ms\"";
+    let nobody_listens = "[server]\nworkers = 1\n[load]\nduration = \"600ms\"\nconcurrency = 2\n[[fault]]\nkind = \"kill\"\nworker = 0\nat = \"200ms\"";
+    for (scenario, phase, errno) in [
+        (nobody_accepts, "receive", "ETIMEDOUT"),
+        (no_ports, "connect", "EADDRNOTAVAIL"),
+        (nobody_listens, "connect", "ECONNREFUSED"),
+    ] {
+        for how in ["fresh", "recycled"] {
+            let bench =
+                Bench::new(&format!("repetitions = 1\n{scenario}\n[matrix]\nload.engine = [\"mio\", \"uring\"]"));
+            let sockets = format!("--set=load.sockets={how}");
+            bench.run(&["--force", "--set=load.close_how=rst", &sockets]);
+            let trials = bench.read_trials();
+            assert_eq!(trials.len(), 2);
+            for trial in &trials {
+                assert_balanced(trial);
+                assert!(errors(trial, phase, errno) > 0, "{}: {}", trial["cell"], trial["connections"]);
+                let exhausted = errno == "EADDRNOTAVAIL";
+                assert_eq!(trial["ports_exhausted_after_s"].is_number(), exhausted, "{}", trial["cell"]);
+            }
+            if errno == "ETIMEDOUT" {
+                assert!(trials.iter().all(|trial| errors(trial, phase, errno) == 20), "{}", trials[0]["connections"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn auto_takes_what_can_be_had_and_the_record_says_what() {
+    let doctor = Bench::new("").command(&["doctor", "--json"]).output().unwrap();
+    let checks: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let check = checks.as_array().unwrap().iter().find(|check| check["name"] == "load engine").unwrap();
+    let best = if check["status"] == "ok" { "uring" } else { "mio" };
+    let bench = Bench::new(
+        "repetitions = 1\n[load]\nconnections = 20\nengine = \"auto\"\n[matrix]\nprotocol = [\"tcp\", \"tcp+udp\"]",
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        let expected = if trial["cell"]["protocol"] == "tcp" { best } else { "mio" };
+        assert_eq!(trial["engine"], expected, "{}", trial["cell"]);
+    }
+}
+
+#[test]
+fn what_an_engine_cannot_do_is_refused_by_its_key() {
+    for (load, key) in [
+        ("engine = \"uring\"\n[server]\nfastopen = 8", "load.engine"),
+        ("engine = \"epoll\"", "load.engine"),
+        ("sockets = \"recycled\"", "load.sockets"),
+        ("sockets = \"recycled\"\nclose_how = \"rst\"\nsource_ports = \"explicit\"", "load.sockets"),
+        ("sockets = \"used\"", "load.sockets"),
+        ("sockets = \"recycled\"\nclose_how = \"rst\"\n[server]\nfastopen = 8", "load.sockets"),
+    ] {
+        let output = Bench::new(&format!("[load]\n{load}")).run(&[]);
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(key), "{}", stderr(&output));
+    }
+    let output = Bench::new("[load]\nengine = \"uring\"").run(&["--set=protocol=udp"]);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("load.engine") && stderr(&output).contains("datagrams"), "{}", stderr(&output));
+}

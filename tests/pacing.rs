@@ -1,0 +1,42 @@
+//! How a loader waits for the next start of an open loop.
+
+mod common;
+
+use common::{Bench, assert_balanced, assert_code, number, stderr};
+
+#[test]
+fn spinning_keeps_the_schedule_and_does_not_sleep() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [load]
+        mode = "open"
+        rate = 5000.0
+        connections = 1000
+        loaders = 1
+        close_how = "rst"
+        [matrix]
+        load.pacer = ["sleep", "spin"]
+        "#,
+    );
+    // On a busy machine a trial may be invalid for its lateness; its counts hold all the same.
+    let output = bench.run(&[]);
+    let trials = bench.read_trials();
+    assert_eq!(trials.len(), 2, "{}", stderr(&output));
+    for trial in &trials {
+        assert_balanced(trial);
+        assert_eq!(trial["connections"]["completed"], 1_000);
+        assert_eq!(trial["latency_ns"]["send_lag"]["count"], 1_000);
+    }
+    assert_eq!(trials[0]["schedule"], trials[1]["schedule"]);
+    let spun = trials.iter().find(|trial| trial["cell"]["pacer"] == "spin").unwrap();
+    // Of gaps of 200 µs on the mean, one in 150 is longer than the stretch that is not slept through.
+    assert!(number(&spun["loaders"][0]["voluntary_switches"]) < 200, "{}", spun["loaders"]);
+}
+
+#[test]
+fn a_closed_loop_has_no_use_for_a_pacer() {
+    let output = Bench::new("[load]\npacer = \"spin\"").run(&[]);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("load.pacer"), "{}", stderr(&output));
+}
