@@ -2,6 +2,7 @@
 
 use super::{
     answer::{Answer, answer},
+    harness,
     ranking::{plain, ranking},
     verdicts,
 };
@@ -21,7 +22,7 @@ pub struct Model {
     pub question: String,
     /// Its answer.
     pub answer: Answer,
-    /// The tables: first the cells' figures, then where their time goes, if that is known.
+    /// The tables: first the cells' figures, then, if that is known, where their time goes, and what the harness costs.
     pub tables: Vec<Grid>,
     /// What the numbers mean.
     pub legend: Vec<String>,
@@ -127,12 +128,15 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
     let stages = stages(summary);
+    let harness = harness::of_record(record);
+    let mut legend = legend(summary, &columns, ranks, stages.is_some());
+    legend.extend(harness.iter().flat_map(harness::legend));
     Model {
         title: summary.scenario.clone(),
         question: record.whole.question.clone(),
         answer: answer(summary, &ranking(summary)),
-        legend: legend(summary, &columns, ranks, stages.is_some()),
-        tables: std::iter::once(cells).chain(stages).collect(),
+        legend,
+        tables: std::iter::once(cells).chain(stages).chain(harness.iter().flat_map(harness::grids)).collect(),
         notes: verdicts::notes(record, summary),
         conditions: conditions(record),
     }

@@ -7,7 +7,7 @@ use super::parts::{folded, section as titled};
 use crate::report::{charts::Subject, plain};
 
 /// Told apart from the rest, under these names.
-const APART: [&str; 3] = ["command", "sysctls", "schema"];
+const APART: [&str; 4] = ["calibration", "command", "sysctls", "schema"];
 
 /// The section.
 pub fn section(subject: &Subject<'_>) -> Markup {
