@@ -35,6 +35,8 @@ pub enum Command {
     Ports(Ports),
     /// Say what this machine allows, and what to change
     Doctor(Doctor),
+    /// Measure what the harness itself costs here, against a bare loop of system calls
+    Calibrate(Calibrate),
     /// Print a shell's completion script
     Completions(Completions),
     /// Print the manual page of listenbench or of one command, or write all of them
@@ -82,6 +84,9 @@ pub struct Run {
     /// Run loads too that hold more connections than there are ports: into the wall, on purpose
     #[arg(long)]
     pub force: bool,
+    /// Put what `calibrate --out` measured on this machine into the record; refused if it was another machine, kernel or build
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub calibration: Option<PathBuf>,
     /// How the run is shown while it goes on
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Progress::Auto)]
     pub progress: Progress,
@@ -203,6 +208,35 @@ pub struct Doctor {
     /// Print JSON instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `listenbench calibrate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  sudo listenbench calibrate --out here.json    as root, so that exact stamps take part\n  \
+                        sudo listenbench run --calibration here.json  host.json and the reports have it\n  \
+                        listenbench calibrate --rounds 20 --seconds 2 on a machine that others use too\n  \
+                        listenbench calibrate my.toml --set server.workers=4 --json | jq .ratios"
+)]
+pub struct Calibrate {
+    /// Scenario file, or name of a built-in scenario, of one cell; without one, `quick` with strategy reuseport
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub scenario: Option<String>,
+    /// Rounds: in each, every contestant runs once
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: u32,
+    /// Length of each run's measured window
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    pub seconds: f64,
+    /// Keep the result in this new file, for `run --calibration`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// Replaced values.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// `listenbench completions`

@@ -2,8 +2,10 @@
 //!
 //! Data flows one way: `scenario → trial {server, load, observe} → record → stats → report`. [`sys`] is below all and
 //! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`live`] looks at a trial while it runs;
+//! [`calibrate`] finds out what the harness itself costs;
 //! [`commands`] sees everything and nothing sees it.
 
+pub mod calibrate;
 pub mod cli;
 pub mod commands;
 pub mod format;

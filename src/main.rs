@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => commands::compare::run(&options),
         Command::Report(options) => commands::report::run(&options),
         Command::Doctor(options) => commands::doctor::run(&options),
+        Command::Calibrate(options) => commands::calibrate::run(&options),
         Command::Completions(options) => commands::completions::run(&options),
         Command::Man(options) => commands::man::run(&options),
     };

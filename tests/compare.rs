@@ -288,7 +288,13 @@ impl Machine {
             }
         }
         let Record { scenario, whole, host, .. } = &self.template;
-        let record = Record { scenario: scenario.clone(), whole: whole.clone(), host: host.clone(), trials: made };
+        let record = Record {
+            scenario: scenario.clone(),
+            whole: whole.clone(),
+            host: host.clone(),
+            trials: made,
+            cut_off: false,
+        };
         stats::summarize(&record)
     }
 

@@ -2,7 +2,9 @@
 
 use std::{env, fs, path::Path};
 
-use listenbench::{commands::compare::Comparison, observe::host::Host, record::TrialRecord, stats::Summary};
+use listenbench::{
+    calibrate::Calibration, commands::compare::Comparison, observe::host::Host, record::TrialRecord, stats::Summary,
+};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::json;
 
@@ -22,11 +24,14 @@ fn the_committed_schemas_are_those_of_the_types() {
     let host = schema::<Host>("host.json: the machine of a listenbench run");
     let summary = schema::<Summary>("summary.json: a listenbench run in medians and intervals");
     let comparison = schema::<Comparison>("What listenbench compare --json prints: runs against a baseline");
+    let calibration =
+        schema::<Calibration>("What listenbench calibrate measured: --json, --out, and host.json's calibration");
     // Committed ones are read when the test is built: whoever runs it need not be allowed to read the sources.
     for (name, committed, schema) in [
         ("trial.schema.json", include_str!("../results/trial.schema.json"), trial),
         ("host.schema.json", include_str!("../results/host.schema.json"), host),
         ("comparison.schema.json", include_str!("../results/comparison.schema.json"), comparison),
+        ("calibration.schema.json", include_str!("../results/calibration.schema.json"), calibration),
         ("summary.schema.json", include_str!("../results/summary.schema.json"), summary),
     ] {
         if env::var_os(RENEW).is_some() {

@@ -132,9 +132,12 @@ fn show(comparison: &Comparison, style: Style) -> Result<()> {
         let warnings = warnings(run);
         say(comparison::render(&names, &warnings, &run.against, style).trim_end())?;
     }
-    for judged in &comparison.conditions {
-        judged.lines().into_iter().try_for_each(say)?;
+    let mut lines = comparison.conditions.iter().flat_map(Judged::lines);
+    if style == Style::Markdown && !comparison.conditions.is_empty() {
+        say("")?;
+        return lines.map(|line| format!("- {line}")).try_for_each(say);
     }
+    lines.try_for_each(say)?;
     Ok(())
 }
 
@@ -166,7 +169,13 @@ fn conclude(comparison: &Comparison) -> Result<Ended> {
         return Ok(Ended::Flawed);
     }
     if let Some(judged) = comparison.conditions.iter().find(|judged| !judged.cannot_judge.is_empty()) {
-        bail!("--fail-if '{}' cannot be judged: {}", judged.condition, judged.cannot_judge.join("; "));
+        let places = judged.cannot_judge.len();
+        bail!(
+            "--fail-if '{}' cannot be judged in {places} place{}: {}",
+            judged.condition,
+            if places == 1 { "" } else { "s" },
+            judged.cannot_judge[0]
+        );
     }
     Ok(Ended::Done)
 }

@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod calibrate;
 mod capacity;
 pub mod compare;
 pub mod completions;

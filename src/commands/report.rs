@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Ended, say};
 use crate::{
     cli,
+    record::reader,
     report::{Reading, terminal},
 };
 
@@ -14,7 +15,16 @@ pub fn run(options: &cli::Report) -> Result<Ended> {
         let reading = Reading::of(folder)?;
         let files = reading.write(folder)?;
         say(terminal::render(&reading.model(), terminal::width()).trim_end())?;
-        say(format_args!("made from {}: {}", folder.display(), files.join(", ")))?;
+        let (percentiles, others): (Vec<&String>, Vec<&String>) =
+            files.iter().partition(|name| name.starts_with(reader::PERCENTILES));
+        let others: Vec<&str> = others.into_iter().map(String::as_str).collect();
+        say(terminal::prose(&format!(
+            "made from {}: {}, and {} files in {}/",
+            folder.display(),
+            others.join(", "),
+            percentiles.len(),
+            reader::PERCENTILES
+        )))?;
     }
     Ok(Ended::Done)
 }

@@ -173,6 +173,18 @@ pub struct Control {
     histograms: SharedSlice<WorkerHistograms>,
     loader_histograms: SharedSlice<LoaderHistograms>,
     listeners: SharedSlice<ListenerCell>,
+    recording: Recording,
+}
+
+/// Whether a trial's processes record what they measure, or only count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recording {
+    /// All of it.
+    #[default]
+    On,
+    /// Counters only: no histogram, stage, ledger, stamp or sample. Only for finding out what recording costs; no scenario
+    /// can ask for it, so that nobody has an unrecorded run by mistake.
+    Off,
 }
 
 /// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 while that has not happened.
@@ -217,7 +229,24 @@ impl Control {
             histograms: SharedSlice::new(workers + 1)?,
             loader_histograms: SharedSlice::new(loaders)?,
             listeners: SharedSlice::new(workers)?,
+            recording: Recording::On,
         })
+    }
+
+    /// The same with or without recording. Without, there are no histograms: what would be recorded finds none, at no more
+    /// than the look that every slice takes.
+    pub fn with(self, recording: Recording) -> io::Result<Self> {
+        Ok(match recording {
+            Recording::On => self,
+            Recording::Off => {
+                Self { histograms: SharedSlice::new(0)?, loader_histograms: SharedSlice::new(0)?, recording, ..self }
+            }
+        })
+    }
+
+    /// Whether the trial's processes record.
+    pub fn records(&self) -> bool {
+        self.recording == Recording::On
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
@@ -313,7 +342,7 @@ impl Control {
         let mut meter = Meter {
             cell,
             last_accept: &self.last_accepts[worker],
-            histograms: &self.histograms[worker],
+            histograms: self.histograms.get(worker),
             window,
             next_mark: AT_MEASURE_FROM,
         };
@@ -357,7 +386,9 @@ impl Control {
 
     /// Adds what a worker has recorded so far to a histogram.
     pub fn add_to(&self, worker: usize, kept: Kept, histogram: &mut Histogram<u64>) {
-        histogram::add_to(&self.histograms[worker][kept as usize], histogram);
+        if let Some(histograms) = self.histograms.get(worker) {
+            histogram::add_to(&histograms[kept as usize], histogram);
+        }
     }
 
     /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
@@ -391,12 +422,16 @@ impl Control {
     /// Counts a wait in a loader's own histogram. The caller is its only writer.
     #[inline]
     pub fn keep_of_loader(&self, loader: usize, kept: LoaderKept, wait_ns: u64) {
-        histogram::record(&self.loader_histograms[loader][kept as usize], wait_ns);
+        if let Some(histograms) = self.loader_histograms.get(loader) {
+            histogram::record(&histograms[kept as usize], wait_ns);
+        }
     }
 
     /// Adds what a loader has recorded so far to a histogram.
     pub fn add_loader_to(&self, loader: usize, kept: LoaderKept, histogram: &mut Histogram<u64>) {
-        histogram::add_to(&self.loader_histograms[loader][kept as usize], histogram);
+        if let Some(histograms) = self.loader_histograms.get(loader) {
+            histogram::add_to(&histograms[kept as usize], histogram);
+        }
     }
 
     /// Number of loaders.
@@ -468,7 +503,8 @@ impl Counts {
 pub struct Meter<'a> {
     cell: &'a WorkerCell,
     last_accept: &'a LastAcceptCell,
-    histograms: &'a WorkerHistograms,
+    /// `None` without recording.
+    histograms: Option<&'a WorkerHistograms>,
     window: Window,
     next_mark: usize,
 }
@@ -505,16 +541,16 @@ impl Meter<'_> {
     /// Records the wait of a connection that the kernel had established at `established_ns`, for one who accepted it.
     #[inline]
     pub fn waited(&self, established_ns: u64, accept_ns: u64) {
-        if self.window.measures(established_ns) {
-            histogram::record(&self.histograms[Kept::AcceptWait as usize], accept_ns - established_ns);
+        if let (true, Some(histograms)) = (self.window.measures(established_ns), self.histograms) {
+            histogram::record(&histograms[Kept::AcceptWait as usize], accept_ns - established_ns);
         }
     }
 
     /// Records a wake-up's accepts.
     #[inline]
     pub fn batch(&self, accepts: u32) {
-        if self.next_mark == AT_MEASURE_TO {
-            histogram::record(&self.histograms[Kept::AcceptBatch as usize], u64::from(accepts));
+        if let (AT_MEASURE_TO, Some(histograms)) = (self.next_mark, self.histograms) {
+            histogram::record(&histograms[Kept::AcceptBatch as usize], u64::from(accepts));
         }
     }
 
@@ -587,6 +623,22 @@ mod tests {
         meter.stop();
         assert_eq!(control.since_start(0).get(Count::Accepted), 39);
         assert_eq!(control.measured(0).get(Count::Accepted), 12);
+    }
+
+    #[test]
+    fn without_recording_counters_count_and_histograms_stay_empty() {
+        for (recording, values) in [(Recording::On, 2), (Recording::Off, 0)] {
+            let control = Control::new(1, 1, 0).and_then(|control| control.with(recording)).unwrap();
+            let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
+            let mut meter = control.meter(0, window);
+            meter.accepted(12);
+            meter.waited(11, 12);
+            control.keep_of_loader(0, LoaderKept::AcceptWait, 5);
+            let mut histogram = Histogram::new(3).unwrap();
+            control.add_to(0, Kept::AcceptWait, &mut histogram);
+            control.add_loader_to(0, LoaderKept::AcceptWait, &mut histogram);
+            assert_eq!((control.count(0, Count::Accepted), histogram.len()), (1, values), "{recording:?}");
+        }
     }
 
     #[test]

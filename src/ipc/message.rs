@@ -6,6 +6,8 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +15,7 @@ use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer, V2Serializer},
 };
+use nix::unistd::getpid;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::sys::process;
@@ -82,6 +85,44 @@ pub fn ask_child<T: Serialize + DeserializeOwned>(name: &str, body: impl FnOnce(
     while !inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {}
     let exit = process::wait(child.pid).how;
     inbox.open()?.map(|message| message.report).with_context(|| format!("{name} ended without an answer: {exit}"))
+}
+
+/// The same for a body that takes its time and forks: the child leads a process group of its own, and whatever happens, it is
+/// gone afterwards with all its descendants, which the caller must have adopted ([`process::adopt_orphans`]). `None` when
+/// `interrupted` was set meanwhile.
+pub fn ask_group<T: Serialize + DeserializeOwned>(
+    name: &str,
+    at_most: Duration,
+    interrupted: &AtomicBool,
+    body: impl FnOnce() -> Result<T>,
+) -> Result<Option<T>> {
+    /// How often `interrupted` is looked at: a signal that comes just before the wait does not end it.
+    const LOOK_AGAIN: Duration = Duration::from_millis(100);
+    let mut child = process::spawn(name, |pipe| {
+        // Here and in the parent, so that it is done before either goes on.
+        process::lead_group(getpid());
+        answer(pipe, |sender| sender.json(&body()?))
+    })
+    .context("forking")?;
+    process::lead_group(child.pid);
+    let mut inbox = Inbox::default();
+    let patience = Instant::now() + at_most;
+    let ended = loop {
+        if interrupted.load(Relaxed) || Instant::now() > patience {
+            process::kill_now(child.pid);
+            break false;
+        }
+        if child.readable(LOOK_AGAIN) && inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {
+            break true;
+        }
+    };
+    let exit = process::wait(child.pid).how;
+    process::reap_group(child.pid);
+    if !ended {
+        return if interrupted.load(Relaxed) { Ok(None) } else { bail!("{name} had not ended after {at_most:?}") };
+    }
+    let answer = inbox.open()?.map(|message| message.report);
+    answer.map(Some).with_context(|| format!("{name} ended without an answer: {exit}"))
 }
 
 /// All that a child sent.

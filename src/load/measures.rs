@@ -3,7 +3,10 @@
 use hdrhistogram::Histogram;
 
 use super::stages::{STAGES, Stage};
-use crate::scenario::{Scenario, Transport};
+use crate::{
+    ipc::histogram::Own,
+    scenario::{Scenario, Transport},
+};
 
 /// Values from 1 ns …
 const LOWEST_NS: u64 = 1;
@@ -47,48 +50,53 @@ pub struct Waits {
 
 /// A loader's histograms, allocated before the start.
 pub struct Measures {
-    latencies: [Histogram<u64>; LATENCIES.len()],
+    /// Whether anything is recorded.
+    on: bool,
+    latencies: [Own; LATENCIES.len()],
     waits: Waits,
     /// By worker, from the client's connect call.
-    accept_wait: Vec<Histogram<u64>>,
+    accept_wait: Vec<Own>,
     /// By worker.
-    stages: Vec<[Histogram<u64>; STAGES.len()]>,
+    stages: Vec<[Own; STAGES.len()]>,
     /// By worker.
-    receive_wait: Vec<Histogram<u64>>,
+    receive_wait: Vec<Own>,
     /// By fault, with its number in the scenario: accept waits of connections that it stranded.
-    stranded: Vec<(usize, Histogram<u64>)>,
+    stranded: Vec<(usize, Own)>,
     overflows: u64,
 }
 
 impl Measures {
-    /// Empty histograms for a scenario's workers.
-    pub(super) fn new(scenario: &Scenario, waits: Waits) -> Self {
+    /// Empty histograms for a scenario's workers; they stay so where nothing is recorded.
+    pub(super) fn new(scenario: &Scenario, waits: Waits, on: bool) -> Self {
         Self {
+            on,
             waits,
-            latencies: std::array::from_fn(|_| histogram()),
+            latencies: std::array::from_fn(|_| Own::new()),
             accept_wait: by_worker(scenario, Transport::Tcp),
-            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| histogram())).collect(),
+            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| Own::new())).collect(),
             receive_wait: by_worker(scenario, Transport::Udp),
-            stranded: scenario.faults.iter().map(|fault| (fault.number, histogram())).collect(),
+            stranded: scenario.faults.iter().map(|fault| (fault.number, Own::new())).collect(),
             overflows: 0,
         }
     }
 
     #[inline]
     pub(super) fn record(&mut self, latency: Latency, value_ns: u64) {
-        record(&mut self.latencies[latency as usize], value_ns, &mut self.overflows);
+        if self.on {
+            record(&mut self.latencies[latency as usize], value_ns, &mut self.overflows);
+        }
     }
 
     /// Records an accept wait; false when no scenario has a worker of this number.
     #[inline]
     pub(super) fn record_accept_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        !self.waits.bound || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
+        !(self.on && self.waits.bound) || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
     }
 
     /// Records how long a stage took on a worker.
     #[inline]
     pub(super) fn record_stage(&mut self, worker: u16, stage: Stage, value_ns: u64) {
-        if let Some(stages) = self.stages.get_mut(usize::from(worker)) {
+        if let (true, Some(stages)) = (self.on, self.stages.get_mut(usize::from(worker))) {
             record(&mut stages[stage as usize], value_ns, &mut self.overflows);
         }
     }
@@ -96,13 +104,15 @@ impl Measures {
     /// The same for a datagram's wait for its reception.
     #[inline]
     pub(super) fn record_receive_wait(&mut self, worker: u16, value_ns: u64) -> bool {
-        record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
+        !self.on || record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
     }
 
     /// Records the accept wait of a connection that a fault stranded.
     #[inline]
     pub(super) fn record_stranded(&mut self, fault: usize, value_ns: u64) {
-        record(&mut self.stranded[fault].1, value_ns, &mut self.overflows);
+        if self.on {
+            record(&mut self.stranded[fault].1, value_ns, &mut self.overflows);
+        }
     }
 
     /// Values beyond the histograms' range.
@@ -113,8 +123,8 @@ impl Measures {
     /// All histograms that hold values, by name: those of [`LATENCIES`], `w<worker>.accept_wait`,
     /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
     /// and `f<fault>.stranded_wait`.
-    pub fn named(&self) -> impl Iterator<Item = (String, &Histogram<u64>)> {
-        let of_workers = |histograms: &'_ [Histogram<u64>], name: &str| -> Vec<String> {
+    pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
+        let of_workers = |histograms: &'_ [Own], name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
         };
         let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
@@ -124,39 +134,44 @@ impl Measures {
             STAGES.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
         });
         let receptions = of_workers(&self.receive_wait, "receive_wait").into_iter().zip(&self.receive_wait);
-        let stranded = self.stranded.iter().map(|(fault, histogram)| (format!("f{fault}.stranded_wait"), histogram));
+        let stranded = self.stranded.iter().map(|(fault, own)| (format!("f{fault}.stranded_wait"), own));
         latencies
             .chain(accepts)
             .chain(receptions)
             .chain(stages)
             .chain(stranded)
+            .map(|(name, own)| {
+                let mut whole = histogram();
+                own.add_to(&mut whole);
+                (name, whole)
+            })
             .filter(|(_, histogram)| !histogram.is_empty())
     }
 }
 
 /// A histogram for each worker, where the scenario has such waits.
-fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Histogram<u64>> {
+fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Own> {
     let workers = if scenario.protocol.has(transport) { scenario.server.workers } else { 0 };
-    (0..workers).map(|_| histogram()).collect()
+    (0..workers).map(|_| Own::new()).collect()
 }
 
-fn record_of_worker(histograms: &mut Vec<Histogram<u64>>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
+fn record_of_worker(histograms: &mut Vec<Own>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
     let worker = usize::from(worker);
     if worker >= WORKERS_LIMIT {
         return false;
     }
     // A server started apart, with more workers than this scenario names.
     while histograms.len() <= worker {
-        histograms.push(histogram());
+        histograms.push(Own::new());
     }
     record(&mut histograms[worker], value_ns, overflows);
     true
 }
 
 #[inline]
-fn record(histogram: &mut Histogram<u64>, value_ns: u64, overflows: &mut u64) {
+fn record(histogram: &mut Own, value_ns: u64, overflows: &mut u64) {
     if value_ns > HIGHEST_NS {
         *overflows += 1;
     }
-    histogram.saturating_record(value_ns);
+    histogram.record(value_ns);
 }

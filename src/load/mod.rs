@@ -17,6 +17,7 @@ mod stages;
 mod verify;
 mod work;
 
+pub use client::first_request;
 pub use engine::try_ring;
 pub use loader::Loader;
 pub use measures::{LATENCIES, Measures, Waits, histogram};

@@ -44,10 +44,11 @@ impl Work {
         let accept_ns = connection.connect_ns + wait_ns;
         if first {
             self.note_stranded(key, worker, wait_ns);
-            self.judge_stamp(key, accept_ns);
-        }
-        if first && measured {
-            self.record_stages(key, worker, accept_ns, now_ns);
+            let established_ns = self.established_ns(key);
+            self.judge_stamp(key, established_ns, accept_ns);
+            if measured {
+                self.record_stages(key, worker, established_ns, accept_ns, now_ns);
+            }
         }
         if !(measured && first) {
             return true;
@@ -70,23 +71,23 @@ impl Work {
     }
 
     /// The stamp must lie between the connect call and accept's return, or something is wrong with it, or with us.
-    fn judge_stamp(&mut self, key: usize, accept_ns: u64) {
-        if let Some(established_ns) = self.established_ns(key) {
+    fn judge_stamp(&mut self, key: usize, established_ns: Option<u64>, accept_ns: u64) {
+        if let Some(established_ns) = established_ns {
             let possible = self.connections[key].connect_ns..=accept_ns;
             self.report.stamps_impossible += u64::from(!possible.contains(&established_ns));
         }
     }
 
     /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
-    fn record_stages(&mut self, key: usize, worker: u16, accept_ns: u64, now_ns: u64) {
+    fn record_stages(&mut self, key: usize, worker: u16, established_ns: Option<u64>, accept_ns: u64, replied_ns: u64) {
         let connection = &self.connections[key];
         let Some(ledger) = &self.loader.ledger else { return };
         let instants = Instants {
             intended_ns: connection.intended_ns,
             connect_ns: connection.connect_ns,
-            established_ns: self.established_ns(key),
+            established_ns,
             accept_ns,
-            replied_ns: now_ns,
+            replied_ns,
         };
         let journey = ledger.journey(connection.tuple.client);
         let Some(lengths) = stages::lengths(&instants, &journey) else { return };

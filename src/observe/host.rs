@@ -7,7 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sysctl;
-use crate::sys::{affinity, limits};
+use crate::{
+    calibrate::Calibration,
+    sys::{affinity, limits},
+};
+
+/// Said of exact stamps where they can be had.
+const ALLOWED: &str = "allowed";
 
 /// What this machine allows and costs, found before a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,6 +65,8 @@ pub struct Host {
     pub network: String,
     /// Sysctls of the network used, before a scenario's own are written.
     pub sysctls: BTreeMap<String, String>,
+    /// What the harness itself costs here, as `listenbench calibrate` found before the run; `null` where nobody asked.
+    pub calibration: Option<Calibration>,
 }
 
 impl Host {
@@ -94,11 +102,17 @@ impl Host {
             memory_bytes: memory_bytes(),
             open_files,
             uid: nix::unistd::getuid().as_raw(),
-            accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| "allowed".to_owned()),
+            accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| ALLOWED.to_owned()),
             queue_sample_ns: probe.queue_sample_ns,
             network: network.to_owned(),
             sysctls,
+            calibration: None,
         }
+    }
+
+    /// Whether accept waits can be exact here.
+    pub fn stamps_allowed(&self) -> bool {
+        self.accept_stamps == ALLOWED
     }
 }
 

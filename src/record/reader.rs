@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use super::TrialRecord;
-use crate::scenario::{ScenarioError, Whole};
+use crate::scenario::{Plan, ScenarioError, Source, Whole};
 
 /// The scenario as run.
 pub const SCENARIO: &str = "scenario.toml";
@@ -63,6 +63,8 @@ pub struct Record {
     pub host: Json,
     /// `trials.jsonl`, in the order of execution.
     pub trials: Vec<TrialRecord>,
+    /// Whether its last line had no end and is left out.
+    pub cut_off: bool,
 }
 
 /// A folder that is no record, or a damaged one.
@@ -77,7 +79,7 @@ pub enum ReadError {
         error: io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{}, line {line}: {error}", path.display())]
+    #[error("{}, line {line}: {error}; remove the line, if nothing else is wrong", path.display())]
     Content {
         /// Which.
         path: PathBuf,
@@ -96,7 +98,8 @@ impl Record {
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let host = text(folder, HOST)?;
         let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;
-        let trials = text(folder, TRIALS)?
+        let lines = text(folder, TRIALS)?;
+        let trials = lines
             .split_inclusive('\n')
             .filter(|line| line.ends_with('\n'))
             .enumerate()
@@ -104,7 +107,17 @@ impl Record {
             .collect::<Result<_, _>>()?;
         let scenario = text(folder, SCENARIO)?;
         let whole = Whole::parse(&folder.join(SCENARIO).display().to_string(), &scenario)?;
-        Ok(Self { scenario, whole, host, trials })
+        let cut_off = !lines.is_empty() && !lines.ends_with('\n');
+        Ok(Self { scenario, whole, host, trials, cut_off })
+    }
+
+    /// How many trials the scenario asks for, where that is known beforehand.
+    pub fn planned(&self) -> Option<usize> {
+        if self.whole.stop.is_some() || self.whole.search.is_some() {
+            return None;
+        }
+        let plan = Plan::read(&Source { name: SCENARIO, text: &self.scenario }, &[]).ok()?;
+        Some(plan.trials.len())
     }
 }
 

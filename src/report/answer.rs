@@ -19,6 +19,7 @@ const NAMED: usize = 4;
 
 const TOO_FEW: &str = "too few trials to show any difference";
 const NONE_SHOWN: &str = "no difference is shown";
+const NOT_TESTED: &str = "differences are not tested";
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +37,37 @@ pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
     }
     let judged: Vec<&Group> = ranking.groups.iter().filter(|group| group.rows[0].values.is_some()).collect();
     let sentence = match judged.len() {
-        0 => "No valid trial: there is nothing to answer with.".to_owned(),
+        0 => format!("No valid trial has {}.", ranking.metric.label),
         1..=TOLD => sentence(&few(&judged, ranking.metric)),
         _ => sentence(&counted(&judged, ranking)),
     };
+    let sentence = sentence + &without(summary, ranking, &judged);
     let mut evidence: Vec<String> = judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect();
     evidence.extend(needed(summary, ranking.metric));
     Answer { sentence, evidence }
+}
+
+/// Cells that could not be judged, where others were.
+fn without(summary: &Summary, ranking: &Ranking, judged: &[&Group]) -> String {
+    let rows = ranking.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
+    let missing: Vec<String> = rows
+        .filter(|(_, row)| row.values.is_none() && summary.cells[row.cell].valid == 0)
+        .map(|(group, row)| {
+            if group.settings.is_empty() {
+                row.name.clone()
+            } else {
+                format!("{} at {}", row.name, label(&group.settings))
+            }
+        })
+        .collect();
+    match missing.len() {
+        0 => String::new(),
+        _ if judged.is_empty() => String::new(),
+        1..=NAMED => {
+            format!(" No trial is valid of {}.", listed(&missing.iter().map(String::as_str).collect::<Vec<_>>()))
+        }
+        count => format!(" No trial is valid of {count} cells."),
+    }
 }
 
 /// Where trials were too few: how many would do.
@@ -60,7 +85,11 @@ fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     // Names of strategies keep their small letters.
     match chars.next() {
-        Some(first) if ["at ", "best ", "no ", "the run ", "too "].iter().any(|word| text.starts_with(word)) => {
+        Some(first)
+            if ["at ", "best ", "differences ", "no ", "the run ", "too "]
+                .iter()
+                .any(|word| text.starts_with(word)) =>
+        {
             format!("{}{}.", first.to_uppercase(), chars.as_str())
         }
         _ => format!("{text}."),
@@ -101,19 +130,20 @@ fn undecided(group: &Group) -> Option<&'static str> {
     if others.is_empty() || others.iter().any(|row| row.is_shown_worse()) {
         return None;
     }
-    let too_few = |row: &&Row| row.against_best.as_ref().is_none_or(|one| one.verdict == Difference::TooFewTrials);
-    Some(if others.iter().all(too_few) { TOO_FEW } else { NONE_SHOWN })
+    let verdicts: Vec<Difference> =
+        others.iter().filter_map(|row| row.against_best.as_ref()).map(|compared| compared.verdict).collect();
+    Some(match verdicts[..] {
+        [] => NOT_TESTED,
+        _ if verdicts.contains(&Difference::NoDifferenceShown) => NONE_SHOWN,
+        _ => TOO_FEW,
+    })
 }
 
 /// From the best to the worst median.
 fn span(group: &Group, metric: &Metric) -> String {
     let known = known(group);
-    let shown = |row: &Row| format!("{} ({})", figure(row, metric), row.name);
+    let shown = |row: &Row| format!("{} ({})", row.median(metric), row.name);
     format!("medians from {} to {}", shown(known[0]), shown(known[known.len() - 1]))
-}
-
-fn figure(row: &Row, metric: &Metric) -> String {
-    row.values.as_ref().map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median))
 }
 
 fn prefixed(group: &Group, text: String) -> String {
@@ -122,7 +152,7 @@ fn prefixed(group: &Group, text: String) -> String {
 
 /// What was shown within a group, where something was, or the only figure.
 fn decided(group: &Group, metric: &Metric) -> String {
-    let figure = |row: &Row| figure(row, metric);
+    let figure = |row: &Row| row.median(metric);
     let known = known(group);
     let best = known[0];
     if known.len() == 1 {
@@ -133,7 +163,7 @@ fn decided(group: &Group, metric: &Metric) -> String {
     let subject = match level.len() {
         1 => format!("{} has the {superlative} {}, {}", level[0], metric.label, figure(best)),
         2..=NAMED => format!(
-            "{} have the {superlative} {}, from {} on, with no difference shown from the best",
+            "{} have the {superlative} {}, {} at best, with no difference shown from the best",
             listed(&level),
             metric.label,
             figure(best)
@@ -153,16 +183,10 @@ fn decided(group: &Group, metric: &Metric) -> String {
 
 /// How a row stands to the best: `is 4.2× that`.
 fn times(row: &Row, metric: &Metric, best: &Row) -> String {
-    let figure = |row: &Row| row.values.as_ref().map_or(0.0, |values| values.median);
     match row.against_best.as_ref().and_then(|compared| compared.ratio) {
-        Some(times) => format!("{} {}× that", are(metric), ratio(times)),
-        None => format!("{} {} against {}", are(metric), metric.unit.show(figure(row)), metric.unit.show(figure(best))),
+        Some(times) => format!("{} {}× that", metric.is(), ratio(times)),
+        None => format!("{} {} against {}", metric.is(), row.median(metric), best.median(metric)),
     }
-}
-
-/// Accepts are, an accept wait is.
-fn are(metric: &Metric) -> &'static str {
-    if metric.label.ends_with('s') { "are" } else { "is" }
 }
 
 /// `a, b and c`.
@@ -194,7 +218,8 @@ fn counted(groups: &[&Group], ranking: &Ranking) -> String {
     let all = groups.len();
     let without = groups.iter().filter(|group| !group.rows.iter().any(Row::is_shown_worse)).count();
     if without == all {
-        let why = if groups.iter().all(|group| undecided(group) != Some(NONE_SHOWN)) { TOO_FEW } else { NONE_SHOWN };
+        let whys: Vec<&str> = groups.iter().filter_map(|group| undecided(group)).collect();
+        let why = [NONE_SHOWN, TOO_FEW].into_iter().find(|why| whys.contains(why)).unwrap_or(NOT_TESTED);
         return format!("{why} in {} in any of the {all} settings", metric.label);
     }
     let best: Vec<String> = wins.iter().take(NAMED).map(|(name, count)| format!("{name} in {count}")).collect();
@@ -218,7 +243,7 @@ fn largest(groups: &[&Group], metric: &Metric) -> Option<String> {
         "; the largest difference is at {}, where {}'s {} {}× {}'s",
         label(&group.settings),
         row.name,
-        are(metric),
+        metric.is(),
         ratio(times),
         best.name
     ))
@@ -232,19 +257,20 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
         IntervalKind::Bootstrap => "95 % interval",
         IntervalKind::Range => "range of the trials",
     };
-    let show = |value: f64| metric.unit.show(value);
+    let show = |value: f64| best.show(metric, value);
     let mut lines = vec![prefixed(
         group,
-        format!(
-            "{}: {} {} ({kind} {} to {}, {} valid trial{})",
-            best.name,
-            metric.label,
-            show(values.median),
-            show(values.low),
-            show(values.high),
-            values.values.len(),
-            if values.values.len() == 1 { "" } else { "s" }
-        ),
+        match values.values.len() {
+            1 => format!("{}: {} {} (1 valid trial)", best.name, metric.label, show(values.median)),
+            trials => format!(
+                "{}: {} {} ({kind} {} to {}, {trials} valid trials)",
+                best.name,
+                metric.label,
+                show(values.median),
+                show(values.low),
+                show(values.high)
+            ),
+        },
     )];
     lines.extend(group.rows[1..].iter().filter_map(|row| {
         // Of those with too few trials, one line says it for all.
@@ -289,6 +315,11 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
+/// A value that a search tried: its three digits.
+pub(super) fn value(value: f64) -> String {
+    if value >= 1_000.0 { thousands(value) } else { value.to_string() }
+}
+
 fn of_search(summary: &Summary) -> Answer {
     let metric = metric_named(&summary.metric);
     let figure = |value: f64| metric.map_or_else(|| value.to_string(), |metric| metric.unit.show(value));
@@ -302,17 +333,21 @@ fn of_search(summary: &Summary) -> Answer {
         name if name.is_empty() => name,
         name => format!("{name}: "),
     };
-    let part = |search: &&Found| match (search.within, search.beyond) {
-        (Some(within), Some(beyond)) => {
-            format!("{}{} ({} does not)", name(&search.cell), thousands(within), thousands(beyond))
-        }
-        (Some(within), None) => format!("{}{} or more", name(&search.cell), thousands(within)),
-        (None, Some(beyond)) => format!("{}none ({} does not)", name(&search.cell), thousands(beyond)),
-        (None, None) => format!("{}unknown", name(&search.cell)),
+    let part = |search: &&Found| {
+        // Ends that no further trials have confirmed are where the search stands, not what it found.
+        let so_far = if search.status == SearchStatus::Confirmed { "" } else { " so far" };
+        let found = match (search.within, search.beyond) {
+            (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", value(within), value(beyond)),
+            (Some(within), None) => format!("{} or more", value(within)),
+            (None, Some(beyond)) => format!("none{so_far} ({} does not)", value(beyond)),
+            (None, None) => "unknown".to_owned(),
+        };
+        format!("{}{found}", name(&search.cell))
     };
     let first = found[0];
+    let within = if metric.is_some_and(|metric| metric.better == Better::Higher) { "at or above" } else { "within" };
     let sentence = format!(
-        "The highest {} that keeps {} within {}: {}.",
+        "The highest {} that keeps {} {within} {}: {}.",
         first.variable,
         metric.map_or(&summary.metric[..], |metric| metric.label),
         figure(first.limit),
@@ -322,7 +357,7 @@ fn of_search(summary: &Summary) -> Answer {
         let at = |value: Option<f64>, of: Option<f64>| {
             value.map(|value| {
                 let of = of.map_or_else(|| "not sustained".to_owned(), figure);
-                format!("{of} at {}", thousands(value))
+                format!("{of} at {}", self::value(value))
             })
         };
         let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];
@@ -359,7 +394,8 @@ mod tests {
     /// A summary of cells with made-up accept waits.
     fn summary(cells: &[(serde_json::Value, &[f64])]) -> Summary {
         let whole = Whole::parse("made-up.toml", "metric = \"accept_wait_p99\"").unwrap();
-        let mut summary = summarize(&Record { scenario: String::new(), whole, host: json!({}), trials: Vec::new() });
+        let mut summary =
+            summarize(&Record { scenario: String::new(), whole, host: json!({}), trials: Vec::new(), cut_off: false });
         summary.cells = cells
             .iter()
             .map(|(cell, values)| CellSummary {
@@ -405,7 +441,9 @@ mod tests {
         let few = told(&[(json!({"strategy": "a"}), &LOW[..3]), (json!({"strategy": "b"}), &HIGH[..3])]);
         assert!(few.sentence.starts_with("Too few trials to show any difference in accept wait p99"), "{few:?}");
         assert!(few.evidence.iter().any(|line| line.contains("are 4 a cell")), "{few:?}");
-        assert_eq!(told(&[]).sentence, "No valid trial: there is nothing to answer with.");
+        let without = told(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), &[])]);
+        assert!(without.sentence.ends_with(" No trial is valid of b."), "{without:?}");
+        assert_eq!(told(&[]).sentence, "No valid trial has accept wait p99.");
         assert_eq!(told(&[(json!({}), &LOW[..1])]).sentence, "The run has accept wait p99 1.00 ms.");
     }
 

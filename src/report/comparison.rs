@@ -34,7 +34,8 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
         .chain(against.cells.iter().flat_map(not_compared));
     lines.extend(alerts.map(|alert| listed(&format!("! {alert}"), style)));
     lines.extend(findings(against).into_iter().map(|finding| listed(&finding, style)));
-    if against.cells.is_empty() {
+    if against.cells.iter().all(|cell| cell.metrics.is_empty()) {
+        lines.push(listed("no cell of both records has any of the metrics", style));
         return lines.join("\n") + "\n";
     }
     let grid = grid(against);
@@ -44,7 +45,7 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
     });
     lines.push(listed(
         &format!(
-            "Medians over valid trials with their 95 % intervals. ratio: b ÷ a. p: permutation test, after Holm's correction \
+            "Medians over valid trials with their 95 % intervals (below five trials, the smallest and the largest). ratio: b ÷ a. p: permutation test, after Holm's correction \
              over all cells of a metric; a difference is shown where p ≤ {SIGNIFICANCE}."
         ),
         style,
@@ -92,7 +93,7 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
     if shown.is_empty() {
         let too_few = pairs.iter().all(|(_, pair)| pair.compared.verdict == Difference::TooFewTrials);
         let why = if too_few { "too few trials to show any difference" } else { "no difference shown" };
-        return format!("{}: {why} in {all} cell{}", metric.label, if all == 1 { "" } else { "s" });
+        return format!("{}: {why} in {}", metric.label, counted(all));
     }
     let size = |pair: &MetricPair| pair.worse_by(metric).abs();
     let largest = shown.iter().max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)));
@@ -110,7 +111,11 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
             (worse, better) => format!("worse in {worse} and better in {better}"),
         }
     };
-    format!("{}: b is {counts} of {all} cells{}", metric.label, largest.unwrap_or_default())
+    format!("{}: b is {counts} of {}{}", metric.label, counted(all), largest.unwrap_or_default())
+}
+
+fn counted(cells: usize) -> String {
+    format!("{cells} cell{}", if cells == 1 { "" } else { "s" })
 }
 
 fn grid(against: &AgainstBaseline) -> Grid {
@@ -123,8 +128,8 @@ fn grid(against: &AgainstBaseline) -> Grid {
             let mut row: Vec<String> = cell.cell.values().map(super::plain).collect();
             row.extend([
                 metric.label.to_owned(),
-                shown(&pair.a, metric),
-                shown(&pair.b, metric),
+                shown(&pair.a, metric, cell.bounds),
+                shown(&pair.b, metric, cell.bounds),
                 ratios(pair),
                 p_value(pair.compared.p_adjusted),
                 verdict(pair, metric),
@@ -141,9 +146,10 @@ fn grid(against: &AgainstBaseline) -> Grid {
     }
 }
 
-fn shown(values: &Values, metric: &Metric) -> String {
+fn shown(values: &Values, metric: &Metric, bounds: bool) -> String {
     let show = |value| metric.unit.show(value);
-    format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
+    let bound = if bounds && metric.is_accept_wait() { "≤ " } else { "" };
+    format!("{bound}{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
 fn ratios(pair: &MetricPair) -> String {

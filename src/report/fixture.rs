@@ -45,5 +45,11 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
 
 /// A record of trials.
 pub fn record(trials: Vec<TrialRecord>) -> Record {
-    Record { scenario: String::new(), whole: Whole::parse("made-up", "").unwrap(), host: json!({}), trials }
+    Record {
+        scenario: String::new(),
+        whole: Whole::parse("made-up", "").unwrap(),
+        host: json!({}),
+        trials,
+        cut_off: false,
+    }
 }

@@ -8,6 +8,7 @@ pub mod distributions;
 mod files;
 #[cfg(test)]
 mod fixture;
+pub mod harness;
 pub mod hgrm;
 pub mod html;
 pub mod markdown;

@@ -2,6 +2,7 @@
 
 use super::{
     answer::{Answer, answer},
+    harness,
     ranking::{plain, ranking},
     verdicts,
 };
@@ -9,7 +10,7 @@ use crate::{
     format::{duration, percent, ratio, thousands},
     load::STAGES,
     record::Record,
-    stats::{CellSummary, Summary, Values},
+    stats::{CellSummary, Summary, Values, metric_named},
 };
 
 /// What every form of a report shows.
@@ -21,7 +22,7 @@ pub struct Model {
     pub question: String,
     /// Its answer.
     pub answer: Answer,
-    /// The tables: first the cells' figures, then where their time goes, if that is known.
+    /// The tables: first the cells' figures, then, if that is known, where their time goes, and what the harness costs.
     pub tables: Vec<Grid>,
     /// What the numbers mean.
     pub legend: Vec<String>,
@@ -127,12 +128,15 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
     let stages = stages(summary);
+    let harness = harness::of_record(record);
+    let mut legend = legend(summary, &columns, ranks, stages.is_some());
+    legend.extend(harness.iter().flat_map(harness::legend));
     Model {
         title: summary.scenario.clone(),
         question: record.whole.question.clone(),
         answer: answer(summary, &ranking(summary)),
-        legend: legend(summary, &columns, ranks, stages.is_some()),
-        tables: std::iter::once(cells).chain(stages).collect(),
+        legend,
+        tables: std::iter::once(cells).chain(stages).chain(harness.iter().flat_map(harness::grids)).collect(),
         notes: verdicts::notes(record, summary),
         conditions: conditions(record),
     }
@@ -184,7 +188,8 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> V
     for column in columns {
         row.push(match cell.metrics.get(column.metric) {
             Some(values) => {
-                let bound = if is_bound(cell, column.metric) { "≤ " } else { "" };
+                let bounds = metric_named(column.metric).is_some_and(|metric| cell.bounds(metric));
+                let bound = if bounds { "≤ " } else { "" };
                 let interval = RANGES.contains(&column.metric) || column.metric == ranking;
                 let shown = if interval { with_range(values, column.show) } else { (column.show)(values.median) };
                 format!("{bound}{shown}")
@@ -199,12 +204,6 @@ fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> V
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
     row
-}
-
-/// Whether a figure is a bound of what it names, in this cell.
-fn is_bound(cell: &CellSummary, metric: &str) -> bool {
-    let bounds = cell.accept_wait_method.as_deref() == Some("connect-call");
-    bounds && metric.starts_with("accept_wait_")
 }
 
 /// `97·2·1·0 %`, in the order of registration.

@@ -39,11 +39,23 @@ pub struct Row {
     pub name: String,
     /// The metric over its valid trials; `None` without any.
     pub values: Option<Values>,
+    /// Whether those are upper bounds of what the metric names.
+    pub is_bound: bool,
     /// Against the best of the group (`a`); `None` for the best itself, and where nothing could be compared.
     pub against_best: Option<Compared>,
 }
 
 impl Row {
+    /// A figure of its as people read it.
+    pub fn show(&self, metric: &Metric, value: f64) -> String {
+        format!("{}{}", if self.is_bound { "≤ " } else { "" }, metric.unit.show(value))
+    }
+
+    /// Its median as people read it.
+    pub fn median(&self, metric: &Metric) -> String {
+        self.values.as_ref().map_or_else(|| "–".to_owned(), |values| self.show(metric, values.median))
+    }
+
     /// Whether it was shown to differ from the best of its group.
     pub fn is_shown_worse(&self) -> bool {
         self.against_best.as_ref().is_some_and(|compared| compared.verdict.is_shown())
@@ -60,7 +72,9 @@ pub fn ranking(summary: &Summary) -> Ranking {
         let mut settings = cell.cell.clone();
         let name = contest.as_ref().and_then(|key| settings.shift_remove(key));
         let name = name.map_or_else(|| "the run".to_owned(), |name| plain(&name));
-        let row = Row { cell: number, name, values: cell.metrics.get(metric.name).cloned(), against_best: None };
+        let is_bound = cell.bounds(metric);
+        let values = cell.metrics.get(metric.name).cloned();
+        let row = Row { cell: number, name, values, is_bound, against_best: None };
         match groups.iter_mut().find(|group| group.settings == settings) {
             Some(group) => group.rows.push(row),
             None => groups.push(Group { settings, rows: vec![row] }),

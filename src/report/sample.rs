@@ -73,7 +73,7 @@ impl Sample {
         let scenario = format!("name = \"made-up\"\nquestion = {:?}\n[load]\nwarmup = \"200ms\"\n", self.question);
         let whole = Whole::parse("made-up.toml", &scenario).unwrap();
         let host = json!({ "kernel": "6.18", "cpus_allowed": 2, "cpu": "made up", "command": ["listenbench", "run", "made-up"], "sysctls": {} });
-        let record = Record { scenario, whole, host, trials: self.trials };
+        let record = Record { scenario, whole, host, trials: self.trials, cut_off: false };
         let summary = stats::summarize(&record);
         let mut collector = Collector::new(&record, &summary);
         self.waits.into_iter().enumerate().for_each(|(trial, waits)| collector.add(trial, "accept_wait", waits));

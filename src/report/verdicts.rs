@@ -52,9 +52,19 @@ pub fn unused(record: &Record) -> Vec<String> {
     lines
 }
 
+/// What a record lacks: trials that were planned, or a line that was cut off.
+pub fn missing(record: &Record) -> Option<String> {
+    let planned = record.planned().filter(|planned| record.trials.len() < *planned);
+    let ended =
+        planned.map(|planned| format!("the run ended early, after {} of {planned} trials", record.trials.len()));
+    let cut = record.cut_off.then(|| "the last line of trials.jsonl was cut off and is left out".to_owned());
+    let facts: Vec<String> = ended.into_iter().chain(cut).collect();
+    (!facts.is_empty()).then(|| facts.join("; "))
+}
+
 /// All of it, a line each.
 pub fn notes(record: &Record, summary: &Summary) -> Vec<String> {
-    let mut notes = unused(record);
+    let mut notes: Vec<String> = missing(record).into_iter().chain(unused(record)).collect();
     for verdict in &summary.verdicts {
         notes.push(format!("{}: {}: {}", verdict.name.as_str(), verdict.detail, meaning(verdict.name)));
     }

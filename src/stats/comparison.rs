@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    estimate::{Bootstrap, Interval, Side},
+    estimate::{Bootstrap, Interval, Side, ascending, median},
     holm::holm,
     rank_sum::RankSum,
 };
@@ -62,8 +62,8 @@ pub struct Compared {
     pub p_adjusted: f64,
     /// What was shown.
     pub verdict: Difference,
-    /// Where no difference was shown: the smallest ratio of medians above 1 that these values' scatter would have let
-    /// the test show, at the level of the strictest of all comparisons; `null` where none would.
+    /// Where no difference was shown: the smallest ratio of medians, the higher to the lower, that these values' scatter would
+    /// have let the test show whichever of the two had been higher; `null` where none would.
     pub detectable_ratio: Option<f64>,
 }
 
@@ -86,6 +86,46 @@ impl Compared {
     }
 }
 
+fn median_of(values: &[f64]) -> Option<f64> {
+    median(&ascending(values))
+}
+
+/// What Holm's correction would have made of a pair's p-value, had it been smaller than it was and all others the same.
+struct BestCase {
+    /// In ascending order.
+    p_values: Vec<f64>,
+    /// The adjusted p-value of the k smallest together: none after them can have less.
+    reached: Vec<f64>,
+}
+
+impl BestCase {
+    fn of(p_values: &[f64]) -> Self {
+        let p_values = ascending(p_values);
+        let count = p_values.len();
+        let mut largest = 0.0_f64;
+        let reached = p_values.iter().enumerate().map(|(before, p)| {
+            largest = largest.max(p * (count - before) as f64);
+            largest
+        });
+        Self { reached: reached.collect(), p_values }
+    }
+
+    /// How many smaller ones there are.
+    fn before(&self, p: f64) -> usize {
+        self.p_values.partition_point(|other| *other < p)
+    }
+
+    fn factor(&self, p: f64) -> f64 {
+        (self.p_values.len() - self.before(p)).max(1) as f64
+    }
+
+    fn adjusted(&self, p: f64) -> f64 {
+        let before = self.before(p);
+        let least = before.checked_sub(1).map_or(0.0, |last| self.reached[last]);
+        least.max(p * self.factor(p)).min(1.0)
+    }
+}
+
 /// Compares pairs of samples, given by their numbers, and corrects for the number of pairs. No sample of a pair may be empty.
 pub fn compare_all(
     samples: &[&[f64]],
@@ -97,24 +137,28 @@ pub fn compare_all(
     // Each sample is resampled once, however many pairs it is in.
     let mut resampled = |side| -> Vec<_> { samples.iter().map(|values| bootstrap.resampled(values, side)).collect() };
     let (ones, others) = (resampled(Side::One), resampled(Side::Other));
-    let adjusted = holm(&results.iter().map(|test| test.p_value).collect::<Vec<_>>());
-    let strictest = SIGNIFICANCE / pairs.len().max(1) as f64;
+    let p_values: Vec<f64> = results.iter().map(|test| test.p_value).collect();
+    let adjusted = holm(&p_values);
+    let best_case = BestCase::of(&p_values);
     let judged = pairs.iter().zip(&results).zip(adjusted).map(|(((a, b), test), p_adjusted)| {
         let both = ones[*a].as_ref().zip(others[*b].as_ref());
         let (ratio, difference) = both.map(|(one, other)| one.ratio_and_difference(other)).unzip();
         let ratio: Option<Interval> = ratio.flatten();
         let (a, b) = (samples[*a], samples[*b]);
+        let smallest = RankSum::smallest_p(a.len(), b.len());
         let verdict = if p_adjusted <= SIGNIFICANCE {
-            match test.direction {
-                Ordering::Greater => Difference::BHigher,
-                Ordering::Less => Difference::AHigher,
-                Ordering::Equal => Difference::NoDifferenceShown,
+            // A difference of ranks that the medians contradict is none that a reader could use.
+            match (test.direction, median_of(a).partial_cmp(&median_of(b))) {
+                (Ordering::Greater, Some(Ordering::Less)) => Difference::BHigher,
+                (Ordering::Less, Some(Ordering::Greater)) => Difference::AHigher,
+                _ => Difference::NoDifferenceShown,
             }
-        } else if RankSum::smallest_p(a.len(), b.len()) > strictest {
+        } else if best_case.adjusted(smallest) > SIGNIFICANCE {
             Difference::TooFewTrials
         } else {
             Difference::NoDifferenceShown
         };
+        let level = SIGNIFICANCE / best_case.factor(smallest);
         let detectable = verdict == Difference::NoDifferenceShown;
         Compared {
             ratio: ratio.map(|ratio| ratio.value),
@@ -124,7 +168,7 @@ pub fn compare_all(
             p_value: test.p_value,
             p_adjusted,
             verdict,
-            detectable_ratio: if detectable { tests.detectable_ratio(a, b, strictest) } else { None },
+            detectable_ratio: if detectable { tests.detectable_ratio(a, b, level) } else { None },
         }
     });
     judged.collect()
@@ -176,6 +220,18 @@ mod tests {
         let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [1.05, 1.15, 1.25, 1.35, 1.45]);
         assert_eq!(compared(&[(&low[..], &high[..]); 6])[0].verdict, Difference::NoDifferenceShown);
         assert_eq!(compared(&[(&low[..], &high[..]); 7])[0].verdict, Difference::TooFewTrials);
+    }
+
+    #[test]
+    fn few_trials_in_one_pair_do_not_suffice_only_where_holm_would_have_it_so() {
+        // Ten trials in one pair, four in the other: once the first is shown, the second has the whole level to itself.
+        let many: Vec<f64> = (0..10).map(f64::from).collect();
+        let apart: Vec<f64> = (20..30).map(f64::from).collect();
+        let (four, mixed) = ([1.0, 2.0, 3.0, 5.0], [4.0, 6.0, 7.0, 8.0]);
+        let results = compared(&[(&many, &apart), (&four, &mixed)]);
+        assert_eq!(results[0].verdict, Difference::BHigher);
+        assert_eq!(results[1].verdict, Difference::NoDifferenceShown);
+        assert_eq!(compared(&[(&many, &many), (&four, &mixed)])[1].verdict, Difference::TooFewTrials);
     }
 
     /// A against A, in scenarios of several cells: how often is anything shown at all?

@@ -26,6 +26,12 @@ pub struct Metric {
 }
 
 impl Metric {
+    /// The label with its verb: accepts are, an accept wait is.
+    pub fn is(&self) -> &'static str {
+        let plural = |word: &str| word.ends_with('s') && !word.ends_with("'s");
+        if self.label.split(' ').take(2).any(plural) { "are" } else { "is" }
+    }
+
     /// Whether it is of the accept wait, which is exact or a bound, as the cell's `accept_wait_method` says.
     pub fn is_accept_wait(&self) -> bool {
         self.name.starts_with("accept_wait_") && !self.name.starts_with("accept_wait_bound_")

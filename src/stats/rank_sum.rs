@@ -64,9 +64,9 @@ impl RankSum {
             .unwrap_or(usize::MAX)
     }
 
-    /// The smallest ratio above 1 by which values with this scatter would have to differ for the test to have found it at
-    /// a level: both samples are brought to the same median, and the second multiplied until p falls below. `None` where
-    /// no ratio would do, or values are not positive.
+    /// The smallest ratio of medians, the higher to the lower, by which values with this scatter would have to differ for the
+    /// test to find it at a level, whichever sample is the higher: both are brought to the same median, and one is multiplied
+    /// until p falls below. `None` where no ratio would do, or values are not positive.
     pub fn detectable_ratio(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         let centred = |values: &[f64]| -> Option<Vec<f64>> {
             let sorted = super::estimate::ascending(values);
@@ -74,6 +74,11 @@ impl RankSum {
             (sorted[0] > 0.0).then(|| sorted.iter().map(|value| value / middle).collect())
         };
         let (one, other) = (centred(one)?, centred(other)?);
+        Some(self.detectable_above(&one, &other, level)?.max(self.detectable_above(&other, &one, level)?))
+    }
+
+    /// The same with the second sample as the higher one.
+    fn detectable_above(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         // The rank sum changes where a value of the second overtakes one of the first.
         let overtakings = one.iter().flat_map(|a| other.iter().map(move |b| a / b));
         let mut ratios: Vec<f64> = overtakings.filter(|ratio| *ratio >= 1.0).collect();
@@ -83,7 +88,7 @@ impl RankSum {
         let mut found = |ratio: f64| {
             // A little more, so that it has overtaken.
             let shifted: Vec<f64> = other.iter().map(|value| value * ratio * (1.0 + 1e-9)).collect();
-            let test = self.test(&one, &shifted);
+            let test = self.test(one, &shifted);
             test.direction == Ordering::Greater && test.p_value <= level
         };
         let at = ratios.partition_point(|ratio| !found(*ratio));
@@ -277,8 +282,10 @@ mod tests {
         let (one_median, other_median) = (middle(&one), middle(&other));
         let shifted =
             |ratio: f64| other.iter().map(|value| value * ratio * one_median / other_median).collect::<Vec<_>>();
-        assert!(tests.test(&one, &shifted(ratio * 1.000_001)).p_value <= 0.05);
-        assert!(tests.test(&one, &shifted(ratio * 0.999_999)).p_value > 0.05);
+        let found = |tests: &mut RankSum, ratio: f64| tests.test(&one, &shifted(ratio)).p_value <= 0.05;
+        // Both ways at the ratio, and one of them no longer below it.
+        assert!(found(&mut tests, ratio * 1.000_001) && found(&mut tests, 1.0 / (ratio * 1.000_001)));
+        assert!(!(found(&mut tests, ratio * 0.999_999) && found(&mut tests, 1.0 / (ratio * 0.999_999))));
         // Three against three have no p-value below 0.1.
         assert_eq!(tests.detectable_ratio(&one[..3], &other[..3], 0.05), None);
     }

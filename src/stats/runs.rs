@@ -28,6 +28,8 @@ pub struct AgainstBaseline {
 pub struct CellPair {
     /// Its swept values.
     pub cell: Map<String, Json>,
+    /// Whether the accept waits of the baseline's are upper bounds; those of the other are then too, where they are compared.
+    pub bounds: bool,
     /// Metric by metric.
     pub metrics: Vec<MetricPair>,
     /// Metrics that only one of the two has, or that are measured in different ways and so never compared: accept waits
@@ -76,6 +78,7 @@ pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) 
             let both = baseline.cells.iter().filter(|cell| find(run, &cell.cell).is_some());
             let pair = |cell: &CellSummary| CellPair {
                 cell: cell.cell.clone(),
+                bounds: cell.accept_wait_method.as_deref() == Some("connect-call"),
                 metrics: Vec::new(),
                 not_compared: Vec::new(),
             };

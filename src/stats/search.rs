@@ -223,8 +223,8 @@ fn rounded(goal: &Goal, value: f64) -> f64 {
     if goal.whole {
         return value.round().max(1.0);
     }
-    let scale = 10_f64.powf(value.log10().floor() - 2.0);
-    (value / scale).round() * scale
+    // By its decimal digits: a record must give back the very same number.
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 /// What a search has found: a row of `summary.json`.
@@ -378,6 +378,13 @@ mod tests {
         let short = Goal { max_trials: 5, ..goal(false) };
         let (status, attempts) = search(&short, 1.0, |rate| Observed::Figure(if rate < 5e5 { 1.0 } else { 1e9 }));
         assert_eq!((status, attempts.len()), (SearchStatus::TrialsExhausted, 5));
+    }
+
+    #[test]
+    fn values_have_three_digits_and_nothing_behind_them() {
+        for (value, digits) in [(57.282_196, 57.3), (1_414.213, 1_410.0), (0.012_345, 0.012_3), (1e6, 1e6)] {
+            assert_eq!(rounded(&goal(false), value), digits);
+        }
     }
 
     #[test]

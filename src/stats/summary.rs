@@ -112,6 +112,13 @@ pub struct RunVerdict {
     pub detail: String,
 }
 
+impl CellSummary {
+    /// Whether a metric's values are upper bounds of what it names.
+    pub fn bounds(&self, metric: &Metric) -> bool {
+        metric.is_accept_wait() && self.accept_wait_method.as_deref() == Some("connect-call")
+    }
+}
+
 impl Summary {
     /// The comparison of two cells by a metric, read as `b` against `a`; `None` where they were not compared.
     pub fn between(&self, metric: &str, a: &Map<String, Json>, b: &Map<String, Json>) -> Option<Compared> {
@@ -249,7 +256,7 @@ fn ranking_metric(record: &Record, cells: &[CellSummary]) -> &'static Metric {
 
 /// Whether two metrics of cells may be compared: exact accept waits and upper bounds never are.
 pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
-    !metric.name.starts_with("accept_wait_") || a.accept_wait_method == b.accept_wait_method
+    !metric.is_accept_wait() || a.accept_wait_method == b.accept_wait_method
 }
 
 /// Pairs of cells that differ in one swept key: others ask no question. Holm's correction is over all pairs of a metric.

@@ -71,7 +71,7 @@ impl Loaders {
                 message::answer(pipe, |sender| {
                     let (report, measures) = loader.run()?;
                     for (name, histogram) in measures.named() {
-                        sender.histogram(&name, histogram)?;
+                        sender.histogram(&name, &histogram)?;
                     }
                     sender.json(&report)
                 })

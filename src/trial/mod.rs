@@ -37,14 +37,14 @@ pub use crew::{Crew, CrewJob};
 pub use doors::Doors;
 pub use gathered::LoaderAccount;
 pub use loaders::{Histograms, LoadJob, Loaders};
+pub(crate) use networks::Networks;
 pub use process::{open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 pub use view::{Stage, View, WaitSeen};
 
-use self::networks::Networks;
 use crate::{
     ipc::{
-        control::Control,
+        control::{Control, Recording},
         message::{self, Inbox, Message},
     },
     load::{self, Sizing, Waits, fill::FillControl},
@@ -79,6 +79,8 @@ pub struct Job<'a> {
     pub searched: Option<f64>,
     /// Whether this kernel lets this user have exact stamps, for `stamps = "auto"`.
     pub stamps_allowed: bool,
+    /// Whether it records; without, it counts only.
+    pub recording: Recording,
 }
 
 impl<'a> Job<'a> {
@@ -96,7 +98,8 @@ impl<'a> Job<'a> {
             StampsKey::Both => Waits { exact: true, bound: true },
             StampsKey::Auto | StampsKey::ConnectCall => Waits { exact: false, bound: true },
         };
-        Waits { exact: wanted.exact && scenario.protocol.has(Transport::Tcp), ..wanted }
+        let records = self.recording == Recording::On;
+        Waits { exact: wanted.exact && records && scenario.protocol.has(Transport::Tcp), ..wanted }
     }
 }
 
@@ -115,7 +118,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
     let started = SystemTime::now();
     let scenario = &job.cell().scenario;
     let control = Control::new(scenario.server.workers, job.sizing.loaders, scenario.faults.len());
-    let control = Arc::new(control.context("mapping shared memory")?);
+    let control = Arc::new(control.and_then(|control| control.with(job.recording)).context("mapping shared memory")?);
     let fill =
         scenario.fill.is_some().then(FillControl::new).transpose().context("mapping shared memory")?.map(Arc::new);
     let mut trial = child::spawn("lb:trial", |pipe| {
@@ -245,7 +248,8 @@ pub fn refusals(scenario: &Scenario) -> Result<Vec<String>> {
     })
 }
 
-fn set_sysctls(cell: &Cell) -> Result<()> {
+/// Sets a cell's sysctls in the network of the calling process.
+pub(crate) fn set_sysctls(cell: &Cell) -> Result<()> {
     for (name, value) in &cell.scenario.sysctls {
         sysctl::write(name, value).with_context(|| format!("`sysctl.{name}`"))?;
     }

@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The networks of a trial. The calling process is in the server's.
-pub(super) struct Networks {
+pub(crate) struct Networks {
     /// `None`: both are one.
     apart: Option<Apart>,
 }
@@ -39,7 +39,7 @@ struct Apart {
 impl Networks {
     /// Makes what the scenario asks for and moves the calling process, which must have one thread only, into the server's
     /// network. Its parent death signal may be gone afterwards, as after [`namespace::enter_network`].
-    pub(super) fn enter(scenario: &Scenario) -> Result<Self> {
+    pub(crate) fn enter(scenario: &Scenario) -> Result<Self> {
         let apart = match scenario.network {
             Network::Host => None,
             Network::Namespace => {
@@ -52,12 +52,12 @@ impl Networks {
     }
 
     /// Whether server and loaders share a network.
-    pub(super) fn shared(&self) -> bool {
+    pub(crate) fn shared(&self) -> bool {
         self.apart.is_none()
     }
 
     /// Does something in the loaders' network.
-    pub(super) fn for_loaders<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn for_loaders<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
         match &self.apart {
             None => body(),
             Some(apart) => apart.for_loaders(body),
@@ -65,7 +65,7 @@ impl Networks {
     }
 
     /// Does something in every network.
-    pub(super) fn in_each(&self, mut body: impl FnMut() -> Result<()>) -> Result<()> {
+    pub(crate) fn in_each(&self, mut body: impl FnMut() -> Result<()>) -> Result<()> {
         body()?;
         match &self.apart {
             None => Ok(()),

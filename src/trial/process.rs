@@ -52,7 +52,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     // A user namespace changes credentials, which clears the parent's death signal.
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| set_sysctls(cell))?;
-    let ledger = Arc::new(Ledger::new(&scenario.sources.addresses).context("mapping shared memory")?);
+    let ledger = || Ledger::new(&scenario.sources.addresses).map(Arc::new).context("mapping shared memory");
+    let ledger = control.records().then(ledger).transpose()?;
     let waits = job.waits();
     let (stamps, mut stamper) =
         if waits.exact { Some(Stamps::load(scenario.sources.addresses.len().max(1))?) } else { None }.unzip();
@@ -63,7 +64,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         target: scenario.address,
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
-        ledger: Some(&ledger),
+        ledger: ledger.as_ref(),
         stamps: stamps.as_ref(),
         waits,
     };
@@ -75,7 +76,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let crew = CrewJob {
         scenario: &scenario,
         control,
-        ledger: Some(&ledger),
+        ledger: ledger.as_ref(),
         stamps: stamps.as_ref(),
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
@@ -116,7 +117,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let crew_datagram_inodes = crew.datagram_inodes().to_vec();
     let mut workers = crew.dismiss()?;
     let helper = workers.split_off(control.workers()).pop();
-    let balance = ledger.balance();
+    let balance = ledger.map(|ledger| ledger.balance()).unwrap_or_default();
     let samples = sampler.finish();
     let (usable_ports, ports_ceiling_per_s) = networks.for_loaders(|| {
         let usable = Range::read().map_or(0, |range| range.usable());
@@ -257,7 +258,10 @@ fn supervise(
         faults.act(now_ns, crew, sampler)?;
         borders.pass(now_ns)?;
         sampler.sample_due(now_ns)?;
-        let due = [faults.next_ns(), borders.next_ns()].into_iter().flatten().fold(sampler.next_ns(), u64::min);
+        let due = [faults.next_ns(), borders.next_ns()]
+            .into_iter()
+            .flatten()
+            .fold(sampler.next_ns().min(patience_ns), u64::min);
         if loaders.hear(Duration::from_nanos(due.saturating_sub(clock::monotonic_ns())))? {
             return Ok(());
         }

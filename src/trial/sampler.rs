@@ -191,8 +191,12 @@ impl Sampler {
         })
     }
 
-    /// The trial starts then.
+    /// The trial starts then. Without recording there are no samples but the last.
     pub(super) fn start(&mut self, start_ns: u64) {
+        if !self.control.records() {
+            (self.next_queues_ns, self.next_row_ns) = (u64::MAX, u64::MAX);
+            return;
+        }
         self.next_queues_ns = start_ns;
         self.next_row_ns = start_ns + INTERVAL_MS * 1_000_000;
     }

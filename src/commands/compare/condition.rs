@@ -68,9 +68,6 @@ impl Condition {
                 self.judge_cell(cell, &place, &mut judged);
             }
         }
-        if runs.iter().flat_map(|run| &run.cells).all(|cell| self.pair(cell).is_none()) {
-            judged.cannot_judge.push(format!("no cell has {} in both records", self.metric.name));
-        }
         judged
     }
 
@@ -80,19 +77,20 @@ impl Condition {
 
     fn judge_cell(&self, cell: &CellPair, place: &str, judged: &mut Judged) {
         let Some(pair) = self.pair(cell) else {
-            if cell.not_compared.iter().any(|name| name == self.metric.name) {
-                judged.cannot_judge.push(format!(
-                    "{place}: {} is missing in one of the records, or measured in another way",
-                    self.metric.name
-                ));
-            }
+            let why = if cell.not_compared.iter().any(|name| name == self.metric.name) {
+                "is missing in one of the records, or measured in another way"
+            } else {
+                "is missing in both records"
+            };
+            judged.cannot_judge.push(format!("{place}: {} {why}", self.metric.name));
             return;
         };
         let worse_by = pair.worse_by(self.metric);
         if pair.is_shown_worse(self.metric) && worse_by > self.part {
             let times = pair.compared.ratio.map_or_else(String::new, |times| format!("{}×, ", ratio(times)));
             let p = p_value(pair.compared.p_adjusted);
-            judged.met_in.push(format!("{place}: {} worse ({times}p = {p})", percent(worse_by)));
+            let worse = if worse_by.is_finite() { percent(worse_by) } else { "infinitely".to_owned() };
+            judged.met_in.push(format!("{place}: {worse} worse ({times}p = {p})"));
         } else if pair.compared.verdict == Difference::TooFewTrials {
             judged.cannot_judge.push(format!(
                 "{place}: {} and {} valid trials are too few to show any difference: raise `repetitions`",

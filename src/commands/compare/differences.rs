@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::record::Record;
 
 /// Not part of what is compared: they name the run, and tell nothing of its conditions.
-const OF_THE_RUN: [&str; 4] = ["command", "schema", "queue_sample_ns", "seed"];
+const OF_THE_RUN: [&str; 5] = ["calibration", "command", "schema", "queue_sample_ns", "seed"];
 const OF_THE_SCENARIO: [&str; 2] = ["name", "question"];
 const ABSENT: &str = "nothing";
 
@@ -39,16 +39,23 @@ pub fn of_scenarios(a: &Record, b: &Record) -> Vec<Difference> {
 }
 
 fn differences(a: &Json, b: &Json, except: &[&str]) -> Vec<Difference> {
-    let (a, b) = (flat(a), flat(b));
+    let (a, b) = (flat(&without(a, except)), flat(&without(b, except)));
     let keys: BTreeSet<&String> = a.iter().chain(&b).map(|(key, _)| key).collect();
     let value = |of: &[(String, String)], key: &str| {
         of.iter().find(|(known, _)| known == key).map_or_else(|| ABSENT.to_owned(), |(_, value)| value.clone())
     };
-    let pairs = keys.into_iter().filter(|key| !except.contains(&key.as_str()));
-    pairs
+    keys.into_iter()
         .map(|key| Difference { key: key.clone(), a: value(&a, key), b: value(&b, key) })
         .filter(|difference| difference.a != difference.b)
         .collect()
+}
+
+fn without(value: &Json, except: &[&str]) -> Json {
+    let mut value = value.clone();
+    if let Json::Object(map) = &mut value {
+        map.retain(|key, _| !except.contains(&key.as_str()));
+    }
+    value
 }
 
 /// Values by dotted path.
@@ -71,8 +78,9 @@ mod tests {
 
     #[test]
     fn values_that_differ_are_found_by_path() {
-        let a = json!({"kernel": "6.12", "sysctls": {"somaxconn": "4096", "tcp_tw_reuse": "2"}, "command": ["x"]});
-        let b = json!({"kernel": "6.18", "sysctls": {"somaxconn": "4096"}, "command": ["y"]});
+        let a = json!({"kernel": "6.12", "sysctls": {"somaxconn": "4096", "tcp_tw_reuse": "2"}, "command": ["x"],
+            "calibration": {"seed": 1}});
+        let b = json!({"kernel": "6.18", "sysctls": {"somaxconn": "4096"}, "command": ["y"], "calibration": null});
         let found = differences(&a, &b, &OF_THE_RUN);
         let found: Vec<_> = found.iter().map(|one| (&one.key[..], &one.a[..], &one.b[..])).collect();
         assert_eq!(found, [("kernel", "6.12", "6.18"), ("sysctls.tcp_tw_reuse", "2", "nothing")]);

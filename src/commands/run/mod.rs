@@ -14,12 +14,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use self::{outline::outline, trials::Runner};
-use super::{Ended, Usage, interrupt_flag, say, sources};
+use super::{Ended, Usage, calibrate, interrupt_flag, say, sources};
 use crate::{
     cli,
     live::Kind,
     load::{self, Sizing},
-    observe::host::{Host, Probe},
+    observe::host::Host,
     record::{Writer, reader},
     report::{Reading, terminal},
     scenario::{Network, Plan, Source},
@@ -61,6 +61,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
         .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force, kind))
         .collect::<Result<_>>()?;
     let probe = trial::probe()?;
+    let calibration = options.calibration.as_deref().map(|file| calibrate::remembered(file, &probe)).transpose()?;
     chosen
         .iter()
         .filter_map(|chosen| outline::too_few(&chosen.plan))
@@ -71,7 +72,9 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     }
     let mut ended = Ended::Done;
     for ((chosen, folder), sysctls) in chosen.iter().zip(&folders).zip(sysctls) {
-        match scenario(chosen, &overrides, folder, sysctls, &probe, kind, &interrupted)? {
+        let host = Host::read(chosen.plan.whole.seed, &networks(&chosen.plan), sysctls, &probe);
+        let host = Host { calibration: calibration.clone(), ..host };
+        match scenario(chosen, &overrides, folder, &host, kind, &interrupted)? {
             Ended::Done => {}
             Ended::Flawed => ended = Ended::Flawed,
             Ended::Interrupted => return Ok(Ended::Interrupted),
@@ -137,15 +140,14 @@ fn scenario(
     chosen: &Chosen,
     overrides: &[String],
     folder: &Path,
-    sysctls: BTreeMap<String, String>,
-    probe: &Probe,
+    host: &Host,
     kind: Kind,
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let plan = &chosen.plan;
     let mut writer = Writer::create(folder, &plan.effective)?;
-    writer.write_json(reader::HOST, &Host::read(plan.whole.seed, &networks(plan), sysctls, probe))?;
-    let mut runner = Runner::new(chosen, probe.stamps_error.is_none(), &mut writer, kind, interrupted);
+    writer.write_json(reader::HOST, host)?;
+    let mut runner = Runner::new(chosen, host.stamps_allowed(), &mut writer, kind, interrupted);
     let ended = match &plan.whole.search {
         Some(search) => runner.search(chosen, overrides, search),
         None => runner.planned(plan, &chosen.sizings),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     commands::Ended,
+    ipc::control::Recording,
     live::{Expected, Kind, Progress, Trials},
     load::Sizing,
     record::{Outcome, Record, Writer},
@@ -94,7 +95,8 @@ impl<'a> Runner<'a> {
     }
 
     fn trial(&mut self, plan: &Plan, trial: Trial, sizing: Sizing, searched: Option<f64>) -> Result<()> {
-        let job = Job { plan, trial, sizing, searched, stamps_allowed: self.stamps_allowed };
+        let recording = Recording::On;
+        let job = Job { plan, trial, sizing, searched, stamps_allowed: self.stamps_allowed, recording };
         self.progress.begin(job);
         let outcome = trial::run(job, self.interrupted, &mut |view| self.progress.tick(view))?;
         self.writer.trial(&outcome.record, &outcome.histograms)?;

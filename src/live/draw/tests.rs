@@ -7,7 +7,7 @@ use ratatui::{Terminal, backend::TestBackend};
 
 use super::*;
 use crate::{
-    ipc::control::{Control, ListenerSeen, LoaderCount, LoaderKept, Window},
+    ipc::control::{Control, ListenerSeen, LoaderCount, LoaderKept, Recording, Window},
     live::{
         model::Model,
         pace::{Expected, Pace, Trials},
@@ -37,7 +37,7 @@ fn plan(text: &str) -> Plan {
 
 fn job(plan: &Plan, number: usize) -> Job<'_> {
     let sizing = Sizing { loaders: 1, connections: 64, files_each: 64, files_limit: 1_024 };
-    Job { plan, trial: plan.trials[number], sizing, searched: None, stamps_allowed: true }
+    Job { plan, trial: plan.trials[number], sizing, searched: None, stamps_allowed: true, recording: Recording::On }
 }
 
 fn pace(trials: Trials) -> Pace {

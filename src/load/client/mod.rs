@@ -40,3 +40,10 @@ pub fn build(scenario: &Scenario, host: &str) -> Box<dyn Client> {
         }
     }
 }
+
+/// The bytes of a connection's first request.
+pub fn first_request(scenario: &Scenario, host: &str) -> Vec<u8> {
+    let mut request = Vec::new();
+    build(scenario, host).ask(0, scenario.load.requests <= 1, &mut request);
+    request
+}

@@ -52,24 +52,19 @@ fn difference(subject: &Subject<'_>, metric: &Metric, comparison: &Comparison) -
         |values| cell(values).and_then(|cell| cell.summary.metrics.get(metric.name)).map(|values| values.median);
     let heading = cell(high).map(|cell| subject.heading(cell.group)).filter(|heading| !heading.is_empty());
     let at = heading.map_or_else(String::new, |heading| format!(" at {heading}"));
+    let are = metric.is();
+    let bound = if cell(high).is_some_and(|cell| cell.summary.bounds(metric)) { " (upper bound)" } else { "" };
+    let label = format!("{}{bound}", metric.label);
     let p = p_value(compared.p_adjusted);
     let p = if p.starts_with('<') { format!("p {p}") } else { format!("p = {p}") };
-    let are = if metric.label.ends_with('s') { "are" } else { "is" };
     match compared.ratio.filter(|ratio| *ratio > 0.0) {
         Some(times) => {
             let times = if times < 1.0 { 1.0 / times } else { times };
-            format!("{}'s {} {are} {}× {}'s{at} ({p})", name(high), metric.label, ratio(times), name(low))
+            format!("{}'s {label} {are} {}× {}'s{at} ({p})", name(high), ratio(times), name(low))
         }
         None => {
             let show = |values| median(values).map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
-            format!(
-                "{}'s {} {are} {} against {}'s {}{at} ({p})",
-                name(high),
-                metric.label,
-                show(high),
-                name(low),
-                show(low)
-            )
+            format!("{}'s {label} {are} {} against {}'s {}{at} ({p})", name(high), show(high), name(low), show(low))
         }
     }
 }
@@ -91,7 +86,12 @@ fn could_have(trials: usize, possible: &[f64]) -> String {
 
 fn too_few(subject: &Subject<'_>, metric: &Metric) -> String {
     let trials = trials(subject);
-    let of = if trials == 1 { "One trial a cell is".to_owned() } else { format!("{trials} trials a cell are") };
+    let fewest = subject.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
+    let of = match (fewest, trials) {
+        (_, 1) => "One trial a cell is".to_owned(),
+        (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials a cell are"),
+        (_, trials) => format!("{trials} trials a cell are"),
+    };
     let medians: Vec<f64> = medians(subject, metric);
     let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
     let low = medians.iter().copied().reduce(f64::min);
@@ -109,8 +109,9 @@ fn level(subject: &Subject<'_>, metric: &Metric) -> String {
             let kind = match (values.values.len(), values.interval) {
                 (1, _) => {
                     return format!(
-                        "{} is {} in the one valid trial",
+                        "{} {} {} in the one valid trial",
                         super::capital(metric.label),
+                        metric.is(),
                         show(values.median)
                     );
                 }
@@ -118,14 +119,20 @@ fn level(subject: &Subject<'_>, metric: &Metric) -> String {
                 (_, IntervalKind::Range) => "trials from",
             };
             let (low, high) = (show(values.low), show(values.high));
-            format!("{} is {} ({kind} {low} to {high})", super::capital(metric.label), show(values.median))
+            format!("{} {} {} ({kind} {low} to {high})", super::capital(metric.label), metric.is(), show(values.median))
         }
         _ => {
             let medians = medians(subject, metric);
             let low = medians.iter().copied().fold(f64::INFINITY, f64::min);
             let high = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let show = |value: f64| metric.unit.show(value);
-            format!("{} is {} to {}; nothing could be compared", super::capital(metric.label), show(low), show(high))
+            format!(
+                "{} {} {} to {}; nothing could be compared",
+                super::capital(metric.label),
+                metric.is(),
+                show(low),
+                show(high)
+            )
         }
     }
 }

@@ -14,7 +14,7 @@ mod subject;
 pub use subject::{Cell, Subject, with_settings};
 
 /// With a capital first letter.
-fn capital(text: &str) -> String {
+pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

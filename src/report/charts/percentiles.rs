@@ -89,7 +89,7 @@ fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
         subject: format!("{} by percentile", super::capital(shown.subject)),
         title: title(subject, shown, &curves),
         figures: figures.collect(),
-        table: table(subject, &curves, most),
+        table: table(subject, shown, &curves, most),
         notes: notes(shown, &curves, bounds, left_out),
     })
 }
@@ -179,11 +179,11 @@ fn shown(curve: &Curve<'_>, ns: u64) -> String {
     format!("{}{}", if curve.bound { "≤ " } else { "" }, duration(ns as f64))
 }
 
-fn table(subject: &Subject<'_>, curves: &[Curve<'_>], most: u64) -> Grid {
+fn table(subject: &Subject<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -> Grid {
     let reached: Vec<_> = NAMED.iter().filter(|(_, q)| rarity(*q) <= most as f64).collect();
     let mut head = vec!["cell".to_owned(), "trials".to_owned(), "values".to_owned()];
     head.extend(reached.iter().map(|(name, _)| format!("{name} %")));
-    head.push("longest".to_owned());
+    head.extend(["longest".to_owned(), "99 %, median of trials".to_owned()]);
     let row = |curve: &Curve<'_>| {
         let mut row = vec![
             subject.cells[curve.cell].full_name.clone(),
@@ -192,6 +192,9 @@ fn table(subject: &Subject<'_>, curves: &[Curve<'_>], most: u64) -> Grid {
         ];
         row.extend(reached.iter().map(|(_, q)| shown_at(curve, *q).unwrap_or_else(|| "–".to_owned())));
         row.push(shown(curve, curve.merged.max()));
+        // What is compared, and what titles speak of: the unit is the trial.
+        let of_trials = subject.cells[curve.cell].summary.metrics.get(metric.metric);
+        row.push(of_trials.map_or_else(|| "–".to_owned(), |values| shown(curve, values.median as u64)));
         row
     };
     Grid { title: String::new(), head, labels: 1, words: 0, rows: curves.iter().map(row).collect() }

@@ -139,7 +139,7 @@ fn axis(metric: &Metric, values: &[f64]) -> Axis {
 }
 
 fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
-    let show = |value: f64| shown(subject, metric, row, value);
+    let show = |value: f64| row.show(metric, value);
     let figures = row.values.as_ref().map(|values| Figures {
         median: values.median,
         low: values.low,
@@ -191,7 +191,7 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
     let none = || "–".to_owned();
     let row = |(group, row): (&Group, &Row)| {
         let compared = row.against_best.as_ref();
-        let show = |value: f64| shown(subject, metric, row, value);
+        let show = |value: f64| row.show(metric, value);
         let ends = compared.and_then(|compared| compared.low.zip(compared.high));
         vec![
             with_settings(&row.name, &group.settings),
@@ -202,7 +202,10 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
             ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
             compared.map_or_else(none, |compared| p_value(compared.p_value)),
             compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
-            compared.map_or_else(none, |compared| said(compared.verdict).to_owned()),
+            compared.map_or_else(none, |compared| match compared.verdict {
+                Difference::TooFewTrials => "too few trials".to_owned(),
+                verdict => said(verdict).to_owned(),
+            }),
         ]
     };
     Grid {
@@ -212,13 +215,6 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
         words: 1,
         rows: rows.map(row).collect(),
     }
-}
-
-/// A figure as people read it, marked where it is a bound.
-fn shown(subject: &Subject<'_>, metric: &Metric, row: &Row, value: f64) -> String {
-    let bounds = subject.summary.cells[row.cell].accept_wait_method.as_deref() == Some("connect-call");
-    let bound = if bounds && metric.name.starts_with("accept_wait_") { "≤ " } else { "" };
-    format!("{bound}{}", metric.unit.show(value))
 }
 
 fn notes(ranges: bool, dots_left_out: bool) -> Vec<String> {

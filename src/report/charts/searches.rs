@@ -8,9 +8,13 @@ use super::{
     ranking::{Figures, Place, Places, RankingChart},
 };
 use crate::{
-    format::{number, thousands},
-    report::{Grid, answer::status, short},
-    stats::{CellSummary, METRICS, Metric, metric_named, search::Found},
+    format::number,
+    report::{
+        Grid,
+        answer::{status, value},
+        short,
+    },
+    stats::{Better, CellSummary, METRICS, Metric, metric_named, search::Found},
 };
 
 /// The chart; `None` where nothing was searched for.
@@ -19,7 +23,7 @@ pub fn searches(subject: &Subject<'_>) -> Option<RankingChart> {
     let first = *found.first()?;
     let metric = metric_named(&first.metric).unwrap_or(&METRICS[0]);
     found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
-    let tried: Vec<f64> = found.iter().flat_map(|search| tried(subject, search)).map(|(value, _)| value).collect();
+    let tried: Vec<f64> = found.iter().flat_map(|search| tried(subject, search)).map(|(tried, _)| tried).collect();
     let place = |search: &&Found| Place {
         name: name(search),
         figures: search.within.map(|within| figures(subject, metric, search, within)),
@@ -29,9 +33,10 @@ pub fn searches(subject: &Subject<'_>) -> Option<RankingChart> {
     Some(RankingChart {
         title: title(&found),
         about: format!(
-            "Highest {} that keeps {} within {}",
+            "Highest {} that keeps {} {} {}",
             first.variable,
             metric.label,
+            if metric.better == Better::Higher { "at or above" } else { "within" },
             metric.unit.show(first.limit)
         ),
         axis: axis(&tried),
@@ -55,7 +60,10 @@ fn title(found: &[&Found]) -> String {
     let (Some(best), Some(last)) = (found.iter().find(known), found.iter().rfind(known)) else {
         return "No value was found that keeps the limit".to_owned();
     };
-    let figure = |search: &Found| thousands(search.within.unwrap_or(0.0));
+    let figure = |search: &Found| {
+        let more = if search.beyond.is_none() { " or more" } else { "" };
+        format!("{}{more}", value(search.within.unwrap_or(0.0)))
+    };
     if found.len() == 1 {
         return format!("{} keeps the limit", figure(best));
     }
@@ -71,22 +79,22 @@ fn title(found: &[&Found]) -> String {
 
 fn said(search: &Found) -> String {
     match search.beyond {
-        Some(beyond) => format!("{} does not · {}", thousands(beyond), status(search.status)),
+        Some(beyond) => format!("{} does not · {}", value(beyond), status(search.status)),
         None => status(search.status).to_owned(),
     }
 }
 
 fn figures(subject: &Subject<'_>, metric: &Metric, search: &Found, within: f64) -> Figures {
     let figure = |value: Option<f64>| value.map_or_else(|| "not sustained".to_owned(), |value| metric.unit.show(value));
-    let mut tip = format!("{}\n{}: {} {}", name(search), thousands(within), metric.label, figure(search.within_figure));
+    let mut tip = format!("{}\n{}: {} {}", name(search), value(within), metric.label, figure(search.within_figure));
     if let Some(beyond) = search.beyond {
-        tip += &format!("\n{}: {}", thousands(beyond), figure(search.beyond_figure));
+        tip += &format!("\n{}: {}", value(beyond), figure(search.beyond_figure));
     }
     Figures {
         median: within,
         low: within,
         high: search.beyond.unwrap_or(within),
-        shown: thousands(within),
+        shown: value(within),
         tip,
         trials: tried(subject, search).map(|(value, _)| value).collect(),
     }
@@ -114,12 +122,12 @@ fn axis(values: &[f64]) -> Axis {
 fn table(subject: &Subject<'_>, metric: &Metric, found: &[&Found]) -> Grid {
     let head = ["cell", "value tried", "trials", metric.label, "valid", "verdicts"];
     let rows = found.iter().flat_map(|search| {
-        tried(subject, search).map(|(value, cell)| {
+        tried(subject, search).map(|(tried, cell)| {
             let values = cell.metrics.get(metric.name);
             let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.as_str()).collect();
             vec![
                 name(search),
-                thousands(value),
+                value(tried),
                 (cell.valid + cell.invalid + cell.failed).to_string(),
                 values.map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median)),
                 cell.valid.to_string(),

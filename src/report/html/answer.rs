@@ -5,7 +5,11 @@ use maud::{Markup, html};
 use super::parts::{folded, unbroken};
 use crate::{
     record::Outcome,
-    report::{answer, charts::Subject},
+    report::{
+        answer,
+        charts::{Subject, capital},
+        verdicts::missing,
+    },
 };
 
 /// More lines of evidence are folded.
@@ -28,6 +32,7 @@ pub fn section(subject: &Subject<'_>) -> Markup {
                 " · " (valid) " of " (record.trials.len()) " trials valid"
                 @if !began.is_empty() { " · " (began) }
             }
+            @if let Some(missing) = missing(record) { p.about { (capital(&missing)) "." } }
             h1 { (heading) }
             p.answer { (unbroken(&answer.sentence)) }
             @if answer.evidence.len() > OPEN { (folded(&format!("Evidence: {} comparisons", answer.evidence.len()), &evidence)) } @else { (evidence) }

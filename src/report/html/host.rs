@@ -7,7 +7,7 @@ use super::parts::{folded, section as titled};
 use crate::report::{charts::Subject, plain};
 
 /// Told apart from the rest, under these names.
-const APART: [&str; 3] = ["command", "sysctls", "schema"];
+const APART: [&str; 4] = ["calibration", "command", "sysctls", "schema"];
 
 /// The section.
 pub fn section(subject: &Subject<'_>) -> Markup {
@@ -23,7 +23,11 @@ pub fn section(subject: &Subject<'_>) -> Markup {
         h3 { "Run it again" }
         p { "As it was run:" }
         pre { (command(host)) }
-        p { "The same trials in the same order, with the same arrivals, from this folder:" }
+        @if subject.record.whole.search.is_some() {
+            p { "The same search, whose trials depend on what they find, from this folder:" }
+        } @else {
+            p { "The same trials in the same order, with the same arrivals, from this folder:" }
+        }
         pre { "listenbench run scenario.toml --out again" }
         (folded("scenario.toml, with every value in force", &html! { pre { (subject.record.scenario) } }))
     };

@@ -1,6 +1,7 @@
 //! The report as one HTML page: `report.html`. It needs no network, follows light and dark, and is readable without its script.
 
 mod answer;
+mod harness;
 mod host;
 mod parts;
 mod percentiles;
@@ -36,6 +37,7 @@ pub fn render(reading: &Reading) -> Result<String> {
         stages::section(&subject),
         ports::section(&subject)?,
         Some(verdicts::section(&subject)),
+        harness::section(&subject),
         Some(host::section(&subject)),
     ]
     .into_iter()

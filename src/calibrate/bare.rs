@@ -1,0 +1,293 @@
+//! The machine's own ceiling: forked processes that make a scenario's exchange with blocking system calls, and do nothing else.
+//!
+//! No event loop, no clock, no check of what came back: accept, read, write, close on one side; socket, connect, write, read,
+//! close on the other. The sizes, the order and the manner of closing and the socket options are the scenario's; the listeners
+//! are an SO_REUSEPORT group, the ports the kernel's choice. Each client counts in a word of shared memory.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use crossbeam::utils::CachePadded;
+use nix::unistd::getppid;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+
+use super::BareProcesses;
+use crate::{
+    ipc::receipt::Tuple,
+    load,
+    observe::counters::{self, CounterReader},
+    scenario::{Cell, CloseBy, CloseHow, Load, Scenario, Transport},
+    server::{
+        Listeners, Site,
+        app::{Application, Caller},
+    },
+    sys::{
+        clock::{self, CpuUse},
+        process::{self, Child},
+        shared::SharedSlice,
+    },
+    trial::{Networks, set_sysctls},
+};
+
+/// How long clients may take to end what they have begun.
+const END_PATIENCE_NS: u64 = 10_000_000_000;
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// A client's pause when there is no port left.
+const NO_PORT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a run of the bare loop gives.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Score {
+    pub connections_per_s: f64,
+    pub connections: u64,
+    pub active_opens: u64,
+    pub cpu_ns_per_connection: f64,
+}
+
+/// The phases, in the first word.
+const WAIT: u64 = 0;
+const GO: u64 = 1;
+const STOP: u64 = 2;
+
+/// Memory that all processes of a run share: the phase, and each client's connections.
+struct Board {
+    words: SharedSlice<CachePadded<AtomicU64>>,
+}
+
+impl Board {
+    fn new(clients: usize) -> io::Result<Self> {
+        Ok(Self { words: SharedSlice::new(1 + clients)? })
+    }
+
+    fn phase(&self) -> u64 {
+        self.words[0].load(Acquire)
+    }
+
+    fn set_phase(&self, phase: u64) {
+        self.words[0].store(phase, Release);
+    }
+
+    /// The caller is the word's only writer.
+    fn count(&self, client: usize) {
+        let word = &self.words[1 + client];
+        word.store(word.load(Relaxed) + 1, Relaxed);
+    }
+
+    fn total(&self) -> u64 {
+        self.words[1..].iter().map(|word| word.load(Relaxed)).sum()
+    }
+}
+
+/// Runs it in the calling process, which must have one thread only and may have been forked for this: it enters networks of
+/// its own.
+pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span: Duration) -> Result<Score> {
+    let scenario = &cell.scenario;
+    let parent = getppid();
+    let networks = Networks::enter(scenario)?;
+    // A user namespace changes credentials, which clears the parent's death signal.
+    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    networks.in_each(|| set_sysctls(cell))?;
+    let mut counters = CounterReader::default();
+    networks.for_loaders(|| counters.add_namespace().context("opening /proc/self/net"))?;
+    let before = counters.read().context("reading /proc/self/net")?;
+
+    let exchange = Exchange::of(scenario)?;
+    let board = Board::new(processes.clients).context("mapping shared memory")?;
+    // Clients first: what is opened afterwards they do not inherit.
+    let client = |number| {
+        process::spawn(&format!("lb:bareclient{number}"), |_pipe| told(exchange.ask_all(&board, number)))
+            .with_context(|| format!("forking client {number}"))
+    };
+    let mut clients = networks.for_loaders(|| (0..processes.clients).map(client).collect::<Result<Vec<_>>>())?;
+    let mut servers = servers(scenario, &exchange, processes.servers)?;
+
+    board.set_phase(GO);
+    std::thread::sleep(warmup);
+    let (from_ns, from) = (clock::monotonic_ns(), board.total());
+    std::thread::sleep(span);
+    let (to_ns, to) = (clock::monotonic_ns(), board.total());
+    board.set_phase(STOP);
+    let mut cpu = await_clients(&mut clients)?;
+    for server in &mut servers {
+        process::kill_now(server.pid);
+        cpu.push(process::wait(server.pid).cpu);
+    }
+    let connections = board.total();
+    if connections == 0 {
+        bail!("no connection was made in {:?}", warmup + span);
+    }
+    let after = counters.read().context("reading /proc/self/net")?;
+    let active_opens = counters::difference(&before, &after).get("ActiveOpens").copied().unwrap_or(0);
+    let cpu_ns: u64 = cpu.iter().map(|cpu| cpu.user_ns + cpu.system_ns).sum();
+    Ok(Score {
+        connections_per_s: (to - from) as f64 / ((to_ns - from_ns) as f64 / 1e9),
+        connections,
+        active_opens,
+        cpu_ns_per_connection: cpu_ns as f64 / connections as f64,
+    })
+}
+
+/// Forks the servers, each with a listener of its own.
+fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Vec<Child>> {
+    let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
+    let mut listeners = Some(Listeners::group(site)?);
+    let servers = (0..count).map(|number| {
+        process::spawn(&format!("lb:bareserver{number}"), |_pipe| {
+            let Some(own) = listeners.take() else { return 1 };
+            told(exchange.serve_all(own.take(number).socket()))
+        })
+        .with_context(|| format!("forking server {number}"))
+    });
+    servers.collect()
+}
+
+/// Waits until all clients have ended; fails with the first that ended otherwise than well.
+fn await_clients(clients: &mut [Child]) -> Result<Vec<CpuUse>> {
+    let patience_ns = clock::monotonic_ns() + END_PATIENCE_NS;
+    let mut ends = Vec::with_capacity(clients.len());
+    for (number, client) in clients.iter_mut().enumerate() {
+        let end = loop {
+            match process::ended(client.pid) {
+                Some(end) => break end,
+                None if clock::monotonic_ns() > patience_ns => {
+                    bail!("client {number} of the bare loop waits for a reply that does not come")
+                }
+                None => std::thread::sleep(LOOK_AGAIN),
+            }
+        };
+        if end.how != "ok" {
+            bail!("client {number} of the bare loop ended: {}", end.how);
+        }
+        ends.push(end.cpu);
+    }
+    Ok(ends)
+}
+
+/// The exit code of a process, which says on standard error why it could not go on.
+fn told(result: io::Result<()>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("listenbench: the bare loop: {error}");
+            1
+        }
+    }
+}
+
+/// A scenario's exchange.
+struct Exchange {
+    address: SocketAddr,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+    requests: u64,
+    nodelay: bool,
+    close_by: CloseBy,
+    close_how: CloseHow,
+}
+
+impl Exchange {
+    /// With the bytes that the harness's own client and app would exchange.
+    fn of(scenario: &Scenario) -> Result<Self> {
+        let request = load::first_request(scenario, &scenario.address.to_string());
+        let tuple = Tuple { client: scenario.address, server: scenario.address };
+        let caller = Caller { worker: 0, accept_ns: 0, tuple };
+        let mut app = Application::new(scenario, None, 0, 0);
+        let reply = if request.is_empty() {
+            // App `close`: the close is the reply.
+            Vec::new()
+        } else {
+            app.answer(&request, &caller).context("the app has no reply to its own client's request")?.to_vec()
+        };
+        let Load { requests, close_by, close_how, .. } = scenario.load;
+        let nodelay = scenario.server.nodelay;
+        Ok(Self { address: scenario.address, request, reply, requests, nodelay, close_by, close_how })
+    }
+
+    /// A client: exchange after exchange, until the phase says stop.
+    fn ask_all(&self, board: &Board, number: usize) -> io::Result<()> {
+        while board.phase() == WAIT {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let mut scratch = vec![0; self.reply.len()];
+        while board.phase() == GO {
+            match self.ask(&mut scratch) {
+                Ok(()) => board.count(number),
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => std::thread::sleep(NO_PORT_PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, scratch: &mut [u8]) -> io::Result<()> {
+        let mut socket = Socket::new(Domain::for_address(self.address), Type::STREAM.cloexec(), None)?;
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.connect(&self.address.into())?;
+        for _ in 0..self.requests {
+            socket.write_all(&self.request)?;
+            socket.read_exact(scratch)?;
+        }
+        match self.close_by {
+            CloseBy::Client => close(socket, self.close_how),
+            CloseBy::Server => read_end(&mut socket),
+        }
+    }
+
+    /// A server: connection after connection, until it is killed.
+    fn serve_all(&self, listener: &Socket) -> io::Result<()> {
+        listener.set_nonblocking(false)?;
+        let mut scratch = vec![0; self.request.len()];
+        loop {
+            let (socket, _) = listener.accept()?;
+            self.serve(socket, &mut scratch)?;
+        }
+    }
+
+    fn serve(&self, mut socket: Socket, scratch: &mut [u8]) -> io::Result<()> {
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        for _ in 0..self.requests {
+            socket.read_exact(scratch)?;
+            socket.write_all(&self.reply)?;
+        }
+        match self.close_by {
+            CloseBy::Client => read_end(&mut socket),
+            CloseBy::Server => close(socket, self.close_how),
+        }
+    }
+}
+
+/// Closes first.
+fn close(socket: Socket, how: CloseHow) -> io::Result<()> {
+    if how == CloseHow::Rst {
+        socket.set_linger(Some(Duration::ZERO))?;
+    }
+    drop(OwnedFd::from(socket));
+    Ok(())
+}
+
+/// Waits for the other side's close.
+fn read_end(socket: &mut Socket) -> io::Result<()> {
+    loop {
+        match socket.read(&mut [0; 64]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => return Err(io::Error::new(ErrorKind::InvalidData, "more bytes came than were asked for")),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The contest: rounds in which every contestant makes the same exchange once, in random order.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use super::{BareProcesses, Contestant, Round, Run, bare};
+use crate::{
+    ipc::{control::Recording, message},
+    load::Sizing,
+    record::{Outcome, TrialRecord},
+    scenario::{Bound, Mode, Plan, Scenario, ServiceTime, Stamps, Transport, Trial},
+    trial::{self, Job},
+};
+
+/// Load before the measured window.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// What a run may take besides its window.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A blocking process has one connection under way, and sleeps while the other side works. So many in place of one of the
+/// harness's keep the processors busy, and make the most connections: on two processors 30,000/s, with eight clients 26,000,
+/// with two of each 18,000.
+const SERVERS_EACH: usize = 8;
+const CLIENTS_EACH: usize = 16;
+
+/// Called when a run begins: the round, and whose run it is.
+pub type Told<'a> = &'a mut dyn FnMut(usize, Contestant);
+
+/// What contestants need.
+#[derive(Debug)]
+pub struct Contest {
+    plan: Plan,
+    sizing: Sizing,
+    span: Duration,
+    stamps: bool,
+    bare: BareProcesses,
+}
+
+/// Why the exchange of a scenario cannot be made by a bare loop, or would not tell what the harness costs.
+pub fn fits(scenario: &Scenario) -> Result<(), String> {
+    let wants = |what: &str, remedy: &str| Err(format!("calibrate wants {what}: {remedy}"));
+    let load = &scenario.load;
+    if scenario.fill.is_some() {
+        return wants("a load", "a scenario of kind \"ports\" has none");
+    }
+    if scenario.protocol.has(Transport::Udp) {
+        return wants("connections and no datagrams", "--set protocol=tcp");
+    }
+    if !matches!(load.mode, Mode::Closed { .. }) {
+        return wants("a load that nothing but the machine limits", "--set load.mode=closed");
+    }
+    if !load.hold.is_zero() {
+        return wants("connections that end with their reply", "--set load.hold=0s");
+    }
+    if scenario.server.service_time != ServiceTime::Fixed(Duration::ZERO) {
+        return wants("requests that cost nothing", "--set server.service_time=0s");
+    }
+    if !scenario.server.accept_delay.is_zero() || !scenario.faults.is_empty() {
+        return wants("workers that nothing holds up", "a scenario without [[fault]] and server.accept_delay");
+    }
+    Ok(())
+}
+
+impl Contest {
+    /// A contest over the first cell of a plan. `stamps`: whether there is a contestant with exact stamps.
+    pub fn new(mut plan: Plan, sizing: Sizing, span: Duration, stamps: bool) -> Self {
+        let scenario = &mut plan.cells[0].scenario;
+        scenario.load.bound = Bound::Duration(span);
+        scenario.load.warmup = WARM_UP;
+        scenario.deadline = scenario.deadline.max(WARM_UP + span + PATIENCE);
+        let bare =
+            BareProcesses { servers: scenario.server.workers * SERVERS_EACH, clients: sizing.loaders * CLIENTS_EACH };
+        Self { plan, sizing, span, stamps, bare }
+    }
+
+    /// Processes of the bare loop.
+    pub fn bare(&self) -> BareProcesses {
+        self.bare
+    }
+
+    /// How many runs so many rounds are.
+    pub fn runs(&self, rounds: usize) -> usize {
+        rounds * self.contestants().count()
+    }
+
+    /// How long they take at least.
+    pub fn length(&self, rounds: usize) -> Duration {
+        (WARM_UP + self.span) * u32::try_from(self.runs(rounds)).unwrap_or(u32::MAX)
+    }
+
+    fn contestants(&self) -> impl Iterator<Item = Contestant> {
+        Contestant::ALL.into_iter().filter(|contestant| self.stamps || *contestant != Contestant::ExactStamps)
+    }
+
+    /// Holds so many rounds. `None` when `interrupted` was set meanwhile.
+    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, told: Told<'_>) -> Result<Option<Vec<Round>>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.plan.whole.seed);
+        let mut order: Vec<Contestant> = self.contestants().collect();
+        let mut held = Vec::with_capacity(rounds);
+        for round in 0..rounds {
+            order.shuffle(&mut rng);
+            let mut runs = Vec::with_capacity(order.len());
+            for &contestant in &order {
+                told(round, contestant);
+                let run = match contestant {
+                    Contestant::Bare => self.bare_run(interrupted)?,
+                    harness => self.harness_run(harness, round, interrupted)?,
+                };
+                match run {
+                    Some(run) => runs.push(run),
+                    None => return Ok(None),
+                }
+            }
+            held.push(Round { runs });
+        }
+        Ok(Some(held))
+    }
+
+    fn bare_run(&self, interrupted: &AtomicBool) -> Result<Option<Run>> {
+        let cell = &self.plan.cells[0];
+        let score = message::ask_group("lb:bare", WARM_UP + self.span + PATIENCE, interrupted, || {
+            bare::run(cell, self.bare, WARM_UP, self.span)
+        })
+        .context("the bare loop")?;
+        Ok(score.map(|score| Run {
+            contestant: Contestant::Bare,
+            connections_per_s: score.connections_per_s,
+            connections: score.connections,
+            active_opens: score.active_opens,
+            cpu_ns_per_connection: score.cpu_ns_per_connection,
+            verdicts: Vec::new(),
+        }))
+    }
+
+    fn harness_run(&mut self, whose: Contestant, round: usize, interrupted: &AtomicBool) -> Result<Option<Run>> {
+        let exact = whose == Contestant::ExactStamps;
+        self.plan.cells[0].scenario.stamps = if exact { Stamps::SockOps } else { Stamps::ConnectCall };
+        let job = Job {
+            plan: &self.plan,
+            trial: Trial { number: round, repetition: round, cell: 0 },
+            sizing: self.sizing,
+            searched: None,
+            stamps_allowed: self.stamps,
+            recording: if whose == Contestant::RecordingOff { Recording::Off } else { Recording::On },
+        };
+        let record = trial::run(job, interrupted, &mut |_| ())?.record;
+        if interrupted.load(Relaxed) {
+            return Ok(None);
+        }
+        if record.outcome != Outcome::Valid {
+            let verdicts = record.verdicts.iter().filter(|verdict| verdict.invalidates);
+            let why: Vec<&str> = verdicts.map(|verdict| &verdict.detail[..]).chain(record.error.as_deref()).collect();
+            bail!("{}: its trial cannot be used: {}", whose.words(), why.join("; "));
+        }
+        Ok(Some(run(whose, &record)))
+    }
+}
+
+/// A trial's record as a run.
+fn run(contestant: Contestant, record: &TrialRecord) -> Run {
+    let workers = record.workers.iter().map(|worker| worker.total.cpu_ns());
+    let loaders = record.loaders.iter().map(|loader| loader.cpu_user_ns + loader.cpu_system_ns);
+    let helper = record.helper.iter().map(|helper| helper.total.cpu_ns());
+    let observer = record.observer.cpu_user_ns + record.observer.cpu_system_ns;
+    let cpu_ns = workers.chain(loaders).chain(helper).sum::<u64>() + observer;
+    Run {
+        contestant,
+        connections_per_s: record.accepted_per_s,
+        connections: record.connections.established,
+        active_opens: record.kernel.get("ActiveOpens").copied().unwrap_or(0),
+        cpu_ns_per_connection: cpu_ns as f64 / record.connections.established.max(1) as f64,
+        verdicts: record.verdicts.iter().map(|verdict| verdict.name.as_str().to_owned()).collect(),
+    }
+}

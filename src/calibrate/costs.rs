@@ -1,0 +1,85 @@
+//! What single operations of the hot path cost.
+
+use std::{hint::black_box, net::SocketAddr, sync::atomic::AtomicU64};
+
+use anyhow::{Context, Result};
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use super::Costs;
+use crate::{
+    ipc::{
+        histogram::{self, BUCKETS, Own},
+        ledger::{Journey, Ledger},
+    },
+    observe::stamps::Stamps,
+    stats::{ascending, median},
+    sys::{clock, shared::SharedSlice},
+};
+
+/// Operations between two readings of the clock.
+const BATCH: usize = 1_000;
+/// Batches that the median is taken of.
+const BATCHES: usize = 501;
+/// The kernel's default range of client ports, taken in random order, as clients do: the memory of all of them is in use.
+const PORTS: std::ops::Range<u16> = 32_768..61_000;
+/// Latencies as they occur on loopback, in nanoseconds.
+const LOW_NS: f64 = 5_000.0;
+const HIGH_NS: f64 = 5_000_000.0;
+
+/// Measures them in the calling process. `stamps`: whether this kernel and this user can have them.
+pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut clients: Vec<SocketAddr> = PORTS.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+    clients.shuffle(&mut rng);
+    let mut value = |_: &SocketAddr| (LOW_NS * (HIGH_NS / LOW_NS).powf(rng.random_range(0.0..1.0))) as u64;
+    let values: Vec<u64> = clients.iter().map(&mut value).collect();
+    let empty_ns = batches(clients.len(), &mut |i| {
+        black_box((values[i], clients[i]));
+    });
+    let cost = |body: &mut dyn FnMut(usize)| (batches(clients.len(), body) - empty_ns).max(0.0);
+
+    let shared: SharedSlice<[AtomicU64; BUCKETS]> = SharedSlice::new(1).context("mapping shared memory")?;
+    let mut own = Own::new();
+    let ledger = Ledger::new(&[]).context("mapping shared memory")?;
+    let stamps = if stamps { Some(Stamps::load(1)?) } else { None };
+    Ok(Costs {
+        clock_read_ns: cost(&mut |_| {
+            black_box(clock::monotonic_ns());
+        }),
+        stamp_lookup_ns: stamps.map(|(stamps, _stamper)| {
+            cost(&mut |i| {
+                black_box(stamps.take(black_box(clients[i])));
+            })
+        }),
+        shared_histogram_ns: cost(&mut |i| histogram::record(&shared[0], black_box(values[i]))),
+        own_histogram_ns: cost(&mut |i| own.record(black_box(values[i]))),
+        ledger_entry_ns: cost(&mut |i| ledger.accepted(black_box(clients[i]), 1, values[i])),
+        journey_ns: cost(&mut |i| {
+            let now_ns = values[i];
+            let journey = Journey { woke_ns: now_ns, accept_ns: now_ns, read_ns: now_ns, replied_ns: now_ns };
+            ledger.travelled(black_box(clients[i]), &journey);
+            black_box(ledger.journey(clients[i]));
+        }),
+    })
+}
+
+/// Nanoseconds that a body takes, called with the numbers below `count` in turn: the median over batches, so that an interruption
+/// is nobody's cost. Every body is called through a pointer, the empty one too, so that the call is no body's cost.
+fn batches(count: usize, body: &mut dyn FnMut(usize)) -> f64 {
+    let mut next = 0;
+    let mut batch = || {
+        let begun_ns = clock::monotonic_ns();
+        for _ in 0..BATCH {
+            body(next);
+            next = if next + 1 == count { 0 } else { next + 1 };
+        }
+        (clock::monotonic_ns() - begun_ns) as f64 / BATCH as f64
+    };
+    // Touches all memory before anything counts.
+    for _ in 0..=count / BATCH {
+        batch();
+    }
+    let spans: Vec<f64> = (0..BATCHES).map(|_| batch()).collect();
+    median(&ascending(&spans)).unwrap_or(0.0)
+}

@@ -1,0 +1,184 @@
+//! `listenbench calibrate`: what the harness itself costs here.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    io::Write,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result};
+
+use super::{Ended, Usage, interrupt_flag, note, say, sources};
+use crate::{
+    calibrate::{self, Calibration, Contest, Machine},
+    cli,
+    format::seconds,
+    ipc::message,
+    load,
+    observe::host::{Host, Probe},
+    record::SCHEMA,
+    report::{harness, terminal},
+    scenario::{Plan, ScenarioError},
+    sys::{affinity, limits, process},
+    trial::{self, Rehearsal},
+};
+
+/// What measuring single operations may take: on the slowest machines and in a debug build.
+const PIECES_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Carries the command out.
+pub fn run(options: &cli::Calibrate) -> Result<Ended> {
+    let span = Duration::try_from_secs_f64(options.seconds).ok().filter(|span| *span >= Duration::from_millis(10));
+    let span = span.ok_or_else(|| Usage(format!("--seconds {}: give at least 0.01", options.seconds)))?;
+    if let Some(file) = options.out.as_deref().filter(|file| file.exists()) {
+        anyhow::bail!(Usage(format!("{} exists, and is not overwritten: choose another file", file.display())));
+    }
+    let (name, set) = chosen(options);
+    let plan = plan(&name, &set)?;
+    let interrupted = interrupt_flag()?;
+    process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    rehearse(&name, &plan)?;
+    let probe = trial::probe()?;
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
+    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
+    let sizing = load::size(&plan.cells[0].scenario, files, cpus).with_context(|| name.clone())?;
+    let (seed, workers) = (plan.whole.seed, plan.cells[0].scenario.server.workers);
+    let scenario = plan.whole.name.clone();
+
+    let stamps = probe.stamps_error.is_none();
+    if let Some(why) = &probe.stamps_error {
+        note(terminal::prose(&format!("exact stamps cannot take part: {why}")));
+    }
+    let pieces = message::ask_group("lb:pieces", PIECES_PATIENCE, &interrupted, || {
+        Ok((calibrate::costs(stamps, seed)?, calibrate::lags()?))
+    });
+    let Some((costs, lags)) = pieces? else { return Ok(Ended::Interrupted) };
+    let rounds = options.rounds as usize;
+    let mut contest = Contest::new(plan, sizing, span, stamps);
+    let length = seconds(contest.length(rounds));
+    note(format_args!("{scenario}: {} runs, about {length}: leave the machine alone meanwhile", contest.runs(rounds)));
+    let measured_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut begun = 0;
+    let held = contest.hold(rounds, &interrupted, &mut |round, _| {
+        if round == begun {
+            begun += 1;
+            note(format_args!("round {begun} of {rounds}"));
+        }
+    })?;
+    let Some(rounds) = held else { return Ok(Ended::Interrupted) };
+    let calibration = Calibration {
+        schema: SCHEMA,
+        measured_at,
+        machine: here(seed, &probe),
+        scenario,
+        set,
+        seed,
+        seconds: span.as_secs_f64(),
+        workers,
+        loaders: sizing.loaders,
+        bare: contest.bare(),
+        stamps_error: probe.stamps_error,
+        ratios: calibrate::ratios(&rounds, seed),
+        rounds,
+        costs,
+        lags,
+    };
+    let json = serde_json::to_string_pretty(&calibration)?;
+    if let Some(file) = &options.out {
+        write_new(file, &json)?;
+    }
+    if options.json {
+        say(json)?;
+    } else {
+        show(&calibration)?;
+    }
+    Ok(Ended::Done)
+}
+
+/// The scenario's name, and the values that replace its own.
+fn chosen(options: &cli::Calibrate) -> (String, Vec<String>) {
+    let mut set = options.overrides.all();
+    match &options.scenario {
+        Some(name) => (name.clone(), set),
+        None => {
+            // It sweeps strategies, and one is wanted: that of the bare loop.
+            if !set.iter().any(|one| one.starts_with("server.strategy=")) {
+                set.push("server.strategy=reuseport".to_owned());
+            }
+            (sources::DEFAULT.to_owned(), set)
+        }
+    }
+}
+
+fn plan(name: &str, set: &[String]) -> Result<Plan> {
+    let plan = sources::plan(&sources::text(name)?, set)?;
+    let cell = &plan.cells[0];
+    if plan.cells.len() > 1 {
+        let flags: Vec<String> = cell.swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
+        anyhow::bail!(Usage(format!(
+            "{name}: `calibrate` takes one cell, and this scenario has {}: fix what is swept, e.g. with {}",
+            plan.cells.len(),
+            flags.join(" ")
+        )));
+    }
+    calibrate::fits(&cell.scenario).map_err(|why| Usage(format!("{name}: {why}")))?;
+    Ok(plan)
+}
+
+/// Tries what every run will need.
+fn rehearse(name: &str, plan: &Plan) -> Result<()> {
+    match trial::rehearse(&plan.cells[0])? {
+        Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
+        Rehearsal::Ready { strategy_error: Some(why), .. } => anyhow::bail!("{name}: {why}"),
+        Rehearsal::Refused(problem) => {
+            anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
+        }
+    }
+}
+
+/// This machine and this build.
+fn here(seed: u64, probe: &Probe) -> Machine {
+    Machine::of(&Host::read(seed, "", BTreeMap::new(), probe))
+}
+
+fn write_new(file: &Path, json: &str) -> Result<()> {
+    let opened = OpenOptions::new().write(true).create_new(true).open(file);
+    opened
+        .and_then(|mut opened| opened.write_all(format!("{json}\n").as_bytes()))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+fn show(calibration: &Calibration) -> Result<()> {
+    say(terminal::prose(&harness::finding(calibration)))?;
+    for grid in harness::grids(calibration) {
+        say(&grid.title)?;
+        say(terminal::grid(&grid, terminal::width()).trim_end())?;
+    }
+    harness::legend(calibration).iter().try_for_each(|line| say(terminal::prose(line)))
+}
+
+/// What `calibrate --out` has written, for a run. Refused where it holds for another machine, kernel or build.
+pub(super) fn remembered(file: &Path, probe: &Probe) -> Result<Calibration> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
+    let calibration: Calibration = serde_json::from_str(&text).map_err(|error| {
+        Usage(format!("{name}: {error}; give a file that `listenbench calibrate --out` has written"))
+    })?;
+    let here = here(0, probe);
+    let differences = here.differences(&calibration.machine);
+    if !differences.is_empty() {
+        anyhow::bail!(Usage(format!(
+            "{name} does not hold here: {}; measure again with `listenbench calibrate --out`",
+            differences.join(", ")
+        )));
+    }
+    if !here.is_exact() {
+        note(terminal::prose(&format!(
+            "{name}: revision {} does not tell which code was built: make sure that the same build has measured it",
+            here.revision
+        )));
+    }
+    Ok(calibration)
+}

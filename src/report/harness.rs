@@ -1,0 +1,147 @@
+//! What the harness itself costs, as tables: of a calibration, and of the record that has one.
+
+use super::Grid;
+use crate::{
+    calibrate::{Calibration, Contestant, Lag, Ratio, Run, Verdict},
+    format::{duration, thousands},
+    record::Record,
+    stats::{Values, ascending, median},
+};
+
+/// Title of the section.
+pub const TITLE: &str = "What the harness itself costs";
+
+const PIECES: &str = "What single operations cost";
+
+/// The calibration in a record's `host.json`.
+pub fn of_record(record: &Record) -> Option<Calibration> {
+    serde_json::from_value(record.host.get("calibration")?.clone()).ok()
+}
+
+/// What recording and exact stamps cost, in a sentence.
+pub fn finding(calibration: &Calibration) -> String {
+    let cost = |ratio: &Ratio| {
+        let what = match ratio.contestant {
+            Contestant::ExactStamps => "exact stamps",
+            _ => "recording",
+        };
+        let [cost, least, most] =
+            [ratio.rate.median, ratio.rate.high, ratio.rate.low].map(|share| 100.0 * (1.0 - share));
+        let verdict = ratio.verdict.map_or("", Verdict::words);
+        format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
+    };
+    let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();
+    let mut sentence = costs.join("; ").replace("stamps costs", "stamps cost");
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    sentence
+}
+
+/// The contestants, and single operations.
+pub fn grids(calibration: &Calibration) -> Vec<Grid> {
+    vec![contest(calibration), pieces(calibration)]
+}
+
+fn contest(calibration: &Calibration) -> Grid {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let row = |contestant: Contestant| {
+        let of = |figure: fn(&Run) -> f64| median(&ascending(&calibration.values(contestant, figure)));
+        let (rate, cpu) = (of(|run| run.connections_per_s)?, of(|run| run.cpu_ns_per_connection)?);
+        let mut row = vec![contestant.words().to_owned(), thousands(rate), duration(cpu)];
+        match calibration.ratios.iter().find(|ratio| ratio.contestant == contestant) {
+            Some(ratio) => {
+                row.extend([share(&ratio.rate), share(&ratio.cpu), ratio.against.words().to_owned(), claim(ratio)]);
+            }
+            None => row.extend(texts(&["–", "–", "", ""])),
+        }
+        Some(row)
+    };
+    Grid {
+        title: TITLE.to_owned(),
+        head: texts(&[
+            "contestant",
+            "connections/s",
+            "CPU per\nconnection",
+            "connections/s\n÷ those of",
+            "CPU\n÷ that of",
+            "of which",
+            "costs at most 3 %",
+        ]),
+        labels: 1,
+        words: 2,
+        rows: Contestant::ALL.into_iter().filter_map(row).collect(),
+    }
+}
+
+/// `0.985 (0.978–0.991)`.
+fn share(values: &Values) -> String {
+    format!("{:.3} ({:.3}–{:.3})", values.median, values.low, values.high)
+}
+
+/// What was shown of a limit, by the rate and by the processor time.
+fn claim(ratio: &Ratio) -> String {
+    match (ratio.verdict, ratio.cpu_verdict) {
+        (Some(rate), Some(cpu)) if rate == cpu => rate.words().to_owned(),
+        (Some(rate), Some(cpu)) => format!("rate: {}; CPU: {}", rate.words(), cpu.words()),
+        _ => String::new(),
+    }
+}
+
+fn pieces(calibration: &Calibration) -> Grid {
+    let costs = &calibration.costs;
+    let single = |what: &str, ns: f64| vec![what.to_owned(), nanoseconds(ns), String::new()];
+    let lag = |what: &str, lag: &Lag| vec![what.to_owned(), duration(lag.p50 as f64), duration(lag.p99 as f64)];
+    let mut rows = vec![single("reading the clock", costs.clock_read_ns)];
+    rows.extend(costs.stamp_lookup_ns.map(|ns| single("looking up an exact stamp", ns)));
+    rows.extend([
+        single("recording into a histogram that others can read", costs.shared_histogram_ns),
+        single("recording into a loader's own histogram", costs.own_histogram_ns),
+        single("entering an accept in the ledger", costs.ledger_entry_ns),
+        single("entering and reading a connection's stages", costs.journey_ns),
+        lag("timer: from its instant to epoll's return", &calibration.lags.timer),
+        lag("loopback: 16 bytes there and back", &calibration.lags.round_trip),
+    ]);
+    Grid {
+        title: PIECES.to_owned(),
+        head: ["operation", "median", "p99"].map(str::to_owned).to_vec(),
+        labels: 1,
+        words: 0,
+        rows,
+    }
+}
+
+/// With the tenths that single operations need.
+fn nanoseconds(ns: f64) -> String {
+    if ns < 99.95 { format!("{ns:.1} ns") } else { duration(ns) }
+}
+
+/// What the tables mean, and under which conditions they were made.
+pub fn legend(calibration: &Calibration) -> Vec<String> {
+    let bare = calibration.bare;
+    let mut lines = vec![
+        format!(
+            "{TITLE}: calibrated {} with scenario {}{}, {} workers, {} loaders; {} rounds of {} s each, in random order. bare loop: {} \
+             servers and {} clients with blocking system calls that check and record nothing, the machine's own ceiling.",
+            calibration.measured_at,
+            calibration.scenario,
+            calibration.set.iter().map(|set| format!(" {set}")).collect::<String>(),
+            calibration.workers,
+            calibration.loaders,
+            calibration.rounds.len(),
+            calibration.seconds,
+            bare.servers,
+            bare.clients,
+        ),
+        "Ratios: medians of the rounds' own, with 95 % intervals. recording off: only counters, no histogram, stage, ledger, \
+         stamp or sample. Operations: with the caches for \
+         themselves, which they do not have in a trial."
+            .to_owned(),
+    ];
+    lines.extend(calibration.stamps_error.as_ref().map(|why| format!("No exact stamps here: {why}")));
+    let verdicts = calibration.verdicts();
+    if let Some(runs) = verdicts.get("cpu-contended").or(verdicts.get("cpu-steal")) {
+        lines.push(format!("Others had a part of the processors in {runs} runs: repeat on a quieter machine."));
+    }
+    lines
+}
