@@ -16,22 +16,25 @@ fn spinning_keeps_the_schedule_and_does_not_sleep() {
         loaders = 1
         close_how = "rst"
         [matrix]
+        load.engine = ["mio", "auto"]
         load.pacer = ["sleep", "spin"]
         "#,
     );
     // On a busy machine a trial may be invalid for its lateness; its counts hold all the same.
     let output = bench.run(&[]);
     let trials = bench.read_trials();
-    assert_eq!(trials.len(), 2, "{}", stderr(&output));
+    assert_eq!(trials.len(), 4, "{}", stderr(&output));
     for trial in &trials {
         assert_balanced(trial);
         assert_eq!(trial["connections"]["completed"], 1_000);
         assert_eq!(trial["latency_ns"]["send_lag"]["count"], 1_000);
     }
-    assert_eq!(trials[0]["schedule"], trials[1]["schedule"]);
-    let spun = trials.iter().find(|trial| trial["cell"]["pacer"] == "spin").unwrap();
-    // Of gaps of 200 µs on the mean, one in 150 is longer than the stretch that is not slept through.
-    assert!(number(&spun["loaders"][0]["voluntary_switches"]) < 200, "{}", spun["loaders"]);
+    for trial in &trials {
+        assert_eq!(trial["schedule"], trials[0]["schedule"]);
+        // Of gaps of 200 µs on the mean, one in 150 is longer than the stretch that is not slept through.
+        let slept = number(&trial["loaders"][0]["voluntary_switches"]);
+        assert!(trial["cell"]["pacer"] == "sleep" || slept < 200, "{}: {}", trial["cell"], trial["loaders"]);
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ use socket2::SockAddr;
 const SUBMISSIONS: u32 = 512;
 /// Completions that may wait; what is beyond, the kernel keeps.
 const COMPLETIONS: u32 = 4_096;
+/// IORING_RECVSEND_POLL_FIRST of the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
+const POLL_FIRST: u16 = 1;
 /// The longest chain: connect, send, receive.
 const CHAIN: usize = 3;
 
@@ -65,6 +67,8 @@ pub struct ClientRing {
     slots: Vec<Slot>,
     target: Box<SockAddr>,
     receive_bytes: usize,
+    /// Flags of receives: nothing has come yet when one is queued, so to try first would be for nothing.
+    receive_flags: u16,
 }
 
 impl ClientRing {
@@ -80,11 +84,11 @@ impl ClientRing {
                 .setup_taskrun_flag()
                 .build(SUBMISSIONS)
         };
-        let ring = match own() {
+        let (ring, receive_flags) = match own() {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?
+                (IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?, 0)
             }
-            ring => ring?,
+            ring => (ring?, POLL_FIRST),
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
@@ -92,7 +96,13 @@ impl ClientRing {
         if !codes.iter().all(|code| probe.is_supported(*code)) || !ring.params().is_feature_ext_arg() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(Self { ring, slots: Vec::with_capacity(1_024), target: Box::new(target.into()), receive_bytes })
+        Ok(Self {
+            ring,
+            slots: Vec::with_capacity(1_024),
+            target: Box::new(target.into()),
+            receive_bytes,
+            receive_flags,
+        })
     }
 
     fn slot(&mut self, slot: usize) -> &mut Slot {
@@ -145,8 +155,10 @@ impl ClientRing {
 
     fn queue_receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
         assert!(!self.is_under_way(slot, Operation::Receive), "the kernel still writes into the buffer");
+        let flags = self.receive_flags;
         let received = &mut self.slot(slot).received;
-        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), received.as_mut_ptr(), received.len() as u32);
+        let receive =
+            opcode::Recv::new(Fd(socket.as_raw_fd()), received.as_mut_ptr(), received.len() as u32).ioprio(flags);
         self.push(slot, Operation::Receive, receive.build())
     }
 
@@ -196,6 +208,10 @@ impl ClientRing {
 
     /// The same, and waits for a completion, for at most so long; with zero only looks.
     pub fn submit_and_wait(&mut self, at_most: Duration) -> io::Result<()> {
+        if at_most.is_zero() {
+            // The kernel would go to sleep for a wait of no length, too, and give the processor away.
+            return self.enter(|ring| ring.submit());
+        }
         let span = Timespec::new().sec(at_most.as_secs()).nsec(at_most.subsec_nanos());
         self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span)))
     }
