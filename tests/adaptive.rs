@@ -90,7 +90,7 @@ fn a_search_brackets_the_highest_rate_that_the_ports_bear() {
     // In turn, not one cell after the other.
     assert_ne!(trials[0]["cell"]["strategy"], trials[1]["cell"]["strategy"]);
     assert!(
-        stdout(&output).contains("The highest load.rate that keeps share completed within 99.9 %"),
+        stdout(&output).contains("The highest load.rate that keeps share completed at or above 99.9 %"),
         "{}",
         stdout(&output)
     );

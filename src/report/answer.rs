@@ -282,11 +282,11 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
         Some(prefixed(
             group,
             format!(
-                "{} against {}: {}p = {} ({} after Holm's correction): {}{}",
+                "{} against {}: {}{} ({} after Holm's correction): {}{}",
                 row.name,
                 best.name,
                 ratios.unwrap_or_default(),
-                p_value(compared.p_value),
+                p_equals(compared.p_value),
                 p_value(compared.p_adjusted),
                 said(compared.verdict),
                 detectable.unwrap_or_default()
@@ -304,6 +304,12 @@ pub(super) fn said(verdict: Difference) -> &'static str {
         Difference::NoDifferenceShown => "no difference shown",
         Difference::TooFewTrials => TOO_FEW,
     }
+}
+
+/// The same as an equation: `p = 0.0079`, `p < 0.0001`.
+pub fn p_equals(p: f64) -> String {
+    let value = p_value(p);
+    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
 }
 
 /// A probability with two digits: `0.0079`, `< 0.0001`.

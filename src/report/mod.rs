@@ -21,7 +21,7 @@ mod sample;
 pub mod terminal;
 pub mod verdicts;
 
-pub use answer::{Answer, answer, p_value};
+pub use answer::{Answer, answer, p_equals, p_value};
 pub use files::Reading;
 pub use model::{Grid, Model, model};
 pub use ranking::{Group, Ranking, Row, plain, ranking, short};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{super::Usage, named};
 use crate::{
     format::{percent, ratio},
-    report::p_value,
+    report::p_equals,
     scenario::label,
     stats::{AgainstBaseline, Better, CellPair, Difference, Metric},
 };
@@ -88,9 +88,9 @@ impl Condition {
         let worse_by = pair.worse_by(self.metric);
         if pair.is_shown_worse(self.metric) && worse_by > self.part {
             let times = pair.compared.ratio.map_or_else(String::new, |times| format!("{}×, ", ratio(times)));
-            let p = p_value(pair.compared.p_adjusted);
+            let p = p_equals(pair.compared.p_adjusted);
             let worse = if worse_by.is_finite() { percent(worse_by) } else { "infinitely".to_owned() };
-            judged.met_in.push(format!("{place}: {worse} worse ({times}p = {p})"));
+            judged.met_in.push(format!("{place}: {worse} worse ({times}{p})"));
         } else if pair.compared.verdict == Difference::TooFewTrials {
             judged.cannot_judge.push(format!(
                 "{place}: {} and {} valid trials are too few to show any difference: raise `repetitions`",

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::Subject;
 use crate::{
     format::ratio,
-    report::p_value,
+    report::p_equals,
     scenario::label,
     stats::{Comparison, Difference, IntervalKind, Metric, metric_named},
 };
@@ -55,8 +55,7 @@ fn difference(subject: &Subject<'_>, metric: &Metric, comparison: &Comparison) -
     let are = metric.is();
     let bound = if cell(high).is_some_and(|cell| cell.summary.bounds(metric)) { " (upper bound)" } else { "" };
     let label = format!("{}{bound}", metric.label);
-    let p = p_value(compared.p_adjusted);
-    let p = if p.starts_with('<') { format!("p {p}") } else { format!("p = {p}") };
+    let p = p_equals(compared.p_adjusted);
     match compared.ratio.filter(|ratio| *ratio > 0.0) {
         Some(times) => {
             let times = if times < 1.0 { 1.0 / times } else { times };
