@@ -297,7 +297,7 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
 }
 
 /// A verdict about a row (`b`) against the best (`a`).
-pub(super) fn said(verdict: Difference) -> &'static str {
+fn said(verdict: Difference) -> &'static str {
     match verdict {
         Difference::AHigher => "shown to be lower",
         Difference::BHigher => "shown to be higher",

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     format::ratio,
-    report::{Grid, Group, Row, answer::said, p_value},
+    report::{Grid, Group, Row, p_value},
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
 
@@ -185,7 +185,7 @@ fn thinned(values: &[f64]) -> Vec<f64> {
 }
 
 fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
-    let head = ["cell", "median", "interval", "trials", "× best", "interval", "p", "p adjusted", "against the best"];
+    let head = ["cell", "median", "interval", "trials", "× best", "interval", "p", "p adjusted", "verdict"];
     let groups = subject.ranking.groups.iter();
     let rows = groups.flat_map(|group| group.rows.iter().map(move |row| (group, row)));
     let none = || "–".to_owned();
@@ -202,10 +202,7 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
             ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
             compared.map_or_else(none, |compared| p_value(compared.p_value)),
             compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
-            compared.map_or_else(none, |compared| match compared.verdict {
-                Difference::TooFewTrials => "too few trials".to_owned(),
-                verdict => said(verdict).to_owned(),
-            }),
+            compared.map_or("–", |compared| verdict(compared.verdict)).to_owned(),
         ]
     };
     Grid {
@@ -214,6 +211,16 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
         labels: 1,
         words: 1,
         rows: rows.map(row).collect(),
+    }
+}
+
+/// What was shown of a cell against the best, in a word or two.
+fn verdict(difference: Difference) -> &'static str {
+    match difference {
+        Difference::AHigher => "lower",
+        Difference::BHigher => "higher",
+        Difference::NoDifferenceShown => "not shown",
+        Difference::TooFewTrials => "too few trials",
     }
 }
 
