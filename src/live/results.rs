@@ -3,7 +3,7 @@
 use crate::{
     format::{duration, thousands},
     record::{Outcome, TrialRecord},
-    stats::{self, METRICS},
+    stats,
 };
 
 /// A metric that is worth a column while a run goes on.
@@ -26,7 +26,7 @@ const FIGURES: &[Figure] = &[
 
 impl Figure {
     fn of(&self, trial: &TrialRecord) -> Option<f64> {
-        METRICS.iter().find(|metric| metric.name == self.metric).and_then(|metric| (metric.read)(trial))
+        stats::metric_named(self.metric).and_then(|metric| (metric.read)(trial))
     }
 
     /// `≤ 148 µs` where it is an upper bound.

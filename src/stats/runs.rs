@@ -78,7 +78,7 @@ pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) 
             let both = baseline.cells.iter().filter(|cell| find(run, &cell.cell).is_some());
             let pair = |cell: &CellSummary| CellPair {
                 cell: cell.cell.clone(),
-                bounds: cell.accept_wait_method.as_deref() == Some("connect-call"),
+                bounds: cell.waits_are_bounds(),
                 metrics: Vec::new(),
                 not_compared: Vec::new(),
             };

@@ -113,9 +113,14 @@ pub struct RunVerdict {
 }
 
 impl CellSummary {
+    /// Whether its accept waits are upper bounds.
+    pub fn waits_are_bounds(&self) -> bool {
+        self.accept_wait_method.as_deref() == Some("connect-call")
+    }
+
     /// Whether a metric's values are upper bounds of what it names.
     pub fn bounds(&self, metric: &Metric) -> bool {
-        metric.is_accept_wait() && self.accept_wait_method.as_deref() == Some("connect-call")
+        metric.is_accept_wait() && self.waits_are_bounds()
     }
 }
 

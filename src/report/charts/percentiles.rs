@@ -123,7 +123,7 @@ fn curve<'a>(subject: &Subject<'a>, cell: usize, shown: &Shown) -> Option<Curve<
     Some(Curve {
         cell,
         // What datagrams waited is a bound by nature, and the notes say so; dots tell bounds from what is exact beside them.
-        bound: subject.cells[cell].summary.accept_wait_method.as_deref() == Some("connect-call"),
+        bound: subject.cells[cell].summary.waits_are_bounds(),
         trials: of.trials.len(),
         points: grid.iter().copied().zip(values_at(&of.merged, &quantiles)).collect(),
         band: grid[..fewest].iter().enumerate().map(spread).collect(),
