@@ -42,6 +42,7 @@ pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
     let shared: SharedSlice<[AtomicU64; BUCKETS]> = SharedSlice::new(1).context("mapping shared memory")?;
     let mut own = Own::new();
     let ledger = Ledger::new(&[]).context("mapping shared memory")?;
+    let made_ns = clock::monotonic_ns();
     let stamps = if stamps { Some(Stamps::load(1)?) } else { None };
     Ok(Costs {
         clock_read_ns: cost(&mut |_| {
@@ -54,7 +55,7 @@ pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
         }),
         shared_histogram_ns: cost(&mut |i| histogram::record(&shared[0], black_box(values[i]))),
         own_histogram_ns: cost(&mut |i| own.record(black_box(values[i]))),
-        ledger_entry_ns: cost(&mut |i| ledger.accepted(black_box(clients[i]), 1, values[i])),
+        ledger_entry_ns: cost(&mut |i| ledger.accepted(black_box(clients[i]), 1, made_ns + values[i])),
         journey_ns: cost(&mut |i| {
             let now_ns = values[i];
             let journey = Journey { woke_ns: now_ns, accept_ns: now_ns, read_ns: now_ns, replied_ns: now_ns };

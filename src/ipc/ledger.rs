@@ -16,23 +16,28 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::shared::SharedSlice;
+use crate::sys::{clock, shared::SharedSlice};
 
 const PORTS: usize = 1 << 16;
 
-/// The words of a slot: how many a worker accepted, then the last accepts, each a time and a worker.
+/// The words of a slot: how many a worker accepted, then the last accepts.
 const ACCEPTED: usize = 0;
 const ACCEPTS: usize = 1;
 /// A port freed by a reset may serve, and be accepted, again before the first connection's loader has looked.
 const KEPT: usize = 4;
-const WORDS: usize = ACCEPTS + 2 * KEPT;
+const WORDS: usize = ACCEPTS + KEPT;
+/// An accept in one word: its time above these bits, since the ledger was made, and its worker in them. That is enough for more
+/// workers than there may be, and for 52 days.
+const WORKER_BITS: u32 = 12;
 
-/// A few slots of together 108 bytes per client port: 7 MiB, of which only used pages cost memory. What loaders write and what
+/// A few slots of together 76 bytes per client port: 5 MiB, of which only used pages cost memory. What loaders write and what
 /// workers write lies apart: a line that the other side has just written costs either a hundred nanoseconds.
 #[derive(Debug)]
 pub struct Ledger {
     /// The loaders' addresses and their places; empty where there is one only, whichever the kernel picks.
     places: HashMap<IpAddr, usize>,
+    /// When it was made, in nanoseconds of CLOCK_MONOTONIC: before any accept.
+    since_ns: u64,
     slots: SharedSlice<[AtomicU64; WORDS]>,
     /// By client port: connections that a loader established.
     established: SharedSlice<AtomicU32>,
@@ -76,10 +81,15 @@ pub struct Balance {
 impl Ledger {
     /// An empty ledger for clients at these addresses, or at one that nobody names, to be made before the fork.
     pub fn new(addresses: &[IpAddr]) -> io::Result<Self> {
+        Self::since(addresses, clock::monotonic_ns())
+    }
+
+    fn since(addresses: &[IpAddr], since_ns: u64) -> io::Result<Self> {
         let slots = PORTS * addresses.len().max(1);
         let places = if addresses.len() > 1 { addresses } else { &[] };
         Ok(Self {
             places: places.iter().enumerate().map(|(place, address)| (*address, place)).collect(),
+            since_ns,
             slots: SharedSlice::new(slots)?,
             established: SharedSlice::new(slots)?,
             journeys: SharedSlice::new(slots)?,
@@ -105,9 +115,8 @@ impl Ledger {
     #[inline]
     pub fn accepted(&self, client: SocketAddr, worker: u16, accept_ns: u64) {
         let slot = &self.slots[self.place(client)];
-        let at = ACCEPTS + 2 * (slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT);
-        slot[at + 1].store(u64::from(worker), Relaxed);
-        slot[at].store(accept_ns, Release);
+        let at = ACCEPTS + slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT;
+        slot[at].store((accept_ns - self.since_ns) << WORKER_BITS | u64::from(worker), Release);
     }
 
     /// A worker has accepted a connection whose client is not known any more.
@@ -120,12 +129,15 @@ impl Ledger {
     /// Accepts since then may be of later connections from the same port; the earliest is this one's.
     #[inline]
     pub fn entry(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
+        let entry = |accept: u64| Entry {
+            worker: (accept & ((1 << WORKER_BITS) - 1)) as u16,
+            accept_ns: self.since_ns + (accept >> WORKER_BITS),
+        };
         self.slots[self.place(client)][ACCEPTS..]
-            .chunks_exact(2)
-            .map(|accept| (accept[0].load(Acquire), &accept[1]))
-            .filter(|(accept_ns, _)| *accept_ns >= connect_ns)
-            .min_by_key(|(accept_ns, _)| *accept_ns)
-            .map(|(accept_ns, worker)| Entry { worker: worker.load(Relaxed) as u16, accept_ns })
+            .iter()
+            .map(|accept| entry(accept.load(Acquire)))
+            .filter(|entry| entry.accept_ns >= connect_ns)
+            .min_by_key(|entry| entry.accept_ns)
     }
 
     /// The worker of the connection from this port is about to answer it for the first time.
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_balance_names_both_sides() {
-        let ledger = Ledger::new(&[]).unwrap();
+        let ledger = Ledger::since(&[], 0).unwrap();
         for port in [1, 2, 2, 3] {
             ledger.established(client(port));
         }
@@ -180,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_entry_older_than_the_connection_is_not_its_own() {
-        let ledger = Ledger::new(&[]).unwrap();
+        let ledger = Ledger::since(&[], 0).unwrap();
         ledger.accepted(client(7), 3, 100);
         assert_eq!(ledger.entry(client(7), 90), Some(Entry { worker: 3, accept_ns: 100 }));
         assert_eq!(ledger.entry(client(7), 101), None);
@@ -188,7 +200,7 @@ mod tests {
 
     #[test]
     fn of_several_accepts_the_earliest_since_the_connect_is_ones_own() {
-        let ledger = Ledger::new(&[]).unwrap();
+        let ledger = Ledger::since(&[], 0).unwrap();
         for (worker, accept_ns) in [(0, 100), (1, 200), (2, 300), (3, 400), (4, 500)] {
             ledger.accepted(client(7), worker, accept_ns);
         }
@@ -198,7 +210,7 @@ mod tests {
     #[test]
     fn addresses_are_told_apart() {
         let addresses: Vec<IpAddr> = (2..5).map(|host| [127, 0, 0, host].into()).collect();
-        let ledger = Ledger::new(&addresses).unwrap();
+        let ledger = Ledger::since(&addresses, 0).unwrap();
         ledger.established((addresses[0], 7).into());
         ledger.accepted((addresses[2], 7).into(), 1, 50);
         assert_eq!(ledger.balance(), Balance { never_accepted: 1, foreign: 1 });

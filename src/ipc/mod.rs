@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod histogram;
+pub mod known;
 pub mod ledger;
 pub mod message;
 pub mod receipt;

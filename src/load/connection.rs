@@ -13,10 +13,7 @@ use mio::{
 };
 use socket2::Socket;
 
-use crate::{
-    ipc::{receipt::Tuple, tally::Step},
-    scenario::Transport,
-};
+use crate::{ipc::tally::Step, scenario::Transport};
 
 /// A client's socket.
 #[derive(Debug)]
@@ -112,49 +109,85 @@ pub enum Phase {
     AwaitingClose,
 }
 
-/// One connection of a loader, or flow.
+/// One connection of a loader, or flow. A loader may hold tens of thousands that do nothing, so it is kept small: what all have
+/// in common lies in [`super::work::Work`], and what few have, in [`Buffers`].
 #[derive(Debug)]
 pub struct Connection {
     pub stream: Stream,
     pub phase: Phase,
-    /// Tells it from later connections in the same slot.
-    pub id: u64,
-    /// Both ends. A local port of 0 means that the connection was over before its port could be read.
-    pub tuple: Tuple,
+    /// Its own port. 0 means that the connection was over before its port could be read.
+    pub port: u16,
+    /// Number of its own address among those that the kernel picked, where the tuple group names none.
+    pub picked: u16,
     /// Number of its tuple group.
-    pub group: usize,
+    pub group: u32,
+    /// Nonce of the request under way.
+    pub nonce: u32,
     /// The schedule's time.
     pub intended_ns: u64,
     /// Just before connect(2).
     pub connect_ns: u64,
-    /// Begin of the wait that a time-out would end.
+    /// Begin of the wait that a time-out would end: of the connect, of the exchange under way, or of the close.
     pub waiting_since_ns: u64,
-    /// From when the reply under way counts: the intended start for the first, the sending of the request for others.
-    pub response_from_ns: u64,
-    /// The same from the actual start.
-    pub service_from_ns: u64,
+    /// When its hold ends, once it is held.
+    pub hold_until_ns: u64,
+    /// Requests not yet begun.
+    pub requests_left: u64,
+    /// Which exchange is under way.
+    pub exchange: Exchange,
     /// Whether its figures are recorded.
     pub measured: bool,
     /// Whether a receipt has come: some worker has accepted it.
     pub served: bool,
-    /// Nonce of the request under way.
-    pub nonce: u32,
-    /// Requests not yet begun.
-    pub requests_left: u64,
     /// Whether a request went out before the connection was established (TCP_FASTOPEN).
     pub asked_early: bool,
-    /// Whether the exchange under way is the scenario's follow-up.
-    pub following_up: bool,
-    /// When its hold ends, once it is held.
-    pub hold_until_ns: u64,
-    /// Who has answered so far.
-    pub answered: Answered,
     /// Whether its stages are recorded.
     pub staged: bool,
-    /// A reply's bytes so far, where it did not come whole.
+    /// Who has answered so far.
+    pub answered: Answered,
+    /// Bytes that did not come or go whole, while there are any.
+    pub buffers: Option<Box<Buffers>>,
+}
+
+/// Which of a connection's exchanges is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// Its response time counts from the intended start, its service time from the connect call.
+    First,
+    /// Both count from the request.
+    Further,
+    /// The scenario's follow-up: its response time counts from the instant that the scenario names.
+    FollowUp,
+}
+
+/// Bytes that a connection has to keep, where they did not come or go whole.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// A reply so far.
     pub input: Vec<u8>,
-    /// A request's bytes that the socket did not take.
+    /// What the socket did not take of a request.
     pub unsent: Vec<u8>,
+}
+
+impl Buffers {
+    pub fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.unsent.is_empty()
+    }
+}
+
+/// What a connection waits for, and so which time-out ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// To be established.
+    Connect,
+    /// A reply, or the server's close.
+    Reply,
+    /// The end of its hold.
+    Hold,
+}
+
+impl Wait {
+    pub const ALL: [Self; 3] = [Self::Connect, Self::Reply, Self::Hold];
 }
 
 /// Which workers have answered a flow.
@@ -162,26 +195,37 @@ pub struct Connection {
 pub struct Answered {
     /// The first that did.
     pub first: Option<u16>,
-    /// Replies.
-    pub replies: u64,
+    /// Replies, as far as they can be counted.
+    pub replies: u32,
     /// Whether another did as well.
     pub moved: bool,
 }
 
 impl Answered {
     pub fn by(&mut self, worker: u16) {
-        self.replies += 1;
+        self.replies = self.replies.saturating_add(1);
         let first = *self.first.get_or_insert(worker);
         self.moved |= first != worker;
     }
 }
 
 impl Connection {
+    /// A reply's bytes so far, where it did not come whole.
+    pub fn input(&self) -> &[u8] {
+        self.buffers.as_ref().map_or(&[], |buffers| &buffers.input)
+    }
+
+    /// A request's bytes that the socket did not take.
+    #[inline]
+    pub fn unsent(&self) -> &[u8] {
+        self.buffers.as_ref().map_or(&[], |buffers| &buffers.unsent)
+    }
+
     /// What the connection was about, for the count of errors.
     pub fn step(&self) -> Step {
         match self.phase {
             Phase::Connecting => Step::Connect,
-            Phase::Exchanging if !self.unsent.is_empty() => Step::Send,
+            Phase::Exchanging if !self.unsent().is_empty() => Step::Send,
             Phase::Exchanging => Step::Receive,
             Phase::Holding | Phase::AwaitingClose => Step::Close,
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    connection::{Connection, Phase},
+    connection::{Connection, Exchange, Phase, Wait},
     engine::Engine,
     exchange::Progress,
     work::Work,
@@ -28,6 +28,8 @@ pub(super) struct Drive<'a> {
     next_sweep_ns: u64,
     /// When the follow-up is due, until it is done.
     follow_up_ns: Option<u64>,
+    /// When what is not back of the follow-up is given up.
+    follow_up_ends_ns: Option<u64>,
     /// How long before a start it stays awake.
     awake_ns: u64,
 }
@@ -40,6 +42,7 @@ impl<'a> Drive<'a> {
         Self {
             next_sweep_ns: start_ns + SWEEP_NS,
             follow_up_ns: load.follow_up.map(|after| start_ns + clock::nanoseconds(after)),
+            follow_up_ends_ns: None,
             awake_ns: if spins { SPIN_NS } else { 0 },
             work,
             engine,
@@ -78,7 +81,9 @@ impl<'a> Drive<'a> {
     /// When there is something to do again besides events.
     fn next_ns(&self) -> u64 {
         let start_ns = self.work.pacer.next().map(|next_ns| next_ns.saturating_sub(self.awake_ns));
-        [start_ns, self.work.held.front().map(|held| held.0), self.follow_up_ns]
+        let held = self.work.connections.longest(Wait::Hold);
+        let hold_ends_ns = held.map(|key| self.work.connections[key].hold_until_ns);
+        [start_ns, hold_ends_ns, self.follow_up_ns]
             .into_iter()
             .flatten()
             .fold(self.next_sweep_ns.min(self.work.window.deadline_ns), u64::min)
@@ -101,16 +106,17 @@ impl<'a> Drive<'a> {
     }
 
     fn release_held(&mut self, now_ns: u64) {
-        while let Some(&(until_ns, key, id)) = self.work.held.front() {
-            if until_ns > now_ns {
+        // Every hold is as long, so they end in the order in which they began.
+        while let Some(key) = self.work.connections.longest(Wait::Hold) {
+            let connection = &self.work.connections[key];
+            if connection.hold_until_ns > now_ns {
                 return;
             }
-            self.work.held.pop_front();
-            // The slot may hold a later connection, if the server closed the held one early; and one whose follow-up is
-            // under way ends with that.
-            let held = |connection: &Connection| connection.id == id && connection.phase == Phase::Holding;
-            if self.work.connections.get(key).is_some_and(held) {
+            if connection.phase == Phase::Holding {
                 self.end(key, Progress::Completed, now_ns);
+            } else {
+                // Its follow-up is under way, and it ends with that.
+                self.work.connections.leave(key);
             }
         }
     }
@@ -118,13 +124,13 @@ impl<'a> Drive<'a> {
     /// One request more on every connection that is held.
     fn follow_up(&mut self, now_ns: u64) -> Result<()> {
         let Some(due_ns) = self.follow_up_ns.take() else { return Ok(()) };
+        self.work.follow_up_ns = due_ns;
         for key in self.keys(|connection| connection.phase == Phase::Holding) {
             let connection = &mut self.work.connections[key];
+            // It keeps its place among those that are held: its hold goes on.
             connection.phase = Phase::Exchanging;
-            connection.following_up = true;
-            connection.waiting_since_ns = now_ns;
-            connection.response_from_ns = due_ns;
-            connection.service_from_ns = clock::monotonic_ns();
+            connection.exchange = Exchange::FollowUp;
+            connection.waiting_since_ns = clock::monotonic_ns();
             let progress = self.work.ask(key);
             if progress == Progress::Goes {
                 self.engine.asked(self.work, key)?;
@@ -132,6 +138,8 @@ impl<'a> Drive<'a> {
                 self.end(key, progress, now_ns);
             }
         }
+        let asked_ns = clock::monotonic_ns();
+        self.follow_up_ends_ns = Some(asked_ns + clock::nanoseconds(self.work.loader.scenario.load.reply_timeout));
         Ok(())
     }
 
@@ -139,18 +147,23 @@ impl<'a> Drive<'a> {
     fn sweep(&mut self, now_ns: u64) {
         self.next_sweep_ns = now_ns + SWEEP_NS;
         let load = &self.work.loader.scenario.load;
-        let connect_ns = clock::nanoseconds(load.connect_timeout);
-        let reply_ns = clock::nanoseconds(load.reply_timeout);
-        let late = self.keys(|connection| {
-            let limit_ns = match connection.phase {
-                Phase::Connecting => connect_ns,
-                Phase::Exchanging | Phase::AwaitingClose => reply_ns,
-                Phase::Holding => u64::MAX,
+        let limits = [(Wait::Connect, load.connect_timeout), (Wait::Reply, load.reply_timeout)];
+        for (wait, limit) in limits {
+            let limit_ns = clock::nanoseconds(limit);
+            while let Some(key) = self.work.connections.longest(wait)
+                && now_ns.saturating_sub(self.work.connections[key].waiting_since_ns) >= limit_ns
+            {
+                self.abandon(key, Cause::TIMED_OUT, now_ns);
+            }
+        }
+        if self.follow_up_ends_ns.is_some_and(|ends_ns| ends_ns <= now_ns) {
+            self.follow_up_ends_ns = None;
+            let waits = |connection: &Connection| {
+                connection.exchange == Exchange::FollowUp && connection.phase == Phase::Exchanging
             };
-            now_ns.saturating_sub(connection.waiting_since_ns) >= limit_ns
-        });
-        for key in late {
-            self.abandon(key, Cause::TIMED_OUT, now_ns);
+            for key in self.keys(waits) {
+                self.abandon(key, Cause::TIMED_OUT, now_ns);
+            }
         }
     }
 

@@ -1,11 +1,11 @@
 //! What a loader does on a connection's way from established over requests and replies to the close, whichever engine moves
 //! the bytes.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use super::{
     client::Reply,
-    connection::{Connection, Phase},
+    connection::{Exchange, Phase, Stream},
     measures::Latency,
     verify::Acceptance,
     work::Work,
@@ -32,18 +32,18 @@ impl Work {
     /// A flow has nothing to wait for before its first request.
     pub(super) fn begin_flow(&mut self, key: usize) -> Progress {
         self.report.flows.begun += 1;
-        self.connections[key].phase = Phase::Exchanging;
+        let connect_ns = self.connections[key].connect_ns;
+        self.connections.enter(key, Phase::Exchanging, connect_ns);
         self.ask(key)
     }
 
     pub(super) fn established(&mut self, key: usize, now_ns: u64) {
-        let connection = &mut self.connections[key];
-        connection.phase = Phase::Exchanging;
-        connection.waiting_since_ns = now_ns;
+        self.connections.enter(key, Phase::Exchanging, now_ns);
         self.report.established += 1;
         self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Established);
+        let connection = &self.connections[key];
         if let Some(ledger) = &self.loader.ledger {
-            ledger.established(connection.tuple.client);
+            ledger.established(self.client(connection));
         }
         if connection.measured {
             self.measures.record(Latency::Connect, now_ns - connection.connect_ns);
@@ -60,7 +60,7 @@ impl Work {
         self.request.clear();
         self.client.ask(self.nonce, connection.requests_left == 0, &mut self.request);
         if !connection.stream.is_udp() {
-            return transmit(connection, &self.request);
+            return self.transmit(key);
         }
         match connection.stream.write(&self.request) {
             Ok(_) => {
@@ -79,31 +79,38 @@ impl Work {
         if connection.phase != Phase::Exchanging {
             return Progress::Failed(Step::Close, Cause::BadReply);
         }
-        let reply = if connection.input.is_empty() {
+        let had = connection.input().len() + fresh.len();
+        let reply = if connection.input().is_empty() {
             let reply = self.client.take(fresh, false);
             if reply == Reply::Partial {
-                connection.input.extend_from_slice(fresh);
+                self.connections.buffer(key, |buffers| buffers.input.extend_from_slice(fresh));
             }
             reply
         } else {
-            connection.input.extend_from_slice(fresh);
-            self.client.take(&connection.input, false)
+            let client = &mut self.client;
+            let mut reply = Reply::Partial;
+            self.connections.buffer(key, |buffers| {
+                buffers.input.extend_from_slice(fresh);
+                reply = client.take(&buffers.input, false);
+                if reply != Reply::Partial {
+                    buffers.input.clear();
+                }
+            });
+            reply
         };
+        let connection = &self.connections[key];
         if let (true, Reply::Whole { receipt: Some(receipt), .. }) = (connection.stream.is_udp(), &reply)
-            && receipt.is_of(&connection.tuple)
             && receipt.nonce != connection.nonce
+            && receipt.is_of(&self.tuple(key))
         {
             // The late reply to an earlier flow that had this port and was given up.
             self.report.flows.stale += 1;
-            connection.input.clear();
             return Progress::Goes;
         }
         match reply {
             Reply::Partial => Progress::Goes,
             Reply::Bad(cause) => Progress::Failed(Step::Receive, cause),
             Reply::Whole { length: whole, receipt } => {
-                let had = if connection.input.is_empty() { fresh.len() } else { connection.input.len() };
-                connection.input.clear();
                 // A client that has asked once is owed one reply.
                 if whole != had {
                     return Progress::Failed(Step::Receive, Cause::BadReply);
@@ -128,12 +135,11 @@ impl Work {
         if self.loader.scenario.server.app == App::Close && self.acceptance(key) == Acceptance::Never {
             return Progress::Failed(Step::Receive, cause);
         }
-        let connection = &mut self.connections[key];
+        let connection = &self.connections[key];
         match connection.phase {
             Phase::AwaitingClose if as_agreed => Progress::Completed,
             Phase::Exchanging if as_agreed || cause == Cause::EndOfFile => {
-                let input = std::mem::take(&mut connection.input);
-                match self.client.take(&input, true) {
+                match self.client.take(connection.input(), true) {
                     Reply::Whole { receipt, .. } => match self.replied(key, receipt, now_ns) {
                         Progress::Goes if self.connections[key].phase == Phase::Exchanging => {
                             Progress::Failed(Step::Receive, Cause::EndOfFile)
@@ -159,27 +165,31 @@ impl Work {
         }
         self.record_response(key, now_ns);
         let connection = &mut self.connections[key];
-        connection.waiting_since_ns = now_ns;
         if connection.requests_left > 0 {
-            connection.response_from_ns = now_ns;
-            connection.service_from_ns = now_ns;
+            connection.exchange = Exchange::Further;
+            self.connections.enter(key, Phase::Exchanging, now_ns);
             return self.ask(key);
         }
         let load = &self.loader.scenario.load;
         if load.close_by == CloseBy::Server && !connection.stream.is_udp() {
-            connection.phase = Phase::AwaitingClose;
+            self.connections.enter(key, Phase::AwaitingClose, now_ns);
             return Progress::Goes;
         }
-        if !std::mem::take(&mut connection.following_up) {
-            if load.hold.is_zero() {
+        if connection.exchange == Exchange::FollowUp {
+            connection.waiting_since_ns = now_ns;
+            if connection.hold_until_ns <= now_ns {
                 return Progress::Completed;
             }
-            connection.hold_until_ns = now_ns + clock::nanoseconds(load.hold);
-            self.held.push_back((connection.hold_until_ns, key, connection.id));
-        } else if connection.hold_until_ns <= now_ns {
+            // It has kept its place among those that are held.
+            connection.phase = Phase::Holding;
+            return Progress::Goes;
+        }
+        if load.hold.is_zero() {
+            connection.waiting_since_ns = now_ns;
             return Progress::Completed;
         }
-        connection.phase = Phase::Holding;
+        connection.hold_until_ns = now_ns + clock::nanoseconds(load.hold);
+        self.connections.enter(key, Phase::Holding, now_ns);
         Progress::Goes
     }
 
@@ -189,31 +199,60 @@ impl Work {
         if !connection.measured {
             return;
         }
-        if connection.following_up {
-            self.measures.record(Latency::FollowUp, now_ns - connection.response_from_ns);
-            return;
-        }
+        let (response_from_ns, service_from_ns) = match connection.exchange {
+            Exchange::First => (connection.intended_ns, connection.connect_ns),
+            Exchange::Further => (connection.waiting_since_ns, connection.waiting_since_ns),
+            Exchange::FollowUp => {
+                self.measures.record(Latency::FollowUp, now_ns - self.follow_up_ns);
+                return;
+            }
+        };
         // Beside connections, flows have names of their own: a percentile over both would be of neither.
         let (response, service) = if connection.stream.is_udp() && self.loader.scenario.protocol == Protocol::Both {
             (Latency::UdpResponse, Latency::UdpService)
         } else {
             (Latency::Response, Latency::Service)
         };
-        self.measures.record(response, now_ns - connection.response_from_ns);
-        self.measures.record(service, now_ns - connection.service_from_ns);
+        self.measures.record(response, now_ns - response_from_ns);
+        self.measures.record(service, now_ns - service_from_ns);
+    }
+
+    /// Sends as much of the request as the socket takes, and keeps the rest.
+    fn transmit(&mut self, key: usize) -> Progress {
+        match send(&mut self.connections[key].stream, &self.request) {
+            Ok(sent) if sent == self.request.len() => Progress::Goes,
+            Ok(sent) => {
+                self.connections.buffer(key, |buffers| buffers.unsent.extend_from_slice(&self.request[sent..]));
+                Progress::Goes
+            }
+            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
+        }
+    }
+
+    /// Sends as much as the socket takes of what it did not take before.
+    pub(super) fn transmit_rest(&mut self, key: usize) -> Progress {
+        let connection = &mut self.connections[key];
+        let Some(buffers) = &connection.buffers else { return Progress::Goes };
+        match send(&mut connection.stream, &buffers.unsent) {
+            Ok(sent) => {
+                self.connections.buffer(key, |buffers| drop(buffers.unsent.drain(..sent)));
+                Progress::Goes
+            }
+            Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),
+        }
     }
 }
 
-/// Sends as much as the socket takes, and keeps the rest.
-pub(super) fn transmit(connection: &mut Connection, mut bytes: &[u8]) -> Progress {
-    while !bytes.is_empty() {
-        match connection.stream.write(bytes) {
-            Ok(length) => bytes = &bytes[length..],
+/// Sends as much as the socket takes. Returns how many bytes that was.
+fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(length) => sent += length,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Progress::Failed(Step::Send, Cause::from(&error)),
+            Err(error) => return Err(error),
         }
     }
-    connection.unsent.extend_from_slice(bytes);
-    Progress::Goes
+    Ok(sent)
 }

@@ -1,6 +1,6 @@
 //! A loader's process: set-up, barrier, load, account.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 
@@ -16,7 +16,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    ipc::{control::Control, ledger::Ledger, tally::Tally},
+    ipc::{control::Control, known::Known, ledger::Ledger, tally::Tally},
     observe::{ports::Range, stamps::Stamps},
     scenario::{Scenario, Waiting},
     sys::{affinity, clock, limits},
@@ -75,10 +75,10 @@ impl Loader {
             window,
             client,
             connections: Connections::with_capacity(ROOM),
-            held: VecDeque::with_capacity(ROOM),
-            started: 0,
+            picked: Known::default(),
             nonce: 0,
             udp_owed: 0.0,
+            follow_up_ns: 0,
             strands: self.scenario.server.strategy.waiting() != Waiting::Never,
             request: Vec::with_capacity(REQUEST_BYTES),
             measures,

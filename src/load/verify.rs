@@ -15,6 +15,7 @@ impl Work {
         if self.connections[key].stream.is_udp() {
             return self.verify_datagram(key, receipt);
         }
+        let tuple = self.tuple(key);
         let connection = &mut self.connections[key];
         let first = !std::mem::replace(&mut connection.served, true);
         let measured = connection.measured;
@@ -22,11 +23,11 @@ impl Work {
             Some(receipt) => {
                 self.report.verified += 1;
                 // Only this machine's clock can be compared with ours.
-                if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
-                    return receipt.belongs_to(connection.nonce, &connection.tuple);
+                if !tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+                    return receipt.belongs_to(connection.nonce, &tuple);
                 }
                 match receipt.wait_since(connection.connect_ns) {
-                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &connection.tuple) => {
+                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &tuple) => {
                         (receipt.worker, wait_ns)
                     }
                     _ => return false,
@@ -67,7 +68,7 @@ impl Work {
 
     /// When the kernel had a connection of ours established on the server's side, where that is stamped.
     fn established_ns(&self, key: usize) -> Option<u64> {
-        self.loader.stamps.as_ref()?.look(self.connections[key].tuple.client)
+        self.loader.stamps.as_ref()?.look(self.client(&self.connections[key]))
     }
 
     /// The stamp must lie between the connect call and accept's return, or something is wrong with it, or with us.
@@ -89,7 +90,7 @@ impl Work {
             accept_ns,
             replied_ns,
         };
-        let journey = ledger.journey(connection.tuple.client);
+        let journey = ledger.journey(self.client(connection));
         let Some(lengths) = stages::lengths(&instants, &journey) else { return };
         for (stage, length_ns) in lengths {
             self.measures.record_stage(worker, stage, length_ns);
@@ -113,19 +114,21 @@ impl Work {
 
     /// The same for a datagram: each has waited for its own reception.
     fn verify_datagram(&mut self, key: usize, receipt: Option<Receipt>) -> bool {
+        let tuple = self.tuple(key);
         let connection = &mut self.connections[key];
         // Another server's reply.
         let Some(receipt) = receipt else { return self.loader.ledger.is_none() };
-        if !receipt.belongs_to(connection.nonce, &connection.tuple) {
+        if !receipt.belongs_to(connection.nonce, &tuple) {
             return false;
         }
         self.report.verified += 1;
         self.report.flows.replies += 1;
         connection.answered.by(receipt.worker);
-        if !connection.tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+        if !tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
             return true;
         }
-        match receipt.wait_since(connection.service_from_ns) {
+        // A flow waits for its reply from the moment it asked.
+        match receipt.wait_since(connection.waiting_since_ns) {
             Some(wait_ns) if connection.measured => {
                 self.show(LoaderKept::ReceiveWait, wait_ns);
                 self.measures.record_receive_wait(receipt.worker, wait_ns)
@@ -137,7 +140,7 @@ impl Work {
     /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
     pub(super) fn acceptance(&self, key: usize) -> Acceptance {
         let connection = &self.connections[key];
-        match (&self.loader.ledger, connection.tuple.client) {
+        match (&self.loader.ledger, self.client(connection)) {
             (None, _) => Acceptance::Unknown,
             (_, client) if client.port() == 0 => Acceptance::Unknown,
             (Some(ledger), client) => {

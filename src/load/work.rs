@@ -3,9 +3,8 @@
 //! Every attempt ends in exactly one of two ways: completed, or one error counted by phase and errno.
 
 use std::{
-    collections::VecDeque,
     io,
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -13,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     client::Client,
-    connection::{Answered, Connection, Phase, Stream},
+    connection::{Answered, Connection, Exchange, Phase, Stream},
     connections::Connections,
     exchange::Progress,
     loader::Loader,
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     ipc::{
         control::{LoaderCount, Window},
+        known::Known,
         receipt::Tuple,
         tally::{Cause, Step, Tally},
     },
@@ -47,12 +47,13 @@ pub(super) struct Work {
     pub groups: Vec<Group>,
     pub client: Box<dyn Client>,
     pub connections: Connections,
-    /// (end of hold, key, id), in order, because every hold is as long.
-    pub held: VecDeque<(u64, usize, u64)>,
-    pub started: u64,
+    /// Addresses that the kernel picked for connections whose tuple group names none: as good as always one.
+    pub picked: Known<IpAddr>,
     pub nonce: u32,
     /// Flows that are due by the scenario's share of them; the next start is a flow when one is whole.
     pub udp_owed: f64,
+    /// The instant of the scenario's follow-up, from which its response times count.
+    pub follow_up_ns: u64,
     /// Whether a worker's fault leaves connections with that worker.
     pub strands: bool,
     pub request: Vec<u8>,
@@ -144,31 +145,50 @@ impl Work {
 
     /// A start has come so far that it is a connection, whose end will count.
     pub fn begin(&mut self, key: usize, attempt: &Attempt, client: SocketAddr, stream: Stream) {
-        self.started += 1;
         let connection = Connection {
             stream,
             phase: Phase::Connecting,
-            id: self.started,
-            tuple: Tuple { client, server: self.loader.target },
-            group: attempt.group.number,
+            port: 0,
+            picked: 0,
+            group: attempt.group.number as u32,
+            nonce: 0,
             intended_ns: attempt.intended_ns,
             connect_ns: attempt.connect_ns,
             waiting_since_ns: attempt.connect_ns,
-            response_from_ns: attempt.intended_ns,
-            service_from_ns: attempt.connect_ns,
+            hold_until_ns: 0,
+            requests_left: self.loader.scenario.load.requests,
+            exchange: Exchange::First,
             measured: self.window.measures(attempt.intended_ns),
             served: false,
-            nonce: 0,
-            requests_left: self.loader.scenario.load.requests,
             asked_early: false,
-            following_up: false,
-            hold_until_ns: 0,
-            answered: Answered::default(),
             staged: false,
-            input: Vec::new(),
-            unsent: Vec::new(),
+            answered: Answered::default(),
+            buffers: None,
         };
         self.connections.begin(key, connection);
+        self.named(key, client);
+    }
+
+    /// A connection's own end is known.
+    pub fn named(&mut self, key: usize, client: SocketAddr) {
+        let connection = &mut self.connections[key];
+        connection.port = client.port();
+        if self.groups[connection.group as usize].source.is_none() {
+            connection.picked = self.picked.number(client.ip());
+        }
+    }
+
+    /// Both ends of a connection.
+    #[inline]
+    pub fn tuple(&self, key: usize) -> Tuple {
+        Tuple { client: self.client(&self.connections[key]), server: self.loader.target }
+    }
+
+    /// A connection's own end.
+    #[inline]
+    pub fn client(&self, connection: &Connection) -> SocketAddr {
+        let named = self.groups[connection.group as usize].source;
+        SocketAddr::new(named.unwrap_or_else(|| self.picked[connection.picked]), connection.port)
     }
 
     /// A start has failed before there was a connection.
@@ -196,7 +216,7 @@ impl Work {
         } else if was_established && !connection.served {
             self.report.unserved += 1;
         }
-        self.source.freed(&self.groups[connection.group], connection.tuple.client.port());
+        self.source.freed(&self.groups[connection.group as usize], connection.port);
         if let Progress::Failed(step, cause) = progress {
             self.failed(step, cause, now_ns);
             return connection;

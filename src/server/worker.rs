@@ -92,7 +92,13 @@ impl Worker {
             poll,
             acceptor: intake.acceptor,
             datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, self.scenario.address)),
-            application: Application::new(&self.scenario, self.ledger.clone(), self.seed, self.stream()),
+            application: Application::new(
+                &self.scenario,
+                self.number as u16,
+                self.ledger.clone(),
+                self.seed,
+                self.stream(),
+            ),
             connections: Slab::with_capacity(EVENTS),
             fresh: VecDeque::with_capacity(EVENTS),
             paused_until_ns: None,
@@ -318,7 +324,7 @@ impl Loop {
         let Some(peer) = accepted.peer else { return false };
         let Accepted { stream, accept_ns, .. } = accepted;
         let arrival = Arrival { stream, peer, accept_ns, woke_ns: self.woke_ns };
-        let opened = Connection::new(arrival, self.worker.number as u16);
+        let opened = self.application.take_up(arrival);
         let opened = opened.and_then(|connection| {
             if self.worker.scenario.server.nodelay {
                 connection.stream.set_nodelay(true)?;

@@ -20,7 +20,7 @@ use crate::{
     load::{
         connection::{Connection, Phase, Stream},
         drive::end,
-        exchange::{Progress, transmit},
+        exchange::Progress,
         work::Work,
     },
     scenario::{CloseBy, CloseHow, Sockets, Transport},
@@ -101,17 +101,16 @@ impl Mio {
     }
 
     fn advance(&mut self, work: &mut Work, key: usize, event: &Event, now_ns: u64) -> Progress {
-        let connection = &mut work.connections[key];
+        let connection = &work.connections[key];
         if connection.phase == Phase::Connecting {
             let progress = connecting(work, key, now_ns);
             // A server that closes at once may be in the same event as the establishment, and then no other comes.
             if progress != Progress::Goes || work.connections[key].phase == Phase::Connecting || !event.is_readable() {
                 return progress;
             }
-        } else if !connection.unsent.is_empty() {
-            let unsent = std::mem::take(&mut connection.unsent);
-            let progress = transmit(connection, &unsent);
-            if progress != Progress::Goes || !work.connections[key].unsent.is_empty() {
+        } else if !connection.unsent().is_empty() {
+            let progress = work.transmit_rest(key);
+            if progress != Progress::Goes || !work.connections[key].unsent().is_empty() {
                 return progress;
             }
         }

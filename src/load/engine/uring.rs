@@ -72,14 +72,14 @@ impl Uring {
 
     /// Hands the chain of a connection to the kernel.
     fn launch(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        let connection = &mut work.connections[key];
+        let connection = &work.connections[key];
         self.ring
-            .connect(key, connection.stream.as_fd(), &connection.unsent)
+            .connect(key, connection.stream.as_fd(), connection.unsent())
             .and_then(|()| self.ring.submit())
             .context("io_uring_enter")?;
         // The port is chosen. A connection that is over already has none any more.
         if let Ok(client) = connection.stream.local_addr() {
-            connection.tuple.client = client;
+            work.named(key, client);
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Uring {
         let key = done.slot;
         match (done.operation, done.result) {
             (Operation::Connect, Ok(_)) => {
-                work.connections[key].unsent.clear();
+                work.connections.buffer(key, |buffers| buffers.unsent.clear());
                 work.established(key, now_ns);
             }
             (Operation::Connect, Err(errno)) => self.seats[key].refused = Some(errno),
@@ -129,11 +129,11 @@ impl Uring {
         self.seats[key].refused = None;
         if errno == libc::ECONNRESET {
             // A reset in place of a refusal: the connection was established and then reset.
-            work.connections[key].unsent.clear();
+            work.connections.buffer(key, |buffers| buffers.unsent.clear());
             work.established(key, now_ns);
             return Ok(work.server_ended(key, Cause::Errno(errno), now_ns));
         }
-        let group = work.groups[work.connections[key].group];
+        let group = work.groups[work.connections[key].group as usize];
         if errno == libc::EADDRNOTAVAIL && self.seats[key].tries < TRIES && work.source.try_elsewhere(&group) {
             self.seats[key].tries += 1;
             let socket = match work.socket(Transport::Tcp) {
@@ -152,14 +152,15 @@ impl Uring {
 
     /// Queues what a connection has to say, and a receive, so that also its end is noticed.
     fn go_on(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        let connection = &mut work.connections[key];
+        let connection = &work.connections[key];
         if connection.phase == Phase::Connecting {
             return Ok(());
         }
-        if !connection.unsent.is_empty() && !self.ring.is_under_way(key, Operation::Send) {
-            self.ring.send(key, connection.stream.as_fd(), &connection.unsent).context("io_uring_enter")?;
-            connection.unsent.clear();
+        if !connection.unsent().is_empty() && !self.ring.is_under_way(key, Operation::Send) {
+            self.ring.send(key, connection.stream.as_fd(), connection.unsent()).context("io_uring_enter")?;
+            work.connections.buffer(key, |buffers| buffers.unsent.clear());
         }
+        let connection = &work.connections[key];
         if !self.ring.is_under_way(key, Operation::Receive) {
             self.ring.receive(key, connection.stream.as_fd()).context("io_uring_enter")?;
         }

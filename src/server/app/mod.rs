@@ -15,6 +15,7 @@ use mio::net::TcpStream;
 use super::service::Service;
 use crate::{
     ipc::{
+        known::Known,
         ledger::{Journey, Ledger},
         receipt::Tuple,
     },
@@ -66,50 +67,51 @@ pub struct Arrival {
     pub woke_ns: u64,
 }
 
-/// A connection that a worker serves.
+/// A connection that a worker serves. A worker may have tens of thousands that do nothing, so it is kept small.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
     /// Whether the worker's epoll watches it.
     pub registered: bool,
-    caller: Caller,
+    closing: bool,
+    /// Number of its own end among those that the application knows.
+    server: u16,
+    client: SocketAddr,
+    accept_ns: u64,
     woke_ns: u64,
     /// When the first byte was read; 0 until then.
     read_ns: u64,
     served: u64,
-    /// Input that is not yet a whole request. Stays empty, and unallocated, while requests arrive whole.
+    /// Bytes that wait, while there are any.
+    buffers: Option<Box<Buffers>>,
+}
+
+/// Bytes that a connection has to keep. It has them only where requests do not arrive whole, or replies are stuck.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// Input that is not yet a whole request.
     input: Vec<u8>,
     /// The rest of a reply that the socket did not take.
     unsent: Vec<u8>,
-    closing: bool,
 }
 
 impl Connection {
-    /// A connection just accepted.
-    pub fn new(arrival: Arrival, worker: u16) -> io::Result<Self> {
-        let Arrival { stream, peer, accept_ns, woke_ns } = arrival;
-        let tuple = Tuple { client: peer, server: stream.local_addr()? };
-        Ok(Self {
-            stream,
-            registered: false,
-            caller: Caller { worker, accept_ns, tuple },
-            woke_ns,
-            read_ns: 0,
-            served: 0,
-            input: Vec::new(),
-            unsent: Vec::new(),
-            closing: false,
-        })
-    }
-
     fn journey(&self) -> Journey {
         Journey {
             woke_ns: self.woke_ns,
-            accept_ns: self.caller.accept_ns,
+            accept_ns: self.accept_ns,
             read_ns: self.read_ns,
             replied_ns: clock::monotonic_ns(),
         }
+    }
+
+    fn take_input(&mut self) -> Vec<u8> {
+        self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.input)).unwrap_or_default()
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| !buffers.unsent.is_empty())
     }
 }
 
@@ -126,6 +128,9 @@ pub enum Next {
 
 /// An app in a worker.
 pub struct Application {
+    worker: u16,
+    /// The workers' ends of connections: one, or where the server listens on all addresses, a few.
+    servers: Known<SocketAddr>,
     /// `None` for app `close`.
     protocol: Option<Box<dyn Protocol>>,
     service: Service,
@@ -138,8 +143,8 @@ pub struct Application {
 }
 
 impl Application {
-    /// The scenario's app, for one worker. `stream` tells this worker's random numbers from the others'.
-    pub fn new(scenario: &Scenario, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
+    /// The scenario's app, for the worker of a number. `stream` tells this worker's random numbers from the others'.
+    pub fn new(scenario: &Scenario, worker: u16, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
         let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
             App::Close => None,
             App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
@@ -150,6 +155,8 @@ impl Application {
             CloseBy::Server => scenario.load.requests,
         };
         Self {
+            worker,
+            servers: Known::default(),
             protocol,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
@@ -157,6 +164,24 @@ impl Application {
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
             ledger,
         }
+    }
+
+    /// Takes a connection up that was just accepted.
+    pub fn take_up(&mut self, arrival: Arrival) -> io::Result<Connection> {
+        let Arrival { stream, peer, accept_ns, woke_ns } = arrival;
+        let server = self.servers.number(stream.local_addr()?);
+        Ok(Connection {
+            stream,
+            registered: false,
+            closing: false,
+            server,
+            client: peer,
+            accept_ns,
+            woke_ns,
+            read_ns: 0,
+            served: 0,
+            buffers: None,
+        })
     }
 
     /// Serves what is there: reads requests and replies, until the socket has no more or its buffer is full.
@@ -175,11 +200,11 @@ impl Application {
             if connection.closing {
                 return Ok(Next::Close);
             }
-            if !connection.input.is_empty() {
+            let input = connection.take_input();
+            if !input.is_empty() {
                 // A reply was stuck and is now out: its connection may have whole requests waiting.
-                let input = std::mem::take(&mut connection.input);
                 self.consume(connection, &input)?;
-                if !connection.unsent.is_empty() || connection.closing {
+                if connection.has_unsent() || connection.closing {
                     continue;
                 }
             }
@@ -194,10 +219,10 @@ impl Application {
                 connection.read_ns = clock::monotonic_ns();
             }
             let scratch = std::mem::take(&mut self.scratch);
-            let consumed = if connection.input.is_empty() {
+            let mut input = connection.take_input();
+            let consumed = if input.is_empty() {
                 self.consume(connection, &scratch[..length])
             } else {
-                let mut input = std::mem::take(&mut connection.input);
                 input.extend_from_slice(&scratch[..length]);
                 self.consume(connection, &input)
             };
@@ -205,7 +230,7 @@ impl Application {
             consumed?;
             // A read that did not fill the buffer emptied the socket, and later bytes make an event of their own:
             // asking again would be a system call for nothing. A close that came with the bytes makes no other event.
-            if length < SCRATCH_BYTES && !ended && connection.unsent.is_empty() && !connection.closing {
+            if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
                 return Ok(Next::Wait);
             }
         }
@@ -226,10 +251,12 @@ impl Application {
     /// Answers the whole requests in `input` and keeps the rest.
     fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
         let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
-        while !input.is_empty() && !connection.closing && connection.unsent.is_empty() {
+        let tuple = Tuple { client: connection.client, server: self.servers[connection.server] };
+        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple };
+        while !input.is_empty() && !connection.closing && !connection.has_unsent() {
             self.reply.clear();
             let last = connection.served + 1 >= self.requests;
-            let (length, close) = match protocol.take(input, &connection.caller, last, &mut self.reply) {
+            let (length, close) = match protocol.take(input, &caller, last, &mut self.reply) {
                 Take::Partial => break,
                 Take::Request { length, close } => (length, close),
                 Take::Bad => (input.len(), true),
@@ -243,7 +270,11 @@ impl Application {
             input = &input[length..];
             send(connection, &self.reply)?;
         }
-        connection.input.extend_from_slice(input);
+        if !input.is_empty() {
+            connection.buffers.get_or_insert_default().input.extend_from_slice(input);
+        } else if !connection.has_unsent() {
+            connection.buffers = None;
+        }
         Ok(())
     }
 }
@@ -251,7 +282,7 @@ impl Application {
 /// Enters a connection's way where its client looks for it.
 fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
-        ledger.travelled(connection.caller.tuple.client, &connection.journey());
+        ledger.travelled(connection.client, &connection.journey());
     }
 }
 
@@ -262,7 +293,7 @@ fn send(connection: &mut Connection, mut reply: &[u8]) -> io::Result<()> {
             Ok(length) => reply = &reply[length..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                connection.unsent.extend_from_slice(reply);
+                connection.buffers.get_or_insert_default().unsent.extend_from_slice(reply);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -273,9 +304,20 @@ fn send(connection: &mut Connection, mut reply: &[u8]) -> io::Result<()> {
 
 /// Whether nothing is unsent any more.
 fn flush(connection: &mut Connection) -> io::Result<bool> {
-    if !connection.unsent.is_empty() {
-        let unsent = std::mem::take(&mut connection.unsent);
+    if let Some(buffers) = &mut connection.buffers {
+        let unsent = std::mem::take(&mut buffers.unsent);
         send(connection, &unsent)?;
     }
-    Ok(connection.unsent.is_empty())
+    Ok(!connection.has_unsent())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // A worker that holds connections shall have at most 128 bytes of each, its key and the pages' ends included.
+        assert!(size_of::<Connection>() <= 80, "{}", size_of::<Connection>());
+    }
 }
