@@ -210,7 +210,7 @@ impl Exchange {
         };
         let Load { requests, close_by, close_how, .. } = scenario.load;
         let nodelay = scenario.server.nodelay;
-        Ok(Self { address: scenario.address, request, reply, requests, nodelay, close_by, close_how })
+        Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
     }
 
     /// A client: exchange after exchange, until the phase says stop.

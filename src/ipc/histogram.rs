@@ -53,33 +53,64 @@ fn add(counts: impl Iterator<Item = u64>, histogram: &mut Histogram<u64>) {
     }
 }
 
+/// Values that a histogram of one process keeps one by one.
+const FEW: usize = 512;
+const _: () = assert!(BUCKETS <= 1 << u16::BITS);
+
 /// A histogram of one process. Of a busy process, whose caches the kernel empties between any two connections, recording
 /// costs a cache line or two: a `Histogram` keeps extremes and totals besides, in lines of their own.
+///
+/// Where many processes meet many workers, most histograms have few values, which fall into as many pages: the first ones stand
+/// in a list, in two bytes each, until it is full.
 #[derive(Debug)]
 pub struct Own {
+    /// The buckets of the first values, in their order; empty once they are counted.
+    few: Vec<u16>,
     counts: Box<[u32]>,
-    used: bool,
+    counting: bool,
 }
 
 impl Own {
     /// An empty one. Pages cost memory only once they are touched.
     pub fn new() -> Self {
-        Self { counts: vec![0; BUCKETS].into(), used: false }
+        Self { few: Vec::with_capacity(FEW), counts: vec![0; BUCKETS].into(), counting: false }
     }
 
     /// Counts a value; more than four thousand million of one bucket count as so many.
     #[inline]
     pub fn record(&mut self, value: u64) {
-        let bucket = &mut self.counts[index(value)];
-        *bucket = bucket.saturating_add(1);
-        if !self.used {
-            self.used = true;
+        let bucket = index(value);
+        if self.counting {
+            self.count(bucket);
+        } else {
+            self.list(bucket);
         }
+    }
+
+    #[inline]
+    fn count(&mut self, bucket: usize) {
+        let count = &mut self.counts[bucket];
+        *count = count.saturating_add(1);
+    }
+
+    fn list(&mut self, bucket: usize) {
+        if self.few.len() < FEW {
+            self.few.push(bucket as u16);
+            return;
+        }
+        self.counting = true;
+        for first in std::mem::take(&mut self.few) {
+            self.count(usize::from(first));
+        }
+        self.count(bucket);
     }
 
     /// Adds its values to a histogram; those beyond its range as its largest.
     pub fn add_to(&self, histogram: &mut Histogram<u64>) {
-        if self.used {
+        for bucket in &self.few {
+            histogram.saturating_record(lowest(usize::from(*bucket)));
+        }
+        if self.counting {
             add(self.counts.iter().map(|count| u64::from(*count)), histogram);
         }
     }
@@ -111,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn copied_values_are_those_recorded(values in prop::collection::vec(1u64..60_000_000_000, 1..50)) {
+        fn copied_values_are_those_recorded(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
             let empty = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
             let (buckets, mut own, mut direct) = (buckets(), Own::new(), empty());
             for value in values {

@@ -132,7 +132,7 @@ pub struct Connection {
     /// When its hold ends, once it is held.
     pub hold_until_ns: u64,
     /// Requests not yet begun.
-    pub requests_left: u64,
+    pub requests_left: u32,
     /// Which exchange is under way.
     pub exchange: Exchange,
     /// Whether its figures are recorded.
@@ -145,6 +145,8 @@ pub struct Connection {
     pub staged: bool,
     /// Who has answered so far.
     pub answered: Answered,
+    /// The list in which it waits: for [`super::connections::Connections`] to say.
+    pub wait: Option<Wait>,
     /// Bytes that did not come or go whole, while there are any.
     pub buffers: Option<Box<Buffers>>,
 }
@@ -195,15 +197,15 @@ impl Wait {
 pub struct Answered {
     /// The first that did.
     pub first: Option<u16>,
-    /// Replies, as far as they can be counted.
-    pub replies: u32,
-    /// Whether another did as well.
+    /// Whether there was more than one reply.
+    pub again: bool,
+    /// Whether another worker answered as well.
     pub moved: bool,
 }
 
 impl Answered {
     pub fn by(&mut self, worker: u16) {
-        self.replies = self.replies.saturating_add(1);
+        self.again = self.first.is_some();
         let first = *self.first.get_or_insert(worker);
         self.moved |= first != worker;
     }

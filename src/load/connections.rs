@@ -29,8 +29,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct Entry {
     connection: Connection,
-    /// The list it stands in, and its neighbours there.
-    wait: Option<Wait>,
+    /// Its neighbours in the list in which it waits.
     before: u32,
     after: u32,
 }
@@ -66,7 +65,7 @@ impl Connections {
 
     /// A connection has begun under a key that was reserved for it, and waits to be established.
     pub fn begin(&mut self, key: usize, connection: Connection) {
-        self.entries[key] = Some(Entry { connection, wait: None, before: NOBODY, after: NOBODY });
+        self.entries[key] = Some(Entry { connection, before: NOBODY, after: NOBODY });
         self.open += 1;
         self.join(key, Wait::Connect);
     }
@@ -94,7 +93,7 @@ impl Connections {
     /// Takes a connection out of the list that it stands in.
     pub fn leave(&mut self, key: usize) {
         let entry = self.entry(key);
-        let Some(wait) = entry.wait.take() else { return };
+        let Some(wait) = entry.connection.wait.take() else { return };
         let (before, after) = (entry.before, entry.after);
         if before == NOBODY {
             self.lists[wait as usize].first = after;
@@ -118,7 +117,8 @@ impl Connections {
             self.entry(last as usize).after = own;
         }
         let entry = self.entry(key);
-        (entry.wait, entry.before, entry.after) = (Some(wait), last, NOBODY);
+        entry.connection.wait = Some(wait);
+        (entry.before, entry.after) = (last, NOBODY);
     }
 
     /// A connection is over. Its key is not free before [`Self::release`].
@@ -219,6 +219,7 @@ mod tests {
             asked_early: false,
             staged: false,
             answered: Answered::default(),
+            wait: None,
             buffers: None,
         }
     }
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // A loader that holds connections shall have at most 128 bytes of each, its key and the pages' ends included.
-        assert!(size_of::<Option<Entry>>() <= 104, "{}", size_of::<Option<Entry>>());
+        assert!(size_of::<Option<Entry>>() <= 88, "{}", size_of::<Option<Entry>>());
     }
 
     #[test]

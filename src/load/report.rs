@@ -91,7 +91,7 @@ impl Flows {
             self.by_worker.resize(first + 1, 0);
         }
         self.by_worker[first] += 1;
-        match (answered.replies > 1, answered.moved) {
+        match (answered.again, answered.moved) {
             (false, _) => {}
             (true, false) => self.sticky += 1,
             (true, true) => self.moved += 1,

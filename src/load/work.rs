@@ -163,6 +163,7 @@ impl Work {
             asked_early: false,
             staged: false,
             answered: Answered::default(),
+            wait: None,
             buffers: None,
         };
         self.connections.begin(key, connection);

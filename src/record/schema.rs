@@ -88,6 +88,9 @@ pub struct TrialRecord {
     /// What connections took when most were open; absent where none was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// How the load came to its height; absent where it is not one of connections that are all held at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
     /// How the ports filled; absent but for scenarios of kind `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
@@ -659,14 +662,61 @@ pub struct FaultDatagrams {
 pub struct Memory {
     /// Connections open, by the workers' count.
     pub open: u64,
-    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes.
+    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes. Inodes of /proc, which other programs
+    /// make by looking at descriptors, are left out where the user may know of them (root).
     pub kernel_bytes: u64,
-    /// Growth of what workers and loaders have resident, bytes.
+    /// loader_bytes + worker_bytes + shared_bytes.
     pub user_bytes: u64,
+    /// Growth of the loaders' own memory, bytes.
+    #[serde(default)]
+    pub loader_bytes: u64,
+    /// Growth of the workers' own memory, bytes.
+    #[serde(default)]
+    pub worker_bytes: u64,
+    /// Growth of the machine's shared memory, where loaders and workers enter each connection for the other side, bytes.
+    #[serde(default)]
+    pub shared_bytes: u64,
     /// kernel_bytes ÷ open.
     pub kernel_bytes_per_connection: f64,
     /// user_bytes ÷ open.
     pub user_bytes_per_connection: f64,
+    /// loader_bytes ÷ open.
+    #[serde(default)]
+    pub loader_bytes_per_connection: f64,
+    /// worker_bytes ÷ open.
+    #[serde(default)]
+    pub worker_bytes_per_connection: f64,
+    /// shared_bytes ÷ open.
+    #[serde(default)]
+    pub shared_bytes_per_connection: f64,
+}
+
+/// How a load of connections that are all held at once came to its height.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ramp {
+    /// From the barrier to the last accept.
+    pub seconds: f64,
+    /// Its tenths by the number of connections, fewer where several fell between two samples (100 ms).
+    pub steps: Vec<RampStep>,
+    /// Accepts per second in the last tenth ÷ in the first; `null` with fewer than two.
+    pub rate_ratio: Option<f64>,
+    /// The same of the processor time per connection.
+    pub cpu_ratio: Option<f64>,
+}
+
+/// A step of a ramp.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RampStep {
+    /// Connections accepted by its end.
+    pub accepted: u64,
+    /// Its end, seconds from the barrier.
+    pub until_s: f64,
+    /// Accepts per second in it.
+    pub accepted_per_s: f64,
+    /// Processor time of workers and loaders per connection accepted in it, nanoseconds.
+    pub cpu_ns_per_connection: f64,
+    /// Accept waits of it.
+    pub accept_wait: LatencySummary,
 }
 
 /// How the ephemeral ports filled.

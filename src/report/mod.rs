@@ -15,6 +15,7 @@ pub mod markdown;
 mod model;
 pub mod openmetrics;
 pub mod plot;
+pub mod ramp;
 mod ranking;
 #[cfg(test)]
 mod sample;

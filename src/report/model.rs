@@ -2,7 +2,7 @@
 
 use super::{
     answer::{Answer, answer},
-    harness,
+    harness, ramp,
     ranking::{plain, ranking},
     verdicts,
 };
@@ -22,7 +22,8 @@ pub struct Model {
     pub question: String,
     /// Its answer.
     pub answer: Answer,
-    /// The tables: first the cells' figures, then, if that is known, where their time goes, and what the harness costs.
+    /// The tables: first the cells' figures, then, if that is known, where their time goes, how they came to their height, and
+    /// what the harness costs.
     pub tables: Vec<Grid>,
     /// What the numbers mean.
     pub legend: Vec<String>,
@@ -96,7 +97,12 @@ const COLUMNS: &[Column] = &[
     Column { head: "queue\npeak", metric: "queue_peak", show: thousands },
     Column { head: "most\nopen", metric: "open_peak", show: thousands },
     Column { head: "kernel\nB/connection", metric: "kernel_bytes_per_connection", show: thousands },
-    Column { head: "user\nB/connection", metric: "user_bytes_per_connection", show: thousands },
+    Column { head: "loaders'\nB/connection", metric: "loader_bytes_per_connection", show: thousands },
+    Column { head: "workers'\nB/connection", metric: "worker_bytes_per_connection", show: thousands },
+    Column { head: "shared\nB/connection", metric: "shared_bytes_per_connection", show: thousands },
+    Column { head: "ramp", metric: "ramp_s", show: |s| format!("{s:.1} s") },
+    Column { head: "last ÷ first tenth\naccepts/s", metric: "ramp_rate_ratio", show: ratio },
+    Column { head: "CPU", metric: "ramp_cpu_ratio", show: ratio },
     Column { head: "batch\nmean", metric: "accept_batch_mean", show: ratio },
     Column { head: "empty wake-ups\n/accept", metric: "empty_wakeups_per_accept", show: ratio },
     Column { head: "empty wake-ups\n/datagram", metric: "empty_wakeups_per_datagram", show: ratio },
@@ -128,15 +134,17 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
     let stages = stages(summary);
+    let ramp = ramp::grid(record, summary);
     let harness = harness::of_record(record);
     let mut legend = legend(summary, &columns, ranks, stages.is_some());
+    legend.extend(ramp.is_some().then(|| ramp::LEGEND.to_owned()));
     legend.extend(harness.iter().flat_map(harness::legend));
     Model {
         title: summary.scenario.clone(),
         question: record.whole.question.clone(),
         answer: answer(summary, &ranking(summary)),
         legend,
-        tables: std::iter::once(cells).chain(stages).chain(harness.iter().flat_map(harness::grids)).collect(),
+        tables: std::iter::once(cells).chain(stages).chain(ramp).chain(harness.iter().flat_map(harness::grids)).collect(),
         notes: verdicts::notes(record, summary),
         conditions: conditions(record),
     }

@@ -16,7 +16,7 @@ pub struct Load {
     /// What starts a connection.
     pub mode: Mode,
     /// Requests per connection.
-    pub requests: u64,
+    pub requests: u32,
     /// Time the client keeps the connection after the last reply.
     pub hold: Duration,
     /// When, counted from the trial's start, all connections that are held send one request more.
@@ -234,7 +234,7 @@ impl Load {
         let close_how = if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin };
         let load = Self {
             mode: Mode::read(settings)?,
-            requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u64::MAX / 2)? },
+            requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u32::MAX)? },
             hold,
             follow_up: follow_up(settings, hold)?,
             udp_share: match protocol {

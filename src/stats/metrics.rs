@@ -255,6 +255,24 @@ pub const METRICS: &[Metric] = &[
     metric("user_bytes_per_connection", "user memory per connection", Bytes, Lower, COMPARED, |trial| {
         trial.memory.map(|memory| memory.user_bytes_per_connection)
     }),
+    metric("loader_bytes_per_connection", "loaders' memory per connection", Bytes, Lower, SHOWN, |trial| {
+        trial.memory.map(|memory| memory.loader_bytes_per_connection)
+    }),
+    metric("worker_bytes_per_connection", "workers' memory per connection", Bytes, Lower, SHOWN, |trial| {
+        trial.memory.map(|memory| memory.worker_bytes_per_connection)
+    }),
+    metric("shared_bytes_per_connection", "shared memory per connection", Bytes, Lower, SHOWN, |trial| {
+        trial.memory.map(|memory| memory.shared_bytes_per_connection)
+    }),
+    metric("ramp_s", "time to have all connections open", Seconds, Lower, COMPARED, |trial| {
+        trial.ramp.as_ref().map(|ramp| ramp.seconds)
+    }),
+    metric("ramp_rate_ratio", "accepts/s of the ramp's last tenth ÷ its first's", Ratio, Higher, SHOWN, |trial| {
+        trial.ramp.as_ref()?.rate_ratio
+    }),
+    metric("ramp_cpu_ratio", "CPU per connection in the ramp's last tenth ÷ in its first", Ratio, Lower, SHOWN, |trial| {
+        trial.ramp.as_ref()?.cpu_ratio
+    }),
     metric("accept_batch_mean", "accepts per wake-up", Ratio, Neither, SHOWN, |trial| {
         let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
         let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();

@@ -8,7 +8,8 @@ use nix::{
         resource::{UsageWho, getrusage},
         time::{TimeSpec, TimeValLike},
     },
-    time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
+    time::{ClockId, ClockNanosleepFlags, clock_getcpuclockid, clock_gettime, clock_nanosleep},
+    unistd::Pid,
 };
 
 /// Now, in nanoseconds of CLOCK_MONOTONIC.
@@ -21,6 +22,12 @@ pub fn monotonic_ns() -> u64 {
 #[inline]
 pub fn thread_cpu_ns() -> u64 {
     read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time used by all threads of another process, in nanoseconds; `None` once it is gone.
+pub fn process_cpu_ns(pid: i32) -> Option<u64> {
+    let now = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
+    Some(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
 #[inline]

@@ -15,7 +15,7 @@ use crate::{
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
         BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
-        Measured, ObserverRow, Outcome, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
+        Measured, ObserverRow, Outcome, Ramp, RampStep, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
     },
     scenario::{Bound, Load, Mode, Transport},
     stats,
@@ -80,6 +80,11 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
         memory: gathered.memory,
+        ramp: gathered.ramp.map(|ramp| Ramp {
+            seconds: gathered.last_accept_ns.saturating_sub(window.start_ns) as f64 / 1e9,
+            steps: ramp.steps.into_iter().map(|step| with_method(step, method(job))).collect(),
+            ..ramp
+        }),
         sockets_peak: gathered.sockets_peak,
         kernel: gathered.kernel,
         kernel_measured: gathered.kernel_measured,
@@ -162,6 +167,7 @@ pub(crate) fn blank(job: Job<'_>, started: SystemTime, outcome: Outcome) -> Tria
         loaders: Vec::new(),
         faults: Vec::new(),
         memory: None,
+        ramp: None,
         ports: None,
         ports_exhausted_after_s: None,
         ports_ceiling_per_s: None,
@@ -264,6 +270,10 @@ pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
         }
     }
     sum
+}
+
+fn with_method(step: RampStep, method: &str) -> RampStep {
+    RampStep { accept_wait: LatencySummary { method: Some(method.to_owned()), ..step.accept_wait }, ..step }
 }
 
 /// How a trial's accept waits were measured.

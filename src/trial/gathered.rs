@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::{Counters, CpuShares, Sockets, Softnet},
-    record::{DatagramSocketRow, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Series, WorkerCounts},
+    record::{DatagramSocketRow, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -31,6 +31,7 @@ pub(super) struct Gathered {
     pub datagrams_lost: u64,
     pub sockets_peak: Sockets,
     pub memory: Option<Memory>,
+    pub ramp: Option<Ramp>,
     pub balance: Balance,
     pub kernel: Counters,
     /// Over the measured window.

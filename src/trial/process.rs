@@ -13,6 +13,7 @@ use super::{
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, LoadJob, Loaders},
     networks::Networks,
+    ramp::RampWatch,
     sampler::{Clients, QueueSeen, Sampler},
     set_sysctls,
 };
@@ -90,7 +91,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let mut sampler = Sampler::new(control, queues, &crew, clients, &loaders, scenario.queue_interval)?;
+    let ramp = RampWatch::new(&scenario, waits, crew.pids().chain(loaders.pids()));
+    let mut sampler = Sampler::new(control, queues, &crew, clients, &loaders, ramp, scenario.queue_interval)?;
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let own_before = clock::cpu_use();
@@ -149,6 +151,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         datagrams_lost,
         sockets_peak: samples.sockets_peak,
         memory: samples.memory,
+        ramp: samples.ramp,
         balance,
         kernel,
         kernel_measured,

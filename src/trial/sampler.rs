@@ -4,16 +4,15 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{crew::Crew, loaders::Loaders};
+use super::{crew::Crew, growth::MemoryWatch, loaders::Loaders, ramp::RampWatch};
 use crate::{
     ipc::control::{Control, Count, ListenerSeen},
     observe::{
         counters::{SocketReader, Sockets},
         datagrams::{self, DatagramQueue},
-        memory,
         queues::{Queue, QueueReader},
     },
-    record::{Memory, Series},
+    record::{Memory, Ramp, Series},
     scenario::CloseBy,
     sys::clock,
 };
@@ -41,45 +40,10 @@ pub(super) struct Sampler {
     ports_peak: u64,
     sockets_peak: Sockets,
     memory: MemoryWatch,
+    ramp: Option<RampWatch>,
     queue_interval_ns: u64,
     next_queues_ns: u64,
     next_row_ns: u64,
-}
-
-/// Memory when most connections were open, and before any was.
-struct MemoryWatch {
-    pids: Vec<i32>,
-    slab_before: u64,
-    resident_before: u64,
-    at_peak: Option<Memory>,
-}
-
-/// Fewer connections say nothing: slabs grow and shrink by themselves.
-const MEMORY_FROM: u64 = 1_000;
-
-impl MemoryWatch {
-    fn new(pids: Vec<i32>) -> Result<Self> {
-        let slab_before = memory::slab_bytes().context("reading /proc/meminfo")?;
-        Ok(Self { resident_before: memory::resident_bytes(&pids), pids, slab_before, at_peak: None })
-    }
-
-    /// So many connections are open.
-    fn look(&mut self, open: u64) -> Result<()> {
-        if open < MEMORY_FROM || self.at_peak.is_some_and(|peak| peak.open >= open) {
-            return Ok(());
-        }
-        let slab = memory::slab_bytes().context("reading /proc/meminfo")?;
-        let kernel_bytes = slab.saturating_sub(self.slab_before);
-        let user_bytes = memory::resident_bytes(&self.pids).saturating_sub(self.resident_before);
-        self.at_peak = Some(Memory {
-            open,
-            kernel_bytes,
-            user_bytes,
-            kernel_bytes_per_connection: kernel_bytes as f64 / open as f64,
-            user_bytes_per_connection: user_bytes as f64 / open as f64,
-        });
-        Ok(())
-    }
 }
 
 /// What was seen of one listener's queue.
@@ -156,6 +120,8 @@ pub(super) struct Samples {
     pub sockets_peak: Sockets,
     /// Memory when most connections were open.
     pub memory: Option<Memory>,
+    /// How the load came to its height, if it is of that kind.
+    pub ramp: Option<Ramp>,
 }
 
 impl Sampler {
@@ -165,12 +131,14 @@ impl Sampler {
         crew: &Crew,
         clients: Clients,
         loaders: &Loaders,
+        ramp: Option<RampWatch>,
         queue_interval: Duration,
     ) -> Result<Self> {
         let distinct = |inodes: &[u32]| inodes.iter().collect::<HashSet<_>>().len() as u64;
         let workers = control.workers();
         Ok(Self {
-            memory: MemoryWatch::new(crew.pids().chain(loaders.pids()).collect())?,
+            memory: MemoryWatch::new(loaders.pids().collect(), crew.pids().collect())?,
+            ramp,
             control: Arc::clone(control),
             queues,
             inodes: crew.inodes().to_vec(),
@@ -196,6 +164,9 @@ impl Sampler {
         if !self.control.records() {
             (self.next_queues_ns, self.next_row_ns) = (u64::MAX, u64::MAX);
             return;
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.start(start_ns);
         }
         self.next_queues_ns = start_ns;
         self.next_row_ns = start_ns + INTERVAL_MS * 1_000_000;
@@ -236,6 +207,9 @@ impl Sampler {
         self.memory.look(open.iter().sum())?;
         let bytes = self.sample_datagram_queues()?;
         let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
+        if let Some(ramp) = &mut self.ramp {
+            ramp.look(&self.control, self.accepted_before.iter().sum());
+        }
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
         if self.series.accepted.len() * self.control.workers() >= CELLS_LIMIT {
             return Ok(());
@@ -326,7 +300,8 @@ impl Sampler {
             datagram_queues: self.datagram_queues,
             ports_peak: self.ports_peak,
             sockets_peak: self.sockets_peak,
-            memory: self.memory.at_peak,
+            memory: self.memory.finish(),
+            ramp: self.ramp.map(RampWatch::finish),
         }
     }
 }

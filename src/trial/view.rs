@@ -53,6 +53,16 @@ pub struct WaitSeen {
     pub p99_ns: u64,
 }
 
+/// Adds the waits that a trial's workers, or its loaders, have recorded so far: of accepts, or without connections, of datagrams.
+pub(super) fn add_waits(control: &Control, waits: Waits, protocol: Protocol, sum: &mut Histogram<u64>) {
+    if waits.exact {
+        (0..control.workers()).for_each(|worker| control.add_to(worker, Kept::AcceptWait, sum));
+    } else {
+        let of = if protocol.has(Transport::Tcp) { LoaderKept::AcceptWait } else { LoaderKept::ReceiveWait };
+        (0..control.loaders()).for_each(|loader| control.add_loader_to(loader, of, sum));
+    }
+}
+
 impl View<'_> {
     /// Number of workers; 0 in a trial of kind `ports`.
     pub fn workers(&self) -> usize {
@@ -84,12 +94,7 @@ impl View<'_> {
     pub fn waits(&self, scratch: &mut Histogram<u64>) -> Option<WaitSeen> {
         scratch.reset();
         let bound = !self.waits.exact;
-        if self.waits.exact {
-            (0..self.workers()).for_each(|worker| self.control.add_to(worker, Kept::AcceptWait, scratch));
-        } else {
-            let of = if self.protocol.has(Transport::Tcp) { LoaderKept::AcceptWait } else { LoaderKept::ReceiveWait };
-            (0..self.control.loaders()).for_each(|loader| self.control.add_loader_to(loader, of, scratch));
-        }
+        add_waits(self.control, self.waits, self.protocol, scratch);
         let seen =
             || WaitSeen { bound, p50_ns: scratch.value_at_quantile(0.50), p99_ns: scratch.value_at_quantile(0.99) };
         (!scratch.is_empty()).then(seen)

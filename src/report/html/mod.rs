@@ -6,6 +6,7 @@ mod host;
 mod parts;
 mod percentiles;
 mod ports;
+mod ramp;
 mod ranking;
 mod series;
 mod shares;
@@ -35,6 +36,7 @@ pub fn render(reading: &Reading) -> Result<String> {
         shares::section(&subject),
         series::section(&subject)?,
         stages::section(&subject),
+        ramp::section(&subject),
         ports::section(&subject)?,
         Some(verdicts::section(&subject)),
         harness::section(&subject),

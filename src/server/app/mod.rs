@@ -152,7 +152,7 @@ impl Application {
         };
         let requests = match scenario.load.close_by {
             CloseBy::Client => u64::MAX,
-            CloseBy::Server => scenario.load.requests,
+            CloseBy::Server => u64::from(scenario.load.requests),
         };
         Self {
             worker,

@@ -1,0 +1,134 @@
+//! How loads of connections that are all held at once came to their height: a row a step, medians over the valid trials.
+
+use super::{Grid, ranking::plain};
+use crate::{
+    format::{duration, number, ratio, thousands},
+    record::{Outcome, Ramp, RampStep, Record},
+    scenario::label,
+    stats::{CellSummary, Summary, ascending, median},
+};
+
+/// Title of the section.
+pub const TITLE: &str = "Over the ramp";
+/// Cells whose ramps are told in words.
+const TOLD: usize = 3;
+
+/// What the columns mean.
+pub const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: since the barrier. \
+    CPU/connection: processor time of workers and loaders in the step ÷ its accepts. wait: accept waits of the step.";
+
+/// The ramps of a cell's valid trials.
+fn ramps<'a>(record: &'a Record, cell: &CellSummary) -> Vec<&'a Ramp> {
+    let valid = record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid && trial.cell == cell.cell);
+    valid.filter_map(|trial| trial.ramp.as_ref()).filter(|ramp| !ramp.steps.is_empty()).collect()
+}
+
+fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
+    median(&ascending(&values.collect::<Vec<_>>()))
+}
+
+/// The table; `None` where no trial had a ramp.
+pub fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
+    let names: Vec<String> = summary.cells.first()?.cell.keys().cloned().collect();
+    let rows: Vec<Vec<String>> = summary.cells.iter().flat_map(|cell| rows(cell, &ramps(record, cell))).collect();
+    let heads = ["open", "after", "accepts/s", "CPU\n/connection", "wait\np50", "wait\np99", "wait\nmax"];
+    (!rows.is_empty()).then(|| Grid {
+        title: TITLE.to_owned(),
+        labels: names.len(),
+        words: 0,
+        head: names.into_iter().chain(heads.map(str::to_owned)).collect(),
+        rows,
+    })
+}
+
+fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
+    let steps = ramps.iter().map(|ramp| ramp.steps.len()).max().unwrap_or(0);
+    let row = |step: usize| {
+        let of = |figure: fn(&RampStep) -> f64| middle(ramps.iter().filter_map(|ramp| ramp.steps.get(step)).map(figure));
+        let show = |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
+        // Without a wait on record there is no quantile.
+        let bound = ramps.iter().any(|ramp| {
+            ramp.steps.get(step).is_some_and(|step| step.accept_wait.method.as_deref() == Some("connect-call"))
+        });
+        let wait = |figure: fn(&RampStep) -> f64| format!("{}{}", if bound { "≤ " } else { "" }, show(figure, duration));
+        let mut row: Vec<String> = cell.cell.values().map(plain).collect();
+        row.extend([
+            show(|step| step.accepted as f64, thousands),
+            show(|step| step.until_s, |s| format!("{s:.1} s")),
+            show(|step| step.accepted_per_s, thousands),
+            show(|step| step.cpu_ns_per_connection, duration),
+            wait(|step| step.accept_wait.p50 as f64),
+            wait(|step| step.accept_wait.p99 as f64),
+            wait(|step| step.accept_wait.max as f64),
+        ]);
+        row
+    };
+    (0..steps).map(row).collect()
+}
+
+/// What became of the ramps, in a sentence.
+pub fn finding(record: &Record, summary: &Summary) -> String {
+    let told = |cell: &CellSummary| {
+        let ramps = ramps(record, cell);
+        let open = middle(ramps.iter().filter_map(|ramp| Some(ramp.steps.last()?.accepted as f64)))?;
+        let seconds = middle(ramps.iter().map(|ramp| ramp.seconds))?;
+        let at = if cell.cell.is_empty() { String::new() } else { format!("{}: ", label(&cell.cell)) };
+        let mut told = format!("{at}{} connections open after {} s", thousands(open), number(seconds));
+        if let (Some(rate), Some(cpu)) =
+            (middle(ramps.iter().filter_map(|r| r.rate_ratio)), middle(ramps.iter().filter_map(|r| r.cpu_ratio)))
+        {
+            told += &format!(
+                ", the last tenth at {} × the first's rate and {} × its processor time",
+                ratio(rate),
+                ratio(cpu)
+            );
+        }
+        Some(told)
+    };
+    let all: Vec<String> = summary.cells.iter().filter_map(told).collect();
+    if all.len() > TOLD { format!("The ramps of {} cells", all.len()) } else { all.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{record::LatencySummary, report::fixture, stats::summarize};
+
+    fn ramp(seconds: f64) -> Ramp {
+        let step = |accepted: u64, accepted_per_s: f64| RampStep {
+            accepted,
+            until_s: seconds / 2.0,
+            accepted_per_s,
+            cpu_ns_per_connection: 50_000.0,
+            accept_wait: LatencySummary { method: Some("sock_ops".to_owned()), p50: 20_000, ..LatencySummary::default() },
+        };
+        let steps = vec![step(1_000, 2_000.0), step(2_000, 1_000.0 * seconds)];
+        Ramp { seconds, steps, rate_ratio: Some(0.9), cpu_ratio: Some(1.1) }
+    }
+
+    #[test]
+    fn steps_are_medians_over_the_valid_trials() {
+        let trials = [1.0, 2.0, 9.0, 100.0].into_iter().enumerate().map(|(number, seconds)| {
+            let outcome = if seconds > 9.0 { Outcome::Invalid } else { Outcome::Valid };
+            let mut trial = fixture::trial(number, &json!({}), outcome);
+            trial.ramp = Some(ramp(seconds));
+            trial
+        });
+        let record = fixture::record(trials.collect());
+        let summary = summarize(&record);
+        let grid = grid(&record, &summary).unwrap();
+        assert_eq!(grid.rows[1][..3], ["2,000", "1.0 s", "2,000"]);
+        assert_eq!(
+            finding(&record, &summary),
+            "2,000 connections open after 2 s, the last tenth at 0.90 × the first's rate and 1.10 × its processor time"
+        );
+    }
+
+    #[test]
+    fn without_a_ramp_there_is_no_table() {
+        let record = fixture::record(vec![fixture::trial(0, &json!({}), Outcome::Valid)]);
+        assert_eq!(grid(&record, &summarize(&record)), None);
+    }
+}
