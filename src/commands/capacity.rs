@@ -1,5 +1,5 @@
-//! The arithmetic before a run: do the ports and the memory suffice for what a load holds at once? (Open files are counted
-//! where loaders are.)
+//! The arithmetic before a run: does this machine take what a load holds at once? Ports, open files of the machine, memory. (How
+//! many files each process may open decides how many loaders and workers it takes, and is counted where those are.)
 
 use std::fmt;
 
@@ -7,23 +7,75 @@ use anyhow::{Context, Result};
 
 use super::note;
 use crate::{
-    load,
-    observe::{memory, ports::Range, sockets, tuples::Usage},
-    scenario::{Cell, Network, ScenarioError, Transport},
+    format::thousands,
+    load::{self, Sizing},
+    observe::{
+        limits::{self, may_administrate},
+        memory,
+        ports::Range,
+        sockets,
+        tuples::Usage,
+    },
+    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport},
+    trial::{self, Rehearsal},
 };
 
 /// What a connection takes that does nothing but stay open, in bytes: the kernel's part, both ends on loopback, and the
-/// processes', as measured by the scenario `hold` on Linux 6.18.
-pub(super) const CONNECTION_BYTES: u64 = 14_000;
+/// processes', as measured by the scenario `million` on Linux 6.18.
+pub(super) const CONNECTION_BYTES: u64 = 10_000;
+/// What a loader or worker takes before it has any connection: histograms, buffers.
+const PROCESS_BYTES: u64 = 5 << 20;
+/// Open files of a loader or worker besides its connections.
+const PROCESS_FILES: u64 = 32;
 
-/// Refuses a load that this machine cannot hold, with the sum and the remedy; with `force`, only says so.
-pub(super) fn check(name: &str, cell: &Cell, range: &Range, force: bool) -> Result<()> {
-    let scenario = &cell.scenario;
-    if scenario.fill.is_some() {
-        // It is there to find the end.
-        return Ok(());
+/// Fewer connections at once fit everywhere.
+const WORTH_A_WORD: u64 = 1_000;
+
+/// Something that a load wants of the machine.
+#[derive(Debug)]
+pub(super) struct Need {
+    /// As it stands in a sentence.
+    pub what: &'static str,
+    pub wanted: u64,
+    pub there: u64,
+    /// How `there` is made up; may be empty.
+    sum: String,
+    /// What to change where it does not suffice.
+    pub remedy: String,
+    /// Whether both numbers are bytes.
+    bytes: bool,
+    /// Whether the user may go beyond what is there.
+    exempt: bool,
+}
+
+impl Need {
+    pub fn is_met(&self) -> bool {
+        self.exempt || self.wanted <= self.there
     }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |count: u64| {
+            if self.bytes { format!("{} MiB", thousands((count >> 20) as f64)) } else { thousands(count as f64) }
+        };
+        write!(f, "{} {} of {}", show(self.wanted), self.what, show(self.there))?;
+        if self.sum.is_empty() { Ok(()) } else { write!(f, " ({})", self.sum) }
+    }
+}
+
+/// What a cell's load wants at its height, of ports that were read where its loaders will be. Empty where the load is there to
+/// find the end, or holds nothing.
+pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Result<Vec<Need>> {
     let held = load::held_at_once(&scenario.load);
+    if scenario.fill.is_some() || held == 0 {
+        return Ok(Vec::new());
+    }
+    let processes = (sizing.loaders + scenario.server.workers) as u64;
+    Ok(vec![ports(scenario, held, range)?, files(scenario, held, processes)?, bytes(held, processes)?])
+}
+
+fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
     let sources = scenario.sources.addresses.len().max(1) as u64;
     let taken = match scenario.network {
         // A namespace of one's own is empty.
@@ -33,31 +85,93 @@ pub(super) fn check(name: &str, cell: &Cell, range: &Range, force: bool) -> Resu
             Usage::of(range, &all, Some(scenario.address)).fill.used
         }
     };
-    let capacity = (sources * range.usable()).saturating_sub(taken);
-    if held > capacity {
-        let sum = Sum { sources, range, taken };
-        let problem = format!(
-            "the load holds up to {held} connections at once, and the ports take {capacity}: {sum}. Add addresses \
-             (`load.source_addresses`), widen `sysctl.ip_local_port_range`, lower `load.concurrency`, `load.rate` or \
-             `load.hold`, or take --force"
-        );
-        return refuse(name, cell, problem, force);
-    }
-    let (wanted, there) = (held * CONNECTION_BYTES, memory::available_bytes().context("reading /proc/meminfo")?);
-    if wanted > there {
-        let mebibytes = |bytes: u64| bytes >> 20;
-        let problem = format!(
-            "the load holds up to {held} connections at once, about {} MiB at {CONNECTION_BYTES} bytes each, and {} MiB \
-             are available: lower `load.concurrency`, `load.rate` or `load.hold`, or take --force",
-            mebibytes(wanted),
-            mebibytes(there)
-        );
-        return refuse(name, cell, problem, force);
-    }
-    Ok(())
+    Ok(Need {
+        what: "source ports",
+        wanted: held,
+        there: (sources * range.usable()).saturating_sub(taken),
+        sum: Sum { sources, range, taken }.to_string(),
+        remedy: format!(
+            "take {} addresses (`load.source_addresses`), widen `sysctl.ip_local_port_range`, lower `load.concurrency`, \
+             `load.rate` or `load.hold`",
+            (held + taken).div_ceil(range.usable().max(1))
+        ),
+        bytes: false,
+        exempt: false,
+    })
 }
 
-/// The capacity, as it is computed.
+/// Both ends of a connection are files of this machine; a flow of datagrams has one socket of its own.
+fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
+    let wanted = held + (held as f64 * (1.0 - scenario.load.udp_share)).ceil() as u64 + processes * PROCESS_FILES;
+    let machine = limits::files_of_machine().context("reading /proc/sys/fs/file-nr")?;
+    Ok(Need {
+        what: "open files in all",
+        wanted,
+        there: machine.limit.saturating_sub(machine.open),
+        sum: format!(
+            "fs.file-max {}, less {} open now",
+            thousands(machine.limit as f64),
+            thousands(machine.open as f64)
+        ),
+        remedy: format!("raise the limit (`sysctl -w fs.file-max={}`), or lower what is held", machine.open + wanted),
+        bytes: false,
+        // fs/file_table.c, alloc_empty_file.
+        exempt: may_administrate().context("reading /proc/self")?,
+    })
+}
+
+fn bytes(held: u64, processes: u64) -> Result<Need> {
+    Ok(Need {
+        what: "memory",
+        wanted: held * CONNECTION_BYTES + processes * PROCESS_BYTES,
+        there: memory::available_bytes().context("reading /proc/meminfo")?,
+        sum: format!(
+            "{} bytes a connection, {} MiB a process",
+            thousands(CONNECTION_BYTES as f64),
+            PROCESS_BYTES >> 20
+        ),
+        remedy: "lower `load.concurrency`, `load.rate` or `load.hold`".to_owned(),
+        bytes: true,
+        exempt: false,
+    })
+}
+
+/// What the cell wants that holds most at once, where that is worth a word.
+pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
+    let cells = plan.cells.iter().zip(sizings);
+    let most = cells.max_by_key(|(cell, _)| load::held_at_once(&cell.scenario.load));
+    let Some((cell, sizing)) = most.filter(|(cell, _)| load::held_at_once(&cell.scenario.load) >= WORTH_A_WORD) else {
+        return Ok(Vec::new());
+    };
+    let range = match cell.scenario.network {
+        Network::Host => Range::read().context("reading ip_local_port_range")?,
+        Network::Namespace | Network::Veth => match trial::rehearse(cell)? {
+            Rehearsal::Ready { ports, .. } => ports,
+            Rehearsal::Refused(why) => anyhow::bail!(why),
+        },
+    };
+    needs(&cell.scenario, sizing, &range)
+}
+
+/// Refuses a load that this machine cannot hold, with the sum and the remedy; with `force`, only says so.
+pub(super) fn check(name: &str, cell: &Cell, sizing: &Sizing, range: &Range, force: bool) -> Result<()> {
+    let Some(lacks) = needs(&cell.scenario, sizing, range)?.into_iter().find(|need| !need.is_met()) else {
+        return Ok(());
+    };
+    let held = load::held_at_once(&cell.scenario.load);
+    let problem = format!(
+        "{}: the load holds up to {held} connections at once, and wants {lacks}: {}, or take --force",
+        cell.label(),
+        lacks.remedy
+    );
+    if force {
+        note(format_args!("{name}: {problem}"));
+        return Ok(());
+    }
+    anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
+}
+
+/// The ports, as they are counted.
 struct Sum<'a> {
     sources: u64,
     range: &'a Range,
@@ -78,13 +192,4 @@ impl fmt::Display for Sum<'_> {
         }
         Ok(())
     }
-}
-
-fn refuse(name: &str, cell: &Cell, problem: String, force: bool) -> Result<()> {
-    let problem = format!("{}: {problem}", cell.label());
-    if force {
-        note(format_args!("{name}: {problem}"));
-        return Ok(());
-    }
-    anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
 }

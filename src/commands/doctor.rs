@@ -6,11 +6,15 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, capacity::CONNECTION_BYTES, say};
+use super::{
+    Ended,
+    capacity::{self, CONNECTION_BYTES, Need},
+    say, sources,
+};
 use crate::{
     cli,
     ipc::message,
-    load,
+    load::{self, Sizing},
     observe::{
         counters::CpuTicks,
         host::{self, first_number, memory_bytes},
@@ -90,6 +94,7 @@ fn checks() -> Vec<Check> {
         queue_lengths(),
         clock_source(),
         memory(),
+        million(&probe),
         steal(),
         stamps(),
         engine(),
@@ -352,6 +357,35 @@ fn memory() -> Check {
             bytes / 2 / CONNECTION_BYTES / 1_000
         ),
     )
+}
+
+/// Whether the scenario of that name would fit, and what it lacks.
+fn million(probe: &Probe) -> Check {
+    let name = "a million connections";
+    match million_needs(probe) {
+        Err(error) => check(name, Status::Limited, "do not fit", format!("{error:#}")),
+        Ok((sizing, needs)) => {
+            let lacks: Vec<String> =
+                needs.iter().filter(|need| !need.is_met()).map(|need| format!("{need}: {}", need.remedy)).collect();
+            let wanted = needs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let found = format!("{sizing}; {wanted}");
+            if lacks.is_empty() {
+                check(name, Status::Ok, found, "`listenbench run million` can hold them here")
+            } else {
+                check(name, Status::Limited, found, format!("too few of these: {}", lacks.join("; ")))
+            }
+        }
+    }
+}
+
+fn million_needs(probe: &Probe) -> Result<(Sizing, Vec<Need>)> {
+    let text = sources::text("million")?;
+    let plan = sources::plan(&text, &[])?;
+    let scenario = &plan.cells[0].scenario;
+    let sizing = load::size(scenario, limits::open_files()?.hard, affinity::allowed_cpus()?.len())?;
+    let [range, reserved] = ["ip_local_port_range", "ip_local_reserved_ports"].map(|name| probe.sysctl(name).0);
+    let range = Range::parse(&range, &reserved)?;
+    Ok((sizing, capacity::needs(scenario, &sizing, &range)?))
 }
 
 fn steal() -> Check {

@@ -15,7 +15,7 @@ use crate::{
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 18] = [
+const EMBEDDED: [(&str, &str); 19] = [
     ("quick", include_str!("../../bench-configs/quick.toml")),
     ("herd", include_str!("../../bench-configs/herd.toml")),
     ("tail", include_str!("../../bench-configs/tail.toml")),
@@ -31,6 +31,7 @@ const EMBEDDED: [(&str, &str); 18] = [
     ("ports-recover", include_str!("../../bench-configs/ports-recover.toml")),
     ("ports-churn", include_str!("../../bench-configs/ports-churn.toml")),
     ("hold", include_str!("../../bench-configs/hold.toml")),
+    ("million", include_str!("../../bench-configs/million.toml")),
     ("sustain", include_str!("../../bench-configs/sustain.toml")),
     ("ceiling", include_str!("../../bench-configs/ceiling.toml")),
     ("smoke", include_str!("../../bench-configs/smoke.toml")),

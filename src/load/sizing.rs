@@ -8,6 +8,8 @@ use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
+/// The most workers there may be.
+const WORKERS_LIMIT: u64 = 512;
 /// Descriptors a loader or worker has open besides its connections, with room to spare.
 const RESERVED_FILES: u64 = 64;
 /// Starts per second that leave one loader ample time between them.
@@ -68,16 +70,26 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
              open files each: raise `load.loaders` ({LOADERS_LIMIT} at most), {remedy}"
         );
     }
-    let workers = scenario.server.workers;
+    let workers = scenario.server.workers as u64;
     // Flows of datagrams take no descriptor of a worker's.
     let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
-    if accepted > room * workers as u64 {
+    if most_of_one(accepted, workers) > room {
+        let enough = (workers..=WORKERS_LIMIT).find(|workers| most_of_one(accepted, *workers) <= room);
+        let raise = enough.map(|enough| format!("raise `server.workers` to {enough}, ")).unwrap_or_default();
         bail!(
             "the load may have {accepted} connections open at once, and {workers} workers of {files_limit} open files \
-             each cannot hold them: raise `server.workers`, {remedy}"
+             each cannot hold them: {raise}{remedy}"
         );
     }
     Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
+}
+
+/// Connections that the busiest of some workers will hold, as good as certainly, where a hash spreads them: the mean and four
+/// standard deviations of the multinomial distribution. An even spread is the exception.
+fn most_of_one(connections: u64, workers: u64) -> u64 {
+    let mean = connections as f64 / workers as f64;
+    let deviation = (mean * (1.0 - 1.0 / workers as f64)).sqrt();
+    (mean + 4.0 * deviation).ceil() as u64
 }
 
 /// Connections, or flows, that a load holds at once for certain: what an open loop has under way besides its holds depends on
@@ -146,9 +158,17 @@ mod tests {
         let error = sized("[load]\nconcurrency = 50000\nloaders = 2").unwrap_err().to_string();
         assert!(error.contains("50000") && error.contains("3 loaders") && error.contains("load.loaders"), "{error}");
         let error = sized("[load]\nconcurrency = 50000").unwrap_err().to_string();
-        assert!(error.contains("2 workers") && error.contains("server.workers"), "{error}");
+        assert!(error.contains("2 workers") && error.contains("`server.workers` to 3"), "{error}");
+        // Of a million over 51 workers, the busiest will have 20,163, where the mean is 19,608.
+        let million = |workers: u32| {
+            sized(&format!(
+                "[load]\nmode = \"open\"\nrate = 1e4\nconnections = 1000000\nhold = \"100s\"\n[server]\nworkers = {workers}"
+            ))
+        };
+        assert!(million(51).unwrap_err().to_string().contains("`server.workers` to 52"));
+        assert_eq!(million(52).unwrap().loaders, 51);
         assert_eq!(
-            sized("[load]\nmode = \"open\"\nrate = 1e7\nloaders = 512\n[server]\nworkers = 512").unwrap().loaders,
+            sized("[load]\nmode = \"open\"\nrate = 9.9e6\nloaders = 512\n[server]\nworkers = 512").unwrap().loaders,
             512
         );
     }

@@ -27,9 +27,7 @@ impl Work {
                     return receipt.belongs_to(connection.nonce, &tuple);
                 }
                 match receipt.wait_since(connection.connect_ns) {
-                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &tuple) => {
-                        (receipt.worker, wait_ns)
-                    }
+                    Some(wait_ns) if receipt.belongs_to(connection.nonce, &tuple) => (receipt.worker, wait_ns),
                     _ => return false,
                 }
             }

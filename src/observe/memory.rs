@@ -6,7 +6,7 @@ use std::{fs, io};
 const SLAB: &str = "Slab:";
 const SHARED: &str = "Shmem:";
 const AVAILABLE: &str = "MemAvailable:";
-const ANONYMOUS: &str = "Anonymous:";
+const OWN: &str = "Pss_Anon:";
 
 /// The kernel's memory in slabs, where sockets, their files and inodes lie, in bytes: of the whole machine (`Slab` of
 /// /proc/meminfo), less what programs make grow that look through /proc/PID/fd, as monitoring does: an inode and a directory
@@ -26,10 +26,11 @@ pub fn available_bytes() -> io::Result<u64> {
     meminfo_bytes(AVAILABLE)
 }
 
-/// Memory of their own that processes have resident, in bytes (`Anonymous` of /proc/PID/smaps_rollup: exact, where the
-/// counters in status and statm lag behind). One that is gone has none.
+/// Memory of their own that processes have resident, in bytes. What a process has inherited at its fork and not written to since
+/// counts as a part, for it and those it shares it with, so that what it puts there counts (`Pss_Anon` of
+/// /proc/PID/smaps_rollup, Linux 5.4; exact, where the counters in status and statm lag behind). One that is gone has none.
 pub fn own_bytes(pids: &[i32]) -> u64 {
-    let own = |pid: &i32| kilobytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, ANONYMOUS);
+    let own = |pid: &i32| kilobytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, OWN);
     pids.iter().filter_map(own).sum::<u64>() * 1_024
 }
 

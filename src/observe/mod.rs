@@ -4,6 +4,7 @@ pub mod counters;
 pub mod datagrams;
 pub mod holder;
 pub mod host;
+pub mod limits;
 pub mod memory;
 pub mod ports;
 pub mod queues;

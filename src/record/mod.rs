@@ -8,7 +8,7 @@ mod writer;
 pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
-    Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, Ramp, RampStep, SCHEMA,
-    Searched, Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, Ramp,
+    RampStep, SCHEMA, Searched, Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer, write_derived};

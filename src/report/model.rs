@@ -144,7 +144,11 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
         question: record.whole.question.clone(),
         answer: answer(summary, &ranking(summary)),
         legend,
-        tables: std::iter::once(cells).chain(stages).chain(ramp).chain(harness.iter().flat_map(harness::grids)).collect(),
+        tables: std::iter::once(cells)
+            .chain(stages)
+            .chain(ramp)
+            .chain(harness.iter().flat_map(harness::grids))
+            .collect(),
         notes: verdicts::notes(record, summary),
         conditions: conditions(record),
     }

@@ -44,13 +44,16 @@ pub fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
 fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
     let steps = ramps.iter().map(|ramp| ramp.steps.len()).max().unwrap_or(0);
     let row = |step: usize| {
-        let of = |figure: fn(&RampStep) -> f64| middle(ramps.iter().filter_map(|ramp| ramp.steps.get(step)).map(figure));
-        let show = |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
+        let of =
+            |figure: fn(&RampStep) -> f64| middle(ramps.iter().filter_map(|ramp| ramp.steps.get(step)).map(figure));
+        let show =
+            |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
         // Without a wait on record there is no quantile.
         let bound = ramps.iter().any(|ramp| {
             ramp.steps.get(step).is_some_and(|step| step.accept_wait.method.as_deref() == Some("connect-call"))
         });
-        let wait = |figure: fn(&RampStep) -> f64| format!("{}{}", if bound { "≤ " } else { "" }, show(figure, duration));
+        let wait =
+            |figure: fn(&RampStep) -> f64| format!("{}{}", if bound { "≤ " } else { "" }, show(figure, duration));
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend([
             show(|step| step.accepted as f64, thousands),
@@ -102,7 +105,11 @@ mod tests {
             until_s: seconds / 2.0,
             accepted_per_s,
             cpu_ns_per_connection: 50_000.0,
-            accept_wait: LatencySummary { method: Some("sock_ops".to_owned()), p50: 20_000, ..LatencySummary::default() },
+            accept_wait: LatencySummary {
+                method: Some("sock_ops".to_owned()),
+                p50: 20_000,
+                ..LatencySummary::default()
+            },
         };
         let steps = vec![step(1_000, 2_000.0), step(2_000, 1_000.0 * seconds)];
         Ramp { seconds, steps, rate_ratio: Some(0.9), cpu_ratio: Some(1.1) }

@@ -270,9 +270,14 @@ pub const METRICS: &[Metric] = &[
     metric("ramp_rate_ratio", "accepts/s of the ramp's last tenth ÷ its first's", Ratio, Higher, SHOWN, |trial| {
         trial.ramp.as_ref()?.rate_ratio
     }),
-    metric("ramp_cpu_ratio", "CPU per connection in the ramp's last tenth ÷ in its first", Ratio, Lower, SHOWN, |trial| {
-        trial.ramp.as_ref()?.cpu_ratio
-    }),
+    metric(
+        "ramp_cpu_ratio",
+        "CPU per connection in the ramp's last tenth ÷ in its first",
+        Ratio,
+        Lower,
+        SHOWN,
+        |trial| trial.ramp.as_ref()?.cpu_ratio,
+    ),
     metric("accept_batch_mean", "accepts per wake-up", Ratio, Neither, SHOWN, |trial| {
         let batches = || trial.workers.iter().map(|worker| &worker.accept_batch);
         let accepts: f64 = batches().map(|batch| batch.mean * batch.count as f64).sum();

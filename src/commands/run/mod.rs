@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use self::{outline::outline, trials::Runner};
-use super::{Ended, Usage, calibrate, interrupt_flag, say, sources};
+use super::{Ended, Usage, calibrate, capacity, interrupt_flag, say, sources};
 use crate::{
     cli,
     live::Kind,
@@ -58,7 +58,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     // Everything that can be known to go wrong does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> = chosen
         .iter()
-        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, options.force, kind))
+        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, &chosen.sizings, options.force, kind))
         .collect::<Result<_>>()?;
     let probe = trial::probe()?;
     let calibration = options.calibration.as_deref().map(|file| calibrate::remembered(file, &probe)).transpose()?;
@@ -103,6 +103,10 @@ fn list(chosen: &Chosen) -> Result<()> {
     let plan = &chosen.plan;
     say(outline(plan, &chosen.sizings))?;
     outline::too_few(plan).map_or(Ok(()), say)?;
+    for need in capacity::of_height(plan, &chosen.sizings)? {
+        let lacks = if need.is_met() { String::new() } else { format!(": too few, {}", need.remedy) };
+        say(format_args!("needs {need}{lacks}"))?;
+    }
     if plan.whole.search.is_some() {
         // Which trials follow depends on what the first ones find.
         say("cell")?;

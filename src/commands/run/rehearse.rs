@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::super::capacity;
 use crate::{
     live::Kind,
+    load::Sizing,
     observe::{
         host::{self, Probe},
         ports::Range,
@@ -19,11 +20,17 @@ use crate::{
 };
 
 /// Tries what every trial will need. Returns the sysctls of the network that will be used.
-pub(super) fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Result<BTreeMap<String, String>> {
+pub(super) fn rehearse(
+    name: &str,
+    plan: &Plan,
+    sizings: &[Sizing],
+    force: bool,
+    kind: Kind,
+) -> Result<BTreeMap<String, String>> {
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
     let mut asked = Vec::new();
-    for cell in &plan.cells {
+    for (cell, sizing) in plan.cells.iter().zip(sizings) {
         let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler, cell.scenario.load.engine);
         if !asked.contains(&asks) {
             asked.push(asks);
@@ -45,18 +52,18 @@ pub(super) fn rehearse(name: &str, plan: &Plan, force: bool, kind: Kind) -> Resu
                 }
                 sysctls.get_or_insert_with(host::sysctls);
                 let ports = Range::read().context("reading ip_local_port_range")?;
-                capacity::check(name, cell, &ports, force)?;
+                capacity::check(name, cell, sizing, &ports, force)?;
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
                 let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
-                    capacity::check(name, cell, ports, force)?;
+                    capacity::check(name, cell, sizing, ports, force)?;
                     continue;
                 }
                 match trial::rehearse(cell)? {
                     Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
-                        capacity::check(name, cell, &ports, force)?;
+                        capacity::check(name, cell, sizing, &ports, force)?;
                         tried.push((new, ports));
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
