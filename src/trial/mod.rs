@@ -13,6 +13,7 @@ mod loaders;
 mod networks;
 mod ports;
 mod process;
+mod rows;
 mod sampler;
 mod verdicts;
 mod view;
