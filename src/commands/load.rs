@@ -250,6 +250,12 @@ fn print(result: &LoadResult) -> Result<()> {
     if many_failed(failed, result.attempted) {
         say(format_args!("! {failed} of {} connections failed: their latencies are missing", result.attempted))?;
     }
+    if result.outcomes.exhausted > 0 {
+        say(format_args!(
+            "! {} connections found no source port, and never happened: `listenbench ports` shows who has them",
+            result.outcomes.exhausted
+        ))?;
+    }
     if late(&result.latency_ns["send_lag"], &result.latency_ns["response"]) {
         say("! the load generator was late: its send lag is part of the response")?;
     }

@@ -764,10 +764,12 @@ pub struct PortsStep {
     pub cpu_ns: u64,
 }
 
-/// Samples over time: a row an interval, a column a worker.
+/// Samples over time: a row an interval, a column a worker. The last row is cut short by the trial's end, and what was under way at
+/// the load's end is in it or the rows before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
-    /// Distance of the rows, in milliseconds. The first row ends so long after the barrier.
+    /// Distance of the rows, in milliseconds: 100, and twice as much each time that 1,200 rows are full. The first row ends so long
+    /// after the barrier.
     pub interval_ms: u64,
     /// Accepts in the interval.
     pub accepted: Vec<Vec<u64>>,

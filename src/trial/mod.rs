@@ -15,6 +15,7 @@ mod networks;
 mod ports;
 mod process;
 mod ramp;
+mod rows;
 mod sampler;
 mod verdicts;
 mod view;

@@ -91,7 +91,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let ramp = RampWatch::new(&scenario, waits, crew.pids().chain(loaders.pids()));
+    let ramp = RampWatch::new(&scenario, waits, crew.pids().chain(loaders.pids())).filter(|_| control.records());
     let mut sampler = Sampler::new(control, queues, &crew, clients, &loaders, ramp, scenario.queue_interval)?;
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;

@@ -1,10 +1,16 @@
-//! Samples of a trial's course: the listeners' queues every few milliseconds, and a row of all that is seen every 100 ms.
+//! Samples of a trial's course: the listeners' queues every few milliseconds, and all that is seen every 100 ms.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{crew::Crew, growth::MemoryWatch, loaders::Loaders, ramp::RampWatch};
+use super::{
+    crew::Crew,
+    growth::MemoryWatch,
+    loaders::Loaders,
+    ramp::RampWatch,
+    rows::{Rows, TICK_MS, Tick},
+};
 use crate::{
     ipc::control::{Control, Count, ListenerSeen},
     observe::{
@@ -17,11 +23,6 @@ use crate::{
     sys::clock,
 };
 
-/// Distance of rows, in milliseconds.
-const INTERVAL_MS: u64 = 100;
-/// A trial with more samples times workers keeps the first ones: a record's size has a bound.
-const CELLS_LIMIT: usize = 1_000_000;
-
 pub(super) struct Sampler {
     control: Arc<Control>,
     queues: QueueReader,
@@ -29,7 +30,7 @@ pub(super) struct Sampler {
     datagram_inodes: Vec<u32>,
     accepted_before: Vec<u64>,
     datagrams_before: Vec<u64>,
-    series: Series,
+    rows: Rows,
     /// By worker: what was seen of its listener's queue.
     seen: Vec<QueueSeen>,
     /// By worker: the most bytes seen, and the losses as last seen.
@@ -43,7 +44,7 @@ pub(super) struct Sampler {
     ramp: Option<RampWatch>,
     queue_interval_ns: u64,
     next_queues_ns: u64,
-    next_row_ns: u64,
+    next_tick_ns: u64,
 }
 
 /// What was seen of one listener's queue.
@@ -57,9 +58,9 @@ pub(super) struct QueueSeen {
     pub lengths: u64,
     /// Samples without room.
     pub full: u64,
-    /// Since the last row: the longest, and the drops at its beginning.
-    row_peak: u32,
-    row_drops: u32,
+    /// Since the last tick: the longest, and the drops at its beginning.
+    tick_peak: u32,
+    tick_drops: u32,
 }
 
 impl QueueSeen {
@@ -71,14 +72,14 @@ impl QueueSeen {
         self.peak.length = self.peak.length.max(queue.length);
         self.peak.limit = self.peak.limit.max(queue.limit);
         self.peak.drops = self.peak.drops.max(queue.drops);
-        self.row_peak = self.row_peak.max(queue.length);
+        self.tick_peak = self.tick_peak.max(queue.length);
     }
 
-    /// Ends a row: its longest queue, and its drops.
-    fn end_row(&mut self) -> (u64, u64) {
-        let drops = self.last.drops.saturating_sub(self.row_drops);
-        self.row_drops = self.last.drops.max(self.row_drops);
-        (u64::from(std::mem::take(&mut self.row_peak)), u64::from(drops))
+    /// The longest queue since the last tick, and the drops.
+    fn end_tick(&mut self) -> (u64, u64) {
+        let drops = self.last.drops.saturating_sub(self.tick_drops);
+        self.tick_drops = self.last.drops.max(self.tick_drops);
+        (u64::from(std::mem::take(&mut self.tick_peak)), u64::from(drops))
     }
 }
 
@@ -145,7 +146,7 @@ impl Sampler {
             datagram_inodes: crew.datagram_inodes().to_vec(),
             accepted_before: vec![0; workers],
             datagrams_before: vec![0; workers],
-            series: Series { interval_ms: INTERVAL_MS, ..Series::default() },
+            rows: Rows::new(),
             seen: vec![QueueSeen::default(); workers],
             datagram_queues: vec![DatagramQueue::default(); crew.datagram_inodes().len()],
             listeners: distinct(crew.inodes()),
@@ -155,88 +156,84 @@ impl Sampler {
             sockets_peak: Sockets::default(),
             queue_interval_ns: clock::nanoseconds(queue_interval),
             next_queues_ns: 0,
-            next_row_ns: 0,
+            next_tick_ns: 0,
         })
     }
 
     /// The trial starts then. Without recording there are no samples but the last.
     pub(super) fn start(&mut self, start_ns: u64) {
         if !self.control.records() {
-            (self.next_queues_ns, self.next_row_ns) = (u64::MAX, u64::MAX);
+            (self.next_queues_ns, self.next_tick_ns) = (u64::MAX, u64::MAX);
             return;
         }
         if let Some(ramp) = &mut self.ramp {
             ramp.start(start_ns);
         }
         self.next_queues_ns = start_ns;
-        self.next_row_ns = start_ns + INTERVAL_MS * 1_000_000;
+        self.next_tick_ns = start_ns + TICK_MS * 1_000_000;
     }
 
     /// When the next sample is due.
     pub(super) fn next_ns(&self) -> u64 {
-        self.next_queues_ns.min(self.next_row_ns)
+        self.next_queues_ns.min(self.next_tick_ns)
     }
 
     /// Takes what is due. Samples that were missed are not made up for.
     pub(super) fn sample_due(&mut self, now_ns: u64) -> Result<()> {
-        let row = now_ns >= self.next_row_ns;
-        if row || now_ns >= self.next_queues_ns {
+        let tick = now_ns >= self.next_tick_ns;
+        if tick || now_ns >= self.next_queues_ns {
             self.sample_queues()?;
             let late_ns = now_ns.saturating_sub(self.next_queues_ns) / self.queue_interval_ns * self.queue_interval_ns;
             if now_ns >= self.next_queues_ns {
                 self.next_queues_ns += late_ns + self.queue_interval_ns;
             }
         }
-        if row {
-            self.next_row_ns += INTERVAL_MS * 1_000_000;
-            self.end_row()?;
+        if tick {
+            self.next_tick_ns += TICK_MS * 1_000_000;
+            self.tick()?;
         }
         Ok(())
     }
 
-    /// Takes a last row.
+    /// Takes a last look.
     pub(super) fn sample_last(&mut self) -> Result<()> {
         self.sample_queues()?;
-        self.end_row()
+        self.tick()
     }
 
-    fn end_row(&mut self) -> Result<()> {
-        self.sample_ports()?;
+    fn tick(&mut self) -> Result<()> {
+        let (ports_taken, time_wait) = self.sample_ports()?;
         let open: Vec<u64> =
             (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open)).collect();
         self.memory.look(open.iter().sum())?;
-        let bytes = self.sample_datagram_queues()?;
+        let receive_queue_bytes = self.sample_datagram_queues()?;
         let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
         if let Some(ramp) = &mut self.ramp {
             ramp.look(&self.control, self.accepted_before.iter().sum());
         }
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
-        if self.series.accepted.len() * self.control.workers() >= CELLS_LIMIT {
-            return Ok(());
-        }
-        let (peaks, drops) = self.seen.iter_mut().map(QueueSeen::end_row).unzip();
-        self.series.accepted.push(accepted);
-        self.series.queue_depth.push(self.seen.iter().map(|seen| u64::from(seen.last.length)).collect());
-        self.series.queue_peak.push(peaks);
-        self.series.queue_drops.push(drops);
-        self.series.open.push(open);
-        if !self.datagram_inodes.is_empty() {
-            self.series.datagrams.push(datagrams);
-            self.series.receive_queue_bytes.push(bytes);
-        }
+        let (queue_peak, queue_drops) = self.seen.iter_mut().map(QueueSeen::end_tick).unzip();
+        self.rows.push(Tick {
+            accepted,
+            queue_depth: self.seen.iter().map(|seen| u64::from(seen.last.length)).collect(),
+            queue_peak,
+            queue_drops,
+            open,
+            ports_taken,
+            time_wait,
+            datagrams: if self.datagram_inodes.is_empty() { Vec::new() } else { datagrams },
+            receive_queue_bytes,
+        });
         Ok(())
     }
 
-    fn sample_ports(&mut self) -> Result<()> {
+    /// Ports taken, and sockets in TIME_WAIT.
+    fn sample_ports(&mut self) -> Result<(u64, u64)> {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
         let taken = self.clients.ports_taken(sockets, self.listeners, self.datagram_sockets);
         self.ports_peak = self.ports_peak.max(taken);
-        if self.series.ports_taken.len() < CELLS_LIMIT {
-            self.series.ports_taken.push(taken);
-            self.series.time_wait.push(sockets.time_wait);
-        }
         self.sockets_peak.peak(&sockets);
-        Ok(())
+        Ok((taken, sockets.time_wait))
     }
 
     fn sample_queues(&mut self) -> Result<()> {
@@ -295,7 +292,7 @@ impl Sampler {
 
     pub(super) fn finish(self) -> Samples {
         Samples {
-            series: self.series,
+            series: self.rows.finish(),
             queues: self.seen,
             datagram_queues: self.datagram_queues,
             ports_peak: self.ports_peak,

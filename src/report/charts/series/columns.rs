@@ -57,8 +57,31 @@ pub(super) struct Columns {
     pub values: Vec<Vec<f64>>,
 }
 
-/// A kind's values, several intervals joined into one; `None` where the record has none.
-pub(super) fn columns(kind: &'static Kind, series: &Series, joined: usize, seconds: f64) -> Option<Columns> {
+/// How a record's rows become points.
+#[derive(Clone, Copy)]
+pub(super) struct Points {
+    /// So many intervals are one point.
+    pub joined: usize,
+    /// Length of an interval, in seconds.
+    pub seconds: f64,
+    /// When the load ended, in seconds from the trial's start. Connections under way are served beyond it, and the trial's last row
+    /// is cut short by its end: rates, which would seem to fall there, are those of the time before.
+    pub load_end: f64,
+}
+
+impl Points {
+    /// The seconds over which a point's rate is taken: those of its rows before the load's end. `None` where these are less than
+    /// half, and what was under way then would be much of the sum.
+    fn rated(&self, point: usize, rows: usize) -> Option<f64> {
+        let length = rows as f64 * self.seconds;
+        let loaded = self.load_end - (point * self.joined) as f64 * self.seconds;
+        // A load that ends with a row does so but for rounding.
+        if loaded > length - 1e-6 { Some(length) } else { Some(loaded).filter(|loaded| *loaded >= length / 2.0) }
+    }
+}
+
+/// A kind's values by point, rates up to the load's end; `None` where the record has none.
+pub(super) fn columns(kind: &'static Kind, series: &Series, points: Points) -> Option<Columns> {
     let rows = (kind.rows)(series);
     let workers = rows.first()?.len();
     if workers == 0 {
@@ -66,14 +89,14 @@ pub(super) fn columns(kind: &'static Kind, series: &Series, joined: usize, secon
     }
     let same = |row: &Vec<u64>| row.iter().all(|value| *value == row[0]);
     let one = kind.shared && workers > 1 && rows.iter().all(same);
-    let value = |rows: &[Vec<u64>], column: usize| {
+    let value = |point: usize, rows: &[Vec<u64>], column: usize| {
         let values = || rows.iter().map(|row| row.get(column).copied().unwrap_or(0));
         let value = match kind.join {
             Join::Sum => values().sum::<u64>(),
             Join::Longest => values().max().unwrap_or(0),
             Join::Last => values().next_back().unwrap_or(0),
         };
-        if kind.per_second { value as f64 / (rows.len() as f64 * seconds) } else { value as f64 }
+        if kind.per_second { Some(value as f64 / points.rated(point, rows.len())?) } else { Some(value as f64) }
     };
     let columns = if one { 1 } else { workers };
     Some(Columns {
@@ -81,7 +104,12 @@ pub(super) fn columns(kind: &'static Kind, series: &Series, joined: usize, secon
         names: (0..columns)
             .map(|column| if one { "all workers".to_owned() } else { format!("worker {column}") })
             .collect(),
-        values: (0..columns).map(|column| rows.chunks(joined).map(|rows| value(rows, column)).collect()).collect(),
+        values: (0..columns)
+            .map(|column| {
+                let points = rows.chunks(points.joined).enumerate();
+                points.map_while(|(point, rows)| value(point, rows, column)).collect()
+            })
+            .collect(),
     })
 }
 
@@ -89,9 +117,9 @@ pub(super) fn columns(kind: &'static Kind, series: &Series, joined: usize, secon
 mod tests {
     use super::*;
 
-    fn shown(series: &Series, joined: usize) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
+    fn shown(series: &Series, joined: usize, load_end: f64) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
         let told = KINDS.iter().filter(|kind| kind.is_told(series));
-        let columns = told.filter_map(|kind| columns(kind, series, joined, 0.1));
+        let columns = told.filter_map(|kind| columns(kind, series, Points { joined, seconds: 0.1, load_end }));
         columns.map(|columns| (columns.names, columns.values)).collect()
     }
 
@@ -104,15 +132,30 @@ mod tests {
             open: vec![vec![0, 1], vec![2, 3], vec![4, 5]],
             ..Series::default()
         };
-        let shown = shown(&series, 2);
+        let shown = shown(&series, 2, 0.3);
         assert_eq!(shown[0].1, [[20.0, 50.0], [30.0, 60.0]], "accepts of 0.2 s, then of 0.1 s");
         assert_eq!((&shown[1].0[..], &shown[1].1[..]), (&["all workers".to_owned()][..], &[vec![9.0, 1.0]][..]));
         assert_eq!(shown[2].1, [[2.0, 4.0], [3.0, 5.0]]);
     }
 
     #[test]
+    fn rates_end_with_the_load_and_standings_with_the_trial() {
+        let series = Series {
+            interval_ms: 100,
+            accepted: vec![vec![10], vec![10], vec![6], vec![1]],
+            open: vec![vec![4], vec![4], vec![1], vec![0]],
+            ..Series::default()
+        };
+        let of = |load_end| shown(&series, 1, load_end);
+        assert_eq!(of(0.2)[0].1, [[100.0, 100.0]]);
+        assert_eq!(of(0.26)[0].1[0].iter().map(|rate| rate.round()).collect::<Vec<_>>(), [100.0, 100.0, 100.0]);
+        assert_eq!(of(0.24)[0].1[0].len(), 2, "less than half of an interval");
+        assert_eq!(of(0.2)[1].1, [[4.0, 4.0, 1.0, 0.0]]);
+    }
+
+    #[test]
     fn without_accepts_there_is_no_queue_to_show() {
         let series = Series { interval_ms: 100, queue_peak: vec![vec![0, 0]], ..Series::default() };
-        assert!(shown(&series, 1).is_empty());
+        assert!(shown(&series, 1, 0.1).is_empty());
     }
 }

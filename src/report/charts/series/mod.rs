@@ -4,7 +4,7 @@ use std::time::Duration;
 
 mod columns;
 
-use self::columns::{Columns, KINDS, Kind, QUEUE, columns};
+use self::columns::{Columns, KINDS, Kind, Points, QUEUE, columns};
 use super::{
     Cell, Subject,
     figure::{Axis, Figure, Line, Span, Stop},
@@ -66,7 +66,7 @@ pub fn series(subject: &Subject<'_>) -> Option<TimeSeries> {
         chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, subject.ranking.metric)?))).collect();
     let kinds: Vec<&'static Kind> =
         KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_told(&trial.series))).collect();
-    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(cell, trial, &kinds)).collect();
+    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(subject, cell, trial, &kinds)).collect();
     if rows.is_empty() {
         return None;
     }
@@ -115,13 +115,15 @@ fn median_trial<'a>(cell: &Cell<'a>, metric: &Metric) -> Option<&'a TrialRecord>
     trials.get(trials.len().checked_sub(1)? / 2).copied()
 }
 
-fn rows<'a>(cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
+fn rows<'a>(subject: &Subject<'_>, cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
     let series = &trial.series;
     let length = KINDS.iter().map(|kind| (kind.rows)(series).len()).max().unwrap_or(0);
     let joined = length.div_ceil(POINTS).max(1);
     let seconds = series.interval_ms as f64 / 1e3;
     let ends = (1..=length.div_ceil(joined)).map(|point| (point * joined).min(length) as f64 * seconds).collect();
-    let columns = kinds.iter().filter_map(|kind| columns(kind, series, joined, seconds)).collect();
+    let load_end = warmup(&subject.record.scenario, trial).unwrap_or(0.0) + trial.duration_s;
+    let points = Points { joined, seconds, load_end };
+    let columns = kinds.iter().filter_map(|kind| columns(kind, series, points)).collect();
     Rows { cell, trial, ends, columns }
 }
 
@@ -258,7 +260,7 @@ fn title(rows: &[Rows<'_>]) -> String {
 fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
         "Of each cell, the valid trial whose {} is the median; all charts of a kind have one vertical scale. Light grey: warm-up, not \
-         measured.",
+         measured. Rates end with the load; what was under way then is still served, and counted in trials.jsonl.",
         subject.ranking.metric.label
     )];
     let intervals = rows.iter().map(|rows| {
