@@ -72,7 +72,7 @@ impl Overrides {
 pub struct Run {
     /// Scenario files, or names of built-in scenarios: quick (the default), herd, tail, strategies, accept-order, burst,
     /// stalled-worker, udp-spread, backlog, stages,
-    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, sustain, ceiling, smoke
+    /// ports-fill, ports-sources, ports-recover, ports-churn, hold, million, sustain, ceiling, smoke
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<String>,
     /// Folder of the record; with several scenarios, of their folders [default: `results/TIME-SCENARIO`]

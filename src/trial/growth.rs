@@ -6,9 +6,9 @@ use crate::{observe::memory, record::Memory};
 
 /// Fewer connections say nothing: slabs grow and shrink by themselves.
 const LEAST_OPEN: u64 = 1_000;
-/// While the number grows, memory is looked at again when it is so many times what it was: looking at a process's memory takes
-/// the longer the more it has.
-const GROWN: f64 = 1.25;
+/// While the number grows, memory is looked at again when it is so many times what it was: looking takes the longer the more
+/// there is, half a second for a hundred processes that share a hundred megabytes.
+const GROWN: f64 = 2.0;
 /// It has come to its height where a sample finds it so many times what the last one did, or less.
 const STILL: f64 = 1.005;
 

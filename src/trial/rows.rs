@@ -9,6 +9,7 @@ pub(super) const TICK_MS: u64 = 100;
 const LIMIT: usize = 1_200;
 
 /// What was seen at one tick: by worker, or of the whole network.
+#[derive(Clone)]
 pub(super) struct Tick {
     pub accepted: Vec<u64>,
     pub queue_depth: Vec<u64>,
@@ -22,6 +23,19 @@ pub(super) struct Tick {
     pub receive_queue_bytes: Vec<u64>,
 }
 
+impl Tick {
+    /// The part of this tick, if it came so late that it stands for several: what it counted is spread evenly over them.
+    fn part(&self, number: u64, of: u64) -> Self {
+        let spread = |counts: &[u64]| counts.iter().map(|n| n * (number + 1) / of - n * number / of).collect();
+        Self {
+            accepted: spread(&self.accepted),
+            queue_drops: spread(&self.queue_drops),
+            datagrams: spread(&self.datagrams),
+            ..self.clone()
+        }
+    }
+}
+
 pub(super) struct Rows {
     series: Series,
     /// Ticks that the last row has.
@@ -33,7 +47,12 @@ impl Rows {
         Self { series: Series { interval_ms: TICK_MS, ..Series::default() }, filled: 0 }
     }
 
-    pub(super) fn push(&mut self, tick: Tick) {
+    /// Adds a tick that stands for so many: more than one where the look came late. Rows are equally far apart all the same.
+    pub(super) fn push_late(&mut self, tick: &Tick, ticks: u64) {
+        (0..ticks).for_each(|number| self.push(tick.part(number, ticks)));
+    }
+
+    fn push(&mut self, tick: Tick) {
         let Series {
             interval_ms: _,
             accepted,
@@ -140,6 +159,16 @@ mod tests {
 
     fn total(rows: &[Vec<u64>]) -> u64 {
         rows.iter().flatten().sum()
+    }
+
+    #[test]
+    fn a_late_tick_fills_the_rows_that_it_missed() {
+        let mut rows = Rows::new();
+        rows.push_late(&tick(10), 4);
+        let series = rows.finish();
+        assert_eq!(series.accepted, [[2, 0], [3, 0], [2, 0], [3, 0]]);
+        assert_eq!((total(&series.queue_drops), total(&series.datagrams)), (1, 20));
+        assert_eq!(series.open, [[10, 10]; 4]);
     }
 
     #[test]

@@ -23,6 +23,9 @@ use crate::{
     sys::clock,
 };
 
+/// The same distance in nanoseconds.
+const TICK_NS: u64 = TICK_MS * 1_000_000;
+
 pub(super) struct Sampler {
     control: Arc<Control>,
     queues: QueueReader,
@@ -170,7 +173,7 @@ impl Sampler {
             ramp.start(start_ns);
         }
         self.next_queues_ns = start_ns;
-        self.next_tick_ns = start_ns + TICK_MS * 1_000_000;
+        self.next_tick_ns = start_ns + TICK_NS;
     }
 
     /// When the next sample is due.
@@ -178,7 +181,7 @@ impl Sampler {
         self.next_queues_ns.min(self.next_tick_ns)
     }
 
-    /// Takes what is due. Samples that were missed are not made up for.
+    /// Takes what is due. Samples of queues that were missed are not made up for; a late tick stands for those before it.
     pub(super) fn sample_due(&mut self, now_ns: u64) -> Result<()> {
         let tick = now_ns >= self.next_tick_ns;
         if tick || now_ns >= self.next_queues_ns {
@@ -189,8 +192,9 @@ impl Sampler {
             }
         }
         if tick {
-            self.next_tick_ns += TICK_MS * 1_000_000;
-            self.tick()?;
+            let ticks = 1 + (now_ns - self.next_tick_ns) / TICK_NS;
+            self.next_tick_ns += ticks * TICK_NS;
+            self.tick(ticks)?;
         }
         Ok(())
     }
@@ -198,10 +202,11 @@ impl Sampler {
     /// Takes a last look.
     pub(super) fn sample_last(&mut self) -> Result<()> {
         self.sample_queues()?;
-        self.tick()
+        self.tick(1)
     }
 
-    fn tick(&mut self) -> Result<()> {
+    /// Looks at everything, for so many ticks: more than one where the last ones were missed.
+    fn tick(&mut self, ticks: u64) -> Result<()> {
         let (ports_taken, time_wait) = self.sample_ports()?;
         let open: Vec<u64> =
             (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open)).collect();
@@ -213,7 +218,7 @@ impl Sampler {
         }
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
         let (queue_peak, queue_drops) = self.seen.iter_mut().map(QueueSeen::end_tick).unzip();
-        self.rows.push(Tick {
+        let tick = Tick {
             accepted,
             queue_depth: self.seen.iter().map(|seen| u64::from(seen.last.length)).collect(),
             queue_peak,
@@ -223,7 +228,8 @@ impl Sampler {
             time_wait,
             datagrams: if self.datagram_inodes.is_empty() { Vec::new() } else { datagrams },
             receive_queue_bytes,
-        });
+        };
+        self.rows.push_late(&tick, ticks);
         Ok(())
     }
 
