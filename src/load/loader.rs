@@ -22,8 +22,6 @@ use crate::{
     sys::{affinity, clock, limits},
 };
 
-/// Connections for which there is room before the start.
-const ROOM: usize = 1_024;
 /// Bytes of the longest request.
 const REQUEST_BYTES: usize = 65_536;
 
@@ -52,7 +50,7 @@ pub struct Loader {
 impl Loader {
     /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
-        limits::raise_open_files().context("raising the limit of open files")?;
+        let files = limits::raise_open_files().context("raising the limit of open files")?;
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
         if let Some(cpu) = self.scenario.load.pin.processor(self.part.loader, &allowed) {
             affinity::pin_to(cpu)
@@ -74,7 +72,7 @@ impl Loader {
             groups,
             window,
             client,
-            connections: Connections::with_capacity(ROOM),
+            connections: Connections::with_capacity(limits::room(files)),
             picked: Known::default(),
             nonce: 0,
             udp_owed: 0.0,

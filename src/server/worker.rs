@@ -76,7 +76,7 @@ pub struct WorkerReport {
 impl Worker {
     /// Runs until the phase changes.
     pub fn run(self, intake: Intake) -> Result<WorkerReport> {
-        limits::raise_open_files().context("raising the limit of open files")?;
+        let files = limits::raise_open_files().context("raising the limit of open files")?;
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
         if let Some(cpu) = self.scenario.server.pin.processor(self.number, &allowed) {
             affinity::pin_to(cpu)
@@ -99,7 +99,7 @@ impl Worker {
                 self.seed,
                 self.stream(),
             ),
-            connections: Slab::with_capacity(EVENTS),
+            connections: Slab::with_capacity(limits::room(files)),
             fresh: VecDeque::with_capacity(EVENTS),
             paused_until_ns: None,
             errors: Tally::default(),

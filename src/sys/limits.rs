@@ -19,6 +19,15 @@ pub fn open_files() -> io::Result<OpenFiles> {
     Ok(OpenFiles { soft, hard })
 }
 
+/// Connections for which a process makes room before the start, whatever its limit.
+const ROOM: usize = 1 << 17;
+
+/// How many connections a process should have room for that may open so many files. Room costs memory only once it is used, and
+/// a list that has to grow leaves what it has outgrown behind in the heap.
+pub fn room(files: OpenFiles) -> usize {
+    usize::try_from(files.soft).map_or(ROOM, |files| files.min(ROOM))
+}
+
 /// Raises the soft limit of open files to the hard one, for this process and those it forks.
 pub fn raise_open_files() -> io::Result<OpenFiles> {
     let limit = open_files()?;

@@ -1,0 +1,108 @@
+//! Loads that hold all their connections at once: how they come to their height, what a connection costs, and whether they fit.
+
+mod common;
+
+use serde_json::Value;
+
+use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout};
+
+const SCENARIO: &str = r#"
+    repetitions = 1
+    [server]
+    workers = 3
+    backlog = 4096
+    [load]
+    mode = "open"
+    arrivals = "constant"
+    rate = 4000.0
+    connections = 4000
+    hold = "4s"
+    follow_up = "2s"
+    close_how = "rst"
+    source_ports = "explicit"
+    source_addresses = "127.0.0.2-127.0.0.4"
+    [sysctl]
+    somaxconn = 4096
+"#;
+
+/// All are open at once, every reply of both exchanges is checked, and the ramp's steps add up to the load.
+#[test]
+fn a_ramp_has_all_connections_and_both_exchanges() {
+    let bench = Bench::new(SCENARIO);
+    let trial = &bench.trials(0)[0];
+    assert_balanced(trial);
+    let connections = &trial["connections"];
+    assert_eq!((number(&connections["completed"]), number(&connections["verified"])), (4_000, 8_000), "{connections}");
+    assert_eq!(number(&trial["latency_ns"]["follow_up"]["count"]), 4_000);
+    assert_eq!(number(&trial["memory"]["open"]), 4_000, "{}", trial["memory"]);
+
+    let ramp = &trial["ramp"];
+    let steps = ramp["steps"].as_array().unwrap();
+    let of = |key: &str| -> Vec<u64> { steps.iter().map(|step| number(&step[key])).collect() };
+    assert!((2..=10).contains(&steps.len()), "{ramp}");
+    assert_eq!(of("accepted").last(), Some(&4_000));
+    assert!(of("accepted").is_sorted());
+    let waits: u64 = steps.iter().map(|step| number(&step["accept_wait"]["count"])).sum();
+    assert_eq!(waits, 4_000, "each accept's wait belongs to one step");
+    let times: Vec<f64> = steps.iter().map(|step| step["until_s"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted() && ramp["seconds"].as_f64().unwrap() >= *times.last().unwrap() - 1e-6, "{ramp}");
+    // 4,000 at 4,000/s: the schedule's last start is due just before a second has passed.
+    assert!(ramp["seconds"].as_f64().unwrap() > 0.99, "{ramp}");
+
+    let summary = std::fs::read_to_string(bench.path("out/summary.md")).unwrap();
+    assert!(summary.contains("Over the ramp") && summary.contains("ramp: until all connections"), "{summary}");
+    let report = std::fs::read_to_string(bench.path("out/report.html")).unwrap();
+    assert!(report.contains("Over the ramp"));
+}
+
+/// An idle connection is a few hundred bytes of the processes', and several thousand of the kernel's.
+#[test]
+fn a_held_connection_is_small() {
+    let bench = Bench::new(SCENARIO);
+    let output =
+        bench.run(&["--set", "load.rate=10000", "--set", "load.connections=20000", "--set", "server.workers=2"]);
+    assert_code(&output, 0);
+    let memory = &bench.read_trials()[0]["memory"];
+    assert_eq!(number(&memory["open"]), 20_000, "{memory}");
+    let bytes = |key: &str| memory[key].as_f64().unwrap();
+    // 80 and 88 bytes an entry, and what else a process touches meanwhile: histograms, mostly.
+    for side in ["loader_bytes_per_connection", "worker_bytes_per_connection"] {
+        assert!((40.0..200.0).contains(&bytes(side)), "{side}: {memory}");
+    }
+    let parts = bytes("loader_bytes") + bytes("worker_bytes") + bytes("shared_bytes");
+    assert_eq!(parts, bytes("user_bytes"), "{memory}");
+}
+
+/// A load that ends its connections as it begins others comes to no height.
+#[test]
+fn without_a_height_there_is_no_ramp() {
+    for changes in [
+        ["--set", "load.hold=20ms", "--set", "load.follow_up="],
+        ["--set", "load.connections=", "--set", "load.duration=300ms"],
+    ] {
+        let bench = Bench::new(SCENARIO);
+        let output = bench.run(&changes);
+        assert_code(&output, 0);
+        assert_eq!(bench.read_trials()[0]["ramp"], Value::Null);
+    }
+}
+
+/// The plan says what a load wants of the machine, and what to change where it does not fit.
+#[test]
+fn a_plan_says_whether_it_fits() {
+    let bench = Bench::new(SCENARIO);
+    let list = stdout(&bench.run(&["--list"]));
+    for part in ["needs 4,000 source ports of 84,696", "3 source addresses", "open files in all", "MiB memory of"] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    let many = ["--set", "load.connections=100000", "--set", "load.hold=60s", "--set", "server.workers=512"];
+    let list = stdout(&bench.run(&[&many[..], &["--list"]].concat()));
+    assert!(list.contains("too few, take 4 addresses (`load.source_addresses`)"), "{list}");
+    let output = bench.run(&many);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("100,000 source ports of 84,696"), "{}", stderr(&output));
+    let doctor = stdout(&bench.command(&["doctor", "--json"]).output().unwrap());
+    let checks: Vec<Value> = serde_json::from_str(&doctor).unwrap();
+    let million = checks.iter().find(|check| check["name"] == "a million connections").expect(&doctor);
+    assert!(million["found"].as_str().unwrap().len() > 10, "{million}");
+}
