@@ -27,7 +27,7 @@ pub(super) enum Stage {
     Serve,
     /// The reply's writing to its last byte here.
     Return,
-    /// Its last byte, or the last of further replies, to the end of the connection.
+    /// Its last byte, or the last of further replies, or the end of the hold, to the end of the connection.
     Close,
 }
 

@@ -223,7 +223,9 @@ impl Work {
             return connection;
         }
         if let (true, Some(worker)) = (connection.staged, connection.answered.first) {
-            self.measures.record_stage(worker, Stage::Close, now_ns - connection.waiting_since_ns);
+            // A hold is the scenario's own time.
+            let from_ns = connection.waiting_since_ns.max(connection.hold_until_ns.min(now_ns));
+            self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
         self.report.completed += 1;
         self.report.measured_completed += u64::from(connection.measured);

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use crate::{
     load::LoaderReport,
     record::{LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
-    scenario::Scenario,
+    scenario::{Scenario, Selection},
     stats,
 };
 
@@ -123,7 +123,8 @@ pub(super) fn judge(
     if scenario.load.follow_up.is_some() && record.latency_ns.follow_up.is_empty() {
         say(VerdictName::NoFollowUp, "no measured connection was held when the follow-up was due".to_owned());
     }
-    if 2 * record.ports_peak > capacity {
+    // A program that chooses its ports itself searches for none.
+    if 2 * record.ports_peak > capacity && scenario.sources.selection != Selection::Explicit {
         say(
             VerdictName::PortsScarce,
             format!("up to {} of {capacity} ports in use or in TIME_WAIT", record.ports_peak),
