@@ -133,7 +133,7 @@ impl Work {
             Transport::Udp => Type::DGRAM,
         };
         let socket = Socket::new(Domain::for_address(self.loader.target), kind.nonblocking().cloexec(), None)?;
-        if transport == Transport::Tcp && server.nodelay {
+        if transport == Transport::Tcp && server.listen.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
         if transport == Transport::Tcp && server.listen.fastopen > 0 {

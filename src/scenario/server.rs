@@ -242,8 +242,6 @@ pub struct Server {
     pub pin: Pin,
     /// How the kernel schedules workers.
     pub scheduler: Scheduler,
-    /// TCP_NODELAY on accepted connections.
-    pub nodelay: bool,
     /// What is served.
     pub app: App,
     /// CPU burnt per request.
@@ -257,6 +255,8 @@ pub struct ListenOptions {
     pub backlog: i32,
     /// Flags of accept4(2).
     pub accept_flags: AcceptFlags,
+    /// TCP_NODELAY, which connections inherit from their listener.
+    pub nodelay: bool,
     /// TCP_DEFER_ACCEPT in seconds; 0 for off.
     pub defer_accept_s: u32,
     /// TCP_FASTOPEN: connections under way at most; 0 for off.
@@ -291,6 +291,7 @@ impl Default for ListenOptions {
         Self {
             backlog: 1_024,
             accept_flags: AcceptFlags::WORDS[0].1,
+            nodelay: false,
             defer_accept_s: 0,
             fastopen: 0,
             busy_poll_us: 0,
@@ -310,6 +311,7 @@ impl ListenOptions {
         };
         if protocol.has(Transport::Tcp) {
             options.backlog = settings.integer("server.backlog", 0..=65_535)?;
+            options.nodelay = settings.boolean("server.nodelay")?;
             if strategy.calls_accept() {
                 options.accept_flags = settings.choice("server.accept_flags", &AcceptFlags::WORDS)?;
             }
@@ -450,7 +452,6 @@ impl Server {
             registration: settings.choice("server.registration", &Registration::WORDS)?,
             pin: Pin::of_workers(settings)?,
             scheduler: Scheduler::read(settings, "server.scheduler")?,
-            nodelay: protocol.has(Transport::Tcp) && settings.boolean("server.nodelay")?,
             app,
             service_time: ServiceTime::read(settings)?,
         })

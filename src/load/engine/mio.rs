@@ -1,4 +1,7 @@
 //! `mio`: non-blocking sockets in mio's edge-triggered epoll, a system call an operation. What most programs do.
+//!
+//! On loopback, and wherever else the handshake is over when connect(2) returns, the first request goes out at once: there is
+//! no event to wait for, and the worker that accepts finds it there.
 
 use std::{
     io::{self, ErrorKind},
@@ -23,7 +26,7 @@ use crate::{
         exchange::{Progress, transmit},
         work::Work,
     },
-    scenario::{CloseBy, CloseHow, Sockets, Transport},
+    scenario::{App, CloseBy, CloseHow, Sockets, Transport},
     sys::{clock, socket},
 };
 
@@ -41,8 +44,16 @@ pub(super) struct Mio {
     armed_ns: u64,
     events: Events,
     scratch: Vec<u8>,
-    /// By key: a socket that is disconnected, and registered under the key's token, for the next connection.
-    parked: Vec<Option<Stream>>,
+    seats: Vec<Seat>,
+}
+
+/// What the engine keeps by key.
+#[derive(Default)]
+struct Seat {
+    /// A socket that is disconnected, and registered under the key's token, for the next connection.
+    parked: Option<Stream>,
+    /// What epoll watches the key's socket for, if it does.
+    watched: Option<Interest>,
 }
 
 impl Mio {
@@ -54,7 +65,7 @@ impl Mio {
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
         let (events, scratch) = (Events::with_capacity(EVENTS), vec![0; SCRATCH_BYTES]);
-        Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
+        Ok(Self { poll, timer, armed_ns: 0, events, scratch, seats: Vec::with_capacity(EVENTS) })
     }
 
     /// Begins a connection, or flow, under a key.
@@ -65,25 +76,66 @@ impl Mio {
         transport: Transport,
         intended_ns: u64,
     ) -> Result<(), (Step, io::Error)> {
+        if self.seats.len() <= key {
+            self.seats.resize_with(key + 1, Seat::default);
+        }
+        let seat = &mut self.seats[key];
         // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
-        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
+        let parked = seat.parked.take().filter(|_| transport == Transport::Tcp);
         let recycled = parked.is_some();
         let stream = parked.map_or_else(|| Ok(Stream::new(transport, work.socket(transport)?)), Ok);
         let attempt = work.connects(transport, intended_ns);
         let mut stream = stream.map_err(|error| (Step::Socket, error))?;
         work.report.recycled += u64::from(recycled);
         let another = work.connect(&SockRef::from(&stream), &attempt)?;
-        let registered = recycled && another.is_none();
+        if !recycled || another.is_some() {
+            seat.watched = None;
+        }
         if let Some(another) = another {
             stream = Stream::new(transport, another);
         }
         let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
-        if !registered {
-            let (token, interest) = (Token(FIRST_CONNECTION + key), Interest::READABLE | Interest::WRITABLE);
-            self.poll.registry().register(&mut stream, token, interest).map_err(|error| (Step::Socket, error))?;
-        }
         work.begin(key, &attempt, client, stream);
         Ok(())
+    }
+
+    /// Has epoll watch a connection for what it waits for. That it can be written to is news only before it is established, and
+    /// while bytes are unsent: asked for always, it would make an event for nothing of every registration.
+    fn watch(&mut self, work: &mut Work, key: usize) -> Progress {
+        let connection = &mut work.connections[key];
+        let writes = connection.phase == Phase::Connecting || !connection.unsent.is_empty();
+        let watched = &mut self.seats[key].watched;
+        if watched.is_some_and(|watched| watched.is_writable() || !writes) {
+            return Progress::Goes;
+        }
+        let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let (token, registry) = (Token(FIRST_CONNECTION + key), self.poll.registry());
+        let known = watched.replace(interest).is_some();
+        let result = if known {
+            registry.reregister(&mut connection.stream, token, interest)
+        } else {
+            registry.register(&mut connection.stream, token, interest)
+        };
+        result.map_or_else(|error| Progress::Failed(Step::Socket, Cause::from(&error)), |()| Progress::Goes)
+    }
+
+    /// Takes up a connection, or flow, that has begun.
+    fn take_up(&mut self, work: &mut Work, key: usize, transport: Transport) {
+        let progress = match transport {
+            Transport::Tcp => ask_early(work, key),
+            Transport::Udp => work.begin_flow(key),
+        };
+        self.go_on(work, key, progress, None);
+    }
+
+    /// Ends a connection, or waits for what comes next.
+    fn go_on(&mut self, work: &mut Work, key: usize, mut progress: Progress, now_ns: Option<u64>) {
+        if progress == Progress::Goes {
+            progress = self.watch(work, key);
+        }
+        if progress != Progress::Goes {
+            end(work, self, key, progress, now_ns.unwrap_or_else(clock::monotonic_ns));
+        }
     }
 
     /// Something happened on a connection.
@@ -95,9 +147,7 @@ impl Mio {
         }
         let now_ns = clock::monotonic_ns();
         let progress = self.advance(work, key, event, now_ns);
-        if progress != Progress::Goes {
-            end(work, self, key, progress, now_ns);
-        }
+        self.go_on(work, key, progress, Some(now_ns));
     }
 
     fn advance(&mut self, work: &mut Work, key: usize, event: &Event, now_ns: u64) -> Progress {
@@ -164,7 +214,37 @@ fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
     if reset {
         return work.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
     }
-    if work.connections[key].asked_early { Progress::Goes } else { work.ask(key) }
+    let connection = &mut work.connections[key];
+    if !connection.asked_early {
+        return work.ask(key);
+    }
+    // What the kernel did not take before.
+    let unsent = std::mem::take(&mut connection.unsent);
+    transmit(connection, &unsent)
+}
+
+/// Sends the first request of a connection that has just begun, if the kernel takes it: then it is established.
+fn ask_early(work: &mut Work, key: usize) -> Progress {
+    let server = &work.loader.scenario.server;
+    // With TCP_FASTOPEN the kernel takes bytes that it will only send with the SYN.
+    if server.app == App::Close || server.listen.fastopen > 0 {
+        return Progress::Goes;
+    }
+    let now_ns = clock::monotonic_ns();
+    let progress = work.ask(key);
+    let connection = &mut work.connections[key];
+    connection.asked_early = true;
+    match progress {
+        Progress::Goes if connection.unsent.len() < work.request.len() => work.established(key, now_ns),
+        // Established and reset, as `connecting` would find it.
+        Progress::Failed(_, reset @ Cause::Errno(libc::ECONNRESET)) => {
+            work.established(key, now_ns);
+            return work.server_ended(key, reset, now_ns);
+        }
+        Progress::Failed(_, cause) => return Progress::Failed(Step::Connect, cause),
+        Progress::Goes | Progress::Completed => {}
+    }
+    progress
 }
 
 impl Engine for Mio {
@@ -179,11 +259,8 @@ impl Engine for Mio {
         if let Err((step, error)) = started {
             work.connections.release(key);
             work.failed_to_start(step, &error);
-        } else if transport == Transport::Udp {
-            let progress = work.begin_flow(key);
-            if progress != Progress::Goes {
-                end(work, self, key, progress, clock::monotonic_ns());
-            }
+        } else {
+            self.take_up(work, key, transport);
         }
         Ok(())
     }
@@ -209,8 +286,9 @@ impl Engine for Mio {
         }
     }
 
-    fn asked(&mut self, _work: &mut Work, _key: usize) -> Result<()> {
+    fn asked(&mut self, work: &mut Work, key: usize) -> Result<()> {
         // What the socket did not take goes out when it is writable again.
+        self.go_on(work, key, Progress::Goes, None);
         Ok(())
     }
 
@@ -221,10 +299,7 @@ impl Engine for Mio {
         if recycles && socket::disconnect(&connection.stream).is_ok() {
             // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under
             // the key, and epoll reports what is true when it is asked.
-            if self.parked.len() <= key {
-                self.parked.resize_with(key + 1, || None);
-            }
-            self.parked[key] = Some(connection.stream);
+            self.seats[key].parked = Some(connection.stream);
         } else if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
             (&connection.stream, load.close_by, load.close_how)
         {

@@ -6,11 +6,10 @@ mod http;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::SocketAddr,
     sync::Arc,
 };
 
-use mio::net::TcpStream;
+use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
@@ -58,8 +57,8 @@ pub struct Caller {
 pub struct Arrival {
     /// Its socket.
     pub stream: TcpStream,
-    /// The client's end.
-    pub peer: SocketAddr,
+    /// The connection's ends as the worker sees them.
+    pub tuple: Tuple,
     /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
     /// The wake-up in which the worker took it up.
@@ -71,8 +70,8 @@ pub struct Arrival {
 pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
-    /// Whether the worker's epoll watches it.
-    pub registered: bool,
+    /// What the worker's epoll watches it for, if it does.
+    pub watched: Option<Interest>,
     caller: Caller,
     woke_ns: u64,
     /// When the first byte was read; 0 until then.
@@ -87,12 +86,11 @@ pub struct Connection {
 
 impl Connection {
     /// A connection just accepted.
-    pub fn new(arrival: Arrival, worker: u16) -> io::Result<Self> {
-        let Arrival { stream, peer, accept_ns, woke_ns } = arrival;
-        let tuple = Tuple { client: peer, server: stream.local_addr()? };
-        Ok(Self {
+    pub fn new(arrival: Arrival, worker: u16) -> Self {
+        let Arrival { stream, tuple, accept_ns, woke_ns } = arrival;
+        Self {
             stream,
-            registered: false,
+            watched: None,
             caller: Caller { worker, accept_ns, tuple },
             woke_ns,
             read_ns: 0,
@@ -100,7 +98,13 @@ impl Connection {
             input: Vec::new(),
             unsent: Vec::new(),
             closing: false,
-        })
+        }
+    }
+
+    /// What it waits for. That it can be written to is news only while a reply is stuck: asked for always, it would make an
+    /// event for nothing of every registration.
+    pub fn awaits(&self) -> Interest {
+        if self.unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE }
     }
 
     fn journey(&self) -> Journey {
