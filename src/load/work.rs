@@ -99,6 +99,10 @@ impl Work {
         for tries in 1.. {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
+            if attempt.transport == Transport::Tcp && !self.loader.scenario.load.quickack {
+                // Anew for each connection: a disconnect forgets it.
+                socket::delay_acks(socket).map_err(|error| (Step::Socket, error))?;
+            }
             match socket.connect(&self.loader.target.into()) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)

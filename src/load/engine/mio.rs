@@ -1,7 +1,4 @@
 //! `mio`: non-blocking sockets in mio's edge-triggered epoll, a system call an operation. What most programs do.
-//!
-//! On loopback, and wherever else the handshake is over when connect(2) returns, the first request goes out at once: there is
-//! no event to wait for, and the worker that accepts finds it there.
 
 use std::{
     io::{self, ErrorKind},
@@ -17,7 +14,10 @@ use nix::sys::{
 };
 use socket2::SockRef;
 
-use super::Engine;
+use super::{
+    Engine,
+    opening::{ask_early, connecting},
+};
 use crate::{
     ipc::tally::{Cause, Step},
     load::{
@@ -26,7 +26,7 @@ use crate::{
         exchange::{Progress, transmit},
         work::Work,
     },
-    scenario::{App, CloseBy, CloseHow, Sockets, Transport},
+    scenario::{CloseBy, CloseHow, Sockets, Transport},
     sys::{clock, socket},
 };
 
@@ -188,63 +188,6 @@ impl Mio {
             }
         }
     }
-}
-
-/// A connection that was not established when the loader last looked.
-fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
-    let connection = &mut work.connections[key];
-    let Stream::Tcp(stream) = &connection.stream else { return Progress::Goes };
-    let reset = match stream.take_error() {
-        // A reset in place of a refusal: the connection was established and then reset, which is for the exchange to
-        // judge.
-        Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
-            return Progress::Failed(Step::Connect, Cause::from(&error));
-        }
-        Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
-        Ok(reset) => reset.is_some(),
-    };
-    // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once, and its SYN goes out
-    // with the first bytes written.
-    let fastopen = work.loader.scenario.server.listen.fastopen > 0;
-    if fastopen && !reset && socket::is_connecting(stream).unwrap_or(false) {
-        let asked = std::mem::replace(&mut connection.asked_early, true);
-        return if asked { Progress::Goes } else { work.ask(key) };
-    }
-    work.established(key, now_ns);
-    if reset {
-        return work.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
-    }
-    let connection = &mut work.connections[key];
-    if !connection.asked_early {
-        return work.ask(key);
-    }
-    // What the kernel did not take before.
-    let unsent = std::mem::take(&mut connection.unsent);
-    transmit(connection, &unsent)
-}
-
-/// Sends the first request of a connection that has just begun, if the kernel takes it: then it is established.
-fn ask_early(work: &mut Work, key: usize) -> Progress {
-    let server = &work.loader.scenario.server;
-    // With TCP_FASTOPEN the kernel takes bytes that it will only send with the SYN.
-    if server.app == App::Close || server.listen.fastopen > 0 {
-        return Progress::Goes;
-    }
-    let now_ns = clock::monotonic_ns();
-    let progress = work.ask(key);
-    let connection = &mut work.connections[key];
-    connection.asked_early = true;
-    match progress {
-        Progress::Goes if connection.unsent.len() < work.request.len() => work.established(key, now_ns),
-        // Established and reset, as `connecting` would find it.
-        Progress::Failed(_, reset @ Cause::Errno(libc::ECONNRESET)) => {
-            work.established(key, now_ns);
-            return work.server_ended(key, reset, now_ns);
-        }
-        Progress::Failed(_, cause) => return Progress::Failed(Step::Connect, cause),
-        Progress::Goes | Progress::Completed => {}
-    }
-    progress
 }
 
 impl Engine for Mio {
