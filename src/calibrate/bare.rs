@@ -209,7 +209,7 @@ impl Exchange {
             app.answer(&request, &caller).context("the app has no reply to its own client's request")?.to_vec()
         };
         let Load { requests, close_by, close_how, .. } = scenario.load;
-        let nodelay = scenario.server.nodelay;
+        let nodelay = scenario.server.listen.nodelay;
         Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
     }
 

@@ -74,7 +74,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         )));
     }
     let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides, |a, b| {
-        let asked = |scenario: &Scenario| (scenario.protocol, scenario.server.app, scenario.server.nodelay);
+        let asked = |scenario: &Scenario| (scenario.protocol, scenario.server.app, scenario.server.listen.nodelay);
         a.load == b.load && asked(a) == asked(b) && a.server.listen.fastopen == b.server.listen.fastopen
     })?;
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;

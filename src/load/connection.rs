@@ -19,7 +19,7 @@ use crate::{ipc::tally::Step, scenario::Transport};
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
-    /// A connection whose bytes an io_uring moves: what is to be sent stays unsent here until the engine takes it.
+    /// A connection on which an io_uring waits: for what comes, and for room for what does not go out at once.
     Ring(Socket),
     /// Connected to the server, so that the kernel picks a port of its own for it, and lets no other peer in.
     Udp(UdpSocket),
@@ -58,7 +58,7 @@ impl Stream {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
-            Self::Ring(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Ring(socket) => socket.send(bytes),
             Self::Udp(socket) => socket.send(bytes),
         }
     }

@@ -50,7 +50,7 @@ pub struct Loader {
 impl Loader {
     /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
-        let files = limits::raise_open_files().context("raising the limit of open files")?;
+        let room = limits::room(limits::raise_open_files().context("raising the limit of open files")?);
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
         if let Some(cpu) = self.scenario.load.pin.processor(self.part.loader, &allowed) {
             affinity::pin_to(cpu)
@@ -58,7 +58,7 @@ impl Loader {
         }
         let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
-        let mut engine = engine::build(&self.scenario, self.target)?;
+        let mut engine = engine::build(&self.scenario, room)?;
         let measures = Measures::new(&self.scenario, self.waits, self.control.records());
         let client = client::build(&self.scenario, &self.target.to_string());
         let range = Range::read().context("reading ip_local_port_range")?;
@@ -72,7 +72,7 @@ impl Loader {
             groups,
             window,
             client,
-            connections: Connections::with_capacity(limits::room(files)),
+            connections: Connections::with_capacity(room),
             picked: Known::default(),
             nonce: 0,
             udp_owed: 0.0,

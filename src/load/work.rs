@@ -100,6 +100,10 @@ impl Work {
         for tries in 1.. {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
+            if attempt.transport == Transport::Tcp && !self.loader.scenario.load.quickack {
+                // Anew for each connection: a disconnect forgets it.
+                socket::delay_acks(socket).map_err(|error| (Step::Socket, error))?;
+            }
             match socket.connect(&self.loader.target.into()) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
@@ -134,7 +138,7 @@ impl Work {
             Transport::Udp => Type::DGRAM,
         };
         let socket = Socket::new(Domain::for_address(self.loader.target), kind.nonblocking().cloexec(), None)?;
-        if transport == Transport::Tcp && server.nodelay {
+        if transport == Transport::Tcp && server.listen.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
         if transport == Transport::Tcp && server.listen.fastopen > 0 {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
-const KEPT: [&str; 30] = [
+const KEPT: [&str; 31] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPTimeWaitOverflow",
@@ -31,6 +31,7 @@ const KEPT: [&str; 30] = [
     "TW",
     "TWRecycled",
     "TCPBacklogDrop",
+    "OutSegs",
     "OutRsts",
     "TCPDeferAcceptDrop",
     "TCPFastOpenActive",

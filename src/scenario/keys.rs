@@ -227,6 +227,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
+        "server.quickack",
+        "boolean",
+        "true",
+        "`false`: TCP_QUICKACK 0 on listeners, which connections inherit: a request's acknowledgement waits for the reply and rides with it, a segment less a connection. `true`: as the kernel does, at once for the first ones of a connection. Not read with app `close`.",
+    ),
+    key(
         "server.app",
         "`close`, `echo` or `http`",
         "\"echo\"",
@@ -300,6 +306,12 @@ pub const KEYS: &[Key] = &[
         "`fresh` or `recycled`",
         "\"fresh\"",
         "`fresh`: a socket a connection, as users' clients do. `recycled`: where `load.close_how` is `rst`, a socket whose connection has ended as planned is disconnected by connect(2) to AF_UNSPEC, which sends the reset, and serves the next connection; the server sees no difference, and the loader spares socket(2), close(2) and epoll. Not with `explicit` source ports, and not with `server.fastopen`.",
+    ),
+    key(
+        "load.quickack",
+        "boolean",
+        "true",
+        "`false`: TCP_QUICKACK 0 on clients' sockets before they connect: the handshake's acknowledgement rides with the request, and a reply's with what follows it, two segments less a connection. The server then learns that a connection is established from its first request, so accept waits begin there. `true`: as the kernel does, at once. Not for app `close` and `server.fastopen`, where no request follows the handshake.",
     ),
     key(
         "load.connections",

@@ -31,6 +31,8 @@ pub struct Load {
     pub engine: Engine,
     /// What becomes of a socket whose connection is over.
     pub sockets: Sockets,
+    /// Whether the kernel may acknowledge at once (TCP_QUICKACK).
+    pub quickack: bool,
     /// What ends the trial.
     pub bound: Bound,
     /// Load before the measured span.
@@ -246,6 +248,7 @@ impl Load {
             close_how,
             engine: Engine::read(settings, protocol, server)?,
             sockets: if has_tcp { Sockets::read(settings, close_how, server)? } else { Sockets::Fresh },
+            quickack: !has_tcp || quickack(settings, server)?,
             bound,
             warmup: settings.duration("load.warmup")?,
             loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
@@ -308,6 +311,21 @@ fn follow_up(settings: &Settings<'_>, hold: Duration) -> Result<Option<Duration>
         return Ok(None);
     }
     settings.duration("load.follow_up").map(Some)
+}
+
+/// An acknowledgement that waits wants data to ride with.
+fn quickack(settings: &Settings<'_>, server: &Server) -> Result<bool, ScenarioError> {
+    let path = "load.quickack";
+    let quickack = settings.boolean(path)?;
+    let why = match server {
+        _ if quickack => return Ok(true),
+        Server { app: App::Close, .. } => "the client of server.app = \"close\" sends nothing",
+        Server { listen, .. } if listen.fastopen > 0 => {
+            "with server.fastopen the request is gone already, with the SYN,"
+        }
+        _ => return Ok(false),
+    };
+    Err(settings.wrong(path, format_args!("{why} that the handshake's acknowledgement could wait for: set it to true")))
 }
 
 fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<CloseBy, ScenarioError> {

@@ -242,8 +242,6 @@ pub struct Server {
     pub pin: Pin,
     /// How the kernel schedules workers.
     pub scheduler: Scheduler,
-    /// TCP_NODELAY on accepted connections.
-    pub nodelay: bool,
     /// What is served.
     pub app: App,
     /// CPU burnt per request.
@@ -257,6 +255,10 @@ pub struct ListenOptions {
     pub backlog: i32,
     /// Flags of accept4(2).
     pub accept_flags: AcceptFlags,
+    /// TCP_NODELAY, which connections inherit from their listener.
+    pub nodelay: bool,
+    /// Whether the kernel may acknowledge at once (TCP_QUICKACK), which connections inherit likewise.
+    pub quickack: bool,
     /// TCP_DEFER_ACCEPT in seconds; 0 for off.
     pub defer_accept_s: u32,
     /// TCP_FASTOPEN: connections under way at most; 0 for off.
@@ -291,6 +293,8 @@ impl Default for ListenOptions {
         Self {
             backlog: 1_024,
             accept_flags: AcceptFlags::WORDS[0].1,
+            nodelay: false,
+            quickack: true,
             defer_accept_s: 0,
             fastopen: 0,
             busy_poll_us: 0,
@@ -310,11 +314,13 @@ impl ListenOptions {
         };
         if protocol.has(Transport::Tcp) {
             options.backlog = settings.integer("server.backlog", 0..=65_535)?;
+            options.nodelay = settings.boolean("server.nodelay")?;
             if strategy.calls_accept() {
                 options.accept_flags = settings.choice("server.accept_flags", &AcceptFlags::WORDS)?;
             }
-            // Where the server speaks first, there are no data to wait for, or to send with the SYN.
+            // Where the server speaks first, there are no data to wait for, to acknowledge, or to send with the SYN.
             if app != App::Close {
+                options.quickack = settings.boolean("server.quickack")?;
                 options.defer_accept_s = whole(settings, "server.defer_accept", "seconds", SECOND_NS)?;
                 options.fastopen = settings.integer("server.fastopen", 0..=65_535)?;
             }
@@ -450,7 +456,6 @@ impl Server {
             registration: settings.choice("server.registration", &Registration::WORDS)?,
             pin: Pin::of_workers(settings)?,
             scheduler: Scheduler::read(settings, "server.scheduler")?,
-            nodelay: protocol.has(Transport::Tcp) && settings.boolean("server.nodelay")?,
             app,
             service_time: ServiceTime::read(settings)?,
         })

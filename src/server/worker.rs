@@ -1,9 +1,16 @@
 //! The worker's loop: wait, accept, serve. It is the same for every strategy and every app.
 
-use std::{collections::VecDeque, io::ErrorKind, os::fd::AsRawFd, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
-use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use mio::{Events, Interest, Poll, Registry, Token, event::Event, net::TcpStream, unix::SourceFd};
 use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
@@ -19,6 +26,7 @@ use crate::{
     ipc::{
         control::{Control, Count, Meter, Phase, Window},
         ledger::Ledger,
+        receipt::Tuple,
         tally::{ErrorCount, Step, Tally},
     },
     observe::stamps::Stamps,
@@ -323,16 +331,11 @@ impl Loop {
         // A client that has gone needs no service.
         let Some(peer) = accepted.peer else { return false };
         let Accepted { stream, accept_ns, .. } = accepted;
-        let arrival = Arrival { stream, peer, accept_ns, woke_ns: self.woke_ns };
-        let opened = self.application.take_up(arrival);
-        let opened = opened.and_then(|connection| {
-            if self.worker.scenario.server.nodelay {
-                connection.stream.set_nodelay(true)?;
-            }
-            Ok(connection)
-        });
-        match opened {
-            Ok(connection) => {
+        match self.own_end(&stream) {
+            Ok(server) => {
+                let tuple = Tuple { client: peer, server };
+                let arrival = Arrival { stream, tuple, accept_ns, woke_ns: self.woke_ns };
+                let connection = self.application.take_up(arrival);
                 meter.opened();
                 self.fresh.push_back(self.connections.insert(connection));
                 true
@@ -342,6 +345,12 @@ impl Loop {
                 false
             }
         }
+    }
+
+    /// The server's end of a connection. A listener bound to one address has no connections of others.
+    fn own_end(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        let bound = self.worker.scenario.address;
+        if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }
     }
 
     fn serve_fresh(&mut self, meter: &mut Meter<'_>) {
@@ -364,13 +373,9 @@ impl Loop {
     fn serve(&mut self, key: usize, ended: bool, meter: &mut Meter<'_>) {
         let connection = &mut self.connections[key];
         let next = match self.application.serve(connection, ended) {
-            Ok(Next::Wait) if connection.registered => return,
             Ok(Next::Wait) => {
                 // Registered only now: a connection served from its first read never needs it.
-                connection.registered = true;
-                let token = Token(FIRST_CONNECTION + key);
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                match self.poll.registry().register(&mut connection.stream, token, interest) {
+                match watch(self.poll.registry(), connection, Token(FIRST_CONNECTION + key)) {
                     Ok(()) => return,
                     Err(error) => {
                         self.errors.add(Step::Serve, &error);
@@ -401,6 +406,16 @@ impl Loop {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.closed();
         }
+    }
+}
+
+/// Has epoll watch a connection for what it waits for.
+fn watch(registry: &Registry, connection: &mut Connection, token: Token) -> io::Result<()> {
+    let awaited = connection.awaits();
+    match connection.watched.replace(awaited) {
+        Some(watched) if watched == awaited => Ok(()),
+        Some(_) => registry.reregister(&mut connection.stream, token, awaited),
+        None => registry.register(&mut connection.stream, token, awaited),
     }
 }
 

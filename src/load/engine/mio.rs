@@ -14,7 +14,10 @@ use nix::sys::{
 };
 use socket2::SockRef;
 
-use super::Engine;
+use super::{
+    Engine,
+    opening::{ask_early, connecting},
+};
 use crate::{
     ipc::tally::{Cause, Step},
     load::{
@@ -41,12 +44,21 @@ pub(super) struct Mio {
     armed_ns: u64,
     events: Events,
     scratch: Vec<u8>,
-    /// By key: a socket that is disconnected, and registered under the key's token, for the next connection.
-    parked: Vec<Option<Stream>>,
+    seats: Vec<Seat>,
+}
+
+/// What the engine keeps by key.
+#[derive(Default)]
+struct Seat {
+    /// A socket that is disconnected, and registered under the key's token, for the next connection.
+    parked: Option<Stream>,
+    /// What epoll watches the key's socket for, if it does.
+    watched: Option<Interest>,
 }
 
 impl Mio {
-    pub fn new() -> Result<Self> {
+    /// With room for so many connections.
+    pub fn new(room: usize) -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -54,7 +66,7 @@ impl Mio {
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
         let (events, scratch) = (Events::with_capacity(EVENTS), vec![0; SCRATCH_BYTES]);
-        Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
+        Ok(Self { poll, timer, armed_ns: 0, events, scratch, seats: Vec::with_capacity(room) })
     }
 
     /// Begins a connection, or flow, under a key.
@@ -65,25 +77,66 @@ impl Mio {
         transport: Transport,
         intended_ns: u64,
     ) -> Result<(), (Step, io::Error)> {
+        if self.seats.len() <= key {
+            self.seats.resize_with(key + 1, Seat::default);
+        }
+        let seat = &mut self.seats[key];
         // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
-        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
+        let parked = seat.parked.take().filter(|_| transport == Transport::Tcp);
         let recycled = parked.is_some();
         let stream = parked.map_or_else(|| Ok(Stream::new(transport, work.socket(transport)?)), Ok);
         let attempt = work.connects(transport, intended_ns);
         let mut stream = stream.map_err(|error| (Step::Socket, error))?;
         work.report.recycled += u64::from(recycled);
         let another = work.connect(&SockRef::from(&stream), &attempt)?;
-        let registered = recycled && another.is_none();
+        if !recycled || another.is_some() {
+            seat.watched = None;
+        }
         if let Some(another) = another {
             stream = Stream::new(transport, another);
         }
         let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
-        if !registered {
-            let (token, interest) = (Token(FIRST_CONNECTION + key), Interest::READABLE | Interest::WRITABLE);
-            self.poll.registry().register(&mut stream, token, interest).map_err(|error| (Step::Socket, error))?;
-        }
         work.begin(key, &attempt, client, stream);
         Ok(())
+    }
+
+    /// Has epoll watch a connection for what it waits for. That it can be written to is news only before it is established, and
+    /// while bytes are unsent: asked for always, it would make an event for nothing of every registration.
+    fn watch(&mut self, work: &mut Work, key: usize) -> Progress {
+        let connection = &mut work.connections[key];
+        let writes = connection.phase == Phase::Connecting || !connection.unsent().is_empty();
+        let watched = &mut self.seats[key].watched;
+        if watched.is_some_and(|watched| watched.is_writable() || !writes) {
+            return Progress::Goes;
+        }
+        let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let (token, registry) = (Token(FIRST_CONNECTION + key), self.poll.registry());
+        let known = watched.replace(interest).is_some();
+        let result = if known {
+            registry.reregister(&mut connection.stream, token, interest)
+        } else {
+            registry.register(&mut connection.stream, token, interest)
+        };
+        result.map_or_else(|error| Progress::Failed(Step::Socket, Cause::from(&error)), |()| Progress::Goes)
+    }
+
+    /// Takes up a connection, or flow, that has begun.
+    fn take_up(&mut self, work: &mut Work, key: usize, transport: Transport) {
+        let progress = match transport {
+            Transport::Tcp => ask_early(work, key),
+            Transport::Udp => work.begin_flow(key),
+        };
+        self.go_on(work, key, progress, None);
+    }
+
+    /// Ends a connection, or waits for what comes next.
+    fn go_on(&mut self, work: &mut Work, key: usize, mut progress: Progress, now_ns: Option<u64>) {
+        if progress == Progress::Goes {
+            progress = self.watch(work, key);
+        }
+        if progress != Progress::Goes {
+            end(work, self, key, progress, now_ns.unwrap_or_else(clock::monotonic_ns));
+        }
     }
 
     /// Something happened on a connection.
@@ -95,9 +148,7 @@ impl Mio {
         }
         let now_ns = clock::monotonic_ns();
         let progress = self.advance(work, key, event, now_ns);
-        if progress != Progress::Goes {
-            end(work, self, key, progress, now_ns);
-        }
+        self.go_on(work, key, progress, Some(now_ns));
     }
 
     fn advance(&mut self, work: &mut Work, key: usize, event: &Event, now_ns: u64) -> Progress {
@@ -139,33 +190,6 @@ impl Mio {
     }
 }
 
-/// A connection that was not established when the loader last looked.
-fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
-    let connection = &mut work.connections[key];
-    let Stream::Tcp(stream) = &connection.stream else { return Progress::Goes };
-    let reset = match stream.take_error() {
-        // A reset in place of a refusal: the connection was established and then reset, which is for the exchange to
-        // judge.
-        Ok(Some(error)) if error.kind() != ErrorKind::ConnectionReset => {
-            return Progress::Failed(Step::Connect, Cause::from(&error));
-        }
-        Err(error) => return Progress::Failed(Step::Connect, Cause::from(&error)),
-        Ok(reset) => reset.is_some(),
-    };
-    // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once, and its SYN goes out
-    // with the first bytes written.
-    let fastopen = work.loader.scenario.server.listen.fastopen > 0;
-    if fastopen && !reset && socket::is_connecting(stream).unwrap_or(false) {
-        let asked = std::mem::replace(&mut connection.asked_early, true);
-        return if asked { Progress::Goes } else { work.ask(key) };
-    }
-    work.established(key, now_ns);
-    if reset {
-        return work.server_ended(key, Cause::Errno(libc::ECONNRESET), now_ns);
-    }
-    if work.connections[key].asked_early { Progress::Goes } else { work.ask(key) }
-}
-
 impl Engine for Mio {
     fn name(&self) -> &'static str {
         "mio"
@@ -178,11 +202,8 @@ impl Engine for Mio {
         if let Err((step, error)) = started {
             work.connections.release(key);
             work.failed_to_start(step, &error);
-        } else if transport == Transport::Udp {
-            let progress = work.begin_flow(key);
-            if progress != Progress::Goes {
-                end(work, self, key, progress, clock::monotonic_ns());
-            }
+        } else {
+            self.take_up(work, key, transport);
         }
         Ok(())
     }
@@ -208,8 +229,9 @@ impl Engine for Mio {
         }
     }
 
-    fn asked(&mut self, _work: &mut Work, _key: usize) -> Result<()> {
+    fn asked(&mut self, work: &mut Work, key: usize) -> Result<()> {
         // What the socket did not take goes out when it is writable again.
+        self.go_on(work, key, Progress::Goes, None);
         Ok(())
     }
 
@@ -220,10 +242,7 @@ impl Engine for Mio {
         if recycles && socket::disconnect(&connection.stream).is_ok() {
             // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under
             // the key, and epoll reports what is true when it is asked.
-            if self.parked.len() <= key {
-                self.parked.resize_with(key + 1, || None);
-            }
-            self.parked[key] = Some(connection.stream);
+            self.seats[key].parked = Some(connection.stream);
         } else if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
             (&connection.stream, load.close_by, load.close_how)
         {

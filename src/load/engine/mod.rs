@@ -4,9 +4,8 @@
 //! worth and what counts are the same for all: [`Work`] decides.
 
 mod mio;
+mod opening;
 mod uring;
-
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 
@@ -34,27 +33,27 @@ pub(super) trait Engine {
     fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool);
 }
 
-/// Builds a scenario's engine for a target, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
-pub(super) fn build(scenario: &Scenario, target: SocketAddr) -> Result<Box<dyn Engine>> {
+/// Builds a scenario's engine with room for so many connections, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
+pub(super) fn build(scenario: &Scenario, room: usize) -> Result<Box<dyn Engine>> {
     match scenario.load.engine {
-        Key::Uring => Ok(Box::new(uring::Uring::new(ring(scenario, target)?))),
-        Key::Auto { ring: true } => match ring(scenario, target) {
+        Key::Uring => Ok(Box::new(uring::Uring::new(ring(scenario)?))),
+        Key::Auto { ring: true } => match ring(scenario) {
             Ok(ring) => Ok(Box::new(uring::Uring::new(ring))),
-            Err(_) => Ok(Box::new(mio::Mio::new()?)),
+            Err(_) => Ok(Box::new(mio::Mio::new(room)?)),
         },
-        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new()?)),
+        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new(room)?)),
     }
 }
 
 /// Tries whether this kernel lets this user have io_uring for loaders. Fails with the reason and the remedy.
 pub fn try_ring() -> Result<()> {
-    ClientRing::new(([127, 0, 0, 1], 1).into(), 1).map(drop).context(
+    ClientRing::new(1).map(drop).context(
         "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, or older than \
          Linux 5.11: take load.engine = \"mio\"",
     )
 }
 
-fn ring(scenario: &Scenario, target: SocketAddr) -> Result<ClientRing> {
+fn ring(scenario: &Scenario) -> Result<ClientRing> {
     /// Longer replies come in several receives: a slot is there for every connection, also for those that are held.
     const MOST: usize = 16_384;
     /// A reply's head.
@@ -65,5 +64,5 @@ fn ring(scenario: &Scenario, target: SocketAddr) -> Result<ClientRing> {
         App::Http { body_bytes } => body_bytes,
     };
     try_ring().context("`load.engine` = \"uring\"")?;
-    ClientRing::new(target, (reply_bytes + HEAD).min(MOST)).context("io_uring_setup")
+    ClientRing::new((reply_bytes + HEAD).min(MOST)).context("io_uring_setup")
 }

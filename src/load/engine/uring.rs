@@ -1,22 +1,23 @@
-//! `uring`: one io_uring for everything that waits. A connection is a chain of connect, first request and first receive, which
-//! the kernel works off by itself; what follows is queued and handed over once a turn.
-//!
-//! A start is handed over by itself, and the clock is read just before: several at once would have the last wait, uncounted,
-//! until the kernel has begun the others.
+//! `uring`: one io_uring for everything that waits: a handshake that is not over at once, room to send, and what comes. A
+//! receive is queued with its buffer and handed over with all others once a turn, so that there is neither a registration nor
+//! a read of its own.
 
 use std::{io, net::Shutdown, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result};
 use socket2::SockRef;
 
-use super::Engine;
+use super::{
+    Engine,
+    opening::{ask_early, connecting},
+};
 use crate::{
     ipc::tally::{Cause, Step},
     load::{
         connection::{Connection, Phase, Stream},
         drive::end,
         exchange::Progress,
-        work::{Attempt, TRIES, Work},
+        work::Work,
     },
     scenario::{CloseBy, CloseHow, Sockets, Transport},
     sys::{
@@ -40,10 +41,6 @@ struct Seat {
     parked: Option<Stream>,
     /// The socket of a connection that has ended while the kernel still had operations of it, and whether it is to be recycled.
     closing: Option<(Stream, bool)>,
-    /// The errno of the connect that has failed, until the rest of its chain is back.
-    refused: Option<i32>,
-    /// Tries to find a port for the connection under way.
-    tries: usize,
 }
 
 impl Uring {
@@ -59,28 +56,13 @@ impl Uring {
         let parked = self.seats[key].parked.take();
         work.report.recycled += u64::from(parked.is_some());
         let stream = parked.map_or_else(|| Ok(Stream::Ring(work.socket(Transport::Tcp)?)), Ok);
-        // What others have to say goes first, lest it delay this start after the clock was read.
-        self.ring.submit().map_err(|error| (Step::Socket, error))?;
         let attempt = work.connects(Transport::Tcp, intended_ns);
-        let stream = stream.map_err(|error| (Step::Socket, error))?;
-        let Attempt { group, .. } = attempt;
-        work.source.prepare(&SockRef::from(&stream), &group).map_err(|error| (Step::Bind, error))?;
-        self.seats[key].tries = 1;
-        work.begin(key, &attempt, work.loader.target, stream);
-        Ok(())
-    }
-
-    /// Hands the chain of a connection to the kernel.
-    fn launch(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        let connection = &work.connections[key];
-        self.ring
-            .connect(key, connection.stream.as_fd(), connection.unsent())
-            .and_then(|()| self.ring.submit())
-            .context("io_uring_enter")?;
-        // The port is chosen. A connection that is over already has none any more.
-        if let Ok(client) = connection.stream.local_addr() {
-            work.named(key, client);
+        let mut stream = stream.map_err(|error| (Step::Socket, error))?;
+        if let Some(another) = work.connect(&SockRef::from(&stream), &attempt)? {
+            stream = Stream::Ring(another);
         }
+        let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
+        work.begin(key, &attempt, client, stream);
         Ok(())
     }
 
@@ -92,7 +74,7 @@ impl Uring {
             return Ok(());
         }
         let now_ns = clock::monotonic_ns();
-        let progress = self.advance(work, done, now_ns)?;
+        let progress = self.advance(work, done, now_ns);
         if progress == Progress::Goes {
             return self.go_on(work, key);
         }
@@ -100,60 +82,27 @@ impl Uring {
         Ok(())
     }
 
-    fn advance(&mut self, work: &mut Work, done: Done, now_ns: u64) -> Result<Progress> {
+    fn advance(&mut self, work: &mut Work, done: Done, now_ns: u64) -> Progress {
         let key = done.slot;
         match (done.operation, done.result) {
-            (Operation::Connect, Ok(_)) => {
-                work.connections.buffer(key, |buffers| buffers.unsent.clear());
-                work.established(key, now_ns);
-            }
-            (Operation::Connect, Err(errno)) => self.seats[key].refused = Some(errno),
-            // The rest of a chain that has broken: what broke it is judged instead.
-            (_, Err(libc::ECANCELED)) => {}
-            (Operation::Send, Ok(_)) => {}
-            (Operation::Send, Err(errno)) => return Ok(Progress::Failed(Step::Send, Cause::Errno(errno))),
-            (Operation::Receive, Ok(0)) => return Ok(work.server_ended(key, Cause::EndOfFile, now_ns)),
-            (Operation::Receive, Ok(length)) => {
-                return Ok(work.take(key, &self.ring.received(key)[..length], now_ns));
-            }
-            (Operation::Receive, Err(errno)) => return Ok(work.server_ended(key, Cause::Errno(errno), now_ns)),
-        }
-        match self.seats[key].refused {
-            Some(errno) if self.ring.is_quiet(key) => self.refused(work, key, errno, now_ns),
-            _ => Ok(Progress::Goes),
+            (Operation::Connect, Ok(_)) => connecting(work, key, now_ns),
+            (Operation::Connect, Err(errno)) => Progress::Failed(Step::Connect, Cause::Errno(errno)),
+            (Operation::Send, Ok(_)) => Progress::Goes,
+            (Operation::Send, Err(errno)) => Progress::Failed(Step::Send, Cause::Errno(errno)),
+            (Operation::Receive, Ok(0)) => work.server_ended(key, Cause::EndOfFile, now_ns),
+            (Operation::Receive, Ok(length)) => work.take(key, &self.ring.received(key)[..length], now_ns),
+            (Operation::Receive, Err(errno)) => work.server_ended(key, Cause::Errno(errno), now_ns),
         }
     }
 
-    /// A connect has failed, and nothing of its chain is under way any more.
-    fn refused(&mut self, work: &mut Work, key: usize, errno: i32, now_ns: u64) -> Result<Progress> {
-        self.seats[key].refused = None;
-        if errno == libc::ECONNRESET {
-            // A reset in place of a refusal: the connection was established and then reset.
-            work.connections.buffer(key, |buffers| buffers.unsent.clear());
-            work.established(key, now_ns);
-            return Ok(work.server_ended(key, Cause::Errno(errno), now_ns));
-        }
-        let group = work.groups[work.connections[key].group as usize];
-        if errno == libc::EADDRNOTAVAIL && self.seats[key].tries < TRIES && work.source.try_elsewhere(&group) {
-            self.seats[key].tries += 1;
-            let socket = match work.socket(Transport::Tcp) {
-                Ok(socket) => socket,
-                Err(error) => return Ok(Progress::Failed(Step::Socket, Cause::from(&error))),
-            };
-            if let Err(error) = work.source.prepare(&socket, &group) {
-                return Ok(Progress::Failed(Step::Bind, Cause::from(&error)));
-            }
-            work.connections[key].stream = Stream::Ring(socket);
-            self.launch(work, key)?;
-            return Ok(Progress::Goes);
-        }
-        Ok(Progress::Failed(Step::Connect, Cause::Errno(errno)))
-    }
-
-    /// Queues what a connection has to say, and a receive, so that also its end is noticed.
+    /// Queues the wait for what comes next: that the handshake is over; or for room to send, and for bytes, so that also the
+    /// end is noticed.
     fn go_on(&mut self, work: &mut Work, key: usize) -> Result<()> {
         let connection = &work.connections[key];
         if connection.phase == Phase::Connecting {
+            if !self.ring.is_under_way(key, Operation::Connect) {
+                self.ring.connected(key, connection.stream.as_fd()).context("io_uring_enter")?;
+            }
             return Ok(());
         }
         if !connection.unsent().is_empty() && !self.ring.is_under_way(key, Operation::Send) {
@@ -173,7 +122,6 @@ impl Uring {
             return;
         }
         let seat = &mut self.seats[key];
-        seat.refused = None;
         if let Some((stream, recycles)) = seat.closing.take() {
             seat.parked = Some(stream).filter(|_| recycles);
             work.connections.release(key);
@@ -194,8 +142,12 @@ impl Engine for Uring {
             work.failed_to_start(step, &error);
             return Ok(());
         }
-        work.ask(key);
-        self.launch(work, key)
+        let progress = ask_early(work, key);
+        if progress == Progress::Goes {
+            return self.go_on(work, key);
+        }
+        end(work, self, key, progress, clock::monotonic_ns());
+        Ok(())
     }
 
     fn turn(&mut self, work: &mut Work, until_ns: Option<u64>) -> Result<()> {

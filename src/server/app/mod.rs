@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use mio::net::TcpStream;
+use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
@@ -59,8 +59,8 @@ pub struct Caller {
 pub struct Arrival {
     /// Its socket.
     pub stream: TcpStream,
-    /// The client's end.
-    pub peer: SocketAddr,
+    /// The connection's ends as the worker sees them.
+    pub tuple: Tuple,
     /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
     /// The wake-up in which the worker took it up.
@@ -72,8 +72,8 @@ pub struct Arrival {
 pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
-    /// Whether the worker's epoll watches it.
-    pub registered: bool,
+    /// What the worker's epoll watches it for, if it does.
+    pub watched: Option<Interest>,
     closing: bool,
     /// Number of its own end among those that the application knows.
     server: u16,
@@ -97,6 +97,12 @@ struct Buffers {
 }
 
 impl Connection {
+    /// What it waits for. That it can be written to is news only while a reply is stuck: asked for always, it would make an
+    /// event for nothing of every registration.
+    pub fn awaits(&self) -> Interest {
+        if self.has_unsent() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+    }
+
     fn journey(&self) -> Journey {
         Journey {
             woke_ns: self.woke_ns,
@@ -167,21 +173,20 @@ impl Application {
     }
 
     /// Takes a connection up that was just accepted.
-    pub fn take_up(&mut self, arrival: Arrival) -> io::Result<Connection> {
-        let Arrival { stream, peer, accept_ns, woke_ns } = arrival;
-        let server = self.servers.number(stream.local_addr()?);
-        Ok(Connection {
+    pub fn take_up(&mut self, arrival: Arrival) -> Connection {
+        let Arrival { stream, tuple, accept_ns, woke_ns } = arrival;
+        Connection {
             stream,
-            registered: false,
+            watched: None,
             closing: false,
-            server,
-            client: peer,
+            server: self.servers.number(tuple.server),
+            client: tuple.client,
             accept_ns,
             woke_ns,
             read_ns: 0,
             served: 0,
             buffers: None,
-        })
+        }
     }
 
     /// Serves what is there: reads requests and replies, until the socket has no more or its buffer is full.

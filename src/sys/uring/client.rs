@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
     time::Duration,
 };
@@ -12,21 +11,19 @@ use io_uring::{
     IoUring, Probe, opcode, squeue,
     types::{Fd, SubmitArgs, Timespec},
 };
-use socket2::SockAddr;
-
 /// Operations that may be queued before the kernel is told.
 const SUBMISSIONS: u32 = 512;
 /// Completions that may wait; what is beyond, the kernel keeps.
 const COMPLETIONS: u32 = 4_096;
 /// IORING_RECVSEND_POLL_FIRST of the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
 const POLL_FIRST: u16 = 1;
-/// The longest chain: connect, send, receive.
-const CHAIN: usize = 3;
+/// Kinds of operations, of which a slot has one each under way at most.
+const KINDS: usize = 3;
 
 /// What an operation was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// connect(2).
+    /// The wait for a handshake's end, good or bad.
     Connect,
     /// send(2) of all that was given.
     Send,
@@ -35,7 +32,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; CHAIN] = [Self::Connect, Self::Send, Self::Receive];
+    const ALL: [Self; KINDS] = [Self::Connect, Self::Send, Self::Receive];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -57,7 +54,7 @@ pub struct Done {
 struct Slot {
     received: Box<[u8]>,
     sending: Vec<u8>,
-    /// Bits of the operations under way, chained ones included.
+    /// Bits of the operations under way.
     under_way: u8,
 }
 
@@ -65,16 +62,15 @@ struct Slot {
 pub struct ClientRing {
     ring: IoUring,
     slots: Vec<Slot>,
-    target: Box<SockAddr>,
     receive_bytes: usize,
     /// Flags of receives: nothing has come yet when one is queued, so to try first would be for nothing.
     receive_flags: u16,
 }
 
 impl ClientRing {
-    /// A ring for connections to a target, each with so much room to receive into. Fails where the kernel, or an administrator,
+    /// A ring for connections, each with so much room to receive into. Fails where the kernel, or an administrator,
     /// does not allow it, or lacks an operation.
-    pub fn new(target: SocketAddr, receive_bytes: usize) -> io::Result<Self> {
+    pub fn new(receive_bytes: usize) -> io::Result<Self> {
         let own = || {
             // Completions are made when this process asks for them, not by interrupting it (Linux 6.1).
             IoUring::builder()
@@ -92,17 +88,11 @@ impl ClientRing {
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        let codes = [opcode::Connect::CODE, opcode::Send::CODE, opcode::Recv::CODE];
+        let codes = [opcode::PollAdd::CODE, opcode::Send::CODE, opcode::Recv::CODE];
         if !codes.iter().all(|code| probe.is_supported(*code)) || !ring.params().is_feature_ext_arg() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(Self {
-            ring,
-            slots: Vec::with_capacity(1_024),
-            target: Box::new(target.into()),
-            receive_bytes,
-            receive_flags,
-        })
+        Ok(Self { ring, slots: Vec::with_capacity(1_024), receive_bytes, receive_flags })
     }
 
     fn slot(&mut self, slot: usize) -> &mut Slot {
@@ -113,47 +103,25 @@ impl ClientRing {
         &mut self.slots[slot]
     }
 
-    /// Queues a connect, after it the sending of a request, unless that is empty, and after that a receive. The descriptor must
-    /// stay open until the slot is quiet.
-    pub fn connect(&mut self, slot: usize, socket: BorrowedFd<'_>, request: &[u8]) -> io::Result<()> {
-        self.make_room()?;
-        let connect = opcode::Connect::new(Fd(socket.as_raw_fd()), self.target.as_ptr().cast(), self.target.len());
-        self.push(slot, Operation::Connect, connect.build().flags(squeue::Flags::IO_LINK))?;
-        if !request.is_empty() {
-            self.queue_send(slot, socket, request, squeue::Flags::IO_LINK)?;
-        }
-        self.queue_receive(slot, socket)
+    /// Queues the wait for the end of a handshake. The descriptor must stay open until the slot is quiet.
+    pub fn connected(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let wait = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32);
+        self.push(slot, Operation::Connect, wait.build())
     }
 
     /// Queues the sending of bytes. The descriptor must stay open until the slot is quiet.
     pub fn send(&mut self, slot: usize, socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-        self.make_room()?;
-        self.queue_send(slot, socket, bytes, squeue::Flags::empty())
-    }
-
-    /// Queues a receive into the slot's buffer. The descriptor must stay open until the slot is quiet.
-    pub fn receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.make_room()?;
-        self.queue_receive(slot, socket)
-    }
-
-    fn queue_send(
-        &mut self,
-        slot: usize,
-        socket: BorrowedFd<'_>,
-        bytes: &[u8],
-        flags: squeue::Flags,
-    ) -> io::Result<()> {
         assert!(!self.is_under_way(slot, Operation::Send), "the kernel still reads the buffer");
         let sending = &mut self.slot(slot).sending;
         sending.clear();
         sending.extend_from_slice(bytes);
         let send = opcode::Send::new(Fd(socket.as_raw_fd()), sending.as_ptr(), sending.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
-        self.push(slot, Operation::Send, send.build().flags(flags))
+        self.push(slot, Operation::Send, send.build())
     }
 
-    fn queue_receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// Queues a receive into the slot's buffer. The descriptor must stay open until the slot is quiet.
+    pub fn receive(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
         assert!(!self.is_under_way(slot, Operation::Receive), "the kernel still writes into the buffer");
         let flags = self.receive_flags;
         let received = &mut self.slot(slot).received;
@@ -162,19 +130,12 @@ impl ClientRing {
         self.push(slot, Operation::Receive, receive.build())
     }
 
-    /// A chain must not be torn by a full queue.
-    fn make_room(&mut self) -> io::Result<()> {
-        let queue = self.ring.submission();
-        if queue.capacity() - queue.len() < CHAIN {
-            drop(queue);
+    fn push(&mut self, slot: usize, operation: Operation, entry: squeue::Entry) -> io::Result<()> {
+        if self.ring.submission().is_full() {
             self.submit()?;
         }
-        Ok(())
-    }
-
-    fn push(&mut self, slot: usize, operation: Operation, entry: squeue::Entry) -> io::Result<()> {
-        let entry = entry.user_data((slot * CHAIN + operation as usize) as u64);
-        // SAFETY: the entry points to the target or to a buffer of its slot. Both stay where they are as long as the ring:
+        let entry = entry.user_data((slot * KINDS + operation as usize) as u64);
+        // SAFETY: the entry points to a buffer of its slot at most, which stays where it is as long as the ring:
         // a slot's buffers are not touched while its operation is under way, and `drop` keeps those that still are.
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         self.slot(slot).under_way |= operation.bit();
@@ -229,7 +190,7 @@ impl ClientRing {
     pub fn next(&mut self) -> Option<Done> {
         let completion = self.ring.completion().next()?;
         let place = completion.user_data() as usize;
-        let (slot, operation) = (place / CHAIN, Operation::ALL[place % CHAIN]);
+        let (slot, operation) = (place / KINDS, Operation::ALL[place % KINDS]);
         self.slots[slot].under_way &= !operation.bit();
         let result = completion.result();
         Some(Done { slot, operation, result: usize::try_from(result).map_err(|_| -result) })
