@@ -51,6 +51,41 @@ fn fast_open_takes_requests_with_the_syn() {
     assert!(trial["error"].as_str().unwrap().contains("sysctl.tcp_fastopen = 3"), "{}", trial["error"]);
 }
 
+/// A small exchange takes eight segments: the handshake's three, request and reply with an acknowledgement each, and the reset.
+/// With delayed acknowledgements, the handshake's rides with the request, and the reply's is never sent.
+#[test]
+fn delayed_acknowledgements_spare_two_segments() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [server]
+        workers = 2
+        [load]
+        concurrency = 16
+        connections = 2000
+        close_how = "rst"
+        [matrix]
+        load.sockets = ["fresh", "recycled"]
+        load.quickack = [true, false]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!(trial["connections"]["completed"], 2_000, "{}", trial["connections"]);
+        let segments = number(&trial["kernel"]["OutSegs"]) as f64 / 2_000.0;
+        let expected = if trial["cell"]["quickack"] == true { 8.0 } else { 6.0 };
+        // A timer may send an acknowledgement after all where a process comes late, and a segment may be sent again.
+        assert!((expected - 0.1..expected + 0.2).contains(&segments), "{segments} {}", trial["cell"]);
+    }
+    for (keys, why) in [("app = \"close\"", "sends nothing"), ("fastopen = 16", "with the SYN")] {
+        let bench = Bench::new(&format!("[server]\n{keys}\n[load]\nquickack = false"));
+        let output = bench.run(&[]);
+        assert_code(&output, 2);
+        let said = stderr(&output);
+        assert!(said.contains("`load.quickack`") && said.contains(why), "{said}");
+    }
+}
+
 #[test]
 fn accept_flags_and_busy_poll_change_nothing_but_system_calls() {
     let bench = Bench::new(

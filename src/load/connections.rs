@@ -23,6 +23,7 @@ pub(super) struct Connections {
     /// By [`Wait`].
     lists: [List; Wait::ALL.len()],
     /// Buffers that are not in use, with what they have allocated.
+    #[expect(clippy::vec_box, reason = "connections take them as they are, boxed: one that has none stays small")]
     spare: Vec<Box<Buffers>>,
 }
 

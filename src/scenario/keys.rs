@@ -227,12 +227,6 @@ pub const KEYS: &[Key] = &[
     ),
     key("server.nodelay", "boolean", "true", "TCP_NODELAY on both ends' sockets."),
     key(
-        "server.quickack",
-        "boolean",
-        "true",
-        "`false`: TCP_QUICKACK 0 on listeners, which connections inherit: a request's acknowledgement waits for the reply and rides with it, a segment less a connection. `true`: as the kernel does, at once for the first ones of a connection. Not read with app `close`.",
-    ),
-    key(
         "server.app",
         "`close`, `echo` or `http`",
         "\"echo\"",
@@ -311,7 +305,7 @@ pub const KEYS: &[Key] = &[
         "load.quickack",
         "boolean",
         "true",
-        "`false`: TCP_QUICKACK 0 on clients' sockets before they connect: the handshake's acknowledgement rides with the request, and a reply's with what follows it, two segments less a connection. The server then learns that a connection is established from its first request, so accept waits begin there. `true`: as the kernel does, at once. Not for app `close` and `server.fastopen`, where no request follows the handshake.",
+        "`false`: TCP_QUICKACK 0 on clients' sockets before they connect: the handshake's acknowledgement rides with the request, and the reply's with what follows it: 6 segments where one small exchange takes 8. It changes what is measured: the server learns that a connection is established from its first request, so accept waits begin there. `true`: as the kernel does, at once. Not for app `close` and `server.fastopen`, where no request follows the handshake.",
     ),
     key(
         "load.connections",

@@ -257,8 +257,6 @@ pub struct ListenOptions {
     pub accept_flags: AcceptFlags,
     /// TCP_NODELAY, which connections inherit from their listener.
     pub nodelay: bool,
-    /// Whether the kernel may acknowledge at once (TCP_QUICKACK), which connections inherit likewise.
-    pub quickack: bool,
     /// TCP_DEFER_ACCEPT in seconds; 0 for off.
     pub defer_accept_s: u32,
     /// TCP_FASTOPEN: connections under way at most; 0 for off.
@@ -294,7 +292,6 @@ impl Default for ListenOptions {
             backlog: 1_024,
             accept_flags: AcceptFlags::WORDS[0].1,
             nodelay: false,
-            quickack: true,
             defer_accept_s: 0,
             fastopen: 0,
             busy_poll_us: 0,
@@ -318,9 +315,8 @@ impl ListenOptions {
             if strategy.calls_accept() {
                 options.accept_flags = settings.choice("server.accept_flags", &AcceptFlags::WORDS)?;
             }
-            // Where the server speaks first, there are no data to wait for, to acknowledge, or to send with the SYN.
+            // Where the server speaks first, there are no data to wait for, or to send with the SYN.
             if app != App::Close {
-                options.quickack = settings.boolean("server.quickack")?;
                 options.defer_accept_s = whole(settings, "server.defer_accept", "seconds", SECOND_NS)?;
                 options.fastopen = settings.integer("server.fastopen", 0..=65_535)?;
             }

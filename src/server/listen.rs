@@ -218,9 +218,6 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
                 // Connections inherit it: a call less for each.
                 socket.set_tcp_nodelay(true).map_err(failed("setsockopt TCP_NODELAY"))?;
             }
-            if !options.quickack {
-                socket::delay_acks(&socket).map_err(failed("setsockopt TCP_QUICKACK"))?;
-            }
             if options.defer_accept_s > 0 {
                 socket::set_defer_accept(&socket, options.defer_accept_s)
                     .map_err(failed("setsockopt TCP_DEFER_ACCEPT"))?;

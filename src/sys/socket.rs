@@ -57,7 +57,7 @@ pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
 }
 
 /// Lets acknowledgements wait for data to ride with (setsockopt TCP_QUICKACK 0): set before connect(2), that of the handshake
-/// too, which the request then brings; set on a listener, its connections inherit it. A disconnect undoes it.
+/// too, which the request then brings. A disconnect undoes it; connections do not inherit it from their listener.
 pub fn delay_acks(socket: &impl AsFd) -> io::Result<()> {
     set_tcp_option(socket, libc::TCP_QUICKACK, 0)
 }
