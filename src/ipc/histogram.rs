@@ -66,24 +66,24 @@ const _: () = assert!(BUCKETS <= 1 << u16::BITS);
 pub struct Own {
     /// The buckets of the first values, in their order; empty once they are counted.
     few: Vec<u16>,
+    /// Empty until then.
     counts: Box<[u32]>,
-    counting: bool,
 }
 
 impl Own {
-    /// An empty one. Pages cost memory only once they are touched.
+    /// An empty one, of a kilobyte.
     pub fn new() -> Self {
-        Self { few: Vec::with_capacity(FEW), counts: vec![0; BUCKETS].into(), counting: false }
+        Self { few: Vec::with_capacity(FEW), counts: Box::default() }
     }
 
     /// Counts a value; more than four thousand million of one bucket count as so many.
     #[inline]
     pub fn record(&mut self, value: u64) {
         let bucket = index(value);
-        if self.counting {
-            self.count(bucket);
-        } else {
+        if self.counts.is_empty() {
             self.list(bucket);
+        } else {
+            self.count(bucket);
         }
     }
 
@@ -98,7 +98,8 @@ impl Own {
             self.few.push(bucket as u16);
             return;
         }
-        self.counting = true;
+        // Once in a histogram's life. Had there been buckets from the beginning, the kernel would have provided their pages now.
+        self.counts = vec![0; BUCKETS].into();
         for first in std::mem::take(&mut self.few) {
             self.count(usize::from(first));
         }
@@ -110,7 +111,7 @@ impl Own {
         for bucket in &self.few {
             histogram.saturating_record(lowest(usize::from(*bucket)));
         }
-        if self.counting {
+        if !self.counts.is_empty() {
             add(self.counts.iter().map(|count| u64::from(*count)), histogram);
         }
     }

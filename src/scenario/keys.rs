@@ -271,7 +271,7 @@ pub const KEYS: &[Key] = &[
         "load.pacer",
         "`sleep` or `spin`",
         "\"sleep\"",
-        "`open`: how a loader waits for the next start. `sleep`: until a timer wakes it, some 50 µs late. `spin`: for the last millisecond it looks at the clock and at its connections in turn, on time to a few µs if it has a processor for itself, which it then takes.",
+        "`open`: how a loader waits for the next start. `sleep`: until a timer wakes it, some 50 µs late. `spin`: for the last millisecond it looks at the clock and at its connections in turn, on time to a few µs if it has a processor for itself, which it then takes. With `load.scheduler` = `fifo` besides, a loader that never sleeps is stopped for 50 ms of each second (sysctl kernel.sched_rt_runtime_us).",
     ),
     key("load.burst_size", "integer ≥ 1", "100", "`burst`: connections started at once."),
     key("load.burst_every", "duration", "\"1s\"", "`burst`: time between bursts."),
@@ -293,7 +293,7 @@ pub const KEYS: &[Key] = &[
         "load.engine",
         "`mio`, `uring` or `auto`",
         "\"mio\"",
-        "What moves the loaders' bytes: epoll, as in most programs, or io_uring, which takes a connection's connect, first request and first reply in one go. `auto`: io_uring where the kernel and the scenario allow it (no datagrams, no `server.fastopen`), else epoll; `engine` in each trial says which ran.",
+        "What moves the loaders' bytes: epoll, as in most programs, or io_uring, to which all receives of a turn are handed with their buffers in one call, so that no socket is registered or read by itself. `auto`: io_uring where the kernel and the scenario allow it (no datagrams, no `server.fastopen`), since it was never the slower one in `ceiling`, else epoll; `engine` in each trial says which ran. Of connections that are held, each keeps a buffer with io_uring.",
     ),
     key(
         "load.sockets",

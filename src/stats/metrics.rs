@@ -264,7 +264,7 @@ pub const METRICS: &[Metric] = &[
     metric("shared_bytes_per_connection", "shared memory per connection", Bytes, Lower, SHOWN, |trial| {
         trial.memory.map(|memory| memory.shared_bytes_per_connection)
     }),
-    metric("ramp_s", "time to have all connections open", Seconds, Lower, COMPARED, |trial| {
+    metric("ramp_s", "time until all connections were open", Seconds, Lower, COMPARED, |trial| {
         trial.ramp.as_ref().map(|ramp| ramp.seconds)
     }),
     metric("ramp_rate_ratio", "accepts/s of the ramp's last tenth ÷ its first's", Ratio, Higher, SHOWN, |trial| {
