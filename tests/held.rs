@@ -67,7 +67,7 @@ fn a_held_connection_is_small() {
     let bytes = |key: &str| memory[key].as_f64().unwrap();
     // 80 and 88 bytes an entry, and what else a process touches meanwhile: histograms, mostly.
     for side in ["loader_bytes_per_connection", "worker_bytes_per_connection"] {
-        assert!((40.0..200.0).contains(&bytes(side)), "{side}: {memory}");
+        assert!((40.0..300.0).contains(&bytes(side)), "{side}: {memory}");
     }
     let parts = bytes("loader_bytes") + bytes("worker_bytes") + bytes("shared_bytes");
     assert_eq!(parts, bytes("user_bytes"), "{memory}");

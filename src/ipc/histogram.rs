@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
+use crate::sys::pages::Pages;
+
 /// Values of so many bits are told apart exactly: HdrHistogram's sub-buckets for three digits.
 const EXACT_BITS: u32 = 11;
 /// Larger values are recorded as this one: 2³⁶ − 1, above the 60 s in nanoseconds that records show.
@@ -66,24 +68,25 @@ const _: () = assert!(BUCKETS <= 1 << u16::BITS);
 pub struct Own {
     /// The buckets of the first values, in their order; empty once they are counted.
     few: Vec<u16>,
-    /// Empty until then.
-    counts: Box<[u32]>,
+    counts: Pages,
+    counting: bool,
 }
 
 impl Own {
-    /// An empty one, of a kilobyte.
+    /// An empty one. Panics where the kernel has no address space left.
     pub fn new() -> Self {
-        Self { few: Vec::with_capacity(FEW), counts: Box::default() }
+        let counts = Pages::zeroed(BUCKETS).expect("mapping a histogram's buckets");
+        Self { few: Vec::with_capacity(FEW), counts, counting: false }
     }
 
     /// Counts a value; more than four thousand million of one bucket count as so many.
     #[inline]
     pub fn record(&mut self, value: u64) {
         let bucket = index(value);
-        if self.counts.is_empty() {
-            self.list(bucket);
-        } else {
+        if self.counting {
             self.count(bucket);
+        } else {
+            self.list(bucket);
         }
     }
 
@@ -98,8 +101,7 @@ impl Own {
             self.few.push(bucket as u16);
             return;
         }
-        // Once in a histogram's life. Had there been buckets from the beginning, the kernel would have provided their pages now.
-        self.counts = vec![0; BUCKETS].into();
+        self.counting = true;
         for first in std::mem::take(&mut self.few) {
             self.count(usize::from(first));
         }
@@ -111,7 +113,7 @@ impl Own {
         for bucket in &self.few {
             histogram.saturating_record(lowest(usize::from(*bucket)));
         }
-        if !self.counts.is_empty() {
+        if self.counting {
             add(self.counts.iter().map(|count| u64::from(*count)), histogram);
         }
     }

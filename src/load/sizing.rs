@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario};
+use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, Waiting};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
@@ -73,8 +73,11 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
     let workers = scenario.server.workers as u64;
     // Flows of datagrams take no descriptor of a worker's.
     let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
-    if most_of_one(accepted, workers) > room {
-        let enough = (workers..=WORKERS_LIMIT).find(|workers| most_of_one(accepted, *workers) <= room);
+    // Where a connection cannot wait for one worker alone, another takes what one has no files for.
+    let hashed = scenario.server.strategy.waiting() == Waiting::InQueue;
+    let most = |workers: u64| if hashed { most_of_one(accepted, workers) } else { accepted.div_ceil(workers) };
+    if most(workers) > room {
+        let enough = (workers..=WORKERS_LIMIT).find(|workers| most(*workers) <= room);
         let raise = enough.map(|enough| format!("raise `server.workers` to {enough}, ")).unwrap_or_default();
         bail!(
             "the load may have {accepted} connections open at once, and {workers} workers of {files_limit} open files \
@@ -162,7 +165,8 @@ mod tests {
         // Of a million over 51 workers, the busiest will have 20,163, where the mean is 19,608.
         let million = |workers: u32| {
             sized(&format!(
-                "[load]\nmode = \"open\"\nrate = 1e4\nconnections = 1000000\nhold = \"100s\"\n[server]\nworkers = {workers}"
+                "[load]\nmode = \"open\"\nrate = 1e4\nconnections = 1000000\nhold = \"100s\"\n[server]\n\
+                 strategy = \"reuseport\"\nworkers = {workers}"
             ))
         };
         assert!(million(51).unwrap_err().to_string().contains("`server.workers` to 52"));

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod fd_passing;
 pub mod limits;
 pub mod namespace;
+pub mod pages;
 pub mod process;
 pub mod reuseport_bpf;
 pub mod robust_mutex;
