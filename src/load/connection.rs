@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::SocketAddr,
+    num::NonZeroU16,
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -117,10 +118,8 @@ pub struct Connection {
     pub phase: Phase,
     /// Its own port. 0 means that the connection was over before its port could be read.
     pub port: u16,
-    /// Number of its own address among those that the kernel picked, where the tuple group names none.
-    pub picked: u16,
-    /// Number of its tuple group.
-    pub group: u32,
+    /// Number of its own address: that of its tuple group where groups name addresses, else among those that the kernel picked.
+    pub address: u16,
     /// Nonce of the request under way.
     pub nonce: u32,
     /// The schedule's time.
@@ -145,6 +144,8 @@ pub struct Connection {
     pub staged: bool,
     /// Who has answered so far.
     pub answered: Answered,
+    /// What epoll watches its socket for, if it does.
+    pub watched: Option<Interest>,
     /// The list in which it waits: for [`super::connections::Connections`] to say.
     pub wait: Option<Wait>,
     /// Bytes that did not come or go whole, while there are any.
@@ -195,8 +196,8 @@ impl Wait {
 /// Which workers have answered a flow.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Answered {
-    /// The first that did.
-    pub first: Option<u16>,
+    /// The first that did, its number plus one.
+    first: Option<NonZeroU16>,
     /// Whether there was more than one reply.
     pub again: bool,
     /// Whether another worker answered as well.
@@ -206,8 +207,13 @@ pub struct Answered {
 impl Answered {
     pub fn by(&mut self, worker: u16) {
         self.again = self.first.is_some();
-        let first = *self.first.get_or_insert(worker);
-        self.moved |= first != worker;
+        let first = *self.first.get_or_insert(NonZeroU16::MIN.saturating_add(worker));
+        self.moved |= first.get() - 1 != worker;
+    }
+
+    /// The worker that answered first.
+    pub fn first(&self) -> Option<u16> {
+        self.first.map(|first| first.get() - 1)
     }
 }
 

@@ -206,8 +206,7 @@ mod tests {
             stream: Stream::new(Transport::Tcp, Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()),
             phase: Phase::Connecting,
             port: 0,
-            picked: 0,
-            group: 0,
+            address: 0,
             nonce: 0,
             intended_ns: now_ns,
             connect_ns: now_ns,
@@ -220,6 +219,7 @@ mod tests {
             asked_early: false,
             staged: false,
             answered: Answered::default(),
+            watched: None,
             wait: None,
             buffers: None,
         }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // A loader that holds connections shall have at most 128 bytes of each, its key and the pages' ends included.
-        assert!(size_of::<Option<Entry>>() <= 88, "{}", size_of::<Option<Entry>>());
+        assert!(size_of::<Option<Entry>>() <= 80, "{}", size_of::<Option<Entry>>());
     }
 
     #[test]

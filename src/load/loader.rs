@@ -58,7 +58,7 @@ impl Loader {
         }
         let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
-        let mut engine = engine::build(&self.scenario, room)?;
+        let mut engine = engine::build(&self.scenario)?;
         let measures = Measures::new(&self.scenario, self.waits, self.control.records());
         let client = client::build(&self.scenario, &self.target.to_string());
         let range = Range::read().context("reading ip_local_port_range")?;

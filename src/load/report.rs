@@ -86,7 +86,7 @@ pub struct Flows {
 impl Flows {
     /// A flow has ended.
     pub(super) fn ended(&mut self, answered: &Answered) {
-        let Some(first) = answered.first.map(usize::from) else { return };
+        let Some(first) = answered.first().map(usize::from) else { return };
         if self.by_worker.len() <= first {
             self.by_worker.resize(first + 1, 0);
         }

@@ -153,8 +153,7 @@ impl Work {
             stream,
             phase: Phase::Connecting,
             port: 0,
-            picked: 0,
-            group: attempt.group.number as u32,
+            address: attempt.group.number as u16,
             nonce: 0,
             intended_ns: attempt.intended_ns,
             connect_ns: attempt.connect_ns,
@@ -167,6 +166,7 @@ impl Work {
             asked_early: false,
             staged: false,
             answered: Answered::default(),
+            watched: None,
             wait: None,
             buffers: None,
         };
@@ -178,8 +178,8 @@ impl Work {
     pub fn named(&mut self, key: usize, client: SocketAddr) {
         let connection = &mut self.connections[key];
         connection.port = client.port();
-        if self.groups[connection.group as usize].source.is_none() {
-            connection.picked = self.picked.number(client.ip());
+        if self.groups[0].source.is_none() {
+            connection.address = self.picked.number(client.ip());
         }
     }
 
@@ -192,8 +192,16 @@ impl Work {
     /// A connection's own end.
     #[inline]
     pub fn client(&self, connection: &Connection) -> SocketAddr {
-        let named = self.groups[connection.group as usize].source;
-        SocketAddr::new(named.unwrap_or_else(|| self.picked[connection.picked]), connection.port)
+        let named = self.group(connection).source;
+        SocketAddr::new(named.unwrap_or_else(|| self.picked[connection.address]), connection.port)
+    }
+
+    /// A connection's tuple group. A loader has one destination, so a group for each source address that the scenario names, or
+    /// one for all that the kernel picks.
+    #[inline]
+    fn group(&self, connection: &Connection) -> &Group {
+        let named = self.groups[0].source.is_some();
+        &self.groups[if named { usize::from(connection.address) } else { 0 }]
     }
 
     /// A start has failed before there was a connection.
@@ -221,12 +229,13 @@ impl Work {
         } else if was_established && !connection.served {
             self.report.unserved += 1;
         }
-        self.source.freed(&self.groups[connection.group as usize], connection.port);
+        let group = *self.group(&connection);
+        self.source.freed(&group, connection.port);
         if let Progress::Failed(step, cause) = progress {
             self.failed(step, cause, now_ns);
             return connection;
         }
-        if let (true, Some(worker)) = (connection.staged, connection.answered.first) {
+        if let (true, Some(worker)) = (connection.staged, connection.answered.first()) {
             // A hold is the scenario's own time.
             let from_ns = connection.waiting_since_ns.max(connection.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);

@@ -44,21 +44,12 @@ pub(super) struct Mio {
     armed_ns: u64,
     events: Events,
     scratch: Vec<u8>,
-    seats: Vec<Seat>,
-}
-
-/// What the engine keeps by key.
-#[derive(Default)]
-struct Seat {
-    /// A socket that is disconnected, and registered under the key's token, for the next connection.
-    parked: Option<Stream>,
-    /// What epoll watches the key's socket for, if it does.
-    watched: Option<Interest>,
+    /// By key: a socket that is disconnected, for the next connection, and what epoll watches it for under the key's token.
+    parked: Vec<Option<(Stream, Option<Interest>)>>,
 }
 
 impl Mio {
-    /// With room for so many connections.
-    pub fn new(room: usize) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -66,7 +57,7 @@ impl Mio {
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
         let (events, scratch) = (Events::with_capacity(EVENTS), vec![0; SCRATCH_BYTES]);
-        Ok(Self { poll, timer, armed_ns: 0, events, scratch, seats: Vec::with_capacity(room) })
+        Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
     }
 
     /// Begins a connection, or flow, under a key.
@@ -77,26 +68,21 @@ impl Mio {
         transport: Transport,
         intended_ns: u64,
     ) -> Result<(), (Step, io::Error)> {
-        if self.seats.len() <= key {
-            self.seats.resize_with(key + 1, Seat::default);
-        }
-        let seat = &mut self.seats[key];
         // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
-        let parked = seat.parked.take().filter(|_| transport == Transport::Tcp);
+        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
         let recycled = parked.is_some();
-        let stream = parked.map_or_else(|| Ok(Stream::new(transport, work.socket(transport)?)), Ok);
+        let new = || Ok((Stream::new(transport, work.socket(transport)?), None));
+        let stream = parked.map_or_else(new, Ok);
         let attempt = work.connects(transport, intended_ns);
-        let mut stream = stream.map_err(|error| (Step::Socket, error))?;
+        let (mut stream, mut watched) = stream.map_err(|error| (Step::Socket, error))?;
         work.report.recycled += u64::from(recycled);
         let another = work.connect(&SockRef::from(&stream), &attempt)?;
-        if !recycled || another.is_some() {
-            seat.watched = None;
-        }
         if let Some(another) = another {
-            stream = Stream::new(transport, another);
+            (stream, watched) = (Stream::new(transport, another), None);
         }
         let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
         work.begin(key, &attempt, client, stream);
+        work.connections[key].watched = watched;
         Ok(())
     }
 
@@ -105,13 +91,12 @@ impl Mio {
     fn watch(&mut self, work: &mut Work, key: usize) -> Progress {
         let connection = &mut work.connections[key];
         let writes = connection.phase == Phase::Connecting || !connection.unsent().is_empty();
-        let watched = &mut self.seats[key].watched;
-        if watched.is_some_and(|watched| watched.is_writable() || !writes) {
+        if connection.watched.is_some_and(|watched| watched.is_writable() || !writes) {
             return Progress::Goes;
         }
         let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let (token, registry) = (Token(FIRST_CONNECTION + key), self.poll.registry());
-        let known = watched.replace(interest).is_some();
+        let known = connection.watched.replace(interest).is_some();
         let result = if known {
             registry.reregister(&mut connection.stream, token, interest)
         } else {
@@ -242,7 +227,10 @@ impl Engine for Mio {
         if recycles && socket::disconnect(&connection.stream).is_ok() {
             // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under
             // the key, and epoll reports what is true when it is asked.
-            self.seats[key].parked = Some(connection.stream);
+            if self.parked.len() <= key {
+                self.parked.resize_with(key + 1, || None);
+            }
+            self.parked[key] = Some((connection.stream, connection.watched));
         } else if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
             (&connection.stream, load.close_by, load.close_how)
         {

@@ -33,15 +33,15 @@ pub(super) trait Engine {
     fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool);
 }
 
-/// Builds a scenario's engine with room for so many connections, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
-pub(super) fn build(scenario: &Scenario, room: usize) -> Result<Box<dyn Engine>> {
+/// Builds a scenario's engine, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
+pub(super) fn build(scenario: &Scenario) -> Result<Box<dyn Engine>> {
     match scenario.load.engine {
         Key::Uring => Ok(Box::new(uring::Uring::new(ring(scenario)?))),
         Key::Auto { ring: true } => match ring(scenario) {
             Ok(ring) => Ok(Box::new(uring::Uring::new(ring))),
-            Err(_) => Ok(Box::new(mio::Mio::new(room)?)),
+            Err(_) => Ok(Box::new(mio::Mio::new()?)),
         },
-        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new(room)?)),
+        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new()?)),
     }
 }
 
