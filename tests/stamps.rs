@@ -126,6 +126,38 @@ fn an_exact_wait_is_within_its_bound() {
     }
 }
 
+/// A server's reset frees the client's port at once: the next connection from it may be established, and stamped, before the
+/// first one's loader has looked for its own stamp. That is no impossible stamp, and nobody else's wait.
+#[test]
+fn a_port_that_a_reset_has_freed_may_be_stamped_again() {
+    if !root("exact stamps") {
+        return;
+    }
+    let bench = Bench::new(
+        r#"
+        repetitions = 4
+        stamps = "sock_ops"
+        [sysctl]
+        ip_local_port_range = "40000 40051"
+        [server]
+        workers = 3
+        app = "close"
+        [load]
+        concurrency = 24
+        connections = 20000
+        loaders = 2
+        close_how = "rst"
+        [matrix]
+        server.strategy = ["shared-blocking", "reuseport"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        assert_balanced(&trial);
+        assert_eq!((&trial["outcome"], &trial["measured"]["stamps_impossible"]), (&"valid".into(), &0.into()));
+        assert_eq!(number(&wait(&trial)["count"]), 20_000, "{}", trial["cell"]);
+    }
+}
+
 /// As many waits as accepts, none lost, over many reuses of each port.
 #[test]
 fn ten_thousand_connections_have_ten_thousand_waits() {

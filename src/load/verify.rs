@@ -7,6 +7,7 @@ use super::{
 use crate::{
     ipc::{control::LoaderKept, ledger::Entry, receipt::Receipt},
     scenario::App,
+    sys::socket,
 };
 
 impl Work {
@@ -43,10 +44,9 @@ impl Work {
         let accept_ns = connection.connect_ns + wait_ns;
         if first {
             self.note_stranded(key, worker, wait_ns);
-            let established_ns = self.established_ns(key);
-            self.judge_stamp(key, established_ns, accept_ns);
-            if measured {
-                self.record_stages(key, worker, established_ns, accept_ns, now_ns);
+            let stamp = self.stamp(key, accept_ns);
+            if measured && stamp != Stamp::Lost {
+                self.record_stages(key, worker, stamp, accept_ns, now_ns);
             }
         }
         if !(measured && first) {
@@ -64,27 +64,28 @@ impl Work {
         self.loader.control.keep_of_loader(self.loader.part.loader, kept, wait_ns);
     }
 
-    /// When the kernel had a connection of ours established on the server's side, where that is stamped.
-    fn established_ns(&self, key: usize) -> Option<u64> {
-        self.loader.stamps.as_ref()?.look(self.client(&self.connections[key]))
-    }
-
-    /// The stamp must lie between the connect call and accept's return, or something is wrong with it, or with us.
-    fn judge_stamp(&mut self, key: usize, established_ns: Option<u64>, accept_ns: u64) {
-        if let Some(established_ns) = established_ns {
-            let possible = self.connections[key].connect_ns..=accept_ns;
-            self.report.stamps_impossible += u64::from(!possible.contains(&established_ns));
+    /// When the kernel had a connection of ours established on the server's side. That must lie between the connect call and
+    /// accept's return, or something is wrong with the stamp, or with us.
+    fn stamp(&mut self, key: usize, accept_ns: u64) -> Stamp {
+        let connection = &self.connections[key];
+        let stamps = self.loader.stamps.as_ref();
+        let Some(at_ns) = stamps.and_then(|stamps| stamps.look(self.client(connection))) else { return Stamp::None };
+        if (connection.connect_ns..=accept_ns).contains(&at_ns) {
+            return Stamp::At(at_ns);
         }
+        let lost = at_ns > accept_ns && !socket::has_connection(&connection.stream).unwrap_or(false);
+        self.report.stamps_impossible += u64::from(!lost);
+        Stamp::Lost
     }
 
     /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
-    fn record_stages(&mut self, key: usize, worker: u16, established_ns: Option<u64>, accept_ns: u64, replied_ns: u64) {
+    fn record_stages(&mut self, key: usize, worker: u16, stamp: Stamp, accept_ns: u64, replied_ns: u64) {
         let connection = &self.connections[key];
         let Some(ledger) = &self.loader.ledger else { return };
         let instants = Instants {
             intended_ns: connection.intended_ns,
             connect_ns: connection.connect_ns,
-            established_ns,
+            established_ns: if let Stamp::At(at_ns) = stamp { Some(at_ns) } else { None },
             accept_ns,
             replied_ns,
         };
@@ -146,6 +147,17 @@ impl Work {
             }
         }
     }
+}
+
+/// What a client finds in its port's place of the stamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    /// Nothing: nobody stamps.
+    None,
+    At(u64),
+    /// Another connection's: a reset by the server frees the client's port at once, and the next that gets it may be
+    /// established before the first's loader has looked.
+    Lost,
 }
 
 /// Who accepted a connection.

@@ -86,7 +86,7 @@ impl Stamps {
         (tag as u32 == address && count == before.wrapping_add(1)).then(|| ns.load(Relaxed))
     }
 
-    /// The same for a client that asks for its own connection, which is open: nobody else has its port.
+    /// The same for a client that asks for its own connection. While its socket has the port, the stamp can be nobody else's.
     #[inline]
     pub fn look(&self, client: SocketAddr) -> Option<u64> {
         let (slot, address) = self.slot(client);
