@@ -138,7 +138,7 @@ pub struct Connection {
     pub measured: bool,
     /// Whether a receipt has come: some worker has accepted it.
     pub served: bool,
-    /// Whether a request went out before the connection was established (TCP_FASTOPEN).
+    /// Whether its first request was made before the loader knew that it is established.
     pub asked_early: bool,
     /// Whether its stages are recorded.
     pub staged: bool,
@@ -218,6 +218,31 @@ impl Answered {
 }
 
 impl Connection {
+    /// A connection, or flow, that was begun from an own end: `address` and `port`, as its fields have them.
+    pub fn begun(stream: Stream, (address, port): (u16, u16), (intended_ns, connect_ns): (u64, u64)) -> Self {
+        Self {
+            stream,
+            phase: Phase::Connecting,
+            port,
+            address,
+            nonce: 0,
+            intended_ns,
+            connect_ns,
+            waiting_since_ns: connect_ns,
+            hold_until_ns: 0,
+            requests_left: 0,
+            exchange: Exchange::First,
+            measured: false,
+            served: false,
+            asked_early: false,
+            staged: false,
+            answered: Answered::default(),
+            watched: None,
+            wait: None,
+            buffers: None,
+        }
+    }
+
     /// A reply's bytes so far, where it did not come whole.
     pub fn input(&self) -> &[u8] {
         self.buffers.as_ref().map_or(&[], |buffers| &buffers.input)

@@ -196,33 +196,11 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
-    use crate::{
-        load::connection::{Answered, Exchange, Stream},
-        scenario::Transport,
-    };
+    use crate::{load::connection::Stream, scenario::Transport};
 
     fn connection(now_ns: u64) -> Connection {
-        Connection {
-            stream: Stream::new(Transport::Tcp, Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()),
-            phase: Phase::Connecting,
-            port: 0,
-            address: 0,
-            nonce: 0,
-            intended_ns: now_ns,
-            connect_ns: now_ns,
-            waiting_since_ns: now_ns,
-            hold_until_ns: 0,
-            requests_left: 1,
-            exchange: Exchange::First,
-            measured: true,
-            served: false,
-            asked_early: false,
-            staged: false,
-            answered: Answered::default(),
-            watched: None,
-            wait: None,
-            buffers: None,
-        }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        Connection::begun(Stream::new(Transport::Tcp, socket), (0, 0), (now_ns, now_ns))
     }
 
     fn begun(count: usize) -> Connections {

@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     client::Client,
-    connection::{Answered, Connection, Exchange, Phase, Stream},
+    connection::{Connection, Phase, Stream},
     connections::Connections,
     exchange::Progress,
     loader::Loader,
@@ -36,7 +36,7 @@ use crate::{
 /// A closed loop's pause after a connection that failed, lest a refusal that costs nothing turn into a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
 /// Windows, or ports of its own, that a loader tries before it counts a failure.
-pub(super) const TRIES: usize = 64;
+const TRIES: usize = 64;
 
 /// A loader at work. `exchange` and `verify` hold what it does with a connection.
 pub(super) struct Work {
@@ -149,38 +149,16 @@ impl Work {
 
     /// A start has come so far that it is a connection, whose end will count.
     pub fn begin(&mut self, key: usize, attempt: &Attempt, client: SocketAddr, stream: Stream) {
+        // A scenario has 256 source addresses at most.
+        let address =
+            if attempt.group.source.is_some() { attempt.group.number as u16 } else { self.picked.number(client.ip()) };
+        let instants = (attempt.intended_ns, attempt.connect_ns);
         let connection = Connection {
-            stream,
-            phase: Phase::Connecting,
-            port: 0,
-            address: attempt.group.number as u16,
-            nonce: 0,
-            intended_ns: attempt.intended_ns,
-            connect_ns: attempt.connect_ns,
-            waiting_since_ns: attempt.connect_ns,
-            hold_until_ns: 0,
             requests_left: self.loader.scenario.load.requests,
-            exchange: Exchange::First,
             measured: self.window.measures(attempt.intended_ns),
-            served: false,
-            asked_early: false,
-            staged: false,
-            answered: Answered::default(),
-            watched: None,
-            wait: None,
-            buffers: None,
+            ..Connection::begun(stream, (address, client.port()), instants)
         };
         self.connections.begin(key, connection);
-        self.named(key, client);
-    }
-
-    /// A connection's own end is known.
-    pub fn named(&mut self, key: usize, client: SocketAddr) {
-        let connection = &mut self.connections[key];
-        connection.port = client.port();
-        if self.groups[0].source.is_none() {
-            connection.address = self.picked.number(client.ip());
-        }
     }
 
     /// Both ends of a connection.

@@ -1,7 +1,7 @@
 //! `mio`: non-blocking sockets in mio's edge-triggered epoll, a system call an operation. What most programs do.
 
 use std::{
-    io::{self, ErrorKind},
+    io::ErrorKind,
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::{
     Engine,
-    opening::{ask_early, connecting},
+    opening::{Begun, ask_early, begin, connecting},
 };
 use crate::{
     ipc::tally::{Cause, Step},
@@ -60,32 +60,6 @@ impl Mio {
         Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
     }
 
-    /// Begins a connection, or flow, under a key.
-    fn begin(
-        &mut self,
-        work: &mut Work,
-        key: usize,
-        transport: Transport,
-        intended_ns: u64,
-    ) -> Result<(), (Step, io::Error)> {
-        // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
-        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
-        let recycled = parked.is_some();
-        let new = || Ok((Stream::new(transport, work.socket(transport)?), None));
-        let stream = parked.map_or_else(new, Ok);
-        let attempt = work.connects(transport, intended_ns);
-        let (mut stream, mut watched) = stream.map_err(|error| (Step::Socket, error))?;
-        work.report.recycled += u64::from(recycled);
-        let another = work.connect(&SockRef::from(&stream), &attempt)?;
-        if let Some(another) = another {
-            (stream, watched) = (Stream::new(transport, another), None);
-        }
-        let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
-        work.begin(key, &attempt, client, stream);
-        work.connections[key].watched = watched;
-        Ok(())
-    }
-
     /// Has epoll watch a connection for what it waits for. That it can be written to is news only before it is established, and
     /// while bytes are unsent: asked for always, it would make an event for nothing of every registration.
     fn watch(&mut self, work: &mut Work, key: usize) -> Progress {
@@ -103,15 +77,6 @@ impl Mio {
             registry.register(&mut connection.stream, token, interest)
         };
         result.map_or_else(|error| Progress::Failed(Step::Socket, Cause::from(&error)), |()| Progress::Goes)
-    }
-
-    /// Takes up a connection, or flow, that has begun.
-    fn take_up(&mut self, work: &mut Work, key: usize, transport: Transport) {
-        let progress = match transport {
-            Transport::Tcp => ask_early(work, key),
-            Transport::Udp => work.begin_flow(key),
-        };
-        self.go_on(work, key, progress, None);
     }
 
     /// Ends a connection, or waits for what comes next.
@@ -183,13 +148,19 @@ impl Engine for Mio {
     fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
         let transport = work.attempt();
         let key = work.connections.reserve();
-        let started = self.begin(work, key, transport, intended_ns);
-        if let Err((step, error)) = started {
-            work.connections.release(key);
-            work.failed_to_start(step, &error);
-        } else {
-            self.take_up(work, key, transport);
+        // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
+        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
+        let (left, watched) = parked.unzip();
+        match begin(work, key, transport, intended_ns, left, |socket| Stream::new(transport, socket)) {
+            Begun::Not => return Ok(()),
+            Begun::Fresh => {}
+            Begun::Recycled => work.connections[key].watched = watched.flatten(),
         }
+        let progress = match transport {
+            Transport::Tcp => ask_early(work, key),
+            Transport::Udp => work.begin_flow(key),
+        };
+        self.go_on(work, key, progress, None);
         Ok(())
     }
 

@@ -1,16 +1,72 @@
-//! From connect(2) to the first request, for every engine.
+//! From the socket to the first request, for every engine.
 //!
 //! On loopback, and wherever else the handshake is over when connect(2) returns, the first request goes out at once: there is
 //! no event to wait for, and the worker that accepts finds it there.
 
-use socket2::SockRef;
+use std::io;
+
+use socket2::{SockRef, Socket};
 
 use crate::{
     ipc::tally::{Cause, Step},
-    load::{exchange::Progress, work::Work},
-    scenario::App,
+    load::{connection::Stream, exchange::Progress, work::Work},
+    scenario::{App, Transport},
     sys::{clock, socket},
 };
+
+/// Begins a connection, or flow, that the schedule wanted at `intended_ns`, under a key: on the socket that an earlier one has
+/// left, or on a new one, of which the engine makes a stream.
+pub(super) fn begin(
+    work: &mut Work,
+    key: usize,
+    transport: Transport,
+    intended_ns: u64,
+    left: Option<Stream>,
+    stream_of: impl Fn(Socket) -> Stream,
+) -> Begun {
+    match try_begin(work, key, transport, intended_ns, left, stream_of) {
+        Ok(begun) => begun,
+        Err((step, error)) => {
+            work.connections.release(key);
+            work.failed_to_start(step, &error);
+            Begun::Not
+        }
+    }
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// There is no connection: that is counted, and the key is free again.
+    Not,
+    /// On a new socket.
+    Fresh,
+    /// On the socket that was left.
+    Recycled,
+}
+
+fn try_begin(
+    work: &mut Work,
+    key: usize,
+    transport: Transport,
+    intended_ns: u64,
+    left: Option<Stream>,
+    stream_of: impl Fn(Socket) -> Stream,
+) -> Result<Begun, (Step, io::Error)> {
+    let recycled = left.is_some();
+    work.report.recycled += u64::from(recycled);
+    let stream = left.map_or_else(|| work.socket(transport).map(&stream_of), Ok);
+    // The socket is there, or is known not to be: what follows is the connect.
+    let attempt = work.connects(transport, intended_ns);
+    let stream = stream.map_err(|error| (Step::Socket, error))?;
+    let (stream, begun) = match work.connect(&SockRef::from(&stream), &attempt)? {
+        Some(another) => (stream_of(another), Begun::Fresh),
+        None => (stream, if recycled { Begun::Recycled } else { Begun::Fresh }),
+    };
+    let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
+    work.begin(key, &attempt, client, stream);
+    Ok(begun)
+}
 
 /// Sends the first request of a connection that has just begun, if the kernel takes it: then it is established. Otherwise it
 /// waits for [`connecting`].
@@ -40,9 +96,6 @@ pub(super) fn ask_early(work: &mut Work, key: usize) -> Progress {
 /// Something happened on a connection that was not established when the loader last looked.
 pub(super) fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
     let connection = &mut work.connections[key];
-    if connection.stream.is_udp() {
-        return Progress::Goes;
-    }
     let reset = match SockRef::from(&connection.stream).take_error() {
         // A reset in place of a refusal: the connection was established and then reset, which is for the exchange to
         // judge.

@@ -2,14 +2,14 @@
 //! receive is queued with its buffer and handed over with all others once a turn, so that there is neither a registration nor
 //! a read of its own.
 
-use std::{io, net::Shutdown, os::fd::AsFd, time::Duration};
+use std::{net::Shutdown, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result};
 use socket2::SockRef;
 
 use super::{
     Engine,
-    opening::{ask_early, connecting},
+    opening::{Begun, ask_early, begin, connecting},
 };
 use crate::{
     ipc::tally::{Cause, Step},
@@ -46,24 +46,6 @@ struct Seat {
 impl Uring {
     pub fn new(ring: ClientRing) -> Self {
         Self { ring, seats: Vec::with_capacity(ROOM) }
-    }
-
-    /// Begins a connection under a key.
-    fn begin(&mut self, work: &mut Work, key: usize, intended_ns: u64) -> Result<(), (Step, io::Error)> {
-        if self.seats.len() <= key {
-            self.seats.resize_with(key + 1, Seat::default);
-        }
-        let parked = self.seats[key].parked.take();
-        work.report.recycled += u64::from(parked.is_some());
-        let stream = parked.map_or_else(|| Ok(Stream::Ring(work.socket(Transport::Tcp)?)), Ok);
-        let attempt = work.connects(Transport::Tcp, intended_ns);
-        let mut stream = stream.map_err(|error| (Step::Socket, error))?;
-        if let Some(another) = work.connect(&SockRef::from(&stream), &attempt)? {
-            stream = Stream::Ring(another);
-        }
-        let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
-        work.begin(key, &attempt, client, stream);
-        Ok(())
     }
 
     /// An operation is over.
@@ -137,9 +119,11 @@ impl Engine for Uring {
     fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
         work.attempt();
         let key = work.connections.reserve();
-        if let Err((step, error)) = self.begin(work, key, intended_ns) {
-            work.connections.release(key);
-            work.failed_to_start(step, &error);
+        if self.seats.len() <= key {
+            self.seats.resize_with(key + 1, Seat::default);
+        }
+        let left = self.seats[key].parked.take();
+        if begin(work, key, Transport::Tcp, intended_ns, left, Stream::Ring) == Begun::Not {
             return Ok(());
         }
         let progress = ask_early(work, key);

@@ -11,6 +11,7 @@ use io_uring::{
     IoUring, Probe, opcode, squeue,
     types::{Fd, SubmitArgs, Timespec},
 };
+
 /// Operations that may be queued before the kernel is told.
 const SUBMISSIONS: u32 = 512;
 /// Completions that may wait; what is beyond, the kernel keeps.
