@@ -79,25 +79,17 @@ impl Work {
         if connection.phase != Phase::Exchanging {
             return Progress::Failed(Step::Close, Cause::BadReply);
         }
-        let had = connection.input().len() + fresh.len();
-        let reply = if connection.input().is_empty() {
-            let reply = self.client.take(fresh, false);
-            if reply == Reply::Partial {
-                self.connections.buffer(key, |buffers| buffers.input.extend_from_slice(fresh));
-            }
-            reply
-        } else {
-            let client = &mut self.client;
-            let mut reply = Reply::Partial;
-            self.connections.buffer(key, |buffers| {
-                buffers.input.extend_from_slice(fresh);
-                reply = client.take(&buffers.input, false);
-                if reply != Reply::Partial {
-                    buffers.input.clear();
-                }
-            });
-            reply
-        };
+        let waited = !connection.input().is_empty();
+        if waited {
+            self.connections.buffer(key, |buffers| buffers.input.extend_from_slice(fresh));
+        }
+        let input = if waited { self.connections[key].input() } else { fresh };
+        let (had, reply) = (input.len(), self.client.take(input, false));
+        match (waited, reply == Reply::Partial) {
+            (false, true) => self.connections.buffer(key, |buffers| buffers.input.extend_from_slice(fresh)),
+            (true, false) => self.connections.buffer(key, |buffers| buffers.input.clear()),
+            _ => {}
+        }
         let connection = &self.connections[key];
         if let (true, Reply::Whole { receipt: Some(receipt), .. }) = (connection.stream.is_udp(), &reply)
             && receipt.nonce != connection.nonce
