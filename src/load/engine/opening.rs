@@ -24,14 +24,26 @@ pub(super) fn begin(
     left: Option<Stream>,
     stream_of: impl Fn(Socket) -> Stream,
 ) -> Begun {
-    match try_begin(work, key, transport, intended_ns, left, stream_of) {
-        Ok(begun) => begun,
-        Err((step, error)) => {
-            work.connections.release(key);
-            work.failed_to_start(step, &error);
-            Begun::Not
-        }
-    }
+    let try_begin = || -> Result<Begun, (Step, io::Error)> {
+        let recycled = left.is_some();
+        work.report.recycled += u64::from(recycled);
+        let stream = left.map_or_else(|| work.socket(transport).map(&stream_of), Ok);
+        // The socket is there, or is known not to be: what follows is the connect.
+        let attempt = work.connects(transport, intended_ns);
+        let stream = stream.map_err(|error| (Step::Socket, error))?;
+        let (stream, begun) = match work.connect(&SockRef::from(&stream), &attempt)? {
+            Some(another) => (stream_of(another), Begun::Fresh),
+            None => (stream, if recycled { Begun::Recycled } else { Begun::Fresh }),
+        };
+        let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
+        work.begin(key, &attempt, client, stream);
+        Ok(begun)
+    };
+    try_begin().unwrap_or_else(|(step, error)| {
+        work.connections.release(key);
+        work.failed_to_start(step, &error);
+        Begun::Not
+    })
 }
 
 /// What became of a start.
@@ -43,29 +55,6 @@ pub(super) enum Begun {
     Fresh,
     /// On the socket that was left.
     Recycled,
-}
-
-fn try_begin(
-    work: &mut Work,
-    key: usize,
-    transport: Transport,
-    intended_ns: u64,
-    left: Option<Stream>,
-    stream_of: impl Fn(Socket) -> Stream,
-) -> Result<Begun, (Step, io::Error)> {
-    let recycled = left.is_some();
-    work.report.recycled += u64::from(recycled);
-    let stream = left.map_or_else(|| work.socket(transport).map(&stream_of), Ok);
-    // The socket is there, or is known not to be: what follows is the connect.
-    let attempt = work.connects(transport, intended_ns);
-    let stream = stream.map_err(|error| (Step::Socket, error))?;
-    let (stream, begun) = match work.connect(&SockRef::from(&stream), &attempt)? {
-        Some(another) => (stream_of(another), Begun::Fresh),
-        None => (stream, if recycled { Begun::Recycled } else { Begun::Fresh }),
-    };
-    let client = stream.local_addr().map_err(|error| (Step::Connect, error))?;
-    work.begin(key, &attempt, client, stream);
-    Ok(begun)
 }
 
 /// Sends the first request of a connection that has just begun, if the kernel takes it: then it is established. Otherwise it
