@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod fd_passing;
 pub mod limits;
+mod mapping;
 pub mod namespace;
 pub mod pages;
 pub mod process;

@@ -1,0 +1,47 @@
+//! Memory mapped by mmap(2), and given back when its owner goes.
+
+use std::{io, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+
+/// Room for a number of elements, aligned to pages. Whoever has it decides who may refer to them.
+#[derive(Debug)]
+pub(super) struct Mapping<T> {
+    start: NonNull<T>,
+    length: usize,
+}
+
+impl<T> Mapping<T> {
+    /// Maps `length` elements of zero bytes. Pages cost memory only once they are touched.
+    pub fn anonymous(length: usize, flags: MapFlags) -> io::Result<Self> {
+        // SAFETY: a fresh anonymous mapping overlaps nothing.
+        let start = unsafe { mmap_anonymous(None, bytes::<T>(length), READ_WRITE, flags) }?;
+        Ok(Self { start: start.cast(), length })
+    }
+
+    /// Maps `length` elements of a file, shared. Fails when the file is smaller.
+    pub fn of_file(file: &impl AsFd, length: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping overlaps nothing.
+        let start = unsafe { mmap(None, bytes::<T>(length), READ_WRITE, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Self { start: start.cast(), length })
+    }
+
+    /// The elements: valid to read and write as long as self.
+    pub fn elements(&self) -> NonNull<[T]> {
+        NonNull::slice_from_raw_parts(self.start, self.length)
+    }
+}
+
+impl<T> Drop for Mapping<T> {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that was made with self, and no reference into it outlives self.
+        let _ = unsafe { munmap(self.start.cast(), bytes::<T>(self.length).get()) };
+    }
+}
+
+/// mmap takes no length of 0.
+fn bytes<T>(length: usize) -> NonZeroUsize {
+    NonZeroUsize::new(size_of::<T>() * length).unwrap_or(NonZeroUsize::MIN)
+}
