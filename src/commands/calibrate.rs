@@ -10,18 +10,17 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{Ended, Usage, interrupt_flag, note, say, sources};
+use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
     calibrate::{self, Calibration, Contest, Machine},
     cli,
     format::seconds,
     ipc::message,
-    load,
     observe::host::{Host, Probe},
     record::SCHEMA,
     report::{harness, terminal},
     scenario::{Plan, ScenarioError},
-    sys::{affinity, limits, process},
+    sys::process,
     trial::{self, Rehearsal},
 };
 
@@ -41,9 +40,7 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     rehearse(&name, &plan)?;
     let probe = trial::probe()?;
-    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
-    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
-    let sizing = load::size(&plan.cells[0].scenario, files, cpus).with_context(|| name.clone())?;
+    let sizing = capacity::size(&plan.cells[0].scenario).with_context(|| name.clone())?;
     let (seed, workers) = (plan.whole.seed, plan.cells[0].scenario.server.workers);
     let scenario = plan.whole.name.clone();
 

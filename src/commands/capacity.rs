@@ -10,13 +10,14 @@ use crate::{
     format::thousands,
     load::{self, Sizing},
     observe::{
-        limits::{self, may_administrate},
+        limits::{files_of_machine, may_administrate},
         memory,
         ports::Range,
         sockets,
         tuples::Usage,
     },
     scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport},
+    sys::{affinity, limits},
     trial::{self, Rehearsal},
 };
 
@@ -64,6 +65,13 @@ impl fmt::Display for Need {
     }
 }
 
+/// Sizes a scenario's load for this process's limit of open files and its processors.
+pub(super) fn size(scenario: &Scenario) -> Result<Sizing> {
+    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
+    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
+    load::size(scenario, files, cpus)
+}
+
 /// What a cell's load wants at its height, of ports that were read where its loaders will be. Empty where the load is there to
 /// find the end, or holds nothing.
 pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Result<Vec<Need>> {
@@ -103,7 +111,7 @@ fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
 /// Both ends of a connection are files of this machine; a flow of datagrams has one socket of its own.
 fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
     let wanted = held + (held as f64 * (1.0 - scenario.load.udp_share)).ceil() as u64 + processes * PROCESS_FILES;
-    let machine = limits::files_of_machine().context("reading /proc/sys/fs/file-nr")?;
+    let machine = files_of_machine().context("reading /proc/sys/fs/file-nr")?;
     Ok(Need {
         what: "open files in all",
         wanted,
@@ -138,11 +146,9 @@ fn bytes(held: u64, processes: u64) -> Result<Need> {
 
 /// What the cell wants that holds most at once, where that is worth a word.
 pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
-    let cells = plan.cells.iter().zip(sizings);
-    let most = cells.max_by_key(|(cell, _)| load::held_at_once(&cell.scenario.load));
-    let Some((cell, sizing)) = most.filter(|(cell, _)| load::held_at_once(&cell.scenario.load) >= WORTH_A_WORD) else {
-        return Ok(Vec::new());
-    };
+    let held = plan.cells.iter().map(|cell| load::held_at_once(&cell.scenario.load));
+    let most = held.zip(plan.cells.iter().zip(sizings)).max_by_key(|(held, _)| *held);
+    let Some((_, (cell, sizing))) = most.filter(|(held, _)| *held >= WORTH_A_WORD) else { return Ok(Vec::new()) };
     let range = match cell.scenario.network {
         Network::Host => Range::read().context("reading ip_local_port_range")?,
         Network::Namespace | Network::Veth => match trial::rehearse(cell)? {

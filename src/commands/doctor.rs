@@ -17,7 +17,8 @@ use crate::{
     load::{self, Sizing},
     observe::{
         counters::CpuTicks,
-        host::{self, first_number, memory_bytes},
+        host::{self, first_number},
+        memory,
         ports::Range,
         queues::QueueReader,
         sockets, sysctl,
@@ -347,7 +348,7 @@ fn clock_source() -> Check {
 }
 
 fn memory() -> Check {
-    let bytes = memory_bytes();
+    let bytes = memory::total_bytes().unwrap_or(0);
     check(
         "memory",
         if bytes >= 1 << 30 { Status::Ok } else { Status::Limited },
@@ -382,7 +383,7 @@ fn million_needs(probe: &Probe) -> Result<(Sizing, Vec<Need>)> {
     let text = sources::text("million")?;
     let plan = sources::plan(&text, &[])?;
     let scenario = &plan.cells[0].scenario;
-    let sizing = load::size(scenario, limits::open_files()?.hard, affinity::allowed_cpus()?.len())?;
+    let sizing = capacity::size(scenario)?;
     let [range, reserved] = ["ip_local_port_range", "ip_local_reserved_ports"].map(|name| probe.sysctl(name).0);
     let range = Range::parse(&range, &reserved)?;
     Ok((sizing, capacity::needs(scenario, &sizing, &range)?))

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{Ended, Usage, interrupt_flag, note, say, sources};
+use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
     cli, format,
     ipc::{
@@ -20,8 +20,8 @@ use crate::{
     },
     load::{self, Flows, LATENCIES, LoaderReport, Sizing, Waits},
     record::{LatencySummary, SCHEMA},
-    scenario::{Bound, Scenario, Transport},
-    sys::{affinity, clock, limits},
+    scenario::{Bound, CONNECT_CALL, Scenario, Transport},
+    sys::clock,
     trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
 };
 
@@ -77,9 +77,7 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
         let asked = |scenario: &Scenario| (scenario.protocol, scenario.server.app, scenario.server.listen.nodelay);
         a.load == b.load && asked(a) == asked(b) && a.server.listen.fastopen == b.server.listen.fastopen
     })?;
-    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
-    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
-    let sizing = load::size(&cell.scenario, files, cpus).with_context(|| options.scenario.clone())?;
+    let sizing = capacity::size(&cell.scenario).with_context(|| options.scenario.clone())?;
     let scenario = Arc::new(cell.scenario);
     if scenario.protocol.has(Transport::Tcp) {
         is_open(options.target, scenario.load.connect_timeout)?;
@@ -181,7 +179,7 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
 }
 
 fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
-    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some("connect-call"));
+    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some(CONNECT_CALL));
     // Another server's accepts cannot be seen.
     let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
     let others = LATENCIES.iter().chain(&["receive_wait"]);

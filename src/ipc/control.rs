@@ -391,9 +391,9 @@ impl Control {
         }
     }
 
-    /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if it never did.
-    pub fn last_accept_ns(&self, worker: usize) -> u64 {
-        self.last_accepts[worker].load(Relaxed)
+    /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
+    pub fn last_accept_ns(&self) -> u64 {
+        self.last_accepts[..self.workers()].iter().map(|at_ns| at_ns.load(Relaxed)).max().unwrap_or(0)
     }
 
     /// A fault begins.

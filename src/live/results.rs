@@ -36,16 +36,11 @@ impl Figure {
     }
 }
 
-/// Whether a trial's accept waits are upper bounds.
-fn is_bound(trial: &TrialRecord) -> bool {
-    trial.latency_ns.accept_wait.method.as_deref() == Some("connect-call")
-}
-
 /// A trial in a few words, for the log.
 pub(super) fn in_words(trial: &TrialRecord) -> String {
     let shown = FIGURES.iter().filter_map(|figure| {
         let value = figure.of(trial)?;
-        Some(format!("{} {}", figure.head, figure.show(value, is_bound(trial))))
+        Some(format!("{} {}", figure.head, figure.show(value, trial.latency_ns.accept_wait.is_bound())))
     });
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -76,7 +71,7 @@ impl Results {
         cell.trials += 1;
         if trial.outcome == Outcome::Valid {
             cell.valid += 1;
-            cell.bound |= is_bound(trial);
+            cell.bound |= trial.latency_ns.accept_wait.is_bound();
             for (values, figure) in cell.values.iter_mut().zip(FIGURES) {
                 values.extend(figure.of(trial));
             }

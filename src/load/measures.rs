@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::stages::{STAGES, Stage};
 use crate::{
     ipc::histogram::Own,
-    scenario::{Scenario, Transport},
+    scenario::{CONNECT_CALL, SOCK_OPS, Scenario, Transport},
 };
 
 /// Values from 1 ns …
@@ -46,6 +46,13 @@ pub struct Waits {
     pub exact: bool,
     /// From the client's connect call, by loaders: an upper bound.
     pub bound: bool,
+}
+
+impl Waits {
+    /// How the trial's accept waits are measured, as records name it.
+    pub fn method(self) -> &'static str {
+        if self.exact { SOCK_OPS } else { CONNECT_CALL }
+    }
 }
 
 /// A loader's histograms, allocated before the start.

@@ -6,7 +6,7 @@ use nix::sys::utsname::uname;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sysctl;
+use super::{memory, sysctl};
 use crate::{
     calibrate::Calibration,
     sys::{affinity, limits},
@@ -99,7 +99,7 @@ impl Host {
             cpu: cpu_model(),
             cpus_allowed: affinity::allowed_cpus().map_or(0, |cpus| cpus.len()),
             clocksource: trimmed("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-            memory_bytes: memory_bytes(),
+            memory_bytes: memory::total_bytes().unwrap_or(0),
             open_files,
             uid: nix::unistd::getuid().as_raw(),
             accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| ALLOWED.to_owned()),
@@ -119,14 +119,6 @@ impl Host {
 /// The reported sysctls of the caller's network namespace.
 pub fn sysctls() -> BTreeMap<String, String> {
     sysctl::REPORTED.iter().filter_map(|name| Some(((*name).to_owned(), sysctl::read(name)?))).collect()
-}
-
-/// Total memory from /proc/meminfo, in bytes; 0 where unreadable.
-pub fn memory_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes =
-        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
-    kilobytes.unwrap_or(0_u64) * 1_024
 }
 
 /// The number at the head of a /proc or /sys file.

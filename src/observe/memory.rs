@@ -5,6 +5,7 @@ use std::{fs, io};
 /// Names of lines in /proc/meminfo and in /proc/PID/smaps_rollup, both of the form `Name:   123 kB`.
 const SLAB: &str = "Slab:";
 const SHARED: &str = "Shmem:";
+const TOTAL: &str = "MemTotal:";
 const AVAILABLE: &str = "MemAvailable:";
 const OWN: &str = "Pss_Anon:";
 
@@ -19,6 +20,11 @@ pub fn kernel_bytes() -> io::Result<u64> {
 /// Memory that processes share by mapping it, in bytes: of the whole machine (`Shmem`).
 pub fn shared_bytes() -> io::Result<u64> {
     meminfo_bytes(SHARED)
+}
+
+/// All that the kernel manages, in bytes (`MemTotal`).
+pub fn total_bytes() -> io::Result<u64> {
+    meminfo_bytes(TOTAL)
 }
 
 /// Memory that can be had without swapping, in bytes (`MemAvailable`).

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     ipc::tally::{ErrorCount, Outcomes},
     observe::counters::{CpuShares, Sockets, Softnet},
+    scenario::CONNECT_CALL,
 };
 
 /// Version of the schema.
@@ -374,6 +375,11 @@ impl LatencySummary {
     /// Whether there was nothing to measure.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether it is of accept waits that are upper bounds.
+    pub fn is_bound(&self) -> bool {
+        self.method.as_deref() == Some(CONNECT_CALL)
     }
 
     /// Sums a histogram up.

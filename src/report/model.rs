@@ -10,6 +10,7 @@ use crate::{
     format::{duration, percent, ratio, thousands},
     load::STAGES,
     record::Record,
+    scenario::{CONNECT_CALL, SOCK_OPS},
     stats::{CellSummary, Summary, Values, metric_named},
 };
 
@@ -155,7 +156,7 @@ pub fn model(record: &Record, summary: &Summary) -> Model {
 }
 
 /// The swept keys.
-fn names(summary: &Summary) -> Vec<String> {
+pub(super) fn names(summary: &Summary) -> Vec<String> {
     summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect())
 }
 
@@ -251,11 +252,11 @@ fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> 
              when that left its flat part for good (–: it never did). wall: when no port was left. failing connect: beyond it.",
         ),
         (
-            method("sock_ops"),
+            method(SOCK_OPS),
             "accept wait: exact, from the kernel's own ESTABLISHED to accept's return, of every connection (sock_ops).",
         ),
         (
-            method("connect-call") || has("accept_wait_bound_p50_ns"),
+            method(CONNECT_CALL) || has("accept_wait_bound_p50_ns"),
             "≤: an upper bound of the accept wait, from the client's connect call to accept's return; the true wait is shorter.",
         ),
         (

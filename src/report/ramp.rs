@@ -1,6 +1,6 @@
 //! How loads of connections that are all held at once came to their height: a row a step, medians over the valid trials.
 
-use super::{Grid, ranking::plain};
+use super::{Grid, model::names, ranking::plain};
 use crate::{
     format::{duration, number, ratio, thousands},
     record::{Outcome, Ramp, RampStep, Record},
@@ -29,7 +29,7 @@ fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// The table; `None` where no trial had a ramp.
 pub fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
-    let names: Vec<String> = summary.cells.first()?.cell.keys().cloned().collect();
+    let names = names(summary);
     let rows: Vec<Vec<String>> = summary.cells.iter().flat_map(|cell| rows(cell, &ramps(record, cell))).collect();
     let heads = ["open", "after", "accepts/s", "CPU\n/connection", "wait\np50", "wait\np99", "wait\nmax"];
     (!rows.is_empty()).then(|| Grid {
@@ -49,9 +49,7 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
         let show =
             |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
         // Without a wait on record there is no quantile.
-        let bound = ramps.iter().any(|ramp| {
-            ramp.steps.get(step).is_some_and(|step| step.accept_wait.method.as_deref() == Some("connect-call"))
-        });
+        let bound = ramps.iter().any(|ramp| ramp.steps.get(step).is_some_and(|step| step.accept_wait.is_bound()));
         let wait =
             |figure: fn(&RampStep) -> f64| format!("{}{}", if bound { "≤ " } else { "" }, show(figure, duration));
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();

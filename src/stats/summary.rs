@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName},
-    scenario::label,
+    scenario::{CONNECT_CALL, label},
 };
 
 /// `summary.json`.
@@ -115,7 +115,7 @@ pub struct RunVerdict {
 impl CellSummary {
     /// Whether its accept waits are upper bounds.
     pub fn waits_are_bounds(&self) -> bool {
-        self.accept_wait_method.as_deref() == Some("connect-call")
+        self.accept_wait_method.as_deref() == Some(CONNECT_CALL)
     }
 
     /// Whether a metric's values are upper bounds of what it names.

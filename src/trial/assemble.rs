@@ -15,16 +15,11 @@ use crate::{
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
         BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
-        Measured, ObserverRow, Outcome, Ramp, RampStep, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
+        Measured, ObserverRow, Outcome, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
     },
-    scenario::{Bound, Load, Mode, Transport},
+    scenario::{Bound, CONNECT_CALL, Load, Mode, Transport},
     stats,
 };
-
-/// How the accept wait is measured: from the client's connect call, hence an upper bound …
-const CONNECT_CALL: &str = "connect-call";
-/// … or exactly, from the kernel's ESTABLISHED.
-const SOCK_OPS: &str = "sock_ops";
 
 /// The record of a trial that ran to its end.
 pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathered>) -> TrialOutcome {
@@ -80,11 +75,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathere
         usable_ports: gathered.usable_ports,
         ports_peak: gathered.ports_peak,
         memory: gathered.memory,
-        ramp: gathered.ramp.map(|ramp| Ramp {
-            seconds: gathered.last_accept_ns.saturating_sub(window.start_ns) as f64 / 1e9,
-            steps: ramp.steps.into_iter().map(|step| with_method(step, method(job))).collect(),
-            ..ramp
-        }),
+        ramp: gathered.ramp,
         sockets_peak: gathered.sockets_peak,
         kernel: gathered.kernel,
         kernel_measured: gathered.kernel_measured,
@@ -272,15 +263,6 @@ pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
     sum
 }
 
-fn with_method(step: RampStep, method: &str) -> RampStep {
-    RampStep { accept_wait: LatencySummary { method: Some(method.to_owned()), ..step.accept_wait }, ..step }
-}
-
-/// How a trial's accept waits were measured.
-fn method(job: Job<'_>) -> &'static str {
-    if job.waits().exact { SOCK_OPS } else { CONNECT_CALL }
-}
-
 fn stages(histograms: &Histograms) -> IndexMap<String, LatencySummary> {
     let stages = STAGES.map(|stage| (stage.to_owned(), merge(histograms, &format!("stage_{stage}"))));
     let known = stages.into_iter().filter(|(_, histogram)| !histogram.is_empty());
@@ -291,7 +273,7 @@ fn latencies(job: Job<'_>, histograms: &Histograms) -> Latencies {
     let [connect, connect_from_intended, response, service, send_lag, follow_up, udp_response, udp_service] =
         LATENCIES.map(|metric| LatencySummary::of(&merge(histograms, metric), None));
     Latencies {
-        accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(method(job))),
+        accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(job.waits().method())),
         accept_wait_bound: LatencySummary::of(&merge(histograms, "accept_wait_bound"), Some(CONNECT_CALL)),
         connect,
         connect_from_intended,
@@ -323,7 +305,7 @@ fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histog
         queue: account.queue,
         queue_peak: account.queue_peak,
         queue_limit: account.queue_limit,
-        accept_wait: summary_of(histograms, &format!("w{worker}.accept_wait"), Some(method(job))),
+        accept_wait: summary_of(histograms, &format!("w{worker}.accept_wait"), Some(job.waits().method())),
         datagram_socket: account.datagram_queue.clone().map(|socket| DatagramSocketRow {
             flows: flows[worker],
             receive_wait: summary_of(histograms, &format!("w{worker}.receive_wait"), None),

@@ -144,7 +144,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         helper_errors: helper_errors.unwrap_or_default(),
         loaders,
         left_in_queue,
-        last_accept_ns: (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max().unwrap_or(0),
+        last_accept_ns: control.last_accept_ns(),
         usable_ports,
         ports_ceiling_per_s,
         ports_peak: samples.ports_peak,

@@ -19,7 +19,6 @@ pub(super) struct RampWatch {
     /// All connections.
     planned: u64,
     waits: Waits,
-    protocol: Protocol,
     /// Workers and loaders.
     pids: Vec<i32>,
     start_ns: u64,
@@ -41,7 +40,6 @@ impl RampWatch {
         ramps.then(|| Self {
             planned,
             waits,
-            protocol: scenario.protocol,
             pids: pids.collect(),
             start_ns: 0,
             accepted: 0,
@@ -65,10 +63,9 @@ impl RampWatch {
         }
         let cpu_ns = self.cpu_now_ns();
         // The last accept's instant: the load may have been at its height for most of a sample's interval.
-        let last = (0..control.workers()).map(|worker| control.last_accept_ns(worker)).max();
-        let now_ns = last.unwrap_or_default().max(self.at_ns);
+        let now_ns = control.last_accept_ns().max(self.at_ns);
         let mut waited = load::histogram();
-        view::add_waits(control, self.waits, self.protocol, &mut waited);
+        view::add_waits(control, self.waits, Protocol::Tcp, &mut waited);
         let mut waits = waited.clone();
         waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
         let connections = (accepted - self.accepted) as f64;
@@ -77,19 +74,19 @@ impl RampWatch {
             until_s: now_ns.saturating_sub(self.start_ns) as f64 / 1e9,
             accepted_per_s: connections * 1e9 / now_ns.saturating_sub(self.at_ns).max(1) as f64,
             cpu_ns_per_connection: cpu_ns.saturating_sub(self.cpu_ns) as f64 / connections,
-            accept_wait: LatencySummary::of(&waits, None),
+            accept_wait: LatencySummary::of(&waits, Some(self.waits.method())),
         });
         (self.accepted, self.at_ns, self.cpu_ns, self.waited) = (accepted, now_ns, cpu_ns, waited);
     }
 
-    /// The ramp, as far as it came. Its length in seconds is for the accepts' own clock to say.
-    pub fn finish(self) -> Ramp {
+    /// The ramp, as far as it came.
+    pub fn finish(self, control: &Control) -> Ramp {
         let ratio = |of: fn(&RampStep) -> f64| match &self.steps[..] {
             [first, .., last] if of(first) > 0.0 => Some(of(last) / of(first)),
             _ => None,
         };
         Ramp {
-            seconds: 0.0,
+            seconds: control.last_accept_ns().saturating_sub(self.start_ns) as f64 / 1e9,
             rate_ratio: ratio(|step| step.accepted_per_s),
             cpu_ratio: ratio(|step| step.cpu_ns_per_connection),
             steps: self.steps,

@@ -166,7 +166,7 @@ impl Sampler {
     /// The trial starts then. Without recording there are no samples but the last.
     pub(super) fn start(&mut self, start_ns: u64) {
         if !self.control.records() {
-            (self.next_queues_ns, self.next_tick_ns) = (u64::MAX, u64::MAX);
+            (self.next_queues_ns, self.next_tick_ns, self.ramp) = (u64::MAX, u64::MAX, None);
             return;
         }
         if let Some(ramp) = &mut self.ramp {
@@ -304,7 +304,7 @@ impl Sampler {
             ports_peak: self.ports_peak,
             sockets_peak: self.sockets_peak,
             memory: self.memory.finish(),
-            ramp: self.ramp.map(RampWatch::finish),
+            ramp: self.ramp.map(|ramp| ramp.finish(&self.control)),
         }
     }
 }

@@ -18,12 +18,12 @@ use super::{Ended, Usage, calibrate, capacity, interrupt_flag, say, sources};
 use crate::{
     cli,
     live::Kind,
-    load::{self, Sizing},
+    load::Sizing,
     observe::host::Host,
     record::{Writer, reader},
     report::{Reading, terminal},
-    scenario::{Network, Plan, Source},
-    sys::{affinity, limits, process},
+    scenario::{Cell, Network, Plan, Source},
+    sys::process,
     trial,
 };
 
@@ -91,12 +91,8 @@ fn choose(name: &str, overrides: &[String]) -> Result<Chosen> {
 }
 
 fn size(name: &str, plan: &Plan) -> Result<Vec<Sizing>> {
-    let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
-    let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
-    plan.cells
-        .iter()
-        .map(|cell| load::size(&cell.scenario, files, cpus).with_context(|| format!("{name}: {}", cell.label())))
-        .collect()
+    let sized = |cell: &Cell| capacity::size(&cell.scenario).with_context(|| format!("{name}: {}", cell.label()));
+    plan.cells.iter().map(sized).collect()
 }
 
 fn list(chosen: &Chosen) -> Result<()> {
