@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 const FOLDERS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/core", "/proc/sys/net/ipv6"];
 
 /// The sysctls that decide what a trial's figures mean.
-pub const REPORTED: [&str; 14] = [
+pub const REPORTED: [&str; 15] = [
     "ip_local_port_range",
     "ip_local_reserved_ports",
     "somaxconn",
@@ -23,6 +23,8 @@ pub const REPORTED: [&str; 14] = [
     "tcp_syn_retries",
     "tcp_syn_linear_timeouts",
     "tcp_timestamps",
+    // bbr spaces out what a connection sends, which lengthens exchanges of many segments.
+    "tcp_congestion_control",
 ];
 
 /// The file of a sysctl in the caller's network namespace: `somaxconn`, `net.core.somaxconn` and
@@ -65,6 +67,9 @@ fn explain(error: io::Error, value: &str) -> anyhow::Error {
         io::ErrorKind::ReadOnlyFilesystem => {
             "/proc/sys is mounted read-only here: run outside the container".to_owned()
         }
+        io::ErrorKind::PermissionDenied => format!(
+            "this network namespace may not have the value \"{value}\": take another, or make it the machine's own beforehand"
+        ),
         _ => format!("value \"{value}\" not written"),
     };
     anyhow::Error::new(error).context(remedy)
