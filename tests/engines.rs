@@ -202,6 +202,35 @@ fn engines_agree_on_orderly_closes_and_long_replies() {
     }
 }
 
+/// Requests and replies go out in as many parts as the sockets' buffers make of them.
+#[test]
+fn requests_that_no_buffer_takes_whole_arrive_whole() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        [sysctl]
+        tcp_wmem = "4096 4608 4608"
+        tcp_rmem = "4096 4608 8192"
+        [server]
+        workers = 2
+        request_bytes = 65536
+        reply_bytes = 65536
+        [load]
+        concurrency = 8
+        connections = 60
+        requests = 3
+        loaders = 2
+        [matrix]
+        load.engine = ["mio", "uring"]
+        load.close_how = ["fin", "rst"]
+        "#,
+    );
+    for trial in bench.trials(0) {
+        demand_all(&trial, 60);
+        assert_eq!(trial["connections"]["verified"], 180, "{}", trial["cell"]);
+    }
+}
+
 /// The same schedule from the same seed, and a follow-up on what is held.
 #[test]
 fn engines_keep_the_same_schedule() {

@@ -111,7 +111,8 @@ impl Mio {
             }
         } else if !connection.unsent().is_empty() {
             let progress = work.transmit_rest(key);
-            if progress != Progress::Goes || !work.connections[key].unsent().is_empty() {
+            // A server may answer, or close, before it has read everything, and says so once.
+            if progress != Progress::Goes || !event.is_readable() {
                 return progress;
             }
         }
