@@ -1,6 +1,9 @@
-//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader.
+//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader. What workers count
+//! is in `workers`.
 //!
 //! Every word has one writer. A process that is killed leaves its counters behind, so its accepts still balance.
+
+mod workers;
 
 use std::{
     io,
@@ -15,11 +18,10 @@ use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub use self::workers::{Count, Counts, Kept, Meter};
+use self::workers::{LastAcceptCell, WorkerCell, WorkerHistograms};
 use super::histogram;
-use crate::sys::{
-    clock::{self, CpuUse},
-    shared::SharedSlice,
-};
+use crate::sys::{clock, shared::SharedSlice};
 
 /// How often a process that waits for another looks again. Only outside the measured window.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -49,63 +51,6 @@ pub enum Phase {
     /// Workers exit.
     Exit = 2,
 }
-
-/// What a worker counts. `Cpu*` and `*Switches` are brought up to date at the borders of the measured window and at
-/// the end.
-#[derive(Debug, Clone, Copy)]
-pub enum Count {
-    /// Connections that accept returned.
-    Accepted,
-    /// Wake-ups of the loop in which the listener was reported ready.
-    Wakeups,
-    /// Of those, the ones in which accept had nothing: another worker was faster.
-    EmptyWakeups,
-    /// Calls of accept that returned EAGAIN.
-    AcceptEagain,
-    /// Datagrams received.
-    Datagrams,
-    /// Wake-ups of the loop in which the socket of datagrams was reported ready.
-    DatagramWakeups,
-    /// Of those, the ones in which there was nothing to receive.
-    DatagramEmptyWakeups,
-    /// Datagrams found in the socket after the load's end.
-    DatagramsLeft,
-    /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Of a shared socket, each worker sees
-    /// all of them.
-    DatagramsLost,
-    /// Connections that a dispatcher has handed to the worker; the dispatcher's word.
-    HandedOver,
-    /// Accepted connections whose exact accept wait is not known.
-    Unstamped,
-    /// Connections open now.
-    Open,
-    /// The most connections open at once.
-    OpenPeak,
-    /// CPU time in user mode since the process began, in nanoseconds.
-    CpuUserNs,
-    /// CPU time in the kernel since the process began, in nanoseconds.
-    CpuSystemNs,
-    /// Times the process went to sleep.
-    VoluntarySwitches,
-    /// Times another took its processor.
-    InvoluntarySwitches,
-    /// 1 in the copies kept at a border that the worker has passed.
-    Marked,
-}
-
-/// An instant that a worker keeps up to date.
-type LastAcceptCell = CachePadded<AtomicU64>;
-
-const COUNTS: usize = Count::Marked as usize + 1;
-
-type CountWords = [AtomicU64; COUNTS];
-
-/// A worker's counters: now, and as they stood at the three borders.
-const NOW: usize = 0;
-const AT_START: usize = 1;
-const AT_MEASURE_FROM: usize = 2;
-const AT_MEASURE_TO: usize = 3;
-type WorkerCell = CachePadded<[CountWords; 4]>;
 
 /// What a loader shows while it runs; the exact account follows in its report.
 #[derive(Debug, Clone, Copy)]
@@ -150,17 +95,6 @@ pub struct ListenerSeen {
     /// Segments it has dropped so far.
     pub drops: u64,
 }
-
-/// What a worker records in histograms.
-#[derive(Debug, Clone, Copy)]
-pub enum Kept {
-    /// Exact accept waits, in nanoseconds, of connections established in the measured window.
-    AcceptWait,
-    /// Accepts per wake-up that had any, in the measured window.
-    AcceptBatch,
-}
-
-type WorkerHistograms = [[AtomicU64; histogram::BUCKETS]; Kept::AcceptBatch as usize + 1];
 
 /// The control block. Made before the first fork and shared by all processes of the trial.
 #[derive(Debug)]
@@ -335,67 +269,6 @@ impl Control {
         self.word(Word::Stopped).load(Acquire)
     }
 
-    /// The counters of one worker, for that worker to write from the barrier on. What it used before is not the
-    /// trial's.
-    pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
-        let cell = &self.workers[worker];
-        let mut meter = Meter {
-            cell,
-            last_accept: &self.last_accepts[worker],
-            histograms: self.histograms.get(worker),
-            window,
-            next_mark: AT_MEASURE_FROM,
-        };
-        meter.mark(AT_START);
-        meter.pass(window.start_ns);
-        meter
-    }
-
-    /// One counter of a worker as it stands.
-    pub fn count(&self, worker: usize, count: Count) -> u64 {
-        self.workers[worker][NOW][count as usize].load(Relaxed)
-    }
-
-    /// A worker's counters from the barrier to its end.
-    pub fn since_start(&self, worker: usize) -> Counts {
-        let cell = &self.workers[worker];
-        Counts::between(&cell[AT_START], &cell[NOW])
-    }
-
-    /// A worker's counters over the measured window. A worker that died inside counts until its death, one that died before
-    /// not at all.
-    pub fn measured(&self, worker: usize) -> Counts {
-        let cell = &self.workers[worker];
-        let marked = |at: usize| cell[at][Count::Marked as usize].load(Relaxed) != 0;
-        if !marked(AT_MEASURE_FROM) {
-            return Counts::default();
-        }
-        Counts::between(&cell[AT_MEASURE_FROM], &cell[if marked(AT_MEASURE_TO) { AT_MEASURE_TO } else { NOW }])
-    }
-
-    /// A worker has died, and had used so much since its process began.
-    pub fn died(&self, worker: usize, cpu: CpuUse) {
-        store_cpu(&self.workers[worker][NOW], cpu);
-    }
-
-    /// The dispatcher has handed a connection to a worker.
-    #[inline]
-    pub fn handed_over(&self, worker: usize) {
-        increase(&self.workers[worker][NOW][Count::HandedOver as usize], 1);
-    }
-
-    /// Adds what a worker has recorded so far to a histogram.
-    pub fn add_to(&self, worker: usize, kept: Kept, histogram: &mut Histogram<u64>) {
-        if let Some(histograms) = self.histograms.get(worker) {
-            histogram::add_to(&histograms[kept as usize], histogram);
-        }
-    }
-
-    /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
-    pub fn last_accept_ns(&self) -> u64 {
-        self.last_accepts[..self.workers()].iter().map(|at_ns| at_ns.load(Relaxed)).max().unwrap_or(0)
-    }
-
     /// A fault begins.
     pub fn fault_begins(&self, fault: usize, at_ns: u64) {
         self.faults[fault][0].store(at_ns, Release);
@@ -466,164 +339,15 @@ impl Control {
     }
 }
 
-fn store_cpu(words: &CountWords, cpu: CpuUse) {
-    for (count, value) in [
-        (Count::CpuUserNs, cpu.user_ns),
-        (Count::CpuSystemNs, cpu.system_ns),
-        (Count::VoluntarySwitches, cpu.voluntary_switches),
-        (Count::InvoluntarySwitches, cpu.involuntary_switches),
-    ] {
-        words[count as usize].store(value, Relaxed);
-    }
-}
-
 /// Plain load and store suffice for a word with one writer, and cost less than a locked add.
 #[inline]
 fn increase(word: &AtomicU64, by: u64) {
     word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
-/// A difference of a worker's counters between two instants.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counts([u64; COUNTS]);
-
-impl Counts {
-    fn between(from: &CountWords, to: &CountWords) -> Self {
-        Self(std::array::from_fn(|i| to[i].load(Relaxed).saturating_sub(from[i].load(Relaxed))))
-    }
-
-    /// One of them.
-    pub fn get(&self, count: Count) -> u64 {
-        self.0[count as usize]
-    }
-}
-
-/// The writing side of a worker's counters.
-#[derive(Debug)]
-pub struct Meter<'a> {
-    cell: &'a WorkerCell,
-    last_accept: &'a LastAcceptCell,
-    /// `None` without recording.
-    histograms: Option<&'a WorkerHistograms>,
-    window: Window,
-    next_mark: usize,
-}
-
-impl Meter<'_> {
-    /// Adds to a counter.
-    #[inline]
-    pub fn add(&self, count: Count, by: u64) {
-        increase(&self.cell[NOW][count as usize], by);
-    }
-
-    /// Counts a connection that accept returned at `accept_ns`.
-    #[inline]
-    pub fn accepted(&mut self, accept_ns: u64) {
-        self.pass(accept_ns);
-        self.add(Count::Accepted, 1);
-        self.last_accept.store(accept_ns, Relaxed);
-    }
-
-    /// Counts a datagram that was received at `now_ns`.
-    #[inline]
-    pub fn received(&mut self, now_ns: u64) {
-        self.pass(now_ns);
-        self.add(Count::Datagrams, 1);
-        self.last_accept.store(now_ns, Relaxed);
-    }
-
-    /// The socket of datagrams has lost so many so far.
-    #[inline]
-    pub fn lost(&self, datagrams: u64) {
-        self.cell[NOW][Count::DatagramsLost as usize].store(datagrams, Relaxed);
-    }
-
-    /// Records the wait of a connection that the kernel had established at `established_ns`, for one who accepted it.
-    #[inline]
-    pub fn waited(&self, established_ns: u64, accept_ns: u64) {
-        if let (true, Some(histograms)) = (self.window.measures(established_ns), self.histograms) {
-            histogram::record(&histograms[Kept::AcceptWait as usize], accept_ns - established_ns);
-        }
-    }
-
-    /// Records a wake-up's accepts.
-    #[inline]
-    pub fn batch(&self, accepts: u32) {
-        if let (AT_MEASURE_TO, Some(histograms)) = (self.next_mark, self.histograms) {
-            histogram::record(&histograms[Kept::AcceptBatch as usize], u64::from(accepts));
-        }
-    }
-
-    /// Counts a connection that was opened.
-    #[inline]
-    pub fn opened(&self) {
-        self.add(Count::Open, 1);
-        let open = self.cell[NOW][Count::Open as usize].load(Relaxed);
-        let peak = &self.cell[NOW][Count::OpenPeak as usize];
-        if open > peak.load(Relaxed) {
-            peak.store(open, Relaxed);
-        }
-    }
-
-    /// Counts a connection that was closed.
-    #[inline]
-    pub fn closed(&self) {
-        let word = &self.cell[NOW][Count::Open as usize];
-        word.store(word.load(Relaxed).saturating_sub(1), Relaxed);
-    }
-
-    /// Time has come to `now_ns`: keeps the counters' state when a border of the measured window was crossed.
-    #[inline]
-    pub fn pass(&mut self, now_ns: u64) {
-        if self.next_mark == AT_MEASURE_FROM && now_ns >= self.window.measure_from_ns {
-            self.mark(AT_MEASURE_FROM);
-            self.next_mark = AT_MEASURE_TO;
-        }
-        if self.next_mark == AT_MEASURE_TO && now_ns >= self.window.measure_to_ns {
-            self.mark(AT_MEASURE_TO);
-            self.next_mark = NOW;
-        }
-    }
-
-    /// The worker stops: brings its CPU time up to date and closes a window that is still open.
-    pub fn stop(&mut self) {
-        self.pass(self.window.measure_from_ns);
-        self.update_cpu();
-        if self.next_mark == AT_MEASURE_TO {
-            self.mark(AT_MEASURE_TO);
-        }
-    }
-
-    fn update_cpu(&self) {
-        store_cpu(&self.cell[NOW], clock::cpu_use());
-    }
-
-    fn mark(&self, at: usize) {
-        self.update_cpu();
-        for (kept, now) in self.cell[at].iter().zip(&self.cell[NOW]) {
-            kept.store(now.load(Relaxed), Relaxed);
-        }
-        self.cell[at][Count::Marked as usize].store(1, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn measured_counts_lie_between_the_borders() {
-        let control = Control::new(1, 1, 0).unwrap();
-        let window = Window { start_ns: 10, measure_from_ns: 20, measure_to_ns: 30, deadline_ns: 99 };
-        let mut meter = control.meter(0, window);
-        for (now_ns, accepts) in [(15, 3), (20, 5), (29, 7), (30, 11), (40, 13)] {
-            meter.pass(now_ns);
-            meter.add(Count::Accepted, accepts);
-        }
-        meter.stop();
-        assert_eq!(control.since_start(0).get(Count::Accepted), 39);
-        assert_eq!(control.measured(0).get(Count::Accepted), 12);
-    }
 
     #[test]
     fn without_recording_counters_count_and_histograms_stay_empty() {
@@ -639,15 +363,5 @@ mod tests {
             control.add_loader_to(0, LoaderKept::AcceptWait, &mut histogram);
             assert_eq!((control.count(0, Count::Accepted), histogram.len()), (1, values), "{recording:?}");
         }
-    }
-
-    #[test]
-    fn a_window_without_end_is_closed_by_the_stop() {
-        let control = Control::new(1, 1, 0).unwrap();
-        let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
-        let mut meter = control.meter(0, window);
-        meter.add(Count::Accepted, 4);
-        meter.stop();
-        assert_eq!(control.measured(0).get(Count::Accepted), 4);
     }
 }
