@@ -95,6 +95,14 @@ impl Work {
     /// Begins to connect from a port of the scenario's selection. Returns a socket that takes the place of the given one, where
     /// another try wanted that.
     pub fn connect(&mut self, socket: &Socket, attempt: &Attempt) -> Result<Option<Socket>, (Step, io::Error)> {
+        let connected = self.try_connect(socket, attempt);
+        if connected.is_err() {
+            self.source.given_up(&attempt.group);
+        }
+        connected
+    }
+
+    fn try_connect(&mut self, socket: &Socket, attempt: &Attempt) -> Result<Option<Socket>, (Step, io::Error)> {
         let group = &attempt.group;
         let mut another = None;
         for tries in 1.. {

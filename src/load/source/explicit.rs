@@ -15,7 +15,7 @@ pub(super) struct Explicit {
     /// TIME_WAIT rests as long as possible; a socket that is bound to it may take it over all the same, if the server's
     /// timestamps have gone on (kernel, tcp_twsk_unique).
     free: Vec<VecDeque<u16>>,
-    /// The port bound last.
+    /// The port bound last, while its socket has yet to connect.
     last: Option<u16>,
 }
 
@@ -33,6 +33,7 @@ impl Source for Explicit {
     fn prepare(&mut self, socket: &Socket, group: &Group) -> io::Result<()> {
         // Ports of other groups, and those in TIME_WAIT, may be bound again.
         socket.set_reuse_address(true)?;
+        self.last = None;
         for _ in 0..self.free[group.number].len() {
             let Some(port) = self.free[group.number].pop_front() else { break };
             match socket.bind(&bind_address(group, port)) {
@@ -56,7 +57,38 @@ impl Source for Explicit {
         others
     }
 
+    fn given_up(&mut self, group: &Group) {
+        self.free[group.number].extend(self.last.take());
+    }
+
     fn freed(&mut self, group: &Group, port: u16) {
         self.free[group.number].push_back(port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_did_not_connect_can_be_had_again() {
+        let range = Range::parse("41000 41001", "").unwrap();
+        let mut source = Explicit::new(&range, 1, Share { process: 0, processes: 1 }, 1);
+        let group = Group { number: 0, source: Some([127, 0, 0, 1].into()), destination: ([127, 0, 0, 1], 1).into() };
+        let prepared = |source: &mut Explicit| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            source.prepare(&socket, &group).ok().map(|()| socket.local_addr().unwrap().as_socket().unwrap().port())
+        };
+        let (first, second) = (prepared(&mut source).unwrap(), prepared(&mut source).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(prepared(&mut source), None);
+        source.given_up(&group);
+        assert_eq!(prepared(&mut source), None);
+        source.freed(&group, first);
+        assert_eq!(prepared(&mut source), Some(first));
+        source.given_up(&group);
+        assert_eq!(prepared(&mut source), Some(first));
     }
 }

@@ -32,6 +32,9 @@ pub trait Source {
         false
     }
 
+    /// The socket that was prepared last is not going to connect: its port, if it has one, may be had again.
+    fn given_up(&mut self, _group: &Group) {}
+
     /// A connection of a group from this port is over.
     fn freed(&mut self, _group: &Group, _port: u16) {}
 }
