@@ -241,7 +241,7 @@ fn a_worker_out_of_files_waits_and_goes_on() {
         loaders = 4
         hold = "500ms"
         [matrix]
-        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
+        server.strategy = ["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
         "#,
     );
     assert_code(&run_with_256_files(&bench), 0);

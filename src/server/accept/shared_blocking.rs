@@ -67,13 +67,17 @@ impl Shared {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 accepted => accepted.map(Accepted::now),
             };
-            if accepted.is_err() {
+            let failed = accepted.is_err();
+            // The loop need not hear of each failure in a row, and no connection is to stand behind them.
+            if !failed || self.queue.is_empty() {
+                // Only this thread pushes, so there is room still.
+                let _ = self.queue.push(accepted);
+                // Fails only without memory; the next connection wakes the loop as well.
+                let _ = waker.wake();
+            }
+            if failed {
                 std::thread::sleep(PAUSE);
             }
-            // Only this thread pushes, so there is room still.
-            let _ = self.queue.push(accepted);
-            // Fails only without memory; the next connection wakes the loop as well.
-            let _ = waker.wake();
         }
     }
 }
@@ -87,7 +91,8 @@ impl Source for BlockingAcceptor {
             self.thread = Some(thread.spawn(move || shared.accept(&for_thread))?);
             self.waker = Some(waker);
         }
-        Ok(())
+        // What came while the loop paused has woken it in vain.
+        self.left_some()
     }
 
     fn deregister(&mut self) -> io::Result<()> {
