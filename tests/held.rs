@@ -46,6 +46,10 @@ fn a_ramp_has_all_connections_and_both_exchanges() {
     assert_eq!(waits, 4_000, "each accept's wait belongs to one step");
     let times: Vec<f64> = steps.iter().map(|step| step["until_s"].as_f64().unwrap()).collect();
     assert!(times.is_sorted() && ramp["seconds"].as_f64().unwrap() >= *times.last().unwrap() - 1e-6, "{ramp}");
+    // The ends of a ramp can only be compared where each has a step of its own.
+    let tenths: Vec<u64> = of("accepted").iter().map(|accepted| accepted / 400).collect();
+    let ends = tenths.first() == Some(&1) && tenths.iter().nth_back(1) == Some(&9);
+    assert_eq!(ramp["rate_ratio"].is_null(), !ends, "{ramp}");
     // 4,000 at 4,000/s: the schedule's last start is due just before a second has passed.
     assert!(ramp["seconds"].as_f64().unwrap() > 0.99, "{ramp}");
 
@@ -87,6 +91,20 @@ fn without_a_height_there_is_no_ramp() {
     }
 }
 
+/// A closed loop may have as many connections under way as it has in all, and end the first before it begins the last; and those
+/// of a warm-up are not measured.
+#[test]
+fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
+    let bench = Bench::new(
+        "repetitions = 1\n[load]\nconcurrency = 4000\nconnections = 4000\nhold = \"1ms\"\nclose_how = \"rst\"\n[server]\nworkers = 2",
+    );
+    let _ = bench.run(&[]);
+    assert_eq!(bench.read_trials()[0]["ramp"], Value::Null);
+    let bench = Bench::new(SCENARIO);
+    assert_code(&bench.run(&["--set", "load.warmup=200ms"]), 0);
+    assert_eq!(bench.read_trials()[0]["ramp"], Value::Null);
+}
+
 /// The plan says what a load wants of the machine, and what to change where it does not fit.
 #[test]
 fn a_plan_says_whether_it_fits() {
@@ -101,6 +119,18 @@ fn a_plan_says_whether_it_fits() {
     let output = bench.run(&many);
     assert_code(&output, 2);
     assert!(stderr(&output).contains("100,000 source ports of 84,696"), "{}", stderr(&output));
+    // Connections and flows of datagrams have ports of their own.
+    let both = [
+        "--set=protocol=tcp+udp",
+        "--set=load.udp_share=0.5",
+        "--set=load.connections=160000",
+        "--set=load.hold=60s",
+        "--set=load.follow_up=",
+        "--set=server.workers=512",
+        "--list",
+    ];
+    let list = stdout(&bench.run(&both));
+    assert!(list.contains("needs 80,000 source ports of 84,696"), "{list}");
     let doctor = stdout(&bench.command(&["doctor", "--json"]).output().unwrap());
     let checks: Vec<Value> = serde_json::from_str(&doctor).unwrap();
     let million = checks.iter().find(|check| check["name"] == "a million connections").expect(&doctor);

@@ -80,7 +80,12 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Resu
         return Ok(Vec::new());
     }
     let processes = (sizing.loaders + scenario.server.workers) as u64;
-    Ok(vec![ports(scenario, held, range)?, files(scenario, held, processes)?, bytes(held, processes)?])
+    Ok(vec![ports(scenario, held, range)?, files(scenario, held, processes)?, bytes(scenario, held, processes)?])
+}
+
+/// Of what is held, the flows of datagrams.
+fn flows(scenario: &Scenario, held: u64) -> u64 {
+    (held as f64 * scenario.load.udp_share) as u64
 }
 
 fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
@@ -93,6 +98,9 @@ fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
             Usage::of(range, &all, Some(scenario.address)).fill.used
         }
     };
+    // Connections and flows of datagrams have ports of their own.
+    let flows = flows(scenario, held);
+    let held = flows.max(held - flows);
     Ok(Need {
         what: "source ports",
         wanted: held,
@@ -110,7 +118,7 @@ fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
 
 /// Both ends of a connection are files of this machine; a flow of datagrams has one socket of its own.
 fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
-    let wanted = held + (held as f64 * (1.0 - scenario.load.udp_share)).ceil() as u64 + processes * PROCESS_FILES;
+    let wanted = 2 * held - flows(scenario, held) + processes * PROCESS_FILES;
     let machine = files_of_machine().context("reading /proc/sys/fs/file-nr")?;
     Ok(Need {
         what: "open files in all",
@@ -128,10 +136,11 @@ fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
     })
 }
 
-fn bytes(held: u64, processes: u64) -> Result<Need> {
+fn bytes(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
     Ok(Need {
         what: "memory",
-        wanted: held * CONNECTION_BYTES + processes * PROCESS_BYTES,
+        // A flow has one end of its own.
+        wanted: (2 * held - flows(scenario, held)) * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
         sum: format!(
             "{} bytes a connection, {} MiB a process",

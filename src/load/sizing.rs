@@ -1,6 +1,6 @@
 //! How many loader processes a scenario wants on this machine: arithmetic before the run.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -98,19 +98,19 @@ fn most_of_one(connections: u64, workers: u64) -> u64 {
 /// Connections, or flows, that a load holds at once for certain: what an open loop has under way besides its holds depends on
 /// the server. Each needs a port of its own.
 pub fn held_at_once(load: &Load) -> u64 {
-    let hold_s = load.hold.as_secs_f64();
-    let held = match load.mode {
+    let begun_in = |span: Duration| match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
-        Mode::Open { arrivals, .. } => (arrivals.per_second() * hold_s) as u64,
+        // All of a burst begin at once, the first at the start.
+        Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } if !span.is_zero() => {
+            size.saturating_mul(1 + (span.as_secs_f64() / every.as_secs_f64()) as u64)
+        }
+        Mode::Open { arrivals, .. } => (arrivals.per_second() * span.as_secs_f64()) as u64,
     };
+    let held = begun_in(load.hold);
     match load.bound {
         Bound::Connections(most) => held.min(most),
-        Bound::Duration(span) => match load.mode {
-            Mode::Closed { .. } => held,
-            Mode::Open { arrivals, .. } => {
-                held.min((arrivals.per_second() * (load.warmup + span).as_secs_f64()) as u64)
-            }
-        },
+        // Nothing begins at the end itself.
+        Bound::Duration(span) => held.min(begun_in((load.warmup + span).saturating_sub(Duration::from_nanos(1)))),
     }
 }
 
@@ -153,6 +153,21 @@ mod tests {
             ("[load]\nloaders = 5", 5),
         ] {
             assert_eq!(sized(text).unwrap().loaders, loaders, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_held_at_once() {
+        for (text, held) in [
+            ("burst_every = \"20s\"\nhold = \"4s\"\nduration = \"1s\"", 3_200),
+            ("burst_every = \"1s\"\nhold = \"2s\"\nduration = \"10s\"", 9_600),
+            ("burst_every = \"1s\"\nhold = \"2s\"\nduration = \"1s\"", 3_200),
+            ("burst_every = \"1s\"\nhold = \"2s\"\nconnections = 5000", 5_000),
+            ("burst_every = \"1s\"\nduration = \"1s\"", 0),
+        ] {
+            let text = format!("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 3200\n{text}");
+            let plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+            assert_eq!(held_at_once(&plan.cells[0].scenario.load), held, "{text}");
         }
     }
 

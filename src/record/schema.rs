@@ -702,9 +702,9 @@ pub struct Memory {
 pub struct Ramp {
     /// From the barrier to the last accept.
     pub seconds: f64,
-    /// Its tenths by the number of connections, fewer where several fell between two samples (100 ms).
+    /// Its tenths by the number of connections; fewer where several fell between two samples of the queues.
     pub steps: Vec<RampStep>,
-    /// Accepts per second in the last tenth ÷ in the first; `null` with fewer than two.
+    /// Accepts per second in the last tenth ÷ in the first; `null` where either has no step of its own.
     pub rate_ratio: Option<f64>,
     /// The same of the processor time per connection.
     pub cpu_ratio: Option<f64>,

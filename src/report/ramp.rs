@@ -10,6 +10,8 @@ use crate::{
 
 /// Title of the section.
 pub const TITLE: &str = "Over the ramp";
+/// Parts of a ramp that have a row each.
+const TENTHS: u64 = 10;
 /// Cells whose ramps are told in words.
 const TOLD: usize = 3;
 
@@ -42,16 +44,21 @@ pub fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
 }
 
 fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
-    let steps = ramps.iter().map(|ramp| ramp.steps.len()).max().unwrap_or(0);
-    let row = |step: usize| {
-        let of =
-            |figure: fn(&RampStep) -> f64| middle(ramps.iter().filter_map(|ramp| ramp.steps.get(step)).map(figure));
+    let steps = || ramps.iter().flat_map(|ramp| &ramp.steps);
+    let all = steps().map(|step| step.accepted).max().unwrap_or(0).max(1);
+    // A step of a fast ramp may stand for several tenths, and for others in another trial: those that end alike are one row.
+    let ending =
+        |tenths: u64| -> Vec<&RampStep> { steps().filter(|step| step.accepted * TENTHS / all == tenths).collect() };
+    let row = |steps: Vec<&RampStep>| {
+        let of = |figure: fn(&RampStep) -> f64| middle(steps.iter().map(|step| figure(step)));
         let show =
             |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
+        let bound = if steps.iter().any(|step| step.accept_wait.is_bound()) { "≤ " } else { "" };
         // Without a wait on record there is no quantile.
-        let bound = ramps.iter().any(|ramp| ramp.steps.get(step).is_some_and(|step| step.accept_wait.is_bound()));
-        let wait =
-            |figure: fn(&RampStep) -> f64| format!("{}{}", if bound { "≤ " } else { "" }, show(figure, duration));
+        let waited = steps.iter().any(|step| !step.accept_wait.is_empty());
+        let wait = |figure: fn(&RampStep) -> f64| {
+            if waited { format!("{bound}{}", show(figure, duration)) } else { "–".to_owned() }
+        };
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend([
             show(|step| step.accepted as f64, thousands),
@@ -64,7 +71,7 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
         ]);
         row
     };
-    (0..steps).map(row).collect()
+    (0..=TENTHS).map(ending).filter(|steps| !steps.is_empty()).map(row).collect()
 }
 
 /// What became of the ramps, in a sentence.

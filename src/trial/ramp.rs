@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::view;
 use crate::{
-    ipc::control::Control,
+    ipc::control::{Control, Count},
     load::{self, Waits},
     record::{LatencySummary, Ramp, RampStep},
     scenario::{Bound, Protocol, Scenario},
@@ -18,6 +18,8 @@ const STEPS: u64 = 10;
 pub(super) struct RampWatch {
     /// All connections.
     planned: u64,
+    /// How long each stays open at least.
+    hold_s: f64,
     waits: Waits,
     /// Workers and loaders.
     pids: Vec<i32>,
@@ -26,19 +28,22 @@ pub(super) struct RampWatch {
     accepted: u64,
     at_ns: u64,
     cpu_ns: u64,
+    /// Waits before the step that is under way, or before the last one.
     waited: Histogram<u64>,
     steps: Vec<RampStep>,
 }
 
 impl RampWatch {
-    /// For a load of a number of connections that is to have all of them open at once; `None` for others.
+    /// For a load of a number of connections, all of them measured, that is to have all open at once; `None` for others.
     pub fn new(scenario: &Scenario, waits: Waits, pids: impl Iterator<Item = i32>) -> Option<Self> {
         let Bound::Connections(planned) = scenario.load.bound else { return None };
         let ramps = !scenario.load.hold.is_zero()
+            && scenario.load.warmup.is_zero()
             && scenario.load.udp_share == 0.0
             && load::held_at_once(&scenario.load) >= planned;
         ramps.then(|| Self {
             planned,
+            hold_s: scenario.load.hold.as_secs_f64(),
             waits,
             pids: pids.collect(),
             start_ns: 0,
@@ -55,42 +60,69 @@ impl RampWatch {
         (self.start_ns, self.at_ns, self.cpu_ns) = (start_ns, start_ns, self.cpu_now_ns());
     }
 
-    /// So many connections are accepted by now.
-    pub fn look(&mut self, control: &Control, accepted: u64) {
-        let step = |accepted: u64| accepted * STEPS / self.planned;
-        if self.accepted >= self.planned || step(accepted) == step(self.accepted) {
+    /// Takes a step's figures if it is done.
+    pub fn look(&mut self, control: &Control) {
+        let accepted = (0..control.workers()).map(|worker| control.count(worker, Count::Accepted)).sum();
+        if self.accepted >= self.planned || self.tenths(accepted) == self.tenths(self.accepted) {
             return;
         }
         let cpu_ns = self.cpu_now_ns();
         // The last accept's instant: the load may have been at its height for most of a sample's interval.
         let now_ns = control.last_accept_ns().max(self.at_ns);
-        let mut waited = load::histogram();
-        view::add_waits(control, self.waits, Protocol::Tcp, &mut waited);
-        let mut waits = waited.clone();
-        waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
+        let waited = self.waited_by_now(control);
         let connections = (accepted - self.accepted) as f64;
         self.steps.push(RampStep {
             accepted,
             until_s: now_ns.saturating_sub(self.start_ns) as f64 / 1e9,
             accepted_per_s: connections * 1e9 / now_ns.saturating_sub(self.at_ns).max(1) as f64,
             cpu_ns_per_connection: cpu_ns.saturating_sub(self.cpu_ns) as f64 / connections,
-            accept_wait: LatencySummary::of(&waits, Some(self.waits.method())),
+            accept_wait: self.wait_since_last(&waited),
         });
-        (self.accepted, self.at_ns, self.cpu_ns, self.waited) = (accepted, now_ns, cpu_ns, waited);
+        (self.accepted, self.at_ns, self.cpu_ns) = (accepted, now_ns, cpu_ns);
+        if accepted < self.planned {
+            self.waited = waited;
+        }
     }
 
-    /// The ramp, as far as it came.
-    pub fn finish(self, control: &Control) -> Ramp {
+    /// The ramp, as far as it came; `None` where its first connections may have ended before the last ones began.
+    pub fn finish(mut self, control: &Control) -> Option<Ramp> {
+        // A wait is on record only after its accept is counted, or even its reply is back.
+        let last_waits = self.wait_since_last(&self.waited_by_now(control));
+        let last = self.steps.last_mut()?;
+        if self.accepted >= self.planned {
+            last.accept_wait = last_waits;
+        }
+        let seconds = last.until_s;
+        // Of one tenth each: several together say nothing of begin or end.
+        let ends = match &self.steps[..] {
+            [first, .., before, last] => {
+                [first, before, last].map(|step| self.tenths(step.accepted)) == [1, STEPS - 1, STEPS]
+            }
+            _ => false,
+        };
         let ratio = |of: fn(&RampStep) -> f64| match &self.steps[..] {
-            [first, .., last] if of(first) > 0.0 => Some(of(last) / of(first)),
+            [first, .., last] if ends && of(first) > 0.0 => Some(of(last) / of(first)),
             _ => None,
         };
-        Ramp {
-            seconds: control.last_accept_ns().saturating_sub(self.start_ns) as f64 / 1e9,
-            rate_ratio: ratio(|step| step.accepted_per_s),
-            cpu_ratio: ratio(|step| step.cpu_ns_per_connection),
-            steps: self.steps,
-        }
+        let (rate_ratio, cpu_ratio) = (ratio(|step| step.accepted_per_s), ratio(|step| step.cpu_ns_per_connection));
+        (seconds <= self.hold_s).then_some(Ramp { seconds, rate_ratio, cpu_ratio, steps: self.steps })
+    }
+
+    /// Whole tenths of all connections.
+    fn tenths(&self, accepted: u64) -> u64 {
+        accepted * STEPS / self.planned
+    }
+
+    fn waited_by_now(&self, control: &Control) -> Histogram<u64> {
+        let mut waited = load::histogram();
+        view::add_waits(control, self.waits, Protocol::Tcp, &mut waited);
+        waited
+    }
+
+    fn wait_since_last(&self, waited: &Histogram<u64>) -> LatencySummary {
+        let mut waits = waited.clone();
+        waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
+        LatencySummary::of(&waits, Some(self.waits.method()))
     }
 
     fn cpu_now_ns(&self) -> u64 {

@@ -213,9 +213,6 @@ impl Sampler {
         self.memory.look(open.iter().sum())?;
         let receive_queue_bytes = self.sample_datagram_queues()?;
         let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
-        if let Some(ramp) = &mut self.ramp {
-            ramp.look(&self.control, self.accepted_before.iter().sum());
-        }
         let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
         let (queue_peak, queue_drops) = self.seen.iter_mut().map(QueueSeen::end_tick).unzip();
         let tick = Tick {
@@ -242,7 +239,11 @@ impl Sampler {
         Ok((taken, sockets.time_wait))
     }
 
+    /// Looks at the queues, and at how far a ramp has come.
     fn sample_queues(&mut self) -> Result<()> {
+        if let Some(ramp) = &mut self.ramp {
+            ramp.look(&self.control);
+        }
         if self.inodes.is_empty() {
             return Ok(());
         }
@@ -304,7 +305,7 @@ impl Sampler {
             ports_peak: self.ports_peak,
             sockets_peak: self.sockets_peak,
             memory: self.memory.finish(),
-            ramp: self.ramp.map(|ramp| ramp.finish(&self.control)),
+            ramp: self.ramp.and_then(|ramp| ramp.finish(&self.control)),
         }
     }
 }
