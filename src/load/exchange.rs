@@ -211,6 +211,11 @@ impl Work {
 
     /// Sends as much of the request as the socket takes, and keeps the rest.
     fn transmit(&mut self, key: usize) -> Progress {
+        if !self.connections[key].unsent().is_empty() {
+            // A server has answered before it had read everything: one after the other all the same.
+            self.connections.buffer(key, |buffers| buffers.unsent.extend_from_slice(&self.request));
+            return Progress::Goes;
+        }
         match send(&mut self.connections[key].stream, &self.request) {
             Ok(sent) if sent == self.request.len() => Progress::Goes,
             Ok(sent) => {

@@ -69,7 +69,11 @@ impl Uring {
         match (done.operation, done.result) {
             (Operation::Connect, Ok(_)) => connecting(work, key, now_ns),
             (Operation::Connect, Err(errno)) => Progress::Failed(Step::Connect, Cause::Errno(errno)),
-            (Operation::Send, Ok(_)) => Progress::Goes,
+            // Kernels before 5.19 may send a part; the rest is queued again.
+            (Operation::Send, Ok(length)) => {
+                work.connections.buffer(key, |buffers| drop(buffers.unsent.drain(..length)));
+                Progress::Goes
+            }
             (Operation::Send, Err(errno)) => Progress::Failed(Step::Send, Cause::Errno(errno)),
             (Operation::Receive, Ok(0)) => work.server_ended(key, Cause::EndOfFile, now_ns),
             (Operation::Receive, Ok(length)) => work.take(key, &self.ring.received(key)[..length], now_ns),
@@ -89,9 +93,7 @@ impl Uring {
         }
         if !connection.unsent().is_empty() && !self.ring.is_under_way(key, Operation::Send) {
             self.ring.send(key, connection.stream.as_fd(), connection.unsent()).context("io_uring_enter")?;
-            work.connections.buffer(key, |buffers| buffers.unsent.clear());
         }
-        let connection = &work.connections[key];
         if !self.ring.is_under_way(key, Operation::Receive) {
             self.ring.receive(key, connection.stream.as_fd()).context("io_uring_enter")?;
         }
