@@ -299,7 +299,7 @@ pub const KEYS: &[Key] = &[
         "load.sockets",
         "`fresh` or `recycled`",
         "\"fresh\"",
-        "`fresh`: a socket a connection, as users' clients do. `recycled`: where `load.close_how` is `rst`, a socket whose connection has ended as planned is disconnected by connect(2) to AF_UNSPEC, which sends the reset, and serves the next connection; the server sees no difference, and the loader spares socket(2), close(2) and epoll. Not with `explicit` source ports, and not with `server.fastopen`.",
+        "`fresh`: a socket a connection, as users' clients do. `recycled`: where `load.close_how` is `rst`, a socket whose connection has ended as planned is disconnected by connect(2) to AF_UNSPEC, which sends the reset, and serves the next connection; the server sees no other connection, and the loader spares socket(2), close(2) and epoll. For small exchanges: a disconnect does not clear all that a socket has learnt, and with send buffers of one segment, replies of 64 KiB took 40 ms for delayed acknowledgements. Not with `explicit` source ports, and not with `server.fastopen`.",
     ),
     key(
         "load.quickack",
