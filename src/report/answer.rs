@@ -86,9 +86,7 @@ fn sentence(text: &str) -> String {
     // Names of strategies keep their small letters.
     match chars.next() {
         Some(first)
-            if ["at ", "best ", "differences ", "no ", "the run ", "too "]
-                .iter()
-                .any(|word| text.starts_with(word)) =>
+            if ["at ", "best ", "differences ", "no ", "the run", "too "].iter().any(|word| text.starts_with(word)) =>
         {
             format!("{}{}.", first.to_uppercase(), chars.as_str())
         }
@@ -156,7 +154,7 @@ fn decided(group: &Group, metric: &Metric) -> String {
     let known = known(group);
     let best = known[0];
     if known.len() == 1 {
-        return format!("{} has {} {}", best.name, metric.label, figure(best));
+        return format!("{}'s {} is {}", best.name, metric.label, figure(best));
     }
     let level: Vec<&str> = known.iter().filter(|row| !row.is_shown_worse()).map(|row| &row.name[..]).collect();
     let superlative = if metric.better == Better::Higher { "most" } else { "lowest" };
@@ -450,7 +448,7 @@ mod tests {
         let without = told(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), &[])]);
         assert!(without.sentence.ends_with(" No trial is valid of b."), "{without:?}");
         assert_eq!(told(&[]).sentence, "No valid trial has accept wait p99.");
-        assert_eq!(told(&[(json!({}), &LOW[..1])]).sentence, "The run has accept wait p99 1.00 ms.");
+        assert_eq!(told(&[(json!({}), &LOW[..1])]).sentence, "The run's accept wait p99 is 1.00 ms.");
     }
 
     #[test]
