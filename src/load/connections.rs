@@ -169,6 +169,11 @@ impl Connections {
         }
     }
 
+    /// So many of a connection's unsent bytes have gone out.
+    pub fn sent(&mut self, key: usize, length: usize) {
+        self.buffer(key, |buffers| drop(buffers.unsent.drain(..length)));
+    }
+
     #[inline]
     fn entry(&mut self, key: usize) -> &mut Entry {
         self.entries[key].as_mut().expect("a connection under way")

@@ -232,7 +232,7 @@ impl Work {
         let Some(buffers) = &connection.buffers else { return Progress::Goes };
         match send(&mut connection.stream, &buffers.unsent) {
             Ok(sent) => {
-                self.connections.buffer(key, |buffers| drop(buffers.unsent.drain(..sent)));
+                self.connections.sent(key, sent);
                 Progress::Goes
             }
             Err(error) => Progress::Failed(Step::Send, Cause::from(&error)),

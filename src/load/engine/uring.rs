@@ -71,7 +71,7 @@ impl Uring {
             (Operation::Connect, Err(errno)) => Progress::Failed(Step::Connect, Cause::Errno(errno)),
             // Kernels before 5.19 may send a part; the rest is queued again.
             (Operation::Send, Ok(length)) => {
-                work.connections.buffer(key, |buffers| drop(buffers.unsent.drain(..length)));
+                work.connections.sent(key, length);
                 Progress::Goes
             }
             (Operation::Send, Err(errno)) => Progress::Failed(Step::Send, Cause::Errno(errno)),
