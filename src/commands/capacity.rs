@@ -75,20 +75,37 @@ pub(super) fn size(scenario: &Scenario) -> Result<Sizing> {
 /// What a cell's load wants at its height, of ports that were read where its loaders will be. Empty where the load is there to
 /// find the end, or holds nothing.
 pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Result<Vec<Need>> {
-    let held = load::held_at_once(&scenario.load);
-    if scenario.fill.is_some() || held == 0 {
+    let all = load::held_at_once(&scenario.load);
+    if scenario.fill.is_some() || all == 0 {
         return Ok(Vec::new());
     }
+    let flows = (all as f64 * scenario.load.udp_share) as u64;
+    let held = Held { connections: all - flows, flows };
     let processes = (sizing.loaders + scenario.server.workers) as u64;
-    Ok(vec![ports(scenario, held, range)?, files(scenario, held, processes)?, bytes(scenario, held, processes)?])
+    Ok(vec![ports(scenario, held, range)?, files(held, processes)?, bytes(held, processes)?])
 }
 
-/// Of what is held, the flows of datagrams.
-fn flows(scenario: &Scenario, held: u64) -> u64 {
-    (held as f64 * scenario.load.udp_share) as u64
+/// What a load holds at once.
+#[derive(Clone, Copy)]
+struct Held {
+    connections: u64,
+    /// Of datagrams.
+    flows: u64,
 }
 
-fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
+impl Held {
+    /// Both ends of a connection are sockets of this machine; a flow has one socket of its own.
+    fn sockets(self) -> u64 {
+        2 * self.connections + self.flows
+    }
+
+    /// Connections and flows have port numbers of their own.
+    fn ports(self) -> u64 {
+        self.connections.max(self.flows)
+    }
+}
+
+fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
     let sources = scenario.sources.addresses.len().max(1) as u64;
     let taken = match scenario.network {
         // A namespace of one's own is empty.
@@ -98,27 +115,23 @@ fn ports(scenario: &Scenario, held: u64, range: &Range) -> Result<Need> {
             Usage::of(range, &all, Some(scenario.address)).fill.used
         }
     };
-    // Connections and flows of datagrams have ports of their own.
-    let flows = flows(scenario, held);
-    let held = flows.max(held - flows);
     Ok(Need {
         what: "source ports",
-        wanted: held,
+        wanted: held.ports(),
         there: (sources * range.usable()).saturating_sub(taken),
         sum: Sum { sources, range, taken }.to_string(),
         remedy: format!(
             "take {} addresses (`load.source_addresses`), widen `sysctl.ip_local_port_range`, lower `load.concurrency`, \
              `load.rate` or `load.hold`",
-            (held + taken).div_ceil(range.usable().max(1))
+            (held.ports() + taken).div_ceil(range.usable().max(1))
         ),
         bytes: false,
         exempt: false,
     })
 }
 
-/// Both ends of a connection are files of this machine; a flow of datagrams has one socket of its own.
-fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
-    let wanted = 2 * held - flows(scenario, held) + processes * PROCESS_FILES;
+fn files(held: Held, processes: u64) -> Result<Need> {
+    let wanted = held.sockets() + processes * PROCESS_FILES;
     let machine = files_of_machine().context("reading /proc/sys/fs/file-nr")?;
     Ok(Need {
         what: "open files in all",
@@ -136,11 +149,10 @@ fn files(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
     })
 }
 
-fn bytes(scenario: &Scenario, held: u64, processes: u64) -> Result<Need> {
+fn bytes(held: Held, processes: u64) -> Result<Need> {
     Ok(Need {
         what: "memory",
-        // A flow has one end of its own.
-        wanted: (2 * held - flows(scenario, held)) * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
+        wanted: held.sockets() * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
         sum: format!(
             "{} bytes a connection, {} MiB a process",
