@@ -9,6 +9,6 @@ pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
     Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, Ramp,
-    RampStep, SCHEMA, Searched, Series, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    RampStep, SCHEMA, Searched, Series, TENTHS, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
 };
 pub use writer::{RecordExists, Writer, write_derived};

@@ -697,6 +697,9 @@ pub struct Memory {
     pub shared_bytes_per_connection: f64,
 }
 
+/// The steps of a ramp.
+pub const TENTHS: u64 = 10;
+
 /// How a load of connections that are all held at once came to its height.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ramp {

@@ -3,15 +3,13 @@
 use super::{Grid, model::names, ranking::plain};
 use crate::{
     format::{duration, number, ratio, thousands},
-    record::{Outcome, Ramp, RampStep, Record},
+    record::{Outcome, Ramp, RampStep, Record, TENTHS},
     scenario::label,
     stats::{CellSummary, Summary, ascending, median},
 };
 
 /// Title of the section.
 pub const TITLE: &str = "Over the ramp";
-/// Parts of a ramp that have a row each.
-const TENTHS: u64 = 10;
 /// Cells whose ramps are told in words.
 const TOLD: usize = 3;
 

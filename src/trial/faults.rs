@@ -125,7 +125,7 @@ impl Faults {
         Ok(Standing {
             at_ns: clock::monotonic_ns(),
             established: self.control.loader_total(LoaderCount::Established),
-            accepted: (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Accepted)).sum(),
+            accepted: self.control.total(Count::Accepted),
             own_accepted: count(Count::Accepted),
             own_waiting,
             own_open: count(Count::Open),

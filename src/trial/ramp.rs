@@ -6,13 +6,10 @@ use super::view;
 use crate::{
     ipc::control::{Control, Count},
     load::{self, Waits},
-    record::{LatencySummary, Ramp, RampStep},
+    record::{LatencySummary, Ramp, RampStep, TENTHS},
     scenario::{Bound, Protocol, Scenario},
     sys::clock,
 };
-
-/// Steps of a ramp.
-const STEPS: u64 = 10;
 
 /// Takes the figures of each step when a sample finds it done.
 pub(super) struct RampWatch {
@@ -51,7 +48,7 @@ impl RampWatch {
             at_ns: 0,
             cpu_ns: 0,
             waited: load::histogram(),
-            steps: Vec::with_capacity(STEPS as usize),
+            steps: Vec::with_capacity(TENTHS as usize),
         })
     }
 
@@ -62,7 +59,7 @@ impl RampWatch {
 
     /// Takes a step's figures if it is done.
     pub fn look(&mut self, control: &Control) {
-        let accepted = (0..control.workers()).map(|worker| control.count(worker, Count::Accepted)).sum();
+        let accepted = control.total(Count::Accepted);
         if self.accepted >= self.planned || self.tenths(accepted) == self.tenths(self.accepted) {
             return;
         }
@@ -95,14 +92,15 @@ impl RampWatch {
         let seconds = last.until_s;
         // Of one tenth each: several together say nothing of begin or end.
         let ends = match &self.steps[..] {
-            [first, .., before, last] => {
-                [first, before, last].map(|step| self.tenths(step.accepted)) == [1, STEPS - 1, STEPS]
+            [first, .., before, last]
+                if [first, before, last].map(|step| self.tenths(step.accepted)) == [1, TENTHS - 1, TENTHS] =>
+            {
+                Some((first, last))
             }
-            _ => false,
-        };
-        let ratio = |of: fn(&RampStep) -> f64| match &self.steps[..] {
-            [first, .., last] if ends && of(first) > 0.0 => Some(of(last) / of(first)),
             _ => None,
+        };
+        let ratio = |of: fn(&RampStep) -> f64| {
+            ends.filter(|(first, _)| of(first) > 0.0).map(|(first, last)| of(last) / of(first))
         };
         let (rate_ratio, cpu_ratio) = (ratio(|step| step.accepted_per_s), ratio(|step| step.cpu_ns_per_connection));
         (seconds <= self.hold_s).then_some(Ramp { seconds, rate_ratio, cpu_ratio, steps: self.steps })
@@ -110,7 +108,7 @@ impl RampWatch {
 
     /// Whole tenths of all connections.
     fn tenths(&self, accepted: u64) -> u64 {
-        accepted * STEPS / self.planned
+        accepted * TENTHS / self.planned
     }
 
     fn waited_by_now(&self, control: &Control) -> Histogram<u64> {

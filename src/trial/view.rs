@@ -76,7 +76,7 @@ impl View<'_> {
 
     /// A counter summed over all workers.
     pub fn total(&self, count: Count) -> u64 {
-        (0..self.workers()).map(|worker| self.count(worker, count)).sum()
+        self.control.total(count)
     }
 
     /// A counter of the loaders, summed.
