@@ -1,8 +1,6 @@
 //! Server and loaders in two network namespaces, joined by a veth pair: demanded of the real binary.
 
-mod common;
-
-use common::{Bench, assert_balanced, assert_code, errors, number, read_json, stderr, verdicts};
+use crate::common::{Bench, assert_balanced, assert_code, errors, number, read_json, stderr, verdicts};
 
 /// Every connection is served, its accept wait known, and counted once on either side.
 #[test]

@@ -1,10 +1,8 @@
 //! Options of listeners, placement, batches and follow-ups: that they do what they say.
 
-mod common;
-
 use std::{io::Write, net::TcpStream, thread, time::Duration};
 
-use common::{Bench, Server, assert_balanced, assert_code, number, of_workers, stderr};
+use crate::common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, stderr};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -1,8 +1,6 @@
 //! How a loader waits for the next start of an open loop.
 
-mod common;
-
-use common::{Bench, assert_balanced, assert_code, number, stderr};
+use crate::common::{Bench, assert_balanced, assert_code, number, stderr};
 
 #[test]
 fn spinning_keeps_the_schedule_and_does_not_sleep() {

@@ -1,8 +1,6 @@
 //! What a stopped, burning or killed worker leaves, for every strategy.
 
-mod common;
-
-use common::{Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr};
 use serde_json::Value;
 
 fn fault(trial: &Value) -> &Value {

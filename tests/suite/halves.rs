@@ -1,14 +1,12 @@
 //! `serve` and `load`, each with other programs and with each other, and `doctor`.
 
-mod common;
-
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     thread,
 };
 
-use common::{Bench, Server, assert_code, free_port, number, stderr, stdout};
+use crate::common::{Bench, Server, assert_code, free_port, number, stderr, stdout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -1,10 +1,8 @@
 //! The record: every name that readers rely on, and histograms that any HdrHistogram reader takes.
 
-mod common;
-
 use std::{collections::BTreeMap, fs};
 
-use common::{Bench, assert_balanced, assert_code, number, read_json, root, stderr, stdout};
+use crate::common::{Bench, assert_balanced, assert_code, number, read_json, root, stderr, stdout};
 use hdrhistogram::{
     Histogram,
     serialization::{

@@ -28,11 +28,11 @@ fn the_committed_schemas_are_those_of_the_types() {
         schema::<Calibration>("What listenbench calibrate measured: --json, --out, and host.json's calibration");
     // Committed ones are read when the test is built: whoever runs it need not be allowed to read the sources.
     for (name, committed, schema) in [
-        ("trial.schema.json", include_str!("../results/trial.schema.json"), trial),
-        ("host.schema.json", include_str!("../results/host.schema.json"), host),
-        ("comparison.schema.json", include_str!("../results/comparison.schema.json"), comparison),
-        ("calibration.schema.json", include_str!("../results/calibration.schema.json"), calibration),
-        ("summary.schema.json", include_str!("../results/summary.schema.json"), summary),
+        ("trial.schema.json", include_str!("../../results/trial.schema.json"), trial),
+        ("host.schema.json", include_str!("../../results/host.schema.json"), host),
+        ("comparison.schema.json", include_str!("../../results/comparison.schema.json"), comparison),
+        ("calibration.schema.json", include_str!("../../results/calibration.schema.json"), calibration),
+        ("summary.schema.json", include_str!("../../results/summary.schema.json"), summary),
     ] {
         if env::var_os(RENEW).is_some() {
             fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name), schema).unwrap();
@@ -40,7 +40,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         }
         assert!(
             committed == schema,
-            "results/{name} is not the schema of the types; to renew it: {RENEW}=1 cargo test --test schemas"
+            "results/{name} is not the schema of the types; to renew it: {RENEW}=1 cargo test schemas"
         );
     }
 }

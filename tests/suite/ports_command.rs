@@ -1,7 +1,5 @@
 //! `ports`: the numbers of /proc, and sockets that the test itself opens.
 
-mod common;
-
 use std::{
     fs,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -9,7 +7,7 @@ use std::{
     process::{self, Command, Output},
 };
 
-use common::{Bench, assert_code, number, root, stderr, stdout, wait_until};
+use crate::common::{Bench, assert_code, number, root, stderr, stdout, wait_until};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 

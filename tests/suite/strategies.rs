@@ -1,8 +1,6 @@
 //! What is known of each strategy beforehand, demanded of the real binary.
 
-mod common;
-
-use common::{Bench, assert_balanced, assert_code, number, of_workers, root};
+use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -1,9 +1,8 @@
 //! Datagrams: who gets them, what is lost, and both protocols on one port.
 
-mod common;
-
-use common::{
-    Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, root, stderr, stdout,
+use crate::common::{
+    self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, root, stderr,
+    stdout,
 };
 use serde_json::Value;
 

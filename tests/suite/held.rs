@@ -1,7 +1,5 @@
 //! Loads that hold all their connections at once: how they come to their height, what a connection costs, and whether they fit.
 
-mod common;
-
 use serde_json::Value;
 
 use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout};

@@ -1,7 +1,5 @@
 //! What goes wrong is said, costs nothing measured, and leaves nothing behind.
 
-mod common;
-
 use std::{
     fs,
     net::TcpListener,
@@ -9,7 +7,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{Bench, assert_balanced, assert_code, errors, free_port, number, stderr, verdicts, wait_until};
+use crate::common::{
+    self, Bench, assert_balanced, assert_code, errors, free_port, number, stderr, verdicts, wait_until,
+};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,

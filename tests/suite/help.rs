@@ -1,10 +1,8 @@
 //! Help, completions and manual pages.
 
-mod common;
-
 use std::{fs, process::Command};
 
-use common::{Bench, assert_code, stderr, stdout};
+use crate::common::{Bench, assert_code, stderr, stdout};
 
 /// The commands, as the help lists them.
 fn commands(bench: &Bench) -> Vec<String> {

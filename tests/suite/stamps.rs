@@ -1,10 +1,8 @@
 //! Exact accept waits, stages and queues, against what is known beforehand.
 
-mod common;
-
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use common::{Bench, assert_balanced, assert_code, number, of_workers, root, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root, stderr};
 use serde_json::Value;
 
 fn wait(trial: &Value) -> &Value {

@@ -1,8 +1,6 @@
 //! What the ephemeral ports take, against arithmetic.
 
-mod common;
-
-use common::{Bench, assert_code, number, stderr};
+use crate::common::{self, Bench, assert_code, number, stderr};
 use serde_json::Value;
 
 /// Attempts are established or failed, to the unit; what was established is what the listeners' queues hold.

@@ -1,8 +1,6 @@
 //! Loaders' engines and sockets: whichever moves the bytes, the same connections, the same truth, the same segments.
 
-mod common;
-
-use common::{Bench, assert_balanced, assert_code, errors, number, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, stderr};
 use serde_json::Value;
 
 /// Connections that were begun on a socket used before.

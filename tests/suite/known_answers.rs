@@ -1,8 +1,6 @@
 //! Answers that are known beforehand, demanded of the real binary.
 
-mod common;
-
-use common::{Bench, Server, assert_balanced, assert_code, errors, number, verdicts};
+use crate::common::{Bench, Server, assert_balanced, assert_code, errors, number, verdicts};
 use serde_json::Value;
 
 fn workers<'a>(trial: &'a Value, field: &str) -> Vec<u64> {

@@ -1,8 +1,6 @@
 //! Runs whose number of trials depends on what the first ones find: `[stop]` and `[search]`.
 
-mod common;
-
-use common::{Bench, assert_code, read_json, stderr, stdout};
+use crate::common::{Bench, assert_code, read_json, stderr, stdout};
 use serde_json::Value;
 
 const STOP: &str = r#"

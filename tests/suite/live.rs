@@ -1,7 +1,5 @@
 //! What a run shows while it goes on, on a terminal and elsewhere.
 
-mod common;
-
 use std::{
     fs::{self, File},
     io::{Read, Write},
@@ -11,7 +9,7 @@ use std::{
     thread,
 };
 
-use common::{Bench, assert_code, stderr, stdout, wait_until};
+use crate::common::{Bench, assert_code, stderr, stdout, wait_until};
 use nix::{
     pty::{Winsize, openpty},
     sys::{

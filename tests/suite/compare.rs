@@ -1,10 +1,8 @@
 //! `listenbench compare` and `listenbench report`: records against each other, and reports made again from records.
 
-mod common;
-
 use std::{fs, path::Path, process::Output};
 
-use common::{Bench, assert_code, read_json, stderr, stdout};
+use crate::common::{Bench, assert_code, read_json, stderr, stdout};
 use listenbench::{
     record::{Latencies, Measured, Record, TrialRecord},
     stats::{self, Summary},

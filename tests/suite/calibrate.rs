@@ -1,7 +1,5 @@
 //! `listenbench calibrate`, and what `run` makes of it.
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     fs,
@@ -10,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use common::{Bench, assert_code, number, read_json, stderr, stdout};
+use crate::common::{self, Bench, assert_code, number, read_json, stderr, stdout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},

@@ -1,10 +1,8 @@
 //! What a run leaves for other programs.
 
-mod common;
-
 use std::fs;
 
-use common::{Bench, assert_code, number, read_json, stderr};
+use crate::common::{Bench, assert_code, number, read_json, stderr};
 
 const SCENARIO: &str = r#"
     name = "export"

@@ -1,10 +1,8 @@
 //! Schedulers and placement: that they are really in force, and that refusals name the key.
 
-mod common;
-
 use std::fs;
 
-use common::{Bench, assert_balanced, assert_code, root, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, root, stderr};
 use serde_json::Value;
 
 const SCENARIO: &str = r#"

@@ -1,7 +1,5 @@
 //! Drives the real binary as a user would.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::{
     fs,
     io::{BufRead, BufReader},
