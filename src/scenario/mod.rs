@@ -1,7 +1,8 @@
 //! From a scenario file to an ordered list of trials.
 //!
 //! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `load`, `placement`, `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
+//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `strategy`, `load`, `placement`,
+//! `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
 
 mod error;
 mod fault;
@@ -14,6 +15,7 @@ mod plan;
 mod ports;
 mod server;
 mod settings;
+mod strategy;
 mod whole;
 
 pub use error::ScenarioError;
@@ -23,7 +25,6 @@ pub use model::{CONNECT_CALL, Network, Protocol, SOCK_OPS, Scenario, Stamps, Tra
 pub use placement::{Pin, Scheduler};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use ports::{Fill, Selection, Sources};
-pub use server::{
-    AcceptBatch, AcceptFlags, App, Dispatch, ListenOptions, Registration, Server, ServiceTime, Strategy, Waiting,
-};
+pub use server::{AcceptBatch, AcceptFlags, App, ListenOptions, Registration, Server, ServiceTime};
+pub use strategy::{Dispatch, Strategy, Waiting};
 pub use whole::{Limit, Search, Stop, Whole};
