@@ -3,12 +3,14 @@
 pub mod histograms;
 pub mod reader;
 mod schema;
+mod verdict;
 mod writer;
 
 pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
     Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Outcome, Ports, PortsStep, QueueRow, Ramp,
-    RampStep, SCHEMA, Searched, Series, TENTHS, TrialRecord, Verdict, VerdictName, WorkerCounts, WorkerRow,
+    RampStep, SCHEMA, Searched, Series, TENTHS, TrialRecord, WorkerCounts, WorkerRow,
 };
+pub use verdict::{Verdict, VerdictName};
 pub use writer::{RecordExists, Writer, write_derived};
