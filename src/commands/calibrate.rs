@@ -1,4 +1,4 @@
-//! `listenbench calibrate`: what the harness itself costs here.
+//! `listenbench calibrate`: measures the harness's own overhead on this machine.
 
 use std::{
     collections::BTreeMap,
@@ -24,15 +24,15 @@ use crate::{
     trial::{self, Rehearsal},
 };
 
-/// What measuring single operations may take: on the slowest machines and in a debug build.
+/// Time limit for measuring single operations; generous enough for slow machines and debug builds.
 const PIECES_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     let span = Duration::try_from_secs_f64(options.seconds).ok().filter(|span| *span >= Duration::from_millis(10));
-    let span = span.ok_or_else(|| Usage(format!("--seconds {}: give at least 0.01", options.seconds)))?;
+    let span = span.ok_or_else(|| Usage(format!("--seconds {}: must be at least 0.01", options.seconds)))?;
     if let Some(file) = options.out.as_deref().filter(|file| file.exists()) {
-        anyhow::bail!(Usage(format!("{} exists, and is not overwritten: choose another file", file.display())));
+        anyhow::bail!(Usage(format!("{} already exists and is not overwritten: choose another file", file.display())));
     }
     let (name, set) = chosen(options);
     let plan = plan(&name, &set)?;
@@ -46,7 +46,7 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
 
     let stamps = probe.stamps_error.is_none();
     if let Some(why) = &probe.stamps_error {
-        note(terminal::prose(&format!("exact stamps cannot take part: {why}")));
+        note(terminal::prose(&format!("exact stamps are not measured: {why}")));
     }
     let pieces = message::ask_group("lb:pieces", PIECES_PATIENCE, &interrupted, || {
         Ok((calibrate::costs(stamps, seed)?, calibrate::lags()?))
@@ -55,7 +55,7 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     let rounds = options.rounds as usize;
     let mut contest = Contest::new(plan, sizing, span, stamps);
     let length = seconds(contest.length(rounds));
-    note(format_args!("{scenario}: {} runs, about {length}: leave the machine alone meanwhile", contest.runs(rounds)));
+    note(format_args!("{scenario}: {} runs, about {length}; keep the machine otherwise idle", contest.runs(rounds)));
     let measured_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut begun = 0;
     let held = contest.hold(rounds, &interrupted, &mut |round, _| {
@@ -94,13 +94,13 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// The scenario's name, and the values that replace its own.
+/// The scenario's name and the values that override its own.
 fn chosen(options: &cli::Calibrate) -> (String, Vec<String>) {
     let mut set = options.overrides.all();
     match &options.scenario {
         Some(name) => (name.clone(), set),
         None => {
-            // It sweeps strategies, and one is wanted: that of the bare loop.
+            // The default scenario sweeps strategies; use the one the bare loop implements.
             if !set.iter().any(|one| one.starts_with("server.strategy=")) {
                 set.push("server.strategy=reuseport".to_owned());
             }
@@ -115,7 +115,7 @@ fn plan(name: &str, set: &[String]) -> Result<Plan> {
     if plan.cells.len() > 1 {
         let flags: Vec<String> = cell.swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
         anyhow::bail!(Usage(format!(
-            "{name}: `calibrate` takes one cell, and this scenario has {}: fix what is swept, e.g. with {}",
+            "{name}: `calibrate` runs a single cell, but this scenario has {}: pin the swept keys, e.g. with {}",
             plan.cells.len(),
             flags.join(" ")
         )));
@@ -124,7 +124,7 @@ fn plan(name: &str, set: &[String]) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Tries what every run will need.
+/// Tries out what every run will need.
 fn rehearse(name: &str, plan: &Plan) -> Result<()> {
     match trial::rehearse(&plan.cells[0])? {
         Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
@@ -156,24 +156,23 @@ fn show(calibration: &Calibration) -> Result<()> {
     harness::legend(calibration).iter().try_for_each(|line| say(terminal::prose(line)))
 }
 
-/// What `calibrate --out` has written, for a run. Refused where it holds for another machine, kernel or build.
+/// Reads a file written by `calibrate --out`. Refuses one from another machine, kernel or build.
 pub(super) fn remembered(file: &Path, probe: &Probe) -> Result<Calibration> {
     let name = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
-    let calibration: Calibration = serde_json::from_str(&text).map_err(|error| {
-        Usage(format!("{name}: {error}; give a file that `listenbench calibrate --out` has written"))
-    })?;
+    let calibration: Calibration = serde_json::from_str(&text)
+        .map_err(|error| Usage(format!("{name}: {error}; expected a file written by `listenbench calibrate --out`")))?;
     let here = here(0, probe);
     let differences = here.differences(&calibration.machine);
     if !differences.is_empty() {
         anyhow::bail!(Usage(format!(
-            "{name} does not hold here: {}; measure again with `listenbench calibrate --out`",
+            "{name} was measured under other conditions: {}; measure again with `listenbench calibrate --out`",
             differences.join(", ")
         )));
     }
     if !here.is_exact() {
         note(terminal::prose(&format!(
-            "{name}: revision {} does not tell which code was built: make sure that the same build has measured it",
+            "{name}: revision {} does not identify the build; make sure the calibration comes from this one",
             here.revision
         )));
     }

@@ -1,5 +1,5 @@
-//! The arithmetic before a run: does this machine take what a load holds at once? Ports, open files of the machine, memory. (How
-//! many files each process may open decides how many loaders and workers it takes, and is counted where those are.)
+//! Capacity checks before a run: can this machine hold all of a load's connections at once? Counts ports, the machine's open
+//! files and memory. (The per-process file limit decides the number of loaders; see `load::size`.)
 
 use std::fmt;
 
@@ -21,31 +21,31 @@ use crate::{
     trial::{self, Rehearsal},
 };
 
-/// What a connection takes that does nothing but stay open, in bytes: the kernel's part, both ends on loopback, and the
-/// processes', as measured by the scenario `million` on Linux 6.18.
+/// Memory of one idle loopback connection in bytes, kernel (both ends) and processes together, as measured by the scenario
+/// `million` on Linux 6.18.
 pub(super) const CONNECTION_BYTES: u64 = 10_000;
-/// What a loader or worker takes before it has any connection: histograms, buffers.
+/// Memory of a loader or worker before its first connection: histograms and buffers.
 const PROCESS_BYTES: u64 = 5 << 20;
-/// Open files of a loader or worker besides its connections.
+/// Open files of a loader or worker other than its connections.
 const PROCESS_FILES: u64 = 32;
 
-/// Fewer connections at once fit everywhere.
-const WORTH_A_WORD: u64 = 1_000;
+/// Loads that hold fewer connections at once fit everywhere and are not mentioned.
+const MENTION_FROM: u64 = 1_000;
 
-/// Something that a load wants of the machine.
+/// A resource the load needs.
 #[derive(Debug)]
 pub(super) struct Need {
-    /// As it stands in a sentence.
+    /// Noun phrase for messages.
     pub what: &'static str,
     pub wanted: u64,
     pub there: u64,
-    /// How `there` is made up; may be empty.
+    /// How `there` was calculated; may be empty.
     sum: String,
-    /// What to change where it does not suffice.
+    /// What to change if there is not enough.
     pub remedy: String,
-    /// Whether both numbers are bytes.
+    /// Whether both numbers are in bytes.
     bytes: bool,
-    /// Whether the user may go beyond what is there.
+    /// Whether the user may exceed the limit.
     exempt: bool,
 }
 
@@ -72,8 +72,8 @@ pub(super) fn size(scenario: &Scenario) -> Result<Sizing> {
     load::size(scenario, files, cpus)
 }
 
-/// What a cell's load wants at its height, of ports that were read where its loaders will be. Empty where the load is there to
-/// find the end, or holds nothing.
+/// What a cell's load needs at its peak. `range` is the port range of the loaders' network. Empty if the load holds nothing, or
+/// if finding the limit is its purpose.
 pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Result<Vec<Need>> {
     let all = load::held_at_once(&scenario.load);
     if scenario.fill.is_some() || all == 0 {
@@ -85,21 +85,21 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Resu
     Ok(vec![ports(scenario, held, range)?, files(held, processes)?, bytes(held, processes)?])
 }
 
-/// What a load holds at once.
+/// What a load holds open at once.
 #[derive(Clone, Copy)]
 struct Held {
     connections: u64,
-    /// Of datagrams.
+    /// UDP sockets.
     flows: u64,
 }
 
 impl Held {
-    /// Both ends of a connection are sockets of this machine; a flow has one socket of its own.
+    /// Both ends of a connection are sockets on this machine; a UDP flow has one socket of its own.
     fn sockets(self) -> u64 {
         2 * self.connections + self.flows
     }
 
-    /// Connections and flows have port numbers of their own.
+    /// TCP and UDP have separate port spaces.
     fn ports(self) -> u64 {
         self.connections.max(self.flows)
     }
@@ -108,7 +108,7 @@ impl Held {
 fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
     let sources = scenario.sources.addresses.len().max(1) as u64;
     let taken = match scenario.network {
-        // A namespace of one's own is empty.
+        // A fresh namespace is empty.
         Network::Namespace | Network::Veth => 0,
         Network::Host => {
             let all = sockets::read(Transport::Tcp, None).context("reading this machine's sockets")?;
@@ -121,7 +121,7 @@ fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
         there: (sources * range.usable()).saturating_sub(taken),
         sum: Sum { sources, range, taken }.to_string(),
         remedy: format!(
-            "take {} addresses (`load.source_addresses`), widen `sysctl.ip_local_port_range`, lower `load.concurrency`, \
+            "use {} source addresses (`load.source_addresses`), widen `sysctl.ip_local_port_range`, or lower `load.concurrency`, \
              `load.rate` or `load.hold`",
             (held.ports() + taken).div_ceil(range.usable().max(1))
         ),
@@ -134,7 +134,7 @@ fn files(held: Held, processes: u64) -> Result<Need> {
     let wanted = held.sockets() + processes * PROCESS_FILES;
     let machine = files_of_machine().context("reading /proc/sys/fs/file-nr")?;
     Ok(Need {
-        what: "open files in all",
+        what: "open files in total",
         wanted,
         there: machine.limit.saturating_sub(machine.open),
         sum: format!(
@@ -142,7 +142,10 @@ fn files(held: Held, processes: u64) -> Result<Need> {
             thousands(machine.limit as f64),
             thousands(machine.open as f64)
         ),
-        remedy: format!("raise the limit (`sysctl -w fs.file-max={}`), or lower what is held", machine.open + wanted),
+        remedy: format!(
+            "raise the limit (`sysctl -w fs.file-max={}`), or hold fewer connections",
+            machine.open + wanted
+        ),
         bytes: false,
         // fs/file_table.c, alloc_empty_file.
         exempt: may_administrate().context("reading /proc/self")?,
@@ -155,7 +158,7 @@ fn bytes(held: Held, processes: u64) -> Result<Need> {
         wanted: held.sockets() * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
         sum: format!(
-            "{} bytes a connection, {} MiB a process",
+            "{} bytes per connection, {} MiB per process",
             thousands(CONNECTION_BYTES as f64),
             PROCESS_BYTES >> 20
         ),
@@ -165,11 +168,11 @@ fn bytes(held: Held, processes: u64) -> Result<Need> {
     })
 }
 
-/// What the cell wants that holds most at once, where that is worth a word.
+/// What the cell with the largest load needs, if that is worth mentioning.
 pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
     let held = plan.cells.iter().map(|cell| load::held_at_once(&cell.scenario.load));
     let most = held.zip(plan.cells.iter().zip(sizings)).max_by_key(|(held, _)| *held);
-    let Some((_, (cell, sizing))) = most.filter(|(held, _)| *held >= WORTH_A_WORD) else { return Ok(Vec::new()) };
+    let Some((_, (cell, sizing))) = most.filter(|(held, _)| *held >= MENTION_FROM) else { return Ok(Vec::new()) };
     let range = match cell.scenario.network {
         Network::Host => Range::read().context("reading ip_local_port_range")?,
         Network::Namespace | Network::Veth => match trial::rehearse(cell)? {
@@ -180,14 +183,14 @@ pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
     needs(&cell.scenario, sizing, &range)
 }
 
-/// Refuses a load that this machine cannot hold, with the sum and the remedy; with `force`, only says so.
+/// Refuses a load this machine cannot hold, showing the arithmetic and the remedy; with `force`, only warns.
 pub(super) fn check(name: &str, cell: &Cell, sizing: &Sizing, range: &Range, force: bool) -> Result<()> {
     let Some(lacks) = needs(&cell.scenario, sizing, range)?.into_iter().find(|need| !need.is_met()) else {
         return Ok(());
     };
     let held = load::held_at_once(&cell.scenario.load);
     let problem = format!(
-        "{}: the load holds up to {held} connections at once, and wants {lacks}: {}, or take --force",
+        "{}: the load holds up to {held} connections at once and needs {lacks}: {}, or use --force",
         cell.label(),
         lacks.remedy
     );
@@ -198,7 +201,7 @@ pub(super) fn check(name: &str, cell: &Cell, sizing: &Sizing, range: &Range, for
     anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
 }
 
-/// The ports, as they are counted.
+/// The arithmetic behind the number of ports.
 struct Sum<'a> {
     sources: u64,
     range: &'a Range,

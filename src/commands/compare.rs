@@ -1,4 +1,4 @@
-//! `listenbench compare`: records against each other, for people and for continuous integration.
+//! `listenbench compare`: compares records, for people and for continuous integration.
 
 mod condition;
 mod differences;
@@ -21,7 +21,7 @@ use crate::{
     stats::{self, AgainstBaseline, METRICS, Metric, Summary},
 };
 
-/// Compared where the records have them, after the metric that ranks.
+/// Metrics compared by default after the ranking metric, if the records have them.
 const USUAL: [&str; 9] = [
     "accepted_per_s",
     "datagrams_per_s",
@@ -34,42 +34,42 @@ const USUAL: [&str; 9] = [
     "ports_wall",
 ];
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Comparison {
     /// Version of the schema.
     schema: u32,
-    /// Folder of the record that the others are compared with.
+    /// Folder of the record the others are compared with.
     baseline: PathBuf,
-    /// By name.
+    /// Names of the metrics compared.
     metrics: Vec<&'static str>,
-    /// The others, as given.
+    /// The other records, in the order given.
     runs: Vec<Run>,
-    /// One for each `--fail-if`.
+    /// One per `--fail-if`.
     conditions: Vec<Judged>,
 }
 
-/// A run against the baseline.
+/// One record compared with the baseline.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Run {
-    /// Its folder.
+    /// The record's folder.
     record: PathBuf,
-    /// Keys of `host.json` with different values, those that name the run left out.
+    /// Keys of `host.json` whose values differ, except those that merely identify the run.
     host_differences: Vec<Difference>,
-    /// Keys of `scenario.toml` with different values.
+    /// Keys of `scenario.toml` whose values differ.
     scenario_differences: Vec<Difference>,
     #[serde(flatten)]
     against: AgainstBaseline,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Compare) -> Result<Ended> {
     let conditions: Vec<Condition> =
         options.fail_if.iter().map(|text| Condition::parse(text)).collect::<Result<_>>()?;
     let asked: Vec<&Metric> = options.metrics.iter().map(|name| named(name)).collect::<Result<_>>()?;
     let records: Vec<Record> = options.records.iter().map(|folder| Record::read(folder)).collect::<Result<_, _>>()?;
     let summaries: Vec<Summary> = records.iter().map(stats::summarize).collect();
-    let (baseline, others) = summaries.split_first().expect("clap wants two records at least");
+    let (baseline, others) = summaries.split_first().expect("clap requires at least two records");
     let metrics = metrics(&asked, &conditions, &summaries);
     let against = stats::compare_runs(baseline, &others.iter().collect::<Vec<_>>(), &metrics);
     let judged = conditions.iter().map(|condition| condition.judge(&options.records[1..], &against)).collect();
@@ -100,13 +100,13 @@ fn named(name: &str) -> Result<&'static Metric> {
         Some(metric) => Ok(metric),
         None => {
             let known: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
-            bail!(Usage(format!("there is no metric \"{name}\"; there are {}", known.join(", "))))
+            bail!(Usage(format!("unknown metric \"{name}\"; known metrics: {}", known.join(", "))))
         }
     }
 }
 
-/// Those asked for, or the one that ranks and the usual ones; and those of the conditions. A metric that no record has is
-/// left out, unless it was asked for.
+/// The metrics asked for, or the ranking one and the usual ones, plus those of the conditions. A default metric no record has
+/// is left out.
 fn metrics(asked: &[&'static Metric], conditions: &[Condition], summaries: &[Summary]) -> Vec<&'static Metric> {
     let has =
         |name: &str| summaries.iter().flat_map(|summary| &summary.cells).any(|cell| cell.metrics.contains_key(name));
@@ -145,10 +145,10 @@ fn name(folder: &Path) -> String {
     folder.display().to_string()
 }
 
-/// What a reader must know before any figure.
+/// What a reader must know before looking at any figure.
 fn warnings(run: &Run) -> Vec<String> {
     let differing = |what: &str, differences: &[Difference]| -> Vec<String> {
-        differences.iter().map(|one| format!("different {what}: {}: {} against {}", one.key, one.a, one.b)).collect()
+        differences.iter().map(|one| format!("different {what}: {}: {} versus {}", one.key, one.a, one.b)).collect()
     };
     let mut warnings = differing("host", &run.host_differences);
     warnings.extend(differing("scenario", &run.scenario_differences));
@@ -159,8 +159,8 @@ fn conclude(comparison: &Comparison) -> Result<Ended> {
     let common = comparison.runs.iter().any(|run| !run.against.cells.is_empty());
     if !common {
         bail!(
-            "the records have no cell in common: {} of the baseline's are not in the others; compare runs of the same \
-             scenario",
+            "the records have no cell in common ({} of the baseline's cells are missing from the others): compare runs of \
+             the same scenario",
             comparison.runs.iter().map(|run| run.against.only_in_baseline.len()).max().unwrap_or(0)
         );
     }

@@ -1,4 +1,4 @@
-//! `listenbench completions`: a shell's completion script.
+//! `listenbench completions`: completion scripts for shells.
 
 use anyhow::Result;
 use clap::{CommandFactory, builder::PossibleValuesParser};
@@ -7,10 +7,10 @@ use clap_complete::{Shell, generate};
 use super::{Ended, say, sources};
 use crate::cli;
 
-/// Where a command takes scenarios.
+/// Commands and their arguments that take scenarios.
 const SCENARIOS: [(&str, &str); 3] = [("run", "scenarios"), ("serve", "scenario"), ("load", "scenario")];
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Completions) -> Result<Ended> {
     say(script(options.shell).trim_end())?;
     Ok(Ended::Done)
@@ -19,8 +19,8 @@ pub fn run(options: &cli::Completions) -> Result<Ended> {
 fn script(shell: Shell) -> String {
     let mut command = cli::Cli::command();
     if shell == Shell::Bash {
-        // Its script falls back on file names where no listed value fits. Those of other shells would offer the listed
-        // values alone, and a scenario may be any file.
+        // Bash falls back to file names if no listed value matches. Other shells would offer only the listed values, but a
+        // scenario may be any file.
         for (name, argument) in SCENARIOS {
             let names = PossibleValuesParser::new(sources::built_in());
             command = command.mut_subcommand(name, |command| command.mut_arg(argument, |arg| arg.value_parser(names)));

@@ -1,4 +1,4 @@
-//! `listenbench doctor`: what this machine allows, and what to change.
+//! `listenbench doctor`: checks what this machine allows and says what to change.
 
 use std::{collections::BTreeMap, fs};
 
@@ -29,18 +29,18 @@ use crate::{
     trial,
 };
 
-/// Fewer open files than this hold up ordinary scenarios.
+/// With fewer open files per process, ordinary scenarios need extra loaders.
 const FILES_ENOUGH: u64 = 4_096;
 /// The kernel's default range, 32768–60999.
 const DEFAULT_PORTS: u64 = 28_232;
 
-/// A line of the doctor's.
+/// One finding.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     status: Status,
     found: String,
-    /// What to change; for `ok`, what the finding means.
+    /// What to change, or what the finding means if there is nothing to change.
     advice: String,
 }
 
@@ -49,13 +49,13 @@ struct Check {
 enum Status {
     /// Nothing to do.
     Ok,
-    /// Works, within limits worth knowing.
+    /// Works, with a limitation.
     Limited,
-    /// Something does not work.
+    /// Does not work.
     Missing,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Doctor) -> Result<Ended> {
     let checks = checks();
     if options.json {
@@ -66,7 +66,7 @@ pub fn run(options: &cli::Doctor) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// A row a check, wrapped to the terminal's width where there is one.
+/// One row per check, wrapped to the terminal's width.
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
@@ -104,18 +104,18 @@ fn checks() -> Vec<Check> {
     checks
 }
 
-/// The network that trials will have, as tried in a child.
+/// The network namespace a trial would get, tried out in a child process.
 struct Probe {
-    /// The namespace, or why there is none.
+    /// What was found in the namespace, or why it could not be created.
     namespace: Result<Found>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Found {
-    /// How it was had.
+    /// How it was created.
     how: String,
     sysctls: BTreeMap<String, String>,
-    /// Each strategy, and why it cannot be had.
+    /// Each strategy, with the reason if it cannot run.
     strategies: Vec<(String, Option<String>)>,
 }
 
@@ -141,7 +141,7 @@ impl Probe {
         Self { namespace }
     }
 
-    /// A sysctl where trials will see it, with the name of that place: their namespace, or else this machine.
+    /// A sysctl as trials would see it, and where it was read: in a trial's namespace, or else on this machine.
     fn sysctl(&self, name: &str) -> (String, &'static str) {
         let (value, place) = match &self.namespace {
             Ok(found) => (found.sysctls.get(name).cloned(), "in a trial's namespace"),
@@ -157,10 +157,10 @@ fn check(name: &'static str, status: Status, found: impl Into<String>, advice: i
 
 fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    check("kernel", Status::Ok, release, "figures are this kernel's: repeat them after an update")
+    check("kernel", Status::Ok, release, "results hold for this kernel only: measure again after an update")
 }
 
-/// Exact accept waits, tried.
+/// Tries exact accept waits.
 fn stamps() -> Check {
     let name = "accept waits";
     match trial::probe() {
@@ -168,34 +168,34 @@ fn stamps() -> Check {
             None => check(
                 name,
                 Status::Ok,
-                "exact: sock_ops stamps of ESTABLISHED can be had",
+                "exact: sock_ops can stamp each connection when it is established",
                 "stamps = \"auto\" uses them",
             ),
             Some(error) => check(
                 name,
                 Status::Limited,
-                "upper bounds only, from the client's connect call",
-                format!("exact ones cannot be had: {error}"),
+                "upper bounds only, measured from the client's connect() call",
+                format!("exact stamps are not available: {error}"),
             ),
         },
-        Err(error) => check(name, Status::Limited, "could not be tried", format!("{error:#}")),
+        Err(error) => check(name, Status::Limited, "could not be tested", format!("{error:#}")),
     }
 }
 
-/// Loaders' io_uring, tried.
+/// Tries io_uring as the loaders use it.
 fn engine() -> Check {
     let name = "load engine";
     match load::try_ring() {
-        Ok(()) => check(name, Status::Ok, "io_uring can be had", "load.engine = \"auto\" and \"uring\" use it"),
+        Ok(()) => check(name, Status::Ok, "io_uring is available", "load.engine = \"auto\" and \"uring\" use it"),
         Err(error) => check(name, Status::Limited, "epoll only: load.engine = \"mio\"", format!("{error:#}")),
     }
 }
 
-/// A check for every strategy, tried in the namespace.
+/// One check per strategy, tried in the namespace.
 fn strategies(probe: &Probe) -> Vec<Check> {
     let Ok(found) = &probe.namespace else { return Vec::new() };
     let tried = found.strategies.iter().map(|(name, error)| match error {
-        None => (Status::Ok, name, "this kernel and this user can run it".to_owned()),
+        None => (Status::Ok, name, "can run on this kernel as this user".to_owned()),
         Some(error) => (Status::Missing, name, error.clone()),
     });
     tried.map(|(status, name, advice)| check("strategy", status, name.clone(), advice)).collect()
@@ -206,10 +206,12 @@ fn network_namespace(probe: &Probe) -> Check {
         Ok(found) => check(
             "namespaces",
             Status::Ok,
-            format!("a network namespace can be made {}", found.how),
+            format!("network namespaces can be created {}", found.how),
             "network = \"netns\" works: trials leave nothing behind on this machine",
         ),
-        Err(error) => check("namespaces", Status::Missing, "no network namespace can be made", format!("{error:#}")),
+        Err(error) => {
+            check("namespaces", Status::Missing, "network namespaces cannot be created", format!("{error:#}"))
+        }
     }
 }
 
@@ -225,7 +227,7 @@ fn veth() -> Check {
             "veth",
             Status::Ok,
             "IPv4 and IPv6 cross a pair of virtual Ethernet devices",
-            "network = \"veth\" works: server and loaders can have a network namespace each",
+            "network = \"veth\" works: server and loaders can each have their own network namespace",
         ),
         (Ok(_), Err(error)) => {
             check("veth", Status::Limited, "network = \"veth\" works, but not over IPv6", format!("{error:#}"))
@@ -238,14 +240,14 @@ fn cores() -> Check {
     let cpus = affinity::allowed_cpus().map_or(0, |cpus| cpus.len());
     let found = format!("{cpus} processors allowed");
     if cpus >= 4 {
-        check("cores", Status::Ok, found, "load and server need not share all of them")
+        check("cores", Status::Ok, found, "enough for load and server not to compete for every one")
     } else {
         check(
             "cores",
             Status::Limited,
             found,
-            "load, server and kernel share them: compare strategies as ratios within one run; absolute rates are the machine's; \
-             4 or more processors, or a larger affinity mask (taskset), help",
+            "load, server and kernel compete for them: compare strategies as ratios within one run and do not quote absolute \
+             rates; use 4 or more processors, or widen the affinity mask (taskset)",
         )
     }
 }
@@ -263,11 +265,11 @@ fn open_files() -> Check {
             Status::Ok,
             found,
             format!(
-                "the soft limit is raised by itself; a load of more connections is spread over several loaders; for more per process, {remedy}"
+                "listenbench raises the soft limit itself and spreads larger loads over several loaders; for more connections per process, {remedy}"
             ),
         )
     } else {
-        check("open files", Status::Limited, found, format!("many loaders are needed even for small loads: {remedy}"))
+        check("open files", Status::Limited, found, format!("even small loads need many loaders: {remedy}"))
     }
 }
 
@@ -279,8 +281,8 @@ fn port_range(probe: &Probe) -> Check {
     };
     let usable = range.usable();
     let advice = format!(
-        "between one source and one destination, connect becomes slow beyond {} connections held or in TIME_WAIT and fails \
-         beyond {usable}; widen it with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",
+        "from one source to one destination, connect() slows down beyond {} connections open or in TIME_WAIT and fails \
+         beyond {usable}; widen the range with `[sysctl] ip_local_port_range = \"1024 65535\"` in the scenario, or close by reset",
         usable / 2
     );
     let status = if usable >= DEFAULT_PORTS { Status::Ok } else { Status::Limited };
@@ -291,16 +293,16 @@ fn time_wait(probe: &Probe) -> Check {
     let (reuse, place) = probe.sysctl("tcp_tw_reuse");
     let meaning = match reuse.as_str() {
         "2" => {
-            "ports in TIME_WAIT are used again after a second, on loopback only: loopback hides exhaustion that a network \
+            "ports in TIME_WAIT are reused after a second, on loopback only: loopback hides the exhaustion a real network \
              would show; to see it, set `[sysctl] tcp_tw_reuse = 0` in the scenario"
         }
         "1" => {
-            "ports in TIME_WAIT are used again after a second, everywhere; to see exhaustion, set `[sysctl] tcp_tw_reuse = 0` \
+            "ports in TIME_WAIT are reused after a second, everywhere; to see exhaustion, set `[sysctl] tcp_tw_reuse = 0` \
              in the scenario"
         }
         "0" => {
-            "ports in TIME_WAIT stay blocked for 60 s: a client can open and close a 60th of the port range per second; to \
-             lift that, set `[sysctl] tcp_tw_reuse = 1` in the scenario, or close by reset"
+            "ports in TIME_WAIT stay blocked for 60 s, so a client can open and close only a sixtieth of the port range per \
+             second; to lift that limit, set `[sysctl] tcp_tw_reuse = 1` in the scenario, or close by reset"
         }
         _ => "mount /proc",
     };
@@ -314,19 +316,19 @@ fn backlog(probe: &Probe) -> Check {
         "backlog cap",
         if cap >= 1_024 { Status::Ok } else { Status::Limited },
         format!("net.core.somaxconn {somaxconn} {place}: an accept queue holds at most {} connections", cap + 1),
-        "a larger `server.backlog` is cut to it without a word: raise it with `[sysctl] somaxconn = 65535` in the scenario",
+        "the kernel silently caps a larger `server.backlog` at this value: raise it with `[sysctl] somaxconn = 65535` in the scenario",
     )
 }
 
 fn queue_lengths() -> Check {
     let answer = QueueReader::new(([127, 0, 0, 1], 1).into()).and_then(|mut reader| reader.read());
     match answer {
-        Ok(_) => check("sock_diag", Status::Ok, "answers", "accept queues can be sampled and counted"),
+        Ok(_) => check("sock_diag", Status::Ok, "available", "accept queues can be sampled and counted"),
         Err(error) => check(
             "sock_diag",
             Status::Missing,
             format!("{error:#}"),
-            format!("trials cannot count what is left in accept queues: {}", sockets::REMEDY),
+            format!("trials cannot count the connections left in accept queues: {}", sockets::REMEDY),
         ),
     }
 }
@@ -336,13 +338,13 @@ fn clock_source() -> Check {
         fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
     let source = source.trim().to_owned();
     if ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"].contains(&source.as_str()) {
-        check("clock", Status::Ok, source, "read without a system call: time stamps cost some 25 ns")
+        check("clock", Status::Ok, source, "read without a system call: a timestamp costs about 25 ns")
     } else {
         check(
             "clock",
             Status::Limited,
             source,
-            "each time stamp is a system call: boot with clocksource=tsc where the processor's is stable",
+            "every timestamp is a system call: boot with clocksource=tsc if the processor's TSC is stable",
         )
     }
 }
@@ -354,17 +356,17 @@ fn memory() -> Check {
         if bytes >= 1 << 30 { Status::Ok } else { Status::Limited },
         format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
         format!(
-            "half of it holds some {} thousand loopback connections of {CONNECTION_BYTES} bytes each; for more, add memory or close earlier",
+            "half of it holds about {} thousand loopback connections at {CONNECTION_BYTES} bytes each; for more, add memory or close connections sooner",
             bytes / 2 / CONNECTION_BYTES / 1_000
         ),
     )
 }
 
-/// Whether the scenario of that name would fit, and what it lacks.
+/// Whether the scenario `million` would fit, and what is missing.
 fn million(probe: &Probe) -> Check {
     let name = "a million connections";
     match million_needs(probe) {
-        Err(error) => check(name, Status::Limited, "do not fit", format!("{error:#}")),
+        Err(error) => check(name, Status::Limited, "does not fit", format!("{error:#}")),
         Ok((sizing, needs)) => {
             let lacks: Vec<String> =
                 needs.iter().filter(|need| !need.is_met()).map(|need| format!("{need}: {}", need.remedy)).collect();
@@ -373,7 +375,7 @@ fn million(probe: &Probe) -> Check {
             if lacks.is_empty() {
                 check(name, Status::Ok, found, "`listenbench run million` can hold them here")
             } else {
-                check(name, Status::Limited, found, format!("too few of these: {}", lacks.join("; ")))
+                check(name, Status::Limited, found, format!("not enough: {}", lacks.join("; ")))
             }
         }
     }
@@ -398,9 +400,14 @@ fn steal() -> Check {
             "CPU steal",
             Status::Limited,
             found,
-            "other guests take this machine's processors: use a dedicated machine, or more repetitions",
+            "the hypervisor gives processor time to other guests: use a dedicated machine, or more repetitions",
         )
     } else {
-        check("CPU steal", Status::Ok, found, "a trial with more than 5 % says so; then repeat it on a quieter machine")
+        check(
+            "CPU steal",
+            Status::Ok,
+            found,
+            "trials with more than 5 % get a verdict: repeat those on a quieter machine",
+        )
     }
 }

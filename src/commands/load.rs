@@ -1,4 +1,4 @@
-//! `listenbench load`: the load's half, in the foreground, against a server that is already there.
+//! `listenbench load`: a scenario's load in the foreground, against a server that is already running.
 
 use std::{
     io::ErrorKind,
@@ -27,10 +27,10 @@ use crate::{
 
 /// The accept wait, as named in records.
 const ACCEPT_WAIT: &str = "accept_wait";
-/// What a loader may take beyond its deadline to report.
+/// Time a loader has to report after its deadline.
 const REPORT_PATIENCE_NS: u64 = 20_000_000_000;
 
-/// The client's side of a load. Names and units are those of a trial's record.
+/// The client side of a load. Names and units are those of a trial's record.
 #[derive(Debug, Serialize)]
 struct LoadResult {
     schema: u32,
@@ -45,16 +45,16 @@ struct LoadResult {
     established: u64,
     completed: u64,
     replies: u64,
-    /// Replies whose receipt was checked: all of listenbench's own servers, none of others'.
+    /// Replies whose receipt was checked; other servers' replies have none.
     verified: u64,
     misdelivered: u64,
-    /// Flows of datagrams; `null` without.
+    /// UDP flows; `null` without UDP.
     flows: Option<Flows>,
     errors: Vec<ErrorCount>,
-    /// Attempts to connect by what came of them.
+    /// Connection attempts by outcome.
     outcomes: Outcomes,
     latency_ns: IndexMap<&'static str, LatencySummary>,
-    /// Connections by worker, where replies name it.
+    /// Connections by worker, if replies name it.
     workers: Vec<WorkerShare>,
 }
 
@@ -64,12 +64,11 @@ struct WorkerShare {
     connections: u64,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Load) -> Result<Ended> {
     if !options.target.ip().is_loopback() && !options.allow_remote {
         bail!(Usage(format!(
-            "--target {}: not an address of this machine's loopback; load another machine only with its owner's consent, \
-             and then with --allow-remote",
+            "--target {}: not a loopback address; if the owner of that machine agrees to be loaded, add --allow-remote",
             options.target
         )));
     }
@@ -121,25 +120,25 @@ pub fn run(options: &cli::Load) -> Result<Ended> {
     Ok(if flawed { Ended::Flawed } else { Ended::Done })
 }
 
-/// One connection beforehand: a target that is closed or filtered is not worth a load.
+/// Connects once beforehand, so that a closed or filtered target is reported instead of loaded.
 fn is_open(target: SocketAddr, patience: Duration) -> Result<()> {
     let Err(error) = TcpStream::connect_timeout(&target, patience) else { return Ok(()) };
     match error.kind() {
         ErrorKind::ConnectionRefused => {
-            bail!("{target} is closed: nobody listens there (ECONNREFUSED); start the server")
+            bail!("{target} is closed: nothing listens there (ECONNREFUSED); start the server")
         }
-        ErrorKind::TimedOut => bail!(
-            "{target} is filtered: no answer within {patience:?}; is the address right, and does a firewall drop its packets?"
-        ),
+        ErrorKind::TimedOut => {
+            bail!("{target} is filtered: no answer within {patience:?}; check the address and the firewall")
+        }
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-            bail!("{target} is unreachable ({error}): is the address right, and is there a route?")
+            bail!("{target} is unreachable ({error}): check the address and the route")
         }
-        // A failure of this side's own: the load will count it.
+        // The failure is local: the load will count it.
         _ => Ok(()),
     }
 }
 
-/// A load that has ended.
+/// A finished load.
 struct Driven {
     report: LoaderReport,
     histograms: Histograms,
@@ -147,11 +146,11 @@ struct Driven {
     interrupted: bool,
 }
 
-/// Runs the load. When it is interrupted, the loaders give up what is under way and report the rest.
+/// Runs the load. If interrupted, the loaders abandon open connections and report the rest.
 fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
     let interrupted = interrupt_flag()?;
     let control = Arc::new(Control::new(0, sizing.loaders, 0).context("mapping shared memory")?);
-    // Only the client's side is here to be measured.
+    // Only the client side can be measured.
     let waits = Waits { exact: false, bound: true };
     let job = LoadJob { scenario, target, ledger: None, stamps: None, waits, seed, repetition: 0 };
     let mut loaders = Loaders::fork(job, sizing.loaders, &control)?;
@@ -180,7 +179,7 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
 
 fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
     let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some(CONNECT_CALL));
-    // Another server's accepts cannot be seen.
+    // Accepts of a foreign server are not visible.
     let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
     let others = LATENCIES.iter().chain(&["receive_wait"]);
     waits.into_iter().chain(others.map(|name| (*name, LatencySummary::of(&merge(histograms, name), None)))).collect()
@@ -201,7 +200,7 @@ fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
 
 fn print(result: &LoadResult) -> Result<()> {
     say(format_args!(
-        "{} completed of {} attempted, {} connections established; {}/s in the measured {:.2} s",
+        "{} of {} completed, {} connections established; {}/s in the measured {:.2} s",
         format::thousands(result.completed as f64),
         format::thousands(result.attempted as f64),
         format::thousands(result.established as f64),
@@ -221,7 +220,7 @@ fn print(result: &LoadResult) -> Result<()> {
     }
     if let Some(flows) = &result.flows {
         say(format_args!(
-            "{} datagrams sent in {} flows, {} replies; of flows with several replies, {} by one worker, {} by more",
+            "{} datagrams sent in {} flows, {} replies; flows with several replies: {} from one worker, {} from more than one",
             flows.sent, flows.begun, flows.replies, flows.sticky, flows.moved
         ))?;
         for (worker, count) in flows.by_worker.iter().enumerate() {
@@ -236,26 +235,26 @@ fn print(result: &LoadResult) -> Result<()> {
     }
     if result.replies > result.verified {
         say(format_args!(
-            "{} replies carry no receipt: not checked for misdelivery",
+            "{} replies have no receipt and were not checked for misdelivery",
             result.replies - result.verified
         ))?;
     }
     if result.misdelivered > 0 {
         say(format_args!("{} replies belong to another connection", result.misdelivered))?;
     }
-    // The same measures as a trial's verdicts.
+    // The same thresholds as a trial's verdicts.
     let failed = result.attempted - result.completed;
     if many_failed(failed, result.attempted) {
-        say(format_args!("! {failed} of {} connections failed: their latencies are missing", result.attempted))?;
+        say(format_args!("! {failed} of {} connections failed: the latencies do not include them", result.attempted))?;
     }
     if result.outcomes.exhausted > 0 {
         say(format_args!(
-            "! {} connections found no source port, and never happened: `listenbench ports` shows who has them",
+            "! {} connections were never made for lack of a source port: `listenbench ports` shows what uses them",
             result.outcomes.exhausted
         ))?;
     }
     if late(&result.latency_ns["send_lag"], &result.latency_ns["response"]) {
-        say("! the load generator was late: its send lag is part of the response")?;
+        say("! the load generator was late: the response latencies include its send lag")?;
     }
     Ok(())
 }

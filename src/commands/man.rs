@@ -1,4 +1,4 @@
-//! `listenbench man`: manual pages in roff, made from the help texts.
+//! `listenbench man`: manual pages in roff, generated from the help texts.
 
 use std::{fs, io, path::Path};
 
@@ -12,7 +12,7 @@ use clap_mangen::{
 use super::{Ended, Usage, say};
 use crate::cli;
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Man) -> Result<Ended> {
     let main = main_command();
     if let Some(folder) = &options.dir {
@@ -28,7 +28,7 @@ pub fn run(options: &cli::Man) -> Result<Ended> {
 }
 
 fn main_command() -> Command {
-    // `listenbench help run` says what `listenbench run --help` does: no page for it.
+    // `listenbench help run` is `listenbench run --help`: no page of its own.
     let mut main = cli::Cli::command().disable_help_subcommand(true);
     main.build();
     main
@@ -36,7 +36,7 @@ fn main_command() -> Command {
 
 fn unknown(main: &Command, name: &str) -> Usage {
     let known: Vec<&str> = main.get_subcommands().map(Command::get_name).collect();
-    Usage(format!("there is no command \"{name}\": the commands are {}", known.join(", ")))
+    Usage(format!("unknown command \"{name}\"; commands: {}", known.join(", ")))
 }
 
 fn write_all(main: &Command, folder: &Path) -> Result<()> {
@@ -57,19 +57,19 @@ fn title(command: &Command) -> &str {
 fn page(command: &Command) -> Result<String> {
     let man = Man::new(command.clone())
         .title(title(command))
-        // An empty date would be left out, and what follows it would stand in its place.
+        // An empty date would be dropped, shifting the fields that follow.
         .date(concat!("version ", env!("CARGO_PKG_VERSION")))
         .source("listenbench")
         .manual("User Commands");
     let mut page = Vec::new();
     sections(&man, command, &mut page).context("writing a manual page")?;
     let page = String::from_utf8(page).context("writing a manual page")?;
-    // Each section brings the same definitions for itself; one of them does.
+    // Every section repeats the same definitions; keep the first.
     let definitions = page.find(".TH").map_or("", |end| &page[..end]);
     Ok(if definitions.is_empty() { page.clone() } else { definitions.to_owned() + &page.replace(definitions, "") })
 }
 
-/// All but what follows the help, which clap_mangen would put under "EXTRA" in one running paragraph.
+/// Renders every section itself, because clap_mangen puts the text after the help into one paragraph under "EXTRA".
 fn sections(man: &Man, command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_title(page)?;
     man.render_name_section(page)?;
@@ -85,13 +85,13 @@ fn sections(man: &Man, command: &Command, page: &mut Vec<u8>) -> io::Result<()> 
     after.map_or(Ok(()), |text| closing(&text.to_string()).to_writer(page))
 }
 
-/// `Examples:` and indented lines, or `Exit codes:` and a sentence: what stands before the colon is the heading.
+/// `Examples:` with indented lines, or `Exit codes:` with a sentence: the text before the colon becomes the heading.
 fn closing(text: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in text.split("\n\n") {
         let (heading, body) = paragraph.split_once(':').unwrap_or(("Notes", paragraph));
         roff.control("SH", [heading.to_uppercase().as_str()]);
-        // As it stands: commands are to be copied, and their remarks are in columns.
+        // Verbatim: commands get copied, and their remarks are aligned in columns.
         let verbatim = body.contains('\n');
         if verbatim {
             roff.control("nf", []);

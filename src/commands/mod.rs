@@ -1,4 +1,4 @@
-//! One verb a file.
+//! The commands, one file each.
 
 pub mod calibrate;
 mod capacity;
@@ -25,28 +25,28 @@ use thiserror::Error;
 
 use crate::{record::RecordExists, scenario::ScenarioError};
 
-/// How a command ended, if it could be carried out.
+/// How a command ended, if it could run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// As asked.
+    /// Completed.
     Done,
-    /// As asked, but a trial is invalid or failed.
+    /// Completed, but at least one trial is invalid or failed.
     Flawed,
-    /// By a signal; what had ended is kept.
+    /// Interrupted by a signal; finished trials are kept.
     Interrupted,
 }
 
-/// The command line asks for something that cannot be meant.
+/// The command line asks for something that makes no sense.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct Usage(String);
 
-/// Whether an error is the user's to mend in the scenario or on the command line.
+/// Whether the user has to fix the scenario or the command line (exit code 2).
 pub fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ScenarioError>() || cause.is::<RecordExists>())
 }
 
-/// Prints a line to standard output. A reader that has gone (`| head`) is no error.
+/// Prints a line to standard output. A closed pipe (`| head`) is not an error.
 fn say(line: impl Display) -> Result<()> {
     match writeln!(stdout(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -54,12 +54,12 @@ fn say(line: impl Display) -> Result<()> {
     }
 }
 
-/// Prints a line to standard error, for whoever watches. A terminal that has gone must not end a run.
+/// Prints a line to standard error. Failures are ignored: a closed terminal must not end a run.
 fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP set.
+/// A flag set by SIGINT, SIGTERM and SIGHUP.
 fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {

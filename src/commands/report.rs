@@ -1,4 +1,4 @@
-//! `listenbench report`: everything that is made from a record, made again.
+//! `listenbench report`: regenerates everything derived from a record.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     report::{Reading, terminal},
 };
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Report) -> Result<Ended> {
     for folder in &options.records {
         let reading = Reading::of(folder)?;
@@ -19,7 +19,7 @@ pub fn run(options: &cli::Report) -> Result<Ended> {
             files.iter().partition(|name| name.starts_with(reader::PERCENTILES));
         let others: Vec<&str> = others.into_iter().map(String::as_str).collect();
         say(terminal::prose(&format!(
-            "made from {}: {}, and {} files in {}/",
+            "written from {}: {}, and {} files in {}/",
             folder.display(),
             others.join(", "),
             percentiles.len(),

@@ -1,4 +1,4 @@
-//! `listenbench serve`: the server's half, in the foreground, on the machine's own network.
+//! `listenbench serve`: a scenario's server in the foreground, on the host's network.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -18,7 +18,7 @@ use crate::{
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Carries the command out: serves until SIGINT or SIGTERM, which is its regular end, then says what each worker did.
+/// Runs the command: serves until SIGINT or SIGTERM, its normal end, then prints what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
         let closing = |scenario: &Scenario| (scenario.load.close_by, scenario.load.close_how, scenario.load.requests);
@@ -41,14 +41,14 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(
-        "listening on {}: strategy {}, {workers} workers, app {}; Ctrl-C ends",
+        "listening on {}: strategy {}, {workers} workers, app {}; stop with Ctrl-C",
         crew.address(),
         scenario.server.strategy.name(),
         app_name(scenario.server.app)
     ))?;
     while !interrupted.load(Relaxed) {
         if let Some((number, exit)) = crew.first_dead() {
-            bail!("{} ended: {exit}", crew.name(number));
+            bail!("{} exited unexpectedly: {exit}", crew.name(number));
         }
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -1,4 +1,4 @@
-//! Scenarios from files and from the binary itself.
+//! Scenarios from files, and those built into the binary.
 
 use std::{borrow::Cow, fs, io, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     sys::affinity,
 };
 
-/// The scenario that `run` runs without argument.
+/// The scenario `run` uses by default.
 pub(super) const DEFAULT: &str = "quick";
 
 /// The built-in scenarios by name.
@@ -42,7 +42,7 @@ pub(super) fn built_in() -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().map(|(name, _)| *name)
 }
 
-/// A scenario's text and where it comes from.
+/// A scenario's text and its origin.
 pub(super) struct Text {
     /// The file, or the built-in scenario's name.
     pub name: String,
@@ -50,23 +50,23 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// For the planner.
+    /// The text as the planner takes it.
     pub fn source(&self) -> Source<'_> {
         Source { name: &self.name, text: &self.text }
     }
 }
 
-/// Reads a scenario: a file, or else a built-in one of that name.
+/// Reads a scenario file, or the built-in scenario of that name if there is no such file.
 pub(super) fn text(name: &str) -> anyhow::Result<Text> {
     let embedded = EMBEDDED.iter().find(|(known, _)| *known == name);
     let text = match (fs::read_to_string(name), embedded) {
         (Ok(text), _) => Cow::Owned(text),
         (Err(error), Some((_, text))) if error.kind() == io::ErrorKind::NotFound => Cow::Borrowed(*text),
-        // A folder that happens to have a built-in scenario's name.
+        // A folder that happens to share a built-in scenario's name.
         (Err(_), Some((_, text))) if Path::new(name).is_dir() => Cow::Borrowed(*text),
         (Err(error), _) => {
             let known: Vec<&str> = built_in().collect();
-            anyhow::bail!(Usage(format!("{name}: {error}; give a scenario file, or one of {}", known.join(", "))));
+            anyhow::bail!(Usage(format!("{name}: {error}; expected a scenario file or one of {}", known.join(", "))));
         }
     };
     Ok(Text { name: name.to_owned(), text })
@@ -80,7 +80,7 @@ pub(super) fn plan(text: &Text, overrides: &[String]) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// Refuses processors that this process may not use.
+/// Refuses processors this process is not allowed to use.
 fn processors_exist(name: &str, scenario: &Scenario, allowed: &[usize]) -> anyhow::Result<()> {
     let (server, load) = (&scenario.server, &scenario.load);
     for (path, named) in [
@@ -89,15 +89,16 @@ fn processors_exist(name: &str, scenario: &Scenario, allowed: &[usize]) -> anyho
         ("server.incoming_cpu", server.strategy.incoming_cpus()),
     ] {
         if let Some(cpu) = named.iter().find(|cpu| !allowed.contains(cpu)) {
-            let problem = format!("`{path}`: this process may not use processor {cpu}; it may use {allowed:?}");
+            let problem =
+                format!("`{path}`: this process is not allowed to run on processor {cpu}; allowed: {allowed:?}");
             anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem });
         }
     }
     Ok(())
 }
 
-/// A scenario's one cell on the machine's own network, for `serve` and `load`. Cells that are the `same` to the command
-/// are one: to a load, the server's strategy is nothing.
+/// The scenario's only cell, moved to the host's network, for `serve` and `load`. Cells that are the `same` as far as the
+/// command is concerned count as one: `load` does not care about the server's strategy.
 pub(super) fn single_cell(
     command: &str,
     name: &str,
@@ -109,21 +110,21 @@ pub(super) fn single_cell(
         let flags: Vec<String> =
             plan.cells[0].swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
         anyhow::bail!(Usage(format!(
-            "{name}: `{command}` runs one cell, and this scenario has {}: fix what is swept, e.g. with {}",
+            "{name}: `{command}` runs a single cell, but this scenario has {}: pin the swept keys, e.g. with {}",
             plan.cells.len(),
             flags.join(" ")
         )));
     }
     let mut cell = plan.cells.remove(0);
     if cell.scenario.fill.is_some() {
-        anyhow::bail!(Usage(format!("{name}: `{command}` has no use for a scenario of kind \"ports\"")));
+        anyhow::bail!(Usage(format!("{name}: `{command}` cannot run a scenario of kind \"ports\"")));
     }
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
-        note(format_args!("{name}: `{command}` uses this machine's network and does not write `sysctl.{sysctl}`"));
+        note(format_args!("{name}: `{command}` runs on the host's network and ignores `sysctl.{sysctl}`"));
     }
     if !std::mem::take(&mut cell.scenario.faults).is_empty() {
-        note(format_args!("{name}: `{command}` does not carry out [[fault]]"));
+        note(format_args!("{name}: `{command}` ignores [[fault]]"));
     }
     Ok((plan, cell))
 }

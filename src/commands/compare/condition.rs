@@ -1,4 +1,4 @@
-//! `--fail-if`: a condition on a comparison that continuous integration can rest on.
+//! `--fail-if`: a condition for continuous integration.
 
 use std::path::PathBuf;
 
@@ -18,44 +18,44 @@ use crate::{
 #[derive(Debug)]
 pub struct Condition {
     text: String,
-    /// What is looked at.
+    /// The metric judged.
     pub metric: &'static Metric,
-    /// Part of the baseline's median by which it may be worse.
+    /// Allowed worsening as a fraction of the baseline's median.
     part: f64,
 }
 
-/// What came of a condition.
+/// The result of judging a condition.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Judged {
-    /// As given.
+    /// The condition as given.
     pub condition: String,
-    /// Cells in which it is met, with the figures.
+    /// Cells where it is met, with the figures.
     pub met_in: Vec<String>,
-    /// Cells in which it cannot be told, with the reason and the remedy.
+    /// Cells where it cannot be judged, with the reason and the remedy.
     pub cannot_judge: Vec<String>,
 }
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     pub fn parse(text: &str) -> Result<Self> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [name, "worse", "than", limit] = words[..] else {
             bail!(Usage(format!(
-                "--fail-if '{text}': wants METRIC worse than N%, e.g. 'accept_wait_p99 worse than 5%'"
+                "--fail-if '{text}': expected METRIC worse than N%, e.g. 'accept_wait_p99 worse than 5%'"
             )));
         };
         let number = limit.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
         let Some(percent) = number.filter(|number| (0.0..=1e6).contains(number)) else {
-            bail!(Usage(format!("--fail-if '{text}': \"{limit}\" is no percentage from 0% on")));
+            bail!(Usage(format!("--fail-if '{text}': \"{limit}\" is not a percentage of 0% or more")));
         };
         let metric = named(name)?;
         if metric.better == Better::Neither {
-            bail!(Usage(format!("--fail-if '{text}': neither more nor less of {name} is worse")));
+            bail!(Usage(format!("--fail-if '{text}': {name} has no worse direction")));
         }
         Ok(Self { text: text.to_owned(), metric, part: percent / 100.0 })
     }
 
-    /// Judges all cells of all runs. What cannot be judged is said: silence must mean that all is well.
+    /// Judges all cells of all runs. Cells that cannot be judged are listed: silence must mean that all is well.
     pub fn judge(&self, records: &[PathBuf], runs: &[AgainstBaseline]) -> Judged {
         let mut judged = Judged { condition: self.text.clone(), met_in: Vec::new(), cannot_judge: Vec::new() };
         for (record, run) in records.iter().zip(runs) {
@@ -78,9 +78,9 @@ impl Condition {
     fn judge_cell(&self, cell: &CellPair, place: &str, judged: &mut Judged) {
         let Some(pair) = self.pair(cell) else {
             let why = if cell.not_compared.iter().any(|name| name == self.metric.name) {
-                "is missing in one of the records, or measured in another way"
+                "is missing from one of the records, or was measured differently"
             } else {
-                "is missing in both records"
+                "is missing from both records"
             };
             judged.cannot_judge.push(format!("{place}: {} {why}", self.metric.name));
             return;
@@ -102,7 +102,7 @@ impl Condition {
 }
 
 impl Judged {
-    /// For people.
+    /// Lines for people.
     pub fn lines(&self) -> Vec<String> {
         let met = self.met_in.iter().map(|place| format!("! {}: met: {place}", self.condition));
         let unknown = self.cannot_judge.iter().map(|why| format!("! {}: cannot be judged: {why}", self.condition));
@@ -116,16 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_read_and_slips_are_named() {
+    fn conditions_parse_and_mistakes_are_named() {
         let condition = Condition::parse("accept_wait_p99 worse than 5%").unwrap();
         assert_eq!((condition.metric.name, condition.part), ("accept_wait_p99_ns", 0.05));
         assert_eq!(Condition::parse(" accepted_per_s  worse than 2.5% ").unwrap().part, 0.025);
         for (text, part) in [
             ("accept_wait_p99 > 5%", "worse than"),
-            ("accept_wait_p99 worse than 5", "no percentage"),
-            ("accept_wait_p99 worse than -5%", "no percentage"),
-            ("nonsense worse than 5%", "no metric"),
-            ("offered_per_s worse than 5%", "neither"),
+            ("accept_wait_p99 worse than 5", "not a percentage"),
+            ("accept_wait_p99 worse than -5%", "not a percentage"),
+            ("nonsense worse than 5%", "unknown metric"),
+            ("offered_per_s worse than 5%", "no worse direction"),
         ] {
             let error = format!("{:#}", Condition::parse(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");

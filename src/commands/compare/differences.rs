@@ -1,4 +1,4 @@
-//! In what two records' machines and scenarios differ.
+//! Differences between two records' machines and scenarios.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use serde_json::Value as Json;
 
 use crate::record::Record;
 
-/// Not part of what is compared: they name the run, and tell nothing of its conditions.
+/// Ignored: these keys identify the run rather than its conditions.
 const OF_THE_RUN: [&str; 5] = ["calibration", "command", "schema", "queue_sample_ns", "seed"];
 const OF_THE_SCENARIO: [&str; 2] = ["name", "question"];
 const ABSENT: &str = "nothing";
 
-/// A key with different values.
+/// A key whose values differ.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
     /// Dotted path.
@@ -24,12 +24,12 @@ pub struct Difference {
     pub b: String,
 }
 
-/// Of `host.json`.
+/// Differences in `host.json`.
 pub fn of_hosts(a: &Record, b: &Record) -> Vec<Difference> {
     differences(&a.host, &b.host, &OF_THE_RUN)
 }
 
-/// Of `scenario.toml`.
+/// Differences in `scenario.toml`.
 pub fn of_scenarios(a: &Record, b: &Record) -> Vec<Difference> {
     let table = |record: &Record| {
         let table = record.scenario.parse::<toml::Table>().unwrap_or_default();

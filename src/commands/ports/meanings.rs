@@ -1,4 +1,4 @@
-//! What the values of sysctls mean for ephemeral ports, a sentence each.
+//! What sysctls mean for ephemeral ports, one sentence each.
 
 use serde::Serialize;
 
@@ -7,33 +7,33 @@ use crate::{
     observe::{ports::Range, sysctl},
 };
 
-/// TIME_WAIT's length in seconds: TCP_TIMEWAIT_LEN of include/net/tcp.h, a constant.
+/// Duration of TIME_WAIT in seconds: TCP_TIMEWAIT_LEN of include/net/tcp.h, a constant.
 pub const TIME_WAIT_S: u64 = 60;
-/// What tcp_tw_reuse waits where there is no tcp_tw_reuse_delay, in milliseconds.
+/// Delay of tcp_tw_reuse in milliseconds on kernels without tcp_tw_reuse_delay.
 const REUSE_DELAY_MS: u64 = 1_000;
 
-/// A sysctl and what it means here.
+/// A sysctl and its meaning here.
 #[derive(Debug, Serialize)]
 pub struct Meaning {
-    /// Its name below net.ipv4.
+    /// Name below net.ipv4.
     pub name: &'static str,
-    /// Its value; `None` where this kernel has no such sysctl.
+    /// Value; `None` if this kernel has no such sysctl.
     pub value: Option<String>,
-    /// A sentence.
+    /// What the value means, in a sentence.
     pub meaning: String,
 }
 
-/// What the sentences are about.
+/// The namespace the sentences describe.
 pub struct Here<'a> {
-    /// The range.
+    /// The ephemeral range.
     pub range: &'a Range,
-    /// Sockets of the namespace in TIME_WAIT, whatever their port.
+    /// Sockets of the namespace in TIME_WAIT, on any port.
     pub time_wait: u64,
 }
 
 type Explain = fn(&Here<'_>, &dyn Fn(&str) -> Option<String>) -> String;
 
-/// In the order in which they are shown.
+/// The sysctls in display order.
 const SYSCTLS: [(&str, Explain); 7] = [
     ("tcp_tw_reuse", reuse),
     ("tcp_tw_reuse_delay", reuse_delay),
@@ -60,7 +60,7 @@ impl Here<'_> {
         SYSCTLS.into_iter().map(one).collect()
     }
 
-    /// Connections per second that a tuple group sustains when each port is kept for so long.
+    /// Connections per second a tuple group sustains if each port stays occupied for `kept_ms`.
     fn per_second(&self, kept_ms: u64) -> String {
         thousands((self.range.usable() * 1_000 / kept_ms.max(1)) as f64)
     }
@@ -72,22 +72,22 @@ fn number(value: Option<String>) -> Option<u64> {
 
 fn reuse(here: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
     let blocked = format!(
-        "{}/s per tuple group (usable ÷ {TIME_WAIT_S} s) when the client closes first by FIN; a reset (SO_LINGER 0) leaves no \
-         TIME_WAIT",
+        "{}/s per tuple group (usable ÷ {TIME_WAIT_S} s) if the client closes first with FIN; closing with a reset \
+         (SO_LINGER 0) leaves no TIME_WAIT",
         here.per_second(TIME_WAIT_S * 1_000)
     );
     let delay_ms = number(read("tcp_tw_reuse_delay")).unwrap_or(REUSE_DELAY_MS);
     let reused = here.per_second(delay_ms);
     match (read("tcp_tw_reuse").as_deref(), read("tcp_timestamps").as_deref()) {
         (Some("1" | "2"), Some("0")) => {
-            format!("without effect, as tcp_timestamps is 0: ports in TIME_WAIT stay blocked; at most {blocked}")
+            format!("no effect because tcp_timestamps is 0: ports in TIME_WAIT stay blocked; at most {blocked}")
         }
         (Some("1"), _) => format!(
-            "connect uses ports in TIME_WAIT again everywhere, after {} ms: at most {reused}/s per tuple group",
+            "connect() reuses ports in TIME_WAIT after {} ms, to any destination: at most {reused}/s per tuple group",
             thousands(delay_ms as f64)
         ),
         (Some("2"), _) => format!(
-            "connect uses ports in TIME_WAIT again after {} ms, on loopback only ({reused}/s per tuple group); elsewhere at \
+            "connect() reuses ports in TIME_WAIT after {} ms, on loopback only ({reused}/s per tuple group); elsewhere at \
              most {blocked}",
             thousands(delay_ms as f64)
         ),
@@ -96,15 +96,15 @@ fn reuse(here: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 fn reuse_delay(_: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
-    let used = if read("tcp_tw_reuse").as_deref() == Some("0") { "; without use while tcp_tw_reuse is 0" } else { "" };
-    format!("milliseconds in TIME_WAIT before tcp_tw_reuse takes a port{used}")
+    let used = if read("tcp_tw_reuse").as_deref() == Some("0") { "; unused while tcp_tw_reuse is 0" } else { "" };
+    format!("milliseconds in TIME_WAIT before tcp_tw_reuse may reuse a port{used}")
 }
 
 fn buckets(here: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
     let most = number(read("tcp_max_tw_buckets")).unwrap_or(0);
-    let reach = if most < here.range.usable() { "; less than the range: it frees ports before their time" } else { "" };
+    let reach = if most < here.range.usable() { "; smaller than the range, so ports are freed early" } else { "" };
     format!(
-        "at most so many sockets in TIME_WAIT, of which there are {} now; more are destroyed without a word but the counter \
+        "maximum number of sockets in TIME_WAIT (now {}); any beyond it are destroyed silently, counted only by \
          TCPTimeWaitOverflow{reach}",
         thousands(here.time_wait as f64)
     )
@@ -113,21 +113,21 @@ fn buckets(here: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
 fn fin_timeout(_: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
     let seconds = number(read("tcp_fin_timeout")).unwrap_or(0);
     format!(
-        "a closed socket waits {seconds} s in FIN_WAIT2 for its peer's FIN, and keeps its port; TIME_WAIT is {TIME_WAIT_S} s \
-         whatever this says"
+        "a closed socket waits {seconds} s in FIN_WAIT2 for its peer's FIN and keeps its port; TIME_WAIT is always \
+         {TIME_WAIT_S} s"
     )
 }
 
 fn timestamps(_: &Here<'_>, read: &dyn Fn(&str) -> Option<String>) -> String {
     match read("tcp_timestamps").as_deref() {
-        Some("0") => "off: no port in TIME_WAIT can be used again".to_owned(),
-        _ => "on, as tcp_tw_reuse wants it (of the peer, too)".to_owned(),
+        Some("0") => "off: ports in TIME_WAIT cannot be reused".to_owned(),
+        _ => "on, as tcp_tw_reuse requires (on the peer too)".to_owned(),
     }
 }
 
 fn port_range(here: &Here<'_>, _: &dyn Fn(&str) -> Option<String>) -> String {
     format!(
-        "connect without bind, and bind to port 0, choose from these {} ports; widen it for more in each tuple group",
+        "connect() without bind(), and bind() to port 0, choose from these {} ports; widen it for more per tuple group",
         thousands(here.range.size() as f64)
     )
 }
@@ -135,9 +135,9 @@ fn port_range(here: &Here<'_>, _: &dyn Fn(&str) -> Option<String>) -> String {
 fn reserved_ports(here: &Here<'_>, _: &dyn Fn(&str) -> Option<String>) -> String {
     let inside = here.range.size() - here.range.usable();
     if inside == 0 {
-        return "keeps no port of the range from clients: a server inside the range can lose its own".to_owned();
+        return "reserves no port of the range: a server inside the range can lose its port to a client".to_owned();
     }
-    format!("keeps {} ports of the range from clients, for servers to bind", thousands(inside as f64))
+    format!("reserves {} ports of the range for servers to bind", thousands(inside as f64))
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// The meaning of one, with these values.
+    /// The meaning of sysctl `name` given these values.
     fn meaning(values: &[(&str, &str)], name: &str) -> String {
         let range = Range::parse("32768 60999", "").unwrap();
         let values: HashMap<&str, &str> = values.iter().copied().collect();
@@ -163,15 +163,15 @@ mod tests {
         assert!(reuse("2", "1").contains("loopback only (28,232/s per tuple group); elsewhere at most 470/s"));
         let everywhere = reuse("1", "1");
         assert!(everywhere.contains("28,232/s") && !everywhere.contains("470/s"));
-        assert!(reuse("1", "0").contains("without effect"));
+        assert!(reuse("1", "0").contains("no effect"));
         let slow = [("tcp_tw_reuse", "1"), ("tcp_timestamps", "1"), ("tcp_tw_reuse_delay", "2000")];
         assert!(meaning(&slow, "tcp_tw_reuse").contains("14,116/s"));
     }
 
     #[test]
     fn values_are_judged_against_the_range() {
-        assert!(meaning(&[("tcp_max_tw_buckets", "1000")], "tcp_max_tw_buckets").contains("less than the range"));
-        assert!(!meaning(&[("tcp_max_tw_buckets", "65536")], "tcp_max_tw_buckets").contains("less than the range"));
+        assert!(meaning(&[("tcp_max_tw_buckets", "1000")], "tcp_max_tw_buckets").contains("smaller than the range"));
+        assert!(!meaning(&[("tcp_max_tw_buckets", "65536")], "tcp_max_tw_buckets").contains("smaller than the range"));
         assert_eq!(meaning(&[], "tcp_tw_reuse_delay"), "this kernel has no such sysctl");
     }
 }

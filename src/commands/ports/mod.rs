@@ -1,4 +1,4 @@
-//! `listenbench ports`: the ephemeral ports of a network namespace, or one port. It only reads.
+//! `listenbench ports`: reports on a network namespace's ephemeral ports, or on a single port. Read-only.
 
 mod meanings;
 mod namespace;
@@ -17,13 +17,13 @@ use crate::{
     report::terminal,
 };
 
-/// Where standard output is no terminal, tables are so wide.
+/// Table width if standard output is not a terminal.
 const WIDTH: u16 = 120;
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Ports) -> Result<Ended> {
     if let Some(to) = options.to.filter(|to| to.port() == 0) {
-        bail!(Usage(format!("--to {to}: nothing can be connected to port 0; give the port of the server")));
+        bail!(Usage(format!("--to {to}: port 0 cannot be connected to; give the server's port")));
     }
     match options.port {
         Some(port) => {
@@ -38,7 +38,7 @@ pub fn run(options: &cli::Ports) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// A table that is wrapped to the terminal, or else to a readable width.
+/// A table wrapped to the terminal's width, or to a readable one elsewhere.
 fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
@@ -48,7 +48,7 @@ fn table() -> Table {
     table
 }
 
-/// `12 (nginx), 13 (nginx)`, or why there is nobody.
+/// `12 (nginx), 13 (nginx)`, or why the list is empty.
 fn names(processes: &[Process]) -> String {
     if processes.is_empty() {
         return "not visible to this user (run as root to see)".to_owned();

@@ -1,4 +1,4 @@
-//! What is left of a network namespace's ephemeral ports.
+//! How many of a network namespace's ephemeral ports are left.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,23 +24,23 @@ use crate::{
     scenario::Transport,
 };
 
-/// Groups and processes shown.
+/// Largest number of groups and of processes shown.
 const SHOWN: usize = 10;
 
-/// The whole answer. Counts are of ports, or of sockets where they say so.
+/// The whole report. Counts are of ports unless they say sockets.
 #[derive(Debug, Serialize)]
 pub struct Report {
     range: RangeRow,
     capacity: Capacity,
-    /// The destination that was asked for.
+    /// The destination given with `--to`.
     to: Option<SocketAddr>,
     in_use: InUse,
     processes: Processes,
-    /// Of the fullest tuple group; without one, of a new group.
+    /// Fill of the fullest tuple group, or of a new one if there is none.
     fill: Fill,
-    /// Tuple groups there are.
+    /// Number of tuple groups.
     tuple_groups_count: usize,
-    /// The fullest, in order.
+    /// The fullest groups, fullest first.
     tuple_groups: Vec<TupleGroup>,
     sysctls: Vec<Meaning>,
 }
@@ -50,7 +50,7 @@ struct RangeRow {
     low: u16,
     high: u16,
     size: u64,
-    /// As the kernel has them, inside the range and outside: first and last port.
+    /// Reserved ports inside and outside the range: first and last port of each run.
     reserved: Vec<(u16, u16)>,
     reserved_inside: u64,
     usable: u64,
@@ -58,16 +58,16 @@ struct RangeRow {
 
 #[derive(Debug, Serialize)]
 struct Capacity {
-    /// Connections that a tuple group can have at once.
+    /// Connections one tuple group can have at once.
     per_tuple_group: u64,
-    /// With a second source address, or destination address, or destination port.
+    /// The same with a second source address, destination address or destination port.
     of_two_groups: u64,
     formula: &'static str,
 }
 
 #[derive(Debug, Serialize)]
 struct InUse {
-    /// Sockets of TCP whose local port is inside the range; with `--to`, connections to it.
+    /// TCP sockets whose local port is in the range; with `--to`, connections to that destination.
     sockets: u64,
     by_state: BTreeMap<State, u64>,
     time_wait: u64,
@@ -100,7 +100,7 @@ struct ProcessRow {
 }
 
 impl Report {
-    /// Reads the caller's network namespace. Fails where /proc or sock_diag does not answer.
+    /// Reads the caller's network namespace. Fails if /proc or sock_diag does not answer.
     pub fn read(to: Option<SocketAddr>) -> Result<Self> {
         // As sockets are shown.
         let to = to.map(|to| SocketAddr::new(to.ip().to_canonical(), to.port()));
@@ -140,7 +140,7 @@ impl Report {
         })
     }
 
-    /// Prints it as tables.
+    /// Prints the report as tables.
     pub fn print(&self) -> Result<()> {
         let mut facts = table();
         facts.add_row(["range", &self.range.line()]);
@@ -174,8 +174,8 @@ impl Report {
     fn fill_lines(&self) -> String {
         let name = self.tuple_groups.first().map(|group| format!("{} → {}\n", group.source, group.destination));
         format!(
-            "{}{}\nknee: connect without bind tries the ports of one parity first, and walks them all in vain once they are \
-             taken; wall: EADDRNOTAVAIL",
+            "{}{}\nknee: connect() without bind() tries the ports of one parity first and, once those are taken, searches all of \
+             them in vain; wall: EADDRNOTAVAIL",
             name.unwrap_or_default(),
             line(&self.fill)
         )
@@ -200,7 +200,7 @@ impl Report {
     }
 }
 
-/// How far from knee and wall.
+/// Distance to the knee and the wall.
 fn line(fill: &Fill) -> String {
     let [usable, knee, to_knee] = [fill.usable, fill.knee, fill.to_knee].map(|ports| thousands(ports as f64));
     let knee_left = if fill.to_knee == 0 { "passed".to_owned() } else { format!("{to_knee} away") };
@@ -224,8 +224,8 @@ impl RangeRow {
 impl Capacity {
     fn line(&self) -> String {
         format!(
-            "{} connections per tuple group (source address, destination address, destination port)\nin all: {}; a second of \
-             any makes it {}",
+            "{} connections per tuple group (source address, destination address, destination port)\ntotal: {}; a second one \
+             of any makes {}",
             thousands(self.per_tuple_group as f64),
             self.formula,
             thousands(self.of_two_groups as f64)
@@ -237,8 +237,8 @@ impl InUse {
     fn line(&self) -> String {
         let states = if self.by_state.is_empty() { String::new() } else { format!("\n{}", states(&self.by_state)) };
         format!(
-            "sockets of TCP: {}, on ports of the range: {}{states}\nports listened on or bound, which connect without bind \
-             passes over: {}",
+            "TCP sockets: {}, on ports of the range: {}{states}\nports with a listener or bound, skipped by connect() without \
+             bind(): {}",
             thousands(self.sockets as f64),
             thousands(self.ports as f64),
             thousands(self.barred as f64)
@@ -247,7 +247,7 @@ impl InUse {
 }
 
 impl Processes {
-    /// Finds who has these inodes open.
+    /// Finds the processes that have these inodes open.
     fn of(inodes: &[u32]) -> Self {
         let wanted: HashSet<u64> = inodes.iter().filter(|inode| **inode != 0).map(|inode| u64::from(*inode)).collect();
         let holders = if wanted.is_empty() { Default::default() } else { holder::of_sockets(&wanted) };

@@ -1,4 +1,4 @@
-//! One port, explained.
+//! Explains one port.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,26 +23,26 @@ use crate::{
     scenario::Transport,
 };
 
-/// The whole answer.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     port: u16,
     class: Class,
-    /// Its names in /etc/services.
+    /// Names in /etc/services.
     service: Service,
-    /// Whether binding it wants CAP_NET_BIND_SERVICE.
+    /// Whether binding it requires CAP_NET_BIND_SERVICE.
     privileged: bool,
-    /// The first port that does not: net.ipv4.ip_unprivileged_port_start.
+    /// The first port that does not require it: net.ipv4.ip_unprivileged_port_start.
     unprivileged_from: u16,
     /// The ephemeral range.
     range: (u16, u16),
     in_range: bool,
     reserved: bool,
-    /// What to write to keep it for a server; `None` where no client is given it anyway.
+    /// The command that reserves it for a server; `None` if clients are never given it anyway.
     remedy: Option<String>,
     tcp: Vec<Listener>,
     udp: Vec<DatagramSocket>,
-    /// Sockets of TCP that have it as their local port and do not listen.
+    /// Non-listening TCP sockets with this local port.
     connections: BTreeMap<State, u64>,
 }
 
@@ -52,7 +52,7 @@ struct Service {
     udp: Option<String>,
 }
 
-/// A socket that listens.
+/// A listening TCP socket.
 #[derive(Debug, Serialize)]
 struct Listener {
     #[serde(flatten)]
@@ -62,34 +62,34 @@ struct Listener {
     full: bool,
 }
 
-/// A socket of UDP.
+/// A UDP socket.
 #[derive(Debug, Serialize)]
 struct DatagramSocket {
     #[serde(flatten)]
     owned: Owned,
-    /// The peer of a connected one.
+    /// The peer, if connected.
     peer: Option<SocketAddr>,
-    /// Memory taken by datagrams that wait, in bytes.
+    /// Memory used by queued datagrams, in bytes.
     bytes: u32,
-    /// And what it may take.
+    /// Limit of that memory, in bytes.
     limit: u32,
-    /// Datagrams lost because it was full.
+    /// Datagrams dropped because it was full.
     drops: u32,
 }
 
-/// Whose a socket is.
+/// A socket's address and owners.
 #[derive(Debug, Serialize)]
 struct Owned {
     address: SocketAddr,
     inode: u32,
     processes: Vec<Process>,
-    /// Sockets on the same address, port and device (and of the same peer), this one included. More than one: a SO_REUSEPORT
-    /// group, or of UDP perhaps SO_REUSEADDR. A group of one looks as a socket without the option does.
+    /// Number of sockets with the same address, port and device (and peer), this one included. More than one means a
+    /// SO_REUSEPORT group, or with UDP perhaps SO_REUSEADDR. A group of one cannot be told from a socket without the option.
     group: usize,
 }
 
 impl Report {
-    /// Reads the caller's network namespace. Fails where /proc or sock_diag does not answer.
+    /// Reads the caller's network namespace. Fails if /proc or sock_diag does not answer.
     pub fn read(port: u16) -> Result<Self> {
         let range = Range::read()?;
         let unprivileged_from: u16 = sysctl::read("ip_unprivileged_port_start")
@@ -122,7 +122,7 @@ impl Report {
         })
     }
 
-    /// Prints it as tables.
+    /// Prints the report as tables.
     pub fn print(&self) -> Result<()> {
         let mut facts = table();
         facts.add_row(["port", &format!("{}: {}", self.port, self.class.name())]);
@@ -136,9 +136,12 @@ impl Report {
         facts.add_row(["privilege", &self.privilege()]);
         facts.add_row(["ephemeral", &self.ephemeral()]);
         facts.add_row(["TCP", &places(self.tcp.iter().map(|listener| &listener.owned), "a SO_REUSEPORT group")]);
-        facts.add_row(["UDP", &places(self.udp.iter().map(|socket| &socket.owned), "by SO_REUSEPORT or SO_REUSEADDR")]);
+        facts.add_row([
+            "UDP",
+            &places(self.udp.iter().map(|socket| &socket.owned), "sharing by SO_REUSEPORT or SO_REUSEADDR"),
+        ]);
         if !self.connections.is_empty() {
-            facts.add_row(["other sockets", &format!("of TCP with this local port: {}", states(&self.connections))]);
+            facts.add_row(["other sockets", &format!("TCP with this local port: {}", states(&self.connections))]);
         }
         say(facts)?;
         self.print_sockets()
@@ -147,7 +150,7 @@ impl Report {
     fn privilege(&self) -> String {
         let start = format!("net.ipv4.ip_unprivileged_port_start is {}", self.unprivileged_from);
         if self.privileged {
-            format!("binding it wants CAP_NET_BIND_SERVICE: {start}")
+            format!("binding it requires CAP_NET_BIND_SERVICE: {start}")
         } else {
             format!("any user may bind it: {start}")
         }
@@ -156,16 +159,18 @@ impl Report {
     fn ephemeral(&self) -> String {
         let (low, high) = self.range;
         match (self.in_range, &self.remedy) {
-            (false, _) => format!("outside the range {low}–{high}: no client is given it unasked"),
-            (true, None) => format!("inside the range {low}–{high}, but reserved: no client is given it unasked"),
+            (false, _) => format!("outside the range {low}–{high}: clients are never given it automatically"),
+            (true, None) => {
+                format!("inside the range {low}–{high} but reserved: clients are never given it automatically")
+            }
             (true, Some(remedy)) => format!(
-                "inside the range {low}–{high} and not reserved: while no server has it bound (it restarts, say) a client's \
-                 connect can take it, and bind then fails with EADDRINUSE; keep it:\n{remedy}"
+                "inside the range {low}–{high} and not reserved: while no server is bound to it (during a restart, say), a client's \
+                 connect() can take it, and the server's bind() then fails with EADDRINUSE; reserve it:\n{remedy}"
             ),
         }
     }
 
-    /// A line a socket.
+    /// One line per socket.
     fn print_sockets(&self) -> Result<()> {
         let rows = self.tcp.iter().map(|listener| {
             let Queue { length, limit, drops } = listener.queue;
@@ -223,7 +228,7 @@ fn owned<'a>(
     })
 }
 
-/// What keeps the port for a server, beside those that are reserved already.
+/// The command that reserves the port in addition to those already reserved.
 fn remedy(range: &Range, port: u16) -> String {
     let reserved = range.reserved.iter().map(|ports| match (ports.start(), ports.end()) {
         (low, high) if low == high => format!("{low},"),
@@ -232,7 +237,7 @@ fn remedy(range: &Range, port: u16) -> String {
     format!("sysctl -w net.ipv4.ip_local_reserved_ports={}{port}", reserved.collect::<String>())
 }
 
-/// `2 sockets on 127.0.0.1:80: a SO_REUSEPORT group`, a line an address.
+/// `2 sockets on 127.0.0.1:80: a SO_REUSEPORT group`, one line per address.
 fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String {
     let mut places: BTreeMap<SocketAddr, (usize, bool)> = BTreeMap::new();
     for owned in sockets {
@@ -246,7 +251,7 @@ fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String 
         format!("{count} {noun} on {address}{note}")
     });
     let lines: Vec<String> = lines.collect();
-    if lines.is_empty() { "nobody".to_owned() } else { lines.join("\n") }
+    if lines.is_empty() { "no socket".to_owned() } else { lines.join("\n") }
 }
 
 #[cfg(test)]
@@ -254,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remedy_keeps_what_is_reserved_already() {
+    fn the_remedy_keeps_ports_that_are_already_reserved() {
         let remedy = |reserved| remedy(&Range::parse("32768 60999", reserved).unwrap(), 40_000);
         assert_eq!(remedy(""), "sysctl -w net.ipv4.ip_local_reserved_ports=40000");
         assert_eq!(remedy("80,90-99"), "sysctl -w net.ipv4.ip_local_reserved_ports=80,90-99,40000");

@@ -1,4 +1,4 @@
-//! `listenbench run`: plan, rehearse, run the trials, write the record, show the table.
+//! `listenbench run`: plan, rehearse, run the trials, write the record, show the results.
 
 mod outline;
 mod rehearse;
@@ -27,11 +27,11 @@ use crate::{
     trial,
 };
 
-/// A scenario that is to be run.
+/// A scenario to run.
 struct Chosen {
     source: sources::Text,
     plan: Plan,
-    /// By cell.
+    /// One per cell.
     sizings: Vec<Sizing>,
 }
 
@@ -41,7 +41,7 @@ impl Chosen {
     }
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(options: &cli::Run) -> Result<Ended> {
     let overrides = options.overrides.all();
     let names =
@@ -55,7 +55,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     let kind = Kind::choose(options.quiet, options.progress == cli::Progress::Plain);
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    // Everything that can be known to go wrong does so before the first trial of the first scenario.
+    // Whatever can be known to fail fails before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> = chosen
         .iter()
         .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, &chosen.sizings, options.force, kind))
@@ -100,11 +100,11 @@ fn list(chosen: &Chosen) -> Result<()> {
     say(outline(plan, &chosen.sizings))?;
     outline::too_few(plan).map_or(Ok(()), say)?;
     for need in capacity::of_height(plan, &chosen.sizings)? {
-        let lacks = if need.is_met() { String::new() } else { format!(": too few, {}", need.remedy) };
+        let lacks = if need.is_met() { String::new() } else { format!(": not enough; {}", need.remedy) };
         say(format_args!("needs {need}{lacks}"))?;
     }
     if plan.whole.search.is_some() {
-        // Which trials follow depends on what the first ones find.
+        // Later trials depend on the results of the first.
         say("cell")?;
         return plan.cells.iter().try_for_each(|cell| say(cell.label()));
     }
@@ -116,7 +116,7 @@ fn list(chosen: &Chosen) -> Result<()> {
 }
 
 fn folders(out: Option<&Path>, chosen: &[Chosen]) -> Result<Vec<PathBuf>> {
-    // 2026-01-31T12:00:00Z without what file systems and shells dislike.
+    // 2026-01-31T12:00:00Z without the characters that file systems and shells dislike.
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     let folders: Vec<PathBuf> = chosen
         .iter()
@@ -128,7 +128,7 @@ fn folders(out: Option<&Path>, chosen: &[Chosen]) -> Result<Vec<PathBuf>> {
         .collect();
     if let Some(i) = (1..folders.len()).find(|&i| folders[..i].contains(&folders[i])) {
         anyhow::bail!(Usage(format!(
-            "two scenarios are named \"{}\": their records would share a folder",
+            "two scenarios are named \"{}\", so their records would share a folder",
             chosen[i].plan.whole.name
         )));
     }
@@ -153,19 +153,19 @@ fn scenario(
         None => runner.planned(plan, &chosen.sizings),
     };
     runner.finish();
-    // Also after a failure: what has ended is summed up.
+    // Also after a failure: finished trials are summarized.
     conclude(folder, kind)?;
     ended
 }
 
-/// Whose network the cells use, by the key's values.
+/// The networks the cells use, by their names in the scenario.
 fn networks(plan: &Plan) -> String {
     let used = |network| plan.cells.iter().any(|cell| cell.scenario.network == network);
     let names: Vec<&str> = Network::ALL.iter().filter(|(_, network)| used(*network)).map(|(name, _)| *name).collect();
     names.join(" and ")
 }
 
-/// Sums the record up, from what is on disk.
+/// Summarizes the record from what is on disk.
 fn conclude(folder: &Path, kind: Kind) -> Result<()> {
     let reading = Reading::of(folder)?;
     reading.write(folder)?;

@@ -1,4 +1,4 @@
-//! What a run is going to do, in a sentence.
+//! One sentence about what a run is going to do.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     stats::{self, RankSum, SIGNIFICANCE},
 };
 
-/// Set-up and counting of a trial, for the estimate of a run's length.
+/// Time per trial for set-up and counting, for the estimated length of a run.
 const OVERHEAD: Duration = Duration::from_millis(150);
 
-/// What will run, how long it takes, and with how many processes.
+/// What will run, for how long, and with how many processes.
 pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
     let fewest = sizings.iter().min_by_key(|sizing| (sizing.loaders, sizing.connections));
     let most = sizings.iter().max_by_key(|sizing| (sizing.loaders, sizing.connections));
@@ -24,14 +24,14 @@ pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
     format!("{}: {}, seed {}; {sizing}", plan.whole.name, amount(plan), plan.whole.seed)
 }
 
-/// Said before a run whose trials are too few to show any difference between its cells.
+/// A warning if there are too few trials to show any difference between cells.
 pub(super) fn too_few(plan: &Plan) -> Option<String> {
     let cells: Vec<_> = plan.cells.iter().map(|cell| &cell.values).collect();
     let pairs = stats::compared_pairs(&cells).len();
     let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(pairs, SIGNIFICANCE));
     (pairs > 0 && plan.whole.search.is_none() && planned < needed).then(|| {
         format!(
-            "{}: {} of each cell cannot show a difference among {}, however large: --set repetitions={needed} could",
+            "{}: {} per cell cannot show a difference among {}, however large; use --set repetitions={needed}",
             plan.whole.name,
             counted(planned, "trial"),
             counted(pairs, "pair"),
@@ -39,13 +39,13 @@ pub(super) fn too_few(plan: &Plan) -> Option<String> {
     })
 }
 
-/// How many trials, and how long they take, as far as that is known.
+/// How many trials there are and how long they take, if known.
 fn amount(plan: &Plan) -> String {
     let whole = &plan.whole;
     let cells = counted(plan.cells.len(), "cell");
     if let Some(search) = &whole.search {
         return format!(
-            "{cells}, searched for the highest {} that keeps {} within {}, {} at most in each",
+            "{cells}, each searched for the highest {} that keeps {} within {}, with at most {}",
             search.variable,
             search.metric,
             search.limit,
@@ -57,7 +57,7 @@ fn amount(plan: &Plan) -> String {
         let least = length(&plan.trials[..plan.cells.len() * whole.repetitions]);
         let length = least.zip(length(&plan.trials)).map(|(least, most)| format!(", about {least} to {most}"));
         return format!(
-            "{cells} × {} to {} until all intervals are within ±{:.1} % = {} at most{}",
+            "{cells} × {} to {} until all intervals are within ±{:.1} % = at most {}{}",
             whole.repetitions,
             counted(stop.max_repetitions, "repetition"),
             100.0 * stop.relative_error,
@@ -77,7 +77,7 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `None` where a cell is bound by a number of connections, whose time nobody knows beforehand.
+/// `None` if a cell is bounded by a number of connections, since its duration is unknown.
 pub(super) fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
     let trials = trials.iter().map(|trial| {
         let load = &plan.cells[trial.cell].scenario.load;

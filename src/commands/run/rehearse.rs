@@ -1,4 +1,4 @@
-//! Everything that can be known to go wrong before the first trial.
+//! Finds everything that can be known to fail before the first trial.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     trial::{self, Rehearsal},
 };
 
-/// Tries what every trial will need. Returns the sysctls of the network that will be used.
+/// Tries out what every trial will need. Returns the sysctls of the network the trials will use.
 pub(super) fn rehearse(
     name: &str,
     plan: &Plan,
@@ -35,15 +35,16 @@ pub(super) fn rehearse(
         if !asked.contains(&asks) {
             asked.push(asks);
             for why in trial::refusals(&cell.scenario)? {
-                kind.note(format_args!("{name}: {why}; trials that want it will be failures"));
+                kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
         match cell.scenario.network {
             Network::Host if cell.scenario.address.ip().is_unspecified() => {
                 anyhow::bail!(ScenarioError {
                     source_name: name.to_owned(),
-                    problem: "`address`: loaders cannot connect to \"any address\": name one of this machine's"
-                        .to_owned(),
+                    problem:
+                        "`address`: loaders cannot connect to the wildcard address: use one of this machine's addresses"
+                            .to_owned(),
                 });
             }
             Network::Host => {
@@ -69,7 +70,7 @@ pub(super) fn rehearse(
                         if let Some(why) = strategy_error {
                             let strategy = cell.scenario.server.strategy.name();
                             kind.note(format_args!(
-                                "{name}: strategy {strategy} cannot run here, its trials will be failures: {why}"
+                                "{name}: strategy {strategy} cannot run here, so its trials will fail: {why}"
                             ));
                         }
                     }
@@ -83,22 +84,22 @@ pub(super) fn rehearse(
     Ok(sysctls.unwrap_or_default())
 }
 
-/// Says where accept waits will be upper bounds only.
+/// Warns if accept waits will only be upper bounds.
 pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, probe: &Probe, kind: Kind) {
     let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
     if let (Some(why), true) = (&probe.stamps_error, plans.any(wants)) {
         kind.note(report::terminal::prose(&format!(
-            "accept waits are upper bounds here, from the client's connect call; exact ones cannot be had: {why}"
+            "accept waits are only upper bounds here, measured from the client's connect() call; exact stamps are not available: {why}"
         )));
     }
 }
 
-/// Refuses metrics that there are not, and limits that are not theirs.
+/// Refuses unknown metrics and limits of the wrong unit.
 pub(super) fn metrics_exist(name: &str, plan: &Plan) -> Result<()> {
     let wrong = |problem: String| ScenarioError { source_name: name.to_owned(), problem };
     if let Some(metric) = plan.whole.metric.as_ref().filter(|metric| stats::metric_named(metric).is_none()) {
         let known: Vec<&str> = stats::METRICS.iter().map(|metric| metric.name).collect();
-        anyhow::bail!(wrong(format!("`metric`: there is no metric \"{metric}\"; there are {}", known.join(", "))));
+        anyhow::bail!(wrong(format!("`metric`: unknown metric \"{metric}\"; known metrics: {}", known.join(", "))));
     }
     if let Some(search) = &plan.whole.search {
         stats::search::Goal::of(search, plan.whole.repetitions).map_err(wrong)?;

@@ -1,4 +1,4 @@
-//! Runs trials one after the other, as planned or as a search finds them, and writes each as it ends.
+//! Runs trials one after the other, as planned or as a search chooses them, and records each as it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -26,7 +26,7 @@ use crate::{
     trial::{self, Job},
 };
 
-/// What trials need of the run.
+/// Runs a scenario's trials.
 pub(super) struct Runner<'a> {
     writer: &'a mut Writer,
     interrupted: &'a AtomicBool,
@@ -48,7 +48,7 @@ impl<'a> Runner<'a> {
         Self { writer, interrupted, stamps_allowed, progress, flawed: false }
     }
 
-    /// Runs the plan's trials; with `[stop]`, until the intervals are narrow enough.
+    /// Runs the planned trials, or with `[stop]` until the intervals are narrow enough.
     pub(super) fn planned(&mut self, plan: &Plan, sizings: &[Sizing]) -> Result<Ended> {
         for block in plan.trials.chunk_by(|one, other| one.repetition == other.repetition) {
             if block[0].repetition >= plan.whole.repetitions && self.is_narrow()? {
@@ -64,7 +64,7 @@ impl<'a> Runner<'a> {
         Ok(self.ended())
     }
 
-    /// Searches in every cell, one trial of each in turn, so that a drift of the machine touches all alike.
+    /// Searches all cells in turn, one trial each, so that drift of the machine affects all of them alike.
     pub(super) fn search(&mut self, chosen: &Chosen, overrides: &[String], search: &Search) -> Result<Ended> {
         let goal = Goal::of(search, chosen.plan.whole.repetitions).map_err(anyhow::Error::msg)?;
         let first = chosen.plan.search_from.unwrap_or(1.0);
@@ -105,7 +105,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Whether the intervals of what has ended are as narrow as `[stop]` asks. Without it, there are no more trials.
+    /// Whether the intervals of the finished trials are as narrow as `[stop]` requires.
     fn is_narrow(&self) -> Result<bool> {
         let summary = stats::summarize(&Record::read(self.writer.folder())?);
         Ok(summary.precision.is_some_and(|precision| precision.narrow))
@@ -124,7 +124,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// How many trials there will be, and how long they take.
+/// How many trials to expect, and how long they take.
 fn expected(plan: &Plan) -> Expected {
     let whole = &plan.whole;
     let trials = match (&whole.search, &whole.stop) {
