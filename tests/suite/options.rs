@@ -135,7 +135,7 @@ fn processes_are_pinned_where_the_list_says() {
     for key in ["server.pin", "load.pin"] {
         let output = bench.run(&[&format!("--set={key}=[1000]")]);
         assert_code(&output, 2);
-        assert!(stderr(&output).contains(&format!("`{key}`: this process may not use processor 1000")));
+        assert!(stderr(&output).contains(&format!("`{key}`: this process is not allowed to run on processor 1000")));
     }
 }
 
