@@ -158,8 +158,8 @@ fn different_hosts_and_scenarios_come_first_and_loudly() {
     for part in [
         "! different host: kernel: ",
         "5.10.0-elsewhere",
-        "! different host: sysctls.tcp_tw_reuse: 2 against 1",
-        "! different scenario: load.concurrency: 4 against 5",
+        "! different host: sysctls.tcp_tw_reuse: 2 versus 1",
+        "! different scenario: load.concurrency: 4 versus 5",
         "! only a has strategy=shared-epoll",
         "! only b has strategy=shared-epoll-edge",
     ] {
