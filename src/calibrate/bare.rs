@@ -26,7 +26,7 @@ use crate::{
     ipc::receipt::Tuple,
     load,
     observe::counters::{self, CounterReader},
-    scenario::{Cell, CloseBy, CloseHow, Load, Scenario, Transport},
+    scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,
         app::{Application, Caller},
@@ -140,7 +140,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
 /// Forks the servers, each with a listener of its own.
 fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Vec<Child>> {
     let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
-    let mut listeners = Some(Listeners::group(site)?);
+    let mut listeners = Some(Listeners::open(site, Queues::PerWorker)?);
     let servers = (0..count).map(|number| {
         process::spawn(&format!("lb:bareserver{number}"), |_pipe| {
             let Some(own) = listeners.take() else { return 1 };

@@ -23,7 +23,7 @@ use crate::{
         queues::QueueReader,
         sockets, sysctl,
     },
-    scenario::{ListenOptions, Plan, Source, Strategy, Transport},
+    scenario::{ListenOptions, PRESETS, Plan, Source, Transport},
     server::{Site, accept},
     sys::{affinity, limits, namespace},
     trial,
@@ -126,15 +126,15 @@ impl Probe {
                 namespace::Privilege::Direct => "directly",
                 namespace::Privilege::UserNamespace => "through a user namespace",
             };
-            let strategies = Strategy::ALL.iter().map(|(name, strategy)| {
+            let strategies = PRESETS.iter().map(|preset| {
                 let site = Site {
                     address: ([127, 0, 0, 1], 7_000).into(),
                     transport: Transport::Tcp,
                     workers: 2,
                     options: ListenOptions::default(),
                 };
-                let tried = accept::try_out(strategy.clone(), site);
-                ((*name).to_owned(), tried.err().map(|error| format!("{error:#}")))
+                let tried = accept::try_out(&preset.with_defaults(), site);
+                (preset.name.to_owned(), tried.err().map(|error| format!("{error:#}")))
             });
             Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })
         });

@@ -43,7 +43,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     say(format_args!(
         "listening on {}: strategy {}, {workers} workers, app {}; stop with Ctrl-C",
         crew.address(),
-        scenario.server.strategy.name(),
+        scenario.server.strategy.name,
         app_name(scenario.server.app)
     ))?;
     while !interrupted.load(Relaxed) {

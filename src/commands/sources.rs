@@ -86,7 +86,7 @@ fn processors_exist(name: &str, scenario: &Scenario, allowed: &[usize]) -> anyho
     for (path, named) in [
         ("server.pin", server.pin.named()),
         ("load.pin", load.pin.named()),
-        ("server.incoming_cpu", server.strategy.incoming_cpus()),
+        ("server.incoming_cpu", server.strategy.steering.incoming_cpus()),
     ] {
         if let Some(cpu) = named.iter().find(|cpu| !allowed.contains(cpu)) {
             let problem =

@@ -64,6 +64,7 @@ impl Loader {
         let range = Range::read().context("reading ip_local_port_range")?;
         let groups = source::groups(&self.scenario.sources, &[self.target]);
         let share = Share { process: self.part.loader, processes: self.part.loaders };
+        let server = &self.scenario.server;
         let window = self.control.wait_for_start();
         let before = clock::cpu_use();
         let mut work = Work {
@@ -77,7 +78,8 @@ impl Loader {
             nonce: 0,
             udp_owed: 0.0,
             follow_up_ns: 0,
-            strands: self.scenario.server.strategy.waiting() != Waiting::Never,
+            strands: (0..server.workers)
+                .any(|worker| server.strategy.waiting(worker, server.workers) != Waiting::Never),
             request: Vec::with_capacity(REQUEST_BYTES),
             measures,
             errors: Tally::default(),

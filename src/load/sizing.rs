@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, Waiting};
+use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario};
 
 /// The most loaders there may be.
 const LOADERS_LIMIT: usize = 512;
@@ -73,9 +73,11 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
     let workers = scenario.server.workers as u64;
     // Flows of datagrams take no descriptor of a worker's.
     let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
-    // Where a connection cannot wait for one worker alone, another takes what one has no files for.
-    let hashed = scenario.server.strategy.waiting() == Waiting::InQueue;
-    let most = |workers: u64| if hashed { most_of_one(accepted, workers) } else { accepted.div_ceil(workers) };
+    // Workers that share a queue make up for one another: if one has no files left, the next takes the connection.
+    let most = |workers: u64| {
+        let queues = scenario.server.strategy.queues.count(workers as usize) as u64;
+        most_of_one(accepted, queues).div_ceil(workers / queues)
+    };
     if most(workers) > room {
         let enough = (workers..=WORKERS_LIMIT).find(|workers| most(*workers) <= room);
         let raise = enough.map(|enough| format!("raise `server.workers` to {enough}, ")).unwrap_or_default();

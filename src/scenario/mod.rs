@@ -26,5 +26,5 @@ pub use placement::{Pin, Scheduler};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use ports::{Fill, Selection, Sources};
 pub use server::{AcceptBatch, AcceptFlags, App, ListenOptions, Registration, Server, ServiceTime};
-pub use strategy::{Dispatch, Strategy, Waiting};
+pub use strategy::{Dispatch, PRESETS, Preset, Queues, Steering, Strategy, Trigger, Waiting, Wake};
 pub use whole::{Limit, Search, Stop, Whole};

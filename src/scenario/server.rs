@@ -10,7 +10,7 @@ use super::{
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
     settings::Settings,
-    strategy::Strategy,
+    strategy::{Queues, Strategy},
 };
 use crate::ipc::receipt::RECEIPT_BYTES;
 
@@ -236,8 +236,8 @@ impl Server {
                 body_bytes: settings.integer("server.reply_bytes", 0..=EXCHANGE_LIMIT_BYTES as u32)? as usize,
             },
         };
-        let strategy = Strategy::read(settings, protocol)?;
         let workers = settings.integer("server.workers", 1..=512_u32)? as usize;
+        let strategy = Strategy::read(settings, protocol, workers)?;
         Ok(Self {
             listen: ListenOptions::read(settings, protocol, &strategy, app)?,
             connected: connected(settings, protocol, &strategy, workers)?,
@@ -263,7 +263,7 @@ fn connected(
     workers: usize,
 ) -> Result<Vec<usize>, ScenarioError> {
     let path = "server.connected";
-    if !protocol.has(Transport::Udp) || !strategy.has_group() {
+    if !protocol.has(Transport::Udp) || strategy.queues != Queues::PerWorker {
         return Ok(Vec::new());
     }
     let Some(connected) = settings.integers(path, 0..=workers as u32 - 1)? else {

@@ -19,7 +19,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     observe::{holder, sysctl},
-    scenario::{AcceptFlags, ListenOptions, Server, Transport},
+    scenario::{AcceptFlags, ListenOptions, Queues, Server, Transport},
     sys::socket,
 };
 
@@ -91,9 +91,10 @@ impl From<Listener> for TcpListener {
     }
 }
 
-/// The listeners of a trial: one that all workers share, or one each.
+/// The listeners of a trial, one for each queue.
 #[derive(Debug)]
 pub struct Listeners {
+    /// Worker w's is number w modulo their count.
     sockets: Vec<Socket>,
     site: Site,
 }
@@ -129,18 +130,22 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 impl Listeners {
-    /// One listener for all workers.
-    pub fn shared(site: Site) -> Result<Self, ListenError> {
-        Ok(Self { sockets: vec![listener(site, false)?], site })
+    /// Opens a listener for each queue. The kernel numbers the members of a SO_REUSEPORT group in listen(2) order, sockets
+    /// of UDP in bind(2) order: queue k is member k.
+    pub fn open(site: Site, queues: Queues) -> Result<Self, ListenError> {
+        let group = queues.form_group();
+        if group {
+            // A stranger's group of the same user would let us in and take part of the load: bind without the option
+            // first.
+            bound(site, false)?;
+        }
+        let sockets = (0..queues.count(site.workers)).map(|_| listener(site, group)).collect::<Result<_, _>>()?;
+        Ok(Self { sockets, site })
     }
 
-    /// One listener per worker in one SO_REUSEPORT group. Members are numbered in listen(2) order, sockets of UDP in
-    /// bind(2) order: worker k has member k.
-    pub fn group(site: Site) -> Result<Self, ListenError> {
-        // A stranger's group of the same user would let us in and take part of the load: bind without the option first.
-        bound(site, false)?;
-        let sockets = (0..site.workers).map(|_| listener(site, true)).collect::<Result<_, _>>()?;
-        Ok(Self { sockets, site })
+    /// The number of the queue that a worker takes from.
+    pub fn queue_of(&self, worker: usize) -> usize {
+        worker % self.sockets.len()
     }
 
     /// Connects the sockets of some workers to a peer that never sends.
@@ -149,24 +154,23 @@ impl Listeners {
         const NOBODY: u16 = 9;
         let port = if self.site.address.port() == NOBODY { NOBODY + 1 } else { NOBODY };
         let peer = SocketAddr::new(self.site.address.ip(), port);
-        workers.iter().try_for_each(|&worker| self.sockets[worker].connect(&peer.into()))
+        workers.iter().try_for_each(|&worker| self.sockets[self.queue_of(worker)].connect(&peer.into()))
     }
 
     /// Keeps one worker's listener and closes the others: a sibling's inherited listener left open would go on
     /// receiving connections that nobody accepts.
-    pub fn take(self, worker: usize) -> Listener {
-        let own = if self.sockets.len() == 1 { 0 } else { worker };
-        let socket = self.sockets.into_iter().nth(own).expect("one listener, or one per worker");
+    pub fn take(mut self, worker: usize) -> Listener {
+        let socket = self.sockets.swap_remove(self.queue_of(worker));
         Listener { socket, transport: self.site.transport, flags: self.site.options.accept_flags }
     }
 
-    /// One of them, for options that concern the file or the group.
+    /// One of them, for options that concern the group.
     pub fn any(&self) -> &Socket {
         &self.sockets[0]
     }
 
-    /// Each of them, in the order of the workers.
-    pub fn each(&self) -> impl Iterator<Item = SockRef<'_>> {
+    /// Each of them, in the order of the queues.
+    pub fn each(&self) -> impl ExactSizeIterator<Item = SockRef<'_>> {
         self.sockets.iter().map(SockRef::from)
     }
 
@@ -177,7 +181,7 @@ impl Listeners {
             .iter()
             .map(|socket| Ok(fstat(socket.as_fd())?.st_ino as u32))
             .collect::<io::Result<Vec<u32>>>()?;
-        Ok((0..self.site.workers).map(|worker| inodes[if inodes.len() == 1 { 0 } else { worker }]).collect())
+        Ok((0..self.site.workers).map(|worker| inodes[self.queue_of(worker)]).collect())
     }
 
     /// The address in force.
@@ -263,4 +267,47 @@ fn fastopen_allowed() -> io::Result<()> {
         "sysctl net.ipv4.tcp_fastopen is {value}, and `server.fastopen` wants 3 (client and server): set `sysctl.tcp_fastopen = 3`, or on the machine's own network \
          sysctl -w net.ipv4.tcp_fastopen=3"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// A site on a port that nobody else had a moment ago.
+    fn site(workers: usize) -> Site {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Site { address, transport: Transport::Tcp, workers, options: ListenOptions::default() }
+    }
+
+    #[test]
+    fn workers_share_queues_by_their_numbers() {
+        for (queues, shared_as) in [
+            (Queues::ONE, [0, 0, 0, 0, 0]),
+            (Queues::Shared(2), [0, 1, 0, 1, 0]),
+            (Queues::Shared(3), [0, 1, 2, 0, 1]),
+            (Queues::PerWorker, [0, 1, 2, 3, 4]),
+        ] {
+            let listeners = Listeners::open(site(5), queues).unwrap();
+            let own: Vec<u32> = listeners.each().map(|socket| fstat(socket.as_fd()).unwrap().st_ino as u32).collect();
+            assert_eq!(own.len(), queues.count(5));
+            assert_eq!(listeners.inodes().unwrap(), shared_as.map(|queue: usize| own[queue]));
+            assert_eq!([0, 1, 2, 3, 4].map(|worker| listeners.queue_of(worker)), shared_as);
+        }
+    }
+
+    /// The kernel spreads connections over all members of a group that are open anywhere: once a worker has taken its own,
+    /// every connection goes there.
+    #[test]
+    fn a_worker_that_takes_its_listener_closes_the_others() {
+        for worker in 0..5 {
+            let listeners = Listeners::open(site(5), Queues::Shared(3)).unwrap();
+            let (address, inode) = (listeners.address(), listeners.inodes().unwrap()[worker]);
+            let own = listeners.take(worker);
+            assert_eq!(fstat(own.as_fd()).unwrap().st_ino as u32, inode);
+            let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+            assert!(clients.iter().all(|_| own.accept().is_ok()));
+        }
+    }
 }

@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use crate::{
     scenario::{Scenario, Transport},
     server::{
-        Intake, Listener, Listeners, Site,
-        accept::{self, Helper, Strategy},
+        Intake, Site,
+        accept::{Helper, Mechanism},
     },
 };
 
@@ -17,9 +17,7 @@ pub struct Doors {
 
 struct Door {
     transport: Transport,
-    strategy: Box<dyn Strategy>,
-    /// `None` in a child that has taken its own and closed the rest.
-    listeners: Option<Listeners>,
+    mechanism: Mechanism,
 }
 
 impl Doors {
@@ -32,18 +30,16 @@ impl Doors {
     /// The inode of each worker's listener; none where the scenario has no such transport.
     pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<u32>> {
         let Some(door) = self.doors.iter().find(|door| door.transport == transport) else { return Ok(Vec::new()) };
-        let listeners = door.listeners.as_ref().context("the listeners have been taken")?;
-        listeners.inodes().context("fstat of the listeners")
+        door.mechanism.listeners().inodes().context("fstat of the listeners")
     }
 
-    /// What a worker takes, in that worker's process.
+    /// What a worker takes, in that worker's process: the rest is closed there.
     pub(super) fn intake(&mut self, worker: usize) -> Result<Intake> {
         let mut intake = Intake::default();
-        for door in &mut self.doors {
-            let listener = door.take(worker)?;
+        for door in self.doors.drain(..) {
             match door.transport {
-                Transport::Tcp => intake.acceptor = Some(door.strategy.acceptor(worker, listener)?),
-                Transport::Udp => intake.receiver = Some(door.strategy.receiver(worker, listener)?),
+                Transport::Tcp => intake.acceptor = Some(door.mechanism.acceptor(worker)?),
+                Transport::Udp => intake.receiver = Some(door.mechanism.receiver(worker)?),
             }
         }
         Ok(intake)
@@ -51,31 +47,22 @@ impl Doors {
 
     /// The name of the process that a strategy needs besides the workers.
     pub(super) fn helper(&self) -> Option<&'static str> {
-        self.doors.iter().find_map(|door| door.strategy.helper())
+        self.doors.iter().find_map(|door| door.mechanism.helper())
     }
 
     /// What that process does, in that process.
     pub(super) fn take_helper(&mut self) -> Option<Box<dyn Helper>> {
-        self.doors.iter_mut().find_map(|door| {
-            let listener = door.take(0).ok()?;
-            door.strategy.take_helper(listener)
-        })
+        self.doors.drain(..).find_map(|door| door.mechanism.into_helper())
     }
 }
 
 impl Door {
     fn open(scenario: &Scenario, transport: Transport) -> Result<Self> {
         let server = &scenario.server;
-        let mut strategy = accept::build(server.strategy.clone());
-        let listeners = strategy.open(Site::of(server, scenario.address, transport))?;
+        let mechanism = Mechanism::open(&server.strategy, Site::of(server, scenario.address, transport))?;
         if transport == Transport::Udp {
-            listeners.connect(&server.connected).context("connecting a socket of `server.connected`")?;
+            mechanism.listeners().connect(&server.connected).context("connecting a socket of `server.connected`")?;
         }
-        Ok(Self { transport, strategy, listeners: Some(listeners) })
-    }
-
-    /// One worker's listener, in that worker's process: the others are closed there.
-    fn take(&mut self, worker: usize) -> Result<Listener> {
-        Ok(self.listeners.take().context("the listeners have been taken")?.take(worker))
+        Ok(Self { transport, mechanism })
     }
 }

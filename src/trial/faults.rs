@@ -114,7 +114,8 @@ impl Faults {
 
     fn standing(&self, worker: usize, sampler: &mut Sampler) -> Result<Standing> {
         let count = |count| self.control.count(worker, count);
-        let own_waiting = match self.scenario.server.strategy.waiting() {
+        let server = &self.scenario.server;
+        let own_waiting = match server.strategy.waiting(worker, server.workers) {
             Waiting::Never => Some(0),
             Waiting::InQueue => Some(sampler.queue_of(worker)?),
             Waiting::HandedOver => Some(count(Count::HandedOver).saturating_sub(count(Count::Accepted))),

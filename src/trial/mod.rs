@@ -230,7 +230,7 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
                 let scenario = &cell.scenario;
                 let tried = scenario.protocol.transports().try_for_each(|transport| {
                     let site = Site::of(&scenario.server, scenario.address, transport);
-                    accept::try_out(scenario.server.strategy.clone(), site)
+                    accept::try_out(&scenario.server.strategy, site)
                 });
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
                 Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")), ports }

@@ -13,7 +13,7 @@ use crate::{
         ports::Range,
     },
     report,
-    scenario::{Network, Plan, ScenarioError, Stamps},
+    scenario::{Network, Plan, Queues, ScenarioError, Stamps},
     server::{Listeners, Site},
     stats,
     trial::{self, Rehearsal},
@@ -49,7 +49,7 @@ pub(super) fn rehearse(
             }
             Network::Host => {
                 for transport in cell.scenario.protocol.transports() {
-                    Listeners::shared(Site::of(&cell.scenario.server, cell.scenario.address, transport))?;
+                    Listeners::open(Site::of(&cell.scenario.server, cell.scenario.address, transport), Queues::ONE)?;
                 }
                 sysctls.get_or_insert_with(host::sysctls);
                 let ports = Range::read().context("reading ip_local_port_range")?;
@@ -68,7 +68,7 @@ pub(super) fn rehearse(
                         tried.push((new, ports));
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
-                            let strategy = cell.scenario.server.strategy.name();
+                            let strategy = cell.scenario.server.strategy.name;
                             kind.note(format_args!(
                                 "{name}: strategy {strategy} cannot run here, so its trials will fail: {why}"
                             ));

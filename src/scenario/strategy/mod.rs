@@ -1,214 +1,197 @@
-//! How workers obtain connections.
+//! How workers obtain connections: queues × steering × wake-up.
+//!
+//! Each axis is an enum in a file of its own, together with everything that follows from it; what follows from a
+//! combination is here. A combination with a name is one file and one line in `presets`.
 
-use std::time::Duration;
+mod presets;
+mod queues;
+mod steering;
+mod wake;
+
+pub use presets::{PRESETS, Preset};
+pub use queues::Queues;
+pub use steering::Steering;
+pub use wake::{Dispatch, Trigger, Wake};
 
 use super::{
     error::ScenarioError,
     model::{Protocol, Transport},
-    placement::CPUS_LIMIT,
     settings::Settings,
 };
 
-/// How workers obtain connections. `server::accept` has a file for each.
+const KEY: &str = "server.strategy";
+
+/// A way for workers to obtain connections.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Strategy {
-    /// Inherited listener; a thread of each worker blocks in accept(2).
-    SharedBlocking,
-    /// Inherited listener in every worker's epoll, level-triggered.
-    SharedEpoll,
-    /// The same, edge-triggered.
-    SharedEpollEdge,
-    /// The same as the first, with EPOLLEXCLUSIVE.
-    SharedEpollExclusive,
-    /// Inherited listener in the epoll of the worker that holds a lock.
-    SharedAcceptMutex {
-        /// How long a worker that did not get the lock waits before it tries again.
-        delay: Duration,
-    },
-    /// Inherited listener, io_uring multishot accept in every worker.
-    SharedUring,
-    /// One process accepts for all workers.
-    Dispatcher {
-        /// To whom it hands a connection.
-        dispatch: Dispatch,
-    },
-    /// A listener for each worker in one SO_REUSEPORT group.
-    Reuseport,
-    /// The same, io_uring multishot accept.
-    ReuseportUring,
-    /// The same as `Reuseport`, picked by the receiving processor's number (classic BPF).
-    ReuseportCpu,
-    /// The same as `Reuseport`, with SO_INCOMING_CPU on each listener.
-    ReuseportIncomingCpu {
-        /// The processors; worker k's is the k-th, counted round. `None` for those that may be used.
-        cpus: Option<Vec<usize>>,
-    },
-    /// The same as `Reuseport`, picked in turn (eBPF).
-    ReuseportRoundRobin,
-    /// The same, picked at random.
-    ReuseportRandom,
-    /// The same, the worker with the fewest connections.
-    ReuseportLeast,
-    /// The same, directed by what the workers publish.
-    ReuseportHermes {
-        /// A worker whose loop has not come round for so long gets nothing.
-        hang: Duration,
-        /// A worker with more than (1 + θ) times the mean gets nothing.
-        theta: f64,
-    },
+pub struct Strategy {
+    /// The name of its preset.
+    pub name: &'static str,
+    /// How many queues there are.
+    pub queues: Queues,
+    /// Which queue a connection goes to.
+    pub steering: Steering,
+    /// How a worker learns of a connection.
+    pub wake: Wake,
 }
 
 /// How connections can wait for one worker and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// They do not: all workers accept from one queue.
+    /// They cannot: other workers accept from the same queue.
     Never,
     /// In the queue of the worker's own listener.
     InQueue,
-    /// Handed over by a dispatcher, and not taken up yet.
+    /// Handed over by a dispatcher and not yet taken up.
     HandedOver,
-    /// Where nobody but the worker can count them.
+    /// Where only the worker itself could count them.
     Unseen,
 }
 
-/// To whom a dispatcher hands a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dispatch {
-    /// To one worker after the other.
-    RoundRobin,
-    /// To the one with the fewest connections.
-    LeastConnections,
-}
-
 impl Strategy {
-    /// All strategies by their names in scenarios, without parameters.
-    pub const ALL: [(&'static str, Self); 15] = [
-        ("shared-blocking", Self::SharedBlocking),
-        ("shared-epoll", Self::SharedEpoll),
-        ("shared-epoll-edge", Self::SharedEpollEdge),
-        ("shared-epoll-exclusive", Self::SharedEpollExclusive),
-        ("shared-accept-mutex", Self::SharedAcceptMutex { delay: Duration::ZERO }),
-        ("shared-uring", Self::SharedUring),
-        ("dispatcher", Self::Dispatcher { dispatch: Dispatch::RoundRobin }),
-        ("reuseport", Self::Reuseport),
-        ("reuseport-uring", Self::ReuseportUring),
-        ("reuseport-cpu", Self::ReuseportCpu),
-        ("reuseport-incoming-cpu", Self::ReuseportIncomingCpu { cpus: None }),
-        ("reuseport-round-robin", Self::ReuseportRoundRobin),
-        ("reuseport-random", Self::ReuseportRandom),
-        ("reuseport-least", Self::ReuseportLeast),
-        ("reuseport-hermes", Self::ReuseportHermes { hang: Duration::ZERO, theta: 0.0 }),
-    ];
-
-    /// The name in scenarios.
-    pub fn name(&self) -> &'static str {
-        let same = |known: &Self| std::mem::discriminant(known) == std::mem::discriminant(self);
-        Self::ALL.iter().find(|(_, known)| same(known)).map_or("?", |(name, _)| name)
-    }
-
-    /// Whether it means something for datagrams, which no call of accept precedes.
-    pub fn takes_datagrams(&self) -> bool {
-        match self {
-            Self::SharedEpoll
-            | Self::SharedEpollEdge
-            | Self::SharedEpollExclusive
-            | Self::Reuseport
-            | Self::ReuseportCpu
-            | Self::ReuseportIncomingCpu { .. }
-            | Self::ReuseportRoundRobin
-            | Self::ReuseportRandom
-            | Self::ReuseportHermes { .. } => true,
-            // A thread, a lock, a process or a ring for accepts; or a count of connections.
-            Self::SharedBlocking
-            | Self::SharedAcceptMutex { .. }
-            | Self::SharedUring
-            | Self::Dispatcher { .. }
-            | Self::ReuseportUring
-            | Self::ReuseportLeast => false,
-        }
-    }
-
-    /// Whether each worker has a listener of its own.
-    pub fn has_group(&self) -> bool {
-        self.name().starts_with("reuseport")
-    }
-
-    /// Processors that the scenario names for listeners.
-    pub fn incoming_cpus(&self) -> &[usize] {
-        match self {
-            Self::ReuseportIncomingCpu { cpus: Some(cpus) } => cpus,
-            _ => &[],
-        }
-    }
-
-    /// How connections can wait for one worker and no other.
-    pub fn waiting(&self) -> Waiting {
-        match self {
-            Self::SharedEpoll | Self::SharedEpollEdge | Self::SharedEpollExclusive => Waiting::Never,
-            Self::Dispatcher { .. } => Waiting::HandedOver,
-            // In a thread's hands, in a ring, or for the holder of the lock.
-            Self::SharedBlocking | Self::SharedUring | Self::SharedAcceptMutex { .. } | Self::ReuseportUring => {
-                Waiting::Unseen
-            }
-            Self::Reuseport
-            | Self::ReuseportCpu
-            | Self::ReuseportIncomingCpu { .. }
-            | Self::ReuseportRoundRobin
-            | Self::ReuseportRandom
-            | Self::ReuseportLeast
-            | Self::ReuseportHermes { .. } => Waiting::InQueue,
-        }
-    }
-
-    /// Whether it calls accept4(2); io_uring does without.
-    pub(super) fn calls_accept(&self) -> bool {
-        !matches!(self, Self::SharedUring | Self::ReuseportUring)
-    }
-
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
-        let words = Self::ALL.each_ref().map(|(name, strategy)| (*name, strategy));
-        let strategy = match settings.choice("server.strategy", &words)? {
-            Self::SharedAcceptMutex { .. } => {
-                Self::SharedAcceptMutex { delay: settings.span("server.accept_mutex_delay")? }
-            }
-            Self::ReuseportHermes { .. } => {
-                /// The program keeps its workers in the bits of one word.
-                const MOST: u32 = 64;
-                settings.integer("server.workers", 1..=MOST)?;
-                Self::ReuseportHermes {
-                    hang: settings.span("server.hermes_hang")?,
-                    theta: settings.number("server.hermes_theta", 0.0..=1_000.0)?,
-                }
-            }
-            Self::Dispatcher { .. } => {
-                const WORDS: [(&str, Dispatch); 2] =
-                    [("round-robin", Dispatch::RoundRobin), ("least-connections", Dispatch::LeastConnections)];
-                Self::Dispatcher { dispatch: settings.choice("server.dispatch", &WORDS)? }
-            }
-            Self::ReuseportIncomingCpu { .. } => Self::ReuseportIncomingCpu { cpus: incoming_cpus(settings)? },
-            strategy => strategy.clone(),
-        };
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Result<Self, ScenarioError> {
+        let words: Vec<(&str, &Preset)> = PRESETS.iter().map(|preset| (preset.name, *preset)).collect();
+        let strategy = settings.choice(KEY, &words)?.read(settings)?;
         if protocol.has(Transport::Udp) && !strategy.takes_datagrams() {
-            let able: Vec<&str> =
-                Self::ALL.iter().filter(|(_, strategy)| strategy.takes_datagrams()).map(|(name, _)| *name).collect();
-            return Err(settings.wrong(
-                "server.strategy",
-                format_args!(
-                    "\"{}\" means nothing for datagrams (`protocol`): take one of {}",
-                    strategy.name(),
-                    able.join(", ")
-                ),
-            ));
+            let able = PRESETS.iter().map(|preset| preset.with_defaults()).filter(Self::takes_datagrams);
+            let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
+            let problem = format!("\"{}\" cannot receive datagrams (`protocol`); choose one of {able}", strategy.name);
+            return Err(settings.wrong(KEY, problem));
         }
+        strategy.check(workers).map_err(|problem| settings.wrong(KEY, problem))?;
         Ok(strategy)
     }
+
+    /// Refuses combinations that make no sense, with the reason.
+    fn check(&self, workers: usize) -> Result<(), String> {
+        let (name, queues) = (self.name, self.queues.count(workers));
+        let steering = self.steering.traits();
+        if queues == 0 || queues > workers {
+            return Err(format!(
+                "{queues} queues for {workers} workers: every queue needs a worker that accepts from it"
+            ));
+        }
+        if !self.queues.form_group() && self.steering != Steering::Hash {
+            return Err(format!("\"{name}\" has a single queue, so there is nothing to steer"));
+        }
+        if steering.by_worker && queues < workers {
+            return Err(format!(
+                "\"{name}\" steers by what each worker has to do, so every worker needs its own queue"
+            ));
+        }
+        if self.wake.traits().helper && queues > 1 {
+            return Err(format!("\"{name}\" has one process that accepts, and it accepts from one queue only"));
+        }
+        match steering.most_workers {
+            Some(most) if workers > most => {
+                Err(format!("\"{name}\" takes at most {most} workers, not {workers}: lower `server.workers`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it makes sense for datagrams, which no accept precedes.
+    pub fn takes_datagrams(&self) -> bool {
+        self.steering.traits().datagrams && self.wake.traits().datagrams
+    }
+
+    /// Whether workers call accept4(2); io_uring does without.
+    pub(super) fn calls_accept(&self) -> bool {
+        self.wake.traits().calls_accept
+    }
+
+    /// How connections can wait for this one of so many workers and for no other.
+    pub fn waiting(&self, worker: usize, workers: usize) -> Waiting {
+        let shared = self.queues.sharers(worker, workers) > 1;
+        self.wake.traits().waiting.unwrap_or(if shared { Waiting::Never } else { Waiting::InQueue })
+    }
+
+    /// What it cannot do, or needs, as the documentation says it.
+    pub fn limits(&self) -> String {
+        let steering = self.steering.traits();
+        let limits: Vec<String> = [
+            steering.root.then(|| "requires root".to_owned()),
+            (!self.takes_datagrams()).then(|| "connections only".to_owned()),
+            steering.most_workers.map(|most| format!("at most {most} workers")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if limits.is_empty() { "none".to_owned() } else { limits.join(", ") }
+    }
 }
 
-fn incoming_cpus(settings: &Settings<'_>) -> Result<Option<Vec<usize>>, ScenarioError> {
-    let path = "server.incoming_cpu";
-    match settings.integers(path, 0..=CPUS_LIMIT)? {
-        Some(cpus) if cpus.is_empty() => Err(settings.wrong(path, "is an empty list")),
-        Some(cpus) => Ok(Some(cpus)),
-        None => settings.choice(path, &[("spread", None::<()>)]).map(|_| None),
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write, time::Duration};
+
+    use super::*;
+
+    const LEVEL: Wake = Wake::Epoll(Trigger::Level);
+
+    /// The documentation's table is the list. Prints the rows that are missing, so that they can be pasted.
+    #[test]
+    fn the_readme_documents_every_strategy_once() {
+        let readme = include_str!("../../../bench-configs/README.md");
+        let (_, section) = readme.split_once("\n## The strategies\n").unwrap();
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        let documented: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+        let mut wanted = String::new();
+        for preset in PRESETS {
+            writeln!(wanted, "| `{}` | {} | {} |", preset.name, preset.meaning, preset.with_defaults().limits())
+                .unwrap();
+        }
+        assert_eq!(
+            documented.join("\n"),
+            wanted.trim_end(),
+            "bench-configs/README.md should have these rows:\n{wanted}"
+        );
+    }
+
+    #[test]
+    fn every_preset_makes_sense_and_has_its_own_name() {
+        for (number, preset) in PRESETS.iter().enumerate() {
+            let strategy = preset.with_defaults();
+            assert_eq!((strategy.name, strategy.check(2)), (preset.name, Ok(())));
+            assert!(PRESETS[..number].iter().all(|other| other.name != preset.name), "{} is listed twice", preset.name);
+        }
+    }
+
+    #[test]
+    fn combinations_that_make_no_sense_are_refused_with_the_reason() {
+        let hermes = || Steering::Hermes { hang: Duration::from_millis(100), theta: 0.5 };
+        let dispatcher = || Wake::Dispatcher { dispatch: Dispatch::RoundRobin };
+        for (queues, steering, wake, workers, reason) in [
+            (Queues::Shared(3), Steering::Hash, LEVEL, 2, "every queue needs a worker"),
+            (Queues::Shared(0), Steering::Hash, LEVEL, 2, "every queue needs a worker"),
+            (Queues::Shared(1), Steering::Random, LEVEL, 2, "nothing to steer"),
+            (Queues::Shared(2), Steering::Least, LEVEL, 4, "its own queue"),
+            (Queues::PerWorker, Steering::Hash, dispatcher(), 2, "one queue only"),
+            (Queues::PerWorker, hermes(), LEVEL, 65, "at most 64 workers"),
+        ] {
+            let strategy = Strategy { name: "made-up", queues, steering, wake };
+            assert!(strategy.check(workers).unwrap_err().contains(reason), "{strategy:?}");
+        }
+        for (queues, steering, wake) in [
+            (Queues::Shared(2), Steering::RoundRobin, Wake::Thread),
+            (Queues::Shared(2), Steering::ReceivingCpu, Wake::Epoll(Trigger::Exclusive)),
+            (Queues::PerWorker, hermes(), Wake::Uring),
+        ] {
+            assert_eq!(Strategy { name: "made-up", queues, steering, wake }.check(4), Ok(()));
+        }
+    }
+
+    #[test]
+    fn connections_wait_for_one_worker_where_it_shares_its_queue_with_nobody() {
+        let waiting = |queues, wake, worker| {
+            Strategy { name: "made-up", queues, steering: Steering::Hash, wake }.waiting(worker, 3)
+        };
+        assert_eq!(waiting(Queues::Shared(1), LEVEL, 0), Waiting::Never);
+        assert_eq!(waiting(Queues::PerWorker, LEVEL, 0), Waiting::InQueue);
+        // Workers 0 and 2 share the first of two queues.
+        assert_eq!(
+            [0, 1, 2].map(|worker| waiting(Queues::Shared(2), LEVEL, worker)),
+            [Waiting::Never, Waiting::InQueue, Waiting::Never]
+        );
+        assert_eq!(waiting(Queues::PerWorker, Wake::Uring, 0), Waiting::Unseen);
     }
 }

@@ -1,7 +1,7 @@
-//! `dispatcher`: one process accepts for all, and hands each connection to a worker (SCM_RIGHTS).
+//! One process accepts for all workers, and hands each connection to one of them (SCM_RIGHTS).
 //!
-//! `server.dispatch` says to which: `round-robin`, or `least-connections`: the worker with the fewest connections open
-//! or on their way to it, the lowest number among equals.
+//! `server.dispatch` says to which: `round-robin`, or `least-connections`: the worker with the fewest connections open or
+//! on their way to it; of equals, the one with the lowest number.
 
 use std::{
     io::{self, ErrorKind},
@@ -14,67 +14,42 @@ use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Accepted, Acceptor, Helper, HelperContext, Source, Strategy, TOKEN};
+use super::{Accepted, Acceptor, Helper, HelperContext, Source, TOKEN};
 use crate::{
     ipc::{
         control::{Count, Meter, Phase},
         tally::{ErrorCount, Step, Tally},
     },
     scenario::Dispatch,
-    server::{Listener, Listeners, Site},
+    server::Listener,
     sys::{clock, fd_passing},
 };
 
-/// How long the dispatcher leaves the listener alone when it is out of descriptors.
+/// How long the dispatcher leaves the listener alone when it has run out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
-/// How long a worker that stops waits for the dispatcher to end.
+/// How long a stopping worker waits for the dispatcher to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) struct Dispatcher {
-    dispatch: Dispatch,
-    /// The dispatcher's end and the worker's end, by worker.
-    channels: Vec<(OwnedFd, OwnedFd)>,
+/// The dispatcher's end and a worker's end.
+pub(super) struct Channel {
+    dispatcher: OwnedFd,
+    worker: OwnedFd,
 }
 
-impl Dispatcher {
-    pub(super) fn new(dispatch: Dispatch) -> Self {
-        Self { dispatch, channels: Vec::new() }
-    }
-}
-
-impl Strategy for Dispatcher {
-    fn open(&mut self, site: Site) -> Result<Listeners> {
-        self.channels =
-            (0..site.workers).map(|_| fd_passing::channel()).collect::<io::Result<_>>().context("socketpair")?;
-        Ok(Listeners::shared(site)?)
+impl Channel {
+    pub(super) fn new() -> io::Result<Self> {
+        let (dispatcher, worker) = fd_passing::channel()?;
+        Ok(Self { dispatcher, worker })
     }
 
-    fn helper(&self) -> Option<&'static str> {
-        Some("lb:dispatcher")
-    }
-
-    fn take_helper(&mut self, listener: Listener) -> Option<Box<dyn Helper>> {
-        let workers: Vec<OwnedFd> = self.channels.drain(..).map(|(own, _)| own).collect();
-        let sent = vec![0; workers.len()];
-        Some(Box::new(Work {
-            listener,
-            dispatch: self.dispatch,
-            workers,
-            gone: vec![false; sent.len()],
-            sent,
-            next: 0,
-            errors: Tally::default(),
-        }))
-    }
-
-    fn acceptor(&mut self, worker: usize, _listener: Listener) -> Result<Box<dyn Acceptor>> {
-        // All other ends are closed with the vector, so that the dispatcher's end shows at this one.
-        let channel = std::mem::take(&mut self.channels).into_iter().nth(worker).context("one channel per worker")?.1;
-        Ok(Box::new(ChannelAcceptor { channel, registry: None }))
+    /// The worker's side. The end of the dispatcher shows here once every other process has closed its copy of the
+    /// dispatcher's end.
+    pub(super) fn into_acceptor(self) -> ChannelAcceptor {
+        ChannelAcceptor { channel: self.worker, registry: None }
     }
 }
 
-/// Time of accept, and the client's address and port: an address of IPv4 is mapped into IPv6.
+/// The time of the accept, and the client's address and port; an IPv4 address is mapped into IPv6.
 const MESSAGE_BYTES: usize = 8 + 16 + 2;
 
 fn encode(accept_ns: u64, peer: SocketAddr) -> [u8; MESSAGE_BYTES] {
@@ -99,7 +74,7 @@ fn decode(message: &[u8; MESSAGE_BYTES]) -> (u64, SocketAddr) {
 }
 
 /// The dispatcher's process.
-struct Work {
+pub(super) struct Work {
     listener: Listener,
     dispatch: Dispatch,
     workers: Vec<OwnedFd>,
@@ -123,6 +98,12 @@ impl Helper for Work {
 }
 
 impl Work {
+    pub(super) fn new(listener: Listener, dispatch: Dispatch, channels: Vec<Channel>) -> Self {
+        let workers: Vec<OwnedFd> = channels.into_iter().map(|channel| channel.dispatcher).collect();
+        let (sent, gone) = (vec![0; workers.len()], vec![false; workers.len()]);
+        Self { listener, dispatch, workers, sent, gone, next: 0, errors: Tally::default() }
+    }
+
     /// Accepts and hands over until the queue is empty.
     fn accept(&mut self, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<()> {
         while context.control.phase() == Phase::Running {
@@ -146,7 +127,7 @@ impl Work {
     }
 
     fn hand_over(&mut self, stream: &TcpStream, message: &[u8], context: &HelperContext<'_>) -> Result<()> {
-        // With no worker left, the connection is lost with the stream.
+        // With no worker left, the connection is lost when the stream is dropped.
         while let Some(worker) = self.pick(context) {
             let channel = &self.workers[worker];
             match fd_passing::send(channel, message, stream.as_fd()) {
@@ -155,7 +136,7 @@ impl Work {
                     context.control.handed_over(worker);
                     return Ok(());
                 }
-                // A worker that does not keep up holds the dispatcher up, and so all others: that is this strategy.
+                // A worker that does not keep up holds up the dispatcher and thereby all others: so it is with this strategy.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if context.control.phase() != Phase::Running {
                         return Ok(());
@@ -164,7 +145,7 @@ impl Work {
                     self.next = worker;
                 }
                 Err(error) => {
-                    // The worker has died: another gets this connection, and it none any more.
+                    // The worker has died: this connection goes to another, and it gets no more.
                     self.errors.add(Step::Accept, &error);
                     self.gone[worker] = true;
                 }
@@ -173,7 +154,7 @@ impl Work {
         Ok(())
     }
 
-    /// The worker to get the next connection; `None` when all have died.
+    /// The worker that gets the next connection; `None` when all have died.
     fn pick(&mut self, context: &HelperContext<'_>) -> Option<usize> {
         let count = self.workers.len();
         match self.dispatch {
@@ -204,7 +185,7 @@ fn wait(descriptors: &[(std::os::fd::BorrowedFd<'_>, PollFlags)], timeout: Optio
 }
 
 /// The worker's side.
-struct ChannelAcceptor {
+pub(super) struct ChannelAcceptor {
     channel: OwnedFd,
     registry: Option<Registry>,
 }
@@ -246,7 +227,7 @@ impl Source for ChannelAcceptor {
 
 impl Acceptor for ChannelAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
-        // After the dispatcher's end there is nothing more, and no event either.
+        // After the dispatcher has ended there is nothing more, and no event either.
         self.receive()?.ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 
@@ -261,7 +242,7 @@ impl Acceptor for ChannelAcceptor {
                     wait(&[(self.channel.as_fd(), PollFlags::POLLIN)], Some(EXHAUSTED_PAUSE))
                         .map_err(io::Error::other)?;
                 }
-                // Out of descriptors: this connection is lost, the next may be well.
+                // Out of descriptors: this connection is lost, but the next may not be.
                 Err(_) => {}
             }
         }

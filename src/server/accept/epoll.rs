@@ -1,8 +1,8 @@
-//! A listener in the worker's epoll instance, with the flags that a strategy wants.
+//! A listener in the worker's epoll instance.
 //!
-//! mio registers everything edge-triggered and knows no EPOLLEXCLUSIVE, so the listener is added to mio's own epoll
-//! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy goes this way, lest a
-//! comparison of strategies also compare ways of registration.
+//! mio registers everything edge-triggered and does not know EPOLLEXCLUSIVE, so the listener is added to mio's own epoll
+//! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy registers this way;
+//! otherwise a comparison of strategies would also compare ways of registering.
 
 use std::{io, os::fd::AsFd};
 
@@ -11,14 +11,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use socket2::Socket;
 
 use super::{Accepted, Acceptor, Receiver, Source, token};
-use crate::server::Listener;
-
-/// Level-triggered: reported as long as the queue holds a connection.
-pub(super) const LEVEL: EpollFlags = EpollFlags::EPOLLIN;
-/// Edge-triggered: reported when a connection arrives.
-pub(super) const EDGE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
-/// Level-triggered, and an arrival wakes one waiting epoll instance instead of all.
-pub(super) const EXCLUSIVE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLEXCLUSIVE);
+use crate::{scenario::Trigger, server::Listener};
 
 pub(super) struct EpollListener {
     listener: Listener,
@@ -28,7 +21,13 @@ pub(super) struct EpollListener {
 }
 
 impl EpollListener {
-    pub(super) fn new(listener: Listener, flags: EpollFlags) -> Self {
+    pub(super) fn new(listener: Listener, trigger: Trigger) -> Self {
+        let flags = EpollFlags::EPOLLIN
+            | match trigger {
+                Trigger::Level => EpollFlags::empty(),
+                Trigger::Edge => EpollFlags::EPOLLET,
+                Trigger::Exclusive => EpollFlags::EPOLLEXCLUSIVE,
+            };
         Self { listener, flags, epoll: None }
     }
 
@@ -54,7 +53,7 @@ impl Source for EpollListener {
 
     fn left_some(&mut self) -> io::Result<()> {
         if let (true, Some(epoll)) = (self.flags.contains(EpollFlags::EPOLLET), &self.epoll) {
-            // EPOLL_CTL_MOD makes epoll look again, and report a queue that is not empty as if it had just filled.
+            // EPOLL_CTL_MOD makes epoll look again, and report a queue that is not empty as if it had just been filled.
             epoll.modify(&self.listener, &mut self.event())?;
         }
         Ok(())

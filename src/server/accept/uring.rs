@@ -1,8 +1,8 @@
-//! Connections by io_uring: one multishot accept, armed until the kernel says that it is over, in a ring whose
-//! descriptor stands in the worker's epoll instance.
+//! An io_uring multishot accept, armed until the kernel says that it is over, in a ring whose descriptor is in the worker's
+//! epoll instance.
 //!
-//! The kernel accepts as connections come, without being asked: a batch bounds only how many the worker takes up per
-//! wake-up, and the queue of the listener stays empty as long as descriptors last.
+//! The kernel accepts connections as they come, without being asked: a batch bounds only how many the worker takes up per
+//! wake-up, and the listener's queue stays empty as long as descriptors last.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -33,7 +33,7 @@ impl UringAcceptor {
 }
 
 fn accepted(stream: std::net::TcpStream) -> Accepted {
-    // A multishot accept gives no address, and a client that has reset has none any more.
+    // A multishot accept gives no address, and a client that has reset no longer has one.
     let peer = stream.peer_addr().ok();
     Accepted { stream: TcpStream::from_std(stream), peer, accept_ns: clock::monotonic_ns() }
 }
@@ -66,13 +66,13 @@ impl Acceptor for UringAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
         match self.ring.next() {
             Some(Ok(stream)) => {
-                // The kernel ends a multishot accept when it likes, e.g. when the ring was full.
+                // The kernel may end a multishot accept at any time, e.g. when the ring was full.
                 if !self.ring.is_armed() {
                     self.ring.arm()?;
                 }
                 Ok(accepted(stream))
             }
-            // It has ended the multishot accept as well; registering arms it anew.
+            // The error has ended the multishot accept; registering arms it again.
             Some(Err(error)) => Err(error),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }

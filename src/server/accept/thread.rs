@@ -1,5 +1,5 @@
-//! `shared-blocking`: a thread of each worker blocks in accept(2) on one inherited listener, and hands connections over
-//! to the worker's loop. The kernel wakes blocked threads first in, first out.
+//! A thread of the worker blocks in accept(2), and hands connections over to the worker's loop. The kernel wakes threads
+//! blocked on one queue first in, first out.
 
 use std::{
     io,
@@ -15,32 +15,13 @@ use anyhow::{Context, Result};
 use crossbeam::queue::ArrayQueue;
 use mio::{Registry, Waker};
 
-use super::{Accepted, Acceptor, Source, Strategy, TOKEN};
-use crate::{
-    server::{Listener, Listeners, Site},
-    sys::thread,
-};
+use super::{Accepted, Acceptor, Source, TOKEN};
+use crate::{server::Listener, sys::thread};
 
-/// Connections on their way from the thread to the loop. When so many wait, the thread accepts no further.
+/// Connections on their way from the thread to the loop. When this many wait, the thread stops accepting.
 const IN_HAND: usize = 1_024;
-/// The thread's pause when the loop does not keep up, or accept cannot.
+/// How long the thread pauses when the loop does not keep up, or accept fails.
 const PAUSE: Duration = Duration::from_millis(1);
-
-pub(super) struct SharedBlocking;
-
-impl Strategy for SharedBlocking {
-    fn open(&mut self, site: Site) -> Result<Listeners> {
-        let listeners = Listeners::shared(site)?;
-        listeners.any().set_nonblocking(false).context("fcntl of the listener")?;
-        Ok(listeners)
-    }
-
-    fn acceptor(&mut self, _worker: usize, listener: Listener) -> Result<Box<dyn Acceptor>> {
-        thread::make_interruptible().context("sigaction")?;
-        let shared = Arc::new(Shared { listener, queue: ArrayQueue::new(IN_HAND), stop: AtomicBool::new(false) });
-        Ok(Box::new(BlockingAcceptor { shared, waker: None, thread: None }))
-    }
-}
 
 /// What the thread and the loop share.
 struct Shared {
@@ -49,10 +30,19 @@ struct Shared {
     stop: AtomicBool,
 }
 
-struct BlockingAcceptor {
+pub(super) struct ThreadAcceptor {
     shared: Arc<Shared>,
     waker: Option<Arc<Waker>>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl ThreadAcceptor {
+    /// The listener must block.
+    pub(super) fn new(listener: Listener) -> Result<Self> {
+        thread::make_interruptible().context("sigaction")?;
+        let shared = Arc::new(Shared { listener, queue: ArrayQueue::new(IN_HAND), stop: AtomicBool::new(false) });
+        Ok(Self { shared, waker: None, thread: None })
+    }
 }
 
 impl Shared {
@@ -68,11 +58,11 @@ impl Shared {
                 accepted => accepted.map(Accepted::now),
             };
             let failed = accepted.is_err();
-            // The loop need not hear of each failure in a row, and no connection is to stand behind them.
+            // The loop need not hear of every failure in a row, and no connection should queue behind them.
             if !failed || self.queue.is_empty() {
-                // Only this thread pushes, so there is room still.
+                // Only this thread pushes, so there is still room.
                 let _ = self.queue.push(accepted);
-                // Fails only without memory; the next connection wakes the loop as well.
+                // Fails only when memory runs out; the next connection wakes the loop as well.
                 let _ = waker.wake();
             }
             if failed {
@@ -82,7 +72,7 @@ impl Shared {
     }
 }
 
-impl Source for BlockingAcceptor {
+impl Source for ThreadAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         if self.thread.is_none() {
             let waker = Arc::new(Waker::new(registry, TOKEN)?);
@@ -91,25 +81,25 @@ impl Source for BlockingAcceptor {
             self.thread = Some(thread.spawn(move || shared.accept(&for_thread))?);
             self.waker = Some(waker);
         }
-        // What came while the loop paused has woken it in vain.
+        // The wake-ups for what came while the loop paused are spent.
         self.left_some()
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        // The thread pauses by itself when accept fails, and there is nothing that would wake the loop for nothing.
+        // The thread pauses by itself when accept fails, so nothing wakes the loop in vain.
         Ok(())
     }
 
     fn left_some(&mut self) -> io::Result<()> {
         match &self.waker {
-            // An empty queue wakes the loop when it is no longer empty.
+            // An empty queue wakes the loop once it is no longer empty.
             Some(waker) if !self.shared.queue.is_empty() => waker.wake(),
             _ => Ok(()),
         }
     }
 }
 
-impl Acceptor for BlockingAcceptor {
+impl Acceptor for ThreadAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
         self.shared.queue.pop().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
@@ -117,7 +107,7 @@ impl Acceptor for BlockingAcceptor {
     fn stop(&mut self) -> io::Result<Vec<Accepted>> {
         self.shared.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A signal that comes just before the call of accept is lost: hence again until the thread has ended.
+            // A signal that arrives just before the call of accept is lost, so repeat until the thread has ended.
             while !thread.is_finished() {
                 thread::interrupt(&thread);
                 std::thread::sleep(PAUSE);

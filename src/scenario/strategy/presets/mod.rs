@@ -1,0 +1,59 @@
+//! The strategies that have names: one file and one line each.
+
+use super::{Queues, Steering, Strategy, Trigger, Wake};
+use crate::scenario::{error::ScenarioError, settings::Settings};
+
+/// Declares the file of each preset, and lists them. rustfmt does not follow modules declared by a macro; `.ci/run` checks
+/// these files by name.
+macro_rules! presets {
+    ($($file:ident)*) => {
+        $(mod $file;)*
+
+        /// All strategies that have names, in the order of the documentation.
+        pub const PRESETS: &[&Preset] = &[$(&$file::PRESET),*];
+    };
+}
+
+presets! {
+    shared_blocking
+    shared_epoll
+    shared_epoll_edge
+    shared_epoll_exclusive
+    shared_accept_mutex
+    shared_uring
+    dispatcher
+    reuseport
+    reuseport_uring
+    reuseport_cpu
+    reuseport_incoming_cpu
+    reuseport_round_robin
+    reuseport_random
+    reuseport_least
+    reuseport_hermes
+}
+
+type Axes = (Queues, Steering, Wake);
+
+/// A strategy with a name.
+#[derive(Debug)]
+pub struct Preset {
+    /// The name in scenarios and records.
+    pub name: &'static str,
+    /// How workers obtain connections, for the documentation.
+    pub meaning: &'static str,
+    /// Its place on each axis; parameters come from the scenario.
+    axes: fn(&Settings<'_>) -> Result<Axes, ScenarioError>,
+}
+
+impl Preset {
+    pub(super) fn read(&self, settings: &Settings<'_>) -> Result<Strategy, ScenarioError> {
+        let (queues, steering, wake) = (self.axes)(settings)?;
+        Ok(Strategy { name: self.name, queues, steering, wake })
+    }
+
+    /// The strategy with every parameter at its default.
+    pub fn with_defaults(&self) -> Strategy {
+        let (values, overridden) = Default::default();
+        self.read(&Settings::new(self.name, &values, &overridden)).expect("defaults are valid")
+    }
+}

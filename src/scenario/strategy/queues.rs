@@ -1,0 +1,35 @@
+//! How many queues of connections there are.
+
+/// Queues of connections: listeners, or sockets of UDP. Worker w takes from queue w mod their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queues {
+    /// So many, each shared by its part of the workers. A single one is an ordinary listener; several form a SO_REUSEPORT
+    /// group.
+    Shared(usize),
+    /// One per worker in a SO_REUSEPORT group.
+    PerWorker,
+}
+
+impl Queues {
+    /// One that all workers share.
+    pub const ONE: Self = Self::Shared(1);
+
+    /// How many there are for so many workers.
+    pub fn count(self, workers: usize) -> usize {
+        match self {
+            Self::Shared(count) => count,
+            Self::PerWorker => workers,
+        }
+    }
+
+    /// Whether they form a SO_REUSEPORT group.
+    pub fn form_group(self) -> bool {
+        self != Self::ONE
+    }
+
+    /// How many of so many workers take from the same queue as this one, itself included.
+    pub fn sharers(self, worker: usize, workers: usize) -> usize {
+        let count = self.count(workers);
+        (worker % count..workers).step_by(count).count()
+    }
+}

@@ -1,0 +1,87 @@
+//! How a worker learns of a connection.
+
+use std::time::Duration;
+
+use super::{
+    super::{error::ScenarioError, settings::Settings},
+    Waiting,
+};
+
+/// How a worker learns of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// The queue is in the worker's epoll instance.
+    Epoll(Trigger),
+    /// The same, level-triggered, while the worker holds a lock that those who share the queue compete for.
+    Lock {
+        /// How long a worker that did not get the lock waits before it tries again.
+        delay: Duration,
+    },
+    /// A thread of the worker blocks in accept(2) and hands over to the worker's loop.
+    Thread,
+    /// An io_uring multishot accept of the worker.
+    Uring,
+    /// A process of its own accepts, and hands each connection to a worker (SCM_RIGHTS).
+    Dispatcher {
+        /// To which.
+        dispatch: Dispatch,
+    },
+}
+
+/// When epoll reports a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// As long as it holds a connection.
+    Level,
+    /// When a connection arrives.
+    Edge,
+    /// As long as it holds a connection, but an arrival wakes one waiting worker instead of all (EPOLLEXCLUSIVE).
+    Exclusive,
+}
+
+/// To whom a dispatcher hands a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dispatch {
+    /// To one worker after the other.
+    RoundRobin,
+    /// To the one with the fewest connections.
+    LeastConnections,
+}
+
+/// What follows from a wake-up.
+pub(super) struct WakeTraits {
+    /// Whether it makes sense for datagrams.
+    pub datagrams: bool,
+    /// Whether accept4(2) is called.
+    pub calls_accept: bool,
+    /// Whether a process besides the workers accepts.
+    pub helper: bool,
+    /// Where connections can wait for one worker besides its queue; `None` where the queue is all.
+    pub waiting: Option<Waiting>,
+}
+
+impl Wake {
+    pub(super) fn traits(self) -> WakeTraits {
+        let plain = WakeTraits { datagrams: false, calls_accept: true, helper: false, waiting: Some(Waiting::Unseen) };
+        match self {
+            Self::Epoll(_) => WakeTraits { datagrams: true, waiting: None, ..plain },
+            // Connections wait for whoever holds the lock, which only that worker knows.
+            Self::Lock { .. } => plain,
+            // Connections wait between the thread and the loop.
+            Self::Thread => plain,
+            // Connections wait in the ring.
+            Self::Uring => WakeTraits { calls_accept: false, ..plain },
+            Self::Dispatcher { .. } => WakeTraits { helper: true, waiting: Some(Waiting::HandedOver), ..plain },
+        }
+    }
+
+    pub(super) fn lock(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
+        Ok(Self::Lock { delay: settings.span("server.accept_mutex_delay")? })
+    }
+
+    pub(super) fn dispatcher(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
+        const WORDS: [(&str, Dispatch); 2] =
+            [("round-robin", Dispatch::RoundRobin), ("least-connections", Dispatch::LeastConnections)];
+        Ok(Self::Dispatcher { dispatch: settings.choice("server.dispatch", &WORDS)? })
+    }
+}

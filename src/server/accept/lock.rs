@@ -1,0 +1,80 @@
+//! A lock among the workers that share a queue: only the one that holds it has the queue in its epoll instance.
+//!
+//! nginx's rule (`accept_mutex on`, ngx_event_accept.c): before it waits, a worker tries the lock. If it gets the lock, it
+//! puts the listener into its epoll instance, waits, accepts, and gives the lock back before it serves anything. If not, it
+//! takes the listener out, and waits for at most `server.accept_mutex_delay` before it tries again.
+
+use std::{io, time::Duration};
+
+use mio::Registry;
+
+use super::{Accepted, Acceptor, Source, epoll::EpollListener};
+use crate::{scenario::Trigger, server::Listener, sys::robust_mutex::RobustMutex};
+
+pub(super) struct LockedListener {
+    listener: EpollListener,
+    /// Whether the listener is in the epoll instance. It stays there until somebody else takes the lock.
+    listening: bool,
+    lock: RobustMutex,
+    holding: bool,
+    delay: Duration,
+    /// `None` while the worker wants no connections.
+    registry: Option<Registry>,
+}
+
+impl LockedListener {
+    pub(super) fn new(listener: Listener, lock: RobustMutex, delay: Duration) -> Self {
+        let listener = EpollListener::new(listener, Trigger::Level);
+        Self { listener, listening: false, lock, holding: false, delay, registry: None }
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.holding) { self.lock.unlock() } else { Ok(()) }
+    }
+
+    fn stop_listening(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.listening) { self.listener.deregister() } else { Ok(()) }
+    }
+}
+
+impl Source for LockedListener {
+    fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.registry = Some(registry.try_clone()?);
+        Ok(())
+    }
+
+    fn deregister(&mut self) -> io::Result<()> {
+        self.registry = None;
+        self.release()?;
+        self.stop_listening()
+    }
+
+    fn before_wait(&mut self) -> io::Result<Option<Duration>> {
+        let Some(registry) = &self.registry else { return Ok(None) };
+        if self.lock.try_lock()? {
+            self.holding = true;
+            if !self.listening {
+                self.listener.register(registry)?;
+                self.listening = true;
+            }
+            return Ok(None);
+        }
+        self.stop_listening()?;
+        Ok(Some(self.delay))
+    }
+}
+
+impl Acceptor for LockedListener {
+    fn accept(&mut self) -> io::Result<Accepted> {
+        self.listener.accept()
+    }
+
+    fn after_accepts(&mut self) -> io::Result<()> {
+        self.release()
+    }
+
+    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+        self.release()?;
+        Ok(Vec::new())
+    }
+}

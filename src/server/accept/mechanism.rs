@@ -1,0 +1,138 @@
+//! A strategy put together from its axes.
+
+use std::{io, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    Acceptor, Helper, Receiver,
+    dispatcher::{self, Channel},
+    epoll::EpollListener,
+    lock::LockedListener,
+    publish::{Publisher, Publishing, States},
+    steering,
+    thread::ThreadAcceptor,
+    uring::UringAcceptor,
+};
+use crate::{
+    scenario::{Dispatch, Strategy, Transport, Trigger, Wake},
+    server::{Listeners, Site},
+    sys::robust_mutex::RobustMutex,
+};
+
+/// A strategy's listeners, and everything else that its processes share. Made before the fork; after it, each process
+/// takes its own part, which closes the rest there.
+pub struct Mechanism {
+    listeners: Listeners,
+    /// Where workers publish what they have to do, if the steering goes by that.
+    states: Option<States>,
+    wake: SharedWake,
+}
+
+/// How workers learn of connections, with what they share for it.
+enum SharedWake {
+    Epoll(Trigger),
+    /// A lock for each queue.
+    Lock {
+        delay: Duration,
+        locks: Vec<RobustMutex>,
+    },
+    Thread,
+    Uring,
+    /// A channel for each worker.
+    Dispatcher {
+        dispatch: Dispatch,
+        channels: Vec<Channel>,
+    },
+}
+
+impl Mechanism {
+    /// Opens the listeners and makes whatever else the processes share.
+    pub fn open(strategy: &Strategy, site: Site) -> Result<Self> {
+        let listeners = Listeners::open(site, strategy.queues)?;
+        let states = steering::steer(&strategy.steering, &listeners)?;
+        let wake = match strategy.wake {
+            Wake::Epoll(trigger) => SharedWake::Epoll(trigger),
+            Wake::Lock { delay } => {
+                let locks = listeners.each().map(|_| RobustMutex::new()).collect::<io::Result<_>>();
+                SharedWake::Lock { delay, locks: locks.context("making a lock in shared memory")? }
+            }
+            Wake::Thread => {
+                listeners
+                    .each()
+                    .try_for_each(|socket| socket.set_nonblocking(false))
+                    .context("fcntl of the listener")?;
+                SharedWake::Thread
+            }
+            Wake::Uring => SharedWake::Uring,
+            Wake::Dispatcher { dispatch } => {
+                let channels = (0..site.workers).map(|_| Channel::new()).collect::<io::Result<_>>();
+                SharedWake::Dispatcher { dispatch, channels: channels.context("socketpair")? }
+            }
+        };
+        Ok(Self { listeners, states, wake })
+    }
+
+    /// The listeners.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// The acceptor of one worker, in that worker's process.
+    pub fn acceptor(self, worker: usize) -> Result<Box<dyn Acceptor>> {
+        let queue = self.listeners.queue_of(worker);
+        let listener = self.listeners.take(worker);
+        let publisher = self.states.map(|states| Publisher::new(states, worker));
+        Ok(match self.wake {
+            SharedWake::Epoll(trigger) => boxed(EpollListener::new(listener, trigger), publisher),
+            SharedWake::Lock { delay, mut locks } => {
+                boxed(LockedListener::new(listener, locks.swap_remove(queue), delay), publisher)
+            }
+            SharedWake::Thread => boxed(ThreadAcceptor::new(listener)?, publisher),
+            SharedWake::Uring => boxed(UringAcceptor::new(listener)?, publisher),
+            SharedWake::Dispatcher { mut channels, .. } => {
+                boxed(channels.swap_remove(worker).into_acceptor(), publisher)
+            }
+        })
+    }
+
+    /// The receiver of one worker, in that worker's process, where the listeners are sockets of UDP. Scenarios allow only
+    /// strategies that take datagrams.
+    pub fn receiver(self, worker: usize) -> Result<Box<dyn Receiver>> {
+        let SharedWake::Epoll(trigger) = self.wake else { bail!("the strategy has no receiver of datagrams") };
+        let receiver = EpollListener::new(self.listeners.take(worker), trigger);
+        Ok(match self.states.map(|states| Publisher::new(states, worker)) {
+            Some(publisher) => Box::new(Publishing::new(receiver, publisher)),
+            None => Box::new(receiver),
+        })
+    }
+
+    /// The name of the process that accepts for the workers, if one does.
+    pub fn helper(&self) -> Option<&'static str> {
+        matches!(self.wake, SharedWake::Dispatcher { .. }).then_some("lb:dispatcher")
+    }
+
+    /// What that process runs, in that process.
+    pub fn into_helper(self) -> Option<Box<dyn Helper>> {
+        let SharedWake::Dispatcher { dispatch, channels } = self.wake else { return None };
+        Some(Box::new(dispatcher::Work::new(self.listeners.take(0), dispatch, channels)))
+    }
+}
+
+/// An acceptor that publishes, if the steering goes by that.
+fn boxed(acceptor: impl Acceptor + 'static, publisher: Option<Publisher>) -> Box<dyn Acceptor> {
+    match publisher {
+        Some(publisher) => Box::new(Publishing::new(acceptor, publisher)),
+        None => Box::new(acceptor),
+    }
+}
+
+/// Tries whether this kernel lets this user run a strategy, in a network namespace of the caller's own: opens it for two
+/// workers and makes the acceptor, or receiver, of one. Fails with the reason and the remedy.
+pub fn try_out(strategy: &Strategy, site: Site) -> Result<()> {
+    let mechanism = Mechanism::open(strategy, Site { workers: 2, ..site })?;
+    match site.transport {
+        Transport::Tcp => mechanism.acceptor(0).map(drop),
+        Transport::Udp => mechanism.receiver(0).map(drop),
+    }
+}

@@ -1,0 +1,57 @@
+//! Ways to choose the queue of a connection.
+
+use anyhow::{Context, Result};
+use aya::include_bytes_aligned;
+
+use super::{bpf, publish::States};
+use crate::{
+    scenario::Steering,
+    server::Listeners,
+    sys::{affinity, clock, reuseport_bpf},
+};
+
+/// Has the kernel choose queues as the scenario says. Returns the memory in which workers are to publish what they have to
+/// do, if the choice depends on that.
+pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<Option<States>> {
+    match steering {
+        Steering::Hash => Ok(None),
+        Steering::ReceivingCpu => by_receiving_cpu(listeners).map(|()| None),
+        Steering::IncomingCpu { cpus } => mark_with_cpus(listeners, cpus.as_deref()).map(|()| None),
+        Steering::RoundRobin => {
+            bpf::steer("round_robin", include_bytes_aligned!("../../bpf/round_robin.bpf.o"), listeners, &[])
+        }
+        Steering::Random => bpf::steer("random", include_bytes_aligned!("../../bpf/random.bpf.o"), listeners, &[]),
+        Steering::Least => bpf::steer("least", include_bytes_aligned!("../../bpf/least.bpf.o"), listeners, &[]),
+        Steering::Hermes { hang, theta } => {
+            let globals =
+                [("hang_ns", clock::nanoseconds(*hang)), ("theta_permille", (theta * 1_000.0).round() as u64)];
+            let object = include_bytes_aligned!("../../bpf/hermes.bpf.o");
+            let states = bpf::steer("hermes", object, listeners, &globals)?;
+            // An idle worker comes round four times per `hang`, so that it is not taken for one that hangs.
+            Ok(states.map(|states| states.with_heartbeat(*hang / 4)))
+        }
+    }
+}
+
+/// A classic BPF program picks queue (receiving processor mod queues). The receiving processor is the one that handled the
+/// SYN: on loopback, the client's own.
+fn by_receiving_cpu(listeners: &Listeners) -> Result<()> {
+    reuseport_bpf::pick_by_cpu(listeners.any(), listeners.each().len() as u32)
+        .context("setsockopt SO_ATTACH_REUSEPORT_CBPF; kernels from 4.5 on have it")
+}
+
+/// Marks each queue with a processor (SO_INCOMING_CPU); the kernel prefers the queue whose processor received the SYN. Queue
+/// k gets the k-th of the scenario's list, or of the processors that this process may use, counted round. Where several
+/// queues have one processor's mark, or none has, the hash decides among them.
+fn mark_with_cpus(listeners: &Listeners, cpus: Option<&[usize]>) -> Result<()> {
+    let cpus = match cpus {
+        Some(cpus) => cpus.to_vec(),
+        None => affinity::allowed_cpus().context("sched_getaffinity")?,
+    };
+    for (socket, cpu) in listeners.each().zip(cpus.iter().cycle()) {
+        socket
+            .set_cpu_affinity(*cpu)
+            .context("setsockopt SO_INCOMING_CPU; for listeners, kernels from 6.2 on have it")?;
+    }
+    Ok(())
+}
