@@ -60,15 +60,15 @@ impl Reading {
                 .into_iter()
                 .map(|(name, text)| (format!("{}/{name}", reader::PERCENTILES), text)),
         );
-        files.push((reader::REPORT.to_owned(), html::render(self)?));
-        files.extend(self.ports_curve()?.map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
+        files.push((reader::REPORT.to_owned(), html::render(self)));
+        files.extend(self.ports_curve().map(|svg| (reader::PORTS_CURVE.to_owned(), svg)));
         Ok(files)
     }
 
     /// The ports' curve as a picture that stands alone; `None` where no ports were filled.
-    fn ports_curve(&self) -> Result<Option<String>> {
+    fn ports_curve(&self) -> Option<String> {
         let ranking = ranking(&self.summary);
         let subject = Subject::new(&self.record, &self.distributions, &self.summary, &ranking);
-        ports(&subject).map(|chart| plot::draw(&chart.figure, plot::FILE)).transpose()
+        ports(&subject).map(|chart| plot::draw(&chart.figure, plot::FILE).into_string())
     }
 }

@@ -1,6 +1,5 @@
 //! The charts of a report as pure data: a title that states the finding, figures or rows, and the table with the numbers.
 
-pub mod figure;
 mod finding;
 pub mod percentiles;
 pub mod ports;

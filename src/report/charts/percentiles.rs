@@ -5,16 +5,13 @@
 
 use hdrhistogram::Histogram;
 
-use super::{
-    Subject,
-    figure::{Axis, Figure, Line, Scale, Stop},
-    finding,
-};
+use super::{Subject, finding};
 use crate::{
     format::duration,
     report::{
         Grid,
         distributions::{BEGIN, NAMED, grid, rarity, values_at},
+        plot::figure::{Axis, Figure, Line, Scale, Stop},
     },
 };
 

@@ -1,13 +1,13 @@
 //! What a connect costs as the ports fill, with knee and wall.
 
-use super::{
-    Cell, Subject,
-    figure::{Axis, Figure, Line, Mark, Stop, count_tick},
-};
+use super::{Cell, Subject};
 use crate::{
     format::{duration, percent, thousands},
     record::{Ports, PortsStep},
-    report::Grid,
+    report::{
+        Grid,
+        plot::figure::{Axis, Figure, Line, Mark, Stop, count_tick},
+    },
 };
 
 /// Parts of the capacity that the table and pointers show.

@@ -1,13 +1,12 @@
 //! The ranking as a chart: of each cell the median with its interval, and its trials.
 
-use super::{
-    Subject,
-    figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
-    finding, with_settings,
-};
+use super::{Subject, finding, with_settings};
 use crate::{
     format::ratio,
-    report::{Grid, Group, Row, p_value},
+    report::{
+        Grid, Group, Row, p_value,
+        plot::figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
+    },
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
 

@@ -4,7 +4,6 @@ use serde_json::Value as Json;
 
 use super::{
     Subject,
-    figure::{Axis, Scale, count_tick, log_ticks},
     ranking::{Figures, Place, Places, RankingChart},
 };
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     report::{
         Grid,
         answer::{status, value},
+        plot::figure::{Axis, Scale, count_tick, log_ticks},
         short,
     },
     stats::{Better, CellSummary, METRICS, Metric, metric_named, search::Found},

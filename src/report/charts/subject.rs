@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     record::{Outcome, Record, TrialRecord},
-    report::{Ranking, distributions::Distributions, plot::TOLD_APART},
+    report::{Ranking, distributions::Distributions, plot::DISTINCT},
     scenario::label,
     stats::{CellSummary, Summary},
 };
@@ -96,9 +96,9 @@ fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
             }
         }
     }
-    if names.len() > TOLD_APART {
+    if names.len() > DISTINCT {
         names.sort_by(|one, other| one.2.total_cmp(&other.2));
-        names.drain(TOLD_APART.div_ceil(2)..names.len() - TOLD_APART / 2);
+        names.drain(DISTINCT.div_ceil(2)..names.len() - DISTINCT / 2);
     }
     names.sort_by_key(|(cell, _, _)| *cell);
     names.into_iter().enumerate().map(|(style, (_, name, _))| (name.to_owned(), style)).collect()

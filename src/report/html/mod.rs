@@ -14,7 +14,6 @@ mod stages;
 mod tracks;
 mod verdicts;
 
-use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Reading, charts::Subject, ranking as ranked};
@@ -26,18 +25,18 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'; form-action 'none'";
 
 /// The whole page.
-pub fn render(reading: &Reading) -> Result<String> {
+pub fn render(reading: &Reading) -> String {
     let ranking = ranked(&reading.summary);
     let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
     let sections: Vec<Markup> = [
         Some(answer::section(&subject)),
         ranking::section(&subject),
-        percentiles::section(&subject)?,
+        percentiles::section(&subject),
         shares::section(&subject),
-        series::section(&subject)?,
+        series::section(&subject),
         stages::section(&subject),
         ramp::section(&subject),
-        ports::section(&subject)?,
+        ports::section(&subject),
         Some(verdicts::section(&subject)),
         harness::section(&subject),
         Some(host::section(&subject)),
@@ -63,7 +62,7 @@ pub fn render(reading: &Reading) -> Result<String> {
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 #[cfg(test)]
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_page_has_its_sections_in_order() {
-        let page = render(&two_strategies(2)).unwrap();
+        let page = render(&two_strategies(2));
         let order = [
             "Which of the two?",
             "Ranking by accept wait p99",
@@ -115,7 +114,7 @@ mod tests {
             sample.trial(json!({ "strategy": NASTY }), &[50, 50], 1_000);
             sample.trial(json!({ "strategy": "</title></script><b>" }), &[50, 50], 2_000);
         }
-        let page = render(&sample.reading()).unwrap();
+        let page = render(&sample.reading());
         demand_sound(&page);
         assert!(!page.contains("<script>alert") && !page.contains("</script><b>"));
         assert!(page.contains("&lt;script&gt;alert('1')&lt;/script&gt;&quot;&amp;"));
@@ -136,7 +135,7 @@ mod tests {
             (without_series, "Share of accepts per worker"),
             (Sample::new("Was anything run?"), "No trial was run"),
         ] {
-            let page = render(&sample.reading()).unwrap();
+            let page = render(&sample.reading());
             demand_sound(&page);
             assert!(page.contains(said), "{said}");
         }
@@ -146,7 +145,7 @@ mod tests {
     fn faults_are_marked_and_told() {
         let mut sample = Sample::new("");
         sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
-        let page = render(&sample.reading()).unwrap();
+        let page = render(&sample.reading());
         assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
         assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));
         demand_sound(&page);
@@ -160,7 +159,7 @@ mod tests {
                 sample.trial(json!({ "strategy": format!("strategy-number-{cell}") }), &[30, 30], 1_000 + cell);
             }
         }
-        let page = render(&sample.reading()).unwrap();
+        let page = render(&sample.reading());
         demand_sound(&page);
         assert!(page.contains("19 of 40 cells have no line"));
         assert!(page.contains("28 cells are left out"));

@@ -1,6 +1,5 @@
 //! Accept wait by percentile: a panel for each group of competing cells, all on one scale.
 
-use anyhow::Result;
 use maud::{Markup, html};
 
 use super::parts::{folded, legend, notes, plot, section as titled, table};
@@ -13,10 +12,10 @@ use crate::report::{
 const OPEN: usize = 6;
 
 /// The section; `None` where nobody waited.
-pub fn section(subject: &Subject<'_>) -> Result<Option<Markup>> {
-    let Some(chart) = percentiles(subject) else { return Ok(None) };
+pub fn section(subject: &Subject<'_>) -> Option<Markup> {
+    let chart = percentiles(subject)?;
     let forms = if chart.figures.len() == 1 { &[WIDE, NARROW][..] } else { &[NARROW] };
-    let drawn = chart.figures.iter().map(|figure| plot(figure, forms)).collect::<Result<Vec<_>>>()?;
+    let drawn: Vec<Markup> = chart.figures.iter().map(|figure| plot(figure, forms)).collect();
     let panels = |from: usize, to: usize| html! { div.panels[chart.figures.len() > 1] { @for panel in &drawn[from..to] { (panel) } } };
     let open = drawn.len().min(OPEN);
     let body = html! {
@@ -26,5 +25,5 @@ pub fn section(subject: &Subject<'_>) -> Result<Option<Markup>> {
         (notes(&chart.notes))
         (table(&chart.table))
     };
-    Ok(Some(titled(&chart.subject, &chart.title, &body)))
+    Some(titled(&chart.subject, &chart.title, &body))
 }

@@ -1,6 +1,5 @@
 //! What a connect costs as the ports fill.
 
-use anyhow::Result;
 use maud::{Markup, html};
 
 use super::parts::{legend, notes, plot, section as titled, table};
@@ -10,14 +9,13 @@ use crate::report::{
 };
 
 /// The section; `None` where no ports were filled.
-pub fn section(subject: &Subject<'_>) -> Result<Option<Markup>> {
-    let Some(chart) = ports(subject) else { return Ok(None) };
-    let drawn = plot(&chart.figure, &[WIDE, NARROW])?;
+pub fn section(subject: &Subject<'_>) -> Option<Markup> {
+    let chart = ports(subject)?;
     let body = html! {
         (legend(chart.figure.lines.iter()))
-        (drawn)
+        (plot(&chart.figure, &[WIDE, NARROW]))
         (notes(&chart.notes))
         (table(&chart.table))
     };
-    Ok(Some(titled("What a connect costs as the ports fill", &chart.title, &body)))
+    Some(titled("What a connect costs as the ports fill", &chart.title, &body))
 }

@@ -6,11 +6,13 @@ use super::{
     parts::{notes, section as titled, table},
     tracks::{at, grid, scale},
 };
-use crate::report::charts::{
-    Subject,
-    figure::Axis,
-    ranking::{Figures, Place, ranking},
-    searches::searches,
+use crate::report::{
+    charts::{
+        Subject,
+        ranking::{Figures, Place, ranking},
+        searches::searches,
+    },
+    plot::figure::Axis,
 };
 
 /// The section; `None` where nothing can be ranked.

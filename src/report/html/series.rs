@@ -1,6 +1,5 @@
 //! Time series: small charts beside each other, a row a cell.
 
-use anyhow::Result;
 use maud::{Markup, html};
 
 use super::parts::{bare_table, folded, legend, notes, plot, section as titled};
@@ -16,9 +15,9 @@ use crate::report::{
 const OPEN: usize = 6;
 
 /// The section; `None` without workers' series.
-pub fn section(subject: &Subject<'_>) -> Result<Option<Markup>> {
-    let Some(chart) = series(subject) else { return Ok(None) };
-    let drawn = chart.cells.iter().map(cell).collect::<Result<Vec<_>>>()?;
+pub fn section(subject: &Subject<'_>) -> Option<Markup> {
+    let chart = series(subject)?;
+    let drawn: Vec<Markup> = chart.cells.iter().map(cell).collect();
     let lines = chart.cells.iter().flat_map(|cell| &cell.figures).filter(|figure| figure.lines.len() > 1);
     let open = drawn.len().min(OPEN);
     let body = html! {
@@ -27,17 +26,16 @@ pub fn section(subject: &Subject<'_>) -> Result<Option<Markup>> {
         @if drawn.len() > open { (folded(&format!("{} more cells", drawn.len() - open), &html! { @for cell in &drawn[open..] { (cell) } })) }
         (notes(&chart.notes))
     };
-    Ok(Some(titled("Over time, per worker", &chart.title, &body)))
+    Some(titled("Over time, per worker", &chart.title, &body))
 }
 
-fn cell(cell: &CellSeries) -> Result<Markup> {
-    let figures = cell.figures.iter().map(|figure| plot(figure, &[SMALL])).collect::<Result<Vec<_>>>()?;
-    Ok(html! {
+fn cell(cell: &CellSeries) -> Markup {
+    html! {
         div.group {
             h3 { (cell.name) " " span.said { (cell.trial) } }
             @if !cell.faults.is_empty() { p.faults { @for fault in &cell.faults { span.key { (fault) } " " } } }
-            div.panels { @for figure in &figures { (figure) } }
+            div.panels { @for figure in &cell.figures { (plot(figure, &[SMALL])) } }
             (folded(&format!("Numbers: {} intervals", cell.table.rows.len()), &bare_table(&cell.table)))
         }
-    })
+    }
 }

@@ -8,10 +8,12 @@ use super::{
 };
 use crate::{
     format::percent,
-    report::charts::{
-        Subject,
-        figure::Axis,
-        shares::{CellShares, Shares, WorkerShare, shares},
+    report::{
+        charts::{
+            Subject,
+            shares::{CellShares, Shares, WorkerShare, shares},
+        },
+        plot::figure::Axis,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::report::charts::figure::Axis;
+use crate::report::plot::figure::Axis;
 
 /// A place on a track, or a part of it, in percent of its width.
 pub fn at(position: f64) -> String {

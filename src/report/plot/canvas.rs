@@ -1,161 +1,208 @@
-//! A figure on plotters' canvas.
+//! A figure as SVG elements.
 
-use std::error::Error;
+use maud::{Markup, html};
 
-use plotters::{
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
+use super::{
+    Form,
+    figure::{Figure, Line, Mark},
+    style::{Ink, dashes},
 };
 
-use super::{FINE, Form, RIGHT, ink::Ink};
-use crate::report::charts::figure::{Figure, Line, Mark};
-
-/// What plotters divides a font's size by when it writes SVG.
-const FONT: f64 = 1.24;
-/// A letter's width ÷ the font's size, about, a little room included.
+/// Right of the plot area: room for half of the last label, pixels.
+pub(super) const RIGHT: i32 = 20;
+/// Approximate width of a letter, with some room, as a part of the font size.
 const LETTER: f64 = 0.68;
 /// Height of a line of the legend, pixels.
 const LEGEND_LINE: i32 = 20;
+/// From a mark's centre to its edge, pixels.
+const MARK: f64 = 5.0;
 
-pub(super) type Drawn = Result<(), Box<dyn Error>>;
-
-/// A picture in the making, in fine units.
+/// A figure's plot area in a picture of a given form, in pixels.
 pub(super) struct Canvas<'a> {
-    area: DrawingArea<SVGBackend<'a>, plotters::coord::Shift>,
     form: Form,
     figure: &'a Figure,
-    /// Plot area.
-    left: i32,
-    right: i32,
-    top: i32,
-    bottom: i32,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
 }
 
+/// Where a text's anchor is: horizontally as `text-anchor` says, vertically as the shift to its baseline.
+struct Anchor {
+    horizontal: &'static str,
+    baseline: &'static str,
+}
+
+const LEFT_MIDDLE: Anchor = Anchor { horizontal: "start", baseline: "0.5ex" };
+const RIGHT_MIDDLE: Anchor = Anchor { horizontal: "end", baseline: "0.5ex" };
+const LEFT_TOP: Anchor = Anchor { horizontal: "start", baseline: "0.76em" };
+const CENTRE_TOP: Anchor = Anchor { horizontal: "middle", baseline: "0.76em" };
+const RIGHT_TOP: Anchor = Anchor { horizontal: "end", baseline: "0.76em" };
+
 impl<'a> Canvas<'a> {
-    pub(super) fn paint(figure: &'a Figure, form: Form, svg: &'a mut String) -> Drawn {
-        let size = ((form.width * FINE) as u32, (form.height * FINE) as u32);
+    pub(super) fn new(figure: &'a Figure, form: Form) -> Self {
         let legend = if form.alone { LEGEND_LINE * (figure.lines.len() as i32 + 1) } else { 0 };
         let title = if figure.y.label.is_empty() { 8 } else { form.letters * 9 / 4 };
-        let canvas = Self {
-            area: SVGBackend::with_string(svg, size).into_drawing_area(),
+        let labels = form.letters * if figure.x.label.is_empty() { 4 } else { 7 } / 2;
+        Self {
             form,
             figure,
-            left: form.left * FINE,
-            right: (form.width - RIGHT) * FINE,
-            top: (title + legend) * FINE,
-            bottom: (form.height - form.letters * if figure.x.label.is_empty() { 4 } else { 7 } / 2) * FINE,
-        };
-        if form.alone {
-            canvas.area.fill(&Ink::Paper.stand_in())?;
-            canvas.legend()?;
+            left: f64::from(form.left),
+            right: f64::from(form.width - RIGHT),
+            top: f64::from(title + legend),
+            bottom: f64::from(form.height - labels),
         }
-        canvas.spans()?;
-        canvas.axes()?;
-        for line in &figure.lines {
-            canvas.band(line)?;
+    }
+
+    /// All elements, from the back to the front.
+    pub(super) fn elements(&self) -> Markup {
+        html! {
+            @if self.form.alone {
+                rect width="100%" height="100%" fill=(self.paint(Ink::Paper)) {}
+                (self.legend())
+            }
+            (self.spans())
+            (self.axes())
+            @for line in &self.figure.lines { (self.band(line)) }
+            @for line in &self.figure.lines { (self.line(line)) }
         }
-        for line in &figure.lines {
-            canvas.line(line)?;
+    }
+
+    fn x(&self, value: f64) -> f64 {
+        self.left + (self.right - self.left) * self.figure.x.position(value)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        self.bottom - (self.bottom - self.top) * self.figure.y.position(value)
+    }
+
+    fn paint(&self, ink: Ink) -> String {
+        ink.paint(self.form.alone)
+    }
+
+    fn text(&self, text: &str, (x, y): (f64, f64), anchor: &Anchor) -> Markup {
+        html! {
+            text x=(pixels(x)) y=(pixels(y)) dy=(anchor.baseline) text-anchor=(anchor.horizontal)
+                font-family="sans-serif" font-size=(self.form.letters) fill=(self.paint(Ink::Text)) { (text) }
         }
-        canvas.area.present()?;
-        Ok(())
     }
 
-    fn x(&self, value: f64) -> i32 {
-        self.left + (f64::from(self.right - self.left) * self.figure.x.position(value)).round() as i32
+    /// A thin straight line.
+    fn rule(&self, from: (f64, f64), to: (f64, f64), ink: Ink) -> Markup {
+        html! { line x1=(pixels(from.0)) y1=(pixels(from.1)) x2=(pixels(to.0)) y2=(pixels(to.1)) stroke=(self.paint(ink)) {} }
     }
 
-    fn y(&self, value: f64) -> i32 {
-        self.bottom - (f64::from(self.bottom - self.top) * self.figure.y.position(value)).round() as i32
-    }
-
-    fn text(&self, text: &str, at: (i32, i32), horizontal: HPos, vertical: VPos) -> Drawn {
-        let size = f64::from(self.form.letters * FINE) * FONT;
-        let style = ("sans-serif", size).into_font().color(&Ink::Text.stand_in()).pos(Pos::new(horizontal, vertical));
-        self.area.draw(&Text::new(text.to_owned(), at, style))?;
-        Ok(())
-    }
-
-    fn stroke(&self, points: Vec<(i32, i32)>, ink: Ink, width: i32) -> Drawn {
-        self.area.draw(&PathElement::new(points, ink.stand_in().stroke_width((width * FINE / 4) as u32)))?;
-        Ok(())
-    }
-
-    fn spans(&self) -> Drawn {
-        for span in &self.figure.spans {
-            let (from, to) = (self.x(span.from), self.x(span.to));
-            let ink = if span.fault { Ink::Fault } else { Ink::Warmup };
-            self.area.draw(&Rectangle::new([(from, self.top), (to, self.bottom)], ink.stand_in().filled()))?;
-            if span.fault {
-                self.text(&span.label, (from + 3 * FINE, self.top + 3 * FINE), HPos::Left, VPos::Top)?;
+    fn spans(&self) -> Markup {
+        html! {
+            @for span in &self.figure.spans {
+                @let (from, to) = (self.x(span.from), self.x(span.to));
+                @let ink = if span.fault { Ink::Fault } else { Ink::Warmup };
+                rect x=(pixels(from)) y=(pixels(self.top)) width=(pixels(to - from)) height=(pixels(self.bottom - self.top))
+                    fill=(self.paint(ink)) {}
+                @if span.fault { (self.text(&span.label, (from + 3.0, self.top + 3.0), &LEFT_TOP)) }
             }
         }
-        Ok(())
     }
 
-    fn axes(&self) -> Drawn {
-        let (gap, below) = (6 * FINE, 9 * FINE);
-        for (value, label) in &self.figure.y.ticks {
-            let y = self.y(*value);
-            self.stroke(vec![(self.left, y), (self.right, y)], Ink::Grid, 4)?;
-            self.text(label, (self.left - gap, y), HPos::Right, VPos::Center)?;
+    fn axes(&self) -> Markup {
+        let letters = f64::from(self.form.letters);
+        let labels = self.bottom + 9.0;
+        html! {
+            @for (value, label) in &self.figure.y.ticks {
+                @let y = self.y(*value);
+                (self.rule((self.left, y), (self.right, y), Ink::Grid))
+                (self.text(label, (self.left - 6.0, y), &RIGHT_MIDDLE))
+            }
+            @for (value, _) in &self.figure.x.ticks {
+                @let x = self.x(*value);
+                (self.rule((x, self.bottom), (x, self.bottom + 4.0), Ink::Axis))
+            }
+            @for (x, label) in self.labels_with_room() { (self.text(label, (x, labels), &CENTRE_TOP)) }
+            (self.rule((self.left, self.bottom), (self.right, self.bottom), Ink::Axis))
+            @if !self.figure.y.label.is_empty() {
+                (self.text(&self.figure.y.label, (4.0, self.top - 1.5 * letters), &LEFT_MIDDLE))
+            }
+            @if !self.figure.x.label.is_empty() {
+                (self.text(&self.figure.x.label, (self.right, labels + 1.25 * letters), &RIGHT_TOP))
+            }
         }
-        let mut free = i32::MIN;
+    }
+
+    /// Labels of the horizontal axis and their places, without those that would overlap the one before.
+    fn labels_with_room(&self) -> Vec<(f64, &str)> {
+        let mut free = f64::NEG_INFINITY;
+        let mut labels = Vec::new();
         for (value, label) in &self.figure.x.ticks {
             let x = self.x(*value);
-            self.stroke(vec![(x, self.bottom), (x, self.bottom + 4 * FINE)], Ink::Axis, 4)?;
-            // Where there is no room for a label beside the last one, its tick stands alone.
-            let half = (label.chars().count() as f64 * LETTER * f64::from(self.form.letters * FINE) / 2.0) as i32;
+            let half = label.chars().count() as f64 * LETTER * f64::from(self.form.letters) / 2.0;
             if x - half > free {
-                self.text(label, (x, self.bottom + below), HPos::Center, VPos::Top)?;
+                labels.push((x, label.as_str()));
                 free = x + half;
             }
         }
-        self.stroke(vec![(self.left, self.bottom), (self.right, self.bottom)], Ink::Axis, 4)?;
-        let title = self.top - self.form.letters * FINE * 3 / 2;
-        self.text(&self.figure.y.label, (4 * FINE, title), HPos::Left, VPos::Center)?;
-        let below = self.bottom + below + self.form.letters * FINE * 5 / 4;
-        self.text(&self.figure.x.label, (self.right, below), HPos::Right, VPos::Top)
+        labels
     }
 
-    fn band(&self, line: &Line) -> Drawn {
-        if line.band.len() < 2 {
-            return Ok(());
-        }
+    fn band(&self, line: &Line) -> Markup {
         let upper = line.band.iter().map(|(x, _, high)| (self.x(*x), self.y(*high)));
         let lower = line.band.iter().rev().map(|(x, low, _)| (self.x(*x), self.y(*low)));
-        let outline: Vec<(i32, i32)> = upper.chain(lower).collect();
         // Many bands on top of each other would hide the lines.
         let opacity = match self.figure.lines.len() {
-            0..=2 => 0.18,
-            3..=4 => 0.1,
-            _ => 0.05,
+            0..=2 => "0.18",
+            3..=4 => "0.1",
+            _ => "0.05",
         };
-        self.area.draw(&Polygon::new(outline, Ink::Band(line.style).stand_in().mix(opacity).filled()))?;
-        Ok(())
-    }
-
-    fn line(&self, line: &Line) -> Drawn {
-        let ink = if line.bound { Ink::Bound(line.style) } else { Ink::Series(line.style) };
-        self.stroke(line.points.iter().map(|(x, y)| (self.x(*x), self.y(*y))).collect(), ink, 7)?;
-        for (x, y, mark) in &line.marks {
-            let at = (self.x(*x), self.y(*y));
-            let solid = Ink::Mark(line.style).stand_in();
-            match mark {
-                Mark::Dot => self.area.draw(&Circle::new(at, 5 * FINE, solid.filled()))?,
-                Mark::Cross => self.area.draw(&Cross::new(at, 5 * FINE, solid.stroke_width((3 * FINE) as u32)))?,
+        html! {
+            @if line.band.len() > 1 {
+                polygon.{ "s band s" (line.style) } points=(points(upper.chain(lower))) fill=(self.paint(Ink::Line(line.style)))
+                    opacity=(opacity) {}
             }
         }
-        Ok(())
     }
 
-    fn legend(&self) -> Drawn {
-        for (number, line) in self.figure.lines.iter().enumerate() {
-            let y = (LEGEND_LINE * number as i32 + LEGEND_LINE * 3 / 4) * FINE;
-            let ink = if line.bound { Ink::Bound(line.style) } else { Ink::Series(line.style) };
-            self.stroke(vec![(self.left, y), (self.left + 28 * FINE, y)], ink, 8)?;
-            self.text(&line.name, (self.left + 36 * FINE, y), HPos::Left, VPos::Center)?;
+    fn line(&self, line: &Line) -> Markup {
+        let drawn = line.points.iter().map(|(x, y)| (self.x(*x), self.y(*y)));
+        html! {
+            (self.stroke(line, drawn, "1.75"))
+            @for (x, y, mark) in &line.marks { (self.mark((self.x(*x), self.y(*y)), *mark, line.style)) }
         }
-        Ok(())
     }
+
+    fn stroke(&self, line: &Line, through: impl Iterator<Item = (f64, f64)>, width: &str) -> Markup {
+        html! {
+            polyline.{ "s s" (line.style) } points=(points(through)) fill="none" stroke=(self.paint(Ink::Line(line.style)))
+                stroke-width=(width) stroke-dasharray=[dashes(line.style, line.bound)] stroke-linejoin="round" {}
+        }
+    }
+
+    fn mark(&self, (x, y): (f64, f64), mark: Mark, style: usize) -> Markup {
+        let colour = self.paint(Ink::Line(style));
+        let [left, right, top, bottom] = [x - MARK, x + MARK, y - MARK, y + MARK].map(pixels);
+        html! {
+            @match mark {
+                Mark::Dot => circle.{ "s s" (style) } cx=(pixels(x)) cy=(pixels(y)) r=(MARK) fill=(colour) {},
+                Mark::Cross => path.{ "s s" (style) } d={ "M" (left) "," (top) "L" (right) "," (bottom) "M" (left) "," (bottom) "L" (right) "," (top) }
+                    stroke=(colour) stroke-width="3" {},
+            }
+        }
+    }
+
+    fn legend(&self) -> Markup {
+        html! {
+            @for (number, line) in self.figure.lines.iter().enumerate() {
+                @let y = f64::from(LEGEND_LINE) * (number as f64 + 0.75);
+                (self.stroke(line, [(self.left, y), (self.left + 28.0, y)].into_iter(), "2"))
+                (self.text(&line.name, (self.left + 36.0, y), &LEFT_MIDDLE))
+            }
+        }
+    }
+}
+
+/// A length or place, to a tenth of a pixel.
+fn pixels(value: f64) -> f64 {
+    (10.0 * value).round() / 10.0
+}
+
+fn points(points: impl Iterator<Item = (f64, f64)>) -> String {
+    points.map(|(x, y)| format!("{},{}", pixels(x), pixels(y))).collect::<Vec<_>>().join(" ")
 }

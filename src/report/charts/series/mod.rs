@@ -5,14 +5,14 @@ use std::time::Duration;
 mod columns;
 
 use self::columns::{Columns, KINDS, Kind, Points, QUEUE, columns};
-use super::{
-    Cell, Subject,
-    figure::{Axis, Figure, Line, Span, Stop},
-};
+use super::{Cell, Subject};
 use crate::{
     format::thousands,
     record::{FaultRow, TrialRecord},
-    report::Grid,
+    report::{
+        Grid,
+        plot::figure::{Axis, Figure, Line, Span, Stop},
+    },
     stats::Metric,
 };
 
