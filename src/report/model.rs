@@ -7,11 +7,11 @@ use super::{
     verdicts,
 };
 use crate::{
-    format::{duration, percent, ratio, thousands},
+    format::duration,
     load::STAGES,
     record::Record,
     scenario::{CONNECT_CALL, SOCK_OPS},
-    stats::{CellSummary, Summary, Values, metric_named},
+    stats::{CellSummary, Column, METRICS, Metric, Summary, Values},
 };
 
 /// What every form of a report shows.
@@ -49,72 +49,6 @@ pub struct Grid {
     pub rows: Vec<Vec<String>>,
 }
 
-/// A column of numbers.
-struct Column {
-    head: &'static str,
-    metric: &'static str,
-    show: fn(f64) -> String,
-}
-
-/// Shown where a cell has the metric.
-const COLUMNS: &[Column] = &[
-    Column { head: "wall", metric: "ports_wall", show: thousands },
-    Column { head: "knee", metric: "ports_knee", show: thousands },
-    Column { head: "connect p50\nat 25 %", metric: "connect_p50_ns_at_25", show: duration },
-    Column { head: "at 45 %", metric: "connect_p50_ns_at_45", show: duration },
-    Column { head: "at 55 %", metric: "connect_p50_ns_at_55", show: duration },
-    Column { head: "at 75 %", metric: "connect_p50_ns_at_75", show: duration },
-    Column { head: "at 95 %", metric: "connect_p50_ns_at_95", show: duration },
-    Column { head: "failing\nconnect", metric: "failing_connect_ns", show: duration },
-    Column { head: "recovered\nafter s", metric: "recovered_after_s", show: ratio },
-    Column { head: "accepts/s", metric: "accepted_per_s", show: thousands },
-    Column { head: "datagrams/s", metric: "datagrams_per_s", show: thousands },
-    Column { head: "offered/s", metric: "offered_per_s", show: thousands },
-    Column { head: "completed", metric: "completed_share", show: percent },
-    Column { head: "no port\nafter s", metric: "ports_exhausted_after_s", show: ratio },
-    Column { head: "accept wait\np50", metric: "accept_wait_p50_ns", show: duration },
-    Column { head: "wait\np99", metric: "accept_wait_p99_ns", show: duration },
-    Column { head: "wait\np99.9", metric: "accept_wait_p999_ns", show: duration },
-    Column { head: "wait\nmax", metric: "accept_wait_max_ns", show: duration },
-    Column { head: "bound\np50 ≤", metric: "accept_wait_bound_p50_ns", show: duration },
-    Column { head: "bound\np99 ≤", metric: "accept_wait_bound_p99_ns", show: duration },
-    Column { head: "receive wait\np50 ≤", metric: "receive_wait_p50_ns", show: duration },
-    Column { head: "wait\np99 ≤", metric: "receive_wait_p99_ns", show: duration },
-    Column { head: "connect\np99", metric: "connect_p99_ns", show: duration },
-    Column { head: "response\np99", metric: "response_p99_ns", show: duration },
-    Column { head: "UDP response\np99", metric: "udp_response_p99_ns", show: duration },
-    Column { head: "follow-up\np50", metric: "follow_up_p50_ns", show: duration },
-    Column { head: "follow-up\nmax", metric: "follow_up_max_ns", show: duration },
-    Column { head: "imbalance", metric: "imbalance", show: ratio },
-    Column { head: "imbalance\nof open", metric: "open_imbalance", show: ratio },
-    Column { head: "imbalance\nof datagrams", metric: "datagram_imbalance", show: ratio },
-    Column { head: "imbalance\nof flows", metric: "flow_imbalance", show: ratio },
-    Column { head: "sticky\nflows", metric: "sticky_share", show: percent },
-    Column { head: "lost", metric: "lost_share", show: percent },
-    Column { head: "share in\nthe fault", metric: "fault_share", show: percent },
-    Column { head: "not\naccepted", metric: "fault_not_accepted", show: thousands },
-    Column { head: "stranded", metric: "stranded", show: thousands },
-    Column { head: "stranded\nwait max ≤", metric: "stranded_wait_max_ns", show: duration },
-    Column { head: "queue\npeak", metric: "queue_peak", show: thousands },
-    Column { head: "most\nopen", metric: "open_peak", show: thousands },
-    Column { head: "kernel\nB/connection", metric: "kernel_bytes_per_connection", show: thousands },
-    Column { head: "loaders'\nB/connection", metric: "loader_bytes_per_connection", show: thousands },
-    Column { head: "workers'\nB/connection", metric: "worker_bytes_per_connection", show: thousands },
-    Column { head: "shared\nB/connection", metric: "shared_bytes_per_connection", show: thousands },
-    Column { head: "ramp", metric: "ramp_s", show: |s| format!("{s:.1} s") },
-    Column { head: "last ÷ first tenth\naccepts/s", metric: "ramp_rate_ratio", show: ratio },
-    Column { head: "CPU", metric: "ramp_cpu_ratio", show: ratio },
-    Column { head: "batch\nmean", metric: "accept_batch_mean", show: ratio },
-    Column { head: "empty wake-ups\n/accept", metric: "empty_wakeups_per_accept", show: ratio },
-    Column { head: "empty wake-ups\n/datagram", metric: "empty_wakeups_per_datagram", show: ratio },
-    Column { head: "sleeps\n/accept", metric: "voluntary_switches_per_accept", show: ratio },
-    Column { head: "sleeps\n/datagram", metric: "voluntary_switches_per_datagram", show: ratio },
-    Column { head: "worker CPU\n/accept", metric: "worker_cpu_ns_per_accept", show: duration },
-    Column { head: "worker CPU\n/datagram", metric: "worker_cpu_ns_per_datagram", show: duration },
-];
-
-/// Shown with their interval, besides the metric that ranks.
-const RANGES: [&str; 2] = ["accepted_per_s", "datagrams_per_s"];
 /// Shares are shown of so many ranks.
 const RANKS: usize = 8;
 
@@ -122,8 +56,8 @@ const RANKS: usize = 8;
 pub fn model(record: &Record, summary: &Summary) -> Model {
     let names = names(summary);
     let mut head = names.clone();
-    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shown(column, summary)).collect();
-    head.extend(columns.iter().map(|column| column.head.to_owned()));
+    let columns = columns(summary);
+    head.extend(columns.iter().map(|(column, _)| column.head.to_owned()));
     let ranks = summary.cells.iter().any(|cell| cell.share_by_rank.len() > 1);
     head.extend(ranks.then(|| "share by\nregistration".to_owned()));
     head.extend(["valid\ntrials".to_owned(), "verdicts".to_owned()]);
@@ -190,21 +124,21 @@ pub(super) fn stages(summary: &Summary) -> Option<Grid> {
     })
 }
 
-/// A closed loop completes what it starts.
-fn shown(column: &Column, summary: &Summary) -> bool {
+/// The columns of metrics that some cell has.
+fn columns(summary: &Summary) -> Vec<(Column, &'static Metric)> {
     let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
-    has(column.metric) && (column.metric != "completed_share" || has("offered_per_s"))
+    let columns = METRICS.iter().filter_map(|metric| Some((metric.column?, metric)));
+    columns.filter(|(column, metric)| has(metric.name) && column.only_with.is_none_or(has)).collect()
 }
 
-fn row(cell: &CellSummary, columns: &[&Column], ranks: bool, ranking: &str) -> Vec<String> {
+fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, ranking: &str) -> Vec<String> {
     let mut row: Vec<String> = cell.cell.values().map(plain).collect();
-    for column in columns {
-        row.push(match cell.metrics.get(column.metric) {
+    for (column, metric) in columns {
+        row.push(match cell.metrics.get(metric.name) {
             Some(values) => {
-                let bounds = metric_named(column.metric).is_some_and(|metric| cell.bounds(metric));
-                let bound = if bounds { "≤ " } else { "" };
-                let interval = RANGES.contains(&column.metric) || column.metric == ranking;
-                let shown = if interval { with_range(values, column.show) } else { (column.show)(values.median) };
+                let bound = if cell.bounds(metric) { "≤ " } else { "" };
+                let interval = column.interval || metric.name == ranking;
+                let shown = if interval { with_range(values, metric) } else { metric.unit.in_column(values.median) };
                 format!("{bound}{shown}")
             }
             None => "–".to_owned(),
@@ -229,7 +163,8 @@ fn shares(by_rank: &[f64]) -> String {
     format!("{}{more} %", shown.join("·"))
 }
 
-fn with_range(values: &Values, show: fn(f64) -> String) -> String {
+fn with_range(values: &Values, metric: &Metric) -> String {
+    let show = |value| metric.unit.in_column(value);
     if values.values.len() < 2 {
         return show(values.median);
     }
@@ -237,9 +172,9 @@ fn with_range(values: &Values, show: fn(f64) -> String) -> String {
 }
 
 /// What the columns mean, of those that are shown.
-fn legend(summary: &Summary, columns: &[&Column], ranks: bool, stages: bool) -> Vec<String> {
+fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool, stages: bool) -> Vec<String> {
     let method = |name: &str| summary.cells.iter().any(|cell| cell.accept_wait_method.as_deref() == Some(name));
-    let has = |metric: &str| columns.iter().any(|column| column.metric == metric);
+    let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let lines = [
         (
             true,

@@ -19,7 +19,7 @@ pub use comparison::{Compared, Difference, SIGNIFICANCE, compare_all};
 pub use distribution::distribution;
 pub use estimate::{Bootstrap, Interval, IntervalKind, Values, ascending, median};
 pub use knee::knee;
-pub use metrics::{Better, METRICS, Metric, Unit, metric_named};
+pub use metrics::{Better, Column, METRICS, Metric, Unit, metric_named};
 pub use precision::Precision;
 pub use rank_sum::RankSum;
 pub use runs::{AgainstBaseline, CellPair, MetricPair, compare_runs};
