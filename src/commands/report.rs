@@ -5,25 +5,25 @@ use anyhow::Result;
 use super::{Ended, say};
 use crate::{
     cli,
-    record::reader,
-    report::{Reading, terminal},
+    report::{PERCENTILES, Reading, terminal},
 };
 
 /// Runs the command.
 pub fn run(options: &cli::Report) -> Result<Ended> {
     for folder in &options.records {
         let reading = Reading::of(folder)?;
-        let files = reading.write(folder)?;
-        say(terminal::render(&reading.model(), terminal::width()).trim_end())?;
+        let report = reading.report();
+        let files = report.write(folder)?;
+        say(terminal::render(&report.document, terminal::width()).trim_end())?;
         let (percentiles, others): (Vec<&String>, Vec<&String>) =
-            files.iter().partition(|name| name.starts_with(reader::PERCENTILES));
+            files.iter().partition(|name| name.starts_with(PERCENTILES));
         let others: Vec<&str> = others.into_iter().map(String::as_str).collect();
         say(terminal::prose(&format!(
             "written from {}: {}, and {} files in {}/",
             folder.display(),
             others.join(", "),
             percentiles.len(),
-            reader::PERCENTILES
+            PERCENTILES
         )))?;
     }
     Ok(Ended::Done)

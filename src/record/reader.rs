@@ -19,38 +19,8 @@ pub const HOST: &str = "host.json";
 pub const TRIALS: &str = "trials.jsonl";
 /// Every histogram.
 pub const HISTOGRAMS: &str = "histograms.hlog";
-/// One object a cell.
-pub const SUMMARY_JSON: &str = "summary.json";
-/// What a connect costs as the ports fill; of scenarios of kind `ports` only.
-pub const PORTS_CURVE: &str = "ports-curve.svg";
-/// For people.
-pub const SUMMARY_MARKDOWN: &str = "summary.md";
-/// A row a cell and metric.
-pub const CELLS_CSV: &str = "cells.csv";
-/// A row a trial.
-pub const TRIALS_CSV: &str = "trials.csv";
-/// Folder of HdrHistogram percentile distributions, `<cell>.<metric>.hgrm`.
-pub const PERCENTILES: &str = "percentiles";
-/// The cells' figures as OpenMetrics text.
-pub const METRICS: &str = "metrics.txt";
-
-/// The same with charts.
-pub const REPORT: &str = "report.html";
-
-/// All files of a record.
-pub const FILES: [&str; 11] = [
-    SCENARIO,
-    HOST,
-    TRIALS,
-    HISTOGRAMS,
-    SUMMARY_JSON,
-    SUMMARY_MARKDOWN,
-    CELLS_CSV,
-    TRIALS_CSV,
-    PERCENTILES,
-    METRICS,
-    REPORT,
-];
+/// The files that a run writes; all others are made from these.
+pub const FILES: [&str; 4] = [SCENARIO, HOST, TRIALS, HISTOGRAMS];
 
 /// A record as read from its folder.
 #[derive(Debug)]

@@ -42,10 +42,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Refuses a folder that holds any part of a record.
-    pub fn check(folder: &Path) -> Result<()> {
-        match reader::FILES.iter().find(|name| folder.join(name).exists()) {
-            Some(found) => bail!(RecordExists { folder: folder.to_owned(), found: (*found).to_owned() }),
+    /// Refuses a folder that holds any part of a record, `derived` files included.
+    pub fn check(folder: &Path, derived: impl Iterator<Item = &'static str>) -> Result<()> {
+        match reader::FILES.into_iter().chain(derived).find(|name| folder.join(name).exists()) {
+            Some(found) => bail!(RecordExists { folder: folder.to_owned(), found: found.to_owned() }),
             None => Ok(()),
         }
     }
@@ -56,9 +56,9 @@ impl Writer {
             .with_context(|| format!("making the folder {} (another can be chosen with --out)", folder.display()))
     }
 
-    /// Begins a record in a folder. Refuses one that holds any part of a record.
-    pub fn create(folder: &Path, scenario_toml: &str) -> Result<Self> {
-        Self::check(folder)?;
+    /// Begins a record in a folder. Refuses one that holds any part of a record, `derived` files included.
+    pub fn create(folder: &Path, derived: impl Iterator<Item = &'static str>, scenario_toml: &str) -> Result<Self> {
+        Self::check(folder, derived)?;
         Self::make_folder(folder)?;
         // `create_new` settles a race between two runs into one folder.
         let trials = create_new(&folder.join(reader::TRIALS))?;

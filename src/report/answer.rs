@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::ranking::{Group, Ranking, Row, short};
+use super::{
+    claims::{self, TOO_FEW, p_equals, p_value},
+    ranking::{Group, Ranking, Row, short},
+};
 use crate::{
     format::{ratio, thousands},
     scenario::label,
@@ -17,7 +20,6 @@ const TOLD: usize = 3;
 /// More names than this are counted as well.
 const NAMED: usize = 4;
 
-const TOO_FEW: &str = "too few trials to show any difference";
 const NONE_SHOWN: &str = "no difference is shown";
 const NOT_TESTED: &str = "differences are not tested";
 
@@ -286,37 +288,12 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
                 ratios.unwrap_or_default(),
                 p_equals(compared.p_value),
                 p_value(compared.p_adjusted),
-                said(compared.verdict),
+                claims::shown(compared.verdict),
                 detectable.unwrap_or_default()
             ),
         ))
     }));
     lines
-}
-
-/// A verdict about a row (`b`) against the best (`a`).
-fn said(verdict: Difference) -> &'static str {
-    match verdict {
-        Difference::AHigher => "shown to be lower",
-        Difference::BHigher => "shown to be higher",
-        Difference::NoDifferenceShown => "no difference shown",
-        Difference::TooFewTrials => TOO_FEW,
-    }
-}
-
-/// The same as an equation: `p = 0.0079`, `p < 0.0001`.
-pub fn p_equals(p: f64) -> String {
-    let value = p_value(p);
-    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
-}
-
-/// A probability with two digits: `0.0079`, `< 0.0001`.
-pub fn p_value(p: f64) -> String {
-    match p {
-        p if p < 0.000_1 => "< 0.0001".to_owned(),
-        p if p < 0.01 => format!("{p:.4}"),
-        p => format!("{p:.3}"),
-    }
 }
 
 /// A value that a search tried: its three digits.

@@ -1,6 +1,10 @@
 //! Two records side by side, as tables for a terminal or in Markdown.
 
-use super::{Grid, answer::p_value, markdown, terminal};
+use super::{
+    Grid,
+    claims::{TOO_FEW, p_value},
+    markdown, terminal,
+};
 use crate::{
     format::ratio,
     scenario::label,
@@ -92,7 +96,7 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
     let shown: Vec<_> = pairs.iter().filter(|(_, pair)| pair.compared.verdict.is_shown()).collect();
     if shown.is_empty() {
         let too_few = pairs.iter().all(|(_, pair)| pair.compared.verdict == Difference::TooFewTrials);
-        let why = if too_few { "too few trials to show any difference" } else { "no difference shown" };
+        let why = if too_few { TOO_FEW } else { "no difference shown" };
         return format!("{}: {why} in {}", metric.label, counted(all));
     }
     let size = |pair: &MetricPair| pair.worse_by(metric).abs();

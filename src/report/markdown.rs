@@ -1,33 +1,34 @@
-//! The report as Markdown: `summary.md`.
+//! The report as Markdown.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Grid, Model};
+use super::{Document, Grid, sections::Content};
 
 /// The whole report as Markdown.
-pub fn render(model: &Model) -> String {
-    let mut text = format!("# {}\n\n", model.title);
-    if !model.question.is_empty() {
-        text += &format!("{}\n\n", model.question);
+pub fn render(document: &Document) -> String {
+    let mut text = format!("# {}\n\n", document.title);
+    if !document.question.is_empty() {
+        text += &format!("{}\n\n", document.question);
     }
-    text += &format!("**{}**\n\n", model.answer.sentence);
-    text.extend(model.answer.evidence.iter().map(|line| format!("- {line}\n")));
+    text += &format!("**{}**\n\n", document.answer.sentence);
+    text.extend(document.answer.evidence.iter().map(|line| format!("- {line}\n")));
     text.push('\n');
-    for grid in &model.tables {
+    let sections = || document.sections.iter();
+    for grid in sections().flat_map(Content::text_tables) {
         if !grid.title.is_empty() {
             text += &format!("\n## {}\n\n", grid.title);
         }
         text += &format!("{}\n", table(grid));
     }
-    for (title, lines) in
-        [("How to read it", &model.legend), ("What happened", &model.notes), ("Conditions", &model.conditions)]
-    {
-        if !lines.is_empty() {
-            text += &format!("\n## {title}\n\n");
-            text.extend(lines.iter().map(|line| format!("- {line}\n")));
-        }
-    }
+    text += &list("How to read it", sections().flat_map(Content::text_notes));
+    text += &list("What happened", sections().flat_map(|content| &content.events));
+    text += &list("Conditions", sections().flat_map(|content| &content.conditions));
     text
+}
+
+fn list<'a>(title: &str, lines: impl Iterator<Item = &'a String>) -> String {
+    let lines: String = lines.map(|line| format!("- {line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n## {title}\n\n{lines}") }
 }
 
 /// One table.

@@ -1,28 +1,36 @@
-//! What people read. One model, made from summaries; each form of it in one file.
+//! Reports of records, for people and for programs.
+//!
+//! A [`Reading`] is a record with its summary. [`Ranked`] names and ranks its cells, [`sections`] say what was found, and
+//! [`terminal`], [`markdown`] and [`html`] give that [`Document`] a form. [`exports`] writes the files.
 
 mod answer;
-pub mod charts;
+mod claims;
 pub mod comparison;
-pub mod csv;
-pub mod distributions;
-mod files;
+mod csv;
+mod distributions;
+mod document;
+mod exports;
 #[cfg(test)]
 mod fixture;
-pub mod harness;
-pub mod hgrm;
-pub mod html;
-pub mod markdown;
-mod model;
-pub mod openmetrics;
-pub mod plot;
-pub mod ramp;
+mod grid;
+mod html;
+mod markdown;
+mod plot;
+mod ranked;
 mod ranking;
+mod reading;
 #[cfg(test)]
 mod sample;
+mod sections;
 pub mod terminal;
-pub mod verdicts;
+mod verdicts;
 
-pub use answer::{Answer, answer, p_equals, p_value};
-pub use files::Reading;
-pub use model::{Grid, Model, model};
+pub use answer::Answer;
+pub use claims::p_equals;
+pub use document::Document;
+pub use exports::{PERCENTILES, names as derived_files};
+pub use grid::Grid;
+pub use ranked::Ranked;
 pub use ranking::{Group, Ranking, Row, plain, ranking, short};
+pub use reading::{Reading, Report};
+pub use sections::harness;

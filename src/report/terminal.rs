@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Grid, Model};
+use super::{Document, Grid, sections::Content};
 
 /// Where no terminal says otherwise, lines of prose are this long and tables as wide as they need be.
 const PROSE_WIDTH: usize = 120;
@@ -14,30 +14,32 @@ const EVIDENCE: usize = 12;
 const COLUMN_EXTRA: usize = 3;
 
 /// The whole report as text, for a terminal of so many columns; `None` where the output is no terminal.
-pub fn render(model: &Model, width: Option<usize>) -> String {
+pub fn render(document: &Document, width: Option<usize>) -> String {
     let prose = |line: &str, indent: &str| wrapped(line, width, indent) + "\n";
     let mut text = String::new();
-    if !model.question.is_empty() {
-        text += &prose(&model.question, "");
+    if !document.question.is_empty() {
+        text += &prose(&document.question, "");
     }
-    text += &prose(&model.answer.sentence, "");
-    for line in model.answer.evidence.iter().take(EVIDENCE) {
+    text += &prose(&document.answer.sentence, "");
+    for line in document.answer.evidence.iter().take(EVIDENCE) {
         text += &prose(&format!("  {line}"), "    ");
     }
-    if model.answer.evidence.len() > EVIDENCE {
-        text += &prose(&format!("  … {} lines more are in summary.md", model.answer.evidence.len() - EVIDENCE), "    ");
+    if document.answer.evidence.len() > EVIDENCE {
+        text +=
+            &prose(&format!("  … {} lines more are in summary.md", document.answer.evidence.len() - EVIDENCE), "    ");
     }
-    for grid in &model.tables {
+    let sections = || document.sections.iter();
+    for grid in sections().flat_map(Content::text_tables) {
         if !grid.title.is_empty() {
             text += &prose(&grid.title, "");
         }
         text += &self::grid(grid, width);
     }
-    for line in model.legend.iter().chain(&model.conditions) {
+    for line in sections().flat_map(Content::text_notes).chain(sections().flat_map(|content| &content.conditions)) {
         text += &prose(line, "  ");
     }
-    for note in &model.notes {
-        text += &prose(&format!("! {note}"), "  ");
+    for event in sections().flat_map(|content| &content.events) {
+        text += &prose(&format!("! {event}"), "  ");
     }
     text
 }
@@ -100,31 +102,34 @@ fn table(grid: &Grid, columns: Range<usize>) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Answer, *};
+    use super::{
+        super::{Answer, sections::In},
+        *,
+    };
 
-    fn model() -> Model {
+    fn document() -> Document {
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        Model {
+        let head = ["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"];
+        let rows = vec![texts(&["reuseport", "62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"])];
+        let legend = "A legend that is a little longer than the narrowest terminal.";
+        Document {
             title: "t".to_owned(),
             question: "Which of them, and why, and under which conditions?".to_owned(),
             answer: Answer { sentence: "One is better.".to_owned(), evidence: vec!["By so much.".to_owned()] },
-            tables: vec![Grid {
-                title: String::new(),
-                head: texts(&["strategy", "accepts/s", "accept wait\np50 ≤", "p99 ≤", "verdicts"]),
-                labels: 1,
-                words: 1,
-                rows: vec![texts(&["reuseport", "62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"])],
+            facts: Vec::new(),
+            missing: None,
+            sections: vec![Content {
+                tables: vec![(In::Text, Grid::new(head, 1, rows))],
+                notes: vec![(In::Text, legend.to_owned())],
+                ..Content::default()
             }],
-            legend: texts(&["A legend that is a little longer than the narrowest terminal."]),
-            notes: Vec::new(),
-            conditions: Vec::new(),
         }
     }
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width in [40, 60, 80] {
-            let text = render(&model(), Some(width));
+            let text = render(&document(), Some(width));
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             for part in ["62,420", "148 µs", "1.05 ms", "cpu-steal 1/5"] {
                 assert_eq!(text.matches(part).count(), 1, "{width}:\n{text}");
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn without_a_terminal_there_is_one_table() {
-        assert_eq!(render(&model(), None).matches("reuseport").count(), 1);
-        assert!(render(&model(), Some(40)).matches("reuseport").count() > 1);
+        assert_eq!(render(&document(), None).matches("reuseport").count(), 1);
+        assert!(render(&document(), Some(40)).matches("reuseport").count() > 1);
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     load::Sizing,
     observe::host::Host,
     record::{Writer, reader},
-    report::{Reading, terminal},
+    report::{Reading, derived_files, terminal},
     scenario::{Cell, Network, Plan, Source},
     sys::process,
     trial,
@@ -132,7 +132,7 @@ fn folders(out: Option<&Path>, chosen: &[Chosen]) -> Result<Vec<PathBuf>> {
             chosen[i].plan.whole.name
         )));
     }
-    folders.iter().try_for_each(|folder| Writer::check(folder))?;
+    folders.iter().try_for_each(|folder| Writer::check(folder, derived_files()))?;
     Ok(folders)
 }
 
@@ -145,7 +145,7 @@ fn scenario(
     interrupted: &AtomicBool,
 ) -> Result<Ended> {
     let plan = &chosen.plan;
-    let mut writer = Writer::create(folder, &plan.effective)?;
+    let mut writer = Writer::create(folder, derived_files(), &plan.effective)?;
     writer.write_json(reader::HOST, host)?;
     let mut runner = Runner::new(chosen, host.stamps_allowed(), &mut writer, kind, interrupted);
     let ended = match &plan.whole.search {
@@ -168,10 +168,11 @@ fn networks(plan: &Plan) -> String {
 /// Summarizes the record from what is on disk.
 fn conclude(folder: &Path, kind: Kind) -> Result<()> {
     let reading = Reading::of(folder)?;
-    reading.write(folder)?;
+    let report = reading.report();
+    report.write(folder)?;
     if kind == Kind::Quiet {
         return say(folder.display());
     }
-    say(terminal::render(&reading.model(), terminal::width()).trim_end())?;
+    say(terminal::render(&report.document, terminal::width()).trim_end())?;
     say(format_args!("record: {}", folder.display()))
 }

@@ -1,23 +1,16 @@
-//! The report as one HTML page: `report.html`. It needs no network, follows light and dark, and is readable without its script.
+//! The report as one HTML page. It needs no network, follows light and dark, and is readable without its script.
 
-mod answer;
-mod harness;
-mod host;
-mod parts;
-mod percentiles;
-mod ports;
-mod ramp;
-mod ranking;
-mod series;
-mod shares;
-mod stages;
-mod tracks;
-mod verdicts;
+pub mod parts;
+pub mod standings;
+pub mod tracks;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Reading, charts::Subject, ranking as ranked};
+use self::parts::{folded, notes, table, unbroken};
+use super::{Document, sections::Content};
 
+/// Lines of evidence beyond these are folded.
+const EVIDENCE: usize = 6;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
 /// Nothing may be fetched; styles and the one script are in the page itself.
@@ -25,25 +18,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'; form-action 'none'";
 
 /// The whole page.
-pub fn render(reading: &Reading) -> String {
-    let ranking = ranked(&reading.summary);
-    let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
-    let sections: Vec<Markup> = [
-        Some(answer::section(&subject)),
-        ranking::section(&subject),
-        percentiles::section(&subject),
-        shares::section(&subject),
-        series::section(&subject),
-        stages::section(&subject),
-        ramp::section(&subject),
-        ports::section(&subject),
-        Some(verdicts::section(&subject)),
-        harness::section(&subject),
-        Some(host::section(&subject)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+pub fn render(document: &Document) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -52,12 +27,12 @@ pub fn render(reading: &Reading) -> String {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (reading.summary.scenario) " – listenbench" }
+                title { (document.title) " – listenbench" }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                main { @for section in sections { (section) } }
+                main { (header(document)) @for content in document.sections.iter().filter(|content| !content.finding.is_empty()) { (section(content)) } }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -65,12 +40,54 @@ pub fn render(reading: &Reading) -> String {
     page.into_string()
 }
 
+/// The question, and the answer with its evidence.
+fn header(document: &Document) -> Markup {
+    let Document { title, question, answer, facts, missing, .. } = document;
+    let heading = if question.is_empty() { title } else { question };
+    let evidence = html! { ul.evidence { @for line in &answer.evidence { li { (line) } } } };
+    html! {
+        header {
+            p.about { "listenbench · " (title) @for fact in facts { " · " (fact) } }
+            @if let Some(missing) = missing { p.about { (missing) } }
+            h1 { (heading) }
+            p.answer { (unbroken(&answer.sentence)) }
+            @if answer.evidence.len() > EVIDENCE {
+                (folded(&format!("Evidence: {} comparisons", answer.evidence.len()), &evidence))
+            } @else { (evidence) }
+        }
+    }
+}
+
+/// Without a picture, the tables come first.
+fn section(content: &Content) -> Markup {
+    let notes = notes(content.page_notes());
+    html! {
+        section {
+            p.about { (content.title) }
+            h2 { (unbroken(&content.finding)) }
+            @if let Some(figure) = &content.figure { (figure) (notes) }
+            @for (place, grid) in content.page_tables().enumerate() {
+                @if place > 0 { h3 { (grid.title) } }
+                (table(grid))
+            }
+            @if content.figure.is_none() { (notes) }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::sample::{Sample, fail, stall, two_strategies};
+    use crate::report::{
+        Reading,
+        sample::{Sample, fail, stall, two_strategies},
+    };
+
+    fn page_of(reading: &Reading) -> String {
+        render(&reading.report().document)
+    }
 
     /// The page's pictures as XML, and that its elements are closed.
     fn demand_sound(page: &str) -> usize {
@@ -86,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_page_has_its_sections_in_order() {
-        let page = render(&two_strategies(2));
+        let page = page_of(&two_strategies(2));
         let order = [
             "Which of the two?",
             "Ranking by accept wait p99",
@@ -114,7 +131,7 @@ mod tests {
             sample.trial(json!({ "strategy": NASTY }), &[50, 50], 1_000);
             sample.trial(json!({ "strategy": "</title></script><b>" }), &[50, 50], 2_000);
         }
-        let page = render(&sample.reading());
+        let page = page_of(&sample.reading());
         demand_sound(&page);
         assert!(!page.contains("<script>alert") && !page.contains("</script><b>"));
         assert!(page.contains("&lt;script&gt;alert('1')&lt;/script&gt;&quot;&amp;"));
@@ -135,7 +152,7 @@ mod tests {
             (without_series, "Share of accepts per worker"),
             (Sample::new("Was anything run?"), "No trial was run"),
         ] {
-            let page = render(&sample.reading());
+            let page = page_of(&sample.reading());
             demand_sound(&page);
             assert!(page.contains(said), "{said}");
         }
@@ -145,7 +162,7 @@ mod tests {
     fn faults_are_marked_and_told() {
         let mut sample = Sample::new("");
         sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
-        let page = render(&sample.reading());
+        let page = page_of(&sample.reading());
         assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
         assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));
         demand_sound(&page);
@@ -159,7 +176,7 @@ mod tests {
                 sample.trial(json!({ "strategy": format!("strategy-number-{cell}") }), &[30, 30], 1_000 + cell);
             }
         }
-        let page = render(&sample.reading());
+        let page = page_of(&sample.reading());
         demand_sound(&page);
         assert!(page.contains("19 of 40 cells have no line"));
         assert!(page.contains("28 cells are left out"));

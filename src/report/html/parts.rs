@@ -15,17 +15,6 @@ use crate::report::{
 /// Longer tables are folded.
 const OPEN_ROWS: usize = 12;
 
-/// A section: what it is about, what it found, and the rest.
-pub fn section(subject: &str, finding: &str, body: &Markup) -> Markup {
-    html! {
-        section {
-            p.about { (subject) }
-            h2 { (unbroken(finding)) }
-            (body)
-        }
-    }
-}
-
 /// With numbers and their units on one line.
 pub fn unbroken(text: &str) -> String {
     const SPACE: &str = "\u{a0}";
@@ -43,8 +32,8 @@ pub fn unbroken(text: &str) -> String {
     unbroken
 }
 
-/// What a reader must know.
-pub fn notes(lines: &[String]) -> Markup {
+/// Small print.
+pub fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Markup {
     html! { @for line in lines { p.note { (line) } } }
 }
 

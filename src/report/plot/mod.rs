@@ -11,7 +11,7 @@ use self::{
     figure::Figure,
 };
 
-pub use style::{DISTINCT, colour_name, dashes, variable};
+pub use style::{COLOURS, DISTINCT, colour_name, dashes, variable};
 
 /// Size and purpose of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

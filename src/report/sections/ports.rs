@@ -1,12 +1,19 @@
 //! What a connect costs as the ports fill, with knee and wall.
 
-use super::{Cell, Subject};
+use maud::html;
+
+use super::{Content, In};
 use crate::{
     format::{duration, percent, thousands},
     record::{Ports, PortsStep},
     report::{
-        Grid,
-        plot::figure::{Axis, Figure, Line, Mark, Stop, count_tick},
+        Grid, Ranked,
+        html::parts::{legend, plot},
+        plot::{
+            NARROW, WIDE,
+            figure::{Axis, Figure, Line, Mark, Stop, count_tick},
+        },
+        ranked::Cell,
     },
 };
 
@@ -26,12 +33,27 @@ pub struct PortsCurve {
     pub notes: Vec<String>,
 }
 
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let curve = curve(ranked)?;
+    Some(Content {
+        title: "What a connect costs as the ports fill".to_owned(),
+        finding: curve.title,
+        figure: Some(html! {
+            (legend(curve.figure.lines.iter()))
+            (plot(&curve.figure, &[WIDE, NARROW]))
+        }),
+        notes: curve.notes.into_iter().map(|note| (In::Page, note)).collect(),
+        tables: vec![(In::Page, curve.table)],
+        ..Content::default()
+    })
+}
+
 /// The chart; `None` where no valid trial filled ports. Of each cell it shows the first valid trial that did.
-pub fn ports(subject: &Subject<'_>) -> Option<PortsCurve> {
+pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
     let of = |cell: &'_ Cell<'_>| {
         cell.trials.iter().filter_map(|trial| trial.ports.clone()).find(|ports| !ports.curve.is_empty())
     };
-    let cells: Vec<(&Cell<'_>, Ports)> = subject.cells.iter().filter_map(|cell| Some((cell, of(cell)?))).collect();
+    let cells: Vec<(&Cell<'_>, Ports)> = ranked.cells.iter().filter_map(|cell| Some((cell, of(cell)?))).collect();
     if cells.is_empty() {
         return None;
     }
@@ -151,5 +173,5 @@ fn table(cells: &[(&Cell<'_>, Ports)]) -> Grid {
         row.push(ports.failing_connect_ns.map_or_else(|| "–".to_owned(), |ns| duration(ns as f64)));
         row
     };
-    Grid { title: String::new(), head, labels: 1, words: 0, rows: cells.iter().map(row).collect() }
+    Grid::new(head, 0, cells.iter().map(row).collect())
 }

@@ -1,4 +1,4 @@
-//! What all charts are made of: a record's cells by the names that the report calls them, with their valid trials.
+//! What a report is made from: a record with its cells ranked and named.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,13 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     record::{Outcome, Record, TrialRecord},
-    report::{Ranking, distributions::Distributions, plot::DISTINCT},
+    report::{Ranking, Reading, distributions::Distributions, plot::DISTINCT, ranking},
     scenario::label,
     stats::{CellSummary, Summary},
 };
 
-/// A record, seen as charts see it.
-pub struct Subject<'a> {
+/// A record whose cells are ranked and named.
+pub struct Ranked<'a> {
     /// As it is on disk.
     pub record: &'a Record,
     /// Of some latencies, by metric and cell.
@@ -20,7 +20,7 @@ pub struct Subject<'a> {
     /// Medians, intervals, comparisons, verdicts.
     pub summary: &'a Summary,
     /// The cells by the metric that ranks them.
-    pub ranking: &'a Ranking,
+    pub ranking: Ranking,
     /// In the order of the scenario's matrix.
     pub cells: Vec<Cell<'a>>,
 }
@@ -41,14 +41,11 @@ pub struct Cell<'a> {
     pub trials: Vec<&'a TrialRecord>,
 }
 
-impl<'a> Subject<'a> {
-    /// Names the cells and finds their trials.
-    pub fn new(
-        record: &'a Record,
-        distributions: &'a Distributions,
-        summary: &'a Summary,
-        ranking: &'a Ranking,
-    ) -> Self {
+impl<'a> Ranked<'a> {
+    /// Ranks and names the cells of a reading, and finds their trials.
+    pub fn of(reading: &'a Reading) -> Self {
+        let Reading { record, distributions, summary } = reading;
+        let ranking = ranking(summary);
         let mut trials: HashMap<String, Vec<&TrialRecord>> = HashMap::new();
         for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
             trials.entry(label(&trial.cell)).or_default().push(trial);
@@ -60,7 +57,7 @@ impl<'a> Subject<'a> {
                 .map(move |row| (row.cell, (number, row.name.clone(), with_settings(&row.name, &group.settings))))
         });
         let mut places: HashMap<usize, (usize, String, String)> = places.collect();
-        let styles = styles(summary, ranking);
+        let styles = styles(summary, &ranking);
         let mut cells = Vec::new();
         for (number, summary) in summary.cells.iter().enumerate() {
             let Some((group, name, full_name)) = places.remove(&number) else { continue };
@@ -71,7 +68,7 @@ impl<'a> Subject<'a> {
         Self { record, distributions, summary, ranking, cells }
     }
 
-    /// What the cells of a group have in common; empty where there is one group only.
+    /// What the cells of a group have in common; empty where there is only one group.
     pub fn heading(&self, group: usize) -> String {
         let settings = &self.ranking.groups[group].settings;
         if settings.is_empty() { String::new() } else { label(settings) }
@@ -102,6 +99,11 @@ fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
     }
     names.sort_by_key(|(cell, _, _)| *cell);
     names.into_iter().enumerate().map(|(style, (_, name, _))| (name.to_owned(), style)).collect()
+}
+
+/// The swept keys.
+pub fn keys(summary: &Summary) -> Vec<String> {
+    summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect())
 }
 
 /// A cell's name with what else was swept.

@@ -5,13 +5,20 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Subject, finding};
+use maud::{Markup, html};
+
+use super::{Content, In};
 use crate::{
     format::duration,
     report::{
-        Grid,
+        Grid, Ranked,
+        claims::{self, capital},
         distributions::{BEGIN, NAMED, grid, rarity, values_at},
-        plot::figure::{Axis, Figure, Line, Scale, Stop},
+        html::parts::{folded, legend, plot},
+        plot::{
+            NARROW, WIDE,
+            figure::{Axis, Figure, Line, Scale, Stop},
+        },
     },
 };
 
@@ -20,8 +27,8 @@ const MARKED: [&str; 7] = ["50", "90", "99", "99.9", "99.99", "99.999", "99.9999
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Percentiles {
-    /// What it shows, in a word or two.
-    pub subject: String,
+    /// What it shows, in a few words.
+    pub about: String,
     /// The finding.
     pub title: String,
     /// A figure for each group of cells that compete.
@@ -34,7 +41,7 @@ pub struct Percentiles {
 
 /// A cell's curve.
 struct Curve<'a> {
-    /// Index into the subject's cells.
+    /// Index into the ranked's cells.
     cell: usize,
     merged: &'a Histogram<u64>,
     bound: bool,
@@ -48,53 +55,74 @@ struct Curve<'a> {
 struct Shown {
     histograms: &'static str,
     metric: &'static str,
-    subject: &'static str,
+    what: &'static str,
 }
 
-const ACCEPT_WAIT: Shown = Shown { histograms: "accept_wait", metric: "accept_wait_p99_ns", subject: "accept wait" };
-const RECEIVE_WAIT: Shown =
-    Shown { histograms: "receive_wait", metric: "receive_wait_p99_ns", subject: "receive wait" };
+const ACCEPT_WAIT: Shown = Shown { histograms: "accept_wait", metric: "accept_wait_p99_ns", what: "accept wait" };
+const RECEIVE_WAIT: Shown = Shown { histograms: "receive_wait", metric: "receive_wait_p99_ns", what: "receive wait" };
+
+/// Panels beyond these are folded.
+const OPEN: usize = 6;
+
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let chart = percentiles(ranked)?;
+    let forms = if chart.figures.len() == 1 { &[WIDE, NARROW][..] } else { &[NARROW] };
+    let drawn: Vec<Markup> = chart.figures.iter().map(|figure| plot(figure, forms)).collect();
+    let panels = |panels: &[Markup]| html! { div.panels[drawn.len() > 1] { @for panel in panels { (panel) } } };
+    let (open, more) = drawn.split_at(drawn.len().min(OPEN));
+    Some(Content {
+        title: chart.about,
+        finding: chart.title,
+        figure: Some(html! {
+            (legend(chart.figures.iter().flat_map(|figure| &figure.lines)))
+            (panels(open))
+            @if !more.is_empty() { (folded(&format!("{} more settings", more.len()), &panels(more))) }
+        }),
+        notes: chart.notes.into_iter().map(|note| (In::Page, note)).collect(),
+        tables: vec![(In::Page, chart.table)],
+        ..Content::default()
+    })
+}
 
 /// The chart of accept waits, or of receive waits where there are datagrams only; `None` where nobody waited.
-pub fn percentiles(subject: &Subject<'_>) -> Option<Percentiles> {
-    [ACCEPT_WAIT, RECEIVE_WAIT].iter().find_map(|shown| of(subject, shown))
+pub fn percentiles(ranked: &Ranked<'_>) -> Option<Percentiles> {
+    [ACCEPT_WAIT, RECEIVE_WAIT].iter().find_map(|shown| of(ranked, shown))
 }
 
-fn of(subject: &Subject<'_>, shown: &Shown) -> Option<Percentiles> {
-    let curves: Vec<Curve<'_>> = (0..subject.cells.len()).filter_map(|cell| curve(subject, cell, shown)).collect();
+fn of(ranked: &Ranked<'_>, shown: &Shown) -> Option<Percentiles> {
+    let curves: Vec<Curve<'_>> = (0..ranked.cells.len()).filter_map(|cell| curve(ranked, cell, shown)).collect();
     if curves.is_empty() {
         return None;
     }
     let bounds = curves.iter().filter(|curve| curve.bound).count();
-    let label =
-        if bounds == curves.len() { format!("{} (upper bound)", shown.subject) } else { shown.subject.to_owned() };
+    let label = if bounds == curves.len() { format!("{} (upper bound)", shown.what) } else { shown.what.to_owned() };
     let values = || curves.iter().flat_map(|curve| &curve.points).map(|(_, ns)| *ns);
     let bands = || curves.iter().flat_map(|curve| &curve.band).flat_map(|(_, low, high)| [*low, *high]);
     let y = Axis::log_ns(&label, values().chain(bands()));
     let most = curves.iter().map(|curve| curve.merged.len()).max().unwrap_or(1);
-    let groups = 0..subject.ranking.groups.len();
-    let is_drawn = |curve: &&Curve<'_>| subject.cells[curve.cell].style.is_some();
+    let groups = 0..ranked.ranking.groups.len();
+    let is_drawn = |curve: &&Curve<'_>| ranked.cells[curve.cell].style.is_some();
     let left_out = curves.iter().filter(|curve| !is_drawn(curve)).count();
     let figures = groups
         .map(|group| {
-            let of_group = curves.iter().filter(|curve| subject.cells[curve.cell].group == group);
+            let of_group = curves.iter().filter(|curve| ranked.cells[curve.cell].group == group);
             let curves: Vec<&Curve<'_>> = of_group.filter(is_drawn).collect();
-            figure(subject, group, &curves, most, &y)
+            figure(ranked, group, &curves, most, &y)
         })
         .filter(|figure| !figure.lines.is_empty());
     Some(Percentiles {
-        subject: format!("{} by percentile", super::capital(shown.subject)),
-        title: title(subject, shown, &curves),
+        about: format!("{} by percentile", capital(shown.what)),
+        title: title(ranked, shown, &curves),
         figures: figures.collect(),
-        table: table(subject, shown, &curves, most),
+        table: table(ranked, shown, &curves, most),
         notes: notes(shown, &curves, bounds, left_out),
     })
 }
 
 /// What comparisons show; where the ranking says that already, how long connections wait.
-fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve<'_>]) -> String {
-    if subject.ranking.metric.name != shown.metric {
-        return finding::of_metric(subject, shown.metric);
+fn title(ranked: &Ranked<'_>, shown: &Shown, curves: &[Curve<'_>]) -> String {
+    if ranked.ranking.metric.name != shown.metric {
+        return claims::of_metric(ranked, shown.metric);
     }
     let span = |q: f64| {
         let values = || curves.iter().map(|curve| curve.merged.value_at_quantile(q) as f64);
@@ -103,12 +131,12 @@ fn title(subject: &Subject<'_>, shown: &Shown, curves: &[Curve<'_>]) -> String {
         if low == high { format!("is {low}") } else { format!("lies between {low} and {high}") }
     };
     let by_cell = if curves.len() > 1 { "By cell, the" } else { "The" };
-    format!("{by_cell} median {} {}, and the 99th percentile {}", shown.subject, span(0.5), span(0.99))
+    format!("{by_cell} median {} {}, and the 99th percentile {}", shown.what, span(0.5), span(0.99))
 }
 
 /// `None` where the cell's trials have no such histogram.
-fn curve<'a>(subject: &Subject<'a>, cell: usize, shown: &Shown) -> Option<Curve<'a>> {
-    let of = subject.distributions.of(shown.histograms, cell)?;
+fn curve<'a>(ranked: &Ranked<'a>, cell: usize, shown: &Shown) -> Option<Curve<'a>> {
+    let of = ranked.distributions.of(shown.histograms, cell)?;
     let grid = grid(of.merged.len());
     let quantiles: Vec<f64> = grid.iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
     // Where one of the trials has no values left, their spread is not known any more.
@@ -120,7 +148,7 @@ fn curve<'a>(subject: &Subject<'a>, cell: usize, shown: &Shown) -> Option<Curve<
     Some(Curve {
         cell,
         // What datagrams waited is a bound by nature, and the notes say so; dots tell bounds from what is exact beside them.
-        bound: subject.cells[cell].summary.waits_are_bounds(),
+        bound: ranked.cells[cell].summary.waits_are_bounds(),
         trials: of.trials.len(),
         points: grid.iter().copied().zip(values_at(&of.merged, &quantiles)).collect(),
         band: grid[..fewest].iter().enumerate().map(spread).collect(),
@@ -128,7 +156,7 @@ fn curve<'a>(subject: &Subject<'a>, cell: usize, shown: &Shown) -> Option<Curve<
     })
 }
 
-fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve<'_>], most: u64, y: &Axis) -> Figure {
+fn figure(ranked: &Ranked<'_>, group: usize, curves: &[&Curve<'_>], most: u64, y: &Axis) -> Figure {
     let x = Axis {
         label: "percentile".to_owned(),
         scale: Scale::Log,
@@ -141,7 +169,7 @@ fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve<'_>], most: u64,
             .collect(),
     };
     let line = |curve: &&Curve<'_>| {
-        let cell = &subject.cells[curve.cell];
+        let cell = &ranked.cells[curve.cell];
         Line {
             name: cell.name.clone(),
             style: cell.style.unwrap_or(usize::MAX),
@@ -158,7 +186,7 @@ fn figure(subject: &Subject<'_>, group: usize, curves: &[&Curve<'_>], most: u64,
         values: curves.iter().map(|curve| shown_at(curve, *q).unwrap_or_default()).collect(),
     });
     Figure {
-        heading: subject.heading(group),
+        heading: ranked.heading(group),
         x,
         y: y.clone(),
         lines: curves.iter().map(line).collect(),
@@ -176,25 +204,25 @@ fn shown(curve: &Curve<'_>, ns: u64) -> String {
     format!("{}{}", if curve.bound { "≤ " } else { "" }, duration(ns as f64))
 }
 
-fn table(subject: &Subject<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -> Grid {
+fn table(ranked: &Ranked<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -> Grid {
     let reached: Vec<_> = NAMED.iter().filter(|(_, q)| rarity(*q) <= most as f64).collect();
     let mut head = vec!["cell".to_owned(), "trials".to_owned(), "values".to_owned()];
     head.extend(reached.iter().map(|(name, _)| format!("{name} %")));
     head.extend(["longest".to_owned(), "99 %, median of trials".to_owned()]);
     let row = |curve: &Curve<'_>| {
         let mut row = vec![
-            subject.cells[curve.cell].full_name.clone(),
+            ranked.cells[curve.cell].full_name.clone(),
             curve.trials.to_string(),
             crate::format::thousands(curve.merged.len() as f64),
         ];
         row.extend(reached.iter().map(|(_, q)| shown_at(curve, *q).unwrap_or_else(|| "–".to_owned())));
         row.push(shown(curve, curve.merged.max()));
         // What is compared, and what titles speak of: the unit is the trial.
-        let of_trials = subject.cells[curve.cell].summary.metrics.get(metric.metric);
+        let of_trials = ranked.cells[curve.cell].summary.metrics.get(metric.metric);
         row.push(of_trials.map_or_else(|| "–".to_owned(), |values| shown(curve, values.median as u64)));
         row
     };
-    Grid { title: String::new(), head, labels: 1, words: 0, rows: curves.iter().map(row).collect() }
+    Grid::new(head, 0, curves.iter().map(row).collect())
 }
 
 fn notes(shown: &Shown, curves: &[Curve<'_>], bounds: usize, left_out: usize) -> Vec<String> {
@@ -234,17 +262,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::{
-        ranking,
-        sample::{Sample, two_strategies},
-    };
+    use crate::report::sample::{Sample, two_strategies};
 
     #[test]
     fn a_curve_is_the_merged_histogram_and_its_band_the_trials() {
         let reading = two_strategies(2);
-        let ranking = ranking(&reading.summary);
-        let chart =
-            percentiles(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
+        let chart = percentiles(&Ranked::of(&reading)).unwrap();
         let line = &chart.figures[0].lines[1];
         assert_eq!((line.name.as_str(), line.style, line.bound), ("shared", 1, false));
         let of = reading.distributions.of("accept_wait", 1).unwrap();
@@ -272,9 +295,7 @@ mod tests {
         sample.trial(json!({ "stamps": "bound" }), &[50], 1_000).latency_ns.accept_wait.method =
             Some("connect-call".to_owned());
         let reading = sample.reading();
-        let ranking = ranking(&reading.summary);
-        let chart =
-            percentiles(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
+        let chart = percentiles(&Ranked::of(&reading)).unwrap();
         assert_eq!(chart.figures[0].lines.iter().map(|line| line.bound).collect::<Vec<_>>(), [false, true]);
         assert!(chart.table.rows[1][4].starts_with("≤ ") && !chart.table.rows[0][4].starts_with("≤ "));
     }

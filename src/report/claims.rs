@@ -1,56 +1,99 @@
-//! Titles that state what comparisons show. They claim what a verdict shows, and no more.
+//! What comparisons show, in words. A sentence claims what a verdict shows, and no more.
 
 use serde_json::{Map, Value as Json};
 
-use super::Subject;
+use super::Ranked;
 use crate::{
     format::ratio,
-    report::p_equals,
     scenario::label,
     stats::{Comparison, Difference, IntervalKind, Metric, metric_named},
 };
 
+/// Said of comparisons that no outcome could have decided.
+pub const TOO_FEW: &str = "too few trials to show any difference";
+
+/// What is shown of a cell (`b`) against another (`a`), in a clause.
+pub fn shown(verdict: Difference) -> &'static str {
+    match verdict {
+        Difference::AHigher => "shown to be lower",
+        Difference::BHigher => "shown to be higher",
+        Difference::NoDifferenceShown => "no difference shown",
+        Difference::TooFewTrials => TOO_FEW,
+    }
+}
+
+/// The same in a word or two.
+pub fn relation(verdict: Difference) -> &'static str {
+    match verdict {
+        Difference::AHigher => "lower",
+        Difference::BHigher => "higher",
+        Difference::NoDifferenceShown => "not shown",
+        Difference::TooFewTrials => "too few trials",
+    }
+}
+
+/// The same as an equation: `p = 0.0079`, `p < 0.0001`.
+pub fn p_equals(p: f64) -> String {
+    let value = p_value(p);
+    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
+}
+
+/// A probability with two digits: `0.0079`, `< 0.0001`.
+pub fn p_value(p: f64) -> String {
+    match p {
+        p if p < 0.000_1 => "< 0.0001".to_owned(),
+        p if p < 0.01 => format!("{p:.4}"),
+        p => format!("{p:.3}"),
+    }
+}
+
+/// With a capital first letter.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// What the comparisons of a metric show within groups of competing cells, in one sentence without a full stop.
-pub fn of_metric(subject: &Subject<'_>, name: &str) -> String {
+pub fn of_metric(ranked: &Ranked<'_>, name: &str) -> String {
     let Some(metric) = metric_named(name) else { return name.to_owned() };
-    let comparisons: Vec<&Comparison> = subject
+    let comparisons: Vec<&Comparison> = ranked
         .summary
         .comparisons
         .iter()
-        .filter(|comparison| comparison.metric == name && compete(subject, &comparison.a, &comparison.b))
+        .filter(|comparison| comparison.metric == name && compete(ranked, &comparison.a, &comparison.b))
         .collect();
     let shown = comparisons.iter().filter(|comparison| comparison.compared.verdict.is_shown());
     let size = |comparison: &Comparison| comparison.compared.ratio.map_or(0.0, |ratio| ratio.ln().abs());
     if let Some(largest) = shown.clone().max_by(|one, other| size(one).total_cmp(&size(other))) {
         let all = shown.count();
         let others = if all > 1 { format!("; the largest of {all} differences shown") } else { String::new() };
-        return difference(subject, metric, largest) + &others;
+        return difference(ranked, metric, largest) + &others;
     }
     let possible: Vec<f64> = comparisons.iter().filter_map(|comparison| comparison.compared.detectable_ratio).collect();
     let no_difference = |comparison: &&&Comparison| comparison.compared.verdict == Difference::NoDifferenceShown;
     if comparisons.iter().filter(no_difference).count() > 0 {
-        return format!("No difference in {} is shown{}", metric.label, could_have(trials(subject), &possible));
+        return format!("No difference in {} is shown{}", metric.label, could_have(trials(ranked), &possible));
     }
-    if comparisons.is_empty() { level(subject, metric) } else { too_few(subject, metric) }
+    if comparisons.is_empty() { level(ranked, metric) } else { too_few(ranked, metric) }
 }
 
 /// Whether two cells differ in the contested key.
-fn compete(subject: &Subject<'_>, a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
-    subject.ranking.contest.as_ref().is_some_and(|key| a.get(key) != b.get(key))
+fn compete(ranked: &Ranked<'_>, a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
+    ranked.ranking.contest.as_ref().is_some_and(|key| a.get(key) != b.get(key))
 }
 
 /// `reuseport's accept wait p99 is 4.20× shared-epoll's at service_time=2ms (p = 0.008)`.
-fn difference(subject: &Subject<'_>, metric: &Metric, comparison: &Comparison) -> String {
+fn difference(ranked: &Ranked<'_>, metric: &Metric, comparison: &Comparison) -> String {
     let compared = &comparison.compared;
     let (high, low) = match compared.verdict {
         Difference::AHigher => (&comparison.a, &comparison.b),
         _ => (&comparison.b, &comparison.a),
     };
-    let cell = |values: &Map<String, Json>| subject.cells.iter().find(|cell| cell.summary.cell == *values);
+    let cell = |values: &Map<String, Json>| ranked.cells.iter().find(|cell| cell.summary.cell == *values);
     let name = |values: &Map<String, Json>| cell(values).map_or_else(|| label(values), |cell| cell.name.clone());
     let median =
         |values| cell(values).and_then(|cell| cell.summary.metrics.get(metric.name)).map(|values| values.median);
-    let heading = cell(high).map(|cell| subject.heading(cell.group)).filter(|heading| !heading.is_empty());
+    let heading = cell(high).map(|cell| ranked.heading(cell.group)).filter(|heading| !heading.is_empty());
     let at = heading.map_or_else(String::new, |heading| format!(" at {heading}"));
     let are = metric.is();
     let bound = if cell(high).is_some_and(|cell| cell.summary.bounds(metric)) { " (upper bound)" } else { "" };
@@ -69,8 +112,8 @@ fn difference(subject: &Subject<'_>, metric: &Metric, comparison: &Comparison) -
 }
 
 /// The number of valid trials of most cells.
-fn trials(subject: &Subject<'_>) -> usize {
-    subject.cells.iter().map(|cell| cell.trials.len()).max().unwrap_or(0)
+fn trials(ranked: &Ranked<'_>) -> usize {
+    ranked.cells.iter().map(|cell| cell.trials.len()).max().unwrap_or(0)
 }
 
 fn could_have(trials: usize, possible: &[f64]) -> String {
@@ -83,15 +126,15 @@ fn could_have(trials: usize, possible: &[f64]) -> String {
     }
 }
 
-fn too_few(subject: &Subject<'_>, metric: &Metric) -> String {
-    let trials = trials(subject);
-    let fewest = subject.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
+fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
+    let trials = trials(ranked);
+    let fewest = ranked.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
     let of = match (fewest, trials) {
         (_, 1) => "One trial a cell is".to_owned(),
         (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials a cell are"),
         (_, trials) => format!("{trials} trials a cell are"),
     };
-    let medians: Vec<f64> = medians(subject, metric);
+    let medians: Vec<f64> = medians(ranked, metric);
     let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
     let low = medians.iter().copied().reduce(f64::min);
     let high = medians.iter().copied().reduce(f64::max);
@@ -99,8 +142,8 @@ fn too_few(subject: &Subject<'_>, metric: &Metric) -> String {
 }
 
 /// What there is to say without anything to compare.
-fn level(subject: &Subject<'_>, metric: &Metric) -> String {
-    let known: Vec<_> = subject.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name)).collect();
+fn level(ranked: &Ranked<'_>, metric: &Metric) -> String {
+    let known: Vec<_> = ranked.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name)).collect();
     match known[..] {
         [] => format!("No valid trial has {}", metric.label),
         [values] => {
@@ -109,7 +152,7 @@ fn level(subject: &Subject<'_>, metric: &Metric) -> String {
                 (1, _) => {
                     return format!(
                         "{} {} {} in the one valid trial",
-                        super::capital(metric.label),
+                        capital(metric.label),
                         metric.is(),
                         show(values.median)
                     );
@@ -118,16 +161,16 @@ fn level(subject: &Subject<'_>, metric: &Metric) -> String {
                 (_, IntervalKind::Range) => "trials from",
             };
             let (low, high) = (show(values.low), show(values.high));
-            format!("{} {} {} ({kind} {low} to {high})", super::capital(metric.label), metric.is(), show(values.median))
+            format!("{} {} {} ({kind} {low} to {high})", capital(metric.label), metric.is(), show(values.median))
         }
         _ => {
-            let medians = medians(subject, metric);
+            let medians = medians(ranked, metric);
             let low = medians.iter().copied().fold(f64::INFINITY, f64::min);
             let high = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let show = |value: f64| metric.unit.show(value);
             format!(
                 "{} {} {} to {}; nothing could be compared",
-                super::capital(metric.label),
+                capital(metric.label),
                 metric.is(),
                 show(low),
                 show(high)
@@ -136,8 +179,8 @@ fn level(subject: &Subject<'_>, metric: &Metric) -> String {
     }
 }
 
-fn medians(subject: &Subject<'_>, metric: &Metric) -> Vec<f64> {
-    let known = subject.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name));
+fn medians(ranked: &Ranked<'_>, metric: &Metric) -> Vec<f64> {
+    let known = ranked.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name));
     known.map(|values| values.median).collect()
 }
 
@@ -147,16 +190,12 @@ mod tests {
 
     use super::*;
     use crate::report::{
-        Reading, ranking,
+        Reading,
         sample::{Sample, two_strategies},
     };
 
     fn finding(reading: &Reading) -> String {
-        let ranking = ranking(&reading.summary);
-        of_metric(
-            &Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking),
-            "accept_wait_p99_ns",
-        )
+        of_metric(&Ranked::of(reading), "accept_wait_p99_ns")
     }
 
     #[test]

@@ -2,35 +2,37 @@
 
 use serde_json::Value as Json;
 
-use super::{
-    Subject,
-    ranking::{Figures, Place, Places, RankingChart},
-};
+use super::Content;
 use crate::{
     format::number,
     report::{
-        Grid,
+        Grid, Ranked,
         answer::{status, value},
+        html::standings::{Figures, Place, Places, Standings},
         plot::figure::{Axis, Scale, count_tick, log_ticks},
         short,
     },
     stats::{Better, CellSummary, METRICS, Metric, metric_named, search::Found},
 };
 
-/// The chart; `None` where nothing was searched for.
-pub fn searches(subject: &Subject<'_>) -> Option<RankingChart> {
-    let mut found: Vec<&Found> = subject.summary.searches.iter().collect();
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    standings(ranked).map(Standings::content)
+}
+
+/// `None` where nothing was searched for.
+fn standings(ranked: &Ranked<'_>) -> Option<Standings> {
+    let mut found: Vec<&Found> = ranked.summary.searches.iter().collect();
     let first = *found.first()?;
     let metric = metric_named(&first.metric).unwrap_or(&METRICS[0]);
     found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
-    let tried: Vec<f64> = found.iter().flat_map(|search| tried(subject, search)).map(|(tried, _)| tried).collect();
+    let tried: Vec<f64> = found.iter().flat_map(|search| tried(ranked, search)).map(|(tried, _)| tried).collect();
     let place = |search: &&Found| Place {
         name: name(search),
-        figures: search.within.map(|within| figures(subject, metric, search, within)),
-        said: said(search),
+        figures: search.within.map(|within| figures(ranked, metric, search, within)),
+        standing: standing(search),
         is_worse: false,
     };
-    Some(RankingChart {
+    Some(Standings {
         title: title(&found),
         about: format!(
             "Highest {} that keeps {} {} {}",
@@ -41,7 +43,7 @@ pub fn searches(subject: &Subject<'_>) -> Option<RankingChart> {
         ),
         axis: axis(&tried),
         groups: vec![Places { heading: String::new(), places: found.iter().map(place).collect() }],
-        table: table(subject, metric, &found),
+        table: table(ranked, metric, &found),
         notes: vec![
             "Tick: the highest value that keeps the limit, by the median of its trials. Bar: to the lowest that does not. Dots: \
              values tried."
@@ -77,14 +79,14 @@ fn title(found: &[&Found]) -> String {
     }
 }
 
-fn said(search: &Found) -> String {
+fn standing(search: &Found) -> String {
     match search.beyond {
         Some(beyond) => format!("{} does not · {}", value(beyond), status(search.status)),
         None => status(search.status).to_owned(),
     }
 }
 
-fn figures(subject: &Subject<'_>, metric: &Metric, search: &Found, within: f64) -> Figures {
+fn figures(ranked: &Ranked<'_>, metric: &Metric, search: &Found, within: f64) -> Figures {
     let figure = |value: Option<f64>| value.map_or_else(|| "not sustained".to_owned(), |value| metric.unit.show(value));
     let mut tip = format!("{}\n{}: {} {}", name(search), value(within), metric.label, figure(search.within_figure));
     if let Some(beyond) = search.beyond {
@@ -96,13 +98,13 @@ fn figures(subject: &Subject<'_>, metric: &Metric, search: &Found, within: f64) 
         high: search.beyond.unwrap_or(within),
         shown: value(within),
         tip,
-        trials: tried(subject, search).map(|(value, _)| value).collect(),
+        trials: tried(ranked, search).map(|(value, _)| value).collect(),
     }
 }
 
 /// The values that a search tried, with their cells.
-fn tried<'a>(subject: &'a Subject<'_>, search: &'a Found) -> impl Iterator<Item = (f64, &'a CellSummary)> {
-    subject.summary.cells.iter().filter_map(|cell| {
+fn tried<'a>(ranked: &'a Ranked<'_>, search: &'a Found) -> impl Iterator<Item = (f64, &'a CellSummary)> {
+    ranked.summary.cells.iter().filter_map(|cell| {
         let same = search.cell.iter().all(|(key, value)| cell.cell.get(key) == Some(value));
         // The searched key is the last.
         cell.cell.values().next_back().and_then(Json::as_f64).filter(|_| same).map(|value| (value, cell))
@@ -119,10 +121,10 @@ fn axis(values: &[f64]) -> Axis {
     Axis { label: String::new(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, show) }
 }
 
-fn table(subject: &Subject<'_>, metric: &Metric, found: &[&Found]) -> Grid {
+fn table(ranked: &Ranked<'_>, metric: &Metric, found: &[&Found]) -> Grid {
     let head = ["cell", "value tried", "trials", metric.label, "valid", "verdicts"];
     let rows = found.iter().flat_map(|search| {
-        tried(subject, search).map(|(tried, cell)| {
+        tried(ranked, search).map(|(tried, cell)| {
             let values = cell.metrics.get(metric.name);
             let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.as_str()).collect();
             vec![
@@ -135,7 +137,7 @@ fn table(subject: &Subject<'_>, metric: &Metric, found: &[&Found]) -> Grid {
             ]
         })
     });
-    Grid { title: String::new(), head: head.map(str::to_owned).to_vec(), labels: 1, words: 1, rows: rows.collect() }
+    Grid::new(head, 1, rows.collect())
 }
 
 #[cfg(test)]
@@ -163,9 +165,7 @@ mod tests {
     fn title_of(found: Vec<Found>) -> String {
         let mut reading = two_strategies(1);
         reading.summary.searches = found;
-        let ranking = crate::report::ranking(&reading.summary);
-        let subject = Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking);
-        searches(&subject).unwrap().title
+        standings(&Ranked::of(&reading)).unwrap().title
     }
 
     #[test]

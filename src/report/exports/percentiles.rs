@@ -1,4 +1,4 @@
-//! Percentile distributions in HdrHistogram's text form (`.hgrm`), which its plotters read; values in microseconds.
+//! `percentiles/<cell>.<metric>.hgrm`: distributions in HdrHistogram's text form, for its plotters; values in microseconds.
 //!
 //! The form is that of `outputPercentileDistribution` of HdrHistogram's Java original: columns Value, Percentile, TotalCount
 //! and 1/(1−Percentile), with five steps for each halving of the distance to 100 %.
@@ -7,8 +7,20 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use hdrhistogram::Histogram;
 
-use super::distributions::{Distribution, Distributions};
-use crate::{scenario::label, stats::Summary};
+use super::{Exporter, Render};
+use crate::{
+    report::distributions::{Distribution, Distributions},
+    scenario::label,
+    stats::Summary,
+};
+
+/// The folder's name.
+pub const FOLDER: &str = "percentiles";
+
+pub(super) const EXPORTER: Exporter = Exporter {
+    name: FOLDER,
+    render: Render::Folder(|report| render(report.ranked.summary, report.ranked.distributions)),
+};
 
 /// Histograms are of nanoseconds.
 const NS_PER_US: f64 = 1e3;
@@ -17,8 +29,8 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 /// File systems take 255 bytes; metric and extension want some of them.
 const SLUG_BYTES: usize = 120;
 
-/// A file for each cell and metric that has a histogram, by name.
-pub fn render(summary: &Summary, distributions: &Distributions) -> Vec<(String, String)> {
+/// A file for each cell and metric that has a histogram.
+fn render(summary: &Summary, distributions: &Distributions) -> Vec<(String, String)> {
     let labels: Vec<String> = summary.cells.iter().map(|cell| label(&cell.cell)).collect();
     let slugs = slugs(&labels);
     let metrics = distributions.0.iter();

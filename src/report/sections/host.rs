@@ -1,21 +1,24 @@
 //! The machine, its sysctls, and the command that repeats the run.
 
-use maud::{Markup, html};
+use maud::html;
 use serde_json::Value as Json;
 
-use super::parts::{folded, section as titled};
-use crate::report::{charts::Subject, plain};
+use super::Content;
+use crate::{
+    record::Record,
+    report::{Ranked, html::parts::folded, plain},
+};
 
 /// Told apart from the rest, under these names.
 const APART: [&str; 4] = ["calibration", "command", "sysctls", "schema"];
 
-/// The section.
-pub fn section(subject: &Subject<'_>) -> Markup {
-    let host = &subject.record.host;
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let record = ranked.record;
+    let host = &record.host;
     let text = |name: &str| host.get(name).map_or_else(|| "?".to_owned(), plain);
     let facts = host.as_object().into_iter().flatten().filter(|(name, _)| !APART.contains(&name.as_str()));
     let sysctls = host.get("sysctls").and_then(Json::as_object).into_iter().flatten();
-    let body = html! {
+    let figure = html! {
         div.pair {
             div { h3 { "Host" } dl { @for (name, value) in facts { dt { (name.replace('_', " ")) } dd { (told(value)) } } } }
             div { h3 { "Sysctls of the network used" } dl { @for (name, value) in sysctls { dt { (name) } dd { (told(value)) } } } }
@@ -23,16 +26,47 @@ pub fn section(subject: &Subject<'_>) -> Markup {
         h3 { "Run it again" }
         p { "As it was run:" }
         pre { (command(host)) }
-        @if subject.record.whole.search.is_some() {
+        @if record.whole.search.is_some() {
             p { "The same search, whose trials depend on what they find, from this folder:" }
         } @else {
             p { "The same trials in the same order, with the same arrivals, from this folder:" }
         }
         pre { "listenbench run scenario.toml --out again" }
-        (folded("scenario.toml, with every value in force", &html! { pre { (subject.record.scenario) } }))
+        (folded("scenario.toml, with every value in force", &html! { pre { (record.scenario) } }))
     };
-    let title = format!("Linux {} on {} processors of {}", text("kernel"), text("cpus_allowed"), text("cpu"));
-    titled("Host and how to repeat it", &title, &body)
+    Some(Content {
+        title: "Host and how to repeat it".to_owned(),
+        finding: format!("Linux {} on {} processors of {}", text("kernel"), text("cpus_allowed"), text("cpu")),
+        figure: Some(figure),
+        conditions: conditions(record),
+        ..Content::default()
+    })
+}
+
+fn conditions(record: &Record) -> Vec<String> {
+    let host = &record.host;
+    let text = |name: &str| host.get(name).map_or_else(String::new, plain);
+    let sysctl = |name: &str| host["sysctls"].get(name).map_or_else(|| "?".to_owned(), plain);
+    let written = record
+        .scenario
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|table| table.get("sysctl").and_then(toml::Value::as_table).cloned())
+        .unwrap_or_default();
+    let written: Vec<String> = written.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let changed =
+        if written.is_empty() { String::new() } else { format!("; the scenario sets {}", written.join(", ")) };
+    vec![
+        format!("kernel {}, {} processors ({})", text("kernel"), text("cpus_allowed"), text("cpu")),
+        format!(
+            "network {}: ports {}, tcp_tw_reuse {}, somaxconn {}{changed}",
+            text("network"),
+            sysctl("ip_local_port_range"),
+            sysctl("tcp_tw_reuse"),
+            sysctl("somaxconn")
+        ),
+        format!("seed {}, {}, revision {}", text("seed"), text("tool"), text("revision")),
+    ]
 }
 
 /// A value as people read it.

@@ -1,126 +1,35 @@
-//! A record as a table with notes: a row a cell, the medians of its valid trials.
+//! All figures of all cells, a row each: medians over the valid trials.
 
-use super::{
-    answer::{Answer, answer},
-    harness, ramp,
-    ranking::{plain, ranking},
-    verdicts,
-};
+use super::{Content, In};
 use crate::{
-    format::duration,
-    load::STAGES,
-    record::Record,
+    report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::{CONNECT_CALL, SOCK_OPS},
     stats::{CellSummary, Column, METRICS, Metric, Summary, Values},
 };
 
-/// What every form of a report shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// Name of the scenario.
-    pub title: String,
-    /// Its question; may be empty.
-    pub question: String,
-    /// Its answer.
-    pub answer: Answer,
-    /// The tables: first the cells' figures, then, if that is known, where their time goes, how they came to their height, and
-    /// what the harness costs.
-    pub tables: Vec<Grid>,
-    /// What the numbers mean.
-    pub legend: Vec<String>,
-    /// What happened to trials and cells.
-    pub notes: Vec<String>,
-    /// Under which conditions.
-    pub conditions: Vec<String>,
-}
-
-/// A table: a row a cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grid {
-    /// What it shows; the first needs no title.
-    pub title: String,
-    /// Column heads. The first `labels` columns name the cell, then come numbers, then words.
-    pub head: Vec<String>,
-    /// Number of columns that name the cell.
-    pub labels: usize,
-    /// Number of columns of words at the end.
-    pub words: usize,
-    /// A row a cell.
-    pub rows: Vec<Vec<String>>,
-}
-
 /// Shares are shown of so many ranks.
 const RANKS: usize = 8;
 
-/// Builds the report of a record.
-pub fn model(record: &Record, summary: &Summary) -> Model {
-    let names = names(summary);
-    let mut head = names.clone();
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let summary = ranked.summary;
+    let keys = keys(summary);
     let columns = columns(summary);
-    head.extend(columns.iter().map(|(column, _)| column.head.to_owned()));
     let ranks = summary.cells.iter().any(|cell| cell.share_by_rank.len() > 1);
+    let mut head = keys.clone();
+    head.extend(columns.iter().map(|(column, _)| column.head.to_owned()));
     head.extend(ranks.then(|| "share by\nregistration".to_owned()));
     head.extend(["valid\ntrials".to_owned(), "verdicts".to_owned()]);
-    let cells = Grid {
+    let grid = Grid {
         title: String::new(),
-        labels: names.len(),
+        labels: keys.len(),
         words: 1,
         head,
         rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
     };
-    let stages = stages(summary);
-    let ramp = ramp::grid(record, summary);
-    let harness = harness::of_record(record);
-    let mut legend = legend(summary, &columns, ranks, stages.is_some());
-    legend.extend(ramp.is_some().then(|| ramp::LEGEND.to_owned()));
-    legend.extend(harness.iter().flat_map(harness::legend));
-    Model {
-        title: summary.scenario.clone(),
-        question: record.whole.question.clone(),
-        answer: answer(summary, &ranking(summary)),
-        legend,
-        tables: std::iter::once(cells)
-            .chain(stages)
-            .chain(ramp)
-            .chain(harness.iter().flat_map(harness::grids))
-            .collect(),
-        notes: verdicts::notes(record, summary),
-        conditions: conditions(record),
-    }
-}
-
-/// The swept keys.
-pub(super) fn names(summary: &Summary) -> Vec<String> {
-    summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect())
-}
-
-/// The stage table: means over all first replies of a cell's valid trials, so that they add up.
-pub(super) fn stages(summary: &Summary) -> Option<Grid> {
-    let names = names(summary);
-    let known = |stage: &str| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
-    let shown: Vec<&str> = STAGES.into_iter().filter(|stage| known(stage)).collect();
-    if shown.is_empty() {
-        return None;
-    }
-    let mut head = names.clone();
-    head.extend(shown.iter().map(|stage| stage.replace('_', " ")));
-    head.push("response".to_owned());
-    let row = |cell: &CellSummary| {
-        let means = &cell.stage_means_ns;
-        let show = |stage: &str| means.get(stage).map_or_else(|| "–".to_owned(), |ns| duration(*ns));
-        let mut row: Vec<String> = cell.cell.values().map(plain).collect();
-        row.extend(shown.iter().map(|stage| show(stage)));
-        // All stages but the last, which comes after the reply.
-        let response: f64 = means.iter().filter(|(stage, _)| *stage != "close").map(|(_, ns)| ns).sum();
-        row.push(if means.is_empty() { "–".to_owned() } else { duration(response) });
-        row
-    };
-    Some(Grid {
-        title: "Where the time to the first reply goes (means)".to_owned(),
-        labels: names.len(),
-        words: 0,
-        head,
-        rows: summary.cells.iter().map(row).collect(),
+    Some(Content {
+        tables: vec![(In::Text, grid)],
+        notes: legend(summary, &columns, ranks).into_iter().map(|line| (In::Text, line)).collect(),
+        ..Content::default()
     })
 }
 
@@ -172,7 +81,7 @@ fn with_range(values: &Values, metric: &Metric) -> String {
 }
 
 /// What the columns mean, of those that are shown.
-fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool, stages: bool) -> Vec<String> {
+fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<String> {
     let method = |name: &str| summary.cells.iter().any(|cell| cell.accept_wait_method.as_deref() == Some(name));
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let lines = [
@@ -223,39 +132,7 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool, stages:
             "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
              context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
         ),
-        (
-            stages,
-            "Stages: lag, the loader's own lateness; handshake, connect call to ESTABLISHED; queue, to the wake-up of the worker \
-             that takes the connection; accept, to accept's return; read, to the request's first byte; serve, to the reply's \
-             writing; return, to its last byte at the client; close, to the end. All but the last add up to the response.",
-        ),
         (ranks, "share by registration: of all accepts, first of the worker that registered its listener first."),
     ];
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
-}
-
-fn conditions(record: &Record) -> Vec<String> {
-    let host = &record.host;
-    let text = |name: &str| host.get(name).map_or_else(String::new, plain);
-    let sysctl = |name: &str| host["sysctls"].get(name).map_or_else(|| "?".to_owned(), plain);
-    let written = record
-        .scenario
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|table| table.get("sysctl").and_then(toml::Value::as_table).cloned())
-        .unwrap_or_default();
-    let written: Vec<String> = written.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    let changed =
-        if written.is_empty() { String::new() } else { format!("; the scenario sets {}", written.join(", ")) };
-    vec![
-        format!("kernel {}, {} processors ({})", text("kernel"), text("cpus_allowed"), text("cpu")),
-        format!(
-            "network {}: ports {}, tcp_tw_reuse {}, somaxconn {}{changed}",
-            text("network"),
-            sysctl("ip_local_port_range"),
-            sysctl("tcp_tw_reuse"),
-            sysctl("somaxconn")
-        ),
-        format!("seed {}, {}, revision {}", text("seed"), text("tool"), text("revision")),
-    ]
 }

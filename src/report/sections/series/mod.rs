@@ -4,24 +4,32 @@ use std::time::Duration;
 
 mod columns;
 
+use maud::{Markup, html};
+
 use self::columns::{Columns, KINDS, Kind, Points, QUEUE, columns};
-use super::{Cell, Subject};
+use super::{Content, In};
 use crate::{
     format::thousands,
     record::{FaultRow, TrialRecord},
     report::{
-        Grid,
-        plot::figure::{Axis, Figure, Line, Span, Stop},
+        Grid, Ranked,
+        html::parts::{bare_table, folded, legend, plot},
+        plot::{
+            COLOURS, DISTINCT, SMALL,
+            figure::{Axis, Figure, Line, Span, Stop},
+        },
+        ranked::Cell,
     },
     stats::Metric,
 };
+
+/// Cells beyond these are folded.
+const OPEN: usize = 6;
 
 /// Points of a line at most; of more intervals, several become one.
 const POINTS: usize = 60;
 /// More cells are not shown.
 const CELLS: usize = 12;
-/// Workers that have a colour of their own; the lines of others are of the last one's.
-pub const COLOURS: usize = 7;
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,22 +66,41 @@ struct Rows<'a> {
     columns: Vec<Columns>,
 }
 
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let chart = series(ranked)?;
+    let drawn: Vec<Markup> = chart.cells.iter().map(draw).collect();
+    let lines = chart.cells.iter().flat_map(|cell| &cell.figures).filter(|figure| figure.lines.len() > 1);
+    let (open, more) = drawn.split_at(drawn.len().min(OPEN));
+    let figure = html! {
+        (legend(lines.flat_map(|figure| &figure.lines)))
+        @for cell in open { (cell) }
+        @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &html! { @for cell in more { (cell) } })) }
+    };
+    Some(Content {
+        title: "Over time, per worker".to_owned(),
+        finding: chart.title,
+        figure: Some(figure),
+        notes: chart.notes.into_iter().map(|note| (In::Page, note)).collect(),
+        ..Content::default()
+    })
+}
+
 /// The chart; `None` where no valid trial has workers' series.
-pub fn series(subject: &Subject<'_>) -> Option<TimeSeries> {
-    let candidates = subject.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial)));
-    let (chosen, left_out) = choose(subject, candidates.collect());
+fn series(ranked: &Ranked<'_>) -> Option<TimeSeries> {
+    let candidates = ranked.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial)));
+    let (chosen, left_out) = choose(ranked, candidates.collect());
     let trials: Vec<_> =
-        chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, subject.ranking.metric)?))).collect();
+        chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, ranked.ranking.metric)?))).collect();
     let kinds: Vec<&'static Kind> =
         KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_told(&trial.series))).collect();
-    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(subject, cell, trial, &kinds)).collect();
+    let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(ranked, cell, trial, &kinds)).collect();
     if rows.is_empty() {
         return None;
     }
     let axes: Vec<Axis> = KINDS.iter().map(|kind| axis(kind, &rows)).collect();
     let last = rows.iter().filter_map(|rows| rows.ends.last()).copied().fold(0.0, f64::max);
-    let cells = rows.iter().map(|rows| of_cell(subject, rows, &axes, last)).collect();
-    Some(TimeSeries { title: title(&rows), cells, notes: notes(subject, &rows, left_out) })
+    let cells = rows.iter().map(|rows| of_cell(ranked, rows, &axes, last)).collect();
+    Some(TimeSeries { title: title(&rows), cells, notes: notes(ranked, &rows, left_out) })
 }
 
 fn has(trial: &TrialRecord) -> bool {
@@ -82,7 +109,7 @@ fn has(trial: &TrialRecord) -> bool {
 
 /// At most so many cells: those with faults before all others, and of these the lowest and the highest medians. And how many are
 /// left out.
-fn choose<'a>(subject: &Subject<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
+fn choose<'a>(ranked: &Ranked<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
     let all = cells.len();
     let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.faults.is_empty());
     let cells = if all > CELLS && cells.iter().any(faulty) {
@@ -94,9 +121,8 @@ fn choose<'a>(subject: &Subject<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<
         let left_out = all - cells.len();
         return (cells, left_out);
     }
-    let median = |cell: &Cell<'_>| {
-        cell.summary.metrics.get(subject.ranking.metric.name).map_or(f64::NAN, |values| values.median)
-    };
+    let median =
+        |cell: &Cell<'_>| cell.summary.metrics.get(ranked.ranking.metric.name).map_or(f64::NAN, |values| values.median);
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by(|one, other| median(cells[*one]).total_cmp(&median(cells[*other])));
     let kept: Vec<usize> = order[..CELLS / 2].iter().chain(&order[order.len() - CELLS / 2..]).copied().collect();
@@ -115,13 +141,13 @@ fn median_trial<'a>(cell: &Cell<'a>, metric: &Metric) -> Option<&'a TrialRecord>
     trials.get(trials.len().checked_sub(1)? / 2).copied()
 }
 
-fn rows<'a>(subject: &Subject<'_>, cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
+fn rows<'a>(ranked: &Ranked<'_>, cell: &'a Cell<'a>, trial: &'a TrialRecord, kinds: &[&'static Kind]) -> Rows<'a> {
     let series = &trial.series;
     let length = KINDS.iter().map(|kind| (kind.rows)(series).len()).max().unwrap_or(0);
     let joined = length.div_ceil(POINTS).max(1);
     let seconds = series.interval_ms as f64 / 1e3;
     let ends = (1..=length.div_ceil(joined)).map(|point| (point * joined).min(length) as f64 * seconds).collect();
-    let load_end = warmup(&subject.record.scenario, trial).unwrap_or(0.0) + trial.duration_s;
+    let load_end = warmup(&ranked.record.scenario, trial).unwrap_or(0.0) + trial.duration_s;
     let points = Points { joined, seconds, load_end };
     let columns = kinds.iter().filter_map(|kind| columns(kind, series, points)).collect();
     Rows { cell, trial, ends, columns }
@@ -134,7 +160,7 @@ fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
     Axis::counts(kind.heading, most)
 }
 
-fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
+fn of_cell(ranked: &Ranked<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
     // One time axis for all, but for cells that were over long before others.
     let own = rows.ends.last().copied().unwrap_or(last);
     let last = if own < last / 2.0 { own } else { last };
@@ -142,11 +168,11 @@ fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> 
         if value == 0.0 { "0".to_owned() } else { format!("{} s", crate::format::number(value)) }
     });
     let x = Axis { high: last, ticks: x.ticks.into_iter().filter(|(value, _)| *value <= last).collect(), ..x };
-    let (spans, faults) = spans(subject, rows);
+    let (spans, faults) = spans(ranked, rows);
     let figure = |columns: &Columns| {
         let line = |(number, (name, values)): (usize, (&String, &Vec<f64>))| Line {
             name: name.clone(),
-            style: number.min(COLOURS),
+            style: if number < COLOURS { number } else { DISTINCT },
             bound: false,
             points: rows.ends.iter().copied().zip(values.iter().copied()).collect(),
             band: Vec::new(),
@@ -181,9 +207,9 @@ fn of_cell(subject: &Subject<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> 
 }
 
 /// Warm-up and faults, and what the letters of faults mean.
-fn spans(subject: &Subject<'_>, rows: &Rows<'_>) -> (Vec<Span>, Vec<String>) {
+fn spans(ranked: &Ranked<'_>, rows: &Rows<'_>) -> (Vec<Span>, Vec<String>) {
     let mut spans = Vec::new();
-    if let Some(warmup) = warmup(&subject.record.scenario, rows.trial).filter(|warmup| *warmup > 0.0) {
+    if let Some(warmup) = warmup(&ranked.record.scenario, rows.trial).filter(|warmup| *warmup > 0.0) {
         spans.push(Span { from: 0.0, to: warmup, label: String::new(), fault: false });
     }
     let mut meanings = Vec::new();
@@ -232,7 +258,7 @@ fn table(rows: &Rows<'_>) -> Grid {
         row.extend(values.map(|values| values.get(point).map_or_else(|| "–".to_owned(), |value| thousands(*value))));
         row
     };
-    Grid { title: String::new(), head, labels: 1, words: 0, rows: rows.ends.iter().enumerate().map(row).collect() }
+    Grid::new(head, 0, rows.ends.iter().enumerate().map(row).collect())
 }
 
 /// The longest queue, where, and when.
@@ -257,11 +283,11 @@ fn title(rows: &[Rows<'_>]) -> String {
     format!("The longest {what} is {}, of {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
 }
 
-fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
+fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
         "Of each cell, the valid trial whose {} is the median; all charts of a kind have one vertical scale. Light grey: warm-up, not \
          measured. Rates end with the load; what was under way then is still served, and counted in trials.jsonl.",
-        subject.ranking.metric.label
+        ranked.ranking.metric.label
     )];
     let intervals = rows.iter().map(|rows| {
         let length = KINDS.iter().map(|kind| (kind.rows)(&rows.trial.series).len()).max().unwrap_or(0);
@@ -283,4 +309,15 @@ fn notes(subject: &Subject<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<Strin
         ));
     }
     notes
+}
+
+fn draw(cell: &CellSeries) -> Markup {
+    html! {
+        div.group {
+            h3 { (cell.name) " " span.said { (cell.trial) } }
+            @if !cell.faults.is_empty() { p.faults { @for fault in &cell.faults { span.key { (fault) } " " } } }
+            div.panels { @for figure in &cell.figures { (plot(figure, &[SMALL])) } }
+            (folded(&format!("Numbers: {} intervals", cell.table.rows.len()), &bare_table(&cell.table)))
+        }
+    }
 }

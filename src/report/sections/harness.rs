@@ -1,20 +1,32 @@
 //! What the harness itself costs, as tables: of a calibration, and of the record that has one.
 
-use super::Grid;
+use super::{Content, In};
 use crate::{
     calibrate::{Calibration, Contestant, Lag, Ratio, Run, Verdict},
     format::{duration, thousands},
     record::Record,
+    report::{Grid, Ranked, claims::capital},
     stats::{Values, ascending, median},
 };
 
 /// Title of the section.
-pub const TITLE: &str = "What the harness itself costs";
+const TITLE: &str = "What the harness itself costs";
 
 const PIECES: &str = "What single operations cost";
 
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let calibration = of_record(ranked.record)?;
+    Some(Content {
+        title: TITLE.to_owned(),
+        finding: finding(&calibration),
+        tables: grids(&calibration).into_iter().map(|grid| (In::All, grid)).collect(),
+        notes: legend(&calibration).into_iter().map(|line| (In::All, line)).collect(),
+        ..Content::default()
+    })
+}
+
 /// The calibration in a record's `host.json`.
-pub fn of_record(record: &Record) -> Option<Calibration> {
+fn of_record(record: &Record) -> Option<Calibration> {
     serde_json::from_value(record.host.get("calibration")?.clone()).ok()
 }
 
@@ -31,11 +43,7 @@ pub fn finding(calibration: &Calibration) -> String {
         format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
     };
     let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();
-    let mut sentence = costs.join("; ").replace("stamps costs", "stamps cost");
-    if let Some(first) = sentence.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    sentence
+    capital(&costs.join("; ").replace("stamps costs", "stamps cost"))
 }
 
 /// The contestants, and single operations.

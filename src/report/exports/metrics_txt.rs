@@ -1,17 +1,23 @@
-//! The cells' figures as OpenMetrics text (`metrics.txt`), for whatever reads Prometheus' formats.
+//! `metrics.txt`: the cells' figures as OpenMetrics text, for whatever reads Prometheus' formats.
 //!
-//! By the specification, OpenMetrics 1.0: base units and their names as the metric's suffix, each family's samples together,
-//! `\`, `"` and line breaks escaped, `# EOF` at the end.
+//! As OpenMetrics 1.0 asks: base units, named in the metric's suffix; the samples of a family together; `\`, `"` and line
+//! breaks escaped; `# EOF` at the end.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value as Json};
 
-use super::{csv::swept, ranking::plain};
-use crate::stats::{METRICS, Metric, Summary, Unit};
+use super::{Exporter, Render};
+use crate::{
+    report::{csv::swept, ranking::plain},
+    stats::{METRICS, Metric, Summary, Unit},
+};
 
-/// The exposition, all of it gauges.
-pub fn render(summary: &Summary) -> String {
+pub(super) const EXPORTER: Exporter =
+    Exporter { name: "metrics.txt", render: Render::File(|report| Ok(Some(render(report.ranked.summary)))) };
+
+/// The exposition: gauges only.
+fn render(summary: &Summary) -> String {
     let names = swept(summary.cells.iter().map(|cell| &cell.cell));
     let labels = label_names(&names);
     let place = |cell: &Map<String, Json>| {

@@ -1,16 +1,32 @@
 //! Share per worker against what chance allows.
 
+use maud::{Markup, html};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
-use super::{Cell, Subject};
+use super::{Content, In};
 use crate::{
     format::percent,
     record::{TrialRecord, WorkerRow},
-    report::Grid,
+    report::{
+        Grid, Ranked,
+        html::{
+            parts::folded,
+            tracks::{at, grid, scale},
+        },
+        plot::figure::Axis,
+        ranked::Cell,
+    },
 };
 
 /// Probability that some worker of a trial lies outside of the band by chance, at most.
 const LEVEL: f64 = 0.05;
+
+/// More cells are folded.
+const OPEN: usize = 9;
+/// Of more workers, only those with the most and those with the least are drawn.
+const WORKERS: usize = 8;
+/// Trials of a worker that are shown one by one, at most.
+const DOTS: usize = 40;
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +69,31 @@ pub struct WorkerShare {
     pub trials: Vec<(usize, f64)>,
 }
 
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let chart = shares(ranked)?;
+    let axis = axis(&chart);
+    let cells = |cells: &[CellShares]| html! { div.tracks.columns { @for shares in cells { (cell(shares, &axis)) } } };
+    let (open, more) = chart.cells.split_at(chart.cells.len().min(OPEN));
+    let figure = html! {
+        (cells(open))
+        @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &cells(more))) }
+    };
+    let what = chart.what;
+    let note = format!(
+        "Bar: share of all {what} in the cell's valid trials. Dots: trials. Grey band: where the shares of all workers lie together \
+         in 95 % of trials of the cell's smallest size, if each of the {what} falls on a worker by chance (binomial quantiles, \
+         Bonferroni)."
+    );
+    Some(Content {
+        title: format!("Share of {what} per worker"),
+        finding: chart.title,
+        figure: Some(figure),
+        notes: vec![(In::Page, note)],
+        tables: vec![(In::Page, chart.table)],
+        ..Content::default()
+    })
+}
+
 /// The band that holds the shares of all k workers together with a probability of 95 % at least, when each of n connections
 /// falls on a worker at random: each worker's count is Binomial(n, 1/k), and lies between its quantiles at α/2k and 1 − α/2k
 /// but with probability α/k (Bonferroni), α = 5 %.
@@ -79,17 +120,17 @@ fn is_chance(outside: usize, trials: usize) -> bool {
 }
 
 /// The chart; `None` where nothing was shared among several workers.
-pub fn shares(subject: &Subject<'_>) -> Option<Shares> {
-    let (what, count): (_, fn(&WorkerRow) -> u64) = if subject.has_connections() {
+pub fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
+    let (what, count): (_, fn(&WorkerRow) -> u64) = if ranked.has_connections() {
         ("accepts", |worker| worker.total.accepted)
     } else {
         ("flows", |worker| worker.datagram_socket.as_ref().map_or(0, |socket| socket.flows))
     };
-    let cells: Vec<CellShares> = subject.cells.iter().filter_map(|cell| of_cell(cell, count)).collect();
+    let cells: Vec<CellShares> = ranked.cells.iter().filter_map(|cell| of_cell(cell, count)).collect();
     if cells.is_empty() {
         return None;
     }
-    Some(Shares { title: title(subject, &cells, what, count), what, table: table(&cells), cells })
+    Some(Shares { title: title(ranked, &cells, what, count), what, table: table(&cells), cells })
 }
 
 fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> {
@@ -120,7 +161,7 @@ fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> 
     })
 }
 
-fn title(subject: &Subject<'_>, cells: &[CellShares], what: &str, count: fn(&WorkerRow) -> u64) -> String {
+fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&WorkerRow) -> u64) -> String {
     let chance = cells.iter().filter(|cell| cell.is_chance).count();
     let busiest = |cell: &CellShares| cell.workers.iter().map(|worker| worker.pooled).fold(0.0, f64::max);
     let of_mean = |cell: &CellShares| busiest(cell) * cell.workers.len() as f64;
@@ -146,17 +187,17 @@ fn title(subject: &Subject<'_>, cells: &[CellShares], what: &str, count: fn(&Wor
             "{} gives {} of all {what} to {}{rest}",
             cell.name,
             percent(busiest(cell)),
-            to_whom(subject, cell, count)
+            to_whom(ranked, cell, count)
         ),
     }
 }
 
 /// `worker 3`, or what it did first.
-fn to_whom(subject: &Subject<'_>, shares: &CellShares, count: fn(&WorkerRow) -> u64) -> String {
+fn to_whom(ranked: &Ranked<'_>, shares: &CellShares, count: fn(&WorkerRow) -> u64) -> String {
     let Some(busiest) = shares.workers.iter().max_by(|one, other| one.pooled.total_cmp(&other.pooled)) else {
         return "nobody".to_owned();
     };
-    let cell = subject.cells.iter().find(|cell| cell.full_name == shares.name);
+    let cell = ranked.cells.iter().find(|cell| cell.full_name == shares.name);
     let trials = || {
         cell.into_iter().flat_map(|cell| &cell.trials).filter(|trial| trial.workers.iter().any(|row| count(row) > 0))
     };
@@ -184,13 +225,67 @@ fn table(cells: &[CellShares]) -> Grid {
         ]
     };
     let rows = cells.iter().flat_map(|cell| cell.workers.iter().map(move |worker| row(cell, worker)));
-    Grid { title: String::new(), head: head.map(str::to_owned).to_vec(), labels: 1, words: 0, rows: rows.collect() }
+    Grid::new(head, 0, rows.collect())
+}
+
+fn axis(chart: &Shares) -> Axis {
+    let shares = chart.cells.iter().flat_map(|cell| {
+        cell.workers.iter().flat_map(|worker| worker.trials.iter().map(|(_, share)| *share)).chain([cell.band.1])
+    });
+    let high = shares.fold(0.0, f64::max).min(1.0);
+    Axis::from_zero("", high, |share| format!("{:.0} %", 100.0 * share))
+}
+
+fn cell(shares: &CellShares, axis: &Axis) -> Markup {
+    let mut shown: Vec<&WorkerShare> = shares.workers.iter().collect();
+    let left_out = shown.len().saturating_sub(WORKERS);
+    if left_out > 0 {
+        shown.sort_by(|one, other| other.pooled.total_cmp(&one.pooled));
+        shown.drain(WORKERS / 2..shares.workers.len() - WORKERS / 2);
+        shown.sort_by_key(|worker| worker.worker);
+    }
+    let said = if shares.is_chance { "within chance" } else { "beyond chance" };
+    let all = shares.trials;
+    html! {
+        div.group {
+            h3 { (shares.name) " " span.said.worse[!shares.is_chance] { (said) ": " (shares.outside) " of " (all) @if all == 1 { " trial" } @else { " trials" } " outside of the band" } }
+            @for worker in shown { (row(shares, worker, axis)) }
+            @if left_out > 0 { p.note { (left_out) " workers between these are in the table." } }
+            (scale(axis))
+        }
+    }
+}
+
+fn row(shares: &CellShares, worker: &WorkerShare, axis: &Axis) -> Markup {
+    let place = |share: f64| axis.position(share);
+    let (low, high) = shares.band;
+    let step = worker.trials.len().div_ceil(DOTS).max(1);
+    let tip = format!(
+        "{}\nworker {}: {}\nchance allows {} to {}",
+        shares.name,
+        worker.worker,
+        percent(worker.pooled),
+        percent(low),
+        percent(high)
+    );
+    html! {
+        div.row tabindex="0" data-tip=(tip) {
+            span.who { "worker " (worker.worker) }
+            span.track {
+                i.band style={ "left:" (at(place(low))) ";width:" (at(place(high) - place(low))) } {}
+                (grid(axis))
+                i.bar style={ "width:" (at(place(worker.pooled))) } {}
+                @for (_, share) in worker.trials.iter().step_by(step) { i.dot style={ "left:" (at(place(*share))) } {} }
+            }
+            span.value { (percent(worker.pooled)) }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{ranking, sample::two_strategies};
+    use crate::report::sample::two_strategies;
 
     #[test]
     fn the_band_of_240_connections_on_4_workers() {
@@ -214,8 +309,7 @@ mod tests {
     #[test]
     fn a_title_says_who_has_most() {
         let reading = two_strategies(1);
-        let ranking = ranking(&reading.summary);
-        let chart = shares(&Subject::new(&reading.record, &reading.distributions, &reading.summary, &ranking)).unwrap();
+        let chart = shares(&Ranked::of(&reading)).unwrap();
         assert_eq!(
             chart.title,
             "shared gives 95.8 % of all accepts to the worker that registered first; reuseport stays within chance"

@@ -1,21 +1,33 @@
 //! How loads of connections that are all held at once came to their height: a row a step, medians over the valid trials.
 
-use super::{Grid, model::names, ranking::plain};
+use super::{Content, In};
 use crate::{
     format::{duration, number, ratio, thousands},
     record::{Outcome, Ramp, RampStep, Record, TENTHS},
+    report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
     stats::{CellSummary, Summary, ascending, median},
 };
 
 /// Title of the section.
-pub const TITLE: &str = "Over the ramp";
+const TITLE: &str = "Over the ramp";
 /// Cells whose ramps are told in words.
 const TOLD: usize = 3;
 
 /// What the columns mean.
-pub const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: since the barrier. \
+const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: since the barrier. \
     CPU/connection: processor time of workers and loaders in the step ÷ its accepts. wait: accept waits of the step.";
+
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    let grid = grid(ranked.record, ranked.summary)?;
+    Some(Content {
+        title: TITLE.to_owned(),
+        finding: finding(ranked.record, ranked.summary),
+        tables: vec![(In::All, grid)],
+        notes: vec![(In::All, LEGEND.to_owned())],
+        ..Content::default()
+    })
+}
 
 /// The ramps of a cell's valid trials.
 fn ramps<'a>(record: &'a Record, cell: &CellSummary) -> Vec<&'a Ramp> {
@@ -28,8 +40,8 @@ fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// The table; `None` where no trial had a ramp.
-pub fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
-    let names = names(summary);
+fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
+    let names = keys(summary);
     let rows: Vec<Vec<String>> = summary.cells.iter().flat_map(|cell| rows(cell, &ramps(record, cell))).collect();
     let heads = ["open", "after", "accepts/s", "CPU\n/connection", "wait\np50", "wait\np99", "wait\nmax"];
     (!rows.is_empty()).then(|| Grid {
@@ -73,7 +85,7 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
 }
 
 /// What became of the ramps, in a sentence.
-pub fn finding(record: &Record, summary: &Summary) -> String {
+fn finding(record: &Record, summary: &Summary) -> String {
     let told = |cell: &CellSummary| {
         let ramps = ramps(record, cell);
         let open = middle(ramps.iter().filter_map(|ramp| Some(ramp.steps.last()?.accepted as f64)))?;

@@ -1,11 +1,14 @@
 //! The ranking as a chart: of each cell the median with its interval, and its trials.
 
-use super::{Subject, finding, with_settings};
+use super::Content;
 use crate::{
     format::ratio,
     report::{
-        Grid, Group, Row, p_value,
+        Grid, Group, Ranked, Row,
+        claims::{self, p_value},
+        html::standings::{Figures, Place, Places, Standings},
         plot::figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
+        ranked::with_settings,
     },
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
@@ -15,65 +18,14 @@ const LOG_FROM: f64 = 20.0;
 /// Trials of a cell that are shown one by one, at most.
 const DOTS: usize = 40;
 
-/// The chart.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RankingChart {
-    /// The finding.
-    pub title: String,
-    /// What ranks, and which way it is better.
-    pub about: String,
-    /// One for all groups.
-    pub axis: Axis,
-    /// In the order of the matrix.
-    pub groups: Vec<Places>,
-    /// The same in numbers.
-    pub table: Grid,
-    /// What a reader must know of it.
-    pub notes: Vec<String>,
+/// Nothing where a search ran, whose results rank instead.
+pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    ranked.summary.searches.is_empty().then(|| standings(ranked))?.map(Standings::content)
 }
 
-/// Cells that compete.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Places {
-    /// What they have in common; may be empty.
-    pub heading: String,
-    /// Best first.
-    pub places: Vec<Place>,
-}
-
-/// A cell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Place {
-    /// Its name.
-    pub name: String,
-    /// Its figures; `None` without a valid trial that has them.
-    pub figures: Option<Figures>,
-    /// What was shown of it against the best.
-    pub said: String,
-    /// Whether it was shown to be worse than the best.
-    pub is_worse: bool,
-}
-
-/// A cell's figures.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Figures {
-    /// Median, and the ends of its interval.
-    pub median: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// The median as people read it.
-    pub shown: String,
-    /// The same of all.
-    pub tip: String,
-    /// Values of trials.
-    pub trials: Vec<f64>,
-}
-
-/// The chart; `None` where no cell has the metric.
-pub fn ranking(subject: &Subject<'_>) -> Option<RankingChart> {
-    let ranking = subject.ranking;
+/// `None` where no cell has the metric.
+fn standings(ranked: &Ranked<'_>) -> Option<Standings> {
+    let ranking = &ranked.ranking;
     let metric = ranking.metric;
     let rows = || ranking.groups.iter().flat_map(|group| &group.rows);
     let values = || rows().filter_map(|row| row.values.as_ref());
@@ -84,8 +36,8 @@ pub fn ranking(subject: &Subject<'_>) -> Option<RankingChart> {
         Better::Neither => "",
     };
     let dots_left_out = values().any(|values| values.values.len() > DOTS);
-    Some(RankingChart {
-        title: finding::of_metric(subject, metric.name),
+    Some(Standings {
+        title: claims::of_metric(ranked, metric.name),
         about: format!("Ranking by {}{better}", metric.label),
         axis: axis(
             metric,
@@ -98,11 +50,11 @@ pub fn ranking(subject: &Subject<'_>) -> Option<RankingChart> {
             .iter()
             .enumerate()
             .map(|(number, group)| Places {
-                heading: subject.heading(number),
-                places: group.rows.iter().map(|row| place(subject, metric, row)).collect(),
+                heading: ranked.heading(number),
+                places: group.rows.iter().map(|row| place(ranked, metric, row)).collect(),
             })
             .collect(),
-        table: table(subject, metric),
+        table: table(ranked, metric),
         notes: notes(values().any(|values| values.interval == IntervalKind::Range), dots_left_out),
     })
 }
@@ -111,20 +63,9 @@ fn axis(metric: &Metric, values: &[f64]) -> Axis {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let show = |value: f64| match metric.unit {
-        Unit::Nanoseconds => {
-            if value == 0.0 {
-                "0".to_owned()
-            } else {
-                duration_tick(value)
-            }
-        }
-        Unit::Seconds => {
-            if value == 0.0 {
-                "0".to_owned()
-            } else {
-                duration_tick(1e9 * value)
-            }
-        }
+        Unit::Nanoseconds | Unit::Seconds if value == 0.0 => "0".to_owned(),
+        Unit::Nanoseconds => duration_tick(value),
+        Unit::Seconds => duration_tick(1e9 * value),
         Unit::PerSecond | Unit::Count | Unit::Bytes if value >= 10.0 => count_tick(value),
         Unit::Share => format!("{} %", crate::format::number(100.0 * value)),
         _ => crate::format::number(value),
@@ -137,7 +78,7 @@ fn axis(metric: &Metric, values: &[f64]) -> Axis {
     }
 }
 
-fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
+fn place(ranked: &Ranked<'_>, metric: &Metric, row: &Row) -> Place {
     let show = |value: f64| row.show(metric, value);
     let figures = row.values.as_ref().map(|values| Figures {
         median: values.median,
@@ -158,7 +99,7 @@ fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
         ),
         trials: thinned(&values.values),
     });
-    let said = match (&row.values, &row.against_best) {
+    let standing = match (&row.values, &row.against_best) {
         (None, _) => "no valid trial has it".to_owned(),
         (_, None) => "best".to_owned(),
         (_, Some(compared)) => {
@@ -170,8 +111,8 @@ fn place(subject: &Subject<'_>, metric: &Metric, row: &Row) -> Place {
             }
         }
     };
-    let said = if subject.summary.cells.len() == 1 { String::new() } else { said };
-    Place { name: row.name.clone(), figures, said, is_worse: row.is_shown_worse() }
+    let standing = if ranked.summary.cells.len() == 1 { String::new() } else { standing };
+    Place { name: row.name.clone(), figures, standing, is_worse: row.is_shown_worse() }
 }
 
 /// At most so many values, evenly by rank, the smallest and the largest among them.
@@ -183,9 +124,9 @@ fn thinned(values: &[f64]) -> Vec<f64> {
     (0..DOTS).map(|i| sorted[i * (sorted.len() - 1) / (DOTS - 1)]).collect()
 }
 
-fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
+fn table(ranked: &Ranked<'_>, metric: &Metric) -> Grid {
     let head = ["cell", "median", "interval", "trials", "× best", "interval", "p", "p adjusted", "verdict"];
-    let groups = subject.ranking.groups.iter();
+    let groups = ranked.ranking.groups.iter();
     let rows = groups.flat_map(|group| group.rows.iter().map(move |row| (group, row)));
     let none = || "–".to_owned();
     let row = |(group, row): (&Group, &Row)| {
@@ -201,26 +142,10 @@ fn table(subject: &Subject<'_>, metric: &Metric) -> Grid {
             ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
             compared.map_or_else(none, |compared| p_value(compared.p_value)),
             compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
-            compared.map_or("–", |compared| verdict(compared.verdict)).to_owned(),
+            compared.map_or("–", |compared| claims::relation(compared.verdict)).to_owned(),
         ]
     };
-    Grid {
-        title: String::new(),
-        head: head.map(str::to_owned).to_vec(),
-        labels: 1,
-        words: 1,
-        rows: rows.map(row).collect(),
-    }
-}
-
-/// What was shown of a cell against the best, in a word or two.
-fn verdict(difference: Difference) -> &'static str {
-    match difference {
-        Difference::AHigher => "lower",
-        Difference::BHigher => "higher",
-        Difference::NoDifferenceShown => "not shown",
-        Difference::TooFewTrials => "too few trials",
-    }
+    Grid::new(head, 1, rows.map(row).collect())
 }
 
 fn notes(ranges: bool, dots_left_out: bool) -> Vec<String> {

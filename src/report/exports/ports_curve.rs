@@ -1,0 +1,14 @@
+//! `ports-curve.svg`: what a connect costs as the ports fill, as a picture of its own.
+
+use super::{Exporter, Render};
+use crate::report::{
+    plot::{FILE, draw},
+    sections::ports,
+};
+
+pub(super) const EXPORTER: Exporter = Exporter {
+    name: "ports-curve.svg",
+    render: Render::File(
+        |report| Ok(ports::curve(&report.ranked).map(|curve| draw(&curve.figure, FILE).into_string())),
+    ),
+};

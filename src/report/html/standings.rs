@@ -1,0 +1,116 @@
+//! Cells in order, each with its median, interval and trials on one scale.
+
+use maud::{Markup, html};
+
+use super::tracks::{at, grid, scale};
+use crate::report::{
+    Grid,
+    plot::figure::Axis,
+    sections::{Content, In},
+};
+
+/// Cells by a figure, best first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standings {
+    /// The finding.
+    pub title: String,
+    /// What it is about, in a few words.
+    pub about: String,
+    /// One for all groups.
+    pub axis: Axis,
+    /// In the order of the matrix.
+    pub groups: Vec<Places>,
+    /// The same in numbers.
+    pub table: Grid,
+    /// What a reader must know of it.
+    pub notes: Vec<String>,
+}
+
+/// Cells that compete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places {
+    /// What they have in common; may be empty.
+    pub heading: String,
+    /// Best first.
+    pub places: Vec<Place>,
+}
+
+/// A cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its figures; `None` without a valid trial that has them.
+    pub figures: Option<Figures>,
+    /// How it compares with the best.
+    pub standing: String,
+    /// Whether it was shown to be worse than the best.
+    pub is_worse: bool,
+}
+
+/// A cell's figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
+    /// Median, and the ends of its interval.
+    pub median: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// The median as people read it.
+    pub shown: String,
+    /// The same of all.
+    pub tip: String,
+    /// Values of trials.
+    pub trials: Vec<f64>,
+}
+
+impl Standings {
+    /// As a section of the report's page.
+    pub fn content(self) -> Content {
+        let figure = html! {
+            div.tracks {
+                @for group in &self.groups {
+                    div.group {
+                        @if !group.heading.is_empty() { h3 { (group.heading) } }
+                        @if group.places.iter().all(|place| place.figures.is_none()) {
+                            p.note { "No valid trial of these " (group.places.len()) " cells has this figure." }
+                        } @else {
+                            @for place in &group.places { (row(place, &self.axis)) }
+                            (scale(&self.axis))
+                        }
+                    }
+                }
+            }
+        };
+        Content {
+            title: self.about,
+            finding: self.title,
+            figure: Some(figure),
+            notes: self.notes.into_iter().map(|note| (In::Page, note)).collect(),
+            tables: vec![(In::Page, self.table)],
+            ..Content::default()
+        }
+    }
+}
+
+fn row(place: &Place, axis: &Axis) -> Markup {
+    html! {
+        div.row tabindex="0" data-tip=[place.figures.as_ref().map(|figures| &figures.tip)] {
+            span.who { (place.name) }
+            span.track { (grid(axis)) @if let Some(figures) = &place.figures { (marks(figures, axis, place.is_worse)) } }
+            span.value { @if let Some(figures) = &place.figures { (figures.shown) } @else { "–" } }
+            span.said.worse[place.is_worse] { (place.standing) }
+        }
+    }
+}
+
+fn marks(figures: &Figures, axis: &Axis, is_worse: bool) -> Markup {
+    let place = |value: f64| axis.position(value);
+    let (low, high) = (place(figures.low), place(figures.high));
+    html! {
+        i.interval.worse[is_worse] style={ "left:" (at(low)) ";width:" (at(high - low)) } {}
+        @for value in &figures.trials { i.dot style={ "left:" (at(place(*value))) } {} }
+        i.median.worse[is_worse] style={ "left:" (at(place(figures.median))) } {}
+    }
+}

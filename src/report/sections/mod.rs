@@ -1,0 +1,94 @@
+//! The sections of a report, one a file: what was found, drawn and in numbers.
+
+mod cells;
+pub mod harness;
+mod host;
+mod percentiles;
+pub mod ports;
+mod ramp;
+mod ranking;
+mod searches;
+mod series;
+mod shares;
+mod stages;
+mod verdicts;
+
+use maud::Markup;
+
+use super::{Grid, Ranked};
+
+/// A section; `None` where the record has nothing for it.
+type Section = fn(&Ranked<'_>) -> Option<Content>;
+
+/// All sections, in the order in which every form of the report has them.
+const SECTIONS: [Section; 12] = [
+    cells::section,
+    searches::section,
+    ranking::section,
+    percentiles::section,
+    shares::section,
+    series::section,
+    stages::section,
+    ramp::section,
+    ports::section,
+    verdicts::section,
+    harness::section,
+    host::section,
+];
+
+/// What a section has to say. The page, the terminal and Markdown each take their part of it.
+#[derive(Default)]
+pub struct Content {
+    /// What it is about, in a few words.
+    pub title: String,
+    /// What was found: a sentence without a full stop. Empty for a section that is not on the page.
+    pub finding: String,
+    /// The page's picture.
+    pub figure: Option<Markup>,
+    /// In numbers.
+    pub tables: Vec<(In, Grid)>,
+    /// How to read pictures and tables.
+    pub notes: Vec<(In, String)>,
+    /// What happened to trials and cells, for a terminal and Markdown.
+    pub events: Vec<String>,
+    /// The conditions of the run, for a terminal and Markdown.
+    pub conditions: Vec<String>,
+}
+
+/// Which forms of a report have a table or a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum In {
+    /// All.
+    All,
+    /// The page.
+    Page,
+    /// The terminal and Markdown.
+    Text,
+}
+
+impl Content {
+    /// The page's tables.
+    pub fn page_tables(&self) -> impl Iterator<Item = &Grid> {
+        self.tables.iter().filter(|(form, _)| *form != In::Text).map(|(_, table)| table)
+    }
+
+    /// The page's notes.
+    pub fn page_notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().filter(|(form, _)| *form != In::Text).map(|(_, note)| note)
+    }
+
+    /// The tables of the terminal and of Markdown.
+    pub fn text_tables(&self) -> impl Iterator<Item = &Grid> {
+        self.tables.iter().filter(|(form, _)| *form != In::Page).map(|(_, table)| table)
+    }
+
+    /// The notes of the terminal and of Markdown.
+    pub fn text_notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().filter(|(form, _)| *form != In::Page).map(|(_, note)| note)
+    }
+}
+
+/// The sections that a record has something for.
+pub fn sections(ranked: &Ranked<'_>) -> Vec<Content> {
+    SECTIONS.iter().filter_map(|section| section(ranked)).collect()
+}
