@@ -1,0 +1,85 @@
+//! Serving a worker's connections.
+
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
+
+use mio::{Registry, Token, event::Event};
+use socket2::SockRef;
+
+use super::{FIRST_CONNECTION, event_loop::Loop};
+use crate::{
+    ipc::{control::Meter, tally::Step},
+    scenario::{CloseBy, CloseHow},
+    server::app::{Connection, Next},
+};
+
+impl Loop {
+    /// Serves what was accepted in this wake-up.
+    pub(super) fn serve_fresh(&mut self, meter: &mut Meter<'_>) {
+        while let Some(key) = self.fresh.pop_front() {
+            if !self.running() {
+                return;
+            }
+            self.serve(key, false, meter);
+        }
+    }
+
+    /// Serves a connection that has an event.
+    pub(super) fn ready(&mut self, event: &Event, meter: &mut Meter<'_>) {
+        let key = event.token().0 - FIRST_CONNECTION;
+        // Unless it was served and closed earlier in this wake-up.
+        if self.connections.contains(key) {
+            self.serve(key, event.is_read_closed(), meter);
+        }
+    }
+
+    fn serve(&mut self, key: usize, ended: bool, meter: &mut Meter<'_>) {
+        let connection = &mut self.connections[key];
+        let next = match self.application.serve(connection, ended) {
+            Ok(Next::Wait) => {
+                // Registered only now: a connection that is served by its first read never needs to be.
+                match watch(self.poll.registry(), connection, Token(FIRST_CONNECTION + key)) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        self.errors.add(Step::Serve, &error);
+                        Next::Gone
+                    }
+                }
+            }
+            Ok(next) => next,
+            Err(error) => {
+                // A client that closes by reset is gone; the loader itself counts what it had still to get.
+                if error.kind() != ErrorKind::ConnectionReset {
+                    self.errors.add(Step::Serve, &error);
+                }
+                Next::Gone
+            }
+        };
+        // A close that the scenario leaves to the client, but that the client's request asked for, is orderly.
+        let load = &self.worker.scenario.load;
+        if next == Next::Close && load.close_by == CloseBy::Server && load.close_how == CloseHow::Rst {
+            let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+            if let Err(error) = reset {
+                self.errors.add(Step::Serve, &error);
+            }
+        }
+        // Closing the descriptor takes it out of epoll.
+        self.connections.remove(key);
+        meter.closed();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.closed();
+        }
+    }
+}
+
+/// Has epoll watch a connection for what it waits for.
+fn watch(registry: &Registry, connection: &mut Connection, token: Token) -> io::Result<()> {
+    let awaited = connection.awaits();
+    match connection.watched.replace(awaited) {
+        Some(watched) if watched == awaited => Ok(()),
+        Some(_) => registry.reregister(&mut connection.stream, token, awaited),
+        None => registry.register(&mut connection.stream, token, awaited),
+    }
+}
