@@ -115,7 +115,7 @@ impl Stamper {
 fn explained(error: anyhow::Error) -> anyhow::Error {
     let remedy = bpf::remedy(
         &error,
-        "one from 5.5 on is wanted, with CONFIG_CGROUP_BPF, for sock_ops programs and arrays that can be mapped",
+        "5.5 or later is required, with CONFIG_CGROUP_BPF, for sock_ops programs and arrays that can be mapped",
     );
     error.context(format!("BPF program stamp: {remedy}"))
 }

@@ -1,5 +1,5 @@
-//! A worker's part of the scenario's faults: it burns CPU and serves nobody, as in a request that takes too long, until the
-//! trial's process says that it is over. Stopping and killing are done to it from outside.
+//! A worker's part of the scenario's faults: it burns CPU and serves nobody, as during a request that takes too long, until
+//! the trial's process says that the fault is over. Stopping and killing are done to the worker from outside.
 
 use crate::{
     ipc::control::{Control, Window},
@@ -7,7 +7,7 @@ use crate::{
     sys::clock,
 };
 
-/// The burns of one worker that are still to come, the next last.
+/// The burns that one worker still has ahead, the next one last.
 pub(super) struct Burns {
     ahead: Vec<Burn>,
 }
@@ -31,16 +31,16 @@ impl Burns {
         Self { ahead }
     }
 
-    /// When the next one is due.
+    /// When the next burn is due.
     pub fn next_ns(&self) -> Option<u64> {
         self.ahead.last().map(|burn| burn.from_ns)
     }
 
-    /// Burns what is due, until its end or while `running` says so.
+    /// Burns what is due, until its end and only as long as `running` says so.
     pub fn burn_due(&mut self, now_ns: u64, control: &Control, running: impl Fn() -> bool) {
         while let Some(burn) = self.ahead.pop_if(|burn| burn.from_ns <= now_ns) {
             if control.fault(burn.fault).over_ns != 0 {
-                // The worker has come round too late for it.
+                // The worker has come round too late: it is over.
                 continue;
             }
             control.fault_begins(burn.fault, now_ns);

@@ -1,4 +1,4 @@
-//! Datagrams of a worker: wait is the loop's, receive and reply are here. It is the same for every strategy.
+//! Datagrams of a worker: the loop waits for them, this receives and answers them. It is the same for every strategy.
 
 use std::{
     io::{self, ErrorKind, IoSliceMut},
@@ -25,10 +25,10 @@ use crate::{
     sys::clock,
 };
 
-/// Receptions per wake-up at most, as many as the kernel's own budget for a device: under load the socket may never be
-/// empty, and connections wait as well.
+/// The most receptions per wake-up, the same number as the kernel's own budget for a device: under load the socket may
+/// never be empty, and connections are waiting too.
 const PASS: u32 = 64;
-/// A datagram is never longer.
+/// No datagram is longer.
 const BUFFER_BYTES: usize = 65_536;
 
 /// A worker's source of datagrams, with its buffers.
@@ -46,7 +46,7 @@ pub(super) struct Datagrams {
 struct Received {
     length: usize,
     peer: SocketAddr,
-    /// How many the socket has lost so far; `None` where it has lost none.
+    /// How many datagrams the socket has lost so far; `None` if it has lost none.
     lost: Option<u32>,
 }
 
@@ -56,7 +56,7 @@ impl Datagrams {
         Self { receiver, worker: worker as u16, address, buffer, control }
     }
 
-    /// Receives and answers what is there, `most` datagrams at the most, while `running` says so.
+    /// Receives and answers what is there, at most `most` datagrams, as long as `running` says so.
     pub fn serve(
         &mut self,
         most: u32,
@@ -78,7 +78,7 @@ impl Datagrams {
                     emptied = true;
                     break;
                 }
-                // An error of an earlier reply, such as a client that has gone; it concerns that reply alone.
+                // An error of an earlier reply, e.g. to a client that has gone; it concerns only that reply.
                 Err(error) => errors.add(Step::Serve, &error),
             }
         }
@@ -107,7 +107,7 @@ impl Datagrams {
         }
     }
 
-    /// Counts what nobody will answer any more.
+    /// Counts what nobody will answer now.
     pub fn drain(&mut self, meter: &mut Meter<'_>) {
         loop {
             match self.receive() {

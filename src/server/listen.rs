@@ -1,5 +1,5 @@
-//! Listening sockets, opened once before the workers are forked. A bound UDP socket counts as one here: it is the worker's
-//! source of datagrams, as a listener is its source of connections.
+//! Listening sockets, opened once before the workers are forked. A bound UDP socket counts as a listener here: it is the
+//! worker's source of datagrams.
 
 use std::{
     fmt, io,
@@ -23,7 +23,7 @@ use crate::{
     sys::socket,
 };
 
-/// Bits of sysctl tcp_fastopen: enabled for clients, for servers (ip-sysctl.rst).
+/// The bits of sysctl tcp_fastopen that enable it for clients and for servers (ip-sysctl.rst).
 const FASTOPEN_BOTH: u32 = 3;
 
 /// Where a server listens, for how many workers, and with which options.
@@ -60,7 +60,7 @@ impl Listener {
         self.transport
     }
 
-    /// accept4(2) with the scenario's flags. The connection is non-blocking in any case.
+    /// Calls accept4(2) with the scenario's flags. The connection is non-blocking in any case.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let flags = |wanted, flag| if wanted { flag } else { 0 };
         let (stream, peer) = self
@@ -73,7 +73,7 @@ impl Listener {
         Ok((TcpStream::from_std(stream.into()), peer))
     }
 
-    /// The socket itself, for strategies that do not call accept.
+    /// The socket itself, for those who do not call accept.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
@@ -99,7 +99,7 @@ pub struct Listeners {
     site: Site,
 }
 
-/// A listener could not be opened.
+/// Why a listener could not be opened.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
@@ -116,17 +116,21 @@ impl fmt::Display for ListenError {
                 let holder = holder::of_port(self.address.port(), self.transport);
                 write!(f, "; held by {holder}: stop it, or choose another `port`")
             }
-            (Some(libc::EADDRNOTAVAIL), _) => write!(f, "; no device here has this address: choose another `address`"),
-            (Some(libc::EPERM), "setsockopt SO_BUSY_POLL") => {
-                write!(f, "; `server.busy_poll` wants CAP_NET_ADMIN: run as root")
+            (Some(libc::EADDRNOTAVAIL), _) => {
+                write!(f, "; no network device here has this address: choose another `address`")
             }
-            (Some(libc::EACCES), _) => write!(f, "; ports below net.ipv4.ip_unprivileged_port_start want privilege"),
+            (Some(libc::EPERM), "setsockopt SO_BUSY_POLL") => {
+                write!(f, "; `server.busy_poll` requires CAP_NET_ADMIN: run as root")
+            }
+            (Some(libc::EACCES), _) => {
+                write!(f, "; ports below net.ipv4.ip_unprivileged_port_start require root: choose a higher `port`")
+            }
             _ => Ok(()),
         }
     }
 }
 
-// The text holds the system's error already.
+// The text already contains the system's error, so there is no `source`.
 impl std::error::Error for ListenError {}
 
 impl Listeners {
@@ -174,7 +178,7 @@ impl Listeners {
         self.sockets.iter().map(SockRef::from)
     }
 
-    /// The socket inode of each worker's listener, by which the kernel's tables tell members of a group apart.
+    /// The socket inode of each worker's listener: what tells the members of a group apart in the kernel's tables.
     pub fn inodes(&self) -> io::Result<Vec<u32>> {
         let inodes = self
             .sockets
@@ -184,7 +188,7 @@ impl Listeners {
         Ok((0..self.site.workers).map(|worker| inodes[self.queue_of(worker)]).collect())
     }
 
-    /// The address in force.
+    /// The address they are bound to.
     pub fn address(&self) -> SocketAddr {
         self.site.address
     }
@@ -216,10 +220,10 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     }
     match transport {
         Transport::Tcp => {
-            // So that connections of an earlier run in TIME_WAIT do not stand in the way; a listener still does.
+            // So that an earlier run's connections in TIME_WAIT are no obstacle; another listener still is.
             socket.set_reuse_address(true).map_err(failed("setsockopt SO_REUSEADDR"))?;
             if options.nodelay {
-                // Connections inherit it: a call less for each.
+                // Connections inherit it, which saves a call for each.
                 socket.set_tcp_nodelay(true).map_err(failed("setsockopt TCP_NODELAY"))?;
             }
             if options.defer_accept_s > 0 {
@@ -231,7 +235,7 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
                 socket::set_fastopen(&socket, options.fastopen).map_err(failed("setsockopt TCP_FASTOPEN"))?;
             }
         }
-        // The kernel tells with each datagram how many the socket has lost so far.
+        // With each datagram, the kernel then tells how many the socket has lost so far.
         Transport::Udp => setsockopt(&socket, sockopt::RxqOvfl, &1)
             .map_err(|errno: Errno| failed("setsockopt SO_RXQ_OVFL")(errno.into()))?,
     }
@@ -242,7 +246,7 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
-/// More than the sysctl allows is taken and silently made less, unless it is forced.
+/// Unless it is forced, the kernel silently reduces a size that is more than the sysctl allows.
 fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_ok() {
         return Ok(());
@@ -253,19 +257,19 @@ fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "the kernel gives {given} bytes of {bytes}: raise sysctl net.core.rmem_max, or run as root"
+        "the kernel grants {given} of {bytes} bytes: raise sysctl net.core.rmem_max, or run as root"
     )))
 }
 
-/// Without the sysctl the option is taken and has no effect.
+/// Without the sysctl, the kernel accepts the option and ignores it.
 fn fastopen_allowed() -> io::Result<()> {
     let value: u32 = sysctl::read("tcp_fastopen").and_then(|text| text.parse().ok()).unwrap_or(0);
     if value & FASTOPEN_BOTH == FASTOPEN_BOTH {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "sysctl net.ipv4.tcp_fastopen is {value}, and `server.fastopen` wants 3 (client and server): set `sysctl.tcp_fastopen = 3`, or on the machine's own network \
-         sysctl -w net.ipv4.tcp_fastopen=3"
+        "sysctl net.ipv4.tcp_fastopen is {value}, but `server.fastopen` requires 3 (client and server): set \
+         `sysctl.tcp_fastopen = 3`, or for the machine's own network run sysctl -w net.ipv4.tcp_fastopen=3"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! Service time: CPU that a worker burns per request.
+//! Service times: the CPU time that a worker burns per request.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// A generator of its own for each (seed, stream).
+    /// Each (seed, stream) has a random generator of its own.
     pub(super) fn new(time: ServiceTime, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
@@ -29,7 +29,7 @@ impl Service {
         if time_ns == 0 {
             return;
         }
-        // The thread's CPU clock, not the wall's: a handler that is preempted has as much left to do afterwards.
+        // The thread's CPU clock, not wall time: a handler that is preempted still has the rest of its work to do.
         let until = clock::thread_cpu_ns() + time_ns;
         while clock::thread_cpu_ns() < until {
             std::hint::spin_loop();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn distributions_have_their_means_and_shares() {
+    fn service_times_have_the_means_and_shares_asked_for() {
         let mean = Duration::from_micros(200);
         assert_eq!(draws(ServiceTime::Fixed(mean), 2), [200_000, 200_000]);
         let drawn = draws(ServiceTime::Exponential(mean), 100_000);

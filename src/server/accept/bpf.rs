@@ -12,7 +12,7 @@ use aya::{
 use super::publish::States;
 use crate::{server::Listeners, sys::bpf};
 
-const WANTED: &str = "one from 4.19 on is wanted, with BPF_PROG_TYPE_SK_REUSEPORT and BPF_MAP_TYPE_REUSEPORT_SOCKARRAY";
+const WANTED: &str = "4.19 or later is required, with BPF_PROG_TYPE_SK_REUSEPORT and BPF_MAP_TYPE_REUSEPORT_SOCKARRAY";
 
 /// Has a program pick the members of a group. Returns the memory through which workers direct it, if it reads any.
 pub(super) fn steer(

@@ -20,7 +20,7 @@ pub(super) struct Http {
     body: Vec<u8>,
 }
 
-/// What of a request's head matters.
+/// What matters in a request's head.
 #[derive(Default)]
 struct Head {
     keep_alive: bool,
@@ -33,7 +33,7 @@ struct Head {
 
 impl Http {
     pub(super) fn new(body_bytes: usize) -> Self {
-        // Visible text, ending in a line break where there is room for both, so that curl shows it well.
+        // Visible text that ends in a line break, so that curl shows it well.
         let mut body = vec![b'.'; body_bytes];
         if let Some(last) = body.last_mut() {
             *last = b'\n';
@@ -73,7 +73,7 @@ impl Protocol for Http {
 
 impl Http {
     fn answer(&self, head: &Head, caller: &Caller, reply: &mut Vec<u8>) {
-        // Writing into a Vec cannot fail, and this one has the capacity already.
+        // Writing to a Vec cannot fail, and this one already has the capacity.
         let _ = write!(
             reply,
             "HTTP/1.1 200 OK\r\nServer: listenbench\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nX-Worker: {}\r\n",
@@ -88,7 +88,7 @@ impl Http {
             }
             reply.extend_from_slice(b"\r\n");
         }
-        // 1.1 keeps alive unless told otherwise; 1.0 clients want it said.
+        // HTTP/1.1 keeps connections alive by default; clients of 1.0 need to be told.
         if !head.keep_alive {
             reply.extend_from_slice(b"Connection: close\r\n");
         } else if head.version_1_0 {
@@ -102,7 +102,7 @@ impl Http {
 }
 
 impl Head {
-    /// `None` where a header that matters is malformed.
+    /// `None` if a header that matters is malformed.
     fn read(request: &httparse::Request<'_, '_>) -> Option<Self> {
         let version_1_0 = request.version == Some(0);
         let mut head = Self {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_reply_says_that_it_is() {
+    fn the_last_reply_announces_the_close() {
         for version in ["1.1", "1.0\r\nConnection: keep-alive"] {
             let (_, reply) = answered(&format!("GET / HTTP/{version}\r\n\r\n"), true);
             assert!(reply.contains("Connection: close\r\n") && !reply.contains("keep-alive"), "{reply}");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_waited_for_and_head_gets_none() {
+    fn a_body_is_awaited_and_head_gets_none() {
         let (partial, _) = take("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab");
         assert!(matches!(partial, Take::Partial));
         let (whole, _) = take("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn malformed_requests_are_refused() {
         for (request, status) in [
             ("nonsense\r\n\r\n".to_owned(), "400"),
             ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n".to_owned(), "400"),

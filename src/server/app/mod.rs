@@ -1,5 +1,5 @@
-//! What workers serve. A protocol finds requests in bytes and writes replies into bytes; the application around it
-//! reads, burns the service time, writes and decides who closes.
+//! What workers serve. A protocol finds requests in bytes and turns them into bytes of replies; the application around it
+//! reads, burns the service time, writes, and decides who closes.
 
 mod echo;
 mod http;
@@ -28,22 +28,22 @@ const SCRATCH_BYTES: usize = 65_536;
 
 /// Finds requests and writes replies.
 trait Protocol {
-    /// Looks at the head of `input`; on a whole request, appends its reply to the empty `reply`. `last`: the worker
-    /// closes the connection after it.
+    /// Looks at the beginning of `input`; if it is a whole request, writes the reply to the empty `reply`. `last`: the
+    /// worker closes the connection after this request.
     fn take(&mut self, input: &[u8], caller: &Caller, last: bool, reply: &mut Vec<u8>) -> Take;
 }
 
-/// What the head of the input is.
+/// What the input begins with.
 enum Take {
     /// Not yet a whole request.
     Partial,
     /// A request of `length` bytes; with `close`, the protocol wants the connection closed after the reply.
     Request { length: usize, close: bool },
-    /// No request: what stands in `reply` is sent, and the connection closed.
+    /// Not a request: what is in `reply` is sent, and the connection closed.
     Bad,
 }
 
-/// To whom a reply goes.
+/// Whom a reply is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// Number of the worker that accepted the connection.
@@ -72,10 +72,10 @@ pub struct Arrival {
 pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
-    /// What the worker's epoll watches it for, if it does.
+    /// What the worker's epoll instance watches it for, if it does.
     pub watched: Option<Interest>,
     closing: bool,
-    /// Number of its own end among those that the application knows.
+    /// The number of its server's end among those that the application knows.
     server: u16,
     client: SocketAddr,
     accept_ns: u64,
@@ -83,22 +83,22 @@ pub struct Connection {
     /// When the first byte was read; 0 until then.
     read_ns: u64,
     served: u64,
-    /// Bytes that wait, while there are any.
+    /// Bytes that it has to keep, while there are any.
     buffers: Option<Box<Buffers>>,
 }
 
-/// Bytes that a connection has to keep. It has them only where requests do not arrive whole, or replies are stuck.
+/// Bytes that a connection has to keep. There are some only when a request has not arrived whole, or a reply is stuck.
 #[derive(Debug, Default)]
 struct Buffers {
     /// Input that is not yet a whole request.
     input: Vec<u8>,
-    /// The rest of a reply that the socket did not take.
+    /// The rest of a reply that the socket has not taken.
     unsent: Vec<u8>,
 }
 
 impl Connection {
-    /// What it waits for. That it can be written to is news only while a reply is stuck: asked for always, it would make an
-    /// event for nothing of every registration.
+    /// What it waits for. Whether it can be written to matters only while a reply is stuck: if it were always asked for,
+    /// every registration would cause a useless event.
     pub fn awaits(&self) -> Interest {
         if self.has_unsent() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
@@ -121,12 +121,12 @@ impl Connection {
     }
 }
 
-/// What becomes of a connection.
+/// What happens to a connection next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Serve again when the socket is ready.
     Wait,
-    /// The worker closes it, being the first.
+    /// The worker closes it first.
     Close,
     /// The client has closed it.
     Gone,
@@ -135,21 +135,21 @@ pub enum Next {
 /// An app in a worker.
 pub struct Application {
     worker: u16,
-    /// The workers' ends of connections: one, or where the server listens on all addresses, a few.
+    /// The server's ends of connections: one, or a few where the server listens on all addresses.
     servers: Known<SocketAddr>,
     /// `None` for app `close`.
     protocol: Option<Box<dyn Protocol>>,
     service: Service,
-    /// The worker closes after so many requests.
+    /// The worker closes a connection after this many requests.
     requests: u64,
     scratch: Vec<u8>,
     reply: Vec<u8>,
-    /// Where the loader looks for each connection's way; other programs' clients do not.
+    /// Where the loader looks up each connection's journey; there is none for other programs' clients.
     ledger: Option<Arc<Ledger>>,
 }
 
 impl Application {
-    /// The scenario's app, for the worker of a number. `stream` tells this worker's random numbers from the others'.
+    /// The scenario's app, for one worker. `stream` keeps this worker's random numbers apart from the others'.
     pub fn new(scenario: &Scenario, worker: u16, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
         let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
             App::Close => None,
@@ -172,7 +172,7 @@ impl Application {
         }
     }
 
-    /// Takes a connection up that was just accepted.
+    /// Takes up a connection that was just accepted.
     pub fn take_up(&mut self, arrival: Arrival) -> Connection {
         let Arrival { stream, tuple, accept_ns, woke_ns } = arrival;
         Connection {
@@ -189,7 +189,7 @@ impl Application {
         }
     }
 
-    /// Serves what is there: reads requests and replies, until the socket has no more or its buffer is full.
+    /// Serves what is there: reads requests and replies to them until the socket has no more, or its buffer is full.
     /// `ended`: an event says that the client has closed, so the end is there to be read.
     pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> io::Result<Next> {
         if self.protocol.is_none() {
@@ -207,7 +207,7 @@ impl Application {
             }
             let input = connection.take_input();
             if !input.is_empty() {
-                // A reply was stuck and is now out: its connection may have whole requests waiting.
+                // A stuck reply has now been sent: whole requests may be waiting behind it.
                 self.consume(connection, &input)?;
                 if connection.has_unsent() || connection.closing {
                     continue;
@@ -233,15 +233,15 @@ impl Application {
             };
             self.scratch = scratch;
             consumed?;
-            // A read that did not fill the buffer emptied the socket, and later bytes make an event of their own:
-            // asking again would be a system call for nothing. A close that came with the bytes makes no other event.
+            // A read that did not fill the buffer has emptied the socket, and later bytes cause an event of their own:
+            // reading again would be a wasted system call. A close that came with the bytes causes no further event.
             if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
                 return Ok(Next::Wait);
             }
         }
     }
 
-    /// Answers one datagram; `None` when it is no request.
+    /// Answers one datagram; `None` if it is not a request.
     pub fn answer(&mut self, datagram: &[u8], caller: &Caller) -> Option<&[u8]> {
         let protocol = self.protocol.as_mut()?;
         self.reply.clear();
@@ -284,7 +284,7 @@ impl Application {
     }
 }
 
-/// Enters a connection's way where its client looks for it.
+/// Enters a connection's journey where its client looks it up.
 fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
         ledger.travelled(connection.client, &connection.journey());
@@ -307,7 +307,7 @@ fn send(connection: &mut Connection, mut reply: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nothing is unsent any more.
+/// Sends what is unsent; true if nothing is left.
 fn flush(connection: &mut Connection) -> io::Result<bool> {
     if let Some(buffers) = &mut connection.buffers {
         let unsent = std::mem::take(&mut buffers.unsent);
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        // A worker that holds connections shall have at most 128 bytes of each, its key and the pages' ends included.
+        // A worker may spend at most 128 bytes on each connection it holds, its key and the unused ends of pages included.
         assert!(size_of::<Option<Connection>>() <= 80, "{}", size_of::<Option<Connection>>());
     }
 }
