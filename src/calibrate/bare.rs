@@ -26,6 +26,7 @@ use crate::{
     ipc::receipt::Tuple,
     load,
     observe::counters::{self, CounterReader},
+    record::Exit,
     scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,
@@ -165,8 +166,9 @@ fn await_clients(clients: &mut [Child]) -> Result<Vec<CpuUse>> {
                 None => std::thread::sleep(LOOK_AGAIN),
             }
         };
-        if end.how != "ok" {
-            bail!("client {number} of the bare loop ended: {}", end.how);
+        let exit = Exit::from(end.status);
+        if !exit.is_ok() {
+            bail!("client {number} of the bare loop ended: {exit}");
         }
         ends.push(end.cpu);
     }

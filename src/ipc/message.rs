@@ -18,7 +18,7 @@ use hdrhistogram::{
 use nix::unistd::getpid;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sys::process;
+use crate::{record::Exit, sys::process};
 
 /// No message is larger: a histogram of the range used here takes 230 kB at most, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
@@ -83,7 +83,7 @@ pub fn ask_child<T: Serialize + DeserializeOwned>(name: &str, body: impl FnOnce(
     let mut child = process::spawn(name, |pipe| answer(pipe, |sender| sender.json(&body()?))).context("forking")?;
     let mut inbox = Inbox::default();
     while !inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {}
-    let exit = process::wait(child.pid).how;
+    let exit = Exit::from(process::wait(child.pid).status);
     inbox.open()?.map(|message| message.report).with_context(|| format!("{name} ended without an answer: {exit}"))
 }
 
@@ -116,7 +116,7 @@ pub fn ask_group<T: Serialize + DeserializeOwned>(
             break true;
         }
     };
-    let exit = process::wait(child.pid).how;
+    let exit = Exit::from(process::wait(child.pid).status);
     process::reap_group(child.pid);
     if !ended {
         return if interrupted.load(Relaxed) { Ok(None) } else { bail!("{name} had not ended after {at_most:?}") };

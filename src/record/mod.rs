@@ -1,11 +1,13 @@
 //! What a run leaves on disk: the schema, one writer, one reader.
 
+mod exit;
 pub mod histograms;
 pub mod reader;
 mod schema;
 mod verdict;
 mod writer;
 
+pub use exit::Exit;
 pub use reader::{ReadError, Record};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::Verdict;
+use super::{Exit, Verdict};
 use crate::{
     ipc::tally::{ErrorCount, Outcomes},
     observe::counters::{CpuShares, Sockets, Softnet},
@@ -397,8 +397,8 @@ pub struct WorkerRow {
     pub datagram_socket: Option<DatagramSocketRow>,
     /// The measured window's part of the counts.
     pub measured: WorkerCounts,
-    /// `ok`, or how it ended.
-    pub exit: String,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// Samples of a listener's queue.
@@ -473,8 +473,8 @@ pub struct HelperRow {
     pub total: WorkerCounts,
     /// The measured window's part.
     pub measured: WorkerCounts,
-    /// `ok`, or how it ended.
-    pub exit: String,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 impl WorkerCounts {
@@ -506,8 +506,8 @@ pub struct LoaderRow {
     pub involuntary_switches: u64,
     /// How the kernel scheduled it, by the kernel's word.
     pub scheduler: Option<String>,
-    /// `ok`, or how it ended.
-    pub exit: String,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// A fault, and what it left.

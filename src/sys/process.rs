@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
@@ -109,7 +110,7 @@ pub fn reap_group(leader: Pid) {
     let group = Pid::from_raw(-leader.as_raw());
     loop {
         match waitpid(group, None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
     }
@@ -125,11 +126,11 @@ pub fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
-/// How a child ended: `ok`, `exit status N` or `killed by SIG…`, and what it had used of the processors.
+/// How a child ended, and the processor time it had used.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// How.
-    pub how: String,
+    /// What wait4(2) returned.
+    pub status: nix::Result<WaitStatus>,
     /// Since the process began.
     pub cpu: CpuUse,
 }
@@ -139,7 +140,7 @@ pub fn ended(pid: Pid) -> Option<End> {
     match wait4(pid, libc::WNOHANG) {
         Ok(None) => None,
         Ok(Some(end)) => Some(end),
-        Err(error) => Some(End { how: format!("wait4: {error}"), cpu: CpuUse::default() }),
+        Err(error) => Some(End { status: Err(error), cpu: CpuUse::default() }),
     }
 }
 
@@ -147,8 +148,8 @@ pub fn ended(pid: Pid) -> Option<End> {
 pub fn wait(pid: Pid) -> End {
     loop {
         match wait4(pid, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return End { how: format!("wait4: {error}"), cpu: CpuUse::default() },
+            Err(Errno::EINTR) => {}
+            Err(error) => return End { status: Err(error), cpu: CpuUse::default() },
             Ok(Some(end)) => return end,
             Ok(None) => {}
         }
@@ -156,14 +157,14 @@ pub fn wait(pid: Pid) -> End {
 }
 
 /// wait4(2): waitpid that also tells what the child had used, which nobody can ask a dead process for.
-fn wait4(pid: Pid, options: libc::c_int) -> io::Result<Option<End>> {
+fn wait4(pid: Pid, options: libc::c_int) -> nix::Result<Option<End>> {
     let mut status = 0;
     // SAFETY: rusage is plain C data for which all-zero is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one int and one rusage, both of which live until the call returns.
     let waited = unsafe { libc::wait4(pid.as_raw(), &raw mut status, options, &raw mut usage) };
     if waited == -1 {
-        return Err(io::Error::last_os_error());
+        return Err(Errno::last());
     }
     if waited == 0 {
         return Ok(None);
@@ -175,15 +176,5 @@ fn wait4(pid: Pid, options: libc::c_int) -> io::Result<Option<End>> {
         voluntary_switches: usage.ru_nvcsw as u64,
         involuntary_switches: usage.ru_nivcsw as u64,
     };
-    let how = WaitStatus::from_raw(pid, status).map_or_else(|error| format!("wait4: {error}"), describe);
-    Ok(Some(End { how, cpu }))
-}
-
-fn describe(status: WaitStatus) -> String {
-    match status {
-        WaitStatus::Exited(_, 0) => "ok".to_owned(),
-        WaitStatus::Exited(_, code) => format!("exit status {code}"),
-        WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
-        other => format!("{other:?}"),
-    }
+    Ok(Some(End { status: WaitStatus::from_raw(pid, status), cpu }))
 }

@@ -215,7 +215,7 @@ fn datagrams(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport) -> Optio
     let lost = gathered.datagrams_lost;
     let refused = gathered.kernel.get(UDP_NO_PORTS).copied().unwrap_or(0);
     let missing = i128::from(loaders.flows.sent) - i128::from(received) - i128::from(left_in_queue) - i128::from(lost);
-    let died = gathered.workers.iter().any(|worker| worker.exit != "ok");
+    let died = gathered.workers.iter().any(|worker| !worker.exit.is_ok());
     let aborted = if died { u64::try_from(missing).unwrap_or(0) } else { 0 };
     Some(Datagrams {
         sent: loaders.flows.sent,

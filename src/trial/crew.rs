@@ -17,13 +17,14 @@ use crate::{
         message::{self, Inbox},
     },
     observe::stamps::Stamps,
+    record::Exit,
     scenario::{Scenario, Transport},
     server::{
         Worker, WorkerReport,
         accept::{Helper, HelperContext},
     },
     sys::{
-        clock,
+        clock::{self, CpuUse},
         process::{self, Child, End},
     },
 };
@@ -74,7 +75,7 @@ struct Member {
 
 impl Member {
     /// Hears the worker to its end and says how that was.
-    fn hear_out(&mut self) -> Result<End> {
+    fn hear_out(&mut self) -> Result<(Exit, CpuUse)> {
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(EXIT_PATIENCE);
         let mut hangs = false;
         loop {
@@ -90,8 +91,9 @@ impl Member {
             }
         }
         let exit = self.exit.take().unwrap_or_else(|| process::wait(self.child.pid));
-        let how = if hangs { format!("did not stop within {STOP_PATIENCE:?}: {}", exit.how) } else { exit.how };
-        Ok(End { how, ..exit })
+        let how = Exit::from(exit.status);
+        let how = if hangs { Exit::Other(format!("did not stop within {STOP_PATIENCE:?}: {how}")) } else { how };
+        Ok((how, exit.cpu))
     }
 }
 
@@ -100,8 +102,8 @@ impl Member {
 pub struct Ended {
     /// Process id.
     pub pid: i32,
-    /// `ok`, or how it ended.
-    pub exit: String,
+    /// How it ended.
+    pub exit: Exit,
     /// Its report, unless it died.
     pub report: Option<WorkerReport>,
 }
@@ -203,13 +205,13 @@ impl Crew {
     }
 
     /// Notices workers that have ended, and says of the first which it is and how it ended.
-    pub fn first_dead(&mut self) -> Option<(usize, String)> {
+    pub fn first_dead(&mut self) -> Option<(usize, Exit)> {
         for member in &mut self.members {
             if member.exit.is_none() {
                 member.exit = process::ended(member.child.pid);
             }
         }
-        self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.clone()?.how)))
+        self.members.iter().enumerate().find_map(|(number, member)| Some((number, member.exit.as_ref()?.status.into())))
     }
 
     /// Makes the workers stop accepting, and waits until they have, or ten seconds: a worker that hangs still has its
@@ -239,15 +241,14 @@ impl Crew {
             .iter_mut()
             .enumerate()
             .map(|(number, member)| {
-                let exit = member.hear_out()?;
-                if exit.how != "ok" && number < workers {
+                let (exit, cpu) = member.hear_out()?;
+                if !exit.is_ok() && number < workers {
                     // It has not brought its own counters up to date.
-                    control.died(number, exit.cpu);
+                    control.died(number, cpu);
                 }
-                let exit = exit.how;
                 let (exit, report) = match member.inbox.open::<WorkerReport>() {
                     Ok(message) => (exit, message.map(|message| message.report)),
-                    Err(error) => (format!("{error:#}"), None),
+                    Err(error) => (Exit::Other(format!("{error:#}")), None),
                 };
                 Ok(Ended { pid: member.child.pid.as_raw(), exit, report })
             })

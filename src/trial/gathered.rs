@@ -6,7 +6,7 @@ use crate::{
     ipc::{control::Window, ledger::Balance, tally::ErrorCount},
     load::LoaderReport,
     observe::counters::{Counters, CpuShares, Sockets, Softnet},
-    record::{DatagramSocketRow, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series, WorkerCounts},
+    record::{DatagramSocketRow, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series, WorkerCounts},
 };
 
 /// The raw account of a trial; histograms travel beside it.
@@ -49,7 +49,7 @@ pub(super) struct Gathered {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WorkerAccount {
     pub pid: i32,
-    pub exit: String,
+    pub exit: Exit,
     pub total: WorkerCounts,
     pub measured: WorkerCounts,
     pub open_peak: u64,
@@ -70,8 +70,8 @@ pub(super) struct WorkerAccount {
 pub struct LoaderAccount {
     /// Process id.
     pub pid: i32,
-    /// `ok`, or how it ended.
-    pub exit: String,
+    /// How it ended.
+    pub exit: Exit,
     /// Its report; `None` when the loader died.
     pub report: Option<LoaderReport>,
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     load::{Loader, LoaderReport, Part, Waits, histogram},
     observe::stamps::Stamps,
+    record::Exit,
     scenario::Scenario,
     sys::process::{self, Child},
 };
@@ -99,7 +100,7 @@ impl Loaders {
             if let Some(exit) = process::ended(member.child.pid) {
                 while let Ok(false) = member.inbox.read_from(&mut member.child.pipe) {}
                 member.inbox.open::<LoaderReport>().with_context(|| format!("loader {number}"))?;
-                bail!("loader {number} ended during set-up: {}", exit.how);
+                bail!("loader {number} ended during set-up: {}", Exit::from(exit.status));
             }
         }
         Ok(())
@@ -147,12 +148,12 @@ impl Loaders {
 impl Member {
     /// Its account; its accept waits are added to those of the worker, whoever measured them.
     fn account(self, number: usize, histograms: &mut Histograms) -> Result<LoaderAccount> {
-        let exit = process::wait(self.child.pid).how;
+        let exit = Exit::from(process::wait(self.child.pid).status);
         let pid = self.child.pid.as_raw();
         let message = match self.inbox.open::<LoaderReport>() {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(LoaderAccount { pid, exit, report: None }),
-            Err(error) => return Ok(LoaderAccount { pid, exit: format!("{error:#}"), report: None }),
+            Err(error) => return Ok(LoaderAccount { pid, exit: Exit::Other(format!("{error:#}")), report: None }),
         };
         for (name, part) in message.histograms {
             // What is of a worker or of a fault, whichever loader measured it, has its name already.

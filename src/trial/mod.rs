@@ -58,7 +58,7 @@ use crate::{
         stamps::Stamps,
         sysctl,
     },
-    record::TrialRecord,
+    record::{Exit, TrialRecord},
     scenario::{Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial},
     server::{Site, accept},
     sys::{cgroup, clock, process as child},
@@ -166,7 +166,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
     if cut_short.is_some() {
         child::kill_now(trial.pid);
     }
-    let exit = child::wait(trial.pid).how;
+    let exit = Exit::from(child::wait(trial.pid).status);
     if job.waits().exact {
         cgroup::remove_left(&cgroup_name(trial.pid));
     }
@@ -185,7 +185,7 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
 }
 
 /// What a trial's process has sent; fails with its own error, or with how it ended.
-fn opened<T: DeserializeOwned>(inbox: &Inbox, exit: &str) -> Result<Message<T>> {
+fn opened<T: DeserializeOwned>(inbox: &Inbox, exit: &Exit) -> Result<Message<T>> {
     inbox.open().and_then(|message| message.with_context(|| format!("the trial's process ended: {exit}")))
 }
 

@@ -30,7 +30,7 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, Outcome, Ports, PortsStep, Verdict, VerdictName},
+    record::{Connections, Exit, Outcome, Ports, PortsStep, Verdict, VerdictName},
     scenario::{Fill, Scenario},
     stats,
     sys::{
@@ -152,7 +152,7 @@ impl Fillers {
                 if let Some(end) = process::ended(child.pid) {
                     while let Ok(false) = inbox.read_from(&mut child.pipe) {}
                     inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
-                    bail!("filler {number} (pid {}) ended early: {}", child.pid, end.how);
+                    bail!("filler {number} (pid {}) ended early: {}", child.pid, Exit::from(end.status));
                 }
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -165,7 +165,7 @@ impl Fillers {
             while !inbox.read_from(&mut child.pipe).context("reading a filler's pipe")? {}
             let end = process::wait(child.pid);
             let message = inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
-            Ok(message.with_context(|| format!("filler {number}: {}", end.how))?.report)
+            Ok(message.with_context(|| format!("filler {number}: {}", Exit::from(end.status)))?.report)
         });
         reports.collect()
     }

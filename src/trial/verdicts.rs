@@ -70,10 +70,10 @@ pub(super) fn judge(
     }
     // A worker that the scenario kills is meant to die.
     let meant = |worker: &WorkerRow| record.faults.iter().any(|f| f.kind == "kill" && f.worker == worker.worker);
-    for worker in record.workers.iter().filter(|worker| worker.exit != "ok" && !meant(worker)) {
+    for worker in record.workers.iter().filter(|worker| !worker.exit.is_ok() && !meant(worker)) {
         say(VerdictName::WorkerDied, format!("worker {} (pid {}): {}", worker.worker, worker.pid, worker.exit));
     }
-    for helper in record.helper.iter().filter(|helper| helper.exit != "ok") {
+    for helper in record.helper.iter().filter(|helper| !helper.exit.is_ok()) {
         say(VerdictName::WorkerDied, format!("the strategy's own process (pid {}): {}", helper.pid, helper.exit));
     }
     if loaders.gave_up {
