@@ -10,17 +10,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use serde::Serialize;
+use strum::VariantArray;
 
 use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
     cli, format,
-    ipc::{
-        control::{Control, Phase},
-        tally::{ErrorCount, Outcomes},
-    },
-    load::{self, Flows, LATENCIES, LoaderReport, Sizing, Waits},
-    record::{LatencySummary, SCHEMA},
-    scenario::{Bound, CONNECT_CALL, Scenario, Transport},
+    ipc::control::{Control, Phase},
+    load::{self, Flows, LoaderReport, Sizing, Waits},
+    record::{ErrorCount, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
+    scenario::{Bound, Scenario, Transport},
     sys::clock,
     trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
 };
@@ -178,11 +176,11 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
 }
 
 fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
-    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some(CONNECT_CALL));
+    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some(WaitMethod::ConnectCall));
     // Accepts of a foreign server are not visible.
     let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
-    let others = LATENCIES.iter().chain(&["receive_wait"]);
-    waits.into_iter().chain(others.map(|name| (*name, LatencySummary::of(&merge(histograms, name), None)))).collect()
+    let others = Latency::VARIANTS.iter().map(|latency| latency.name()).chain(["receive_wait"]);
+    waits.into_iter().chain(others.map(|name| (name, LatencySummary::of(&merge(histograms, name), None)))).collect()
 }
 
 fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
@@ -231,7 +229,7 @@ fn print(result: &LoadResult) -> Result<()> {
         say(format_args!("worker {}: {} connections", share.worker, share.connections))?;
     }
     for error in &result.errors {
-        say(format_args!("errors: {} {} ×{}", error.phase, error.errno, error.count))?;
+        say(format_args!("errors: {error}"))?;
     }
     if result.replies > result.verified {
         say(format_args!(

@@ -72,7 +72,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     }
     for ended in crew.dismiss()? {
         for error in ended.report.unwrap_or_default().errors {
-            say(format_args!("errors of {}: {} {} ×{}", ended.pid, error.phase, error.errno, error.count))?;
+            say(format_args!("errors of {}: {error}", ended.pid))?;
         }
     }
     Ok(Ended::Done)

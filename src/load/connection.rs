@@ -14,7 +14,7 @@ use mio::{
 };
 use socket2::Socket;
 
-use crate::{ipc::tally::Step, scenario::Transport};
+use crate::{record::Step, scenario::Transport};
 
 /// A client's socket.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    ipc::{control::Phase as ControlPhase, tally::Cause},
+    ipc::control::Phase as ControlPhase,
+    record::Cause,
     scenario::{Mode, Pacer as Pacing},
     sys::clock,
 };

@@ -6,16 +6,12 @@ use std::io::{self, ErrorKind};
 use super::{
     client::Reply,
     connection::{Exchange, Phase, Stream},
-    measures::Latency,
     verify::Acceptance,
     work::Work,
 };
 use crate::{
-    ipc::{
-        control::LoaderCount,
-        receipt::Receipt,
-        tally::{Cause, Step},
-    },
+    ipc::{control::LoaderCount, receipt::Receipt},
+    record::{Cause, Latency, Step},
     scenario::{App, CloseBy, CloseHow, Protocol},
     sys::clock,
 };

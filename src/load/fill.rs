@@ -23,8 +23,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::source::{self, Group, Share, Source};
 use crate::{
-    ipc::tally::{ErrorCount, Step, Tally},
+    ipc::tally::Tally,
     observe::ports::Range,
+    record::{ErrorCount, Step},
     scenario::{CloseHow, Scenario, Selection},
     sys::{clock, limits, shared::SharedSlice},
 };

@@ -1,11 +1,12 @@
 //! The histograms of a loader.
 
 use hdrhistogram::Histogram;
+use strum::{EnumCount, VariantArray};
 
-use super::stages::{STAGES, Stage};
 use crate::{
     ipc::histogram::Own,
-    scenario::{CONNECT_CALL, SOCK_OPS, Scenario, Transport},
+    record::{Latency, Stage, WaitMethod},
+    scenario::{Scenario, Transport},
 };
 
 /// Values from 1 ns …
@@ -22,23 +23,6 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds")
 }
 
-/// What a loader measures of every connection besides the accept wait, by the names of records.
-pub const LATENCIES: [&str; 8] =
-    ["connect", "connect_from_intended", "response", "service", "send_lag", "follow_up", "udp_response", "udp_service"];
-
-/// Indices into [`LATENCIES`].
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Latency {
-    Connect,
-    ConnectFromIntended,
-    Response,
-    Service,
-    SendLag,
-    FollowUp,
-    UdpResponse,
-    UdpService,
-}
-
 /// Which accept waits a trial records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
@@ -49,9 +33,9 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// How the trial's accept waits are measured, as records name it.
-    pub fn method(self) -> &'static str {
-        if self.exact { SOCK_OPS } else { CONNECT_CALL }
+    /// How the trial's accept waits are measured.
+    pub fn method(self) -> WaitMethod {
+        if self.exact { WaitMethod::SockOps } else { WaitMethod::ConnectCall }
     }
 }
 
@@ -59,12 +43,12 @@ impl Waits {
 pub struct Measures {
     /// Whether anything is recorded.
     on: bool,
-    latencies: [Own; LATENCIES.len()],
+    latencies: [Own; Latency::COUNT],
     waits: Waits,
     /// By worker, from the client's connect call.
     accept_wait: Vec<Own>,
     /// By worker.
-    stages: Vec<[Own; STAGES.len()]>,
+    stages: Vec<[Own; Stage::COUNT]>,
     /// By worker.
     receive_wait: Vec<Own>,
     /// By fault, with its number in the scenario: accept waits of connections that it stranded.
@@ -127,18 +111,18 @@ impl Measures {
         self.overflows
     }
 
-    /// All histograms that hold values, by name: those of [`LATENCIES`], `w<worker>.accept_wait`,
+    /// All histograms that hold values, by name: those of [`Latency`], `w<worker>.accept_wait`,
     /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
     /// and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
         let of_workers = |histograms: &'_ [Own], name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
         };
-        let latencies = LATENCIES.iter().map(|name| (*name).to_owned()).zip(&self.latencies);
+        let latencies = Latency::VARIANTS.iter().map(ToString::to_string).zip(&self.latencies);
         let bound = if self.waits.exact { "accept_wait_bound" } else { "accept_wait" };
         let accepts = of_workers(&self.accept_wait, bound).into_iter().zip(&self.accept_wait);
         let stages = self.stages.iter().enumerate().flat_map(|(worker, stages)| {
-            STAGES.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
+            Stage::VARIANTS.iter().map(move |stage| format!("w{worker}.stage_{stage}")).zip(stages)
         });
         let receptions = of_workers(&self.receive_wait, "receive_wait").into_iter().zip(&self.receive_wait);
         let stranded = self.stranded.iter().map(|(fault, own)| (format!("f{fault}.stranded_wait"), own));

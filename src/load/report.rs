@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::connection::Answered;
-use crate::ipc::tally::{self, ErrorCount};
+use crate::record::ErrorCount;
 
 /// A loader's account.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -146,6 +146,6 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.cpu_system_ns += one.cpu_system_ns;
         sum
     });
-    sum.errors = tally::merged(sum.errors);
+    sum.errors = ErrorCount::merged(sum.errors);
     sum
 }

@@ -1,35 +1,7 @@
 //! Where a connection's time goes, from its intended start to its end. Each stage ends where the next begins, so that their
 //! means add up to the response's.
 
-use crate::ipc::ledger::Journey;
-
-/// The stages by the names of records, in order. Without exact stamps nobody knows where the handshake ends and the queue
-/// begins: then `handshake_and_queue` stands for both.
-pub const STAGES: [&str; 9] =
-    ["lag", "handshake", "queue", "handshake_and_queue", "accept", "read", "serve", "return", "close"];
-
-/// Indices into [`STAGES`].
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Stage {
-    /// Intended start to connect call.
-    Lag,
-    /// Connect call to established, on the server's side.
-    Handshake,
-    /// Established to the wake-up in which the worker took it up.
-    Queue,
-    /// Connect call to that wake-up.
-    HandshakeAndQueue,
-    /// Wake-up, or established if that came later, to accept's return.
-    Accept,
-    /// accept's return to the first byte read.
-    Read,
-    /// First byte read to the reply's writing.
-    Serve,
-    /// The reply's writing to its last byte here.
-    Return,
-    /// Its last byte, or the last of further replies, or the end of the hold, to the end of the connection.
-    Close,
-}
+use crate::{ipc::ledger::Journey, record::Stage};
 
 /// What the client knows of its connection's instants, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]

@@ -16,19 +16,19 @@ use super::{
     connections::Connections,
     exchange::Progress,
     loader::Loader,
-    measures::{Latency, Measures},
+    measures::Measures,
     pacer::Pacer,
     report::LoaderReport,
     source::{Group, Source},
-    stages::Stage,
 };
 use crate::{
     ipc::{
         control::{LoaderCount, Window},
         known::Known,
         receipt::Tuple,
-        tally::{Cause, Step, Tally},
+        tally::Tally,
     },
+    record::{Cause, Latency, Stage, Step},
     scenario::Transport,
     sys::{clock, socket},
 };

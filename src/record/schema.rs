@@ -8,12 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{Exit, Verdict};
-use crate::{
-    ipc::tally::{ErrorCount, Outcomes},
-    observe::counters::{CpuShares, Sockets, Softnet},
-    scenario::CONNECT_CALL,
-};
+use super::{ErrorCount, EventKind, Exit, Outcome, Outcomes, Stage, Verdict, WaitMethod};
+use crate::observe::counters::{CpuShares, Sockets, Softnet};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -69,7 +65,7 @@ pub struct TrialRecord {
     pub latency_ns: Latencies,
     /// Where the time of first replies went, by stage, in order; absent where nobody knows.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub stages_ns: IndexMap<String, LatencySummary>,
+    pub stages_ns: IndexMap<Stage, LatencySummary>,
     /// How accepts spread over workers; `null` without any.
     pub distribution: Option<Distribution>,
     /// How answered flows of datagrams spread over workers; absent without datagrams.
@@ -134,29 +130,6 @@ pub struct Searched {
     pub name: String,
     /// The value.
     pub value: f64,
-}
-
-/// Whether a trial's figures may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// They may.
-    Valid,
-    /// It ran, but a verdict forbids it.
-    Invalid,
-    /// It did not run to its end.
-    Failed,
-}
-
-impl Outcome {
-    /// As in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Invalid => "invalid",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// Where the connections of a trial went: established = accepted + left_in_queue + aborted + unaccounted.
@@ -246,7 +219,7 @@ pub struct Measured {
 pub struct LatencySummary {
     /// How the accept wait was measured; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
+    pub method: Option<WaitMethod>,
     /// Values.
     pub count: u64,
     /// Smallest, ns.
@@ -273,13 +246,13 @@ impl LatencySummary {
 
     /// Whether it is of accept waits that are upper bounds.
     pub fn is_bound(&self) -> bool {
-        self.method.as_deref() == Some(CONNECT_CALL)
+        self.method == Some(WaitMethod::ConnectCall)
     }
 
     /// Sums a histogram up.
-    pub fn of(histogram: &Histogram<u64>, method: Option<&str>) -> Self {
+    pub fn of(histogram: &Histogram<u64>, method: Option<WaitMethod>) -> Self {
         Self {
-            method: method.map(str::to_owned),
+            method,
             count: histogram.len(),
             // An empty histogram's minimum is 0, its maximum too.
             min: histogram.min(),
@@ -515,8 +488,8 @@ pub struct LoaderRow {
 pub struct FaultRow {
     /// Its number in the scenario, from 0.
     pub fault: usize,
-    /// `stall`, `burn` or `kill`.
-    pub kind: String,
+    /// What was done.
+    pub kind: EventKind,
     /// The worker's number.
     pub worker: usize,
     /// When it began, in seconds from the trial's start.

@@ -164,7 +164,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{report::fixture, stats};
+    use crate::{record::WaitMethod, report::fixture, stats};
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(all.of("accept_wait", 0).unwrap().trials.len(), 2);
         assert!(response.merged.equivalent(response.merged.max(), 3_000));
         assert!(all.of("response", 1).is_none() && all.of("connect", 0).is_none());
-        record.trials[2].latency_ns.accept_wait.method = Some("connect-call".to_owned());
+        record.trials[2].latency_ns.accept_wait.method = Some(WaitMethod::ConnectCall);
         assert_eq!(collect(&record).of("accept_wait", 0).unwrap().merged.len(), 1, "another method");
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     record::{
         Connections, Latencies, LatencySummary, Measured, ObserverRow, Outcome, Record, SCHEMA, Series, TrialRecord,
+        WaitMethod,
     },
     scenario::Whole,
 };
@@ -13,7 +14,7 @@ use crate::{
 pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
     let nothing = |value: serde_json::Result<Json>| value.unwrap();
     let accept_wait = LatencySummary {
-        method: Some("sock_ops".to_owned()),
+        method: Some(WaitMethod::SockOps),
         count: 10,
         min: 5_000,
         mean: 5_000,

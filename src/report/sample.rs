@@ -6,7 +6,8 @@ use serde_json::{Value as Json, json};
 use super::{Reading, distributions::Collector, fixture};
 use crate::{
     record::{
-        Connections, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WorkerCounts, WorkerRow,
+        Connections, EventKind, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WaitMethod,
+        WorkerCounts, WorkerRow,
     },
     scenario::Whole,
     stats,
@@ -30,7 +31,7 @@ impl Sample {
         let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
         (1..=accepts.iter().sum::<u64>()).for_each(|i| waits.record(i * wait_ns).unwrap());
         let repetition = self.trials.iter().filter(|trial| Json::Object(trial.cell.clone()) == cell).count();
-        let accept_wait = LatencySummary::of(&waits, Some("sock_ops"));
+        let accept_wait = LatencySummary::of(&waits, Some(WaitMethod::SockOps));
         self.waits.push(waits);
         let worker = |(worker, accepted): (usize, &u64)| WorkerRow {
             worker,
@@ -91,7 +92,7 @@ pub fn fail(trial: &mut TrialRecord, why: &str) {
 
 /// A worker that is stopped for half of the trial.
 pub fn stall() -> FaultRow {
-    FaultRow { kind: "stall".to_owned(), worker: 1, at_s: 0.3, lasted_s: 0.5, ..FaultRow::default() }
+    FaultRow { kind: EventKind::Stall, worker: 1, at_s: 0.3, lasted_s: 0.5, ..FaultRow::default() }
 }
 
 /// Two strategies, five trials each: the second waits twice as long, or as long, and gives nearly all to its first worker.

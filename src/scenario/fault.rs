@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{error::ScenarioError, settings::Settings};
+use crate::record::EventKind;
 
 /// Keys of faults begin with this and a number, e.g. `fault.0.at`.
 pub(super) const PREFIX: &str = "fault.";
@@ -32,12 +33,12 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// The name in scenarios.
-    pub fn name(self) -> &'static str {
+    /// As records name it.
+    pub fn event(self) -> EventKind {
         match self {
-            Self::Stall(_) => "stall",
-            Self::Burn(_) => "burn",
-            Self::Kill => "kill",
+            Self::Stall(_) => EventKind::Stall,
+            Self::Burn(_) => EventKind::Burn,
+            Self::Kill => EventKind::Kill,
         }
     }
 

@@ -21,7 +21,7 @@ mod whole;
 pub use error::ScenarioError;
 pub use fault::{Fault, FaultKind};
 pub use load::{Arrivals, Bound, CloseBy, CloseHow, Engine, Load, Mode, Pacer, Sockets};
-pub use model::{CONNECT_CALL, Network, Protocol, SOCK_OPS, Scenario, Stamps, Transport};
+pub use model::{Network, Protocol, Scenario, Stamps, Transport};
 pub use placement::{Pin, Scheduler};
 pub use plan::{Cell, Plan, Source, Trial, label};
 pub use ports::{Fill, Selection, Sources};

@@ -71,14 +71,9 @@ pub enum Stamps {
     Both,
 }
 
-/// Accept waits are measured exactly, from the kernel's ESTABLISHED …
-pub const SOCK_OPS: &str = "sock_ops";
-/// … or from the client's connect call, hence as an upper bound.
-pub const CONNECT_CALL: &str = "connect-call";
-
 impl Stamps {
     const WORDS: [(&'static str, Self); 4] =
-        [("auto", Self::Auto), (SOCK_OPS, Self::SockOps), (CONNECT_CALL, Self::ConnectCall), ("both", Self::Both)];
+        [("auto", Self::Auto), ("sock_ops", Self::SockOps), ("connect-call", Self::ConnectCall), ("both", Self::Both)];
 
     /// Datagrams are never accepted: without connections the key has no use.
     fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {

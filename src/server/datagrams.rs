@@ -20,8 +20,9 @@ use crate::{
     ipc::{
         control::{Count, Meter},
         receipt::Tuple,
-        tally::{Step, Tally},
+        tally::Tally,
     },
+    record::Step,
     sys::clock,
 };
 

@@ -17,8 +17,8 @@ use super::{
     validity,
 };
 use crate::{
-    record::{Outcome, Record, SCHEMA, TrialRecord, VerdictName},
-    scenario::{CONNECT_CALL, label},
+    record::{Outcome, Record, SCHEMA, Stage, TrialRecord, VerdictName, WaitMethod},
+    scenario::label,
 };
 
 /// `summary.json`.
@@ -77,9 +77,9 @@ pub struct CellSummary {
     /// Verdicts on its trials, with the number of trials that have them.
     pub verdicts: BTreeMap<VerdictName, usize>,
     /// `sock_ops` where the accept waits are exact, `connect-call` where they are upper bounds; `null` without any.
-    pub accept_wait_method: Option<String>,
+    pub accept_wait_method: Option<WaitMethod>,
     /// Mean length of each stage over the first replies of all valid trials together, ns: they add up to the response's.
-    pub stage_means_ns: IndexMap<String, f64>,
+    pub stage_means_ns: IndexMap<Stage, f64>,
     /// Share of all accepts by the order in which workers registered: first the one that registered first. Medians over
     /// the valid trials; empty without connections.
     pub share_by_rank: Vec<f64>,
@@ -115,7 +115,7 @@ pub struct RunVerdict {
 impl CellSummary {
     /// Whether its accept waits are upper bounds.
     pub fn waits_are_bounds(&self) -> bool {
-        self.accept_wait_method.as_deref() == Some(CONNECT_CALL)
+        self.accept_wait_method == Some(WaitMethod::ConnectCall)
     }
 
     /// Whether a metric's values are upper bounds of what it names.
@@ -204,18 +204,18 @@ fn cell(trials: &[&TrialRecord], bootstrap: &mut Bootstrap) -> CellSummary {
         verdicts,
         accept_wait_method: with(Outcome::Valid)
             .find(|trial| trial.latency_ns.accept_wait.count > 0)
-            .and_then(|trial| trial.latency_ns.accept_wait.method.clone()),
+            .and_then(|trial| trial.latency_ns.accept_wait.method),
         stage_means_ns: stage_means_ns(trials),
         share_by_rank: share_by_rank(trials),
     }
 }
 
 /// Each stage's mean over all its values in the valid trials.
-fn stage_means_ns(trials: &[&TrialRecord]) -> IndexMap<String, f64> {
-    let mut sums: IndexMap<String, (f64, u64)> = IndexMap::new();
+fn stage_means_ns(trials: &[&TrialRecord]) -> IndexMap<Stage, f64> {
+    let mut sums: IndexMap<Stage, (f64, u64)> = IndexMap::new();
     for trial in trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
         for (stage, figures) in &trial.stages_ns {
-            let (sum, count) = sums.entry(stage.clone()).or_default();
+            let (sum, count) = sums.entry(*stage).or_default();
             *sum += figures.mean as f64 * figures.count as f64;
             *count += figures.count;
         }

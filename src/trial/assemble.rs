@@ -4,20 +4,19 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
+use strum::VariantArray;
 
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
 use crate::{
-    ipc::{
-        message::Message,
-        tally::{self, Outcomes},
-    },
-    load::{self, LATENCIES, LoaderReport, STAGES, histogram},
+    ipc::message::Message,
+    load::{self, LoaderReport, histogram},
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
-        BatchSummary, Connections, DatagramSocketRow, Datagrams, FaultRow, Latencies, LatencySummary, LoaderRow,
-        Measured, ObserverRow, Outcome, SCHEMA, Searched, Series, TrialRecord, WorkerRow,
+        BatchSummary, Connections, DatagramSocketRow, Datagrams, ErrorCount, FaultRow, Latencies, Latency,
+        LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, Outcomes, SCHEMA, Searched, Series, Stage,
+        TrialRecord, WaitMethod, WorkerRow,
     },
-    scenario::{Bound, CONNECT_CALL, Load, Mode, Transport},
+    scenario::{Bound, Load, Mode, Transport},
     stats,
 };
 
@@ -200,7 +199,7 @@ fn connections(gathered: &Gathered, loaders: &LoaderReport) -> Connections {
         replies: loaders.replies,
         verified: loaders.verified,
         outcomes: Outcomes::of(loaders.established, &loaders.errors),
-        errors: tally::merged(errors),
+        errors: ErrorCount::merged(errors),
     }
 }
 
@@ -241,14 +240,14 @@ fn flows(gathered: &Gathered, loaders: &LoaderReport) -> Vec<u64> {
 
 fn fault_rows(rows: Vec<FaultRow>, histograms: &Histograms) -> Vec<FaultRow> {
     let rows = rows.into_iter().map(|row| FaultRow {
-        stranded_wait: summary_of(histograms, &format!("f{}.stranded_wait", row.fault), Some(CONNECT_CALL)),
+        stranded_wait: summary_of(histograms, &format!("f{}.stranded_wait", row.fault), Some(WaitMethod::ConnectCall)),
         ..row
     });
     rows.collect()
 }
 
 /// A histogram in numbers; nothing where there is none.
-fn summary_of(histograms: &Histograms, name: &str, method: Option<&str>) -> LatencySummary {
+fn summary_of(histograms: &Histograms, name: &str, method: Option<WaitMethod>) -> LatencySummary {
     histograms.get(name).map(|histogram| LatencySummary::of(histogram, method)).unwrap_or_default()
 }
 
@@ -263,27 +262,26 @@ pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
     sum
 }
 
-fn stages(histograms: &Histograms) -> IndexMap<String, LatencySummary> {
-    let stages = STAGES.map(|stage| (stage.to_owned(), merge(histograms, &format!("stage_{stage}"))));
-    let known = stages.into_iter().filter(|(_, histogram)| !histogram.is_empty());
+fn stages(histograms: &Histograms) -> IndexMap<Stage, LatencySummary> {
+    let stages = Stage::VARIANTS.iter().map(|stage| (*stage, merge(histograms, &format!("stage_{stage}"))));
+    let known = stages.filter(|(_, histogram)| !histogram.is_empty());
     known.map(|(stage, histogram)| (stage, LatencySummary::of(&histogram, None))).collect()
 }
 
 fn latencies(job: Job<'_>, histograms: &Histograms) -> Latencies {
-    let [connect, connect_from_intended, response, service, send_lag, follow_up, udp_response, udp_service] =
-        LATENCIES.map(|metric| LatencySummary::of(&merge(histograms, metric), None));
+    let of = |latency: Latency| LatencySummary::of(&merge(histograms, latency.name()), None);
     Latencies {
         accept_wait: LatencySummary::of(&merge(histograms, "accept_wait"), Some(job.waits().method())),
-        accept_wait_bound: LatencySummary::of(&merge(histograms, "accept_wait_bound"), Some(CONNECT_CALL)),
-        connect,
-        connect_from_intended,
-        response,
-        service,
-        send_lag,
-        follow_up,
+        accept_wait_bound: LatencySummary::of(&merge(histograms, "accept_wait_bound"), Some(WaitMethod::ConnectCall)),
+        connect: of(Latency::Connect),
+        connect_from_intended: of(Latency::ConnectFromIntended),
+        response: of(Latency::Response),
+        service: of(Latency::Service),
+        send_lag: of(Latency::SendLag),
+        follow_up: of(Latency::FollowUp),
         receive_wait: LatencySummary::of(&merge(histograms, "receive_wait"), None),
-        udp_response,
-        udp_service,
+        udp_response: of(Latency::UdpResponse),
+        udp_service: of(Latency::UdpService),
     }
 }
 

@@ -62,7 +62,7 @@ impl Faults {
         ahead.sort_by_key(|act| std::cmp::Reverse((act.at_ns, act.begins)));
         let row = |fault: &Fault| FaultRow {
             fault: fault.number,
-            kind: fault.kind.name().to_owned(),
+            kind: fault.kind.event(),
             worker: fault.worker,
             ..FaultRow::default()
         };

@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ipc::{control::Window, ledger::Balance, tally::ErrorCount},
+    ipc::{control::Window, ledger::Balance},
     load::LoaderReport,
     observe::counters::{Counters, CpuShares, Sockets, Softnet},
-    record::{DatagramSocketRow, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series, WorkerCounts},
+    record::{
+        DatagramSocketRow, ErrorCount, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series,
+        WorkerCounts,
+    },
 };
 
 /// The raw account of a trial; histograms travel beside it.

@@ -16,10 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networks, set_sysctls};
 use crate::{
-    ipc::{
-        message::{self, Inbox},
-        tally::{self, Outcomes},
-    },
+    ipc::message::{self, Inbox},
     load::{
         fill::{FillControl, FillPhase, FillReport, Filler, RESERVED_FILES},
         source::{self, Share},
@@ -30,7 +27,7 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, Exit, Outcome, Ports, PortsStep, Verdict, VerdictName},
+    record::{Connections, ErrorCount, Exit, Outcome, Outcomes, Ports, PortsStep, Verdict, VerdictName},
     scenario::{Fill, Scenario},
     stats,
     sys::{
@@ -219,7 +216,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
     let steps = scenario.fill.as_ref().map_or(1, |fill: &Fill| fill.steps);
     let sum = |count: fn(&FillReport) -> u64| account.fillers.iter().map(count).sum::<u64>();
     let established = sum(|filler| filler.established);
-    let errors = tally::merged(account.fillers.iter().flat_map(|filler| filler.errors.clone()).collect());
+    let errors = ErrorCount::merged(account.fillers.iter().flat_map(|filler| filler.errors.clone()));
     let connections = Connections {
         attempted: sum(|filler| filler.attempted),
         established,
@@ -262,8 +259,7 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
     let enough =
         scenario.fill.as_ref().and_then(|fill| fill.until_permille).map(|part| capacity * u64::from(part) / 1_000);
     if ports.wall.is_none() && enough.is_none_or(|enough| established < enough) {
-        let errors: Vec<String> =
-            connections.errors.iter().map(|e| format!("{} {} ×{}", e.phase, e.errno, e.count)).collect();
+        let errors: Vec<String> = connections.errors.iter().map(ToString::to_string).collect();
         say(
             VerdictName::NothingMeasured,
             format!("the fill ended at {established} of {capacity}, before its end: {}", errors.join(", ")),

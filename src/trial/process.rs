@@ -21,7 +21,6 @@ use crate::{
     ipc::{
         control::{Control, Count, Counts, Kept, Window},
         ledger::Ledger,
-        tally::ErrorCount,
     },
     load::{self, source},
     observe::{
@@ -32,7 +31,7 @@ use crate::{
         stamps::Stamps,
         sysctl,
     },
-    record::{DatagramSocketRow, HelperRow, ObserverRow, QueueRow, WorkerCounts},
+    record::{DatagramSocketRow, ErrorCount, HelperRow, ObserverRow, QueueRow, WorkerCounts},
     scenario::{Bound, CloseBy, CloseHow, Scenario, Selection},
     sys::{clock, process},
 };

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     load::LoaderReport,
-    record::{LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
+    record::{EventKind, LatencySummary, TrialRecord, Verdict, VerdictName, WorkerRow},
     scenario::{Scenario, Selection},
     stats,
 };
@@ -69,7 +69,8 @@ pub(super) fn judge(
         );
     }
     // A worker that the scenario kills is meant to die.
-    let meant = |worker: &WorkerRow| record.faults.iter().any(|f| f.kind == "kill" && f.worker == worker.worker);
+    let meant =
+        |worker: &WorkerRow| record.faults.iter().any(|f| f.kind == EventKind::Kill && f.worker == worker.worker);
     for worker in record.workers.iter().filter(|worker| !worker.exit.is_ok() && !meant(worker)) {
         say(VerdictName::WorkerDied, format!("worker {} (pid {}): {}", worker.worker, worker.pid, worker.exit));
     }
@@ -132,8 +133,7 @@ pub(super) fn judge(
     }
     let failed: u64 = connections.errors.iter().map(|error| error.count).sum();
     if many_failed(failed, connections.attempted) {
-        let list: Vec<String> =
-            connections.errors.iter().map(|e| format!("{} {} ×{}", e.phase, e.errno, e.count)).collect();
+        let list: Vec<String> = connections.errors.iter().map(ToString::to_string).collect();
         say(VerdictName::Errors, list.join(", "));
     }
     if loaders.overflows > 0 {
@@ -212,7 +212,7 @@ fn retries(record: &TrialRecord, connects: &Histogram<u64>) -> String {
 /// What was done to workers, and what was not.
 fn faults(record: &TrialRecord, scenario: &Scenario, say: &mut impl FnMut(VerdictName, String)) {
     let facts = scenario.faults.iter().map(|fault| {
-        let (kind, worker) = (fault.kind.name(), fault.worker);
+        let (kind, worker) = (fault.kind.event(), fault.worker);
         match record.faults.iter().find(|row| row.fault == fault.number) {
             Some(row) => format!("{kind} of worker {worker} at {:.2} s for {:.2} s", row.at_s, row.lasted_s),
             None => format!("{kind} of worker {worker} not carried out: the load, or the fault, was over first"),

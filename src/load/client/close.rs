@@ -1,7 +1,7 @@
 //! `close`: the client says nothing and waits for the server to close.
 
 use super::{Client, Reply};
-use crate::ipc::tally::Cause;
+use crate::record::Cause;
 
 pub(super) struct Close;
 

@@ -1,7 +1,8 @@
 //! `echo`: fixed sizes, a nonce out, a receipt back.
 
 use super::{Client, Reply};
-use crate::ipc::{receipt::Receipt, tally::Cause};
+use crate::ipc::receipt::Receipt;
+use crate::record::Cause;
 
 pub(super) struct Echo {
     request: Vec<u8>,

@@ -3,7 +3,8 @@
 use httparse::{EMPTY_HEADER, Status};
 
 use super::{Client, Reply};
-use crate::ipc::{receipt::Receipt, tally::Cause};
+use crate::ipc::receipt::Receipt;
+use crate::record::Cause;
 
 /// A longer reply is given up: replies are buffered whole.
 const REPLY_LIMIT_BYTES: usize = 16 << 20;

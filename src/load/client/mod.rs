@@ -5,7 +5,8 @@ mod echo;
 mod http;
 
 use crate::{
-    ipc::{receipt::Receipt, tally::Cause},
+    ipc::receipt::Receipt,
+    record::Cause,
     scenario::{App, CloseBy, Scenario},
 };
 

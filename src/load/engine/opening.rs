@@ -8,8 +8,8 @@ use std::io;
 use socket2::{SockRef, Socket};
 
 use crate::{
-    ipc::tally::{Cause, Step},
     load::{connection::Stream, exchange::Progress, work::Work},
+    record::{Cause, Step},
     scenario::{App, Transport},
     sys::{clock, socket},
 };

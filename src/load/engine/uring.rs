@@ -12,13 +12,13 @@ use super::{
     opening::{Begun, ask_early, begin, connecting},
 };
 use crate::{
-    ipc::tally::{Cause, Step},
     load::{
         connection::{Connection, Phase, Stream},
         drive::end,
         exchange::Progress,
         work::Work,
     },
+    record::{Cause, Step},
     scenario::{CloseBy, CloseHow, Sockets, Transport},
     sys::{
         clock, socket,

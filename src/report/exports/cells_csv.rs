@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Exporter, Render};
 use crate::{
+    record::WaitMethod,
     report::csv::{columns, swept, swept_values, text},
     stats::{METRICS, Summary},
 };
@@ -23,7 +24,7 @@ fn table(summary: &Summary) -> Result<String> {
             let mut row = swept_values(&names, &cell.cell);
             row.extend([
                 metric.name.to_owned(),
-                cell.accept_wait_method.clone().filter(|_| metric.is_accept_wait()).unwrap_or_default(),
+                cell.accept_wait_method.filter(|_| metric.is_accept_wait()).map_or("", WaitMethod::name).to_owned(),
                 metric.unit.as_str().to_owned(),
                 metric.better.as_str().to_owned(),
                 cell.valid.to_string(),

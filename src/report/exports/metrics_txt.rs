@@ -45,8 +45,8 @@ fn render(summary: &Summary) -> String {
             let Some(values) = cell.metrics.get(metric.name) else { continue };
             let mut place = place(&cell.cell);
             // Exact waits and upper bounds must not be taken for each other.
-            if let Some(method) = cell.accept_wait_method.as_ref().filter(|_| metric.is_accept_wait()) {
-                let _ = write!(place, ",method=\"{}\"", escape(method));
+            if let Some(method) = cell.accept_wait_method.filter(|_| metric.is_accept_wait()) {
+                let _ = write!(place, ",method=\"{method}\"");
             }
             for (stat, value) in [("median", values.median), ("low", values.low), ("high", values.high)] {
                 let _ = writeln!(text, "{name}{{{place},stat=\"{stat}\"}} {}", value / scale);

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Exporter, Render};
 use crate::{
-    record::{Outcome, Record, TrialRecord},
+    record::{Outcome, Record, TrialRecord, WaitMethod},
     report::csv::{columns, swept, swept_values, text},
     stats::{METRICS, Metric},
 };
@@ -30,10 +30,10 @@ fn table(record: &Record) -> Result<String> {
         row.extend(swept_values(&names, &trial.cell));
         let verdicts: Vec<&str> = trial.verdicts.iter().map(|verdict| verdict.name.as_str()).collect();
         row.extend([
-            trial.outcome.as_str().to_owned(),
+            trial.outcome.name().to_owned(),
             verdicts.join(";"),
             trial.duration_s.to_string(),
-            trial.latency_ns.accept_wait.method.clone().unwrap_or_default(),
+            trial.latency_ns.accept_wait.method.map_or("", WaitMethod::name).to_owned(),
         ]);
         row.extend(metrics.iter().map(|metric| figures(trial, metric).map_or_else(String::new, |f| f.to_string())));
         row

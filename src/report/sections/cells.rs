@@ -2,8 +2,8 @@
 
 use super::{Content, In};
 use crate::{
+    record::WaitMethod,
     report::{Grid, Ranked, ranked::keys, ranking::plain},
-    scenario::{CONNECT_CALL, SOCK_OPS},
     stats::{CellSummary, Column, METRICS, Metric, Summary, Values},
 };
 
@@ -82,7 +82,7 @@ fn with_range(values: &Values, metric: &Metric) -> String {
 
 /// What the columns mean, of those that are shown.
 fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<String> {
-    let method = |name: &str| summary.cells.iter().any(|cell| cell.accept_wait_method.as_deref() == Some(name));
+    let method = |method| summary.cells.iter().any(|cell| cell.accept_wait_method == Some(method));
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let lines = [
         (
@@ -96,11 +96,11 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<
              when that left its flat part for good (–: it never did). wall: when no port was left. failing connect: beyond it.",
         ),
         (
-            method(SOCK_OPS),
+            method(WaitMethod::SockOps),
             "accept wait: exact, from the kernel's own ESTABLISHED to accept's return, of every connection (sock_ops).",
         ),
         (
-            method(CONNECT_CALL) || has("accept_wait_bound_p50_ns"),
+            method(WaitMethod::ConnectCall) || has("accept_wait_bound_p50_ns"),
             "≤: an upper bound of the accept wait, from the client's connect call to accept's return; the true wait is shorter.",
         ),
         (

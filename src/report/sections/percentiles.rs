@@ -262,7 +262,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::sample::{Sample, two_strategies};
+    use crate::{
+        record::WaitMethod,
+        report::sample::{Sample, two_strategies},
+    };
 
     #[test]
     fn a_curve_is_the_merged_histogram_and_its_band_the_trials() {
@@ -293,7 +296,7 @@ mod tests {
         let mut sample = Sample::new("");
         sample.trial(json!({ "stamps": "exact" }), &[50], 1_000);
         sample.trial(json!({ "stamps": "bound" }), &[50], 1_000).latency_ns.accept_wait.method =
-            Some("connect-call".to_owned());
+            Some(WaitMethod::ConnectCall);
         let reading = sample.reading();
         let chart = percentiles(&Ranked::of(&reading)).unwrap();
         assert_eq!(chart.figures[0].lines.iter().map(|line| line.bound).collect::<Vec<_>>(), [false, true]);

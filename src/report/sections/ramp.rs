@@ -112,7 +112,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{record::LatencySummary, report::fixture, stats::summarize};
+    use crate::{
+        record::{LatencySummary, WaitMethod},
+        report::fixture,
+        stats::summarize,
+    };
 
     fn ramp(seconds: f64) -> Ramp {
         let step = |accepted: u64, accepted_per_s: f64| RampStep {
@@ -120,11 +124,7 @@ mod tests {
             until_s: seconds / 2.0,
             accepted_per_s,
             cpu_ns_per_connection: 50_000.0,
-            accept_wait: LatencySummary {
-                method: Some("sock_ops".to_owned()),
-                p50: 20_000,
-                ..LatencySummary::default()
-            },
+            accept_wait: LatencySummary { method: Some(WaitMethod::SockOps), p50: 20_000, ..LatencySummary::default() },
         };
         let steps = vec![step(1_000, 2_000.0), step(2_000, 1_000.0 * seconds)];
         Ramp { seconds, steps, rate_ratio: Some(0.9), cpu_ratio: Some(1.1) }

@@ -1,11 +1,12 @@
 //! Where the time of first replies goes, stage by stage.
 
 use maud::{Markup, html};
+use strum::VariantArray;
 
 use super::{Content, In};
 use crate::{
     format::{duration, percent},
-    load::STAGES,
+    record::Stage,
     report::{
         Grid, Ranked,
         html::{parts::folded, tracks::at},
@@ -29,7 +30,7 @@ pub struct Stages {
     /// The finding.
     pub title: String,
     /// The stages that some cell has, in order.
-    pub names: Vec<&'static str>,
+    pub names: Vec<Stage>,
     /// In the order of the matrix.
     pub bars: Vec<Bar>,
 }
@@ -52,9 +53,6 @@ impl Bar {
     }
 }
 
-/// The last stage comes after the reply.
-const AFTER_REPLY: &str = "close";
-
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let chart = stages(ranked)?;
     let bars = |bars: &[Bar]| html! { div.tracks { @for bar in bars { (row(&chart, bar)) } } };
@@ -62,7 +60,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let figure = html! {
         div.legend {
             @for (number, name) in chart.names.iter().enumerate() {
-                button type="button" data-s={ "t" (number) } { i.block.{ "st" (number) } {} (named(name)) }
+                button type="button" data-s={ "t" (number) } { i.block.{ "st" (number) } {} (named(*name)) }
             }
         }
         (bars(open))
@@ -82,12 +80,11 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
 
 /// The chart; `None` where no cell knows its stages.
 fn stages(ranked: &Ranked<'_>) -> Option<Stages> {
-    let means =
-        |stage: &'static str| ranked.cells.iter().filter_map(move |cell| cell.summary.stage_means_ns.get(stage));
-    let names: Vec<&'static str> =
-        STAGES.into_iter().filter(|stage| *stage != AFTER_REPLY && means(stage).any(|ns| *ns > 0.0)).collect();
+    let means = |stage: Stage| ranked.cells.iter().filter_map(move |cell| cell.summary.stage_means_ns.get(&stage));
+    let of_response = |stage: &Stage| stage.is_of_response() && means(*stage).any(|ns| *ns > 0.0);
+    let names: Vec<Stage> = Stage::VARIANTS.iter().copied().filter(of_response).collect();
     let bar = |cell: &Cell<'_>| {
-        let of = |stage: &&str| cell.summary.stage_means_ns.get(*stage).copied().unwrap_or(0.0);
+        let of = |stage: &Stage| cell.summary.stage_means_ns.get(stage).copied().unwrap_or(0.0);
         let response_ns: f64 = names.iter().map(of).sum();
         let parts = names.iter().enumerate().map(|(number, stage)| (number, of(stage), of(stage) / response_ns));
         (response_ns > 0.0).then(|| Bar { name: cell.full_name.clone(), response_ns, parts: parts.collect() })
@@ -96,7 +93,7 @@ fn stages(ranked: &Ranked<'_>) -> Option<Stages> {
     (!bars.is_empty()).then(|| Stages { title: title(&names, &bars), names, bars })
 }
 
-fn title(names: &[&str], bars: &[Bar]) -> String {
+fn title(names: &[Stage], bars: &[Bar]) -> String {
     let longest = |bar: &Bar| bar.longest().map_or((0, 0.0, 0.0), |part| *part);
     let mut counts = vec![0; names.len()];
     for bar in bars {
@@ -126,18 +123,17 @@ fn title(names: &[&str], bars: &[Bar]) -> String {
 /// The stage table: means over all first replies of a cell's valid trials, so that they add up.
 fn table(summary: &Summary) -> Grid {
     let names = keys(summary);
-    let known = |stage: &str| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
-    let shown: Vec<&str> = STAGES.into_iter().filter(|stage| known(stage)).collect();
+    let known = |stage: &Stage| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
+    let shown: Vec<Stage> = Stage::VARIANTS.iter().copied().filter(known).collect();
     let mut head = names.clone();
-    head.extend(shown.iter().map(|stage| stage.replace('_', " ")));
+    head.extend(shown.iter().map(|stage| named(*stage)));
     head.push("response".to_owned());
     let row = |cell: &CellSummary| {
         let means = &cell.stage_means_ns;
-        let show = |stage: &str| means.get(stage).map_or_else(|| "–".to_owned(), |ns| duration(*ns));
+        let show = |stage: &Stage| means.get(stage).map_or_else(|| "–".to_owned(), |ns| duration(*ns));
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
-        row.extend(shown.iter().map(|stage| show(stage)));
-        // All stages but the last, which comes after the reply.
-        let response: f64 = means.iter().filter(|(stage, _)| *stage != AFTER_REPLY).map(|(_, ns)| ns).sum();
+        row.extend(shown.iter().map(show));
+        let response: f64 = means.iter().filter(|(stage, _)| stage.is_of_response()).map(|(_, ns)| ns).sum();
         row.push(if means.is_empty() { "–".to_owned() } else { duration(response) });
         row
     };
@@ -168,6 +164,6 @@ fn row(chart: &Stages, bar: &Bar) -> Markup {
 }
 
 /// A stage as people read it.
-fn named(stage: &str) -> String {
-    stage.replace('_', " ")
+fn named(stage: Stage) -> String {
+    stage.name().replace('_', " ")
 }

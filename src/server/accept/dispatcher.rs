@@ -18,8 +18,9 @@ use super::{Accepted, Acceptor, Helper, HelperContext, Source, TOKEN};
 use crate::{
     ipc::{
         control::{Count, Meter, Phase},
-        tally::{ErrorCount, Step, Tally},
+        tally::Tally,
     },
+    record::{ErrorCount, Step},
     scenario::Dispatch,
     server::Listener,
     sys::{clock, fd_passing},

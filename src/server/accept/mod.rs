@@ -28,10 +28,8 @@ use socket2::Socket;
 pub use mechanism::{Mechanism, try_out};
 
 use crate::{
-    ipc::{
-        control::{Control, Meter},
-        tally::ErrorCount,
-    },
+    ipc::control::{Control, Meter},
+    record::ErrorCount,
     scenario::Transport,
     sys::clock,
 };

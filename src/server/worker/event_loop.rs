@@ -16,8 +16,9 @@ use crate::{
     ipc::{
         control::{Count, Meter, Phase, Window},
         receipt::Tuple,
-        tally::{Step, Tally},
+        tally::Tally,
     },
+    record::Step,
     server::{
         accept::{self, Accepted, Acceptor, Source},
         app::{Application, Arrival, Connection},

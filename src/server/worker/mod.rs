@@ -20,12 +20,9 @@ use super::{
     datagrams::Datagrams,
 };
 use crate::{
-    ipc::{
-        control::Control,
-        ledger::Ledger,
-        tally::{ErrorCount, Tally},
-    },
+    ipc::{control::Control, ledger::Ledger, tally::Tally},
     observe::stamps::Stamps,
+    record::ErrorCount,
     scenario::{AcceptBatch, Scenario},
     sys::{affinity, limits},
 };

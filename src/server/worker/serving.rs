@@ -10,7 +10,8 @@ use socket2::SockRef;
 
 use super::{FIRST_CONNECTION, event_loop::Loop};
 use crate::{
-    ipc::{control::Meter, tally::Step},
+    ipc::control::Meter,
+    record::Step,
     scenario::{CloseBy, CloseHow},
     server::app::{Connection, Next},
 };

@@ -10,7 +10,7 @@ use self::columns::{Columns, KINDS, Kind, Points, QUEUE, columns};
 use super::{Content, In};
 use crate::{
     format::thousands,
-    record::{FaultRow, TrialRecord},
+    record::{EventKind, FaultRow, TrialRecord},
     report::{
         Grid, Ranked,
         html::parts::{bare_table, folded, legend, plot},
@@ -230,12 +230,11 @@ fn meaning(fault: &FaultRow) -> String {
 }
 
 /// What a worker does in a fault.
-fn state(fault: &FaultRow) -> &str {
-    match &fault.kind[..] {
-        "stall" => "is stopped",
-        "burn" => "burns CPU",
-        "kill" => "is dead",
-        other => other,
+fn state(fault: &FaultRow) -> &'static str {
+    match fault.kind {
+        EventKind::Stall => "is stopped",
+        EventKind::Burn => "burns CPU",
+        EventKind::Kill => "is dead",
     }
 }
 

@@ -1,0 +1,209 @@
+//! Words that records spell in one way each. Whoever measures, judges or reports uses the enum, never the text.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumCount, IntoStaticStr, VariantArray};
+
+/// An enum whose variants serde and strum spell alike.
+macro_rules! words {
+    ($(#[$attribute:meta])* $name:ident in $case:literal { $($(#[$variant_attribute:meta])* $variant:ident,)+ }) => {
+        $(#[$attribute])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display,
+            EnumCount, IntoStaticStr, VariantArray,
+        )]
+        #[serde(rename_all = $case)]
+        #[strum(serialize_all = $case)]
+        pub enum $name { $($(#[$variant_attribute])* $variant,)+ }
+
+        impl $name {
+            /// As in records.
+            pub fn name(self) -> &'static str {
+                self.into()
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether a trial's figures may be used.
+    Outcome in "kebab-case" {
+        /// They may.
+        Valid,
+        /// It ran, but a verdict forbids it.
+        Invalid,
+        /// It did not run to its end.
+        Failed,
+    }
+}
+
+words! {
+    /// How an accept wait was measured.
+    WaitMethod in "kebab-case" {
+        /// Exactly: from the kernel's ESTABLISHED, stamped by a sock_ops program.
+        #[serde(rename = "sock_ops")]
+        #[strum(serialize = "sock_ops")]
+        SockOps,
+        /// As an upper bound: from the client's connect call.
+        ConnectCall,
+    }
+}
+
+words! {
+    /// What ends an accept wait. Waits with different ends are never compared.
+    WaitEnd in "kebab-case" {
+        /// The worker that serves the connection has it.
+        Serving,
+        /// accept(2) has returned, in a thread or a process that hands the connection over.
+        Accept,
+        /// The ring has completed an accept, and the worker may see that later.
+        Completion,
+    }
+}
+
+words! {
+    /// What a loader measures of each connection besides its accept wait.
+    Latency in "snake_case" {
+        /// connect call to writable.
+        Connect,
+        /// Intended start to writable.
+        ConnectFromIntended,
+        /// Intended start to the last byte of the reply.
+        Response,
+        /// Actual start to the last byte of the reply.
+        Service,
+        /// Intended to actual start.
+        SendLag,
+        /// Intended instant of the follow-up to the last byte of its reply.
+        FollowUp,
+        /// `response` of flows of datagrams, in a trial that has connections as well.
+        UdpResponse,
+        /// `service` of the same.
+        UdpService,
+    }
+}
+
+words! {
+    /// Where a connection's time goes, in order: each stage ends where the next begins. Without exact stamps, nobody knows where
+    /// the handshake ends and the queue begins: `handshake_and_queue` stands for both.
+    Stage in "snake_case" {
+        /// Intended start to connect call.
+        Lag,
+        /// Connect call to established, on the server's side.
+        Handshake,
+        /// Established to the wake-up in which the worker took it up.
+        Queue,
+        /// Connect call to that wake-up.
+        HandshakeAndQueue,
+        /// Wake-up, or established if that came later, to accept's return.
+        Accept,
+        /// accept's return to the first byte read.
+        Read,
+        /// First byte read to the reply's writing.
+        Serve,
+        /// The reply's writing to its last byte at the client.
+        Return,
+        /// That byte, or the last of further replies, or the end of the hold, to the end of the connection.
+        Close,
+    }
+}
+
+impl Stage {
+    /// Whether it is part of the response: all but what follows the reply.
+    pub fn is_of_response(self) -> bool {
+        self != Self::Close
+    }
+}
+
+words! {
+    /// What happens to a worker during a trial.
+    #[derive(Default)]
+    EventKind in "kebab-case" {
+        /// It is stopped (SIGSTOP), for a while or to the trial's end.
+        #[default]
+        Stall,
+        /// It burns CPU and serves nobody.
+        Burn,
+        /// It is killed (SIGKILL).
+        Kill,
+    }
+}
+
+words! {
+    /// What kind of server a trial is about.
+    SubjectKind in "kebab-case" {
+        /// listenbench's own workers.
+        Own,
+    }
+}
+
+words! {
+    /// Who counted what a member accepted.
+    CountedBy in "kebab-case" {
+        /// The member itself, one of listenbench's own workers.
+        Own,
+    }
+}
+
+words! {
+    /// What a test of the spread over members takes as one draw.
+    Draws in "kebab-case" {
+        /// Every connection.
+        Connections,
+        /// Every flow of datagrams, which is a 4-tuple.
+        Tuples,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn spelled_alike<T>(names: &[&str])
+    where
+        T: VariantArray + Copy + Debug + PartialEq + Into<&'static str> + Serialize + DeserializeOwned,
+    {
+        let spelled: Vec<&'static str> = T::VARIANTS.iter().map(|word| (*word).into()).collect();
+        assert_eq!(spelled, names);
+        for (word, name) in T::VARIANTS.iter().zip(names) {
+            assert_eq!(serde_json::to_value(word).unwrap(), *name);
+            assert_eq!(serde_json::from_value::<T>((*name).into()).unwrap(), *word);
+        }
+    }
+
+    #[test]
+    fn serde_and_strum_spell_alike() {
+        spelled_alike::<Outcome>(&["valid", "invalid", "failed"]);
+        spelled_alike::<WaitMethod>(&["sock_ops", "connect-call"]);
+        spelled_alike::<WaitEnd>(&["serving", "accept", "completion"]);
+        spelled_alike::<Latency>(&[
+            "connect",
+            "connect_from_intended",
+            "response",
+            "service",
+            "send_lag",
+            "follow_up",
+            "udp_response",
+            "udp_service",
+        ]);
+        spelled_alike::<Stage>(&[
+            "lag",
+            "handshake",
+            "queue",
+            "handshake_and_queue",
+            "accept",
+            "read",
+            "serve",
+            "return",
+            "close",
+        ]);
+        spelled_alike::<EventKind>(&["stall", "burn", "kill"]);
+        spelled_alike::<SubjectKind>(&["own"]);
+        spelled_alike::<CountedBy>(&["own"]);
+        spelled_alike::<Draws>(&["connections", "tuples"]);
+    }
+}
