@@ -56,7 +56,7 @@ impl Stamps {
             let program: &mut SockOps = program.try_into().context("program `stamp`")?;
             program.load().context("verifying program `stamp`")?;
             let Some(Map::Array(map)) = bpf.map("stamps") else { anyhow::bail!("the object has no array `stamps`") };
-            let slots = SharedSlice::of_file(map.fd(), slots).context("mapping map `stamps`")?;
+            let slots = SharedSlice::of_bpf_array(map, slots).context("mapping map `stamps`")?;
             let taken = SharedSlice::new(slots.len()).context("mapping shared memory")?;
             Ok((Self { slots, taken, addresses }, Stamper { bpf }))
         };

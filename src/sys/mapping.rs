@@ -1,12 +1,13 @@
-//! Memory mapped by mmap(2), and given back when its owner goes.
+//! Memory mapped by mmap(2), unmapped when its owner is dropped.
 
-use std::{io, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+use std::{io, num::NonZeroUsize, ptr::NonNull};
 
+use aya::maps::MapFd;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
-/// Room for a number of elements, aligned to pages. Whoever has it decides who may refer to them.
+/// Room for a number of elements, aligned to pages. Its owner decides who may refer to them.
 #[derive(Debug)]
 pub(super) struct Mapping<T> {
     start: NonNull<T>,
@@ -21,8 +22,9 @@ impl<T> Mapping<T> {
         Ok(Self { start: start.cast(), length })
     }
 
-    /// Maps `length` elements of a file, shared. Fails when the file is smaller.
-    pub fn of_file(file: &impl AsFd, length: usize) -> io::Result<Self> {
+    /// Maps `length` elements of a BPF map, shared with whoever else has it. The kernel fails with EINVAL beyond the map's end.
+    /// (Beyond the end of an ordinary file it would succeed, and access would raise SIGBUS.)
+    pub fn of_bpf_map(file: &MapFd, length: usize) -> io::Result<Self> {
         // SAFETY: a fresh mapping overlaps nothing.
         let start = unsafe { mmap(None, bytes::<T>(length), READ_WRITE, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start: start.cast(), length })
@@ -36,12 +38,12 @@ impl<T> Mapping<T> {
 
 impl<T> Drop for Mapping<T> {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping that was made with self, and no reference into it outlives self.
+        // SAFETY: this is the mapping made by the constructor, and its owner lets no reference outlive self.
         let _ = unsafe { munmap(self.start.cast(), bytes::<T>(self.length).get()) };
     }
 }
 
-/// mmap takes no length of 0.
+/// At least 1: mmap refuses a length of 0.
 fn bytes<T>(length: usize) -> NonZeroUsize {
     NonZeroUsize::new(size_of::<T>() * length).unwrap_or(NonZeroUsize::MIN)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,11 +34,15 @@ pub struct Child {
 /// Forks a child that runs `body` with the writing end of its pipe and exits with the code `body` returns (101 after
 /// a panic). It is killed when its parent dies, and shows as `name` (15 bytes at most) in process lists.
 ///
-/// Must be called while the process has one thread only: a fork copies no other, and their locks would stay held.
+/// Fails if the calling process has more than one thread: the child would inherit the other threads' locks, held for good.
 pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
+    let threads = threads()?;
+    if threads != 1 {
+        return Err(io::Error::other(format!("cannot fork `{name}` from a process with {threads} threads")));
+    }
     let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let parent = getpid();
-    // SAFETY: the caller's process has a single thread (the contract above), so the child may run any code.
+    // SAFETY: this is the only thread (checked above, and no other thread can start one), so the child may run any code.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             drop(write);
@@ -62,6 +66,13 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+/// The number of threads in the calling process.
+fn threads() -> io::Result<usize> {
+    let tasks = "/proc/self/task";
+    let entries = fs::read_dir(tasks).map_err(|error| io::Error::new(error.kind(), format!("{tasks}: {error}")))?;
+    Ok(entries.count())
 }
 
 impl Child {
@@ -177,4 +188,16 @@ fn wait4(pid: Pid, options: libc::c_int) -> nix::Result<Option<End>> {
         involuntary_switches: usage.ru_nivcsw as u64,
     };
     Ok(Some(End { status: WaitStatus::from_raw(pid, status), cpu }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_several_threads_does_not_fork() {
+        // The test harness keeps its own thread while this one runs.
+        let error = std::thread::spawn(|| spawn("lb:test", |_pipe| 0).unwrap_err()).join().unwrap();
+        assert!(error.to_string().starts_with("cannot fork `lb:test` from a process with "), "{error}");
+    }
 }

@@ -1,21 +1,22 @@
 //! A lock in shared memory that the kernel gives back when its holder dies.
 
-use std::{io, mem::MaybeUninit, num::NonZeroUsize, ptr::NonNull};
+use std::{io, mem::MaybeUninit};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::mman::MapFlags;
 
-/// A process-shared robust mutex (pthread_mutexattr_setrobust(3)). Made before the fork, used by the children.
+use super::mapping::Mapping;
+
+/// A process-shared robust mutex (pthread_mutexattr_setrobust(3)). Made before the fork, used by the children. Dropping it only
+/// unmaps it here: other processes may still use it.
 #[derive(Debug)]
 pub struct RobustMutex {
-    mutex: NonNull<libc::pthread_mutex_t>,
+    mutex: Mapping<libc::pthread_mutex_t>,
 }
 
 // SAFETY: the pthread functions synchronize all access to the mutex.
 unsafe impl Send for RobustMutex {}
 // SAFETY: as above.
 unsafe impl Sync for RobustMutex {}
-
-const SIZE: NonZeroUsize = NonZeroUsize::new(size_of::<libc::pthread_mutex_t>()).expect("a mutex has a size");
 
 fn check(code: i32) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
@@ -24,10 +25,7 @@ fn check(code: i32) -> io::Result<()> {
 impl RobustMutex {
     /// A lock that nobody holds.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: a fresh anonymous mapping overlaps nothing.
-        let memory =
-            unsafe { mmap_anonymous(None, SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
-        let mutex = Self { mutex: memory.cast() };
+        let mutex = Self { mutex: Mapping::anonymous(1, MapFlags::MAP_SHARED)? };
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         // SAFETY: attributes are initialized first and destroyed last, and the mutex lies in memory of its size and
         // alignment (mmap aligns to pages) that nobody uses yet.
@@ -35,22 +33,26 @@ impl RobustMutex {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             check(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
             check(libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST))?;
-            check(libc::pthread_mutex_init(mutex.mutex.as_ptr(), attributes.as_ptr()))?;
+            check(libc::pthread_mutex_init(mutex.as_ptr(), attributes.as_ptr()))?;
             check(libc::pthread_mutexattr_destroy(attributes.as_mut_ptr()))?;
         }
         Ok(mutex)
     }
 
+    fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
+        self.mutex.elements().as_ptr().cast()
+    }
+
     /// Takes the lock if nobody holds it, or its holder has died.
     pub fn try_lock(&self) -> io::Result<bool> {
         // SAFETY: the mutex was initialized in `new` and lives as long as self.
-        match unsafe { libc::pthread_mutex_trylock(self.mutex.as_ptr()) } {
+        match unsafe { libc::pthread_mutex_trylock(self.as_ptr()) } {
             0 => Ok(true),
             libc::EBUSY => Ok(false),
             libc::EOWNERDEAD => {
                 // It guards nothing but itself, so it is consistent.
                 // SAFETY: as above, and this thread holds it.
-                check(unsafe { libc::pthread_mutex_consistent(self.mutex.as_ptr()) })?;
+                check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
                 Ok(true)
             }
             code => Err(io::Error::from_raw_os_error(code)),
@@ -61,15 +63,7 @@ impl RobustMutex {
     pub fn unlock(&self) -> io::Result<()> {
         // SAFETY: the mutex was initialized in `new`; unlocking a lock of somebody else's is an error, not undefined,
         // for robust mutexes.
-        check(unsafe { libc::pthread_mutex_unlock(self.mutex.as_ptr()) })
-    }
-}
-
-impl Drop for RobustMutex {
-    fn drop(&mut self) {
-        // Not destroyed: other processes may still use it. This process's view of the memory goes.
-        // SAFETY: this is the mapping made in `new`.
-        let _ = unsafe { munmap(self.mutex.cast(), SIZE.get()) };
+        check(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) })
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{
     io,
     ops::Deref,
-    os::fd::AsFd,
     sync::atomic::{AtomicU32, AtomicU64},
 };
 
+use aya::maps::MapData;
 use crossbeam::utils::CachePadded;
 use nix::sys::mman::MapFlags;
 
@@ -42,18 +42,59 @@ impl<T: Shareable> SharedSlice<T> {
         Mapping::anonymous(length, MapFlags::MAP_SHARED).map(Self)
     }
 
-    /// Maps `length` elements of a file whose memory others change by atomic operations only, such as an mmapable BPF
-    /// array. Fails when the file is smaller.
-    pub fn of_file(file: &impl AsFd, length: usize) -> io::Result<Self> {
-        Mapping::of_file(file, length).map(Self)
+    /// Maps the first `length` elements of a BPF array created with BPF_F_MMAPABLE. Fails if its elements have another size
+    /// than `T`, or if there are fewer.
+    ///
+    /// Besides this process and its children, only BPF programs that use the array may write to it. They store whole aligned
+    /// words, which the processor does atomically.
+    pub fn of_bpf_array(map: &MapData, length: usize) -> io::Result<Self> {
+        let info = map.info().map_err(io::Error::other)?;
+        check_layout(size_of::<T>(), length, info.value_size() as usize, info.max_entries() as usize)?;
+        Mapping::of_bpf_map(map.fd(), length).map(Self)
     }
+}
+
+/// Whether an array has room for `length` elements of `size` bytes at the places where Rust expects them.
+fn check_layout(size: usize, length: usize, value_bytes: usize, entries: usize) -> io::Result<()> {
+    // The kernel rounds the distance between elements up to 8 bytes.
+    if value_bytes != size || !size.is_multiple_of(8) || entries < length {
+        return Err(io::Error::other(format!(
+            "the map has {entries} elements of {value_bytes} bytes; expected at least {length} of {size}"
+        )));
+    }
+    Ok(())
 }
 
 impl<T: Shareable> Deref for SharedSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: T is valid whatever the bytes are, since it consists of atomics, and the elements live as long as self.
+        // SAFETY: T consists of atomics, so any bytes are valid and others may change them; the elements live as long as self.
         unsafe { self.0.elements().as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    #[test]
+    fn it_begins_with_zeros() {
+        let shared: SharedSlice<AtomicU64> = SharedSlice::new(3).unwrap();
+        assert!(shared.iter().all(|word| word.load(Relaxed) == 0));
+        assert_eq!(shared.len(), 3);
+        assert!(SharedSlice::<AtomicU64>::new(0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_bpf_array_must_have_the_layout_that_is_read() {
+        assert!(check_layout(16, 65_536, 16, 65_536).is_ok());
+        assert!(check_layout(16, 65_536, 16, 131_072).is_ok());
+        for (size, length, value_bytes, entries) in [(16, 3, 16, 2), (16, 3, 8, 3), (16, 3, 24, 3), (12, 3, 12, 3)] {
+            let error = check_layout(size, length, value_bytes, entries).unwrap_err().to_string();
+            assert!(error.contains(&format!("{entries} elements of {value_bytes} bytes")), "{error}");
+        }
     }
 }

@@ -49,7 +49,7 @@ fn attach(object: &[u8], listeners: &Listeners, globals: &[(&str, u64)]) -> Resu
     program.attach(listeners.any()).context("attaching program `pick` to the listeners")?;
     // From here on the group keeps the program, the program its maps, and closing the last listener frees them all.
     match bpf.map("state") {
-        Some(Map::Array(data)) => Ok(Some(States::of_file(data.fd(), count).context("mapping map `state`")?)),
+        Some(Map::Array(data)) => Ok(Some(States::of_bpf_array(data, count).context("mapping map `state`")?)),
         _ => Ok(None),
     }
 }

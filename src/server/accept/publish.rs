@@ -3,11 +3,11 @@
 
 use std::{
     io,
-    os::fd::AsFd,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
+use aya::maps::MapData;
 use mio::Registry;
 use socket2::Socket;
 
@@ -33,8 +33,8 @@ pub(super) struct States {
 
 impl States {
     /// Maps a program's memory.
-    pub(super) fn of_file(file: &impl AsFd, workers: usize) -> io::Result<Self> {
-        Ok(Self { words: SharedSlice::of_file(file, workers)?, heartbeat: None })
+    pub(super) fn of_bpf_array(map: &MapData, workers: usize) -> io::Result<Self> {
+        Ok(Self { words: SharedSlice::of_bpf_array(map, workers)?, heartbeat: None })
     }
 
     pub(super) fn with_heartbeat(self, heartbeat: Duration) -> Self {

@@ -59,6 +59,21 @@ struct Slot {
     under_way: u8,
 }
 
+impl Slot {
+    fn new(receive_bytes: usize) -> Self {
+        Self { received: vec![0; receive_bytes].into_boxed_slice(), sending: Vec::new(), under_way: 0 }
+    }
+
+    fn has(&self, operation: Operation) -> bool {
+        self.under_way & operation.bit() != 0
+    }
+
+    fn received(&self) -> &[u8] {
+        assert!(!self.has(Operation::Receive), "the kernel still writes into the buffer");
+        &self.received
+    }
+}
+
 /// A ring and its slots. Belongs to the process that made it: make it after the fork.
 pub struct ClientRing {
     ring: IoUring,
@@ -98,8 +113,7 @@ impl ClientRing {
 
     fn slot(&mut self, slot: usize) -> &mut Slot {
         while self.slots.len() <= slot {
-            let received = vec![0; self.receive_bytes].into_boxed_slice();
-            self.slots.push(Slot { received, sending: Vec::new(), under_way: 0 });
+            self.slots.push(Slot::new(self.receive_bytes));
         }
         &mut self.slots[slot]
     }
@@ -136,8 +150,8 @@ impl ClientRing {
             self.submit()?;
         }
         let entry = entry.user_data((slot * KINDS + operation as usize) as u64);
-        // SAFETY: the entry points to a buffer of its slot at most, which stays where it is as long as the ring:
-        // a slot's buffers are not touched while its operation is under way, and `drop` keeps those that still are.
+        // SAFETY: the entry points at most to a buffer of its slot, which stays where it is for as long as the kernel has it:
+        // `send`, `receive` and `received` refuse a buffer whose operation is under way, and `drop` leaks such buffers.
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         self.slot(slot).under_way |= operation.bit();
         Ok(())
@@ -145,7 +159,7 @@ impl ClientRing {
 
     /// Whether the kernel has an operation of a slot.
     pub fn is_under_way(&self, slot: usize, operation: Operation) -> bool {
-        self.slots.get(slot).is_some_and(|slot| slot.under_way & operation.bit() != 0)
+        self.slots.get(slot).is_some_and(|slot| slot.has(operation))
     }
 
     /// Whether the kernel has none of a slot's.
@@ -197,9 +211,12 @@ impl ClientRing {
         Some(Done { slot, operation, result: usize::try_from(result).map_err(|_| -result) })
     }
 
-    /// What the slot's last receive wrote, and what was there before.
+    /// The slot's receive buffer: what the last receive wrote, and beyond that older bytes.
+    ///
+    /// Panics while a receive is under way.
+    #[inline]
     pub fn received(&self, slot: usize) -> &[u8] {
-        &self.slots[slot].received
+        self.slots[slot].received()
     }
 }
 
@@ -209,5 +226,22 @@ impl Drop for ClientRing {
         for slot in self.slots.drain(..).filter(|slot| slot.under_way != 0) {
             std::mem::forget(slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_readable_once_the_kernel_is_done_with_it() {
+        let slot = Slot { under_way: Operation::Send.bit(), ..Slot::new(4) };
+        assert_eq!(slot.received(), [0; 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel still writes into the buffer")]
+    fn a_buffer_the_kernel_still_writes_into_is_refused() {
+        Slot { under_way: Operation::Receive.bit(), ..Slot::new(4) }.received();
     }
 }
