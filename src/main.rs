@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Flawed) => ExitCode::from(3),
         Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) if commands::is_interrupt(&error) => ExitCode::from(130),
         Err(error) => {
             eprintln!("listenbench: {error:#}");
             ExitCode::from(if commands::is_usage(&error) { 2 } else { 1 })

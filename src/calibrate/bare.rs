@@ -23,25 +23,23 @@ use socket2::{Domain, Socket, Type};
 
 use super::BareProcesses;
 use crate::{
-    ipc::receipt::Tuple,
+    ipc::{
+        family::{self, Family, Patience},
+        receipt::Tuple,
+    },
     load,
     observe::counters::{self, CounterReader},
-    record::Exit,
     scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,
         app::{Application, Caller},
     },
-    sys::{
-        clock::{self, CpuUse},
-        process::{self, Child},
-        shared::SharedSlice,
-    },
+    sys::{clock, process, shared::SharedSlice},
     trial::{Networks, set_sysctls},
 };
 
-/// How long clients may take to end what they have begun.
-const END_PATIENCE_NS: u64 = 10_000_000_000;
+/// How long processes may take to end what they have begun.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A client's pause when there is no port left.
 const NO_PORT_PAUSE: Duration = Duration::from_millis(10);
@@ -105,11 +103,14 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     let exchange = Exchange::of(scenario)?;
     let board = Board::new(processes.clients).context("mapping shared memory")?;
     // Clients first: what is opened afterwards they do not inherit.
-    let client = |number| {
-        process::spawn(&format!("lb:bareclient{number}"), |_pipe| told(exchange.ask_all(&board, number)))
-            .with_context(|| format!("forking client {number}"))
-    };
-    let mut clients = networks.for_loaders(|| (0..processes.clients).map(client).collect::<Result<Vec<_>>>())?;
+    let mut clients = Family::default();
+    networks.for_loaders(|| {
+        (0..processes.clients).try_for_each(|number| {
+            clients.fork(&format!("lb:bareclient{number}"), format!("client {number} of the bare loop"), |_| {
+                Ok(exchange.ask_all(&board, number)?)
+            })
+        })
+    })?;
     let mut servers = servers(scenario, &exchange, processes.servers)?;
 
     board.set_phase(GO);
@@ -118,18 +119,22 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     std::thread::sleep(span);
     let (to_ns, to) = (clock::monotonic_ns(), board.total());
     board.set_phase(STOP);
-    let mut cpu = await_clients(&mut clients)?;
-    for server in &mut servers {
-        process::kill_now(server.pid);
-        cpu.push(process::wait(server.pid).cpu);
+    family::wait_until(Patience::of(END_PATIENCE), || clients.drain(Duration::ZERO), || servers.check_running())
+        .context("the bare loop's clients wait for replies")?;
+    servers.kill();
+    let mut cpu_ns = 0;
+    for client in clients.finish(Patience::of(END_PATIENCE)) {
+        cpu_ns += client.cpu.user_ns + client.cpu.system_ns;
+        client.into_report()?;
     }
+    let servers = servers.finish(Patience::of(END_PATIENCE));
+    cpu_ns += servers.iter().map(|server| server.cpu.user_ns + server.cpu.system_ns).sum::<u64>();
     let connections = board.total();
     if connections == 0 {
         bail!("no connection was made in {:?}", warmup + span);
     }
     let after = counters.read().context("reading /proc/self/net")?;
     let active_opens = counters::difference(&before, &after).get("ActiveOpens").copied().unwrap_or(0);
-    let cpu_ns: u64 = cpu.iter().map(|cpu| cpu.user_ns + cpu.system_ns).sum();
     Ok(Score {
         connections_per_s: (to - from) as f64 / ((to_ns - from_ns) as f64 / 1e9),
         connections,
@@ -139,51 +144,17 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
 }
 
 /// Forks the servers, each with a listener of its own.
-fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Vec<Child>> {
+fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Family<()>> {
     let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
     let mut listeners = Some(Listeners::open(site, Queues::PerWorker)?);
-    let servers = (0..count).map(|number| {
-        process::spawn(&format!("lb:bareserver{number}"), |_pipe| {
-            let Some(own) = listeners.take() else { return 1 };
-            told(exchange.serve_all(own.take(number).socket()))
-        })
-        .with_context(|| format!("forking server {number}"))
-    });
-    servers.collect()
-}
-
-/// Waits until all clients have ended; fails with the first that ended otherwise than well.
-fn await_clients(clients: &mut [Child]) -> Result<Vec<CpuUse>> {
-    let patience_ns = clock::monotonic_ns() + END_PATIENCE_NS;
-    let mut ends = Vec::with_capacity(clients.len());
-    for (number, client) in clients.iter_mut().enumerate() {
-        let end = loop {
-            match process::ended(client.pid) {
-                Some(end) => break end,
-                None if clock::monotonic_ns() > patience_ns => {
-                    bail!("client {number} of the bare loop waits for a reply that does not come")
-                }
-                None => std::thread::sleep(LOOK_AGAIN),
-            }
-        };
-        let exit = Exit::from(end.status);
-        if !exit.is_ok() {
-            bail!("client {number} of the bare loop ended: {exit}");
-        }
-        ends.push(end.cpu);
+    let mut servers = Family::default();
+    for number in 0..count {
+        servers.fork(&format!("lb:bareserver{number}"), format!("server {number} of the bare loop"), |_| {
+            let own = listeners.take().context("the listeners have been taken")?;
+            Ok(exchange.serve_all(own.take(number).socket())?)
+        })?;
     }
-    Ok(ends)
-}
-
-/// The exit code of a process, which says on standard error why it could not go on.
-fn told(result: io::Result<()>) -> i32 {
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            eprintln!("listenbench: the bare loop: {error}");
-            1
-        }
-    }
+    Ok(servers)
 }
 
 /// A scenario's exchange.

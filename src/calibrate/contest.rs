@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{BareProcesses, Contestant, Round, Run, bare};
 use crate::{
-    ipc::{control::Recording, message},
+    ipc::{
+        control::Recording,
+        family::{self, Cut, Patience},
+    },
     load::Sizing,
     record::{Outcome, TrialRecord},
     scenario::{Bound, Mode, Plan, Scenario, ServiceTime, Stamps, Transport, Trial},
@@ -97,8 +100,8 @@ impl Contest {
         Contestant::ALL.into_iter().filter(|contestant| self.stamps || *contestant != Contestant::ExactStamps)
     }
 
-    /// Holds so many rounds. `None` when `interrupted` was set meanwhile.
-    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, told: Told<'_>) -> Result<Option<Vec<Round>>> {
+    /// Holds this many rounds. Fails with [`Cut::Interrupted`] once `interrupted` is set.
+    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, told: Told<'_>) -> Result<Vec<Round>> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.plan.whole.seed);
         let mut order: Vec<Contestant> = self.contestants().collect();
         let mut held = Vec::with_capacity(rounds);
@@ -107,37 +110,31 @@ impl Contest {
             let mut runs = Vec::with_capacity(order.len());
             for &contestant in &order {
                 told(round, contestant);
-                let run = match contestant {
+                runs.push(match contestant {
                     Contestant::Bare => self.bare_run(interrupted)?,
                     harness => self.harness_run(harness, round, interrupted)?,
-                };
-                match run {
-                    Some(run) => runs.push(run),
-                    None => return Ok(None),
-                }
+                });
             }
             held.push(Round { runs });
         }
-        Ok(Some(held))
+        Ok(held)
     }
 
-    fn bare_run(&self, interrupted: &AtomicBool) -> Result<Option<Run>> {
+    fn bare_run(&self, interrupted: &AtomicBool) -> Result<Run> {
         let cell = &self.plan.cells[0];
-        let score = message::ask_group("lb:bare", WARM_UP + self.span + PATIENCE, interrupted, || {
-            bare::run(cell, self.bare, WARM_UP, self.span)
-        })
-        .context("the bare loop")?;
-        Ok(score.map(|score| Run {
+        let patience = Patience::of(WARM_UP + self.span + PATIENCE).unless(interrupted);
+        let score = family::ask("lb:bare", patience, || bare::run(cell, self.bare, WARM_UP, self.span))?;
+        Ok(Run {
             contestant: Contestant::Bare,
             connections_per_s: score.connections_per_s,
             connections: score.connections,
             active_opens: score.active_opens,
             cpu_ns_per_connection: score.cpu_ns_per_connection,
             verdicts: Vec::new(),
-        }))
+        })
     }
 
-    fn harness_run(&mut self, whose: Contestant, round: usize, interrupted: &AtomicBool) -> Result<Option<Run>> {
+    fn harness_run(&mut self, whose: Contestant, round: usize, interrupted: &AtomicBool) -> Result<Run> {
         let exact = whose == Contestant::ExactStamps;
         self.plan.cells[0].scenario.stamps = if exact { Stamps::SockOps } else { Stamps::ConnectCall };
         let job = Job {
@@ -150,14 +147,14 @@ impl Contest {
         };
         let record = trial::run(job, interrupted, &mut |_| ())?.record;
         if interrupted.load(Relaxed) {
-            return Ok(None);
+            return Err(Cut::Interrupted.into());
         }
         if record.outcome != Outcome::Valid {
             let verdicts = record.verdicts.iter().filter(|verdict| verdict.invalidates);
             let why: Vec<&str> = verdicts.map(|verdict| &verdict.detail[..]).chain(record.error.as_deref()).collect();
             bail!("{}: its trial cannot be used: {}", whose.words(), why.join("; "));
         }
-        Ok(Some(run(whose, &record)))
+        Ok(run(whose, &record))
     }
 }
 

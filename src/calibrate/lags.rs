@@ -15,10 +15,7 @@ use nix::sys::{
 };
 
 use super::{Lag, Lags};
-use crate::{
-    load,
-    sys::{clock, process},
-};
+use crate::{ipc::family::Family, load, sys::clock};
 
 const TIMERS: u64 = 500;
 /// Distance of timers: long enough for the processor to go to sleep.
@@ -66,7 +63,9 @@ fn timer() -> Result<Lag> {
 fn round_trip() -> Result<Lag> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind 127.0.0.1")?;
     let address = listener.local_addr().context("getsockname")?;
-    let echo = process::spawn("lb:echo", |_pipe| i32::from(echo(&listener).is_err())).context("forking")?;
+    // Killed, if need be, when this function returns.
+    let mut family = Family::default();
+    family.fork("lb:echo", "the echo process", |_| Ok(echo(&listener)?))?;
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect {address}"))?;
     stream.set_nodelay(true).context("setsockopt TCP_NODELAY")?;
     let mut trips = load::histogram();
@@ -79,7 +78,6 @@ fn round_trip() -> Result<Lag> {
         }
     }
     drop(stream);
-    process::wait(echo.pid);
     Ok(lag(&trips))
 }
 

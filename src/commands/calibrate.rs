@@ -15,13 +15,13 @@ use crate::{
     calibrate::{self, Calibration, Contest, Machine},
     cli,
     format::seconds,
-    ipc::message,
+    ipc::family::{self, Patience},
     observe::host::{Host, Probe},
     record::SCHEMA,
     report::{harness, terminal},
     scenario::{Plan, ScenarioError},
     sys::process,
-    trial::{self, Rehearsal},
+    trial::{self, Rehearsal, SETUP_PATIENCE},
 };
 
 /// Time limit for measuring single operations; generous enough for slow machines and debug builds.
@@ -38,8 +38,9 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     let plan = plan(&name, &set)?;
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    rehearse(&name, &plan)?;
-    let probe = trial::probe()?;
+    let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
+    rehearse(&name, &plan, patience)?;
+    let probe = trial::probe(patience)?;
     let sizing = capacity::size(&plan.cells[0].scenario).with_context(|| name.clone())?;
     let (seed, workers) = (plan.whole.seed, plan.cells[0].scenario.server.workers);
     let scenario = plan.whole.name.clone();
@@ -48,23 +49,21 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     if let Some(why) = &probe.stamps_error {
         note(terminal::prose(&format!("exact stamps are not measured: {why}")));
     }
-    let pieces = message::ask_group("lb:pieces", PIECES_PATIENCE, &interrupted, || {
+    let (costs, lags) = family::ask("lb:pieces", Patience::of(PIECES_PATIENCE).unless(&interrupted), || {
         Ok((calibrate::costs(stamps, seed)?, calibrate::lags()?))
-    });
-    let Some((costs, lags)) = pieces? else { return Ok(Ended::Interrupted) };
+    })?;
     let rounds = options.rounds as usize;
     let mut contest = Contest::new(plan, sizing, span, stamps);
     let length = seconds(contest.length(rounds));
     note(format_args!("{scenario}: {} runs, about {length}; keep the machine otherwise idle", contest.runs(rounds)));
     let measured_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut begun = 0;
-    let held = contest.hold(rounds, &interrupted, &mut |round, _| {
+    let rounds = contest.hold(rounds, &interrupted, &mut |round, _| {
         if round == begun {
             begun += 1;
             note(format_args!("round {begun} of {rounds}"));
         }
     })?;
-    let Some(rounds) = held else { return Ok(Ended::Interrupted) };
     let calibration = Calibration {
         schema: SCHEMA,
         measured_at,
@@ -125,8 +124,8 @@ fn plan(name: &str, set: &[String]) -> Result<Plan> {
 }
 
 /// Tries out what every run will need.
-fn rehearse(name: &str, plan: &Plan) -> Result<()> {
-    match trial::rehearse(&plan.cells[0])? {
+fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
+    match trial::rehearse(&plan.cells[0], patience)? {
         Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
         Rehearsal::Ready { strategy_error: Some(why), .. } => anyhow::bail!("{name}: {why}"),
         Rehearsal::Refused(problem) => {

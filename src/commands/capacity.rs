@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::note;
 use crate::{
     format::thousands,
+    ipc::family::Patience,
     load::{self, Sizing},
     observe::{
         limits::{files_of_machine, may_administrate},
@@ -175,7 +176,7 @@ pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
     let Some((_, (cell, sizing))) = most.filter(|(held, _)| *held >= MENTION_FROM) else { return Ok(Vec::new()) };
     let range = match cell.scenario.network {
         Network::Host => Range::read().context("reading ip_local_port_range")?,
-        Network::Namespace | Network::Veth => match trial::rehearse(cell)? {
+        Network::Namespace | Network::Veth => match trial::rehearse(cell, Patience::of(trial::SETUP_PATIENCE))? {
             Rehearsal::Ready { ports, .. } => ports,
             Rehearsal::Refused(why) => anyhow::bail!(why),
         },

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli,
-    ipc::message,
+    ipc::family::{self, Patience},
     load::{self, Sizing},
     observe::{
         counters::CpuTicks,
@@ -121,7 +121,7 @@ struct Found {
 
 impl Probe {
     fn take() -> Self {
-        let namespace = message::ask_child("lb:doctor", || {
+        let namespace = family::ask("lb:doctor", Patience::of(trial::SETUP_PATIENCE), || {
             let how = match namespace::enter_network()? {
                 namespace::Privilege::Direct => "directly",
                 namespace::Privilege::UserNamespace => "through a user namespace",
@@ -163,7 +163,7 @@ fn kernel() -> Check {
 /// Tries exact accept waits.
 fn stamps() -> Check {
     let name = "accept waits";
-    match trial::probe() {
+    match trial::probe(Patience::of(trial::SETUP_PATIENCE)) {
         Ok(found) => match found.stamps_error {
             None => check(
                 name,
@@ -220,7 +220,7 @@ fn veth() -> Check {
     let rehearse = |address: &str| {
         let text = format!("network = \"veth\"\naddress = \"{address}\"");
         let plan = Plan::read(&Source { name: "doctor", text: &text }, &[]).expect("a valid scenario");
-        trial::rehearse(&plan.cells[0])
+        trial::rehearse(&plan.cells[0], Patience::of(trial::SETUP_PATIENCE))
     };
     match (rehearse("198.18.0.1"), rehearse("2001:2::1")) {
         (Ok(_), Ok(_)) => check(

@@ -15,12 +15,18 @@ use strum::VariantArray;
 use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
     cli, format,
-    ipc::control::{Control, Phase},
+    ipc::{
+        control::{Control, Phase},
+        family::Patience,
+    },
     load::{self, Flows, LoaderReport, Sizing, Waits},
     record::{ErrorCount, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
     scenario::{Bound, Scenario, Transport},
     sys::clock,
-    trial::{Histograms, LoadJob, Loaders, late, many_failed, merge, open_barrier, wait_until_ready},
+    trial::{
+        Histograms, LoadJob, SETUP_PATIENCE, fork_loaders, late, loader_accounts, many_failed, merge, open_barrier,
+        wait_until_ready,
+    },
 };
 
 /// The accept wait, as named in records.
@@ -151,10 +157,11 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
     // Only the client side can be measured.
     let waits = Waits { exact: false, bound: true };
     let job = LoadJob { scenario, target, ledger: None, stamps: None, waits, seed, repetition: 0 };
-    let mut loaders = Loaders::fork(job, sizing.loaders, &control)?;
-    wait_until_ready(&control, sizing.loaders, || loaders.check_setup())?;
+    let mut loaders = fork_loaders(job, sizing.loaders, &control)?;
+    let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
+    wait_until_ready(&control, sizing.loaders, patience, || loaders.check_running())?;
     let window = open_barrier(scenario, &control);
-    while !loaders.hear(Duration::from_millis(100))? {
+    while !loaders.drain(Duration::from_millis(100)) {
         if interrupted.load(Relaxed) {
             control.set_phase(Phase::Stop);
         }
@@ -163,7 +170,7 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
         }
     }
     let interrupted = interrupted.load(Relaxed);
-    let (accounts, histograms) = loaders.accounts()?;
+    let (accounts, histograms) = loader_accounts(loaders)?;
     if let Some(dead) = accounts.iter().find(|account| account.report.is_none()) {
         bail!("a loader (pid {}) ended early: {}", dead.pid, dead.exit);
     }

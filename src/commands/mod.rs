@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::{record::RecordExists, scenario::ScenarioError};
+use crate::{ipc::family::Cut, record::RecordExists, scenario::ScenarioError};
 
 /// How a command ended, if it could run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,11 @@ struct Usage(String);
 /// Whether the user has to fix the scenario or the command line (exit code 2).
 pub fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ScenarioError>() || cause.is::<RecordExists>())
+}
+
+/// Whether an error says that the user interrupted the command.
+pub fn is_interrupt(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref() == Some(&Cut::Interrupted))
 }
 
 /// Prints a line to standard output. A closed pipe (`| head`) is not an error.

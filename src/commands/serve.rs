@@ -5,15 +5,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{Ended, interrupt_flag, say, sources};
 use crate::{
     cli, format,
-    ipc::control::{Control, Count, Window},
+    ipc::{
+        control::{Control, Count, Window},
+        family::Patience,
+    },
     scenario::{App, Scenario},
     sys::clock,
-    trial::{Crew, CrewJob, Doors, wait_until_ready},
+    trial::{Crew, CrewJob, Doors, SETUP_PATIENCE, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -37,7 +40,8 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         repetition: 0,
     };
     let mut crew = Crew::fork(job, Doors::open(&scenario)?)?;
-    wait_until_ready(&control, crew.len(), || crew.check_setup())?;
+    let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
+    wait_until_ready(&control, crew.len(), patience, || crew.check_running())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(
@@ -47,9 +51,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         app_name(scenario.server.app)
     ))?;
     while !interrupted.load(Relaxed) {
-        if let Some((number, exit)) = crew.first_dead() {
-            bail!("{} exited unexpectedly: {exit}", crew.name(number));
-        }
+        crew.check_running()?;
         std::thread::sleep(LOOK_AGAIN);
     }
     crew.stop()?;
@@ -70,7 +72,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             format::duration(cpu_ns as f64)
         ))?;
     }
-    for ended in crew.dismiss()? {
+    for ended in crew.dismiss() {
         for error in ended.report.unwrap_or_default().errors {
             say(format_args!("errors of {}: {error}", ended.pid))?;
         }

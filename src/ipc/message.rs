@@ -6,8 +6,6 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,10 +13,7 @@ use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer, V2Serializer},
 };
-use nix::unistd::getpid;
 use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{record::Exit, sys::process};
 
 /// No message is larger: a histogram of the range used here takes 230 kB at most, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
@@ -70,68 +65,15 @@ impl<W: Write> Sender<W> {
     }
 }
 
-/// Runs a child's body with a sender over its pipe and returns the child's exit code. An error of the body is sent.
-pub fn answer<W: Write>(pipe: W, body: impl FnOnce(&mut Sender<W>) -> Result<()>) -> i32 {
-    let mut sender = Sender::new(pipe);
-    let sent = body(&mut sender).or_else(|error| sender.error(&error));
-    i32::from(sent.is_err())
-}
-
-/// Runs a body in a forked child and returns what it returns: for what would change the calling process, such as
-/// entering a namespace. The caller must have one thread only.
-pub fn ask_child<T: Serialize + DeserializeOwned>(name: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut child = process::spawn(name, |pipe| answer(pipe, |sender| sender.json(&body()?))).context("forking")?;
-    let mut inbox = Inbox::default();
-    while !inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {}
-    let exit = Exit::from(process::wait(child.pid).status);
-    inbox.open()?.map(|message| message.report).with_context(|| format!("{name} ended without an answer: {exit}"))
-}
-
-/// The same for a body that takes its time and forks: the child leads a process group of its own, and whatever happens, it is
-/// gone afterwards with all its descendants, which the caller must have adopted ([`process::adopt_orphans`]). `None` when
-/// `interrupted` was set meanwhile.
-pub fn ask_group<T: Serialize + DeserializeOwned>(
-    name: &str,
-    at_most: Duration,
-    interrupted: &AtomicBool,
-    body: impl FnOnce() -> Result<T>,
-) -> Result<Option<T>> {
-    /// How often `interrupted` is looked at: a signal that comes just before the wait does not end it.
-    const LOOK_AGAIN: Duration = Duration::from_millis(100);
-    let mut child = process::spawn(name, |pipe| {
-        // Here and in the parent, so that it is done before either goes on.
-        process::lead_group(getpid());
-        answer(pipe, |sender| sender.json(&body()?))
-    })
-    .context("forking")?;
-    process::lead_group(child.pid);
-    let mut inbox = Inbox::default();
-    let patience = Instant::now() + at_most;
-    let ended = loop {
-        if interrupted.load(Relaxed) || Instant::now() > patience {
-            process::kill_now(child.pid);
-            break false;
-        }
-        if child.readable(LOOK_AGAIN) && inbox.read_from(&mut child.pipe).context("reading a child's pipe")? {
-            break true;
-        }
-    };
-    let exit = Exit::from(process::wait(child.pid).status);
-    process::reap_group(child.pid);
-    if !ended {
-        return if interrupted.load(Relaxed) { Ok(None) } else { bail!("{name} had not ended after {at_most:?}") };
-    }
-    let answer = inbox.open()?.map(|message| message.report);
-    answer.map(Some).with_context(|| format!("{name} ended without an answer: {exit}"))
-}
-
 /// All that a child sent.
 #[derive(Debug)]
 pub struct Message<T> {
     /// The report.
-    pub report: T,
+    pub report: Option<T>,
     /// Its histograms by name.
     pub histograms: BTreeMap<String, Histogram<u64>>,
+    /// Why there is no report, or what is wrong with the bytes.
+    pub error: Option<String>,
 }
 
 /// Collects a child's bytes until its pipe ends.
@@ -155,28 +97,31 @@ impl Inbox {
         }
     }
 
-    /// Takes the message apart. `Ok(None)` when the child sent nothing at all.
-    ///
-    /// Fails with the child's own error when it sent one, and on bytes that are no message.
-    pub fn open<T: DeserializeOwned>(&self) -> Result<Option<Message<T>>> {
+    /// Takes apart what the child sent, as far as it came.
+    pub fn open<T: DeserializeOwned>(&self) -> Message<T> {
+        let mut message = Message { report: None, histograms: BTreeMap::new(), error: None };
         let mut bytes = &self.bytes[..];
-        let mut report = None;
-        let mut histograms = BTreeMap::new();
-        while !bytes.is_empty() {
-            let (kind, name, payload) = frame(&mut bytes).context("a child's message is cut short or malformed")?;
-            match kind {
-                JSON => report = Some(serde_json::from_slice(payload).context("decoding a child's report")?),
-                HISTOGRAM => {
-                    let histogram = Deserializer::new()
-                        .deserialize(&mut &payload[..])
-                        .with_context(|| format!("decoding histogram {name}"))?;
-                    histograms.insert(name.to_owned(), histogram);
-                }
-                ERROR => bail!("{}", String::from_utf8_lossy(payload)),
-                kind => bail!("a child's message of unknown kind {kind}"),
-            }
+        while !bytes.is_empty() && message.error.is_none() {
+            message.error = message.take(&mut bytes).err().map(|error| format!("{error:#}"));
         }
-        Ok(report.map(|report| Message { report, histograms }))
+        message
+    }
+}
+
+impl<T: DeserializeOwned> Message<T> {
+    fn take(&mut self, bytes: &mut &[u8]) -> Result<()> {
+        let (kind, name, payload) = frame(bytes).context("its message is cut short or malformed")?;
+        match kind {
+            JSON => self.report = Some(serde_json::from_slice(payload).context("decoding its report")?),
+            HISTOGRAM => {
+                let histogram = Deserializer::new().deserialize(&mut &payload[..]);
+                let histogram = histogram.with_context(|| format!("decoding histogram {name}"))?;
+                self.histograms.insert(name.to_owned(), histogram);
+            }
+            ERROR => bail!("{}", String::from_utf8_lossy(payload)),
+            kind => bail!("a message of unknown kind {kind}"),
+        }
+        Ok(())
     }
 }
 
@@ -211,22 +156,28 @@ mod tests {
             sender.histogram("connect", &histogram).unwrap();
             sender.json(&vec![1, 2, 3]).unwrap();
         });
-        let message = inbox.open::<Vec<u32>>().unwrap().unwrap();
-        assert_eq!(message.report, [1, 2, 3]);
+        let message = inbox.open::<Vec<u32>>();
+        assert_eq!((message.report, message.error), (Some(vec![1, 2, 3]), None));
         assert_eq!(message.histograms["connect"], histogram);
     }
 
     #[test]
     fn an_error_is_passed_on_and_silence_is_none() {
-        let inbox = sent(|sender| sender.error(&anyhow::anyhow!("no descriptors")).unwrap());
-        assert_eq!(inbox.open::<()>().unwrap_err().to_string(), "no descriptors");
-        assert!(Inbox::default().open::<()>().unwrap().is_none());
+        let message = sent(|sender| sender.error(&anyhow::anyhow!("no descriptors")).unwrap()).open::<()>();
+        assert_eq!((message.report, message.error.as_deref()), (None, Some("no descriptors")));
+        let message = Inbox::default().open::<()>();
+        assert_eq!((message.report, message.error), (None, None));
     }
 
     #[test]
-    fn a_message_cut_short_is_an_error() {
-        let mut inbox = sent(|sender| sender.json(&"whole").unwrap());
+    fn of_a_message_cut_short_the_whole_parts_are_kept() {
+        let mut inbox = sent(|sender| {
+            sender.histogram("connect", &Histogram::new(3).unwrap()).unwrap();
+            sender.json(&"whole").unwrap();
+        });
         inbox.bytes.pop();
-        assert!(inbox.open::<String>().is_err());
+        let message = inbox.open::<String>();
+        assert!(message.report.is_none() && message.error.unwrap().contains("cut short"));
+        assert!(message.histograms.contains_key("connect"));
     }
 }

@@ -1,10 +1,11 @@
-//! What the processes of one trial share: a control block and a port ledger in memory, messages over pipes, and the
-//! receipt by which a reply proves to which connection it belongs.
+//! What the processes of one trial share: a control block and a port ledger in memory, messages over pipes, and the receipt
+//! that proves to which connection a reply belongs. [`family`] is how processes are forked, watched and ended.
 
 pub mod control;
+pub mod family;
 pub mod histogram;
 pub mod known;
 pub mod ledger;
-pub mod message;
+mod message;
 pub mod receipt;
 pub mod tally;

@@ -8,7 +8,6 @@ use strum::VariantArray;
 
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
 use crate::{
-    ipc::message::Message,
     load::{self, LoaderReport, histogram},
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
     record::{
@@ -21,8 +20,7 @@ use crate::{
 };
 
 /// The record of a trial that ran to its end.
-pub(super) fn record(job: Job<'_>, started: SystemTime, message: Message<Gathered>) -> TrialOutcome {
-    let Message { report: gathered, histograms } = message;
+pub(super) fn record(job: Job<'_>, started: SystemTime, gathered: Gathered, histograms: Histograms) -> TrialOutcome {
     let dead = gathered.loaders.iter().enumerate().find(|(_, loader)| loader.report.is_none());
     if let Some((number, loader)) = dead {
         return failed(job, started, &anyhow::anyhow!("loader {number} (pid {}): {}", loader.pid, loader.exit));

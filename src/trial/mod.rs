@@ -22,15 +22,13 @@ mod view;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant, SystemTime},
+    fs::File,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
-use nix::unistd::{Pid, getpid};
+use anyhow::{Context, Result, anyhow};
+use nix::unistd::getpid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 #[cfg(test)]
@@ -39,16 +37,16 @@ pub use assemble::merge;
 pub use crew::{Crew, CrewJob};
 pub use doors::Doors;
 pub use gathered::LoaderAccount;
-pub use loaders::{Histograms, LoadJob, Loaders};
+pub use loaders::{Histograms, LoadJob, fork_loaders, loader_accounts};
 pub(crate) use networks::Networks;
-pub use process::{open_barrier, wait_until_ready};
+pub use process::{SETUP_PATIENCE, open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{
     ipc::{
         control::{Control, Recording},
-        message::{self, Inbox, Message},
+        family::{self, Cut, Family, Patience, Sender},
     },
     load::{self, Sizing, Waits, fill::FillControl},
     observe::{
@@ -58,15 +56,13 @@ use crate::{
         stamps::Stamps,
         sysctl,
     },
-    record::{Exit, TrialRecord},
+    record::TrialRecord,
     scenario::{Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial},
     server::{Site, accept},
-    sys::{cgroup, clock, process as child},
+    sys::cgroup,
 };
 
-/// How often a waiting caller is told of progress.
-const TICK: Duration = Duration::from_millis(100);
-/// What a trial's process may take beyond its own deadline, for set-up, counting and clearing away.
+/// How long a trial's process may take beyond its own deadline: for set-up, counting and clean-up.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// One trial to be run.
@@ -115,8 +111,8 @@ pub struct Outcome {
     pub histograms: Histograms,
 }
 
-/// Runs one trial. `tick` is called ten times a second at most; when `interrupted` is set meanwhile, the trial is ended and
-/// its record says so. Fails only when no process can be made at all.
+/// Runs one trial. `tick` is called at most ten times a second. When `interrupted` is set, the trial is ended, and its record
+/// says so. Fails only if no process can be forked.
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
     let started = SystemTime::now();
     let scenario = &job.cell().scenario;
@@ -124,80 +120,62 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
     let control = Arc::new(control.and_then(|control| control.with(job.recording)).context("mapping shared memory")?);
     let fill =
         scenario.fill.is_some().then(FillControl::new).transpose().context("mapping shared memory")?.map(Arc::new);
-    let mut trial = child::spawn("lb:trial", |pipe| {
-        // Here and in the parent, so that it is done before either goes on.
-        child::lead_group(getpid());
-        message::answer(pipe, |sender| {
-            if let Some(fill) = &fill {
-                return sender.json(&ports::run(job, fill)?);
-            }
+    let view = View { control: &control, fill: fill.as_deref(), waits: job.waits(), protocol: scenario.protocol };
+    let mut tick = || tick(&view);
+    let outcome = match &fill {
+        Some(fill) => in_process(job, interrupted, &mut tick, |_| ports::run(job, fill))?
+            .map(|(account, _)| ports::record(job, started, account)),
+        None => in_process(job, interrupted, &mut tick, |sender| {
             let (gathered, histograms) = process::run(job, &control)?;
             for (name, histogram) in &histograms {
                 sender.histogram(name, histogram)?;
             }
-            sender.json(&gathered)
-        })
-    })
-    .context("forking the trial's process")?;
-    child::lead_group(trial.pid);
-
-    let view = View { control: &control, fill: fill.as_deref(), waits: job.waits(), protocol: scenario.protocol };
-    let mut inbox = Inbox::default();
-    let mut next_tick = Instant::now() + TICK;
-    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline + GRACE);
-    let cut_short = loop {
-        if interrupted.load(Relaxed) {
-            break Some("interrupted".to_owned());
-        }
-        if clock::monotonic_ns() > patience_ns {
-            break Some(format!("not ended {GRACE:?} after its deadline of {:?}", scenario.deadline));
-        }
-        // A signal ends the wait early, and the loop looks at `interrupted`.
-        let wait = next_tick.saturating_duration_since(Instant::now());
-        if trial.readable(wait) && inbox.read_from(&mut trial.pipe).context("reading the trial's pipe")? {
-            break None;
-        }
-        if Instant::now() >= next_tick {
-            tick(&view);
-            // Ticks that were missed are not made up for.
-            next_tick = Instant::now() + TICK;
-        }
-    };
-    if cut_short.is_some() {
-        child::kill_now(trial.pid);
-    }
-    let exit = Exit::from(child::wait(trial.pid).status);
-    if job.waits().exact {
-        cgroup::remove_left(&cgroup_name(trial.pid));
-    }
-    // Its workers and loaders died with it; they are this process's to wait for.
-    child::reap_group(trial.pid);
-
-    if let Some(why) = cut_short {
-        return Ok(assemble::failed(job, started, &anyhow::anyhow!(why)));
-    }
-    let outcome = if scenario.fill.is_some() {
-        opened(&inbox, &exit).map(|message| ports::record(job, started, message.report))
-    } else {
-        opened(&inbox, &exit).map(|message| assemble::record(job, started, message))
+            Ok(gathered)
+        })?
+        .map(|(gathered, histograms)| assemble::record(job, started, gathered, histograms)),
     };
     Ok(outcome.unwrap_or_else(|error| assemble::failed(job, started, &error)))
 }
 
-/// What a trial's process has sent; fails with its own error, or with how it ended.
-fn opened<T: DeserializeOwned>(inbox: &Inbox, exit: &Exit) -> Result<Message<T>> {
-    inbox.open().and_then(|message| message.with_context(|| format!("the trial's process ended: {exit}")))
+/// Runs a trial's body in a process of its own, and returns its report and its histograms. Afterwards the process is gone, and
+/// with it all its descendants. Fails only if no process can be forked.
+fn in_process<R: Serialize + DeserializeOwned>(
+    job: Job<'_>,
+    interrupted: &AtomicBool,
+    tick: &mut dyn FnMut(),
+    body: impl FnOnce(&mut Sender<File>) -> Result<R>,
+) -> Result<Result<(R, Histograms)>> {
+    let deadline = job.cell().scenario.deadline;
+    let mut trial = Family::default();
+    trial.fork_leader("lb:trial", "the trial's process", body)?;
+    let waited = trial.wait(Patience::of(deadline + GRACE).unless(interrupted), tick);
+    if waited.is_err() {
+        trial.kill();
+    }
+    let mut account = trial.finish_one();
+    if job.waits().exact {
+        cgroup::remove_left(&cgroup_name(account.pid));
+    }
+    Ok(match waited {
+        Ok(()) => {
+            let histograms = std::mem::take(&mut account.histograms);
+            account.into_report().map(|report| (report, histograms))
+        }
+        Err(Cut::TooLong(_)) => Err(anyhow!("not ended {GRACE:?} after its deadline of {deadline:?}")),
+        Err(Cut::Interrupted) => Err(Cut::Interrupted.into()),
+    })
 }
 
 /// The cgroup that a trial's process makes for its listeners.
-fn cgroup_name(trial: Pid) -> String {
+fn cgroup_name(trial: i32) -> String {
     format!("listenbench-{trial}")
 }
 
-/// Tries exact stamps, and measures what a sample of a queue costs.
-pub fn probe() -> Result<Probe> {
-    message::ask_child("lb:probe", || {
-        let stamps = || Stamps::load(1).and_then(|(_, mut stamper)| stamper.inside(&cgroup_name(getpid()), || ()));
+/// Tries exact stamps, and measures what sampling a queue costs.
+pub fn probe(patience: Patience<'_>) -> Result<Probe> {
+    family::ask("lb:probe", patience, || {
+        let own_cgroup = cgroup_name(getpid().as_raw());
+        let stamps = || Stamps::load(1).and_then(|(_, mut stamper)| stamper.inside(&own_cgroup, || ()));
         let stamps_error = stamps().err().map(|error| format!("{error:#}"));
         Ok(Probe { stamps_error, queue_sample_ns: queues::sample_cost_ns()? })
     })
@@ -219,10 +197,10 @@ pub enum Rehearsal {
     Refused(String),
 }
 
-/// Tries in networks of its own what a cell asks of its trials' networks: making them, and setting the sysctls.
-/// Fails when they cannot be had, with the reason and the remedy.
-pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
-    message::ask_child("lb:rehearsal", || {
+/// Tries in a child what a cell's trials will need of their networks: making them, setting the sysctls, opening the strategy.
+/// Fails if they cannot be made, with the reason and the remedy.
+pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
+    family::ask("lb:rehearsal", patience, || {
         let networks = Networks::enter(&cell.scenario)?;
         let sysctls = host::sysctls();
         Ok(match networks.in_each(|| set_sysctls(cell)) {
@@ -240,10 +218,11 @@ pub fn rehearse(cell: &Cell) -> Result<Rehearsal> {
     })
 }
 
-/// Tries what a cell asks of the kernel for its processes. Returns what is refused, with the reason and the remedy.
-pub fn refusals(scenario: &Scenario) -> Result<Vec<String>> {
+/// Tries in a child what a scenario asks of the kernel for its processes. Returns what is refused, with the reason and the
+/// remedy.
+pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
     let wanted = [("server.scheduler", scenario.server.scheduler), ("load.scheduler", scenario.load.scheduler)];
-    message::ask_child("lb:rehearsal", || {
+    family::ask("lb:rehearsal", patience, || {
         let ring =
             (scenario.load.engine == Engine::Uring).then(|| load::try_ring().context("`load.engine` = \"uring\""));
         let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(path).map(drop)).chain(ring);

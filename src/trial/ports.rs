@@ -9,14 +9,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use super::{Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networks, set_sysctls};
+use super::{
+    Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networks, process::REPORT_PATIENCE, set_sysctls,
+};
 use crate::{
-    ipc::message::{self, Inbox},
+    ipc::family::{self, Family, Patience},
     load::{
         fill::{FillControl, FillPhase, FillReport, Filler, RESERVED_FILES},
         source::{self, Share},
@@ -27,13 +29,10 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, ErrorCount, Exit, Outcome, Outcomes, Ports, PortsStep, Verdict, VerdictName},
+    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep, Verdict, VerdictName},
     scenario::{Fill, Scenario},
     stats,
-    sys::{
-        clock, limits,
-        process::{self, Child},
-    },
+    sys::{clock, limits, process},
 };
 
 /// Queues hold this many connections, if the scenario does not say otherwise.
@@ -72,6 +71,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let part = |permille: u32| (capacity * u64::from(permille)).div_ceil(1_000);
     control.set_capacity(capacity);
     let deadline_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline);
+    // Each wait is for a part of the trial.
+    let patience = Patience::of(scenario.deadline + REPORT_PATIENCE);
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard.saturating_sub(RESERVED_FILES).max(1);
     let until = fill.until_permille.map_or(u64::MAX, part);
     let template = |process, processes| Filler {
@@ -97,21 +98,24 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let start_ns = clock::monotonic_ns();
 
     control.set_phase(FillPhase::Fill);
-    fillers.wait_until(|| control.turns() >= processes as u64)?;
+    let mut wait_for = |count: fn(&FillControl) -> u64| {
+        family::wait_until(patience, || count(control) >= processes as u64, || fillers.check_running())
+    };
+    wait_for(FillControl::turns)?;
     let left_in_queue = waiting(&fill.destinations)?;
     let elapsed_s = (clock::monotonic_ns() - start_ns) as f64 / 1e9;
     control.set_phase(FillPhase::Close);
-    fillers.wait_until(|| control.closed() >= processes as u64)?;
+    wait_for(FillControl::closed)?;
     let closed_ns = clock::monotonic_ns();
     // The other ends, so that a close by FIN is one of both sides.
     listeners.iter().for_each(drain);
     let time_wait_after_close = settled(&mut sockets, listeners.len() as u64)?;
     if fill.recover_permille.is_some() {
         control.set_phase(FillPhase::Recover);
-        fillers.wait_until(|| control.turns() >= processes as u64)?;
+        wait_for(FillControl::turns)?;
     }
     control.set_phase(FillPhase::Exit);
-    let reports = fillers.hear()?;
+    let reports = fillers.finish(patience).into_iter().map(family::Account::into_report).collect::<Result<Vec<_>>>()?;
     let recovered = reports.iter().filter_map(|report| report.recovered_at_ns).min();
     Ok(Account {
         groups,
@@ -125,47 +129,14 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     })
 }
 
-/// The forked processes that fill the ports.
-struct Fillers {
-    members: Vec<(Child, Inbox)>,
-}
-
-fn fork(processes: usize, filler: impl Fn(usize, usize) -> Filler) -> Result<Fillers> {
-    let members = (0..processes).map(|number| {
+/// Forks the processes that fill the ports.
+fn fork(processes: usize, filler: impl Fn(usize, usize) -> Filler) -> Result<Family<FillReport>> {
+    let mut family = Family::default();
+    for number in 0..processes {
         let filler = filler(number, processes);
-        let child = process::spawn(&format!("lb:filler{number}"), |pipe| {
-            message::answer(pipe, |sender| sender.json(&filler.run()?))
-        });
-        Ok((child.with_context(|| format!("forking filler {number}"))?, Inbox::default()))
-    });
-    Ok(Fillers { members: members.collect::<Result<_>>()? })
-}
-
-impl Fillers {
-    /// Waits for a condition that they bring about; fails when one of them has ended instead.
-    fn wait_until(&mut self, mut condition: impl FnMut() -> bool) -> Result<()> {
-        while !condition() {
-            for (number, (child, inbox)) in self.members.iter_mut().enumerate() {
-                if let Some(end) = process::ended(child.pid) {
-                    while let Ok(false) = inbox.read_from(&mut child.pipe) {}
-                    inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
-                    bail!("filler {number} (pid {}) ended early: {}", child.pid, Exit::from(end.status));
-                }
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        Ok(())
+        family.fork(&format!("lb:filler{number}"), format!("filler {number}"), |_| filler.run())?;
     }
-
-    fn hear(self) -> Result<Vec<FillReport>> {
-        let reports = self.members.into_iter().enumerate().map(|(number, (mut child, mut inbox))| {
-            while !inbox.read_from(&mut child.pipe).context("reading a filler's pipe")? {}
-            let end = process::wait(child.pid);
-            let message = inbox.open::<FillReport>().with_context(|| format!("filler {number}"))?;
-            Ok(message.with_context(|| format!("filler {number}: {}", Exit::from(end.status)))?.report)
-        });
-        reports.collect()
-    }
+    Ok(family)
 }
 
 fn listen(address: SocketAddr) -> Result<Socket> {

@@ -2,16 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, getpid, getppid, sysconf};
 
 use super::{
     Job, cgroup_name,
-    crew::{Crew, CrewJob, Ended},
+    crew::{Crew, CrewJob},
     doors::Doors,
     faults::Faults,
     gathered::{Gathered, WorkerAccount},
-    loaders::{Histograms, LoadJob, Loaders},
+    loaders::{Histograms, LoadJob, Loaders, fork_loaders, loader_accounts},
     networks::Networks,
     ramp::RampWatch,
     sampler::{Clients, QueueSeen, Sampler},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     ipc::{
         control::{Control, Count, Counts, Kept, Window},
+        family::{Account, Patience, wait_until},
         ledger::Ledger,
     },
     load::{self, source},
@@ -33,15 +34,16 @@ use crate::{
     },
     record::{DatagramSocketRow, ErrorCount, HelperRow, ObserverRow, QueueRow, WorkerCounts},
     scenario::{Bound, CloseBy, CloseHow, Scenario, Selection},
+    server::WorkerReport,
     sys::{clock, process},
 };
 
 /// Time between the moment when all are ready and the start, so that all see it coming.
 const START_AHEAD_NS: u64 = 20_000_000;
-/// Longest set-up.
-const SETUP_PATIENCE: Duration = Duration::from_secs(30);
-/// What a loader may take beyond the deadline to send its report.
-const REPORT_PATIENCE: Duration = Duration::from_secs(20);
+/// How long processes may take to set themselves up.
+pub const SETUP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a loader may take beyond the deadline to send its report.
+pub const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a trial in the calling process and returns its account.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, Histograms)> {
@@ -68,9 +70,9 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         stamps: stamps.as_ref(),
         waits,
     };
-    let mut loaders = networks.for_loaders(|| Loaders::fork(template, job.sizing.loaders, control))?;
+    let mut loaders = networks.for_loaders(|| fork_loaders(template, job.sizing.loaders, control))?;
     let doors = match &mut stamper {
-        Some(stamper) => stamper.inside(&cgroup_name(getpid()), || Doors::open(&scenario))??,
+        Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Doors::open(&scenario))??,
         None => Doors::open(&scenario)?,
     };
     let crew = CrewJob {
@@ -82,7 +84,10 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         repetition: job.trial.repetition,
     };
     let mut crew = Crew::fork(crew, doors)?;
-    wait_until_ready(control, crew.len() + loaders.len(), || crew.check_setup().and_then(|()| loaders.check_setup()))?;
+    let patience = Patience::of(SETUP_PATIENCE);
+    wait_until_ready(control, crew.len() + loaders.len(), patience, || {
+        crew.check_running().and_then(|()| loaders.check_running())
+    })?;
 
     let queues = QueueReader::new(crew.address())?;
     let clients = Clients {
@@ -116,7 +121,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let own = clock::cpu_use();
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
     let crew_datagram_inodes = crew.datagram_inodes().to_vec();
-    let mut workers = crew.dismiss()?;
+    let mut workers = crew.dismiss();
     let helper = workers.split_off(control.workers()).pop();
     let balance = ledger.map(|ledger| ledger.balance()).unwrap_or_default();
     let samples = sampler.finish();
@@ -125,7 +130,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         Ok((usable, ceiling_per_s(&scenario, usable)))
     })?;
 
-    let (loaders, mut histograms) = loaders.accounts()?;
+    let (loaders, mut histograms) = loader_accounts(loaders)?;
     keep_of_workers(control, &mut histograms);
     let mut datagram_queues = samples.datagram_queues.into_iter();
     let workers = workers
@@ -206,16 +211,15 @@ fn ceiling_per_s(scenario: &Scenario, usable: u64) -> Option<f64> {
 }
 
 /// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.
-pub fn wait_until_ready(control: &Control, processes: usize, mut check: impl FnMut() -> Result<()>) -> Result<()> {
-    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(SETUP_PATIENCE);
-    while control.ready() < processes as u64 {
-        check()?;
-        if clock::monotonic_ns() > patience_ns {
-            bail!("{} of {processes} processes were ready after {SETUP_PATIENCE:?}", control.ready());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
+pub fn wait_until_ready(
+    control: &Control,
+    processes: usize,
+    patience: Patience<'_>,
+    check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let ready = || control.ready() >= processes as u64;
+    wait_until(patience, ready, check)
+        .with_context(|| format!("{} of {processes} processes are ready", control.ready()))
 }
 
 /// Sets the trial's instants and lets everybody start.
@@ -240,8 +244,8 @@ fn online_cpus() -> u64 {
     sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
 }
 
-/// Hears the loaders until the last has ended; samples, reads the counters at the window's borders and carries the faults out
-/// meanwhile.
+/// Reads what the loaders send until the last has ended. Meanwhile samples, reads the counters at the window's borders and
+/// causes the faults.
 fn supervise(
     window: Window,
     loaders: &mut Loaders,
@@ -264,7 +268,7 @@ fn supervise(
             .into_iter()
             .flatten()
             .fold(sampler.next_ns().min(patience_ns), u64::min);
-        if loaders.hear(Duration::from_nanos(due.saturating_sub(clock::monotonic_ns())))? {
+        if loaders.drain(Duration::from_nanos(due.saturating_sub(clock::monotonic_ns()))) {
             return Ok(());
         }
     }
@@ -312,7 +316,7 @@ fn lost<'a>(sockets: impl Iterator<Item = (&'a u32, &'a WorkerAccount)>) -> u64 
     lost.values().sum()
 }
 
-fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
+fn helper_row(control: &Control, ended: Account<WorkerReport>) -> (HelperRow, Vec<ErrorCount>) {
     let number = control.workers();
     let (total, measured) = (row(&control.since_start(number)), row(&control.measured(number)));
     let row = HelperRow { pid: ended.pid, total, measured, exit: ended.exit };
@@ -322,7 +326,7 @@ fn helper_row(control: &Control, ended: Ended) -> (HelperRow, Vec<ErrorCount>) {
 fn worker_account(
     control: &Control,
     number: usize,
-    ended: Ended,
+    ended: Account<WorkerReport>,
     seen: &QueueSeen,
     datagrams: Option<DatagramQueue>,
 ) -> WorkerAccount {

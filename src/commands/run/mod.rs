@@ -17,6 +17,7 @@ use self::{outline::outline, trials::Runner};
 use super::{Ended, Usage, calibrate, capacity, interrupt_flag, say, sources};
 use crate::{
     cli,
+    ipc::family::Patience,
     live::Kind,
     load::Sizing,
     observe::host::Host,
@@ -55,12 +56,11 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     let kind = Kind::choose(options.quiet, options.progress == cli::Progress::Plain);
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    let patience = Patience::of(trial::SETUP_PATIENCE).unless(&interrupted);
     // Whatever can be known to fail fails before the first trial of the first scenario.
-    let sysctls: Vec<BTreeMap<String, String>> = chosen
-        .iter()
-        .map(|chosen| rehearse::rehearse(&chosen.source.name, &chosen.plan, &chosen.sizings, options.force, kind))
-        .collect::<Result<_>>()?;
-    let probe = trial::probe()?;
+    let sysctls: Vec<BTreeMap<String, String>> =
+        chosen.iter().map(|chosen| rehearse::rehearse(chosen, options.force, kind, patience)).collect::<Result<_>>()?;
+    let probe = trial::probe(patience)?;
     let calibration = options.calibration.as_deref().map(|file| calibrate::remembered(file, &probe)).transpose()?;
     chosen
         .iter()

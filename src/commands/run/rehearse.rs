@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::super::capacity;
+use super::{super::capacity, Chosen};
 use crate::{
+    ipc::family::Patience,
     live::Kind,
-    load::Sizing,
     observe::{
         host::{self, Probe},
         ports::Range,
@@ -21,12 +21,13 @@ use crate::{
 
 /// Tries out what every trial will need. Returns the sysctls of the network the trials will use.
 pub(super) fn rehearse(
-    name: &str,
-    plan: &Plan,
-    sizings: &[Sizing],
+    chosen: &Chosen,
     force: bool,
     kind: Kind,
+    patience: Patience<'_>,
 ) -> Result<BTreeMap<String, String>> {
+    let Chosen { source, plan, sizings } = chosen;
+    let name = &source.name;
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
     let mut asked = Vec::new();
@@ -34,14 +35,14 @@ pub(super) fn rehearse(
         let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler, cell.scenario.load.engine);
         if !asked.contains(&asks) {
             asked.push(asks);
-            for why in trial::refusals(&cell.scenario)? {
+            for why in trial::refusals(&cell.scenario, patience)? {
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
         match cell.scenario.network {
             Network::Host if cell.scenario.address.ip().is_unspecified() => {
                 anyhow::bail!(ScenarioError {
-                    source_name: name.to_owned(),
+                    source_name: name.clone(),
                     problem:
                         "`address`: loaders cannot connect to the wildcard address: use one of this machine's addresses"
                             .to_owned(),
@@ -62,7 +63,7 @@ pub(super) fn rehearse(
                     capacity::check(name, cell, sizing, ports, force)?;
                     continue;
                 }
-                match trial::rehearse(cell)? {
+                match trial::rehearse(cell, patience)? {
                     Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
                         capacity::check(name, cell, sizing, &ports, force)?;
                         tried.push((new, ports));
@@ -75,7 +76,7 @@ pub(super) fn rehearse(
                         }
                     }
                     Rehearsal::Refused(why) => {
-                        anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem: why });
+                        anyhow::bail!(ScenarioError { source_name: name.clone(), problem: why });
                     }
                 }
             }

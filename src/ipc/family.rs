@@ -1,0 +1,408 @@
+//! Forked children that report to their parent: forking them, noticing when one dies, collecting what they send, and ending
+//! them.
+//!
+//! A child runs a body, sends what that returns and exits. Whatever happens to a child, what it sent before is kept; and when
+//! its family is dropped, it is gone.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    marker::PhantomData,
+    ops::Range,
+    os::fd::AsFd,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use hdrhistogram::Histogram;
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::signal::Signal,
+    unistd::getpid,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+pub use super::message::Sender;
+use super::message::{Inbox, Message};
+use crate::{
+    record::Exit,
+    sys::{
+        clock::CpuUse,
+        process::{self, Child, End},
+    },
+};
+
+/// How often a waiting parent reports progress, and looks for a signal that came just before it began to wait.
+const TICK: Duration = Duration::from_millis(100);
+/// How often a parent looks again at something nobody wakes it for. Only outside the measured window.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long to wait for children, and which flag cuts the wait short.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience<'a> {
+    at_most: Duration,
+    interrupted: Option<&'a AtomicBool>,
+}
+
+/// Why a wait ended before what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Cut {
+    /// The user interrupted it.
+    #[error("interrupted")]
+    Interrupted,
+    /// It took too long.
+    #[error("gave up after {0:?}")]
+    TooLong(Duration),
+}
+
+/// A wait that has begun.
+struct Wait<'a> {
+    patience: Patience<'a>,
+    since: Instant,
+}
+
+impl<'a> Patience<'a> {
+    /// To wait at most this long.
+    pub fn of(at_most: Duration) -> Self {
+        Self { at_most, interrupted: None }
+    }
+
+    /// The same, but only until `interrupted` is set.
+    pub fn unless(self, interrupted: &'a AtomicBool) -> Self {
+        Self { interrupted: Some(interrupted), ..self }
+    }
+
+    fn begin(self) -> Wait<'a> {
+        Wait { patience: self, since: Instant::now() }
+    }
+}
+
+impl Wait<'_> {
+    fn check(&self) -> Result<(), Cut> {
+        if self.patience.interrupted.is_some_and(|interrupted| interrupted.load(Relaxed)) {
+            return Err(Cut::Interrupted);
+        }
+        if self.left().is_zero() { Err(Cut::TooLong(self.patience.at_most)) } else { Ok(()) }
+    }
+
+    fn left(&self) -> Duration {
+        self.patience.at_most.saturating_sub(self.since.elapsed())
+    }
+}
+
+/// Waits until `done`. Fails when `check` does, or with a [`Cut`].
+pub fn wait_until(
+    patience: Patience<'_>,
+    mut done: impl FnMut() -> bool,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let wait = patience.begin();
+    while !done() {
+        check()?;
+        wait.check()?;
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Runs `body` in a forked child and returns its result: for what would change the calling process, such as entering a
+/// namespace. The child leads a process group. Afterwards it is gone, and so are its descendants if the caller adopts them
+/// ([`process::adopt_orphans`]).
+pub fn ask<R: Serialize + DeserializeOwned>(
+    name: &'static str,
+    patience: Patience<'_>,
+    body: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut family = Family::default();
+    family.fork_leader(name, name, |_| body())?;
+    family.wait(patience, || ()).with_context(|| name)?;
+    family.finish_one().into_report()
+}
+
+/// Children of one kind, whose bodies return an `R`.
+#[derive(Debug)]
+pub struct Family<R> {
+    members: Vec<Member>,
+    report: PhantomData<R>,
+}
+
+impl<R> Default for Family<R> {
+    fn default() -> Self {
+        Self { members: Vec::new(), report: PhantomData }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    /// For messages, such as `worker 0`.
+    name: String,
+    child: Child,
+    leads_group: bool,
+    inbox: Inbox,
+    /// It has closed its pipe, which a process does last.
+    closed: bool,
+    /// It was killed because it had not ended in time.
+    hung: bool,
+    end: Option<End>,
+}
+
+/// What is left of a child that has ended.
+#[derive(Debug)]
+pub struct Account<R> {
+    /// Its name, for messages.
+    pub name: String,
+    /// Process id.
+    pub pid: i32,
+    /// How it ended; an error of its body in words.
+    pub exit: Exit,
+    /// What it used of the processors.
+    pub cpu: CpuUse,
+    /// What its body returned, unless it died first.
+    pub report: Option<R>,
+    /// Histograms it sent, by name.
+    pub histograms: BTreeMap<String, Histogram<u64>>,
+}
+
+impl<R> Account<R> {
+    /// Its report. If there is none, fails with its body's error, or else with how it ended.
+    pub fn into_report(self) -> Result<R> {
+        let failure = self.failure();
+        self.report.context(failure)
+    }
+
+    fn failure(&self) -> String {
+        match &self.exit {
+            Exit::Other(error) => error.clone(),
+            exit => format!("{} (pid {}) ended early: {exit}", self.name, self.pid),
+        }
+    }
+}
+
+impl<R: Serialize + DeserializeOwned> Family<R> {
+    /// Forks a child that runs `body`. It shows as `process` (15 bytes at most) in process lists, and as `name` in messages.
+    pub fn fork(
+        &mut self,
+        process: &str,
+        name: impl Into<String>,
+        body: impl FnOnce(&mut Sender<File>) -> Result<R>,
+    ) -> Result<()> {
+        self.fork_member(process, name.into(), false, body)
+    }
+
+    /// The same, with the child the leader of a process group: its descendants are waited for too, if this process adopts them
+    /// ([`process::adopt_orphans`]).
+    pub fn fork_leader(
+        &mut self,
+        process: &str,
+        name: impl Into<String>,
+        body: impl FnOnce(&mut Sender<File>) -> Result<R>,
+    ) -> Result<()> {
+        self.fork_member(process, name.into(), true, body)
+    }
+
+    fn fork_member(
+        &mut self,
+        process: &str,
+        name: String,
+        leads_group: bool,
+        body: impl FnOnce(&mut Sender<File>) -> Result<R>,
+    ) -> Result<()> {
+        let child = process::spawn(process, |pipe| {
+            if leads_group {
+                // Here and in the parent, so that it is done before either goes on.
+                process::lead_group(getpid());
+            }
+            let mut sender = Sender::new(pipe);
+            let sent = body(&mut sender).and_then(|report| sender.json(&report)).or_else(|error| sender.error(&error));
+            i32::from(sent.is_err())
+        })
+        .with_context(|| format!("forking {name}"))?;
+        if leads_group {
+            process::lead_group(child.pid);
+        }
+        let inbox = Inbox::default();
+        self.members.push(Member { name, child, leads_group, inbox, closed: false, hung: false, end: None });
+        Ok(())
+    }
+
+    /// Fails if a child has ended: with its own error, or else with how it ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        self.notice_ends();
+        let Some(member) = self.members.iter_mut().find(|member| member.end.is_some()) else { return Ok(()) };
+        let account: Account<R> = member.account();
+        Err(anyhow!(account.failure()).context(account.name))
+    }
+
+    /// Waits until all have ended, kills those that have not by then, and returns their accounts.
+    pub fn finish(mut self, patience: Patience<'_>) -> Vec<Account<R>> {
+        if self.wait(patience, || ()).is_err() {
+            for member in self.members.iter_mut().filter(|member| !member.closed) {
+                member.hung = true;
+                member.signal(Signal::SIGKILL);
+            }
+        }
+        self.members.iter_mut().map(Member::account).collect()
+    }
+
+    /// The account of an only child, once it has ended.
+    pub fn finish_one(mut self) -> Account<R> {
+        self.members[0].account()
+    }
+}
+
+impl<R> Family<R> {
+    /// The number of children.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The process ids.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        self.members.iter().map(|member| member.child.pid.as_raw())
+    }
+
+    /// Sends a signal to a child, unless it has ended.
+    pub fn signal(&self, number: usize, signal: Signal) {
+        self.members[number].signal(signal);
+    }
+
+    /// How many of these children have not ended.
+    pub fn running(&mut self, numbers: Range<usize>) -> usize {
+        self.notice_ends();
+        self.members[numbers].iter().filter(|member| member.end.is_none()).count()
+    }
+
+    fn notice_ends(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.end.is_none()) {
+            member.end = process::ended(member.child.pid);
+        }
+    }
+
+    /// Reads what children send, for at most so long; true when all have ended. A signal ends the wait early.
+    pub fn drain(&mut self, at_most: Duration) -> bool {
+        let mut open: Vec<&mut Member> = self.members.iter_mut().filter(|member| !member.closed).collect();
+        if open.is_empty() {
+            return true;
+        }
+        let mut ready: Vec<PollFd<'_>> =
+            open.iter().map(|member| PollFd::new(member.child.pipe.as_fd(), PollFlags::POLLIN)).collect();
+        if poll(&mut ready, process::poll_timeout(at_most)).unwrap_or(0) == 0 {
+            return false;
+        }
+        let readable: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        for (member, _) in open.iter_mut().zip(readable).filter(|(_, readable)| *readable) {
+            member.read();
+        }
+        self.members.iter().all(|member| member.closed)
+    }
+
+    /// Waits until all have ended, and calls `tick` ten times a second at most meanwhile.
+    pub fn wait(&mut self, patience: Patience<'_>, mut tick: impl FnMut()) -> Result<(), Cut> {
+        let wait = patience.begin();
+        let mut next_tick = Instant::now() + TICK;
+        while !self.drain(next_tick.saturating_duration_since(Instant::now()).min(wait.left())) {
+            wait.check()?;
+            if Instant::now() >= next_tick {
+                tick();
+                // Ticks that were missed are not made up for.
+                next_tick = Instant::now() + TICK;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills all that have not ended.
+    pub fn kill(&self) {
+        self.members.iter().for_each(|member| member.signal(Signal::SIGKILL));
+    }
+}
+
+impl<R> Drop for Family<R> {
+    fn drop(&mut self) {
+        self.kill();
+        self.members.iter_mut().for_each(|member| {
+            member.reap();
+        });
+    }
+}
+
+impl Member {
+    /// A process whose end has been noticed has lost its id, perhaps to somebody else.
+    fn signal(&self, signal: Signal) {
+        if self.end.is_none() {
+            process::send_signal(self.child.pid, signal);
+        }
+    }
+
+    /// Reads what the pipe holds, and waits for that if it is empty.
+    fn read(&mut self) {
+        // A pipe that cannot be read has told all it will.
+        self.closed = self.inbox.read_from(&mut self.child.pipe).unwrap_or(true);
+    }
+
+    fn reap(&mut self) -> &End {
+        let (pid, leads_group) = (self.child.pid, self.leads_group);
+        let end = self.end.get_or_insert_with(|| process::wait(pid));
+        if leads_group {
+            process::reap_group(pid);
+        }
+        end
+    }
+
+    /// Waits for its end, and sums up.
+    fn account<R: DeserializeOwned>(&mut self) -> Account<R> {
+        while !self.closed {
+            self.read();
+        }
+        let End { status, cpu } = self.reap().clone();
+        let Message { report, histograms, error } = self.inbox.open();
+        let exit = match (Exit::from(status), error) {
+            (Exit::Ok, Some(error)) => Exit::Other(error),
+            (exit, _) if self.hung => Exit::Other(format!("did not end when told to: {exit}")),
+            (exit, _) => exit,
+        };
+        Account { name: self.name.clone(), pid: self.child.pid.as_raw(), exit, cpu, report, histograms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const LONG: Patience<'_> = Patience { at_most: Duration::MAX, interrupted: None };
+
+    #[test]
+    fn a_wait_ends_with_what_it_waits_for() {
+        let looks = Cell::new(0);
+        let done = || looks.replace(looks.get() + 1) == 3;
+        wait_until(LONG, done, || Ok(())).unwrap();
+        assert_eq!(looks.get(), 4);
+    }
+
+    #[test]
+    fn a_wait_ends_when_a_child_has_died() {
+        let error = wait_until(LONG, || false, || Err(anyhow!("worker 0 ended early"))).unwrap_err();
+        assert_eq!(error.to_string(), "worker 0 ended early");
+    }
+
+    #[test]
+    fn a_wait_ends_with_patience_or_an_interrupt() {
+        let patience = Patience::of(Duration::from_millis(2));
+        let error = wait_until(patience, || false, || Ok(())).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Cut::TooLong(Duration::from_millis(2))));
+        let interrupted = AtomicBool::new(true);
+        let error = wait_until(LONG.unless(&interrupted), || false, || Ok(())).unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Cut::Interrupted));
+        let mut family: Family<()> = Family::default();
+        assert_eq!(family.wait(LONG.unless(&interrupted), || ()), Ok(()), "nobody is left to wait for");
+    }
+}
