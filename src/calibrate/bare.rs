@@ -1,22 +1,17 @@
-//! The machine's own ceiling: forked processes that make a scenario's exchange with blocking system calls, and do nothing else.
+//! The machine's own ceiling: forked processes that make a scenario's exchange with blocking system calls and nothing else.
 //!
 //! No event loop, no clock, no check of what came back: accept, read, write, close on one side; socket, connect, write, read,
 //! close on the other. The sizes, the order and the manner of closing and the socket options are the scenario's; the listeners
-//! are an SO_REUSEPORT group, the ports the kernel's choice. Each client counts in a word of shared memory.
+//! are an SO_REUSEPORT group, and the kernel chooses the ports. Each client counts in a word of shared memory, as loaders do.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use crossbeam::utils::CachePadded;
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
@@ -24,6 +19,7 @@ use socket2::{Domain, Socket, Type};
 use super::BareProcesses;
 use crate::{
     ipc::{
+        control::{Control, LoaderCount, Phase, Window},
         family::{self, Family, Patience},
         receipt::Tuple,
     },
@@ -34,13 +30,12 @@ use crate::{
         Listeners, Site,
         app::{Application, Caller},
     },
-    sys::{clock, process, shared::SharedSlice},
-    trial::{Networks, set_sysctls},
+    sys::{clock, process},
+    trial::{Networks, SETUP_PATIENCE, set_sysctls, wait_until_ready},
 };
 
 /// How long processes may take to end what they have begun.
 const END_PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A client's pause when there is no port left.
 const NO_PORT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -51,40 +46,6 @@ pub(super) struct Score {
     pub connections: u64,
     pub active_opens: u64,
     pub cpu_ns_per_connection: f64,
-}
-
-/// The phases, in the first word.
-const WAIT: u64 = 0;
-const GO: u64 = 1;
-const STOP: u64 = 2;
-
-/// Memory that all processes of a run share: the phase, and each client's connections.
-struct Board {
-    words: SharedSlice<CachePadded<AtomicU64>>,
-}
-
-impl Board {
-    fn new(clients: usize) -> io::Result<Self> {
-        Ok(Self { words: SharedSlice::new(1 + clients)? })
-    }
-
-    fn phase(&self) -> u64 {
-        self.words[0].load(Acquire)
-    }
-
-    fn set_phase(&self, phase: u64) {
-        self.words[0].store(phase, Release);
-    }
-
-    /// The caller is the word's only writer.
-    fn count(&self, client: usize) {
-        let word = &self.words[1 + client];
-        word.store(word.load(Relaxed) + 1, Relaxed);
-    }
-
-    fn total(&self) -> u64 {
-        self.words[1..].iter().map(|word| word.load(Relaxed)).sum()
-    }
 }
 
 /// Runs it in the calling process, which must have one thread only and may have been forked for this: it enters networks of
@@ -101,24 +62,29 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     let before = counters.read().context("reading /proc/self/net")?;
 
     let exchange = Exchange::of(scenario)?;
-    let board = Board::new(processes.clients).context("mapping shared memory")?;
+    let control = Control::new(0, processes.clients, 0).context("mapping shared memory")?;
     // Clients first: what is opened afterwards they do not inherit.
     let mut clients = Family::default();
     networks.for_loaders(|| {
         (0..processes.clients).try_for_each(|number| {
             clients.fork(&format!("lb:bareclient{number}"), format!("client {number} of the bare loop"), |_| {
-                Ok(exchange.ask_all(&board, number)?)
+                Ok(exchange.ask_all(&control, number)?)
             })
         })
     })?;
     let mut servers = servers(scenario, &exchange, processes.servers)?;
 
-    board.set_phase(GO);
+    wait_until_ready(&control, processes.clients, Patience::of(SETUP_PATIENCE), || {
+        clients.check_running().and_then(|()| servers.check_running())
+    })?;
+    let start_ns = clock::monotonic_ns();
+    control.open(Window { start_ns, measure_from_ns: start_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
+    let made = || control.loader_total(LoaderCount::Completed);
     std::thread::sleep(warmup);
-    let (from_ns, from) = (clock::monotonic_ns(), board.total());
+    let (from_ns, from) = (clock::monotonic_ns(), made());
     std::thread::sleep(span);
-    let (to_ns, to) = (clock::monotonic_ns(), board.total());
-    board.set_phase(STOP);
+    let (to_ns, to) = (clock::monotonic_ns(), made());
+    control.set_phase(Phase::Stop);
     family::wait_until(Patience::of(END_PATIENCE), || clients.drain(Duration::ZERO), || servers.check_running())
         .context("the bare loop's clients wait for replies")?;
     servers.kill();
@@ -129,7 +95,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     }
     let servers = servers.finish(Patience::of(END_PATIENCE));
     cpu_ns += servers.iter().map(|server| server.cpu.user_ns + server.cpu.system_ns).sum::<u64>();
-    let connections = board.total();
+    let connections = made();
     if connections == 0 {
         bail!("no connection was made in {:?}", warmup + span);
     }
@@ -187,14 +153,12 @@ impl Exchange {
     }
 
     /// A client: exchange after exchange, until the phase says stop.
-    fn ask_all(&self, board: &Board, number: usize) -> io::Result<()> {
-        while board.phase() == WAIT {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+    fn ask_all(&self, control: &Control, number: usize) -> io::Result<()> {
         let mut scratch = vec![0; self.reply.len()];
-        while board.phase() == GO {
+        control.wait_for_start();
+        while control.phase() == Phase::Running {
             match self.ask(&mut scratch) {
-                Ok(()) => board.count(number),
+                Ok(()) => control.add_loader(number, LoaderCount::Completed),
                 Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => std::thread::sleep(NO_PORT_PAUSE),
                 Err(error) => return Err(error),
             }

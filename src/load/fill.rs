@@ -6,28 +6,24 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use crossbeam::utils::CachePadded;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::source::{self, Group, Share, Source};
 use crate::{
-    ipc::tally::Tally,
+    ipc::{
+        board::{Board, Phases, Words},
+        tally::Tally,
+    },
     observe::ports::Range,
     record::{ErrorCount, Step},
     scenario::{CloseHow, Scenario, Selection},
-    sys::{clock, limits, shared::SharedSlice},
+    sys::{clock, limits},
 };
 
 /// Descriptors that a process has open besides its connections, with room to spare.
@@ -41,11 +37,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// What processes that fill ports tell each other, in shared memory.
 #[derive(Debug)]
 pub struct FillControl {
-    words: SharedSlice<CachePadded<AtomicU64>>,
+    board: Board<FillPhase, Word>,
 }
 
-/// Words of the control.
-#[derive(Clone, Copy)]
+/// Words of the board.
+#[derive(Debug, Clone, Copy)]
 enum Word {
     /// Whose turn it is.
     Turn,
@@ -53,100 +49,94 @@ enum Word {
     Open,
     /// Whether the wall was met.
     Wall,
-    /// [`FillPhase`].
-    Phase,
     /// Processes that have closed theirs.
     Closed,
     /// Ports of all groups; 0 while nobody has counted them.
     Capacity,
 }
 
+impl Words for Word {
+    const COUNT: usize = Self::Capacity as usize + 1;
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
 /// Where a ports trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FillPhase {
     /// Nobody listens yet.
-    SetUp = 0,
+    SetUp,
     /// Connections are opened and held.
-    Fill = 1,
+    Fill,
     /// They are closed.
-    Close = 2,
+    Close,
     /// They are opened again, as ports come free.
-    Recover = 3,
+    Recover,
     /// Processes report and exit.
-    Exit = 4,
+    Exit,
+}
+
+impl Phases for FillPhase {
+    const ALL: &'static [Self] = &[Self::SetUp, Self::Fill, Self::Close, Self::Recover, Self::Exit];
 }
 
 impl FillControl {
     /// To be made before the fork.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { words: SharedSlice::new(Word::Capacity as usize + 1)? })
-    }
-
-    fn word(&self, word: Word) -> &AtomicU64 {
-        &self.words[word as usize]
+        Ok(Self { board: Board::new()? })
     }
 
     /// Connections open in all processes.
     pub fn open(&self) -> u64 {
-        self.word(Word::Open).load(Acquire)
+        self.board.get(Word::Open)
     }
 
     /// The ports of all groups have been counted.
     pub fn set_capacity(&self, ports: u64) {
-        self.word(Word::Capacity).store(ports, Relaxed);
+        self.board.set(Word::Capacity, ports);
     }
 
     /// Ports of all groups; 0 while nobody has counted them.
     pub fn capacity(&self) -> u64 {
-        self.word(Word::Capacity).load(Relaxed)
+        self.board.get(Word::Capacity)
     }
 
     /// Whether there was no port left.
     pub fn at_the_wall(&self) -> bool {
-        self.word(Word::Wall).load(Acquire) != 0
+        self.board.get(Word::Wall) != 0
     }
 
     /// The phase.
     pub fn phase(&self) -> FillPhase {
-        match self.word(Word::Phase).load(Acquire) {
-            0 => FillPhase::SetUp,
-            1 => FillPhase::Fill,
-            2 => FillPhase::Close,
-            3 => FillPhase::Recover,
-            _ => FillPhase::Exit,
-        }
+        self.board.phase()
     }
 
     /// How many processes have had their turn in this phase.
     pub fn turns(&self) -> u64 {
-        self.word(Word::Turn).load(Acquire)
+        self.board.get(Word::Turn)
     }
 
     /// How many processes have closed their connections.
     pub fn closed(&self) -> u64 {
-        self.word(Word::Closed).load(Acquire)
+        self.board.get(Word::Closed)
     }
 
     /// Moves on to a phase, in which the first process has the first turn.
     pub fn set_phase(&self, phase: FillPhase) {
-        self.word(Word::Turn).store(0, Relaxed);
-        self.word(Word::Phase).store(phase as u64, Release);
+        self.board.set(Word::Turn, 0);
+        self.board.set_phase(phase);
     }
 
-    fn wait_for(&self, phase: FillPhase) {
-        while self.word(Word::Phase).load(Acquire) < phase as u64 {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    fn wait_for_turn(&self, process: usize) {
-        while self.turns() < process as u64 {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+    /// Waits for a phase, and in it for this process's turn.
+    fn wait_for_turn(&self, phase: FillPhase, process: usize) {
+        self.board.wait_for(phase);
+        self.board.wait_until(Word::Turn, process as u64, None);
     }
 
     fn pass_turn(&self) {
-        self.word(Word::Turn).fetch_add(1, Release);
+        self.board.add(Word::Turn, 1);
     }
 }
 
@@ -217,20 +207,18 @@ impl Filler {
             filler: self,
         };
         let control = Arc::clone(&work.filler.control);
-        control.wait_for(FillPhase::Fill);
-        control.wait_for_turn(work.filler.share.process);
+        control.wait_for_turn(FillPhase::Fill, work.filler.share.process);
         work.fill();
         control.pass_turn();
-        control.wait_for(FillPhase::Close);
+        control.board.wait_for(FillPhase::Close);
         work.close();
-        control.word(Word::Closed).fetch_add(1, Release);
+        control.board.add(Word::Closed, 1);
         if work.filler.recover > 0 {
-            control.wait_for(FillPhase::Recover);
-            control.wait_for_turn(work.filler.share.process);
+            control.wait_for_turn(FillPhase::Recover, work.filler.share.process);
             work.recover();
             control.pass_turn();
         }
-        control.wait_for(FillPhase::Exit);
+        control.board.wait_for(FillPhase::Exit);
         Ok(FillReport { errors: work.errors.counts(), ..work.report })
     }
 }
@@ -268,7 +256,7 @@ impl Work {
         self.report.first = control.open();
         while control.open() < self.filler.until
             && self.held.len() < self.most
-            && control.word(Word::Wall).load(Acquire) == 0
+            && !control.at_the_wall()
         {
             if clock::monotonic_ns() > self.filler.deadline_ns {
                 self.report.gave_up = true;
@@ -282,7 +270,7 @@ impl Work {
                     self.report.connect_ns.push(clock::monotonic_ns() - before_ns);
                     self.report.cpu_ns.push(clock::thread_cpu_ns() - cpu_before_ns);
                     self.report.established += 1;
-                    control.word(Word::Open).fetch_add(1, Release);
+                    control.board.add(Word::Open, 1);
                     self.held.push((socket, group));
                 }
                 Err(failed) => {
@@ -333,7 +321,7 @@ impl Work {
 
     /// What does it cost to find out that there is no port?
     fn beyond_the_wall(&mut self) {
-        self.filler.control.word(Word::Wall).store(1, Release);
+        self.filler.control.board.set(Word::Wall, 1);
         for attempt in 0..BEYOND_THE_WALL {
             let group = self.groups[attempt % self.groups.len()];
             self.report.attempted += 1;
@@ -342,7 +330,7 @@ impl Work {
                 // Somebody else has freed one meanwhile.
                 Ok(socket) => {
                     self.report.established += 1;
-                    self.filler.control.word(Word::Open).fetch_add(1, Release);
+                    self.filler.control.board.add(Word::Open, 1);
                     self.held.push((socket, group));
                 }
                 Err(failed) => {
@@ -362,7 +350,7 @@ impl Work {
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }
             drop(socket);
-            self.filler.control.word(Word::Open).fetch_sub(1, Release);
+            self.filler.control.board.add(Word::Open, -1);
             self.source.freed(&group, local.map_or(0, |local: SocketAddr| local.port()));
         }
     }
@@ -383,7 +371,7 @@ impl Work {
             };
             match self.connect(&group) {
                 Ok(socket) => {
-                    control.word(Word::Open).fetch_add(1, Release);
+                    control.board.add(Word::Open, 1);
                     self.held.push((socket, group));
                 }
                 Err(_) => self.full[group.number] = true,

@@ -1,7 +1,7 @@
 //! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader. What workers count
 //! is in `workers`.
 //!
-//! Every word has one writer. A process that is killed leaves its counters behind, so its accepts still balance.
+//! Every counter has one writer. A process that is killed leaves its counters behind, so its accepts still balance.
 
 mod workers;
 
@@ -16,40 +16,57 @@ use std::{
 
 use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
 pub use self::workers::{Count, Counts, Kept, Meter};
 use self::workers::{LastAcceptCell, WorkerCell, WorkerHistograms};
-use super::histogram;
+use super::{
+    board::{Board, Phases, Words},
+    histogram,
+};
 use crate::sys::{clock, shared::SharedSlice};
 
-/// How often a process that waits for another looks again. Only outside the measured window.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How long a worker waits for its turn to register: one that died before its turn must not hold up the others.
+const REGISTRATION_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Words of the block's head.
-#[derive(Clone, Copy)]
+/// Words of the board.
+#[derive(Debug, Clone, Copy)]
 enum Word {
+    /// When the trial starts; 0 until that is known.
     StartNs,
     MeasureFromNs,
     MeasureToNs,
     DeadlineNs,
+    /// Processes that wait at the barrier.
     Ready,
+    /// Workers that have registered.
     Registered,
+    /// Workers that accept nothing more.
     Stopped,
-    Phase,
 }
 
-const WORDS: usize = Word::Phase as usize + 1;
+impl Words for Word {
+    const COUNT: usize = Self::Stopped as usize + 1;
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
 
 /// Where a trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Processes start, connect and accept.
-    Running = 0,
+    Running,
     /// Workers accept nothing more, and keep their listeners open so that the queues can be counted.
-    Stop = 1,
+    Stop,
     /// Workers exit.
-    Exit = 2,
+    Exit,
+}
+
+impl Phases for Phase {
+    const ALL: &'static [Self] = &[Self::Running, Self::Stop, Self::Exit];
 }
 
 /// What a loader shows while it runs; the exact account follows in its report.
@@ -99,7 +116,9 @@ pub struct ListenerSeen {
 /// The control block. Made before the first fork and shared by all processes of the trial.
 #[derive(Debug)]
 pub struct Control {
-    head: SharedSlice<CachePadded<AtomicU64>>,
+    board: Board<Phase, Word>,
+    /// Becomes readable when the phase changes.
+    wake: EventFd,
     workers: SharedSlice<WorkerCell>,
     last_accepts: SharedSlice<LastAcceptCell>,
     loaders: SharedSlice<LoaderCell>,
@@ -155,7 +174,8 @@ impl Control {
     /// A block for so many workers, and one process besides them, loaders and faults.
     pub fn new(workers: usize, loaders: usize, faults: usize) -> io::Result<Self> {
         Ok(Self {
-            head: SharedSlice::new(WORDS)?,
+            board: Board::new()?,
+            wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             workers: SharedSlice::new(workers + 1)?,
             last_accepts: SharedSlice::new(workers + 1)?,
             loaders: SharedSlice::new(loaders)?,
@@ -183,10 +203,6 @@ impl Control {
         self.recording == Recording::On
     }
 
-    fn word(&self, word: Word) -> &AtomicU64 {
-        &self.head[word as usize]
-    }
-
     /// Number of workers. A process besides them counts under this number.
     pub fn workers(&self) -> usize {
         self.workers.len() - 1
@@ -194,79 +210,74 @@ impl Control {
 
     /// Announces that the caller is set up, waits for the barrier and returns the trial's instants.
     pub fn wait_for_start(&self) -> Window {
-        self.word(Word::Ready).fetch_add(1, Release);
-        loop {
-            let start_ns = self.word(Word::StartNs).load(Acquire);
-            if start_ns != 0 {
-                clock::sleep_until(start_ns);
-                return self.window();
-            }
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        self.board.add(Word::Ready, 1);
+        self.board.wait_until(Word::StartNs, 1, None);
+        let window = self.window();
+        clock::sleep_until(window.start_ns);
+        window
     }
 
     /// How many processes wait at the barrier.
     pub fn ready(&self) -> u64 {
-        self.word(Word::Ready).load(Acquire)
+        self.board.get(Word::Ready)
     }
 
     /// Opens the barrier.
     pub fn open(&self, window: Window) {
-        self.word(Word::MeasureFromNs).store(window.measure_from_ns, Relaxed);
-        self.word(Word::MeasureToNs).store(window.measure_to_ns, Relaxed);
-        self.word(Word::DeadlineNs).store(window.deadline_ns, Relaxed);
-        self.word(Word::StartNs).store(window.start_ns, Release);
+        self.board.set(Word::MeasureFromNs, window.measure_from_ns);
+        self.board.set(Word::MeasureToNs, window.measure_to_ns);
+        self.board.set(Word::DeadlineNs, window.deadline_ns);
+        // Last: it makes the others valid.
+        self.board.set(Word::StartNs, window.start_ns);
     }
 
     /// The instants, valid once the barrier is open.
     pub fn window(&self) -> Window {
         Window {
-            start_ns: self.word(Word::StartNs).load(Acquire),
-            measure_from_ns: self.word(Word::MeasureFromNs).load(Relaxed),
-            measure_to_ns: self.word(Word::MeasureToNs).load(Relaxed),
-            deadline_ns: self.word(Word::DeadlineNs).load(Relaxed),
+            start_ns: self.board.get(Word::StartNs),
+            measure_from_ns: self.board.get(Word::MeasureFromNs),
+            measure_to_ns: self.board.get(Word::MeasureToNs),
+            deadline_ns: self.board.get(Word::DeadlineNs),
         }
     }
 
-    /// Waits for the turn of the worker with this rank, so that workers register one after the other. A worker that
-    /// died before its turn holds the others up for a second only.
+    /// Waits until it is the turn of the worker with this rank, so that workers register one after the other.
     pub fn wait_for_registration_turn(&self, rank: usize) {
-        let patience = clock::monotonic_ns() + 1_000_000_000;
-        while self.word(Word::Registered).load(Acquire) < rank as u64 && clock::monotonic_ns() < patience {
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        self.board.wait_until(Word::Registered, rank as u64, Some(REGISTRATION_PATIENCE));
     }
 
     /// Lets the next worker register.
     pub fn registered(&self, rank: usize) {
-        self.word(Word::Registered).store(rank as u64 + 1, Release);
+        self.board.set(Word::Registered, rank as u64 + 1);
     }
 
     /// The phase.
+    #[inline]
     pub fn phase(&self) -> Phase {
-        match self.word(Word::Phase).load(Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Stop,
-            _ => Phase::Exit,
-        }
+        self.board.phase()
     }
 
-    /// Moves to a phase. Workers asleep in epoll must be woken besides.
+    /// Moves on to a phase, and wakes processes that wait for [`Self::wake`].
     pub fn set_phase(&self, phase: Phase) {
-        self.word(Word::Phase).store(phase as u64, Release);
+        self.board.set_phase(phase);
+        // Fails only if the counter is at its limit, and then the descriptor is readable.
+        let _ = self.wake.write(1);
     }
 
-    /// A worker says that it accepts nothing more, and waits until it may close its listener.
+    /// Becomes readable when the phase changes, and stays so.
+    pub fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// A worker reports that it accepts nothing more, and waits until it may close its listener.
     pub fn stopped_and_wait_for_exit(&self) {
-        self.word(Word::Stopped).fetch_add(1, Release);
-        while self.phase() < Phase::Exit {
-            std::thread::sleep(POLL_INTERVAL);
-        }
+        self.board.add(Word::Stopped, 1);
+        self.board.wait_for(Phase::Exit);
     }
 
     /// How many workers have stopped.
     pub fn stopped(&self) -> u64 {
-        self.word(Word::Stopped).load(Acquire)
+        self.board.get(Word::Stopped)
     }
 
     /// A fault begins.
