@@ -8,6 +8,7 @@
 pub mod calibrate;
 pub mod cli;
 pub mod commands;
+pub mod context;
 pub mod format;
 pub mod ipc;
 pub mod live;

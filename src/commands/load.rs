@@ -14,17 +14,19 @@ use strum::VariantArray;
 
 use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
-    cli, format,
+    cli,
+    context::{TrialContext, Waits},
+    format,
     ipc::{
         control::{Control, Phase},
         family::Patience,
     },
-    load::{self, Flows, LoaderReport, Sizing, Waits},
+    load::{self, Flows, LoaderReport, Sizing},
     record::{ErrorCount, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
     scenario::{Bound, Scenario, Transport},
     sys::clock,
     trial::{
-        Histograms, LoadJob, SETUP_PATIENCE, fork_loaders, late, loader_accounts, many_failed, merge, open_barrier,
+        Histograms, SETUP_PATIENCE, fork_loaders, late, loader_accounts, many_failed, merge, open_barrier,
         wait_until_ready,
     },
 };
@@ -154,10 +156,18 @@ struct Driven {
 fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
     let interrupted = interrupt_flag()?;
     let control = Arc::new(Control::new(0, sizing.loaders, 0).context("mapping shared memory")?);
-    // Only the client side can be measured.
-    let waits = Waits { exact: false, bound: true };
-    let job = LoadJob { scenario, target, ledger: None, stamps: None, waits, seed, repetition: 0 };
-    let mut loaders = fork_loaders(job, sizing.loaders, &control)?;
+    let context = TrialContext {
+        scenario: Arc::clone(scenario),
+        target,
+        control: Arc::clone(&control),
+        ledger: None,
+        stamps: None,
+        // Only the client side can be measured.
+        waits: Waits { exact: false, bound: true },
+        seed,
+        repetition: 0,
+    };
+    let mut loaders = fork_loaders(&context, sizing.loaders)?;
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
     wait_until_ready(&control, sizing.loaders, patience, || loaders.check_running())?;
     let window = open_barrier(scenario, &control);

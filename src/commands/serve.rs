@@ -9,14 +9,16 @@ use anyhow::{Context, Result};
 
 use super::{Ended, interrupt_flag, say, sources};
 use crate::{
-    cli, format,
+    cli,
+    context::{TrialContext, Waits},
+    format,
     ipc::{
         control::{Control, Count, Window},
         family::Patience,
     },
     scenario::{App, Scenario},
     sys::clock,
-    trial::{Crew, CrewJob, Doors, SETUP_PATIENCE, wait_until_ready},
+    trial::{Crew, Doors, SETUP_PATIENCE, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -31,15 +33,17 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
-    let job = CrewJob {
-        scenario: &scenario,
-        control: &control,
+    let context = TrialContext {
+        scenario: Arc::clone(&scenario),
+        target: scenario.address,
+        control: Arc::clone(&control),
         ledger: None,
         stamps: None,
+        waits: Waits { exact: false, bound: false },
         seed: plan.whole.seed,
         repetition: 0,
     };
-    let mut crew = Crew::fork(job, Doors::open(&scenario)?)?;
+    let mut crew = Crew::fork(&context, Doors::open(&scenario)?)?;
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
     wait_until_ready(&control, crew.len(), patience, || crew.check_running())?;
     let now_ns = clock::monotonic_ns();
@@ -54,7 +58,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         crew.check_running()?;
         std::thread::sleep(LOOK_AGAIN);
     }
-    crew.stop()?;
+    crew.stop();
     say(format_args!(
         "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
         "worker", "accepted", "datagrams", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"

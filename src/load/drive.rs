@@ -37,7 +37,7 @@ pub(super) struct Drive<'a> {
 
 impl<'a> Drive<'a> {
     pub fn new(work: &'a mut Work, engine: &'a mut dyn Engine) -> Self {
-        let load = &work.loader.scenario.load;
+        let load = &work.loader.context.scenario.load;
         let spins = matches!(load.mode, Mode::Open { pacer: Pacing::Spin, .. });
         let start_ns = work.window.start_ns;
         Self {
@@ -59,7 +59,7 @@ impl<'a> Drive<'a> {
                 self.give_up(Cause::Deadline, now_ns);
                 return Ok(());
             }
-            if self.work.loader.control.phase() != ControlPhase::Running {
+            if self.work.loader.context.control.phase() != ControlPhase::Running {
                 self.give_up(Cause::Interrupted, now_ns);
                 return Ok(());
             }
@@ -140,14 +140,15 @@ impl<'a> Drive<'a> {
             }
         }
         let asked_ns = clock::monotonic_ns();
-        self.follow_up_ends_ns = Some(asked_ns + clock::nanoseconds(self.work.loader.scenario.load.reply_timeout));
+        self.follow_up_ends_ns =
+            Some(asked_ns + clock::nanoseconds(self.work.loader.context.scenario.load.reply_timeout));
         Ok(())
     }
 
     /// Ends what has waited longer than the scenario allows.
     fn sweep(&mut self, now_ns: u64) {
         self.next_sweep_ns = now_ns + SWEEP_NS;
-        let load = &self.work.loader.scenario.load;
+        let load = &self.work.loader.context.scenario.load;
         let limits = [(Wait::Connect, load.connect_timeout), (Wait::Reply, load.reply_timeout)];
         for (wait, limit) in limits {
             let limit_ns = clock::nanoseconds(limit);

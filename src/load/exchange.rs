@@ -36,9 +36,9 @@ impl Work {
     pub(super) fn established(&mut self, key: usize, now_ns: u64) {
         self.connections.enter(key, Phase::Exchanging, now_ns);
         self.report.established += 1;
-        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Established);
+        self.loader.context.control.add_loader(self.loader.part.loader, LoaderCount::Established);
         let connection = &self.connections[key];
-        if let Some(ledger) = &self.loader.ledger {
+        if let Some(ledger) = &self.loader.context.ledger {
             ledger.established(self.client(connection));
         }
         if connection.measured {
@@ -61,7 +61,7 @@ impl Work {
         match connection.stream.write(&self.request) {
             Ok(_) => {
                 self.report.flows.sent += 1;
-                self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Sent);
+                self.loader.context.control.add_loader(self.loader.part.loader, LoaderCount::Sent);
                 Progress::Goes
             }
             // A datagram that the kernel does not take is lost: it is not for the loader to try again.
@@ -115,12 +115,12 @@ impl Work {
             let cause = if cause == Cause::EndOfFile { Cause::BadReply } else { cause };
             return Progress::Failed(Step::Receive, cause);
         }
-        let load = &self.loader.scenario.load;
+        let load = &self.loader.context.scenario.load;
         let reset = cause == Cause::Errno(libc::ECONNRESET);
         let as_agreed = load.close_by == CloseBy::Server && reset == (load.close_how == CloseHow::Rst);
         // A close without a word is the reply of app `close`, but only from a worker: the kernel, too, resets what it
         // aborts.
-        if self.loader.scenario.server.app == App::Close && self.acceptance(key) == Acceptance::Never {
+        if self.loader.context.scenario.server.app == App::Close && self.acceptance(key) == Acceptance::Never {
             return Progress::Failed(Step::Receive, cause);
         }
         let connection = &self.connections[key];
@@ -158,7 +158,7 @@ impl Work {
             self.connections.enter(key, Phase::Exchanging, now_ns);
             return self.ask(key);
         }
-        let load = &self.loader.scenario.load;
+        let load = &self.loader.context.scenario.load;
         if load.close_by == CloseBy::Server && !connection.stream.is_udp() {
             self.connections.enter(key, Phase::AwaitingClose, now_ns);
             return Progress::Goes;
@@ -196,11 +196,12 @@ impl Work {
             }
         };
         // Beside connections, flows have names of their own: a percentile over both would be of neither.
-        let (response, service) = if connection.stream.is_udp() && self.loader.scenario.protocol == Protocol::Both {
-            (Latency::UdpResponse, Latency::UdpService)
-        } else {
-            (Latency::Response, Latency::Service)
-        };
+        let (response, service) =
+            if connection.stream.is_udp() && self.loader.context.scenario.protocol == Protocol::Both {
+                (Latency::UdpResponse, Latency::UdpService)
+            } else {
+                (Latency::Response, Latency::Service)
+            };
         self.measures.record(response, now_ns - response_from_ns);
         self.measures.record(service, now_ns - service_from_ns);
     }

@@ -3,12 +3,7 @@
 //! One process holds as many as it may have files; then the next goes on. They take turns, so that a connect's cost is that
 //! of the fill alone.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -32,7 +27,6 @@ pub const RESERVED_FILES: u64 = 64;
 const BEYOND_THE_WALL: usize = 20;
 /// Pause between attempts while the ports recover.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What processes that fill ports tell each other, in shared memory.
 #[derive(Debug)]
@@ -254,10 +248,7 @@ impl Work {
     fn fill(&mut self) {
         let control = Arc::clone(&self.filler.control);
         self.report.first = control.open();
-        while control.open() < self.filler.until
-            && self.held.len() < self.most
-            && !control.at_the_wall()
-        {
+        while control.open() < self.filler.until && self.held.len() < self.most && !control.at_the_wall() {
             if clock::monotonic_ns() > self.filler.deadline_ns {
                 self.report.gave_up = true;
                 return;

@@ -1,7 +1,5 @@
 //! A loader's process: set-up, barrier, load, account.
 
-use std::{net::SocketAddr, sync::Arc};
-
 use anyhow::{Context, Result};
 
 use super::{
@@ -9,16 +7,17 @@ use super::{
     connections::Connections,
     drive::Drive,
     engine,
-    measures::{Measures, Waits},
+    measures::Measures,
     pacer::{Pacer, Part},
     report::LoaderReport,
     source::{self, Share},
     work::Work,
 };
 use crate::{
-    ipc::{control::Control, known::Known, ledger::Ledger, tally::Tally},
-    observe::{ports::Range, stamps::Stamps},
-    scenario::{Scenario, Waiting},
+    context::TrialContext,
+    ipc::{known::Known, tally::Tally},
+    observe::ports::Range,
+    scenario::Waiting,
     sys::{affinity, clock, limits},
 };
 
@@ -29,22 +28,8 @@ const REQUEST_BYTES: usize = 65_536;
 pub struct Loader {
     /// Which part of the load is this one's.
     pub part: Part,
-    /// The cell's scenario.
-    pub scenario: Arc<Scenario>,
-    /// Where to connect.
-    pub target: SocketAddr,
-    /// Seed of the schedule.
-    pub seed: u64,
-    /// Repetition, so that each has another schedule, and each strategy the same.
-    pub repetition: usize,
-    /// The trial's control block.
-    pub control: Arc<Control>,
-    /// The trial's port ledger; there is none for another program's server.
-    pub ledger: Option<Arc<Ledger>>,
-    /// When connections were established, where that is known.
-    pub stamps: Option<Arc<Stamps>>,
-    /// Which accept waits are recorded.
-    pub waits: Waits,
+    /// What it shares with the trial's other processes.
+    pub context: TrialContext,
 }
 
 impl Loader {
@@ -52,24 +37,30 @@ impl Loader {
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
         let room = limits::room(limits::raise_open_files().context("raising the limit of open files")?);
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-        if let Some(cpu) = self.scenario.load.pin.processor(self.part.loader, &allowed) {
+        if let Some(cpu) = self.context.scenario.load.pin.processor(self.part.loader, &allowed) {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.scenario.load.scheduler.enforce("load.scheduler")?;
+        let scheduler = self.context.scenario.load.scheduler.enforce("load.scheduler")?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
-        let mut engine = engine::build(&self.scenario)?;
-        let measures = Measures::new(&self.scenario, self.waits, self.control.records());
-        let client = client::build(&self.scenario, &self.target.to_string());
+        let mut engine = engine::build(&self.context.scenario)?;
+        let measures = Measures::new(&self.context.scenario, self.context.waits, self.context.control.records());
+        let client = client::build(&self.context.scenario, &self.context.target.to_string());
         let range = Range::read().context("reading ip_local_port_range")?;
-        let groups = source::groups(&self.scenario.sources, &[self.target]);
+        let groups = source::groups(&self.context.scenario.sources, &[self.context.target]);
         let share = Share { process: self.part.loader, processes: self.part.loaders };
-        let server = &self.scenario.server;
-        let window = self.control.wait_for_start();
+        let server = &self.context.scenario.server;
+        let window = self.context.control.wait_for_start();
         let before = clock::cpu_use();
         let mut work = Work {
-            pacer: Pacer::new(&self.scenario, window, self.part, self.seed, self.repetition),
-            source: source::build(self.scenario.sources.selection, &range, groups.len(), share, self.seed),
+            pacer: Pacer::new(&self.context.scenario, window, self.part, self.context.seed, self.context.repetition),
+            source: source::build(
+                self.context.scenario.sources.selection,
+                &range,
+                groups.len(),
+                share,
+                self.context.seed,
+            ),
             groups,
             window,
             client,

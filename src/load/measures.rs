@@ -4,8 +4,9 @@ use hdrhistogram::Histogram;
 use strum::{EnumCount, VariantArray};
 
 use crate::{
+    context::Waits,
     ipc::histogram::Own,
-    record::{Latency, Stage, WaitMethod},
+    record::{Latency, Stage},
     scenario::{Scenario, Transport},
 };
 
@@ -21,22 +22,6 @@ const WORKERS_LIMIT: usize = 512;
 /// An empty histogram of latencies in nanoseconds: 1 ns to 60 s, three digits.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds")
-}
-
-/// Which accept waits a trial records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waits {
-    /// From the kernel's stamp of ESTABLISHED, by workers.
-    pub exact: bool,
-    /// From the client's connect call, by loaders: an upper bound.
-    pub bound: bool,
-}
-
-impl Waits {
-    /// How the trial's accept waits are measured.
-    pub fn method(self) -> WaitMethod {
-        if self.exact { WaitMethod::SockOps } else { WaitMethod::ConnectCall }
-    }
 }
 
 /// A loader's histograms, allocated before the start.

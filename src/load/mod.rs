@@ -20,7 +20,7 @@ mod work;
 pub use client::first_request;
 pub use engine::try_ring;
 pub use loader::Loader;
-pub use measures::{Measures, Waits, histogram};
+pub use measures::{Measures, histogram};
 pub use pacer::Part;
 pub use report::{Flows, LoaderReport, total};
 pub use sizing::{Sizing, held_at_once, size};

@@ -24,7 +24,7 @@ impl Work {
             Some(receipt) => {
                 self.report.verified += 1;
                 // Only this machine's clock can be compared with ours.
-                if !tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+                if !tuple.server.ip().is_loopback() && self.loader.context.ledger.is_none() {
                     return receipt.belongs_to(connection.nonce, &tuple);
                 }
                 match receipt.wait_since(connection.connect_ns) {
@@ -32,12 +32,12 @@ impl Work {
                     _ => return false,
                 }
             }
-            None if self.loader.scenario.server.app == App::Close => match self.acceptance(key) {
+            None if self.loader.context.scenario.server.app == App::Close => match self.acceptance(key) {
                 Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connections[key].connect_ns),
                 Acceptance::Never | Acceptance::Unknown => return true,
             },
             // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
-            None => return self.loader.ledger.is_none(),
+            None => return self.loader.context.ledger.is_none(),
         };
         let connection = &mut self.connections[key];
         connection.answered.by(worker);
@@ -52,7 +52,7 @@ impl Work {
         if !(measured && first) {
             return true;
         }
-        if self.loader.waits.bound {
+        if self.loader.context.waits.bound {
             self.show(LoaderKept::AcceptWait, wait_ns);
         }
         self.measures.record_accept_wait(worker, wait_ns)
@@ -61,14 +61,14 @@ impl Work {
     /// Counts a wait where whoever watches can see it, and whether anybody does or not: so watching costs nothing.
     #[inline]
     fn show(&self, kept: LoaderKept, wait_ns: u64) {
-        self.loader.control.keep_of_loader(self.loader.part.loader, kept, wait_ns);
+        self.loader.context.control.keep_of_loader(self.loader.part.loader, kept, wait_ns);
     }
 
     /// When the kernel had a connection of ours established on the server's side. That must lie between the connect call and
     /// accept's return, or something is wrong with the stamp, or with us.
     fn stamp(&mut self, key: usize, accept_ns: u64) -> Stamp {
         let connection = &self.connections[key];
-        let stamps = self.loader.stamps.as_ref();
+        let stamps = self.loader.context.stamps.as_ref();
         let Some(at_ns) = stamps.and_then(|stamps| stamps.look(self.client(connection))) else { return Stamp::None };
         if (connection.connect_ns..=accept_ns).contains(&at_ns) {
             return Stamp::At(at_ns);
@@ -81,7 +81,7 @@ impl Work {
     /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
     fn record_stages(&mut self, key: usize, worker: u16, stamp: Stamp, accept_ns: u64, replied_ns: u64) {
         let connection = &self.connections[key];
-        let Some(ledger) = &self.loader.ledger else { return };
+        let Some(ledger) = &self.loader.context.ledger else { return };
         let instants = Instants {
             intended_ns: connection.intended_ns,
             connect_ns: connection.connect_ns,
@@ -103,8 +103,8 @@ impl Work {
             return;
         }
         let connect_ns = self.connections[key].connect_ns;
-        for (number, fault) in self.loader.scenario.faults.iter().enumerate() {
-            let over_ns = self.loader.control.fault(number).over_ns;
+        for (number, fault) in self.loader.context.scenario.faults.iter().enumerate() {
+            let over_ns = self.loader.context.control.fault(number).over_ns;
             if fault.worker == usize::from(worker) && (connect_ns + 1..=connect_ns + wait_ns).contains(&over_ns) {
                 self.measures.record_stranded(number, wait_ns);
             }
@@ -116,14 +116,14 @@ impl Work {
         let tuple = self.tuple(key);
         let connection = &mut self.connections[key];
         // Another server's reply.
-        let Some(receipt) = receipt else { return self.loader.ledger.is_none() };
+        let Some(receipt) = receipt else { return self.loader.context.ledger.is_none() };
         if !receipt.belongs_to(connection.nonce, &tuple) {
             return false;
         }
         self.report.verified += 1;
         self.report.flows.replies += 1;
         connection.answered.by(receipt.worker);
-        if !tuple.server.ip().is_loopback() && self.loader.ledger.is_none() {
+        if !tuple.server.ip().is_loopback() && self.loader.context.ledger.is_none() {
             return true;
         }
         // A flow waits for its reply from the moment it asked.
@@ -139,7 +139,7 @@ impl Work {
     /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
     pub(super) fn acceptance(&self, key: usize) -> Acceptance {
         let connection = &self.connections[key];
-        match (&self.loader.ledger, self.client(connection)) {
+        match (&self.loader.context.ledger, self.client(connection)) {
             (None, _) => Acceptance::Unknown,
             (_, client) if client.port() == 0 => Acceptance::Unknown,
             (Some(ledger), client) => {

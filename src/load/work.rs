@@ -77,7 +77,7 @@ impl Work {
     /// Counts a start, and decides of what kind it is.
     pub fn attempt(&mut self) -> Transport {
         self.report.attempted += 1;
-        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Attempted);
+        self.loader.context.control.add_loader(self.loader.part.loader, LoaderCount::Attempted);
         self.next_transport()
     }
 
@@ -108,11 +108,11 @@ impl Work {
         for tries in 1.. {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
-            if attempt.transport == Transport::Tcp && !self.loader.scenario.load.quickack {
+            if attempt.transport == Transport::Tcp && !self.loader.context.scenario.load.quickack {
                 // Anew for each connection: a disconnect forgets it.
                 socket::delay_acks(socket).map_err(|error| (Step::Socket, error))?;
             }
-            match socket.connect(&self.loader.target.into()) {
+            match socket.connect(&self.loader.context.target.into()) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
                     if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
@@ -130,7 +130,7 @@ impl Work {
 
     /// Spreads the scenario's share of flows evenly over the starts.
     fn next_transport(&mut self) -> Transport {
-        self.udp_owed += self.loader.scenario.load.udp_share;
+        self.udp_owed += self.loader.context.scenario.load.udp_share;
         if self.udp_owed >= 1.0 {
             self.udp_owed -= 1.0;
             return Transport::Udp;
@@ -140,12 +140,12 @@ impl Work {
 
     /// A new socket with the scenario's options.
     pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
-        let server = &self.loader.scenario.server;
+        let server = &self.loader.context.scenario.server;
         let kind = match transport {
             Transport::Tcp => Type::STREAM,
             Transport::Udp => Type::DGRAM,
         };
-        let socket = Socket::new(Domain::for_address(self.loader.target), kind.nonblocking().cloexec(), None)?;
+        let socket = Socket::new(Domain::for_address(self.loader.context.target), kind.nonblocking().cloexec(), None)?;
         if transport == Transport::Tcp && server.listen.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
@@ -162,7 +162,7 @@ impl Work {
             if attempt.group.source.is_some() { attempt.group.number as u16 } else { self.picked.number(client.ip()) };
         let instants = (attempt.intended_ns, attempt.connect_ns);
         let connection = Connection {
-            requests_left: self.loader.scenario.load.requests,
+            requests_left: self.loader.context.scenario.load.requests,
             measured: self.window.measures(attempt.intended_ns),
             ..Connection::begun(stream, (address, client.port()), instants)
         };
@@ -172,7 +172,7 @@ impl Work {
     /// Both ends of a connection.
     #[inline]
     pub fn tuple(&self, key: usize) -> Tuple {
-        Tuple { client: self.client(&self.connections[key]), server: self.loader.target }
+        Tuple { client: self.client(&self.connections[key]), server: self.loader.context.target }
     }
 
     /// A connection's own end.
@@ -201,7 +201,7 @@ impl Work {
             self.report.first_exhausted_ns.get_or_insert(now_ns);
         }
         self.errors.add(step, cause);
-        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Failed);
+        self.loader.context.control.add_loader(self.loader.part.loader, LoaderCount::Failed);
         self.report.ended_ns = now_ns;
         self.pacer.freed(now_ns + ERROR_PAUSE_NS);
     }
@@ -228,7 +228,7 @@ impl Work {
         }
         self.report.completed += 1;
         self.report.measured_completed += u64::from(connection.measured);
-        self.loader.control.add_loader(self.loader.part.loader, LoaderCount::Completed);
+        self.loader.context.control.add_loader(self.loader.part.loader, LoaderCount::Completed);
         self.report.ended_ns = now_ns;
         self.pacer.freed(now_ns);
         connection

@@ -3,24 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::sys::{
-    eventfd::{EfdFlags, EventFd},
-    signal::Signal,
-};
+use nix::sys::signal::Signal;
 
 use super::doors::Doors;
 use crate::{
+    context::TrialContext,
     ipc::{
         control::{Control, Phase},
         family::{self, Account, Family, Patience},
-        ledger::Ledger,
     },
-    observe::stamps::Stamps,
-    scenario::{Scenario, Transport},
-    server::{
-        Worker, WorkerReport,
-        accept::{Helper, HelperContext},
-    },
+    scenario::Transport,
+    server::{Worker, WorkerReport, accept::Helper},
     sys::clock,
 };
 
@@ -36,7 +29,6 @@ pub struct Crew {
     family: Family<WorkerReport>,
     workers: usize,
     control: Arc<Control>,
-    wake: Arc<EventFd>,
     /// Workers that are stopped.
     stalled: Vec<usize>,
     inodes: Vec<u32>,
@@ -44,66 +36,34 @@ pub struct Crew {
     address: SocketAddr,
 }
 
-/// What a crew is for.
-#[derive(Clone, Copy)]
-pub struct CrewJob<'a> {
-    /// The cell's scenario.
-    pub scenario: &'a Arc<Scenario>,
-    /// The control block.
-    pub control: &'a Arc<Control>,
-    /// The port ledger; there is none without loaders of our own.
-    pub ledger: Option<&'a Arc<Ledger>>,
-    /// Where stamps of connections are, if there are any.
-    pub stamps: Option<&'a Arc<Stamps>>,
-    /// Seed of service times.
-    pub seed: u64,
-    /// Repetition, from 0.
-    pub repetition: usize,
-}
-
 impl Crew {
     /// Forks the workers, each with its own part of the doors. They wait at the control block's barrier.
-    pub fn fork(job: CrewJob<'_>, mut doors: Doors) -> Result<Self> {
-        let CrewJob { scenario, control, seed, repetition, .. } = job;
-        let server = &scenario.server;
+    pub fn fork(context: &TrialContext, mut doors: Doors) -> Result<Self> {
+        let server = &context.scenario.server;
         let (inodes, datagram_inodes) = (doors.inodes(Transport::Tcp)?, doors.inodes(Transport::Udp)?);
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let wake = Arc::new(EventFd::from_value_and_flags(0, flags).context("eventfd")?);
         let mut family = Family::default();
-        let ranks = server.registration.ranks(server.workers, seed, repetition);
+        let ranks = server.registration.ranks(server.workers, context.seed, context.repetition);
         for (number, rank) in ranks.into_iter().enumerate() {
-            let worker = Worker {
-                number,
-                rank,
-                scenario: Arc::clone(scenario),
-                seed,
-                repetition,
-                control: Arc::clone(control),
-                ledger: job.ledger.cloned(),
-                stamps: job.stamps.cloned(),
-                wake: Arc::clone(&wake),
-            };
+            let worker = Worker { number, rank, context: context.clone() };
             let run = |_: &mut _| worker.run(doors.intake(number)?);
             family.fork(&format!("lb:worker{number}"), format!("worker {number}"), run)?;
         }
         if let Some(name) = doors.helper() {
             family.fork(name, "the strategy's own process", |_| {
                 let helper = doors.take_helper().context("a strategy names a helper and has none")?;
-                help(helper, scenario, control, &wake)
+                help(helper, context)
             })?;
         }
-        let (workers, address) = (server.workers, scenario.address);
         // With this process's copies of the listeners closed, a worker's dies with it.
         drop(doors);
         Ok(Self {
             family,
-            workers,
-            control: Arc::clone(control),
-            wake,
+            workers: server.workers,
+            control: Arc::clone(&context.control),
             stalled: Vec::new(),
             inodes,
             datagram_inodes,
-            address,
+            address: context.scenario.address,
         })
     }
 
@@ -157,9 +117,8 @@ impl Crew {
 
     /// Makes the workers stop accepting, and waits until they have, for ten seconds at most: a worker that hangs still has its
     /// queue, and what is stranded there can be counted.
-    pub fn stop(&mut self) -> Result<()> {
+    pub fn stop(&mut self) {
         self.control.set_phase(Phase::Stop);
-        self.wake.write(1).context("waking the workers")?;
         for worker in std::mem::take(&mut self.stalled) {
             self.resume(worker);
         }
@@ -167,7 +126,6 @@ impl Crew {
         let all_stopped = || control.stopped() >= family.running(0..workers) as u64;
         // Those that hang are killed in the end.
         let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
-        Ok(())
     }
 
     /// Lets the stopped workers close their listeners and exit, and returns their accounts. One that hangs is killed.
@@ -185,7 +143,8 @@ impl Crew {
 }
 
 /// The process besides the workers, from its set-up to its end.
-fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &EventFd) -> Result<WorkerReport> {
+fn help(helper: Box<dyn Helper>, context: &TrialContext) -> Result<WorkerReport> {
+    let TrialContext { scenario, control, .. } = context;
     let scheduler = scenario.server.scheduler.enforce("server.scheduler")?;
     let window = control.wait_for_start();
     let mut meter = control.meter(control.workers(), window);
@@ -193,7 +152,7 @@ fn help(helper: Box<dyn Helper>, scenario: &Scenario, control: &Control, wake: &
     while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
         std::thread::sleep(LOOK_AGAIN);
     }
-    let errors = helper.run(&HelperContext { control, wake }, &mut meter)?;
+    let errors = helper.run(control, &mut meter)?;
     meter.stop();
     Ok(WorkerReport { errors, scheduler })
 }

@@ -1,20 +1,15 @@
 //! The loaders of a load: forking them, and their accounts. A trial and `listenbench load` use the same.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
 use super::gathered::LoaderAccount;
 use crate::{
-    ipc::{
-        control::Control,
-        family::{Account, Family, Patience},
-        ledger::Ledger,
-    },
-    load::{Loader, LoaderReport, Part, Waits, histogram},
-    observe::stamps::Stamps,
-    scenario::Scenario,
+    context::TrialContext,
+    ipc::family::{Account, Family, Patience},
+    load::{Loader, LoaderReport, Part, histogram},
 };
 
 /// How long a loader may take to exit once it has closed its pipe.
@@ -23,43 +18,14 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Histograms by `w<worker>.<metric>`, `l<loader>.<metric>` and `f<fault>.<metric>`.
 pub type Histograms = BTreeMap<String, Histogram<u64>>;
 
-/// What all loaders of a load have in common.
-#[derive(Clone, Copy)]
-pub struct LoadJob<'a> {
-    /// The cell's scenario.
-    pub scenario: &'a Arc<Scenario>,
-    /// Where to connect.
-    pub target: SocketAddr,
-    /// The port ledger; there is none for another program's server.
-    pub ledger: Option<&'a Arc<Ledger>>,
-    /// Where stamps of connections are, if there are any.
-    pub stamps: Option<&'a Arc<Stamps>>,
-    /// Which accept waits are recorded.
-    pub waits: Waits,
-    /// Seed of the schedule.
-    pub seed: u64,
-    /// Repetition, from 0.
-    pub repetition: usize,
-}
-
 /// The forked loaders.
 pub type Loaders = Family<LoaderReport>;
 
 /// Forks the loaders. They wait at the control block's barrier.
-pub fn fork_loaders(job: LoadJob<'_>, loaders: usize, control: &Arc<Control>) -> Result<Loaders> {
+pub fn fork_loaders(context: &TrialContext, loaders: usize) -> Result<Loaders> {
     let mut family = Loaders::default();
     for number in 0..loaders {
-        let loader = Loader {
-            part: Part { loader: number, loaders },
-            scenario: Arc::clone(job.scenario),
-            target: job.target,
-            seed: job.seed,
-            repetition: job.repetition,
-            control: Arc::clone(control),
-            ledger: job.ledger.cloned(),
-            stamps: job.stamps.cloned(),
-            waits: job.waits,
-        };
+        let loader = Loader { part: Part { loader: number, loaders }, context: context.clone() };
         family.fork(&format!("lb:loader{number}"), format!("loader {number}"), |sender| {
             let (report, measures) = loader.run()?;
             for (name, histogram) in measures.named() {

@@ -34,21 +34,22 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 #[cfg(test)]
 pub(crate) use assemble::blank;
 pub use assemble::merge;
-pub use crew::{Crew, CrewJob};
+pub use crew::Crew;
 pub use doors::Doors;
 pub use gathered::LoaderAccount;
-pub use loaders::{Histograms, LoadJob, fork_loaders, loader_accounts};
+pub use loaders::{Histograms, fork_loaders, loader_accounts};
 pub(crate) use networks::Networks;
 pub use process::{SETUP_PATIENCE, open_barrier, wait_until_ready};
 pub use verdicts::{late, many_failed};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{
+    context::Waits,
     ipc::{
         control::{Control, Recording},
         family::{self, Cut, Family, Patience, Sender},
     },
-    load::{self, Sizing, Waits, fill::FillControl},
+    load::{self, Sizing, fill::FillControl},
     observe::{
         host::{self, Probe},
         ports::Range,

@@ -7,17 +7,18 @@ use nix::unistd::{SysconfVar, getpid, getppid, sysconf};
 
 use super::{
     Job, cgroup_name,
-    crew::{Crew, CrewJob},
+    crew::Crew,
     doors::Doors,
     faults::Faults,
     gathered::{Gathered, WorkerAccount},
-    loaders::{Histograms, LoadJob, Loaders, fork_loaders, loader_accounts},
+    loaders::{Histograms, Loaders, fork_loaders, loader_accounts},
     networks::Networks,
     ramp::RampWatch,
     sampler::{Clients, QueueSeen, Sampler},
     set_sysctls,
 };
 use crate::{
+    context::TrialContext,
     ipc::{
         control::{Control, Count, Counts, Kept, Window},
         family::{Account, Patience, wait_until},
@@ -55,35 +56,26 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| set_sysctls(cell))?;
     let ledger = || Ledger::new(&scenario.sources.addresses).map(Arc::new).context("mapping shared memory");
-    let ledger = control.records().then(ledger).transpose()?;
     let waits = job.waits();
     let (stamps, mut stamper) =
         if waits.exact { Some(Stamps::load(scenario.sources.addresses.len().max(1))?) } else { None }.unzip();
-    let stamps = stamps.map(Arc::new);
-    // Loaders first: what is opened afterwards they do not inherit.
-    let template = LoadJob {
-        scenario: &scenario,
+    let context = TrialContext {
+        scenario: Arc::clone(&scenario),
         target: scenario.address,
+        control: Arc::clone(control),
+        ledger: control.records().then(ledger).transpose()?,
+        stamps: stamps.map(Arc::new),
+        waits,
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
-        ledger: ledger.as_ref(),
-        stamps: stamps.as_ref(),
-        waits,
     };
-    let mut loaders = networks.for_loaders(|| fork_loaders(template, job.sizing.loaders, control))?;
+    // Loaders first: what is opened afterwards they do not inherit.
+    let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
     let doors = match &mut stamper {
         Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Doors::open(&scenario))??,
         None => Doors::open(&scenario)?,
     };
-    let crew = CrewJob {
-        scenario: &scenario,
-        control,
-        ledger: ledger.as_ref(),
-        stamps: stamps.as_ref(),
-        seed: job.plan.whole.seed,
-        repetition: job.trial.repetition,
-    };
-    let mut crew = Crew::fork(crew, doors)?;
+    let mut crew = Crew::fork(&context, doors)?;
     let patience = Patience::of(SETUP_PATIENCE);
     wait_until_ready(control, crew.len() + loaders.len(), patience, || {
         crew.check_running().and_then(|()| loaders.check_running())
@@ -112,7 +104,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let faults = faults.finish(&mut sampler)?;
     let kernel_measured = borders.difference()?;
 
-    crew.stop()?;
+    crew.stop();
     sampler.sample_last()?;
     let left_in_queue = sampler.waiting()?;
     let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
@@ -123,7 +115,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let crew_datagram_inodes = crew.datagram_inodes().to_vec();
     let mut workers = crew.dismiss();
     let helper = workers.split_off(control.workers()).pop();
-    let balance = ledger.map(|ledger| ledger.balance()).unwrap_or_default();
+    let balance = context.ledger.map(|ledger| ledger.balance()).unwrap_or_default();
     let samples = sampler.finish();
     let (usable_ports, ports_ceiling_per_s) = networks.for_loaders(|| {
         let usable = Range::read().map_or(0, |range| range.usable());

@@ -4,8 +4,9 @@ use hdrhistogram::Histogram;
 
 use super::view;
 use crate::{
+    context::Waits,
     ipc::control::{Control, Count},
-    load::{self, Waits},
+    load,
     record::{LatencySummary, Ramp, RampStep, TENTHS},
     scenario::{Bound, Protocol, Scenario},
     sys::clock,

@@ -3,11 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
+    context::Waits,
     ipc::control::{Control, Count, Kept, ListenerSeen, LoaderCount, LoaderKept, Phase, Window},
-    load::{
-        Waits,
-        fill::{FillControl, FillPhase},
-    },
+    load::fill::{FillControl, FillPhase},
     scenario::{Protocol, Transport},
     sys::clock,
 };

@@ -7,13 +7,14 @@ use ratatui::{Terminal, backend::TestBackend};
 
 use super::*;
 use crate::{
+    context::Waits,
     ipc::control::{Control, ListenerSeen, LoaderCount, LoaderKept, Recording, Window},
     live::{
         model::Model,
         pace::{Expected, Pace, Trials},
         seen::{PortsSeen, Seen, WorkerSeen},
     },
-    load::{Sizing, Waits},
+    load::Sizing,
     record::{Outcome, TrialRecord, Verdict, VerdictName},
     scenario::{Plan, Protocol, Source},
     sys::clock,

@@ -193,7 +193,7 @@ impl Engine for Mio {
     }
 
     fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool) {
-        let load = &work.loader.scenario.load;
+        let load = &work.loader.context.scenario.load;
         // Of a connection that has failed, nobody knows what is still to come.
         let recycles = load.sockets == Sockets::Recycled && completed && !connection.stream.is_udp();
         if recycles && socket::disconnect(&connection.stream).is_ok() {

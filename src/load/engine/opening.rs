@@ -60,7 +60,7 @@ pub(super) enum Begun {
 /// Sends the first request of a connection that has just begun, if the kernel takes it: then it is established. Otherwise it
 /// waits for [`connecting`].
 pub(super) fn ask_early(work: &mut Work, key: usize) -> Progress {
-    let server = &work.loader.scenario.server;
+    let server = &work.loader.context.scenario.server;
     // With TCP_FASTOPEN the kernel takes bytes that it will only send with the SYN.
     if server.app == App::Close || server.listen.fastopen > 0 {
         return Progress::Goes;
@@ -96,7 +96,7 @@ pub(super) fn connecting(work: &mut Work, key: usize, now_ns: u64) -> Progress {
     };
     // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once, and its SYN goes out
     // with the first bytes written.
-    let fastopen = work.loader.scenario.server.listen.fastopen > 0;
+    let fastopen = work.loader.context.scenario.server.listen.fastopen > 0;
     if fastopen && !reset && socket::is_connecting(&connection.stream).unwrap_or(false) {
         let asked = std::mem::replace(&mut connection.asked_early, true);
         return if asked { Progress::Goes } else { work.ask(key) };

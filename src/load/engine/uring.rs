@@ -150,7 +150,7 @@ impl Engine for Uring {
     }
 
     fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool) {
-        let load = &work.loader.scenario.load;
+        let load = &work.loader.context.scenario.load;
         let resets = load.close_by == CloseBy::Client && load.close_how == CloseHow::Rst;
         // Of a connection that has failed, nobody knows what is still to come.
         let recycles = load.sockets == Sockets::Recycled && completed;

@@ -14,10 +14,10 @@ use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Accepted, Acceptor, Helper, HelperContext, Source, TOKEN};
+use super::{Accepted, Acceptor, Helper, Source, TOKEN};
 use crate::{
     ipc::{
-        control::{Count, Meter, Phase},
+        control::{Control, Count, Meter, Phase},
         tally::Tally,
     },
     record::{ErrorCount, Step},
@@ -89,10 +89,10 @@ pub(super) struct Work {
 }
 
 impl Helper for Work {
-    fn run(mut self: Box<Self>, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>> {
-        while context.control.phase() == Phase::Running {
-            wait(&[(self.listener.as_fd(), PollFlags::POLLIN), (context.wake.as_fd(), PollFlags::POLLIN)], None)?;
-            self.accept(context, meter)?;
+    fn run(mut self: Box<Self>, control: &Control, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>> {
+        while control.phase() == Phase::Running {
+            wait(&[(self.listener.as_fd(), PollFlags::POLLIN), (control.wake().as_fd(), PollFlags::POLLIN)], None)?;
+            self.accept(control, meter)?;
         }
         Ok(self.errors.counts())
     }
@@ -106,13 +106,13 @@ impl Work {
     }
 
     /// Accepts and hands over until the queue is empty.
-    fn accept(&mut self, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<()> {
-        while context.control.phase() == Phase::Running {
+    fn accept(&mut self, control: &Control, meter: &mut Meter<'_>) -> Result<()> {
+        while control.phase() == Phase::Running {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     let accept_ns = clock::monotonic_ns();
                     meter.pass(accept_ns);
-                    self.hand_over(&stream, &encode(accept_ns, peer), context)?;
+                    self.hand_over(&stream, &encode(accept_ns, peer), control)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -127,22 +127,22 @@ impl Work {
         Ok(())
     }
 
-    fn hand_over(&mut self, stream: &TcpStream, message: &[u8], context: &HelperContext<'_>) -> Result<()> {
+    fn hand_over(&mut self, stream: &TcpStream, message: &[u8], control: &Control) -> Result<()> {
         // With no worker left, the connection is lost when the stream is dropped.
-        while let Some(worker) = self.pick(context) {
+        while let Some(worker) = self.pick(control) {
             let channel = &self.workers[worker];
             match fd_passing::send(channel, message, stream.as_fd()) {
                 Ok(()) => {
                     self.sent[worker] += 1;
-                    context.control.handed_over(worker);
+                    control.handed_over(worker);
                     return Ok(());
                 }
                 // A worker that does not keep up holds up the dispatcher and thereby all others: so it is with this strategy.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if context.control.phase() != Phase::Running {
+                    if control.phase() != Phase::Running {
                         return Ok(());
                     }
-                    wait(&[(channel.as_fd(), PollFlags::POLLOUT), (context.wake.as_fd(), PollFlags::POLLIN)], None)?;
+                    wait(&[(channel.as_fd(), PollFlags::POLLOUT), (control.wake().as_fd(), PollFlags::POLLIN)], None)?;
                     self.next = worker;
                 }
                 Err(error) => {
@@ -156,7 +156,7 @@ impl Work {
     }
 
     /// The worker that gets the next connection; `None` when all have died.
-    fn pick(&mut self, context: &HelperContext<'_>) -> Option<usize> {
+    fn pick(&mut self, control: &Control) -> Option<usize> {
         let count = self.workers.len();
         match self.dispatch {
             Dispatch::RoundRobin => {
@@ -167,8 +167,8 @@ impl Work {
             }
             Dispatch::LeastConnections => {
                 let load = |worker: &usize| {
-                    let under_way = self.sent[*worker].saturating_sub(context.control.count(*worker, Count::Accepted));
-                    context.control.count(*worker, Count::Open) + under_way
+                    let under_way = self.sent[*worker].saturating_sub(control.count(*worker, Count::Accepted));
+                    control.count(*worker, Count::Open) + under_way
                 };
                 (0..count).filter(|&worker| !self.gone[worker]).min_by_key(load)
             }

@@ -22,7 +22,6 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use mio::{Registry, Token, net::TcpStream};
-use nix::sys::eventfd::EventFd;
 use socket2::Socket;
 
 pub use mechanism::{Mechanism, try_out};
@@ -50,15 +49,7 @@ fn token(transport: Transport) -> Token {
 /// A process besides the workers.
 pub trait Helper {
     /// Runs from the barrier until the phase changes. Returns its errors.
-    fn run(self: Box<Self>, context: &HelperContext<'_>, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>>;
-}
-
-/// What a helper sees of the trial.
-pub struct HelperContext<'a> {
-    /// The control block: the phase, and the workers' counters.
-    pub control: &'a Control,
-    /// Becomes readable when the phase changes.
-    pub wake: &'a EventFd,
+    fn run(self: Box<Self>, control: &Control, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>>;
 }
 
 /// A connection, non-blocking.

@@ -50,11 +50,11 @@ pub(super) struct Loop {
 impl Loop {
     /// Workers register one after the other: with EPOLLEXCLUSIVE the order decides who is woken.
     pub(super) fn register(&mut self) -> Result<()> {
-        self.worker.control.wait_for_registration_turn(self.worker.rank);
+        self.worker.context.control.wait_for_registration_turn(self.worker.rank);
         for source in sources(&mut self.acceptor, &mut self.datagrams) {
             source.register(self.poll.registry()).context("adding the listener to epoll")?;
         }
-        self.worker.control.registered(self.worker.rank);
+        self.worker.context.control.registered(self.worker.rank);
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl Loop {
         let mut events = Events::with_capacity(1);
         loop {
             let now_ns = clock::monotonic_ns();
-            burns.burn_due(now_ns, &self.worker.control, || self.running());
+            burns.burn_due(now_ns, &self.worker.context.control, || self.running());
             let left = until.min(burns.next_ns().unwrap_or(u64::MAX)).saturating_sub(now_ns);
             if !self.running() {
                 return Ok(false);
@@ -80,7 +80,7 @@ impl Loop {
         let mut events = Events::with_capacity(EVENTS);
         while self.running() {
             let now_ns = clock::monotonic_ns();
-            burns.burn_due(now_ns, &self.worker.control, || self.running());
+            burns.burn_due(now_ns, &self.worker.context.control, || self.running());
             if self.paused_until_ns.is_some_and(|until_ns| until_ns <= now_ns) {
                 self.paused_until_ns = None;
                 if let Some(acceptor) = &mut self.acceptor {
@@ -122,7 +122,7 @@ impl Loop {
         self.serve_fresh(meter);
         if let (true, Some(datagrams)) = (ready(accept::TOKEN_DATAGRAMS), &mut self.datagrams) {
             let worker = &self.worker;
-            let running = || worker.control.phase() == Phase::Running;
+            let running = || worker.context.control.phase() == Phase::Running;
             datagrams.serve(worker.batch(), running, &mut self.application, &mut self.errors, meter)?;
         }
         Ok(())
@@ -130,7 +130,7 @@ impl Loop {
 
     /// Checked between any two requests: after a stop, what is still unserved no longer has a client.
     pub(super) fn running(&self) -> bool {
-        self.worker.control.phase() == Phase::Running
+        self.worker.context.control.phase() == Phase::Running
     }
 
     /// Accepts a batch, which is served next: its size decides how long the queue waits for the service.
@@ -190,12 +190,12 @@ impl Loop {
     /// Enters a connection where all accepts are counted.
     pub(super) fn count(&self, accepted: &Accepted, meter: &mut Meter<'_>) {
         meter.accepted(accepted.accept_ns);
-        match (&self.worker.ledger, accepted.peer) {
+        match (&self.worker.context.ledger, accepted.peer) {
             (Some(ledger), Some(peer)) => ledger.accepted(peer, self.worker.number as u16, accepted.accept_ns),
             (Some(ledger), None) => ledger.accepted_nameless(),
             (None, _) => {}
         }
-        if let Some(stamps) = &self.worker.stamps {
+        if let Some(stamps) = &self.worker.context.stamps {
             match accepted.peer.and_then(|peer| stamps.take(peer)) {
                 Some(established_ns) if established_ns <= accepted.accept_ns => {
                     meter.waited(established_ns, accepted.accept_ns);
@@ -228,7 +228,7 @@ impl Loop {
 
     /// The server's end of a connection. A listener bound to one address has no connections of others.
     fn own_end(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        let bound = self.worker.scenario.address;
+        let bound = self.worker.context.scenario.address;
         if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }
     }
 }

@@ -7,7 +7,6 @@ use std::{collections::VecDeque, os::fd::AsRawFd, sync::Arc};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Poll, Token, unix::SourceFd};
-use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
@@ -20,10 +19,10 @@ use super::{
     datagrams::Datagrams,
 };
 use crate::{
-    ipc::{control::Control, ledger::Ledger, tally::Tally},
-    observe::stamps::Stamps,
+    context::TrialContext,
+    ipc::tally::Tally,
     record::ErrorCount,
-    scenario::{AcceptBatch, Scenario},
+    scenario::AcceptBatch,
     sys::{affinity, limits},
 };
 
@@ -40,20 +39,8 @@ pub struct Worker {
     pub number: usize,
     /// Its place in the order of registration, from 0.
     pub rank: usize,
-    /// The cell's scenario.
-    pub scenario: Arc<Scenario>,
-    /// Seed of service times.
-    pub seed: u64,
-    /// The repetition: each has different service times, the same ones for every strategy.
-    pub repetition: usize,
-    /// The trial's control block.
-    pub control: Arc<Control>,
-    /// The trial's port ledger; a server for other programs' load has none.
-    pub ledger: Option<Arc<Ledger>>,
-    /// When connections were established, where that is known.
-    pub stamps: Option<Arc<Stamps>>,
-    /// Becomes readable when the phase changes.
-    pub wake: Arc<EventFd>,
+    /// What it shares with the trial's other processes.
+    pub context: TrialContext,
 }
 
 /// Where a worker's work comes from.
@@ -79,25 +66,27 @@ impl Worker {
     pub fn run(self, intake: Intake) -> Result<WorkerReport> {
         let files = limits::raise_open_files().context("raising the limit of open files")?;
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-        if let Some(cpu) = self.scenario.server.pin.processor(self.number, &allowed) {
+        if let Some(cpu) = self.context.scenario.server.pin.processor(self.number, &allowed) {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.scenario.server.scheduler.enforce("server.scheduler")?;
+        let scheduler = self.context.scenario.server.scheduler.enforce("server.scheduler")?;
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
-            .register(&mut SourceFd(&self.wake.as_raw_fd()), WAKE, Interest::READABLE)
+            .register(&mut SourceFd(&self.context.control.wake().as_raw_fd()), WAKE, Interest::READABLE)
             .context("registering the wake-up descriptor")?;
-        let control = Arc::clone(&self.control);
+        let control = Arc::clone(&self.context.control);
         let mut work = Loop {
             poll,
             acceptor: intake.acceptor,
-            datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, self.scenario.address)),
+            datagrams: intake
+                .receiver
+                .map(|receiver| Datagrams::new(receiver, self.number, self.context.scenario.address)),
             application: Application::new(
-                &self.scenario,
+                &self.context.scenario,
                 self.number as u16,
-                self.ledger.clone(),
-                self.seed,
+                self.context.ledger.clone(),
+                self.context.seed,
                 self.stream(),
             ),
             connections: Slab::with_capacity(limits::room(files)),
@@ -107,13 +96,13 @@ impl Worker {
             woke_ns: 0,
             worker: self,
         };
-        let delay = work.worker.scenario.server.accept_delay;
+        let delay = work.worker.context.scenario.server.accept_delay;
         if delay.is_zero() {
             work.register()?;
         }
         let window = control.wait_for_start();
         let mut meter = control.meter(work.worker.number, window);
-        let mut burns = Burns::new(&work.worker.scenario, work.worker.number, window);
+        let mut burns = Burns::new(&work.worker.context.scenario, work.worker.number, window);
         if !delay.is_zero() && work.sleep_until(window, delay, &mut burns)? {
             work.register()?;
         }
@@ -133,7 +122,7 @@ impl Worker {
 
     /// The most accepts, or receptions, per wake-up.
     fn batch(&self) -> u32 {
-        match self.scenario.server.accept_batch {
+        match self.context.scenario.server.accept_batch {
             AcceptBatch::Drain => u32::MAX,
             AcceptBatch::AtMost(count) => count,
         }
@@ -141,6 +130,6 @@ impl Worker {
 
     /// Keeps this worker's random numbers apart from those of other workers, loaders and repetitions.
     fn stream(&self) -> u64 {
-        1 << 63 | (self.repetition as u64) << 16 | self.number as u64
+        1 << 63 | (self.context.repetition as u64) << 16 | self.number as u64
     }
 }

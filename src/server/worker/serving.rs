@@ -59,7 +59,7 @@ impl Loop {
             }
         };
         // A close that the scenario leaves to the client, but that the client's request asked for, is orderly.
-        let load = &self.worker.scenario.load;
+        let load = &self.worker.context.scenario.load;
         if next == Next::Close && load.close_by == CloseBy::Server && load.close_how == CloseHow::Rst {
             let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
             if let Err(error) = reset {
