@@ -27,7 +27,10 @@ fn main() -> ExitCode {
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) if commands::is_interrupt(&error) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("listenbench: {error:#}");
+            // A scenario's error has a line for everything that is wrong with it.
+            for line in format!("{error:#}").lines() {
+                eprintln!("listenbench: {line}");
+            }
             ExitCode::from(if commands::is_usage(&error) { 2 } else { 1 })
         }
     }

@@ -129,7 +129,7 @@ fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
         Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
         Rehearsal::Ready { strategy_error: Some(why), .. } => anyhow::bail!("{name}: {why}"),
         Rehearsal::Refused(problem) => {
-            anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
+            anyhow::bail!(ScenarioError::other(name, problem))
         }
     }
 }

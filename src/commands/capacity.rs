@@ -199,7 +199,7 @@ pub(super) fn check(name: &str, cell: &Cell, sizing: &Sizing, range: &Range, for
         note(format_args!("{name}: {problem}"));
         return Ok(());
     }
-    anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem })
+    anyhow::bail!(ScenarioError::other(name, problem))
 }
 
 /// The arithmetic behind the number of ports.

@@ -7,7 +7,10 @@ use anyhow::Context;
 use super::{Usage, note};
 use crate::{
     cli::Overrides,
-    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Source},
+    scenario::{
+        Cell, Network, Plan, Scenario, Source,
+        keys::{self, AnyKey},
+    },
     sys::affinity,
 };
 
@@ -76,22 +79,22 @@ pub(super) fn text(name: &str) -> anyhow::Result<Text> {
 pub(super) fn plan(text: &Text, overrides: &[String]) -> anyhow::Result<Plan> {
     let plan = Plan::read(&text.source(), overrides)?;
     let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-    plan.cells.iter().try_for_each(|cell| processors_exist(&text.name, &cell.scenario, &allowed))?;
+    plan.cells.iter().try_for_each(|cell| processors_exist(&plan, &cell.scenario, &allowed))?;
     Ok(plan)
 }
 
 /// Refuses processors this process is not allowed to use.
-fn processors_exist(name: &str, scenario: &Scenario, allowed: &[usize]) -> anyhow::Result<()> {
+fn processors_exist(plan: &Plan, scenario: &Scenario, allowed: &[usize]) -> anyhow::Result<()> {
     let (server, load) = (&scenario.server, &scenario.load);
-    for (path, named) in [
-        ("server.pin", server.pin.named()),
-        ("load.pin", load.pin.named()),
-        ("server.incoming_cpu", server.strategy.steering.incoming_cpus()),
-    ] {
+    let named: [(&dyn AnyKey, &[usize]); 3] = [
+        (keys::SERVER_PIN, server.pin.named()),
+        (keys::LOAD_PIN, load.pin.named()),
+        (keys::SERVER_INCOMING_CPU, server.strategy.steering.incoming_cpus()),
+    ];
+    for (key, named) in named {
         if let Some(cpu) = named.iter().find(|cpu| !allowed.contains(cpu)) {
-            let problem =
-                format!("`{path}`: this process is not allowed to run on processor {cpu}; allowed: {allowed:?}");
-            anyhow::bail!(ScenarioError { source_name: name.to_owned(), problem });
+            let problem = format!("this process is not allowed to run on processor {cpu}; allowed: {allowed:?}");
+            anyhow::bail!(plan.wrong(key, problem));
         }
     }
     Ok(())

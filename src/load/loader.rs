@@ -17,12 +17,12 @@ use crate::{
     context::TrialContext,
     ipc::{known::Known, tally::Tally},
     observe::ports::Range,
-    scenario::Waiting,
+    scenario::{Waiting, keys},
     sys::{affinity, clock, limits},
 };
 
 /// Bytes of the longest request.
-const REQUEST_BYTES: usize = 65_536;
+const REQUEST_BYTES: usize = keys::SERVER_REQUEST_BYTES.max();
 
 /// What a forked loader needs.
 pub struct Loader {
@@ -41,7 +41,7 @@ impl Loader {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.context.scenario.load.scheduler.enforce("load.scheduler")?;
+        let scheduler = self.context.scenario.load.scheduler.enforce(keys::LOAD_SCHEDULER)?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
         let mut engine = engine::build(&self.context.scenario)?;
         let measures = Measures::new(&self.context.scenario, self.context.waits, self.context.control.records());

@@ -7,7 +7,7 @@ use crate::{
     context::Waits,
     ipc::histogram::Own,
     record::{Latency, Stage},
-    scenario::{Scenario, Transport},
+    scenario::{Scenario, Transport, keys},
 };
 
 /// Values from 1 ns …
@@ -17,7 +17,7 @@ const HIGHEST_NS: u64 = 60_000_000_000;
 /// Relative resolution 10⁻³.
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// More workers than any scenario may have: a larger number in a receipt is no worker's.
-const WORKERS_LIMIT: usize = 512;
+const WORKERS_LIMIT: usize = keys::SERVER_WORKERS.max();
 
 /// An empty histogram of latencies in nanoseconds: 1 ns to 60 s, three digits.
 pub fn histogram() -> Histogram<u64> {

@@ -4,12 +4,12 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario};
+use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, keys};
 
 /// The most loaders there may be.
-const LOADERS_LIMIT: usize = 512;
+const LOADERS_LIMIT: usize = keys::LOAD_LOADERS.max();
 /// The most workers there may be.
-const WORKERS_LIMIT: u64 = 512;
+const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
 /// Descriptors a loader or worker has open besides its connections, with room to spare.
 const RESERVED_FILES: u64 = 64;
 /// Starts per second that leave one loader ample time between them.

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumCount, IntoStaticStr, VariantArray};
+use strum::{Display, EnumCount, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 /// An enum whose variants serde and strum spell alike.
 macro_rules! words {
@@ -10,7 +10,7 @@ macro_rules! words {
         $(#[$attribute])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display,
-            EnumCount, IntoStaticStr, VariantArray,
+            EnumCount, EnumString, IntoStaticStr, VariantArray, VariantNames,
         )]
         #[serde(rename_all = $case)]
         #[strum(serialize_all = $case)]

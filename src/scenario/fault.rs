@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{error::ScenarioError, settings::Settings};
+use super::{
+    keys::{self, paths},
+    server::no_such_worker,
+    settings::Settings,
+};
 use crate::record::EventKind;
-
-/// Keys of faults begin with this and a number, e.g. `fault.0.at`.
-pub(super) const PREFIX: &str = "fault.";
 
 /// Something done to one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,34 +60,26 @@ impl Fault {
     }
 
     /// All faults of a cell. `load` is the length of its load as far as the scenario fixes it.
-    pub(super) fn read_all(
-        settings: &Settings<'_>,
-        workers: usize,
-        load: Option<Duration>,
-    ) -> Result<Vec<Self>, ScenarioError> {
+    pub(super) fn read_all(settings: &Settings<'_>, workers: usize, load: Option<Duration>) -> Vec<Self> {
         let mut faults: Vec<Self> = Vec::new();
-        for number in 0..settings.count_below(PREFIX)? {
-            let path = |leaf: &str| format!("{PREFIX}{number}.{leaf}");
-            let Some(fault) = Self::read(settings, number, &path)? else {
-                // A fault that is switched off keeps its other keys.
-                settings.below(&path(""));
-                continue;
-            };
+        for number in 0..settings.instances(paths::FAULTS) {
+            let settings = settings.of_instance(paths::FAULTS, number);
+            let Some(fault) = Self::read(&settings, number) else { continue };
             if fault.worker >= workers {
-                return Err(settings.wrong(
-                    &path("worker"),
-                    format_args!("there is no worker {} among {workers}, counted from 0", fault.worker),
-                ));
+                let problem = no_such_worker(fault.worker, workers);
+                settings.conflict(keys::FAULT_WORKER, &[keys::SERVER_WORKERS], problem);
             }
             if let Some(load) = load.filter(|load| fault.at >= *load) {
-                return Err(settings.wrong(&path("at"), format_args!("comes after the end of the load, {load:?}")));
+                let others: &[&dyn keys::AnyKey] = &[keys::LOAD_WARMUP, keys::LOAD_DURATION];
+                settings.conflict(keys::FAULT_AT, others, format_args!("comes after the end of the load, {load:?}"));
             }
             if faults.iter().any(|other| other.worker == fault.worker && other.overlaps(&fault)) {
-                return Err(settings.wrong(&path("at"), "another fault of the same worker is not over then"));
+                let problem = "another fault of the same worker is not over by then";
+                settings.conflict(keys::FAULT_AT, &[keys::FAULT_FOR, keys::FAULT_WORKER], problem);
             }
             faults.push(fault);
         }
-        Ok(faults)
+        faults
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -101,31 +94,26 @@ impl Fault {
         ends_after(self, other.at) && ends_after(other, self.at)
     }
 
-    fn read(
-        settings: &Settings<'_>,
-        number: usize,
-        path: &dyn Fn(&str) -> String,
-    ) -> Result<Option<Self>, ScenarioError> {
-        #[derive(Clone, Copy)]
-        enum Kind {
-            None,
-            Stall,
-            Burn,
-            Kill,
-        }
-        let words = [("stall", Kind::Stall), ("burn", Kind::Burn), ("kill", Kind::Kill), ("none", Kind::None)];
-        let kind = match settings.choice(&path("kind"), &words)? {
-            Kind::None => return Ok(None),
-            Kind::Stall if settings.is_set(&path("for")) => FaultKind::Stall(Some(settings.span(&path("for"))?)),
-            Kind::Stall => FaultKind::Stall(None),
-            Kind::Burn if settings.is_set(&path("for")) => FaultKind::Burn(settings.span(&path("for"))?),
-            Kind::Burn => return Err(settings.wrong(&path("for"), "is missing: how long does the worker burn CPU?")),
-            Kind::Kill => FaultKind::Kill,
+    /// `None` for a fault that is switched off, or not complete.
+    fn read(settings: &Settings<'_>, number: usize) -> Option<Self> {
+        let lasts = || settings.get(keys::FAULT_FOR);
+        let kind = match settings.get(keys::FAULT_KIND) {
+            None => {
+                // It keeps its other keys.
+                settings.keep_instance();
+                return None;
+            }
+            Some(EventKind::Stall) => Some(FaultKind::Stall(lasts())),
+            Some(EventKind::Burn) => lasts().map(FaultKind::Burn),
+            Some(EventKind::Kill) => Some(FaultKind::Kill),
         };
-        if !settings.is_set(&path("at")) {
-            return Err(settings.wrong(&path("at"), "is missing: when, counted from the trial's start?"));
+        let (at, worker) = (settings.get(keys::FAULT_AT), settings.get(keys::FAULT_WORKER));
+        if kind.is_none() {
+            settings.conflict(keys::FAULT_FOR, &[keys::FAULT_KIND], "is missing: how long does the worker burn CPU?");
         }
-        let worker = settings.integer(&path("worker"), 0..=511_u32)? as usize;
-        Ok(Some(Self { number, worker, at: settings.duration(&path("at"))?, kind }))
+        if at.is_none() {
+            settings.conflict(keys::FAULT_AT, &[], "is missing: when, counted from the trial's start?");
+        }
+        Some(Self { number, worker, at: at?, kind: kind? })
     }
 }

@@ -1,131 +1,295 @@
-//! Scenario text and overrides, flattened to `dotted.path → value`, with the swept keys apart.
+//! A scenario's text and overrides, flattened to `dotted.path → value`. Every value knows where it stands, every value is
+//! one that its key allows, and what is wrong is kept for the error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use toml::{Table, Value};
-
-use super::{
-    error::ScenarioError,
-    fault,
-    keys::{self, SYSCTL_PREFIX},
+use indexmap::IndexMap;
+use serde::Deserialize;
+use toml::{
+    Spanned, Table, Value,
+    de::{DeTable, DeValue, ValueDeserializer},
 };
 
-/// Values by dotted path, in the order of the file.
-pub(super) type Flat = toml::map::Map<String, Value>;
+use super::{
+    error::{Origin, Problem, ScenarioError},
+    keys::{self, AnyKey, LOAD_CONNECTIONS, LOAD_DURATION, paths},
+};
 
-/// A scenario file, read but not yet judged cell by cell.
-#[derive(Debug)]
-pub(super) struct File {
-    /// Fixed values.
-    pub values: Flat,
-    /// Swept keys with their values, first key slowest.
-    pub matrix: Vec<(String, Vec<Value>)>,
-    /// The override that a key was given by, for messages.
-    pub overridden: HashMap<String, String>,
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub value: Value,
+    pub origin: Origin,
 }
 
-/// Reads the text, applies `--set key=value` overrides and refuses unknown keys.
+/// A scenario file, read but not yet judged cell by cell.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    /// Fixed values by dotted path, in the order of the file.
+    pub values: IndexMap<String, Entry>,
+    /// Swept keys with their values, first key slowest.
+    pub matrix: Vec<(String, Vec<Entry>)>,
+    /// Where tables begin.
+    pub tables: HashMap<String, Origin>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Keys whose value is not known, because it is wrong or the key misspelt.
+    pub unknown: HashSet<String>,
+}
+
+/// Reads the text and applies overrides `key=value`. Fails where the text is not TOML; finds everything else that is wrong
+/// with keys and values and keeps it.
 pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
-    let table: Table = text.parse().map_err(|error| ScenarioError::new(source, format!("not TOML: {error}")))?;
-    let mut file = File { values: Flat::new(), matrix: Vec::new(), overridden: HashMap::new() };
-    let mut fault_tables = 0;
-    for (name, value) in table {
-        match (name.as_str(), value) {
-            ("matrix", Value::Table(matrix)) => {
-                let mut swept = Flat::new();
-                flatten("", matrix, &mut swept);
-                for (path, values) in swept {
-                    sweep(&mut file, source, &format!("matrix.{path}"), &path, values)?;
-                }
-            }
-            ("matrix", _) => return Err(ScenarioError::new(source, "`matrix` is a table of lists: [matrix]")),
-            ("fault", value) => fault_tables = faults(source, value, &mut file.values)?,
-            (_, Value::Table(table)) => flatten(&format!("{name}."), table, &mut file.values),
-            (_, value) => {
-                file.values.insert(name, value);
-            }
-        }
+    let mut reader = Reader { lines: Lines::of(text), file: File::default() };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let origin = error.span().map_or(Origin::File, |span| Origin::Line(reader.lines.at(span.start)));
+        reader.file.problems.push(Problem::new(origin, format_args!("not TOML: {}", error.message())));
     }
-    let paths = || file.values.keys().chain(file.matrix.iter().map(|(path, _)| path));
-    if let Some(empty) = (0..fault_tables)
-        .map(|number| format!("{}{number}.", fault::PREFIX))
-        .find(|prefix| !paths().any(|path| path.starts_with(prefix)))
-    {
-        return Err(ScenarioError::new(source, format!("`{empty}at` is missing: a [[fault]] is empty")));
+    // What a repeated key means is clear; after other errors, the rest may be read as what it is not.
+    if errors.iter().any(|error| error.message() != "duplicate key") {
+        return Err(ScenarioError::of(source, reader.file.problems));
     }
-    for path in file.values.keys() {
-        known(source, path)?;
-    }
-    if let Some((path, _)) = file.matrix.iter().find(|(path, _)| file.values.contains_key(path)) {
-        return Err(ScenarioError::new(source, format!("`{path}` is set both directly and in [matrix]: keep one")));
-    }
+    reader.top(table.get_ref());
+    let mut file = reader.file;
     for text in overrides {
-        apply(&mut file, text)?;
+        file.apply(text);
     }
+    file.check();
     Ok(file)
 }
 
-/// `[[fault]]`: a list of tables, flattened to `fault.<number>.<name>`.
-/// Returns how many there are.
-fn faults(source: &str, value: Value, into: &mut Flat) -> Result<usize, ScenarioError> {
-    let wrong = || ScenarioError::new(source, "`fault` is a list of tables: write [[fault]] above each");
-    let Value::Array(tables) = value else { return Err(wrong()) };
-    let count = tables.len();
-    for (number, table) in tables.into_iter().enumerate() {
-        let Value::Table(table) = table else { return Err(wrong()) };
-        flatten(&format!("{}{number}.", fault::PREFIX), table, into);
+/// Where lines begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
     }
-    Ok(count)
+
+    /// The line of a byte, counted from 1.
+    fn at(&self, byte: usize) -> usize {
+        self.0.partition_point(|newline| *newline < byte) + 1
+    }
 }
 
-fn flatten(prefix: &str, table: Table, into: &mut Flat) {
-    for (name, value) in table {
-        match value {
-            Value::Table(inner) => flatten(&format!("{prefix}{name}."), inner, into),
-            value => {
-                into.insert(format!("{prefix}{name}"), value);
+struct Reader {
+    lines: Lines,
+    file: File,
+}
+
+impl Reader {
+    fn line(&self, spanned: &Spanned<impl Sized>) -> Origin {
+        Origin::Line(self.lines.at(spanned.span().start))
+    }
+
+    fn top(&mut self, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let origin = self.line(name);
+            match (name.get_ref().as_ref(), value.get_ref()) {
+                ("matrix", DeValue::Table(matrix)) => self.table("", matrix, true),
+                ("matrix", _) => self.wrong(origin, "`matrix` must be a table of lists: [matrix]"),
+                (paths::FAULTS, DeValue::Array(tables)) if tables.iter().all(|table| table.get_ref().is_table()) => {
+                    for (number, table) in tables.iter().enumerate() {
+                        let path = format!("{}.{number}", paths::FAULTS);
+                        self.fault(&path, table);
+                    }
+                }
+                (paths::FAULTS, _) => {
+                    self.wrong(origin, "`fault` must be a list of tables: write [[fault]] above each");
+                }
+                (path, _) => self.entry(path, origin, value, false),
+            }
+        }
+        let both = self.file.matrix.iter().filter_map(|(path, _)| self.file.values.get_key_value(path));
+        let both = both.map(|(path, entry)| {
+            let problem =
+                format_args!("`{path}` is set both directly and in [matrix]: keep one of the two").to_string();
+            Problem::new(entry.origin.clone(), problem)
+        });
+        let both: Vec<Problem> = both.collect();
+        self.file.problems.extend(both);
+    }
+
+    fn fault(&mut self, path: &str, table: &Spanned<DeValue<'_>>) {
+        let origin = self.line(table);
+        self.file.tables.insert(path.to_owned(), origin.clone());
+        match table.get_ref() {
+            DeValue::Table(keys) if !keys.is_empty() => self.table(&paths::prefix(path), keys, false),
+            _ => self.wrong(origin, format_args!("`{path}.at` is missing: this [[fault]] is empty")),
+        }
+    }
+
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, swept: bool) {
+        for (name, value) in table {
+            let origin = self.line(name);
+            self.entry(&format!("{prefix}{}", name.get_ref()), origin, value, swept);
+        }
+    }
+
+    fn entry(&mut self, path: &str, origin: Origin, value: &Spanned<DeValue<'_>>, swept: bool) {
+        if let DeValue::Table(table) = value.get_ref()
+            && paths::is_table(path)
+        {
+            self.file.tables.insert(path.to_owned(), origin);
+            self.table(&paths::prefix(path), table, swept);
+        } else if !self.file.knows(path, &origin) {
+        } else if swept {
+            let values = match value.get_ref() {
+                DeValue::Array(items) => items.iter().filter_map(|item| self.read(path, item)).collect(),
+                _ => return self.wrong(origin, format_args!("`matrix.{path}` must be a list of values")),
+            };
+            self.file.sweep(&format!("matrix.{path}"), path, origin, values);
+        } else if let Some(entry) = self.read(path, value)
+            && let Some(first) = self.file.values.insert(path.to_owned(), entry)
+        {
+            let Origin::Line(line) = first.origin else { unreachable!("overrides come later") };
+            self.wrong(origin, format_args!("`{path}` is set twice, first on line {line}"));
+        }
+    }
+
+    fn read(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<Entry> {
+        let origin = self.line(value);
+        match Value::deserialize(ValueDeserializer::from(value.clone())) {
+            Ok(value) => Some(Entry { value, origin }),
+            Err(error) => {
+                self.file.unknown.insert(path.to_owned());
+                self.wrong(origin, format_args!("`{path}`: {}", error.message()));
+                None
             }
         }
     }
+
+    fn wrong(&mut self, origin: Origin, problem: impl std::fmt::Display) {
+        self.file.problems.push(Problem::new(origin, problem));
+    }
 }
 
-fn known(source: &str, path: &str) -> Result<(), ScenarioError> {
-    if let Some(leaf) = path.strip_prefix(fault::PREFIX)
-        && !leaf.contains('.')
-    {
-        let problem = format!("`{path}`: faults are counted from 0: write {}0.{leaf}", fault::PREFIX);
-        return Err(ScenarioError::new(source, problem));
+impl File {
+    /// Where keys are set.
+    pub(super) fn origins(&self) -> impl Iterator<Item = (&String, &Origin)> {
+        let fixed = self.values.iter().map(|(path, entry)| (path, &entry.origin));
+        let swept = self.matrix.iter().filter_map(|(path, values)| Some((path, &values.first()?.origin)));
+        fixed.chain(swept)
     }
-    if keys::find(path).is_some() || path.strip_prefix(SYSCTL_PREFIX).is_some_and(|name| !name.is_empty()) {
-        return Ok(());
+
+    /// Where the innermost table begins that holds a key.
+    pub(super) fn table_of(&self, path: &str) -> Option<&Origin> {
+        fn outer<'a>(path: &&'a str) -> Option<&'a str> {
+            path.rsplit_once('.').map(|(table, _)| table)
+        }
+        std::iter::successors(outer(&path), outer).find_map(|table| self.tables.get(table))
     }
-    let hint = keys::nearest(path).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    Err(ScenarioError::new(source, format!("unknown key `{path}`{hint} (bench-configs/README.md lists all keys)")))
+
+    fn wrong(&mut self, origin: &Origin, problem: impl std::fmt::Display) {
+        self.problems.push(Problem::new(origin.clone(), problem));
+    }
+
+    /// Whether a path is that of a key; keeps what is wrong where it is not.
+    fn knows(&mut self, path: &str, origin: &Origin) -> bool {
+        if paths::find(path).is_some() {
+            return true;
+        }
+        if paths::is_table(path) {
+            self.wrong(origin, format_args!("`{path}` is a table: set its keys, e.g. `{}`", example(path)));
+        } else if let Some(leaf) = path.strip_prefix(&paths::prefix(paths::FAULTS))
+            && !leaf.contains('.')
+        {
+            let first = format!("{}.0", paths::FAULTS);
+            self.wrong(origin, format_args!("`{path}`: faults are counted from 0: write `{first}.{leaf}`"));
+        } else {
+            let near = paths::nearest(path);
+            let hint = near.map_or_else(String::new, |near| {
+                let near = if paths::is_table(near) { format!("[{near}]") } else { near.to_owned() };
+                format!("; did you mean `{near}`?")
+            });
+            self.wrong(origin, format_args!("unknown key `{path}`{hint} (bench-configs/README.md lists all keys)"));
+            self.unknown.extend(near.map(str::to_owned));
+        }
+        false
+    }
+
+    /// Sweeps a key. `shown` is how the scenario writes it.
+    fn sweep(&mut self, shown: &str, path: &str, origin: Origin, values: Vec<Entry>) {
+        if keys::is_of_whole(path) {
+            return self.wrong(&origin, format_args!("`{shown}`: `{path}` belongs to the whole scenario"));
+        }
+        if values.is_empty() {
+            return self.wrong(&origin, format_args!("`{shown}` is an empty list: nothing would run"));
+        }
+        let mut seen = HashSet::new();
+        let twice = values.iter().find(|entry| !seen.insert(entry.value.to_string()));
+        if let Some(Entry { value, origin }) = twice.cloned() {
+            return self.wrong(&origin, format_args!("`{shown}` names {value} twice"));
+        }
+        self.matrix.push((path.to_owned(), values));
+    }
+
+    /// `key=value`: a list sweeps the key, and an empty value takes it out.
+    fn apply(&mut self, text: &str) {
+        let origin = Origin::Override(text.into());
+        let Some((path, value)) = text.split_once('=') else {
+            return self.wrong(&origin, "expects key=value, e.g. --set server.workers=4");
+        };
+        let (path, value) = (path.trim(), value.trim());
+        if !self.knows(path, &origin) {
+            return;
+        }
+        self.remove(path);
+        if value.is_empty() {
+            // Back to the default, and out of the way of a mode that has no use for it.
+            return;
+        }
+        let value = parse(value);
+        let one = |items: &[Value]| {
+            paths::find(path).is_some_and(|key| key.takes_list()) && items.iter().all(Value::is_integer)
+        };
+        let value = match value {
+            Value::Array(items) if !one(&items) => {
+                let entries = items.into_iter().map(|value| Entry { value, origin: origin.clone() }).collect();
+                return self.sweep(path, path, origin, entries);
+            }
+            value => value,
+        };
+        // A bound given by hand replaces the other kind of bound.
+        let (connections, duration) = (LOAD_CONNECTIONS.path(), LOAD_DURATION.path());
+        for (given, other) in [(connections, duration), (duration, connections)] {
+            if path == given {
+                self.remove(other);
+            }
+        }
+        self.values.insert(path.to_owned(), Entry { value, origin });
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.values.shift_remove(path);
+        self.matrix.retain(|(swept, _)| swept != path);
+    }
+
+    /// Takes out values that their keys do not allow.
+    pub(super) fn check(&mut self) {
+        let Self { values, matrix, problems, unknown, .. } = self;
+        let mut allowed = |path: &String, entry: &Entry| {
+            let problem = paths::find(path).and_then(|key| key.check(&entry.value).err());
+            if let Some(problem) = &problem {
+                problems.push(Problem::new(entry.origin.clone(), format_args!("`{path}`: {problem}")));
+                unknown.insert(path.clone());
+            }
+            problem.is_none()
+        };
+        values.retain(|path, entry| allowed(path, entry));
+        for (path, entries) in matrix.iter_mut() {
+            entries.retain(|entry| allowed(path, entry));
+        }
+        matrix.retain(|(_, entries)| !entries.is_empty());
+    }
 }
 
-fn sweep(file: &mut File, source: &str, shown: &str, path: &str, values: Value) -> Result<(), ScenarioError> {
-    known(source, path)?;
-    if keys::of_whole(path) {
-        return Err(ScenarioError::new(source, format!("`{shown}`: `{path}` belongs to the whole scenario")));
-    }
-    let Value::Array(values) = values else {
-        return Err(ScenarioError::new(source, format!("`{shown}` must be a list of values")));
-    };
-    if values.is_empty() {
-        return Err(ScenarioError::new(source, format!("`{shown}` is an empty list: nothing would run")));
-    }
-    let single = |value: &Value| match value {
-        Value::Array(_) => keys::takes_list(path),
-        value => !value.is_table(),
-    };
-    if let Some(value) = values.iter().find(|value| !single(value)) {
-        return Err(ScenarioError::new(source, format!("`{shown}` may hold single values only, not {value}")));
-    }
-    if let Some(i) = (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
-        return Err(ScenarioError::new(source, format!("`{shown}` names {} twice", values[i])));
-    }
-    file.matrix.push((path.to_owned(), values));
-    Ok(())
+/// A key of a table, for errors.
+fn example(table: &str) -> String {
+    let prefix = paths::prefix(table);
+    let key = keys::all().map(|key| key.path()).find(|path| path.starts_with(&prefix));
+    key.map_or_else(|| format!("{prefix}tcp_tw_reuse"), str::to_owned)
 }
 
 /// TOML where it is, else a bare string, or a list of such: strategy names and durations are strings, and quoting them
@@ -136,35 +300,4 @@ fn parse(text: &str) -> Value {
         Some(list) => Value::Array(list.split(',').map(|item| parse(item.trim())).collect()),
         None => Value::String(text.to_owned()),
     })
-}
-
-/// `key=value`: a list sweeps the key, and an empty value takes it out.
-fn apply(file: &mut File, text: &str) -> Result<(), ScenarioError> {
-    let source = format!("--set {text}");
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| ScenarioError::new(&source, "wants key=value, e.g. --set server.workers=4"))?;
-    let (path, value) = (path.trim(), value.trim());
-    known(&source, path)?;
-    file.matrix.retain(|(swept, _)| swept != path);
-    file.values.remove(path);
-    file.overridden.insert(path.to_owned(), source.clone());
-    if value.is_empty() {
-        // Back to the default, and out of the way of a mode that has no use for it.
-        return Ok(());
-    }
-    let value = parse(value);
-    let a_list = |items: &[Value]| keys::takes_list(path) && items.iter().all(Value::is_integer);
-    if matches!(&value, Value::Array(items) if !a_list(items)) {
-        return sweep(file, &source, path, path, value);
-    }
-    // A bound given by hand replaces the other kind of bound.
-    for (one, other) in [("load.connections", "load.duration"), ("load.duration", "load.connections")] {
-        if path == one {
-            file.values.remove(other);
-            file.matrix.retain(|(swept, _)| swept != other);
-        }
-    }
-    file.values.insert(path.to_owned(), value);
-    Ok(())
 }

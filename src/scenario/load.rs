@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
 use super::{
-    error::ScenarioError,
+    keys,
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
+    ports::Selection,
     server::{App, Server},
     settings::Settings,
 };
@@ -68,8 +71,19 @@ pub enum Mode {
     },
 }
 
+/// The name of a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum ModeName {
+    /// [`Mode::Closed`].
+    Closed,
+    /// [`Mode::Open`].
+    Open,
+}
+
 /// How a loader waits for the next start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Pacer {
     /// A timer wakes it.
     Sleep,
@@ -99,6 +113,18 @@ pub enum Arrivals {
     },
 }
 
+/// The name of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum ArrivalsName {
+    /// [`Arrivals::Constant`].
+    Constant,
+    /// [`Arrivals::Poisson`].
+    Poisson,
+    /// [`Arrivals::Burst`].
+    Burst,
+}
+
 impl Arrivals {
     /// Mean starts per second.
     pub fn per_second(&self) -> f64 {
@@ -110,7 +136,8 @@ impl Arrivals {
 }
 
 /// Who closes a connection first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CloseBy {
     /// The loader.
     Client,
@@ -119,16 +146,13 @@ pub enum CloseBy {
 }
 
 /// How a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CloseHow {
     /// FIN.
     Fin,
     /// Reset.
     Rst,
-}
-
-impl CloseHow {
-    pub(super) const WORDS: [(&'static str, Self); 2] = [("fin", Self::Fin), ("rst", Self::Rst)];
 }
 
 /// What moves a loader's bytes. `load::engine` has a file for each.
@@ -145,26 +169,42 @@ pub enum Engine {
     },
 }
 
+/// The name of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum EngineName {
+    /// [`Engine::Mio`].
+    Mio,
+    /// [`Engine::Uring`].
+    Uring,
+    /// [`Engine::Auto`].
+    Auto,
+}
+
 impl Engine {
-    fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
-        let path = "load.engine";
+    fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
         let unable = if protocol.has(Transport::Udp) {
-            Some("\"uring\" moves connections only, no datagrams (`protocol`): take \"mio\"")
+            Some("\"uring\" moves connections only, no datagrams (`protocol`): use \"mio\"")
         } else if server.listen.fastopen > 0 {
-            Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): take \"mio\"")
+            Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): use \"mio\"")
         } else {
             None
         };
-        let words = [("mio", Self::Mio), ("uring", Self::Uring), ("auto", Self::Auto { ring: unable.is_none() })];
-        match (settings.choice(path, &words)?, unable) {
-            (Self::Uring, Some(why)) => Err(settings.wrong(path, why)),
-            (engine, _) => Ok(engine),
+        match (settings.get(keys::LOAD_ENGINE), unable) {
+            (EngineName::Mio, _) => Self::Mio,
+            (EngineName::Auto, unable) => Self::Auto { ring: unable.is_none() },
+            (EngineName::Uring, None) => Self::Uring,
+            (EngineName::Uring, Some(why)) => {
+                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::SERVER_FASTOPEN], why);
+                Self::Uring
+            }
         }
     }
 }
 
 /// What becomes of a client's socket whose connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Sockets {
     /// It is closed; the next connection has a new one.
     Fresh,
@@ -173,33 +213,35 @@ pub enum Sockets {
 }
 
 impl Sockets {
-    fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Result<Self, ScenarioError> {
-        let path = "load.sockets";
-        let sockets = settings.choice(path, &[("fresh", Self::Fresh), ("recycled", Self::Recycled)])?;
+    fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Self {
+        let sockets = settings.get(keys::LOAD_SOCKETS);
         if sockets == Self::Fresh {
-            return Ok(sockets);
+            return sockets;
         }
         if close_how == CloseHow::Fin {
-            return Err(settings.wrong(
-                path,
+            settings.conflict(
+                keys::LOAD_SOCKETS,
+                &[keys::LOAD_CLOSE_HOW],
                 "\"recycled\" disconnects sockets, which resets their connections: set load.close_how = \"rst\"",
-            ));
+            );
         }
         if server.listen.fastopen > 0 {
-            return Err(settings.wrong(
-                path,
+            settings.conflict(
+                keys::LOAD_SOCKETS,
+                &[keys::SERVER_FASTOPEN],
                 "on a \"recycled\" socket TCP_FASTOPEN_CONNECT stalls every other connection (seen on Linux 6.18): set \
                  server.fastopen = 0",
-            ));
+            );
         }
-        if settings.is_text_of("load.source_ports", "explicit") {
-            return Err(settings.wrong(
-                path,
-                "\"recycled\" sockets cannot change a port that the program has chosen: take load.source_ports other than \
+        if settings.peek(keys::LOAD_SOURCE_PORTS) == Selection::Explicit {
+            settings.conflict(
+                keys::LOAD_SOCKETS,
+                &[keys::LOAD_SOURCE_PORTS],
+                "a \"recycled\" socket cannot change a port that the program has chosen: use another load.source_ports than \
                  \"explicit\"",
-            ));
+            );
         }
-        Ok(sockets)
+        sockets
     }
 }
 
@@ -213,72 +255,70 @@ pub enum Bound {
 }
 
 impl Load {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Result<Self, ScenarioError> {
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
         let app = server.app;
-        let close_by = close_by(settings, protocol, app)?;
+        let close_by = close_by(settings, protocol, app);
         let has_tcp = protocol.has(Transport::Tcp);
         let hold = match close_by {
-            CloseBy::Client => settings.duration("load.hold")?,
+            CloseBy::Client => settings.get(keys::LOAD_HOLD),
             CloseBy::Server => Duration::ZERO,
         };
-        let bound = if settings.is_set("load.connections") {
-            if settings.is_set("load.duration") {
-                return Err(settings.wrong("load.connections", "excludes `load.duration`: keep one bound"));
-            }
-            Bound::Connections(settings.integer("load.connections", 1..=u64::MAX / 2)?)
-        } else {
-            Bound::Duration(settings.span("load.duration")?)
-        };
-        let path = if matches!(app, App::Http { .. }) { settings.string("load.path")? } else { "/".to_owned() };
-        if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(settings.wrong("load.path", "must begin with `/` and hold visible ASCII, 1024 bytes at most"));
-        }
-        let close_how = if has_tcp { settings.choice("load.close_how", &CloseHow::WORDS)? } else { CloseHow::Fin };
+        let path =
+            if matches!(app, App::Http { .. }) { settings.get(keys::LOAD_PATH) } else { keys::LOAD_PATH.default() };
+        let close_how = if has_tcp { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
         let load = Self {
-            mode: Mode::read(settings)?,
-            requests: if app == App::Close { 0 } else { settings.integer("load.requests", 1..=u32::MAX)? },
+            mode: Mode::read(settings),
+            requests: if app == App::Close { 0 } else { settings.get(keys::LOAD_REQUESTS) },
             hold,
-            follow_up: follow_up(settings, hold)?,
+            // There must be held connections to follow up.
+            follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
             udp_share: match protocol {
                 Protocol::Tcp => 0.0,
                 Protocol::Udp => 1.0,
-                Protocol::Both => settings.number("load.udp_share", 0.0..=1.0)?,
+                Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
             },
             close_by,
             close_how,
-            engine: Engine::read(settings, protocol, server)?,
-            sockets: if has_tcp { Sockets::read(settings, close_how, server)? } else { Sockets::Fresh },
-            quickack: !has_tcp || quickack(settings, server)?,
-            bound,
-            warmup: settings.duration("load.warmup")?,
-            loaders: settings.integer_or_word("load.loaders", "auto", 1..=512_u32)?.map(|count| count as usize),
-            pin: Pin::of_loaders(settings, server.workers)?,
-            scheduler: Scheduler::read(settings, "load.scheduler")?,
-            connect_timeout: if has_tcp { settings.span("load.connect_timeout")? } else { Duration::ZERO },
-            reply_timeout: settings.span("load.reply_timeout")?,
-            path,
+            engine: Engine::read(settings, protocol, server),
+            sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
+            quickack: !has_tcp || quickack(settings, server),
+            bound: Bound::read(settings),
+            warmup: settings.get(keys::LOAD_WARMUP),
+            loaders: settings.get(keys::LOAD_LOADERS),
+            pin: Pin::of_loaders(settings, server.workers),
+            scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
+            connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
+            reply_timeout: settings.get(keys::LOAD_REPLY_TIMEOUT),
+            path: path.into_owned(),
         };
-        let last = load.warmup + load.planned() + load.hold;
-        if let (Some(follow_up), Bound::Duration(_)) = (load.follow_up, load.bound)
+        load.check(settings);
+        load
+    }
+
+    /// Complains of a follow-up that comes too late, and of loaders without work.
+    fn check(&self, settings: &Settings<'_>) {
+        let last = self.warmup + self.planned() + self.hold;
+        if let (Some(follow_up), Bound::Duration(_)) = (self.follow_up, self.bound)
             && follow_up >= last
         {
-            return Err(settings.wrong(
-                "load.follow_up",
+            settings.conflict(
+                keys::LOAD_FOLLOW_UP,
+                &[keys::LOAD_WARMUP, keys::LOAD_DURATION, keys::LOAD_HOLD],
                 format_args!(
-                    "{follow_up:?} after the start nobody is held any more: the last hold ends at about {last:?}"
+                    "{follow_up:?} after the start no connection is held any more: the last hold ends at about {last:?}"
                 ),
-            ));
+            );
         }
-        let loaders = load.loaders.unwrap_or(1) as u64;
-        if let Mode::Closed { concurrency } = load.mode
-            && (concurrency as u64) < loaders
+        let loaders = self.loaders.unwrap_or(1);
+        if let Mode::Closed { concurrency } = self.mode
+            && concurrency < loaders
         {
-            return Err(settings.wrong(
-                "load.loaders",
-                format_args!("{loaders} loaders for {concurrency} connections at once: some would do nothing"),
-            ));
+            settings.conflict(
+                keys::LOAD_LOADERS,
+                &[keys::LOAD_MODE, keys::LOAD_CONCURRENCY],
+                format_args!("{loaders} loaders for {concurrency} connections at once: some would have nothing to do"),
+            );
         }
-        Ok(load)
     }
 
     /// The measured span as far as the scenario fixes it.
@@ -305,60 +345,67 @@ impl Load {
     }
 }
 
-/// A follow-up is for connections that are held, so it is read only where there are such.
-fn follow_up(settings: &Settings<'_>, hold: Duration) -> Result<Option<Duration>, ScenarioError> {
-    if hold.is_zero() || !settings.is_set("load.follow_up") {
-        return Ok(None);
+impl Bound {
+    fn read(settings: &Settings<'_>) -> Self {
+        let Some(connections) = settings.get(keys::LOAD_CONNECTIONS) else {
+            return Self::Duration(settings.get(keys::LOAD_DURATION));
+        };
+        if settings.is_set(keys::LOAD_DURATION) {
+            // Read as well, lest it be called without effect besides.
+            settings.get(keys::LOAD_DURATION);
+            let problem = "excludes `load.duration`: keep one of the two";
+            settings.conflict(keys::LOAD_CONNECTIONS, &[keys::LOAD_DURATION], problem);
+        }
+        Self::Connections(connections)
     }
-    settings.duration("load.follow_up").map(Some)
 }
 
-/// An acknowledgement that waits wants data to ride with.
-fn quickack(settings: &Settings<'_>, server: &Server) -> Result<bool, ScenarioError> {
-    let path = "load.quickack";
-    let quickack = settings.boolean(path)?;
+/// A delayed acknowledgement needs data to travel with.
+fn quickack(settings: &Settings<'_>, server: &Server) -> bool {
+    let quickack = settings.get(keys::LOAD_QUICKACK);
     let why = match server {
-        _ if quickack => return Ok(true),
+        _ if quickack => return true,
         Server { app: App::Close, .. } => "the client of server.app = \"close\" sends nothing",
         Server { listen, .. } if listen.fastopen > 0 => {
-            "with server.fastopen the request is gone already, with the SYN,"
+            "with server.fastopen the request goes with the SYN and leaves nothing"
         }
-        _ => return Ok(false),
+        _ => return false,
     };
-    Err(settings.wrong(path, format_args!("{why} that the handshake's acknowledgement could wait for: set it to true")))
+    settings.conflict(
+        keys::LOAD_QUICKACK,
+        &[keys::SERVER_APP, keys::SERVER_FASTOPEN],
+        format_args!("{why} that the handshake's acknowledgement could travel with: set it to true"),
+    );
+    false
 }
 
-fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> Result<CloseBy, ScenarioError> {
-    // A flow of datagrams has no close that the other side would see.
+fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> CloseBy {
+    // The other side would not see a flow of datagrams close.
     if !protocol.has(Transport::Tcp) {
-        return Ok(CloseBy::Client);
+        return CloseBy::Client;
     }
-    let default = if app == App::Close { "server" } else { "client" };
-    let close_by =
-        settings.choice_or("load.close_by", default, &[("client", CloseBy::Client), ("server", CloseBy::Server)])?;
+    let default = if app == App::Close { CloseBy::Server } else { keys::LOAD_CLOSE_BY.default() };
+    let close_by = settings.get_or(keys::LOAD_CLOSE_BY, default);
     if app == App::Close && close_by == CloseBy::Client {
-        return Err(settings.wrong("load.close_by", "with server.app = \"close\" the server closes: remove it"));
+        let problem = "with server.app = \"close\" the server closes first: remove it";
+        settings.conflict(keys::LOAD_CLOSE_BY, &[keys::SERVER_APP], problem);
     }
-    Ok(close_by)
+    close_by
 }
 
 impl Mode {
-    fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        if settings.choice("load.mode", &[("closed", true), ("open", false)])? {
-            return Ok(Self::Closed { concurrency: settings.integer("load.concurrency", 1..=1_000_000_u32)? as usize });
+    fn read(settings: &Settings<'_>) -> Self {
+        if settings.get(keys::LOAD_MODE) == ModeName::Closed {
+            return Self::Closed { concurrency: settings.get(keys::LOAD_CONCURRENCY) };
         }
-        /// Beyond a start per 100 ns per machine a schedule means nothing.
-        const HIGHEST_RATE: f64 = 10_000_000.0;
-        let rate = || settings.number("load.rate", 0.001..=HIGHEST_RATE);
-        let arrivals = match settings.choice("load.arrivals", &[("constant", 'c'), ("poisson", 'p'), ("burst", 'b')])? {
-            'c' => Arrivals::Constant { rate: rate()? },
-            'p' => Arrivals::Poisson { rate: rate()? },
-            _ => Arrivals::Burst {
-                size: settings.integer("load.burst_size", 1..=1_000_000_u64)?,
-                every: settings.span("load.burst_every")?,
+        let arrivals = match settings.get(keys::LOAD_ARRIVALS) {
+            ArrivalsName::Constant => Arrivals::Constant { rate: settings.get(keys::LOAD_RATE) },
+            ArrivalsName::Poisson => Arrivals::Poisson { rate: settings.get(keys::LOAD_RATE) },
+            ArrivalsName::Burst => Arrivals::Burst {
+                size: settings.get(keys::LOAD_BURST_SIZE),
+                every: settings.get(keys::LOAD_BURST_EVERY),
             },
         };
-        let pacer = settings.choice("load.pacer", &[("sleep", Pacer::Sleep), ("spin", Pacer::Spin)])?;
-        Ok(Self::Open { arrivals, pacer })
+        Self::Open { arrivals, pacer: settings.get(keys::LOAD_PACER) }
     }
 }

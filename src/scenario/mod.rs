@@ -1,14 +1,16 @@
 //! From a scenario file to an ordered list of trials.
 //!
-//! `file` reads TOML and overrides into flat settings, `keys` knows every key, its type and its default, `settings`
-//! parses one cell's values, `whole` is what no cell has of its own, `model`, `server`, `strategy`, `load`, `placement`,
-//! `ports` and `fault` are the result, valid by construction, and `plan` expands the matrix.
+//! `file` reads TOML and overrides into flat values, `keys` declares every key, `settings` gives one cell's values by key,
+//! `whole` is what no cell has of its own, `model`, `server`, `strategy`, `load`, `placement`, `ports` and `fault` are the
+//! result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is found before it is reported.
 
 mod error;
 mod fault;
 mod file;
 pub mod keys;
 mod load;
+#[cfg(test)]
+mod mistakes;
 mod model;
 mod placement;
 mod plan;

@@ -1,24 +1,24 @@
 //! A cell's scenario, valid by construction.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
+
 use super::{
-    error::ScenarioError,
     fault::Fault,
-    file::Flat,
-    keys::SYSCTL_PREFIX,
-    load::{Bound, CloseHow, Load},
+    file::File,
+    keys,
+    load::{Bound, Load},
     ports::{Fill, Sources},
     server::Server,
-    settings::Settings,
+    settings::{Log, Settings},
 };
 use crate::sys::veth;
 
-/// What one trial is to do.
+/// What one trial does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// Whose network.
@@ -33,7 +33,7 @@ pub struct Scenario {
     pub sysctls: Vec<(String, String)>,
     /// How accept waits are measured.
     pub stamps: Stamps,
-    /// Distance of samples of the queues.
+    /// Time between samples of the queues.
     pub queue_interval: Duration,
     /// The server's half.
     pub server: Server,
@@ -47,23 +47,37 @@ pub struct Scenario {
     pub fill: Option<Fill>,
 }
 
+/// What a scenario is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Kind {
+    /// A server under load.
+    Listen,
+    /// Filling the ephemeral ports.
+    Ports,
+}
+
 /// What is exchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Protocol {
     /// Connections.
     Tcp,
     /// Datagrams.
     Udp,
     /// Both, on the same port number.
+    #[strum(serialize = "tcp+udp")]
     Both,
 }
 
 /// How accept waits are measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Stamps {
-    /// Exactly where that can be had, else from the client's connect call.
+    /// Exactly where possible, else from the client's connect call.
     Auto,
     /// Exactly, by a sock_ops program.
+    #[strum(serialize = "sock_ops")]
     SockOps,
     /// From the client's connect call: an upper bound.
     ConnectCall,
@@ -71,17 +85,7 @@ pub enum Stamps {
     Both,
 }
 
-impl Stamps {
-    const WORDS: [(&'static str, Self); 4] =
-        [("auto", Self::Auto), ("sock_ops", Self::SockOps), ("connect-call", Self::ConnectCall), ("both", Self::Both)];
-
-    /// Datagrams are never accepted: without connections the key has no use.
-    fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
-        if protocol.has(Transport::Tcp) { settings.choice("stamps", &Self::WORDS) } else { Ok(Self::ConnectCall) }
-    }
-}
-
-/// Of what kind a socket is.
+/// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// Connections.
@@ -107,9 +111,11 @@ impl Protocol {
 }
 
 /// Whose network a trial uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Network {
     /// A fresh network namespace for each trial.
+    #[strum(serialize = "netns")]
     Namespace,
     /// Two of them for each trial, joined by a veth pair: the server's and the loaders'.
     Veth,
@@ -117,39 +123,36 @@ pub enum Network {
     Host,
 }
 
-impl Network {
-    /// All, by the key's values.
-    pub const ALL: [(&str, Self); 3] = [("netns", Self::Namespace), ("veth", Self::Veth), ("host", Self::Host)];
-}
-
 impl Scenario {
-    pub(super) fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        let network = settings.choice("network", &Network::ALL)?;
-        let address = address(settings, network)?;
-        let address = SocketAddr::new(address, settings.integer("port", 1..=u16::MAX)?);
-        let sysctls = sysctls(settings, network)?;
-        let sources = Sources::read(settings, network, address.ip())?;
-        if settings.choice("kind", &[("listen", false), ("ports", true)])? {
+    /// Reads a cell. What does not fit together is the settings' to report; the scenario is then of no use.
+    pub(super) fn read(settings: &Settings<'_>) -> Self {
+        let network = settings.get(keys::NETWORK);
+        let address = SocketAddr::new(address(settings, network), settings.get(keys::PORT));
+        let sysctls = sysctls(settings, network);
+        let sources = Sources::read(settings, network, address.ip());
+        if settings.get(keys::KIND) == Kind::Ports {
             return Self::of_ports(settings, network, address, sysctls, sources);
         }
-        let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("tcp+udp", Protocol::Both)];
-        let protocol = settings.choice("protocol", &words)?;
-        let stamps = Stamps::read(settings, protocol)?;
-        let queue_interval = queue_interval(settings)?;
-        let server = Server::read(settings, protocol)?;
-        let load = Load::read(settings, protocol, &server)?;
-        let deadline = settings.duration_or_word("deadline", "auto")?;
-        let planned = load.planned();
-        if let Some(deadline) = deadline.filter(|deadline| *deadline <= load.warmup + planned) {
-            return Err(settings.wrong(
-                "deadline",
-                format_args!("{deadline:?} ends the trial before its {:?} of load do", load.warmup + planned),
-            ));
+        let protocol = settings.get(keys::PROTOCOL);
+        let has_tcp = protocol.has(Transport::Tcp);
+        // Datagrams are never accepted.
+        let stamps = if has_tcp { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
+        let queue_interval = settings.get(keys::QUEUE_INTERVAL);
+        let server = Server::read(settings, protocol);
+        let load = Load::read(settings, protocol, &server);
+        let span = load.warmup + load.planned();
+        let deadline = settings.get(keys::DEADLINE);
+        if let Some(deadline) = deadline.filter(|deadline| *deadline <= span) {
+            settings.conflict(
+                keys::DEADLINE,
+                &[keys::LOAD_WARMUP, keys::LOAD_DURATION],
+                format_args!("{deadline:?} ends the trial before its {span:?} of load are over"),
+            );
         }
         let deadline = deadline.unwrap_or_else(|| load.automatic_deadline());
-        let load_span = matches!(load.bound, Bound::Duration(_)).then_some(load.warmup + planned);
-        let faults = Fault::read_all(settings, server.workers, load_span)?;
-        Ok(Self {
+        let fixed = matches!(load.bound, Bound::Duration(_)).then_some(span);
+        let faults = Fault::read_all(settings, server.workers, fixed);
+        Self {
             network,
             protocol,
             address,
@@ -162,36 +165,67 @@ impl Scenario {
             faults,
             sources,
             fill: None,
-        })
+        }
+    }
+
+    /// A scenario of kind `ports`, with the defaults for server and load.
+    fn of_ports(
+        settings: &Settings<'_>,
+        network: Network,
+        address: SocketAddr,
+        sysctls: Vec<(String, String)>,
+        sources: Sources,
+    ) -> Self {
+        /// Connecting takes milliseconds at the wall; this is enough for a million connects and closes.
+        const LONGEST: Duration = Duration::from_secs(1_800);
+        if network == Network::Host {
+            let problem = "\"ports\" would take this machine's own ports: use network = \"netns\"";
+            settings.conflict(keys::KIND, &[keys::NETWORK], problem);
+        }
+        let fill = Fill::read(settings, address);
+        let close_how = settings.get(keys::LOAD_CLOSE_HOW);
+        let deadline = settings.get(keys::DEADLINE).unwrap_or(LONGEST + fill.recover_within);
+        let (nothing, log) = (File::default(), Log::default());
+        let defaults = Settings::new(&nothing, Vec::new(), &log);
+        let server = Server::read(&defaults, Protocol::Tcp);
+        Self {
+            network,
+            protocol: Protocol::Tcp,
+            address,
+            deadline,
+            sysctls,
+            stamps: Stamps::ConnectCall,
+            queue_interval: Duration::from_millis(100),
+            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, &server) },
+            server,
+            faults: Vec::new(),
+            sources,
+            fill: Some(fill),
+        }
     }
 }
 
-fn address(settings: &Settings<'_>, network: Network) -> Result<IpAddr, ScenarioError> {
-    // RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
-    let default = if network == Network::Veth { "198.18.0.1" } else { "127.0.0.1" };
-    let text = settings.string_or("address", default)?;
-    let address: IpAddr =
-        text.parse().map_err(|_| settings.wrong("address", format_args!("\"{text}\" is no IP address")))?;
-    match network {
-        Network::Namespace if !address.is_loopback() => Err(settings.wrong(
-            "address",
-            format_args!(
-                "{address} does not exist in a trial's namespace: use a loopback address, or network = \"veth\" or \"host\""
-            ),
-        )),
-        Network::Veth if !crosses(address) || !crosses(veth::neighbour(address)) => Err(settings.wrong(
-            "address",
-            format_args!(
-                "{address} cannot be at one end of a veth pair with {} at the other: use a unicast address such as \
-                 198.18.0.1 or 2001:2::1, or network = \"netns\" for loopback",
-                veth::neighbour(address)
-            ),
-        )),
-        _ => Ok(address),
-    }
+fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
+    /// RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
+    const BENCHMARK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+    let default = if network == Network::Veth { IpAddr::V4(BENCHMARK) } else { keys::ADDRESS.default() };
+    let address = settings.get_or(keys::ADDRESS, default);
+    let problem = match network {
+        Network::Namespace if !address.is_loopback() => format!(
+            "{address} does not exist in a trial's namespace: use a loopback address, or network = \"veth\" or \"host\""
+        ),
+        Network::Veth if !crosses(address) || !crosses(veth::neighbour(address)) => format!(
+            "{address} cannot be at one end of a veth pair with {} at the other: use a unicast address such as \
+             {BENCHMARK} or 2001:2::1, or network = \"netns\" for loopback",
+            veth::neighbour(address)
+        ),
+        _ => return address,
+    };
+    settings.conflict(keys::ADDRESS, &[keys::NETWORK], problem);
+    address
 }
 
-/// Whether an address can be a device's and be reached from another's.
+/// Whether a device can have an address and be reached at it from another.
 fn crosses(address: IpAddr) -> bool {
     let of_no_device = match address {
         IpAddr::V4(address) => address.is_broadcast(),
@@ -201,71 +235,13 @@ fn crosses(address: IpAddr) -> bool {
     !(of_no_device || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
-impl Scenario {
-    /// A scenario of kind `ports`: of server and load it has the defaults.
-    fn of_ports(
-        settings: &Settings<'_>,
-        network: Network,
-        address: SocketAddr,
-        sysctls: Vec<(String, String)>,
-        sources: Sources,
-    ) -> Result<Self, ScenarioError> {
-        /// What a connect may take at the wall is milliseconds; a million of them, and the closing, is this.
-        const LONGEST: Duration = Duration::from_secs(1_800);
-        if network == Network::Host {
-            return Err(
-                settings.wrong("kind", "\"ports\" would take this machine's own ports: use network = \"netns\"")
-            );
+fn sysctls(settings: &Settings<'_>, network: Network) -> Vec<(String, String)> {
+    let sysctls = settings.sysctls();
+    if network == Network::Host {
+        for (name, _) in &sysctls {
+            let problem = "network = \"host\" writes no sysctl: use \"netns\" or \"veth\", or remove it";
+            settings.refuse_sysctl(name, problem);
         }
-        let fill = Fill::read(settings, address)?;
-        let close_how = settings.choice("load.close_how", &CloseHow::WORDS)?;
-        let deadline = settings.duration_or_word("deadline", "auto")?.unwrap_or(LONGEST + fill.recover_within);
-        let (nothing, nowhere) = (Flat::new(), HashMap::new());
-        let defaults = Settings::new("defaults", &nothing, &nowhere);
-        let server = Server::read(&defaults, Protocol::Tcp)?;
-        Ok(Self {
-            network,
-            protocol: Protocol::Tcp,
-            address,
-            deadline,
-            sysctls,
-            stamps: Stamps::ConnectCall,
-            queue_interval: Duration::from_millis(100),
-            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, &server)? },
-            server,
-            faults: Vec::new(),
-            sources,
-            fill: Some(fill),
-        })
     }
-}
-
-fn queue_interval(settings: &Settings<'_>) -> Result<Duration, ScenarioError> {
-    /// A sample costs about a tenth of it.
-    const SHORTEST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_millis(100);
-    let interval = settings.duration("queue_interval")?;
-    if (SHORTEST..=LONGEST).contains(&interval) && interval.subsec_nanos() % 1_000_000 == 0 {
-        return Ok(interval);
-    }
-    Err(settings.wrong("queue_interval", format_args!("must be whole milliseconds from 1 to 100, not {interval:?}")))
-}
-
-fn sysctls(settings: &Settings<'_>, network: Network) -> Result<Vec<(String, String)>, ScenarioError> {
-    let mut sysctls = Vec::new();
-    for (name, value) in settings.below(SYSCTL_PREFIX) {
-        let path = format!("{SYSCTL_PREFIX}{name}");
-        if network == Network::Host {
-            return Err(
-                settings.wrong(&path, "network = \"host\" writes no sysctl: use \"netns\" or \"veth\", or remove it")
-            );
-        }
-        let value = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(number) => number.to_string(),
-            other => return Err(settings.wrong(&path, format_args!("must be a number or a string, not {other}"))),
-        };
-        sysctls.push((name, value));
-    }
-    Ok(sysctls)
+    sysctls
 }

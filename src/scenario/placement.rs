@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Result};
 
-use super::{error::ScenarioError, settings::Settings};
-use crate::sys::scheduler::{self, Policy};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// Largest number of a processor that sched_setaffinity(2) of the C library takes.
-pub(super) const CPUS_LIMIT: u32 = 1_023;
+use super::{
+    keys::{self, AnyKey, WordOrList},
+    settings::Settings,
+};
+use crate::sys::scheduler::{self, Policy};
 
 /// Placement of processes on processors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,41 +28,58 @@ pub enum Pin {
     },
 }
 
-const SERVER: &str = "server.pin";
-const LOAD: &str = "load.pin";
-const PAIR: &str = "pair";
+/// The workers' places, where they are not a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum WorkerPlaces {
+    /// [`Pin::None`].
+    None,
+    /// [`Pin::Spread`].
+    Spread,
+}
+
+/// The loaders' places, where they are not a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum LoaderPlaces {
+    /// [`Pin::None`].
+    None,
+    /// [`Pin::Spread`].
+    Spread,
+    /// [`Pin::Pair`].
+    Pair,
+}
 
 impl Pin {
-    /// The workers'. A loader can be beside a worker only where that has a place.
-    pub(super) fn of_workers(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        let default = if settings.is_text_of(LOAD, PAIR) { "spread" } else { "none" };
-        Self::read(settings, SERVER, default, &[("none", Self::None), ("spread", Self::Spread)])
+    /// The workers'. Loaders can run beside workers only where those have places.
+    pub(super) fn of_workers(settings: &Settings<'_>) -> Self {
+        let paired = settings.peek(keys::LOAD_PIN) == WordOrList::Word(LoaderPlaces::Pair);
+        let default = if paired { WordOrList::Word(WorkerPlaces::Spread) } else { keys::SERVER_PIN.default() };
+        match settings.get_or(keys::SERVER_PIN, default) {
+            WordOrList::Word(WorkerPlaces::None) => Self::None,
+            WordOrList::Word(WorkerPlaces::Spread) => Self::Spread,
+            WordOrList::List(cpus) => Self::List(cpus),
+        }
     }
 
     /// The loaders'.
-    pub(super) fn of_loaders(settings: &Settings<'_>, workers: usize) -> Result<Self, ScenarioError> {
-        let pair = || -> Result<Self, ScenarioError> {
-            match Self::of_workers(settings)? {
-                Self::None => Err(settings.wrong(
-                    LOAD,
-                    "\"pair\" puts loaders beside workers, which `server.pin` = \"none\" leaves to the scheduler: remove that, \
-                     or place them",
-                )),
-                placed => Ok(Self::Pair { workers: Box::new(placed), count: workers }),
+    pub(super) fn of_loaders(settings: &Settings<'_>, workers: usize) -> Self {
+        match settings.get(keys::LOAD_PIN) {
+            WordOrList::Word(LoaderPlaces::None) => Self::None,
+            WordOrList::Word(LoaderPlaces::Spread) => Self::Spread,
+            WordOrList::Word(LoaderPlaces::Pair) => {
+                let placed = Self::of_workers(settings);
+                if placed == Self::None {
+                    settings.conflict(
+                        keys::LOAD_PIN,
+                        &[keys::SERVER_PIN],
+                        "\"pair\" runs loaders beside workers, whose places server.pin = \"none\" leaves to the scheduler: \
+                         remove that, or pin the workers",
+                    );
+                }
+                Self::Pair { workers: Box::new(placed), count: workers }
             }
-        };
-        let pair = if settings.is_text_of(LOAD, PAIR) { pair()? } else { Self::None };
-        Self::read(settings, LOAD, "none", &[("none", Self::None), ("spread", Self::Spread), (PAIR, pair)])
-    }
-
-    fn read(settings: &Settings<'_>, path: &str, default: &str, words: &[(&str, Self)]) -> Result<Self, ScenarioError> {
-        match settings.integers(path, 0..=CPUS_LIMIT)? {
-            Some(cpus) if cpus.is_empty() => Err(settings.wrong(path, "is an empty list")),
-            Some(cpus) => Ok(Self::List(cpus)),
-            None => {
-                let words: Vec<(&str, &Self)> = words.iter().map(|(word, pin)| (*word, pin)).collect();
-                settings.choice_or(path, default, &words).cloned()
-            }
+            WordOrList::List(cpus) => Self::List(cpus),
         }
     }
 
@@ -89,23 +108,16 @@ impl Pin {
 pub struct Scheduler(pub Policy);
 
 impl Scheduler {
-    const WORDS: [(&'static str, Policy); 3] =
-        [("normal", Policy::Normal), ("batch", Policy::Batch), ("fifo", Policy::Fifo)];
-
-    pub(super) fn read(settings: &Settings<'_>, path: &str) -> Result<Self, ScenarioError> {
-        settings.choice(path, &Self::WORDS).map(Self)
-    }
-
-    /// Makes the calling process, and threads that it will start, be scheduled so. Returns the name of what is in force then, by
-    /// the kernel's word. `path` is the key, for the error.
-    pub fn enforce(self, path: &str) -> Result<Option<String>> {
-        scheduler::set(self.0).with_context(|| format!("`{path}` = \"{}\"", self.name()))?;
+    /// Applies to the calling process and to threads that it will start. Returns the name of the policy that the kernel says is
+    /// in force then. The error names the key.
+    pub fn enforce(self, key: &dyn AnyKey) -> Result<Option<String>> {
+        scheduler::set(self.0).with_context(|| format!("`{}` = \"{}\"", key.path(), self.name()))?;
         Ok(scheduler::in_force()?.map(|policy| Self(policy).name().to_owned()))
     }
 
     /// The name in scenarios.
     pub fn name(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, policy)| *policy == self.0).map_or("?", |(name, _)| name)
+        self.0.into()
     }
 }
 

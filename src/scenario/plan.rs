@@ -1,6 +1,6 @@
 //! The ordered list of trials: the matrix expanded, each block of repetitions shuffled by the seed.
 
-use std::collections::HashSet;
+use std::{collections::HashMap, fmt::Display};
 
 use indexmap::IndexMap;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -9,16 +9,15 @@ use serde_json::{Map, Value as Json};
 use toml::Value;
 
 use super::{
-    error::ScenarioError,
-    fault,
-    file::{self, File, Flat},
-    keys::SYSCTL_PREFIX,
+    error::{Origin, Problem, ScenarioError},
+    file::{self, Entry, File},
+    keys::{self, AnyKey, paths},
     model::Scenario,
-    settings::Settings,
+    settings::{Log, Settings},
     whole::{Search, Whole},
 };
 
-/// More cells or trials than this is a slip.
+/// More cells or trials than this are a slip.
 const TRIALS_LIMIT: usize = 100_000;
 
 /// Where a scenario's text comes from.
@@ -81,12 +80,15 @@ pub struct Plan {
     pub search_from: Option<f64>,
     /// The scenario as TOML with every effective value; reading it gives the same plan.
     pub effective: String,
+    source: String,
+    /// Where keys are set.
+    origins: HashMap<String, Origin>,
 }
 
 impl Plan {
     /// Reads a scenario with `--set` overrides and plans its trials.
     pub fn read(source: &Source<'_>, overrides: &[String]) -> Result<Self, ScenarioError> {
-        Self::of(source.name, &file::read(source.name, source.text, overrides)?)
+        Self::of(source.name, file::read(source.name, source.text, overrides)?)
     }
 
     /// The same cells with one value of the searched key, as the last of the swept ones.
@@ -97,83 +99,100 @@ impl Plan {
         value: f64,
     ) -> Result<Self, ScenarioError> {
         let mut file = file::read(source.name, source.text, overrides)?;
-        file.values.retain(|path, _| !path.starts_with("search.") && *path != search.variable);
+        let searched = paths::prefix("search");
+        file.values.retain(|path, _| !path.starts_with(&searched) && path != search.variable);
         let value = if search.whole { Value::Integer(value as i64) } else { Value::Float(value) };
-        file.matrix.push((search.variable.clone(), vec![value]));
-        Self::of(source.name, &file)
+        file.matrix.push((search.variable.to_owned(), vec![Entry { value, origin: Origin::File }]));
+        file.check();
+        Self::of(source.name, file)
     }
 
-    fn of(source: &str, file: &File) -> Result<Self, ScenarioError> {
-        let (whole, mut effective) = Whole::read(source, file)?;
-        let cells = expand(source, file, &mut effective)?;
-        meaningful(source, file, &effective)?;
-        let repetitions = whole.repetitions_at_most();
-        if cells.len() * repetitions > TRIALS_LIMIT {
-            return Err(ScenarioError::new(
-                source,
-                format!("{} cells × {repetitions} repetitions are over {TRIALS_LIMIT} trials", cells.len()),
-            ));
+    fn of(source: &str, mut file: File) -> Result<Self, ScenarioError> {
+        let log = Log::default();
+        let mut problems = std::mem::take(&mut file.problems);
+        let whole = Whole::read(source, &file, &log);
+        let cells = match count(&file.matrix, whole.repetitions_at_most()) {
+            Ok(count) => expand(&file, count, &log),
+            Err(problem) => {
+                problems.push(Problem::new(Origin::File, problem));
+                return Err(ScenarioError::of(source, problems));
+            }
+        };
+        problems.extend(log.take_problems());
+        // Which keys have no effect is known only if all values are.
+        if file.unknown.is_empty() {
+            problems.extend(idle(&file, &log));
         }
-        let search_from = whole.search.as_ref().map(|search| begins_at(source, search, &effective)).transpose()?;
-        let trials = order(whole.seed, repetitions, cells.len());
+        let effective = log.effective();
+        let search_from = whole.search.as_ref().and_then(|search| begins_at(search, &file, &effective, &mut problems));
+        if !problems.is_empty() {
+            return Err(ScenarioError::of(source, problems));
+        }
+        let trials = order(whole.seed, whole.repetitions_at_most(), cells.len());
         let effective = to_toml(&effective, &file.matrix);
-        Ok(Self { whole, cells, trials, search_from, effective })
+        let origins = file.origins().map(|(path, origin)| (path.clone(), origin.clone())).collect();
+        Ok(Self { whole, cells, trials, search_from, effective, source: source.to_owned(), origins })
+    }
+
+    /// An error about a key's value that only shows on this machine, or by what is above scenarios.
+    pub fn wrong(&self, key: &dyn AnyKey, problem: impl Display) -> ScenarioError {
+        let origin = self.origins.get(key.path()).cloned().unwrap_or(Origin::File);
+        let problem = Problem::new(origin, format_args!("`{}`: {problem}", key.path()));
+        ScenarioError::of(&self.source, vec![problem])
     }
 }
 
 /// The searched key's value, which some cell must have a use for.
-fn begins_at(source: &str, search: &Search, effective: &Flat) -> Result<f64, ScenarioError> {
-    let value = effective.get(&search.variable);
+fn begins_at(
+    search: &Search,
+    file: &File,
+    effective: &IndexMap<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<f64> {
+    let value = effective.get(search.variable);
     let number = value.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64)));
-    number.ok_or_else(|| {
-        let problem = format!("`search.variable`: `{}` has no effect in this scenario (load.mode?)", search.variable);
-        ScenarioError::new(source, problem)
-    })
+    let variable = keys::SEARCH_VARIABLE.path();
+    if number.is_none() && problems.is_empty() {
+        let origin = file.values.get(variable).map(|entry| &entry.origin).or_else(|| file.table_of(variable));
+        problems.push(Problem::new(
+            origin.cloned().unwrap_or(Origin::File),
+            format_args!("`{variable}`: `{}` has no effect in this scenario (load.mode?)", search.variable),
+        ));
+    }
+    number
 }
 
-/// Every combination of swept values, the last key fastest; collects the values that are in force.
-fn expand(source: &str, file: &File, effective: &mut Flat) -> Result<Vec<Cell>, ScenarioError> {
-    let count = file.matrix.iter().try_fold(1_usize, |count, (_, values)| count.checked_mul(values.len()));
-    let count = count
-        .filter(|count| *count <= TRIALS_LIMIT)
-        .ok_or_else(|| ScenarioError::new(source, format!("[matrix] has more than {TRIALS_LIMIT} combinations")))?;
-    let names = short_names(&file.matrix);
-    let mut cells = Vec::with_capacity(count);
-    let mut differing = HashSet::new();
-    for mut index in 0..count {
-        let mut values = file.values.clone();
-        let mut swept = Map::new();
-        let mut paths = Vec::new();
-        for ((path, choices), name) in file.matrix.iter().zip(&names).rev() {
-            let value = &choices[index % choices.len()];
-            index /= choices.len();
-            values.insert(path.clone(), value.clone());
-            paths.push((path.clone(), value.clone()));
-            swept.insert(name.clone(), to_json(value));
-        }
-        let swept = swept.into_iter().rev().collect();
-        let settings = Settings::new(source, &values, &file.overridden);
-        let scenario = Scenario::read(&settings)?;
-        // Keys in force in one cell only (load.rate where load.mode is swept) are kept too.
-        for (path, value) in settings.into_effective() {
-            if !file.matrix.iter().any(|(swept, _)| *swept == path) {
-                if *effective.entry(path.clone()).or_insert_with(|| value.clone()) != value {
-                    differing.insert(path);
-                }
-            } else {
-                effective.entry(format!("matrix.{path}")).or_insert(value);
-            }
-        }
-        paths.reverse();
-        cells.push(Cell { values: swept, swept: paths, scenario });
+/// How many cells there are, unless they or their trials are too many.
+fn count(matrix: &[(String, Vec<Entry>)], repetitions: usize) -> Result<usize, String> {
+    let cells = matrix.iter().try_fold(1_usize, |count, (_, values)| count.checked_mul(values.len()));
+    let cells = cells
+        .filter(|cells| *cells <= TRIALS_LIMIT)
+        .ok_or_else(|| format!("[matrix] has more than {TRIALS_LIMIT} combinations"))?;
+    if cells * repetitions > TRIALS_LIMIT {
+        return Err(format!("{cells} cells × {repetitions} repetitions are more than {TRIALS_LIMIT} trials"));
     }
-    // A default that depends on a swept key (address where network is swept) must be left to depend on it.
-    effective.retain(|path, _| !differing.contains(path));
     Ok(cells)
 }
 
+/// Every combination of swept values, the last key fastest.
+fn expand(file: &File, count: usize, log: &Log) -> Vec<Cell> {
+    let names = short_names(&file.matrix);
+    let cell = |mut index: usize| {
+        let mut swept = Vec::with_capacity(file.matrix.len());
+        for (path, choices) in file.matrix.iter().rev() {
+            swept.push((path.as_str(), &choices[index % choices.len()]));
+            index /= choices.len();
+        }
+        swept.reverse();
+        let values = names.iter().zip(&swept).map(|(name, (_, entry))| (name.clone(), to_json(&entry.value))).collect();
+        let paths = swept.iter().map(|(path, entry)| ((*path).to_owned(), entry.value.clone())).collect();
+        Cell { values, swept: paths, scenario: Scenario::read(&Settings::new(file, swept, log)) }
+    };
+    (0..count).map(cell).collect()
+}
+
 /// The last part of each path where that is unambiguous, else the whole path.
-fn short_names(matrix: &[(String, Vec<Value>)]) -> Vec<String> {
+fn short_names(matrix: &[(String, Vec<Entry>)]) -> Vec<String> {
     let leaf = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
     matrix
         .iter()
@@ -184,20 +203,18 @@ fn short_names(matrix: &[(String, Vec<Value>)]) -> Vec<String> {
         .collect()
 }
 
-/// Refuses keys that no cell has a use for: an ignored option is an option that lies.
-fn meaningful(source: &str, file: &File, effective: &Flat) -> Result<(), ScenarioError> {
-    let swept = file.matrix.iter().map(|(path, _)| (path.clone(), format!("matrix.{path}")));
-    for (path, used_as) in file.values.keys().map(|path| (path.clone(), path.clone())).chain(swept) {
-        if !effective.contains_key(&used_as) {
-            return Err(ScenarioError::new(
-                source,
-                format!(
-                    "`{path}` has no effect with the protocol, strategy, app, mode, arrivals, closing and faults that this scenario sets: remove it (--set {path}= takes it out)"
-                ),
-            ));
-        }
-    }
-    Ok(())
+/// Keys that no cell has a use for: an option that is silently ignored is an option that lies.
+fn idle(file: &File, log: &Log) -> Vec<Problem> {
+    let idle = file.origins().filter(|(path, _)| !log.uses(path));
+    idle.map(|(path, origin)| {
+        let problem = format_args!(
+            "`{path}` has no effect with the protocol, strategy, app, mode, arrivals, closing and faults that this \
+             scenario sets: remove it (--set {path}= takes it out)"
+        )
+        .to_string();
+        Problem::new(origin.clone(), problem)
+    })
+    .collect()
 }
 
 fn order(seed: u64, repetitions: usize, cells: usize) -> Vec<Trial> {
@@ -218,39 +235,36 @@ fn to_json(value: &Value) -> Json {
 }
 
 /// Flat values and the matrix as a scenario file.
-fn to_toml(effective: &Flat, matrix: &[(String, Vec<Value>)]) -> String {
+fn to_toml(effective: &IndexMap<String, Value>, matrix: &[(String, Vec<Entry>)]) -> String {
     let mut root = toml::Table::new();
-    let mut sections: IndexMap<String, toml::Table> = IndexMap::new();
+    let mut sections: IndexMap<&str, toml::Table> = IndexMap::new();
     let mut faults: Vec<toml::Table> = Vec::new();
-    for (path, value) in effective.iter().filter(|(path, _)| !path.starts_with("matrix.")) {
-        if let Some((number, name)) = fault_key(path) {
-            faults.resize(faults.len().max(number + 1), toml::Table::new());
-            faults[number].insert(name.to_owned(), value.clone());
+    let is_swept = |path: &str| matrix.iter().any(|(swept, _)| swept == path);
+    for (path, value) in effective.iter().filter(|(path, _)| !is_swept(path)) {
+        let Some((table, name)) = path.split_once('.') else {
+            root.insert(path.clone(), value.clone());
             continue;
-        }
-        let split = path.strip_prefix(SYSCTL_PREFIX).map(|name| ("sysctl", name)).or_else(|| path.split_once('.'));
-        match split {
-            None => drop(root.insert(path.clone(), value.clone())),
-            Some((table, name)) => {
-                sections.entry(table.to_owned()).or_default().insert(name.to_owned(), value.clone());
+        };
+        let (table, name) = match name.split_once('.') {
+            Some((number, name)) if table == paths::FAULTS => {
+                let number: usize = number.parse().expect("faults are numbered");
+                faults.resize(faults.len().max(number + 1), toml::Table::new());
+                (&mut faults[number], name)
             }
-        }
+            _ => (sections.entry(table).or_default(), name),
+        };
+        table.insert(name.to_owned(), value.clone());
     }
     if !matrix.is_empty() {
-        let table = matrix.iter().map(|(path, values)| (path.clone(), Value::Array(values.clone()))).collect();
-        sections.insert("matrix".to_owned(), table);
+        let values = |entries: &[Entry]| Value::Array(entries.iter().map(|entry| entry.value.clone()).collect());
+        let table = matrix.iter().map(|(path, entries)| (path.clone(), values(entries))).collect();
+        sections.insert("matrix", table);
     }
     if !faults.is_empty() {
-        root.insert("fault".to_owned(), Value::Array(faults.into_iter().map(Value::Table).collect()));
+        root.insert(paths::FAULTS.to_owned(), Value::Array(faults.into_iter().map(Value::Table).collect()));
     }
-    root.extend(sections.into_iter().map(|(name, table)| (name, Value::Table(table))));
+    root.extend(sections.into_iter().map(|(name, table)| (name.to_owned(), Value::Table(table))));
     toml::to_string(&root).expect("TOML values serialize")
-}
-
-/// `fault.0.at` as (0, `at`).
-fn fault_key(path: &str) -> Option<(usize, &str)> {
-    let (number, name) = path.strip_prefix(fault::PREFIX)?.split_once('.')?;
-    Some((number.parse().ok()?, name))
 }
 
 #[cfg(test)]
@@ -312,7 +326,7 @@ mod tests {
             ("[server]\nworkers = 0", &["test.toml", "`server.workers`", "from 1 to 512"]),
             ("[server]\nworkers = \"two\"", &["`server.workers`", "\"two\""]),
             ("[server]\nstrategy = \"reusport\"", &["`server.strategy`", "\"reuseport\""]),
-            ("[load]\nduration = \"1 parsec\"", &["`load.duration`", "no duration"]),
+            ("[load]\nduration = \"1 parsec\"", &["`load.duration`", "not a duration"]),
             ("[load]\nrate = 10", &["`load.rate`", "no effect"]),
             ("[load]\nconnections = 5\nduration = \"1s\"", &["`load.connections`", "excludes"]),
             ("[server]\napp = \"close\"\n[load]\nrequests = 3", &["`load.requests`", "no effect"]),

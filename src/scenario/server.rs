@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
 use super::{
-    error::ScenarioError,
+    keys,
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
     settings::Settings,
@@ -14,10 +15,8 @@ use super::{
 };
 use crate::ipc::receipt::RECEIPT_BYTES;
 
-/// Largest request and reply, so that one buffer per process suffices.
-const EXCHANGE_LIMIT_BYTES: usize = 65_536;
 /// Largest payload of a datagram over IPv4: 65,535 less the headers of IP and UDP.
-const DATAGRAM_LIMIT_BYTES: usize = 65_507;
+pub(super) const DATAGRAM_LIMIT_BYTES: usize = 65_507;
 
 /// The server's half of a scenario.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,29 +65,38 @@ pub struct ListenOptions {
 }
 
 /// Flags of accept4(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AcceptFlags {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum AcceptFlags {
+    /// SOCK_NONBLOCK and SOCK_CLOEXEC.
+    #[strum(serialize = "nonblock+cloexec")]
+    NonblockCloexec,
     /// SOCK_NONBLOCK.
-    pub nonblock: bool,
+    Nonblock,
     /// SOCK_CLOEXEC.
-    pub cloexec: bool,
+    Cloexec,
+    /// Neither.
+    None,
 }
 
 impl AcceptFlags {
-    const WORDS: [(&'static str, Self); 4] = [
-        ("nonblock+cloexec", Self { nonblock: true, cloexec: true }),
-        ("nonblock", Self { nonblock: true, cloexec: false }),
-        ("cloexec", Self { nonblock: false, cloexec: true }),
-        ("none", Self { nonblock: false, cloexec: false }),
-    ];
+    /// Whether SOCK_NONBLOCK is among them.
+    pub fn nonblock(self) -> bool {
+        matches!(self, Self::NonblockCloexec | Self::Nonblock)
+    }
+
+    /// Whether SOCK_CLOEXEC is among them.
+    pub fn cloexec(self) -> bool {
+        matches!(self, Self::NonblockCloexec | Self::Cloexec)
+    }
 }
 
 impl Default for ListenOptions {
     /// A listener without options.
     fn default() -> Self {
         Self {
-            backlog: 1_024,
-            accept_flags: AcceptFlags::WORDS[0].1,
+            backlog: keys::SERVER_BACKLOG.default(),
+            accept_flags: keys::SERVER_ACCEPT_FLAGS.default(),
             nodelay: false,
             defer_accept_s: 0,
             fastopen: 0,
@@ -99,37 +107,26 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    fn read(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, app: App) -> Result<Self, ScenarioError> {
-        const SECOND_NS: u128 = 1_000_000_000;
-        const MICROSECOND_NS: u128 = 1_000;
+    fn read(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, app: App) -> Self {
         let mut options = Self {
-            busy_poll_us: whole(settings, "server.busy_poll", "microseconds", MICROSECOND_NS)?,
-            receive_buffer_bytes: settings.integer("server.receive_buffer", 0..=1 << 30)?,
+            busy_poll_us: settings.get(keys::SERVER_BUSY_POLL).as_micros() as u32,
+            receive_buffer_bytes: settings.get(keys::SERVER_RECEIVE_BUFFER),
             ..Self::default()
         };
         if protocol.has(Transport::Tcp) {
-            options.backlog = settings.integer("server.backlog", 0..=65_535)?;
-            options.nodelay = settings.boolean("server.nodelay")?;
+            options.backlog = settings.get(keys::SERVER_BACKLOG);
+            options.nodelay = settings.get(keys::SERVER_NODELAY);
             if strategy.calls_accept() {
-                options.accept_flags = settings.choice("server.accept_flags", &AcceptFlags::WORDS)?;
+                options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
-            // Where the server speaks first, there are no data to wait for, or to send with the SYN.
+            // A server that speaks first has no data to wait for, and its clients none to send with the SYN.
             if app != App::Close {
-                options.defer_accept_s = whole(settings, "server.defer_accept", "seconds", SECOND_NS)?;
-                options.fastopen = settings.integer("server.fastopen", 0..=65_535)?;
+                options.defer_accept_s = settings.get(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
+                options.fastopen = settings.get(keys::SERVER_FASTOPEN);
             }
         }
-        Ok(options)
+        options
     }
-}
-
-/// A duration that is a whole number of units.
-fn whole(settings: &Settings<'_>, path: &str, units: &str, unit_ns: u128) -> Result<u32, ScenarioError> {
-    let span = settings.duration(path)?;
-    let number = u32::try_from(span.as_nanos() / unit_ns).ok().filter(|number| *number <= i32::MAX as u32);
-    number
-        .filter(|_| span.as_nanos() % unit_ns == 0)
-        .ok_or_else(|| settings.wrong(path, format_args!("{span:?} is no whole number of {units}")))
 }
 
 /// How many connections a worker accepts per wake-up.
@@ -142,7 +139,8 @@ pub enum AcceptBatch {
 }
 
 /// In which order workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides who is woken first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Registration {
     /// Worker 0 first.
     Ascending,
@@ -153,9 +151,6 @@ pub enum Registration {
 }
 
 impl Registration {
-    const WORDS: [(&'static str, Self); 3] =
-        [("ascending", Self::Ascending), ("descending", Self::Descending), ("shuffled", Self::Shuffled)];
-
     /// The rank of each worker, from 0 for the first that registers.
     pub fn ranks(self, workers: usize, seed: u64, repetition: usize) -> Vec<usize> {
         let mut ranks: Vec<usize> = (0..workers).collect();
@@ -210,85 +205,106 @@ pub enum ServiceTime {
     },
 }
 
+/// The name of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum AppName {
+    /// [`App::Close`].
+    Close,
+    /// [`App::Echo`].
+    Echo,
+    /// [`App::Http`].
+    Http,
+}
+
+/// The name of a distribution of service times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum ServiceDistribution {
+    /// [`ServiceTime::Fixed`].
+    Fixed,
+    /// [`ServiceTime::Exponential`].
+    Exponential,
+    /// [`ServiceTime::Bimodal`].
+    Bimodal,
+}
+
 impl Server {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol) -> Result<Self, ScenarioError> {
-        enum Kind {
-            Close,
-            Echo,
-            Http,
-        }
-        let words = [("close", &Kind::Close), ("echo", &Kind::Echo), ("http", &Kind::Http)];
-        let kind = settings.choice("server.app", &words)?;
-        if protocol.has(Transport::Udp) && !matches!(kind, Kind::Echo) {
-            return Err(settings.wrong("server.app", "datagrams (`protocol`) want app \"echo\""));
-        }
-        let app = match kind {
-            Kind::Close => App::Close,
-            Kind::Echo => {
-                let most =
-                    if protocol.has(Transport::Udp) { DATAGRAM_LIMIT_BYTES } else { EXCHANGE_LIMIT_BYTES } as u32;
-                App::Echo {
-                    request_bytes: settings.integer("server.request_bytes", 4..=most)? as usize,
-                    reply_bytes: settings.integer("server.reply_bytes", RECEIPT_BYTES as u32..=most)? as usize,
-                }
-            }
-            Kind::Http => App::Http {
-                body_bytes: settings.integer("server.reply_bytes", 0..=EXCHANGE_LIMIT_BYTES as u32)? as usize,
-            },
-        };
-        let workers = settings.integer("server.workers", 1..=512_u32)? as usize;
-        let strategy = Strategy::read(settings, protocol, workers)?;
-        Ok(Self {
-            listen: ListenOptions::read(settings, protocol, &strategy, app)?,
-            connected: connected(settings, protocol, &strategy, workers)?,
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol) -> Self {
+        let app = App::read(settings, protocol);
+        let workers = settings.get(keys::SERVER_WORKERS);
+        let strategy = Strategy::read(settings, protocol, workers);
+        Self {
+            listen: ListenOptions::read(settings, protocol, &strategy, app),
+            connected: connected(settings, protocol, &strategy, workers),
             strategy,
             workers,
-            accept_batch: settings
-                .integer_or_word("server.accept_batch", "drain", 1..=u32::MAX)?
-                .map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
-            accept_delay: settings.duration("server.accept_delay")?,
-            registration: settings.choice("server.registration", &Registration::WORDS)?,
-            pin: Pin::of_workers(settings)?,
-            scheduler: Scheduler::read(settings, "server.scheduler")?,
+            accept_batch: settings.get(keys::SERVER_ACCEPT_BATCH).map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
+            accept_delay: settings.get(keys::SERVER_ACCEPT_DELAY),
+            registration: settings.get(keys::SERVER_REGISTRATION),
+            pin: Pin::of_workers(settings),
+            scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
             app,
-            service_time: ServiceTime::read(settings)?,
-        })
+            service_time: ServiceTime::read(settings),
+        }
     }
 }
 
-fn connected(
-    settings: &Settings<'_>,
-    protocol: Protocol,
-    strategy: &Strategy,
-    workers: usize,
-) -> Result<Vec<usize>, ScenarioError> {
-    let path = "server.connected";
+impl App {
+    fn read(settings: &Settings<'_>, protocol: Protocol) -> Self {
+        let has_udp = protocol.has(Transport::Udp);
+        let name = settings.get(keys::SERVER_APP);
+        if has_udp && name != AppName::Echo {
+            settings.conflict(keys::SERVER_APP, &[keys::PROTOCOL], "datagrams (`protocol`) require app \"echo\"");
+        }
+        let (most, why) = if has_udp {
+            (DATAGRAM_LIMIT_BYTES, "with app \"echo\" and datagrams (`protocol`)")
+        } else {
+            (keys::SERVER_REQUEST_BYTES.max(), "with app \"echo\"")
+        };
+        let bytes = |key, least| settings.get_within(key, least..=most, &[keys::SERVER_APP, keys::PROTOCOL], why);
+        match name {
+            AppName::Close => Self::Close,
+            AppName::Echo => Self::Echo {
+                request_bytes: bytes(keys::SERVER_REQUEST_BYTES, keys::SERVER_REQUEST_BYTES.min()),
+                reply_bytes: bytes(keys::SERVER_REPLY_BYTES, RECEIPT_BYTES),
+            },
+            AppName::Http => Self::Http { body_bytes: settings.get(keys::SERVER_REPLY_BYTES) },
+        }
+    }
+}
+
+fn connected(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, workers: usize) -> Vec<usize> {
     if !protocol.has(Transport::Udp) || strategy.queues != Queues::PerWorker {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let Some(connected) = settings.integers(path, 0..=workers as u32 - 1)? else {
-        return Err(settings.wrong(path, "must be a list of workers, e.g. [0, 1]"));
-    };
-    if connected.len() == workers {
-        return Err(settings.wrong(path, "names all workers: nobody would be left to get datagrams"));
+    let key = keys::SERVER_CONNECTED;
+    let connected = settings.get(key);
+    if let Some(worker) = connected.iter().find(|worker| **worker >= workers) {
+        settings.conflict(key, &[keys::SERVER_WORKERS], no_such_worker(*worker, workers));
+    } else if connected.len() == workers {
+        let problem = "names all workers: none would be left to receive datagrams";
+        settings.conflict(key, &[keys::SERVER_WORKERS], problem);
     }
-    Ok(connected)
+    connected
+}
+
+/// The complaint about a worker's number.
+pub(super) fn no_such_worker(worker: usize, workers: usize) -> String {
+    format!("there is no worker {worker}: workers are numbered from 0 to {}", workers - 1)
 }
 
 impl ServiceTime {
-    fn read(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        let time = settings.duration("server.service_time")?;
-        let bimodal = |settings: &Settings<'_>| {
-            Ok(Self::Bimodal {
+    fn read(settings: &Settings<'_>) -> Self {
+        let time = settings.get(keys::SERVER_SERVICE_TIME);
+        match settings.get(keys::SERVER_SERVICE_DISTRIBUTION) {
+            ServiceDistribution::Fixed => Self::Fixed(time),
+            ServiceDistribution::Exponential => Self::Exponential(time),
+            ServiceDistribution::Bimodal => Self::Bimodal {
                 short: time,
-                long: settings.duration("server.service_time_long")?,
-                long_share: settings.number("server.service_long_share", 0.0..=1.0)?,
-            })
-        };
-        match settings.choice("server.service_distribution", &[("fixed", 0), ("exponential", 1), ("bimodal", 2)])? {
-            0 => Ok(Self::Fixed(time)),
-            1 => Ok(Self::Exponential(time)),
-            _ => bimodal(settings),
+                long: settings.get(keys::SERVER_SERVICE_TIME_LONG),
+                long_share: settings.get(keys::SERVER_SERVICE_LONG_SHARE),
+            },
         }
     }
 }

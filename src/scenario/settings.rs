@@ -1,235 +1,231 @@
-//! One cell's values, read key by key with type, range and default; remembers what was asked for.
+//! One cell's values by key; remembers which keys were asked for, and what does not fit together.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashSet},
     fmt::Display,
     ops::RangeInclusive,
-    time::Duration,
 };
 
-use toml::{Table, Value};
+use indexmap::IndexMap;
+use toml::Value;
 
-use super::{error::ScenarioError, file::Flat, keys};
+use super::{
+    error::{Origin, Problem},
+    file::{Entry, File},
+    keys::{AnyKey, Domain, Integer, Key, paths},
+};
 
-/// Typed access to flat settings.
+/// Swept keys with the values of one cell.
+pub(super) type Swept<'a> = Vec<(&'a str, &'a Entry)>;
+
+/// Typed access to one cell's values.
 pub(super) struct Settings<'a> {
-    source: &'a str,
-    values: &'a Flat,
-    /// Where a value comes from, if not from the source.
-    overridden: &'a HashMap<String, String>,
-    /// Every value that was used, defaults included.
-    effective: RefCell<Flat>,
+    file: &'a File,
+    swept: Swept<'a>,
+    log: &'a Log,
+    /// The instance of a table whose keys are asked for, such as `fault.0`.
+    instance: Option<String>,
 }
 
-impl<'a> Settings<'a> {
-    pub(super) fn new(source: &'a str, values: &'a Flat, overridden: &'a HashMap<String, String>) -> Self {
-        Self { source, values, overridden, effective: RefCell::default() }
+/// What the cells of a scenario have asked for and complained of.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Keys that some cell has a use for, with their values in force.
+    used: RefCell<IndexMap<String, Option<Value>>>,
+    /// Those whose default is not the same in all cells.
+    differing: RefCell<HashSet<String>>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Log {
+    /// Whether some cell has a use for a key.
+    pub(super) fn uses(&self, path: &str) -> bool {
+        self.used.borrow().contains_key(path)
     }
 
-    pub(super) fn into_effective(self) -> Flat {
-        self.effective.into_inner()
+    /// What is wrong.
+    pub(super) fn take_problems(&self) -> Vec<Problem> {
+        self.problems.take()
     }
 
-    /// An error that names file and key.
-    pub(super) fn wrong(&self, path: &str, problem: impl Display) -> ScenarioError {
-        let source = self.overridden.get(path).map_or(self.source, String::as_str);
-        ScenarioError::new(source, format!("`{path}`: {problem}"))
-    }
-
-    /// Whether the scenario sets the key, and does not leave it to its default.
-    pub(super) fn is_set(&self, path: &str) -> bool {
-        self.values.contains_key(path)
-    }
-
-    /// Whether the scenario sets the key to a text.
-    pub(super) fn is_text(&self, path: &str) -> bool {
-        self.values.get(path).is_some_and(Value::is_str)
-    }
-
-    /// Whether the scenario sets the key to this text.
-    pub(super) fn is_text_of(&self, path: &str, text: &str) -> bool {
-        self.values.get(path).is_some_and(|value| value.as_str() == Some(text))
-    }
-
-    /// All set keys below a prefix, without it.
-    pub(super) fn below(&self, prefix: &str) -> Vec<(String, Value)> {
-        let mut effective = self.effective.borrow_mut();
-        self.values
-            .iter()
-            .filter_map(|(path, value)| {
-                let name = path.strip_prefix(prefix)?;
-                effective.insert(path.clone(), value.clone());
-                Some((name.to_owned(), value.clone()))
-            })
+    /// The values in force. A default that depends on a swept key (`address` where `network` is swept) is left out, so that
+    /// it goes on depending on it.
+    pub(super) fn effective(&self) -> IndexMap<String, Value> {
+        let (used, differing) = (self.used.borrow(), self.differing.borrow());
+        used.iter()
+            .filter(|(path, _)| !differing.contains(*path))
+            .filter_map(|(path, value)| Some((path.clone(), value.clone()?)))
             .collect()
     }
 
-    /// How many numbered tables there are below a prefix, from 0 without a gap.
-    pub(super) fn count_below(&self, prefix: &str) -> Result<usize, ScenarioError> {
-        let number = |path: &str| path.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
-        let numbers: BTreeSet<usize> = self.values.keys().filter_map(|path| number(path)).collect();
-        match numbers.iter().zip(0..).find(|(number, place)| *number != place) {
-            Some((number, place)) => Err(self.wrong(
-                &format!("{prefix}{number}"),
-                format_args!("there is no {prefix}{place}: they are counted from 0, without a gap"),
-            )),
-            None => Ok(numbers.len()),
+    /// `value` is asked for where the key's is not known yet, or where it `depends` on the cell.
+    fn used(&self, path: &str, depends: bool, value: impl FnOnce() -> Option<Value>) {
+        let mut used = self.used.borrow_mut();
+        match used.get(path) {
+            None => drop(used.insert(path.to_owned(), value())),
+            Some(known) if depends => {
+                if *known != value() {
+                    self.differing.borrow_mut().insert(path.to_owned());
+                }
+            }
+            Some(_) => {}
         }
     }
+}
 
-    fn value(&self, path: &str) -> Value {
-        let key = keys::find(path).unwrap_or_else(|| panic!("`{path}` is missing in scenario::keys"));
-        self.value_or(path, key.default)
+impl<'a> Settings<'a> {
+    pub(super) fn new(file: &'a File, swept: Swept<'a>, log: &'a Log) -> Self {
+        Self { file, swept, log, instance: None }
     }
 
-    fn value_or(&self, path: &str, default: &str) -> Value {
-        let value = self.values.get(path).cloned().unwrap_or_else(|| {
-            let mut table: Table = format!("v = {default}").parse().expect("defaults are TOML");
-            table.remove("v").expect("just parsed")
+    /// The same values, where keys of the instance's table are its own: `fault.at` is `fault.0.at`.
+    pub(super) fn of_instance(&self, table: &str, number: usize) -> Self {
+        Self { swept: self.swept.clone(), instance: Some(format!("{table}.{number}")), ..*self }
+    }
+
+    fn path(&self, key: &dyn AnyKey) -> Cow<'static, str> {
+        let path = key.path();
+        let leaf = self.instance.as_ref().and_then(|instance| {
+            let table = instance.split_once('.')?.0;
+            Some(format!("{instance}{}", path.strip_prefix(table).filter(|leaf| leaf.starts_with('.'))?))
         });
-        self.effective.borrow_mut().insert(path.to_owned(), value.clone());
+        leaf.map_or(Cow::Borrowed(path), Cow::Owned)
+    }
+
+    fn entry(&self, path: &str) -> Option<&'a Entry> {
+        let swept = self.swept.iter().find(|(swept, _)| *swept == path).map(|(_, entry)| *entry);
+        swept.or_else(|| self.file.values.get(path))
+    }
+
+    /// All values set below a table, by their paths.
+    fn entries(&self, table: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        let prefix = paths::prefix(table);
+        let fixed = self.file.values.iter().map(|(path, entry)| (path.as_str(), entry));
+        fixed.chain(self.swept.iter().copied()).filter(move |(path, _)| path.starts_with(&prefix))
+    }
+
+    /// A key's value.
+    pub(super) fn get<D: Domain>(&self, key: &Key<D>) -> D::Value {
+        self.value(key, || key.default(), false)
+    }
+
+    /// A key's value, with a default that depends on other keys.
+    pub(super) fn get_or<D: Domain>(&self, key: &Key<D>, default: D::Value) -> D::Value {
+        self.value(key, || default, true)
+    }
+
+    fn value<D: Domain>(&self, key: &Key<D>, default: impl FnOnce() -> D::Value, depends: bool) -> D::Value {
+        let path = self.path(key);
+        if let Some(entry) = self.entry(&path) {
+            self.log.used(&path, depends, || Some(entry.value.clone()));
+            return parse(key, entry);
+        }
+        let value = default();
+        self.log.used(&path, depends, || key.to_toml(&value));
         value
     }
 
-    pub(super) fn string(&self, path: &str) -> Result<String, ScenarioError> {
-        self.as_string(path, self.value(path))
+    /// A key's value, of which the cell may make no use.
+    pub(super) fn peek<D: Domain>(&self, key: &Key<D>) -> D::Value {
+        self.entry(&self.path(key)).map_or_else(|| key.default(), |entry| parse(key, entry))
     }
 
-    /// A string, with a default that depends on another key.
-    pub(super) fn string_or(&self, path: &str, default: &str) -> Result<String, ScenarioError> {
-        self.as_string(path, self.value_or(path, &format!("\"{default}\"")))
-    }
-
-    fn as_string(&self, path: &str, value: Value) -> Result<String, ScenarioError> {
-        match value {
-            Value::String(text) => Ok(text),
-            other => Err(self.wrong(path, format_args!("must be a string, not {other}"))),
-        }
-    }
-
-    /// A whole number within a range.
-    pub(super) fn integer<T>(&self, path: &str, range: RangeInclusive<T>) -> Result<T, ScenarioError>
-    where
-        T: TryFrom<i64> + PartialOrd + Display,
-    {
-        let value = self.value(path);
-        self.as_integer(path, &value, range)
-    }
-
-    fn as_integer<T>(&self, path: &str, value: &Value, range: RangeInclusive<T>) -> Result<T, ScenarioError>
-    where
-        T: TryFrom<i64> + PartialOrd + Display,
-    {
-        let number = value.as_integer().and_then(|number| T::try_from(number).ok());
-        number.filter(|number| range.contains(number)).ok_or_else(|| {
-            let (low, high) = (range.start(), range.end());
-            self.wrong(path, format_args!("must be a whole number from {low} to {high}, not {value}"))
-        })
-    }
-
-    /// A whole number within a range, or the given word, which means `None`.
-    pub(super) fn integer_or_word<T>(
+    /// A number from a range that other keys narrow. `why` says how, after the range.
+    pub(super) fn get_within<T>(
         &self,
-        path: &str,
-        word: &str,
+        key: &Key<Integer<T>>,
         range: RangeInclusive<T>,
-    ) -> Result<Option<T>, ScenarioError>
+        others: &[&dyn AnyKey],
+        why: &str,
+    ) -> T
     where
-        T: TryFrom<i64> + PartialOrd + Display,
+        Integer<T>: Domain<Value = T>,
+        T: Copy + PartialOrd + Display,
     {
-        match self.value(path) {
-            Value::String(text) if text == word => Ok(None),
-            Value::String(text) => {
-                Err(self.wrong(path, format_args!("must be \"{word}\" or a whole number, not \"{text}\"")))
-            }
-            value => self.as_integer(path, &value, range).map(Some),
-        }
-    }
-
-    /// A list of whole numbers within a range, each once; `None` where the value is no list.
-    pub(super) fn integers(&self, path: &str, range: RangeInclusive<u32>) -> Result<Option<Vec<usize>>, ScenarioError> {
-        let Value::Array(values) = self.value(path) else { return Ok(None) };
-        let mut numbers = Vec::with_capacity(values.len());
-        for value in &values {
-            let number = self.as_integer(path, value, range.clone())? as usize;
-            if numbers.contains(&number) {
-                return Err(self.wrong(path, format_args!("names {number} twice")));
-            }
-            numbers.push(number);
-        }
-        Ok(Some(numbers))
-    }
-
-    pub(super) fn number(&self, path: &str, range: RangeInclusive<f64>) -> Result<f64, ScenarioError> {
-        let value = self.value(path);
-        let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
-        number.filter(|number| range.contains(number)).ok_or_else(|| {
+        let value = self.get(key);
+        if !range.contains(&value) {
             let (low, high) = (range.start(), range.end());
-            self.wrong(path, format_args!("must be a number from {low} to {high}, not {value}"))
-        })
-    }
-
-    pub(super) fn boolean(&self, path: &str) -> Result<bool, ScenarioError> {
-        let value = self.value(path);
-        value.as_bool().ok_or_else(|| self.wrong(path, format_args!("must be true or false, not {value}")))
-    }
-
-    pub(super) fn duration(&self, path: &str) -> Result<Duration, ScenarioError> {
-        match self.value(path) {
-            Value::String(text) => self.as_duration(path, &text),
-            other => Err(self.wrong(path, format_args!("must be a duration in quotes such as \"200us\", not {other}"))),
+            self.conflict(key, others, format_args!("must be an integer from {low} to {high} {why}, not {value}"));
         }
-    }
-
-    /// A duration, or the given word, which means `None`.
-    pub(super) fn duration_or_word(&self, path: &str, word: &str) -> Result<Option<Duration>, ScenarioError> {
-        if self.value(path).as_str() == Some(word) { Ok(None) } else { self.duration(path).map(Some) }
-    }
-
-    fn as_duration(&self, path: &str, text: &str) -> Result<Duration, ScenarioError> {
-        /// Longer is a slip, and would overflow sums of nanoseconds.
-        const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
-        let span = humantime::parse_duration(text).map_err(|error| {
-            self.wrong(path, format_args!("\"{text}\" is no duration ({error}); write e.g. \"200us\", \"5ms\", \"2s\""))
-        })?;
-        if span > LONGEST {
-            return Err(self.wrong(path, format_args!("\"{text}\" is more than 30 days")));
-        }
-        Ok(span)
-    }
-
-    /// A duration longer than zero.
-    pub(super) fn span(&self, path: &str) -> Result<Duration, ScenarioError> {
-        let span = self.duration(path)?;
-        if span.is_zero() { Err(self.wrong(path, "must be longer than zero")) } else { Ok(span) }
-    }
-
-    /// One of several words.
-    pub(super) fn choice<T: Copy>(&self, path: &str, words: &[(&str, T)]) -> Result<T, ScenarioError> {
-        let value = self.value(path);
-        self.as_choice(path, &value, words)
-    }
-
-    /// One of several words, with a default that depends on another key.
-    pub(super) fn choice_or<T: Copy>(
-        &self,
-        path: &str,
-        default: &str,
-        words: &[(&str, T)],
-    ) -> Result<T, ScenarioError> {
-        let value = self.value_or(path, &format!("\"{default}\""));
-        self.as_choice(path, &value, words)
-    }
-
-    fn as_choice<T: Copy>(&self, path: &str, value: &Value, words: &[(&str, T)]) -> Result<T, ScenarioError> {
         value
-            .as_str()
-            .and_then(|text| words.iter().find(|(word, _)| *word == text))
-            .map(|(_, choice)| *choice)
-            .ok_or_else(|| {
-                let list = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-                self.wrong(path, format_args!("{value} is not one of {list}"))
-            })
     }
+
+    /// Whether the scenario sets the key, and does not leave it to its default.
+    pub(super) fn is_set(&self, key: &dyn AnyKey) -> bool {
+        self.entry(&self.path(key)).is_some()
+    }
+
+    /// Whether the scenario sets any key of a table.
+    pub(super) fn has_table(&self, table: &str) -> bool {
+        self.entries(table).next().is_some()
+    }
+
+    /// How many instances a table has, counted from 0 without a gap.
+    pub(super) fn instances(&self, table: &str) -> usize {
+        let number = |path: &str| path.split('.').nth(1)?.parse::<usize>().ok();
+        let numbers: BTreeSet<usize> = self.entries(table).filter_map(|(path, _)| number(path)).collect();
+        if let Some((number, place)) = numbers.iter().zip(0..).find(|(number, place)| *number != place) {
+            let problem = format_args!("there is no {table}.{place}: they are counted from 0, without a gap");
+            self.wrong(&format!("{table}.{number}"), &[], problem);
+            self.keep(table);
+            return 0;
+        }
+        numbers.len()
+    }
+
+    /// Keeps all keys of the instance, used or not.
+    pub(super) fn keep_instance(&self) {
+        self.keep(self.instance.as_deref().expect("settings of an instance"));
+    }
+
+    fn keep(&self, table: &str) {
+        for (path, entry) in self.entries(table) {
+            self.log.used(path, false, || Some(entry.value.clone()));
+        }
+    }
+
+    /// The sysctls to write: name as written, value.
+    pub(super) fn sysctls(&self) -> Vec<(String, String)> {
+        let sysctl = |(path, entry): (&str, &Entry)| {
+            self.log.used(path, false, || Some(entry.value.clone()));
+            let name = path.split_once('.')?.1.to_owned();
+            Some((name, entry.value.as_str().map_or_else(|| entry.value.to_string(), str::to_owned)))
+        };
+        self.entries(paths::SYSCTL).filter_map(sysctl).collect()
+    }
+
+    /// Complains of a sysctl.
+    pub(super) fn refuse_sysctl(&self, name: &str, problem: &str) {
+        self.wrong(&format!("{}.{name}", paths::SYSCTL), &[], problem);
+    }
+
+    /// Complains of a key, whose value does not go with those of others. It is not said where one of these values is wrong
+    /// itself: it could be the cause.
+    pub(super) fn conflict(&self, key: &dyn AnyKey, others: &[&dyn AnyKey], problem: impl Display) {
+        self.wrong(&self.path(key), others, problem);
+    }
+
+    fn wrong(&self, path: &str, others: &[&dyn AnyKey], problem: impl Display) {
+        let unknown = |path: &str| {
+            let unknown = &self.file.unknown;
+            unknown.contains(path) || unknown.iter().any(|known| paths::is_of_instance(path, known))
+        };
+        let others: Vec<Cow<'_, str>> = others.iter().map(|other| self.path(*other)).collect();
+        if unknown(path) || others.iter().any(|other| unknown(other)) {
+            return;
+        }
+        let set = |path: &str| self.entry(path).map(|entry| entry.origin.clone());
+        let origin = set(path)
+            .or_else(|| others.iter().find_map(|other| set(other)))
+            .or_else(|| self.file.table_of(path).cloned())
+            .unwrap_or(Origin::File);
+        self.log.problems.borrow_mut().push(Problem::new(origin, format_args!("`{path}`: {problem}")));
+    }
+}
+
+/// Values that keys do not allow are taken out before cells are read.
+fn parse<D: Domain>(key: &Key<D>, entry: &Entry) -> D::Value {
+    key.parse(&entry.value).expect("values were checked when the file was read")
 }

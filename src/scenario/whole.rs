@@ -2,12 +2,11 @@
 
 use std::{fmt, path::Path, time::Duration};
 
-use toml::Value;
-
 use super::{
     error::ScenarioError,
-    file::{self, File, Flat},
-    settings::Settings,
+    file::{self, File},
+    keys::{self, Domain, Key},
+    settings::{Log, Settings},
 };
 
 /// The keys of a whole scenario.
@@ -45,9 +44,9 @@ pub struct Search {
     pub metric: String,
     /// Its limit.
     pub limit: Limit,
-    /// The key that is varied. Its value in the scenario is where the search begins.
-    pub variable: String,
-    /// Whether that takes whole numbers.
+    /// The path of the key to vary. Its value in the scenario is where the search begins.
+    pub variable: &'static str,
+    /// Whether it takes whole numbers.
     pub whole: bool,
     /// How near the ends of the answer must be: their difference ÷ the lower.
     pub precision: f64,
@@ -75,107 +74,92 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Keys that a search may vary, and whether their values are whole numbers.
-const VARIABLES: [(&str, (&str, bool)); 4] = [
-    ("load.rate", ("load.rate", false)),
-    ("load.concurrency", ("load.concurrency", true)),
-    ("load.burst_size", ("load.burst_size", true)),
-    ("server.workers", ("server.workers", true)),
-];
-
 impl Whole {
     /// Reads what belongs to the whole of a recorded scenario.
     pub fn parse(source: &str, text: &str) -> Result<Self, ScenarioError> {
-        Ok(Self::read(source, &file::read(source, text, &[])?)?.0)
+        let (file, log) = (file::read(source, text, &[])?, Log::default());
+        let whole = Self::read(source, &file, &log);
+        let problems = [file.problems, log.take_problems()].concat();
+        if problems.is_empty() { Ok(whole) } else { Err(ScenarioError::of(source, problems)) }
     }
 
-    /// With the values in force.
-    pub(super) fn read(source: &str, file: &File) -> Result<(Self, Flat), ScenarioError> {
-        let settings = Settings::new(source, &file.values, &file.overridden);
-        let name = if settings.is_set("name") { settings.string("name")? } else { stem(source) };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if settings.is_set("name") && (name.is_empty() || !name.chars().all(plain)) {
-            return Err(settings.wrong("name", "may hold letters, digits, `-`, `_` and `.` only: it names a folder"));
-        }
-        let name = name.replace(|c| !plain(c), "-");
+    pub(super) fn read(source: &str, file: &File, log: &Log) -> Self {
+        let settings = Settings::new(file, Vec::new(), log);
         let whole = Self {
-            question: settings.string("question")?,
-            seed: settings.integer("seed", 0..=i64::MAX as u64)?,
-            repetitions: settings.integer("repetitions", 1..=10_000_u32)? as usize,
-            metric: Some(settings.string("metric")?).filter(|metric| metric != "auto"),
-            stop: Stop::read(&settings)?,
-            search: Search::read(&settings, file)?,
-            name: name.clone(),
+            name: settings.get_or(keys::NAME, Some(stem(source).into())).unwrap_or_default().into_owned(),
+            question: settings.get(keys::QUESTION).into_owned(),
+            seed: settings.get(keys::SEED),
+            repetitions: settings.get(keys::REPETITIONS),
+            metric: settings.get(keys::METRIC).map(String::from),
+            stop: Stop::read(&settings),
+            search: Search::read(&settings, file),
         };
         if let Some(stop) = whole.stop.as_ref().filter(|stop| stop.max_repetitions < whole.repetitions) {
-            let problem =
-                format_args!("{} is below `repetitions`, {}", stop.max_repetitions, whole.repetitions).to_string();
-            return Err(settings.wrong("stop.max_repetitions", problem));
+            let problem = format!("{} is below `repetitions`, {}", stop.max_repetitions, whole.repetitions);
+            settings.conflict(keys::STOP_MAX_REPETITIONS, &[keys::REPETITIONS], problem);
         }
         if whole.stop.is_some() && whole.search.is_some() {
-            return Err(
-                settings.wrong("stop.relative_error", "a [search] chooses its trials itself: keep one of the two")
+            settings.conflict(
+                keys::STOP_RELATIVE_ERROR,
+                &[keys::SEARCH_METRIC, keys::SEARCH_LIMIT],
+                "a [search] chooses its trials itself: keep one of the two",
             );
         }
-        let mut effective = Flat::new();
-        effective.insert("name".to_owned(), Value::String(name));
-        effective.extend(settings.into_effective());
-        Ok((whole, effective))
+        whole
     }
 
-    /// Trials per cell at most, where their number is known before.
+    /// The most trials per cell, where their number is known beforehand.
     pub fn repetitions_at_most(&self) -> usize {
         self.stop.as_ref().map_or(self.repetitions, |stop| stop.max_repetitions)
     }
 }
 
+/// The file's name as far as it can be a folder's.
 fn stem(source: &str) -> String {
-    Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+    let stem = Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    stem.replace(|c| !keys::is_plain(c), "-")
+}
+
+/// A key that must be set; complains where it is not.
+fn required<D: Domain>(settings: &Settings<'_>, key: &Key<D>, problem: &str) -> D::Value {
+    let value = settings.get(key);
+    if !settings.is_set(key) {
+        settings.conflict(key, &[], format_args!("is missing: {problem}"));
+    }
+    value
 }
 
 impl Stop {
-    fn read(settings: &Settings<'_>) -> Result<Option<Self>, ScenarioError> {
-        if settings.below("stop.").is_empty() {
-            return Ok(None);
+    fn read(settings: &Settings<'_>) -> Option<Self> {
+        if !settings.has_table("stop") {
+            return None;
         }
-        if !settings.is_set("stop.relative_error") {
-            return Err(settings.wrong("stop.relative_error", "is missing: write e.g. 0.03 for ±3 %"));
-        }
-        Ok(Some(Self {
-            relative_error: settings.number("stop.relative_error", 0.0001..=10.0)?,
-            max_repetitions: settings.integer("stop.max_repetitions", 1..=10_000_u32)? as usize,
-        }))
+        let relative_error = required(settings, keys::STOP_RELATIVE_ERROR, "write e.g. 0.03 for ±3 %");
+        let max_repetitions = settings.get(keys::STOP_MAX_REPETITIONS);
+        Some(Self { relative_error: relative_error?, max_repetitions })
     }
 }
 
 impl Search {
-    fn read(settings: &Settings<'_>, file: &File) -> Result<Option<Self>, ScenarioError> {
-        if settings.below("search.").is_empty() {
-            return Ok(None);
+    fn read(settings: &Settings<'_>, file: &File) -> Option<Self> {
+        if !settings.has_table("search") {
+            return None;
         }
-        for path in ["search.metric", "search.limit"] {
-            if !settings.is_set(path) {
-                return Err(settings.wrong(path, "is missing: a search wants a metric and its limit"));
-            }
+        let metric = required(settings, keys::SEARCH_METRIC, "a search needs a metric and its limit");
+        let limit = required(settings, keys::SEARCH_LIMIT, "a search needs a metric and its limit");
+        let variable = settings.get(keys::SEARCH_VARIABLE);
+        if file.matrix.iter().any(|(swept, _)| swept == variable.path()) {
+            let problem = format!("`{}` is swept in [matrix]: keep one of the two", variable.path());
+            settings.conflict(keys::SEARCH_VARIABLE, &[variable], problem);
         }
-        let (variable, whole) = settings.choice("search.variable", &VARIABLES)?;
-        if file.matrix.iter().any(|(swept, _)| swept == variable) {
-            return Err(settings
-                .wrong("search.variable", format_args!("`{variable}` is swept in [matrix]: keep one of the two")));
-        }
-        let limit = if settings.is_text("search.limit") {
-            Limit::Duration(settings.span("search.limit")?)
-        } else {
-            Limit::Number(settings.number("search.limit", f64::MIN..=f64::MAX)?)
-        };
-        Ok(Some(Self {
-            metric: settings.string("search.metric")?,
-            limit,
-            variable: variable.to_owned(),
-            whole,
-            precision: settings.number("search.precision", 0.001..=10.0)?,
-            highest: settings.number("search.highest", 0.001..=1e7)?,
-            max_trials: settings.integer("search.max_trials", 2..=10_000_u32)? as usize,
-        }))
+        Some(Self {
+            metric: metric.unwrap_or_default().into_owned(),
+            limit: limit.unwrap_or(Limit::Number(0.0)),
+            variable: variable.path(),
+            whole: variable.default_toml().is_some_and(|value| value.is_integer()),
+            precision: settings.get(keys::SEARCH_PRECISION),
+            highest: settings.get(keys::SEARCH_HIGHEST),
+            max_trials: settings.get(keys::SEARCH_MAX_TRIALS),
+        })
     }
 }

@@ -63,10 +63,10 @@ impl Listener {
     /// Calls accept4(2) with the scenario's flags. The connection is non-blocking in any case.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let flags = |wanted, flag| if wanted { flag } else { 0 };
-        let (stream, peer) = self
-            .socket
-            .accept4(flags(self.flags.nonblock, libc::SOCK_NONBLOCK) | flags(self.flags.cloexec, libc::SOCK_CLOEXEC))?;
-        if !self.flags.nonblock {
+        let (stream, peer) = self.socket.accept4(
+            flags(self.flags.nonblock(), libc::SOCK_NONBLOCK) | flags(self.flags.cloexec(), libc::SOCK_CLOEXEC),
+        )?;
+        if !self.flags.nonblock() {
             stream.set_nonblocking(true)?;
         }
         let peer = peer.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     record::{Outcome, Record, TrialRecord, VerdictName},
-    scenario::{Limit, Search},
+    scenario::{
+        Limit, Search,
+        keys::{self, AnyKey},
+    },
 };
 
 /// Values below the first one divided by this are not tried.
@@ -41,22 +44,25 @@ pub struct Goal {
 
 impl Goal {
     /// From the scenario; fails with the key and the remedy.
-    pub fn of(search: &Search, repetitions: usize) -> Result<Self, String> {
+    pub fn of(search: &Search, repetitions: usize) -> Result<Self, (&'static dyn AnyKey, String)> {
         let metric = metric_named(&search.metric).ok_or_else(|| {
-            format!("`search.metric`: there is no metric \"{}\"; results/README.md lists them", search.metric)
+            let problem = format!("unknown metric \"{}\"; results/README.md lists them", search.metric);
+            (keys::SEARCH_METRIC as &dyn AnyKey, problem)
         })?;
         if metric.better == Better::Neither {
-            return Err(format!("`search.metric`: neither more nor less of {} is better: choose another", metric.name));
+            let problem = format!("neither more nor less of {} is better: choose another", metric.name);
+            return Err((keys::SEARCH_METRIC, problem));
         }
         let limit = match (&search.limit, metric.unit) {
             (Limit::Duration(span), Unit::Nanoseconds) => span.as_nanos() as f64,
             (Limit::Duration(span), Unit::Seconds) => span.as_secs_f64(),
             (Limit::Number(number), unit) if !matches!(unit, Unit::Nanoseconds | Unit::Seconds) => *number,
             (Limit::Duration(_), _) => {
-                return Err(format!("`search.limit`: {} is no time: give a number", metric.name));
+                return Err((keys::SEARCH_LIMIT, format!("{} is not a time: give a number", metric.name)));
             }
             (Limit::Number(_), _) => {
-                return Err(format!("`search.limit`: {} is a time: give a duration such as \"1ms\"", metric.name));
+                let problem = format!("{} is a time: give a duration such as \"1ms\"", metric.name);
+                return Err((keys::SEARCH_LIMIT, problem));
             }
         };
         Ok(Self {
@@ -285,7 +291,7 @@ fn found_of(record: &Record, search: &Search, goal: &Goal, cell_index: usize) ->
     cell.shift_remove(&searched.name);
     Some(Found {
         cell,
-        variable: search.variable.clone(),
+        variable: search.variable.to_owned(),
         metric: goal.metric.name.to_owned(),
         limit: goal.limit,
         within: bracket.within.as_ref().map(|tried| tried.value),

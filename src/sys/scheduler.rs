@@ -3,9 +3,11 @@
 use std::io;
 
 use anyhow::{Context, Result};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
 /// A scheduling policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Policy {
     /// SCHED_OTHER.
     Normal,

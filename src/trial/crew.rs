@@ -12,7 +12,7 @@ use crate::{
         control::{Control, Phase},
         family::{self, Account, Family, Patience},
     },
-    scenario::Transport,
+    scenario::{Transport, keys},
     server::{Worker, WorkerReport, accept::Helper},
     sys::clock,
 };
@@ -145,7 +145,7 @@ impl Crew {
 /// The process besides the workers, from its set-up to its end.
 fn help(helper: Box<dyn Helper>, context: &TrialContext) -> Result<WorkerReport> {
     let TrialContext { scenario, control, .. } = context;
-    let scheduler = scenario.server.scheduler.enforce("server.scheduler")?;
+    let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
     let window = control.wait_for_start();
     let mut meter = control.meter(control.workers(), window);
     let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));

@@ -58,7 +58,10 @@ use crate::{
         sysctl,
     },
     record::TrialRecord,
-    scenario::{Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial},
+    scenario::{
+        Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial,
+        keys::{self, AnyKey},
+    },
     server::{Site, accept},
     sys::cgroup,
 };
@@ -222,11 +225,12 @@ pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
 /// Tries in a child what a scenario asks of the kernel for its processes. Returns what is refused, with the reason and the
 /// remedy.
 pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
-    let wanted = [("server.scheduler", scenario.server.scheduler), ("load.scheduler", scenario.load.scheduler)];
+    let wanted: [(&dyn AnyKey, _); 2] =
+        [(keys::SERVER_SCHEDULER, scenario.server.scheduler), (keys::LOAD_SCHEDULER, scenario.load.scheduler)];
     family::ask("lb:rehearsal", patience, || {
         let ring =
             (scenario.load.engine == Engine::Uring).then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(path).map(drop)).chain(ring);
+        let refused = wanted.into_iter().map(|(key, scheduler)| scheduler.enforce(key).map(drop)).chain(ring);
         Ok(refused.filter_map(Result::err).map(|error| format!("{error:#}")).collect())
     })
 }

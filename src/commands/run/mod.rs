@@ -15,6 +15,8 @@ use anyhow::{Context, Result};
 
 use self::{outline::outline, trials::Runner};
 use super::{Ended, Usage, calibrate, capacity, interrupt_flag, say, sources};
+use strum::IntoEnumIterator;
+
 use crate::{
     cli,
     ipc::family::Patience,
@@ -86,7 +88,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
 fn choose(name: &str, overrides: &[String]) -> Result<Chosen> {
     let source = sources::text(name)?;
     let plan = sources::plan(&source, overrides)?;
-    rehearse::metrics_exist(name, &plan)?;
+    rehearse::metrics_exist(&plan)?;
     Ok(Chosen { sizings: size(name, &plan)?, source, plan })
 }
 
@@ -160,8 +162,8 @@ fn scenario(
 
 /// The networks the cells use, by their names in the scenario.
 fn networks(plan: &Plan) -> String {
-    let used = |network| plan.cells.iter().any(|cell| cell.scenario.network == network);
-    let names: Vec<&str> = Network::ALL.iter().filter(|(_, network)| used(*network)).map(|(name, _)| *name).collect();
+    let used = |network: &Network| plan.cells.iter().any(|cell| cell.scenario.network == *network);
+    let names: Vec<&str> = Network::iter().filter(used).map(Network::into).collect();
     names.join(" and ")
 }
 

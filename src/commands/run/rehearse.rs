@@ -13,7 +13,7 @@ use crate::{
         ports::Range,
     },
     report,
-    scenario::{Network, Plan, Queues, ScenarioError, Stamps},
+    scenario::{Network, Plan, Queues, ScenarioError, Stamps, keys},
     server::{Listeners, Site},
     stats,
     trial::{self, Rehearsal},
@@ -41,12 +41,8 @@ pub(super) fn rehearse(
         }
         match cell.scenario.network {
             Network::Host if cell.scenario.address.ip().is_unspecified() => {
-                anyhow::bail!(ScenarioError {
-                    source_name: name.clone(),
-                    problem:
-                        "`address`: loaders cannot connect to the wildcard address: use one of this machine's addresses"
-                            .to_owned(),
-                });
+                let problem = "loaders cannot connect to the wildcard address: use one of this machine's addresses";
+                anyhow::bail!(plan.wrong(keys::ADDRESS, problem));
             }
             Network::Host => {
                 for transport in cell.scenario.protocol.transports() {
@@ -76,7 +72,7 @@ pub(super) fn rehearse(
                         }
                     }
                     Rehearsal::Refused(why) => {
-                        anyhow::bail!(ScenarioError { source_name: name.clone(), problem: why });
+                        anyhow::bail!(ScenarioError::other(name, why));
                     }
                 }
             }
@@ -96,14 +92,14 @@ pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, prob
 }
 
 /// Refuses unknown metrics and limits of the wrong unit.
-pub(super) fn metrics_exist(name: &str, plan: &Plan) -> Result<()> {
-    let wrong = |problem: String| ScenarioError { source_name: name.to_owned(), problem };
+pub(super) fn metrics_exist(plan: &Plan) -> Result<()> {
     if let Some(metric) = plan.whole.metric.as_ref().filter(|metric| stats::metric_named(metric).is_none()) {
         let known: Vec<&str> = stats::METRICS.iter().map(|metric| metric.name).collect();
-        anyhow::bail!(wrong(format!("`metric`: unknown metric \"{metric}\"; known metrics: {}", known.join(", "))));
+        let problem = format_args!("unknown metric \"{metric}\"; known metrics: {}", known.join(", ")).to_string();
+        anyhow::bail!(plan.wrong(keys::METRIC, problem));
     }
     if let Some(search) = &plan.whole.search {
-        stats::search::Goal::of(search, plan.whole.repetitions).map_err(wrong)?;
+        stats::search::Goal::of(search, plan.whole.repetitions).map_err(|(key, problem)| plan.wrong(key, problem))?;
     }
     Ok(())
 }

@@ -66,7 +66,8 @@ impl<'a> Runner<'a> {
 
     /// Searches all cells in turn, one trial each, so that drift of the machine affects all of them alike.
     pub(super) fn search(&mut self, chosen: &Chosen, overrides: &[String], search: &Search) -> Result<Ended> {
-        let goal = Goal::of(search, chosen.plan.whole.repetitions).map_err(anyhow::Error::msg)?;
+        let goal = Goal::of(search, chosen.plan.whole.repetitions)
+            .map_err(|(key, problem)| chosen.plan.wrong(key, problem))?;
         let first = chosen.plan.search_from.unwrap_or(1.0);
         let mut rng = ChaCha8Rng::seed_from_u64(chosen.plan.whole.seed);
         let mut number = 0;

@@ -8,18 +8,16 @@ mod queues;
 mod steering;
 mod wake;
 
-pub use presets::{PRESETS, Preset};
+pub use presets::{DEFAULT, PRESETS, Preset};
 pub use queues::Queues;
-pub use steering::Steering;
+pub use steering::{IncomingPlaces, Steering};
 pub use wake::{Dispatch, Trigger, Wake};
 
 use super::{
-    error::ScenarioError,
+    keys,
     model::{Protocol, Transport},
     settings::Settings,
 };
-
-const KEY: &str = "server.strategy";
 
 /// A way for workers to obtain connections.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,17 +46,18 @@ pub enum Waiting {
 }
 
 impl Strategy {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Result<Self, ScenarioError> {
-        let words: Vec<(&str, &Preset)> = PRESETS.iter().map(|preset| (preset.name, *preset)).collect();
-        let strategy = settings.choice(KEY, &words)?.read(settings)?;
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
+        let strategy = settings.get(keys::SERVER_STRATEGY).read(settings);
         if protocol.has(Transport::Udp) && !strategy.takes_datagrams() {
             let able = PRESETS.iter().map(|preset| preset.with_defaults()).filter(Self::takes_datagrams);
             let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
             let problem = format!("\"{}\" cannot receive datagrams (`protocol`); choose one of {able}", strategy.name);
-            return Err(settings.wrong(KEY, problem));
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
         }
-        strategy.check(workers).map_err(|problem| settings.wrong(KEY, problem))?;
-        Ok(strategy)
+        if let Err(problem) = strategy.check(workers) {
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::SERVER_WORKERS], problem);
+        }
+        strategy
     }
 
     /// Refuses combinations that make no sense, with the reason.

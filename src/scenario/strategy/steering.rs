@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::{error::ScenarioError, placement::CPUS_LIMIT, settings::Settings};
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
+use super::super::{
+    keys::{self, WordOrList},
+    settings::Settings,
+};
 
 /// Which queue of a group a connection goes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +34,14 @@ pub enum Steering {
         /// A worker with more than (1 + θ) times the mean gets nothing.
         theta: f64,
     },
+}
+
+/// The queues' processors where a scenario names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum IncomingPlaces {
+    /// Those that may be used.
+    Spread,
 }
 
 /// What follows from a steering.
@@ -67,23 +80,15 @@ impl Steering {
         }
     }
 
-    pub(super) fn incoming_cpu(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        let path = "server.incoming_cpu";
-        let cpus = match settings.integers(path, 0..=CPUS_LIMIT)? {
-            Some(cpus) if cpus.is_empty() => return Err(settings.wrong(path, "is an empty list")),
-            Some(cpus) => Some(cpus),
-            None => {
-                settings.choice(path, &[("spread", ())])?;
-                None
-            }
+    pub(super) fn incoming_cpu(settings: &Settings<'_>) -> Self {
+        let cpus = match settings.get(keys::SERVER_INCOMING_CPU) {
+            WordOrList::Word(IncomingPlaces::Spread) => None,
+            WordOrList::List(cpus) => Some(cpus),
         };
-        Ok(Self::IncomingCpu { cpus })
+        Self::IncomingCpu { cpus }
     }
 
-    pub(super) fn hermes(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        Ok(Self::Hermes {
-            hang: settings.span("server.hermes_hang")?,
-            theta: settings.number("server.hermes_theta", 0.0..=1_000.0)?,
-        })
+    pub(super) fn hermes(settings: &Settings<'_>) -> Self {
+        Self::Hermes { hang: settings.get(keys::SERVER_HERMES_HANG), theta: settings.get(keys::SERVER_HERMES_THETA) }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
 use super::{
-    super::{error::ScenarioError, settings::Settings},
+    super::{keys, settings::Settings},
     Waiting,
 };
 
@@ -40,7 +42,8 @@ pub enum Trigger {
 }
 
 /// To whom a dispatcher hands a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Dispatch {
     /// To one worker after the other.
     RoundRobin,
@@ -75,13 +78,11 @@ impl Wake {
         }
     }
 
-    pub(super) fn lock(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        Ok(Self::Lock { delay: settings.span("server.accept_mutex_delay")? })
+    pub(super) fn lock(settings: &Settings<'_>) -> Self {
+        Self::Lock { delay: settings.get(keys::SERVER_ACCEPT_MUTEX_DELAY) }
     }
 
-    pub(super) fn dispatcher(settings: &Settings<'_>) -> Result<Self, ScenarioError> {
-        const WORDS: [(&str, Dispatch); 2] =
-            [("round-robin", Dispatch::RoundRobin), ("least-connections", Dispatch::LeastConnections)];
-        Ok(Self::Dispatcher { dispatch: settings.choice("server.dispatch", &WORDS)? })
+    pub(super) fn dispatcher(settings: &Settings<'_>) -> Self {
+        Self::Dispatcher { dispatch: settings.get(keys::SERVER_DISPATCH) }
     }
 }

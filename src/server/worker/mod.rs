@@ -22,7 +22,7 @@ use crate::{
     context::TrialContext,
     ipc::tally::Tally,
     record::ErrorCount,
-    scenario::AcceptBatch,
+    scenario::{AcceptBatch, keys},
     sys::{affinity, limits},
 };
 
@@ -70,7 +70,7 @@ impl Worker {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.context.scenario.server.scheduler.enforce("server.scheduler")?;
+        let scheduler = self.context.scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
             .register(&mut SourceFd(&self.context.control.wake().as_raw_fd()), WAKE, Interest::READABLE)

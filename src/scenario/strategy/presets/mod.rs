@@ -1,7 +1,10 @@
 //! The strategies that have names: one file and one line each.
 
 use super::{Queues, Steering, Strategy, Trigger, Wake};
-use crate::scenario::{error::ScenarioError, settings::Settings};
+use crate::scenario::{
+    file::File,
+    settings::{Log, Settings},
+};
 
 /// Declares the file of each preset, and lists them. rustfmt does not follow modules declared by a macro; `.ci/run` checks
 /// these files by name.
@@ -32,6 +35,9 @@ presets! {
     reuseport_hermes
 }
 
+/// The strategy of scenarios that name none.
+pub const DEFAULT: &Preset = &reuseport::PRESET;
+
 type Axes = (Queues, Steering, Wake);
 
 /// A strategy with a name.
@@ -42,18 +48,17 @@ pub struct Preset {
     /// How workers obtain connections, for the documentation.
     pub meaning: &'static str,
     /// Its place on each axis; parameters come from the scenario.
-    axes: fn(&Settings<'_>) -> Result<Axes, ScenarioError>,
+    axes: fn(&Settings<'_>) -> Axes,
 }
 
 impl Preset {
-    pub(super) fn read(&self, settings: &Settings<'_>) -> Result<Strategy, ScenarioError> {
-        let (queues, steering, wake) = (self.axes)(settings)?;
-        Ok(Strategy { name: self.name, queues, steering, wake })
+    pub(super) fn read(&self, settings: &Settings<'_>) -> Strategy {
+        let (queues, steering, wake) = (self.axes)(settings);
+        Strategy { name: self.name, queues, steering, wake }
     }
 
     /// The strategy with every parameter at its default.
     pub fn with_defaults(&self) -> Strategy {
-        let (values, overridden) = Default::default();
-        self.read(&Settings::new(self.name, &values, &overridden)).expect("defaults are valid")
+        self.read(&Settings::new(&File::default(), Vec::new(), &Log::default()))
     }
 }

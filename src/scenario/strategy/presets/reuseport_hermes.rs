@@ -5,5 +5,5 @@ pub(super) const PRESET: Preset = Preset {
     meaning: "The same as `reuseport`, but an eBPF program goes by what workers publish in shared memory: it leaves \
               out hung workers, then those with too many connections, then those with too many pending events (Hermes, \
               SIGCOMM 2025). If fewer than two are left, the hash decides.",
-    axes: |settings| Ok((Queues::PerWorker, Steering::hermes(settings)?, Wake::Epoll(Trigger::Level))),
+    axes: |settings| (Queues::PerWorker, Steering::hermes(settings), Wake::Epoll(Trigger::Level)),
 };

@@ -4,5 +4,5 @@ pub(super) const PRESET: Preset = Preset {
     name: "reuseport-least",
     meaning: "The same as `reuseport`, but an eBPF program picks the worker with the fewest connections, open or on \
               their way.",
-    axes: |_| Ok((Queues::PerWorker, Steering::Least, Wake::Epoll(Trigger::Level))),
+    axes: |_| (Queues::PerWorker, Steering::Least, Wake::Epoll(Trigger::Level)),
 };

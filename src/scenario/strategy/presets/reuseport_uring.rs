@@ -3,5 +3,5 @@ use super::{Preset, Queues, Steering, Wake};
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-uring",
     meaning: "The same as `reuseport`, with an io_uring multishot accept in each worker.",
-    axes: |_| Ok((Queues::PerWorker, Steering::Hash, Wake::Uring)),
+    axes: |_| (Queues::PerWorker, Steering::Hash, Wake::Uring),
 };

@@ -4,5 +4,5 @@ pub(super) const PRESET: Preset = Preset {
     name: "shared-accept-mutex",
     meaning: "Only the worker that holds a lock has the inherited listener in its epoll: nginx's `accept_mutex`. The \
               lock survives the death of its holder.",
-    axes: |settings| Ok((Queues::ONE, Steering::Hash, Wake::lock(settings)?)),
+    axes: |settings| (Queues::ONE, Steering::Hash, Wake::lock(settings)),
 };

@@ -4,5 +4,5 @@ pub(super) const PRESET: Preset = Preset {
     name: "shared-epoll-exclusive",
     meaning: "The same as `shared-epoll`, with EPOLLEXCLUSIVE: an arrival wakes one worker. Workers register one after \
               the other (`server.registration`).",
-    axes: |_| Ok((Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Exclusive))),
+    axes: |_| (Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Exclusive)),
 };

@@ -1,0 +1,140 @@
+//! Paths as scenarios write them: which key they name, and which one a misspelt path may mean.
+
+use std::borrow::Cow;
+
+use toml::Value;
+
+use super::{AnyKey, all, domain::shown};
+
+/// The table of sysctls, whose keys have any name.
+pub(in crate::scenario) const SYSCTL: &str = "sysctl";
+
+/// The table that comes several times: its keys are those of an instance, as in `fault.0.at`.
+pub(in crate::scenario) const FAULTS: &str = "fault";
+
+/// What precedes a table's keys.
+pub(in crate::scenario) fn prefix(table: &str) -> String {
+    format!("{table}.")
+}
+
+/// The key that a path of a scenario names.
+pub(in crate::scenario) fn find(path: &str) -> Option<&'static dyn AnyKey> {
+    if below(path, SYSCTL).is_some_and(|name| !name.is_empty()) {
+        return Some(&Sysctl);
+    }
+    let general = match below(path, FAULTS) {
+        Some(rest) => {
+            let (instance, leaf) = rest.split_once('.')?;
+            instance.parse::<usize>().ok()?;
+            Cow::Owned(format!("{FAULTS}.{leaf}"))
+        }
+        None => Cow::Borrowed(path),
+    };
+    all().find(|key| key.path() == general)
+}
+
+/// Whether a path is that of a table and not of a key.
+pub(in crate::scenario) fn is_table(path: &str) -> bool {
+    if path == SYSCTL || below(path, SYSCTL).is_some() {
+        return true;
+    }
+    match below(path, FAULTS) {
+        Some(instance) => instance.parse::<usize>().is_ok(),
+        None => all().any(|key| below(key.path(), path).is_some()),
+    }
+}
+
+/// Whether a path is a general one's in some instance, as `fault.0.at` is `fault.at`'s.
+pub(in crate::scenario) fn is_of_instance(path: &str, general: &str) -> bool {
+    path != general && find(path).is_some_and(|key| key.path() == general)
+}
+
+fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
+    path.strip_prefix(table)?.strip_prefix('.')
+}
+
+/// The known key or table most like a misspelt one.
+pub(in crate::scenario) fn nearest(path: &str) -> Option<&'static str> {
+    let leaf = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let table = |key: &'static str| key.split_once('.').map(|(table, _)| table);
+    let known = all().map(AnyKey::path);
+    // A fault's keys are alike to others', and are written in tables of their own.
+    let keys = known.filter(|key| below(key, FAULTS).is_some() == below(path, FAULTS).is_some());
+    let tables = all().filter_map(|key| table(key.path())).chain([SYSCTL, "matrix"]);
+    let alike = |known: &str| strsim::jaro_winkler(known, path);
+    // A key in the wrong table is as common a slip as a misspelt one.
+    keys.map(|key| (alike(key).max(strsim::jaro_winkler(&leaf(key), &leaf(path))), key))
+        .chain(tables.map(|table| (alike(table), table)))
+        .filter(|(alike, _)| *alike > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, path)| path)
+}
+
+/// A sysctl of the trial's namespaces, under any name.
+struct Sysctl;
+
+impl AnyKey for Sysctl {
+    fn path(&self) -> &'static str {
+        SYSCTL
+    }
+
+    fn meaning(&self) -> &'static str {
+        "A sysctl of the trial's network namespaces."
+    }
+
+    fn domain(&self) -> String {
+        "integer or string".to_owned()
+    }
+
+    fn default_toml(&self) -> Option<Value> {
+        None
+    }
+
+    fn check(&self, value: &Value) -> Result<(), String> {
+        if value.is_integer() || value.is_str() {
+            return Ok(());
+        }
+        Err(format!("must be an integer or a string, not {}", shown(value)))
+    }
+
+    fn takes_list(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_the_key_meant() {
+        for (slip, meant) in [
+            ("server.worker", Some("server.workers")),
+            ("workers", Some("server.workers")),
+            ("serach", Some("search")),
+            ("fault.0.worke", Some("fault.worker")),
+            ("server.strategyy", Some("server.strategy")),
+            ("zzz", None),
+        ] {
+            assert_eq!(nearest(slip), meant, "{slip}");
+        }
+    }
+
+    #[test]
+    fn paths_name_keys_and_tables() {
+        for (path, key, table) in [
+            ("server.workers", true, false),
+            ("server", false, true),
+            ("fault.0.at", true, false),
+            ("fault.0", false, true),
+            ("fault.at", false, false),
+            ("fault.x.at", false, false),
+            ("sysctl.net.ipv4.tcp_rmem", true, true),
+            ("sysctl", false, true),
+            ("seed", true, false),
+            ("serve", false, false),
+        ] {
+            assert_eq!((find(path).is_some(), is_table(path)), (key, table), "{path}");
+        }
+    }
+}
