@@ -180,6 +180,27 @@ pub fn root(test: &str) -> bool {
     root
 }
 
+/// The strategies that this user can run and whose limits do not contain a text, as a TOML list. They are read from the
+/// documentation's table, which a unit test compares with the list in the source.
+pub fn strategies_without(limit: &str) -> String {
+    let root = root("strategies that require root");
+    let readme = include_str!("../../bench-configs/README.md");
+    let (_, section) = readme.split_once("\n## The strategies\n").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
+    let names = rows.filter_map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, _, limits] = cells[..] else { panic!("{row}") };
+        let runs = (root || !limits.contains("requires root")) && !limits.contains(limit);
+        runs.then(|| name.replace('`', "\""))
+    });
+    format!("[{}]", names.collect::<Vec<_>>().join(", "))
+}
+
+/// All strategies that this user can run, as a TOML list.
+pub fn strategies() -> String {
+    strategies_without("no such limit")
+}
+
 /// How often an error was counted.
 pub fn errors(trial: &Value, phase: &str, errno: &str) -> u64 {
     let errors = trial["connections"]["errors"].as_array().unwrap();

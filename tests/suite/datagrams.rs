@@ -2,16 +2,12 @@
 
 use crate::common::{
     self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, root, stderr,
-    stdout,
+    stdout, strategies_without,
 };
 use serde_json::Value;
 
-const UNPRIVILEGED: &str = r#""shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport",
-    "reuseport-cpu", "reuseport-incoming-cpu""#;
-const BPF: &str = r#", "reuseport-round-robin", "reuseport-random", "reuseport-hermes""#;
-
 fn strategies() -> String {
-    format!("[{UNPRIVILEGED}{}]", if root("BPF strategies with datagrams") { BPF } else { "" })
+    strategies_without("connections only")
 }
 
 /// Flows by the worker that answered them first.

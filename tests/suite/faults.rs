@@ -1,6 +1,6 @@
 //! What a stopped, burning or killed worker leaves, for every strategy.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr, strategies};
 use serde_json::Value;
 
 fn fault(trial: &Value) -> &Value {
@@ -15,11 +15,7 @@ fn share(trial: &Value) -> f64 {
 /// scenario meant it.
 #[test]
 fn every_strategy_balances_with_every_fault() {
-    let bpf = if root("BPF strategies with faults") {
-        r#""reuseport-round-robin", "reuseport-random", "reuseport-least", "reuseport-hermes","#
-    } else {
-        ""
-    };
+    let strategies = strategies();
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
@@ -35,9 +31,7 @@ fn every_strategy_balances_with_every_fault() {
         at = "150ms"
         for = "200ms"
         [matrix]
-        server.strategy = [{bpf} "shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
-            "shared-accept-mutex", "shared-uring", "dispatcher", "reuseport", "reuseport-uring", "reuseport-cpu",
-            "reuseport-incoming-cpu"]
+        server.strategy = {strategies}
         fault.0.kind = ["stall", "burn", "kill"]
         "#
     ));

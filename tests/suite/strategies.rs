@@ -1,19 +1,11 @@
 //! What is known of each strategy beforehand, demanded of the real binary.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root};
+use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root, strategies};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-
-/// All that run without privilege.
-const UNPRIVILEGED: &str = r#"["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
-    "shared-accept-mutex", "shared-uring", "reuseport", "reuseport-uring", "reuseport-cpu", "reuseport-incoming-cpu",
-    "dispatcher"]"#;
-const ALL: &str = r#"["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive",
-    "shared-accept-mutex", "shared-uring", "reuseport", "reuseport-uring", "reuseport-cpu", "reuseport-incoming-cpu", "dispatcher",
-    "reuseport-round-robin", "reuseport-random", "reuseport-least", "reuseport-hermes"]"#;
 
 fn accepted(trial: &Value) -> Vec<u64> {
     of_workers(trial, "accepted")
@@ -22,7 +14,7 @@ fn accepted(trial: &Value) -> Vec<u64> {
 /// Every strategy serves every connection, whatever the batch and whoever closes.
 #[test]
 fn every_strategy_balances() {
-    let strategies = if root("all strategies") { ALL } else { UNPRIVILEGED };
+    let strategies = strategies();
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
@@ -50,7 +42,7 @@ fn every_strategy_balances() {
 /// or the kernel's ring had taken counts as accepted, the rest is in the queue.
 #[test]
 fn every_strategy_stops_in_order() {
-    let strategies = if root("all strategies") { ALL } else { UNPRIVILEGED };
+    let strategies = strategies();
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
@@ -360,7 +352,7 @@ fn hermes_leaves_a_stopped_worker_out() {
 /// IPv6 is like IPv4, for every strategy.
 #[test]
 fn every_strategy_serves_ipv6() {
-    let strategies = if root("all strategies") { ALL } else { UNPRIVILEGED };
+    let strategies = strategies();
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
