@@ -18,6 +18,7 @@ use super::{
     model::{Protocol, Transport},
     settings::Settings,
 };
+use crate::record::WaitEnd;
 
 /// A way for workers to obtain connections.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +97,11 @@ impl Strategy {
     /// Whether workers call accept4(2); io_uring does without.
     pub(super) fn calls_accept(&self) -> bool {
         self.wake.traits().calls_accept
+    }
+
+    /// What ends the accept wait of a connection.
+    pub fn wait_end(&self) -> WaitEnd {
+        self.wake.traits().wait_end
     }
 
     /// How connections can wait for this one of so many workers and for no other.

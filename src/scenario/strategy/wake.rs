@@ -8,6 +8,7 @@ use super::{
     super::{keys, settings::Settings},
     Waiting,
 };
+use crate::record::WaitEnd;
 
 /// How a worker learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,20 +62,30 @@ pub(super) struct WakeTraits {
     pub helper: bool,
     /// Where connections can wait for one worker besides its queue; `None` where the queue is all.
     pub waiting: Option<Waiting>,
+    /// What ends the accept wait.
+    pub wait_end: WaitEnd,
 }
 
 impl Wake {
     pub(super) fn traits(self) -> WakeTraits {
-        let plain = WakeTraits { datagrams: false, calls_accept: true, helper: false, waiting: Some(Waiting::Unseen) };
+        let plain = WakeTraits {
+            datagrams: false,
+            calls_accept: true,
+            helper: false,
+            waiting: Some(Waiting::Unseen),
+            wait_end: WaitEnd::Serving,
+        };
         match self {
             Self::Epoll(_) => WakeTraits { datagrams: true, waiting: None, ..plain },
             // Connections wait for whoever holds the lock, which only that worker knows.
             Self::Lock { .. } => plain,
             // Connections wait between the thread and the loop.
-            Self::Thread => plain,
-            // Connections wait in the ring.
+            Self::Thread => WakeTraits { wait_end: WaitEnd::Accept, ..plain },
+            // Connections wait in the ring. The accept is stamped when the worker takes it from there.
             Self::Uring => WakeTraits { calls_accept: false, ..plain },
-            Self::Dispatcher { .. } => WakeTraits { helper: true, waiting: Some(Waiting::HandedOver), ..plain },
+            Self::Dispatcher { .. } => {
+                WakeTraits { helper: true, waiting: Some(Waiting::HandedOver), wait_end: WaitEnd::Accept, ..plain }
+            }
         }
     }
 
