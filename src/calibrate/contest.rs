@@ -171,6 +171,6 @@ fn run(contestant: Contestant, record: &TrialRecord) -> Run {
         connections: record.connections.established,
         active_opens: record.kernel.get("ActiveOpens").copied().unwrap_or(0),
         cpu_ns_per_connection: cpu_ns as f64 / record.connections.established.max(1) as f64,
-        verdicts: record.verdicts.iter().map(|verdict| verdict.name.as_str().to_owned()).collect(),
+        verdicts: record.verdicts.iter().map(|verdict| verdict.name.to_string()).collect(),
     }
 }

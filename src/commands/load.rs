@@ -22,12 +22,11 @@ use crate::{
         family::Patience,
     },
     load::{self, Flows, LoaderReport, Sizing},
-    record::{ErrorCount, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
+    record::{ErrorCount, Grounds, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
     scenario::{Bound, Scenario, Transport},
     sys::clock,
     trial::{
-        Histograms, SETUP_PATIENCE, fork_loaders, late, loader_accounts, many_failed, merge, open_barrier,
-        wait_until_ready,
+        Histograms, SETUP_PATIENCE, errors, fork_loaders, late, loader_accounts, merge, open_barrier, wait_until_ready,
     },
 };
 
@@ -257,19 +256,17 @@ fn print(result: &LoadResult) -> Result<()> {
     if result.misdelivered > 0 {
         say(format_args!("{} replies belong to another connection", result.misdelivered))?;
     }
-    // The same thresholds as a trial's verdicts.
-    let failed = result.attempted - result.completed;
-    if many_failed(failed, result.attempted) {
-        say(format_args!("! {failed} of {} connections failed: the latencies do not include them", result.attempted))?;
-    }
     if result.outcomes.exhausted > 0 {
         say(format_args!(
             "! {} connections were never made for lack of a source port: `listenbench ports` shows what uses them",
             result.outcomes.exhausted
         ))?;
     }
-    if late(&result.latency_ns["send_lag"], &result.latency_ns["response"]) {
-        say("! the load generator was late: the response latencies include its send lag")?;
+    // The same verdicts as a trial's.
+    let saturated = late(&result.latency_ns["send_lag"], &result.latency_ns["response"])
+        .map(|lateness| Grounds::LoaderSaturated { lateness, offered_per_s: None, busiest: None });
+    for grounds in errors(&result.errors, result.attempted).into_iter().chain(saturated) {
+        say(format_args!("! {}", grounds.name().explain(&grounds.to_string())))?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub use pace::{Expected, Trials};
 
 use self::{pace::Pace, plain::Plain, screen::Screen};
 use crate::{
-    record::TrialRecord,
+    record::{TrialRecord, Verdict},
     sys::terminal,
     trial::{Job, View},
 };
@@ -141,7 +141,7 @@ fn print(line: impl Display) {
 /// What made a trial invalid or failed, if it is: its error, or its invalidating verdicts.
 fn flaw(record: &TrialRecord) -> Option<String> {
     let verdicts = record.verdicts.iter().filter(|verdict| verdict.invalidates);
-    let verdicts: Vec<String> = verdicts.map(|v| format!("{}: {}", v.name.as_str(), v.detail)).collect();
+    let verdicts: Vec<String> = verdicts.map(Verdict::to_string).collect();
     record.error.clone().or_else(|| (!verdicts.is_empty()).then(|| verdicts.join("; ")))
 }
 

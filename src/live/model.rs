@@ -35,7 +35,7 @@ pub(super) struct Model {
     pub results: Results,
     /// Somebody has asked to quit.
     pub quitting: bool,
-    /// Advisory verdicts that have been explained.
+    /// Advisory verdicts that have been shown in full.
     verdicts: BTreeSet<VerdictName>,
     eye: Eye,
 }
@@ -142,7 +142,7 @@ impl Model {
         for verdict in record.verdicts.iter().filter(|verdict| !verdict.invalidates) {
             let known = self.verdicts.contains(&verdict.name);
             let add = if known { Log::add_again } else { Log::add };
-            add(&mut self.log, Mark::Advice, verdict.name.as_str(), verdict.detail.as_str());
+            add(&mut self.log, Mark::Advice, verdict.name.to_string(), verdict.detail.as_str());
             self.verdicts.insert(verdict.name);
         }
         self.results.add(label, record);

@@ -17,6 +17,9 @@ pub use schema::{
     Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Ports, PortsStep, QueueRow, Ramp, RampStep,
     SCHEMA, Searched, Series, TENTHS, TrialRecord, WorkerCounts, WorkerRow,
 };
-pub use verdict::{Verdict, VerdictName};
+pub use verdict::{
+    Change, FaultOutcome, Figures, Grounds, Imbalance, Lateness, Nothing, Scope, Unfinished, Verdict, VerdictName,
+    limits,
+};
 pub use words::{CountedBy, Draws, EventKind, Latency, Outcome, Stage, SubjectKind, WaitEnd, WaitMethod};
 pub use writer::{RecordExists, Writer, write_derived};

@@ -1,4 +1,4 @@
-//! What is to be known of a record's figures: verdicts with what they mean, and trials that failed.
+//! What a reader has to know about a record's figures: its verdicts with what they mean, and the trials that are not used.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +8,51 @@ use crate::{
     stats::Summary,
 };
 
-/// A verdict on trials.
+/// A verdict and whom it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// Which.
+pub struct Given {
+    /// Name of the verdict.
     pub name: VerdictName,
-    /// The first trial that has it, as people call it.
-    pub example: String,
-    /// Its numbers there.
+    /// Number of trials that have it; `None` for a verdict on several trials together.
+    pub trials: Option<usize>,
+    /// The numbers it rests on; where several trials have it, those of the first, and which one that is.
     pub detail: String,
-    /// Number of trials that have it.
-    pub trials: usize,
 }
 
-/// The verdicts on the record's trials, by name.
-pub fn of_trials(record: &Record) -> Vec<Said> {
-    let mut all: BTreeMap<VerdictName, Said> = BTreeMap::new();
-    for trial in &record.trials {
-        for verdict in &trial.verdicts {
-            let said = all.entry(verdict.name).or_insert_with(|| Said {
-                name: verdict.name,
-                example: name(trial),
-                detail: verdict.detail.clone(),
-                trials: 0,
-            });
-            said.trials += 1;
+impl Given {
+    /// The verdict in words, to be read among `all` trials.
+    fn sentence(&self, all: usize) -> String {
+        let Self { name, trials, detail } = self;
+        match trials {
+            None => name.explain(detail),
+            Some(trials) => format!("{name} in {trials} of {all} trials: {} For example, {detail}.", name.advice()),
         }
     }
-    all.into_values().collect()
+}
+
+/// All verdicts, by name: those on several trials together first.
+pub fn given(record: &Record, summary: &Summary) -> Vec<Given> {
+    let of_run = summary.verdicts.iter();
+    let of_run = of_run.map(|verdict| Given { name: verdict.name, trials: None, detail: verdict.detail.clone() });
+    let mut of_trials: BTreeMap<VerdictName, (usize, String)> = BTreeMap::new();
+    for (trial, verdict) in record.trials.iter().flat_map(|trial| trial.verdicts.iter().map(move |v| (trial, v))) {
+        let first = || (0, format!("{}: {}", name(trial), verdict.detail));
+        of_trials.entry(verdict.name).or_insert_with(first).0 += 1;
+    }
+    let of_trials = of_trials.into_iter();
+    of_run.chain(of_trials.map(|(name, (trials, detail))| Given { name, trials: Some(trials), detail })).collect()
 }
 
 /// Trials whose figures are not used, with the reason.
 pub fn unused(record: &Record) -> Vec<String> {
-    let mut lines = Vec::new();
-    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Failed) {
-        lines.push(format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
-    }
-    for trial in record.trials.iter().filter(|trial| trial.outcome == Outcome::Invalid) {
-        for verdict in trial.verdicts.iter().filter(|verdict| verdict.invalidates) {
-            lines.push(format!("{}: invalid: {}: {}", name(trial), verdict.name.as_str(), verdict.detail));
-        }
-    }
-    lines
+    let of = |outcome| record.trials.iter().filter(move |trial| trial.outcome == outcome);
+    let failed = of(Outcome::Failed)
+        .map(|trial| format!("{}: failed: {}", name(trial), trial.error.as_deref().unwrap_or("no reason given")));
+    let invalid = of(Outcome::Invalid).flat_map(|trial| {
+        let reasons = trial.verdicts.iter().filter(|verdict| verdict.invalidates);
+        reasons.map(move |reason| format!("{}: invalid: {reason}", name(trial)))
+    });
+    failed.chain(invalid).collect()
 }
 
 /// What a record lacks: trials that were planned, or a line that was cut off.
@@ -64,71 +67,9 @@ pub fn missing(record: &Record) -> Option<String> {
 
 /// All of it, a line each.
 pub fn notes(record: &Record, summary: &Summary) -> Vec<String> {
-    let mut notes: Vec<String> = missing(record).into_iter().chain(unused(record)).collect();
-    for verdict in &summary.verdicts {
-        notes.push(format!("{}: {}: {}", verdict.name.as_str(), verdict.detail, meaning(verdict.name)));
-    }
-    notes.extend(of_trials(record).into_iter().filter(|said| !said.name.invalidates()).map(|said| {
-        format!(
-            "{} in {} of {} trials: {} E.g. {}: {}",
-            said.name.as_str(),
-            said.trials,
-            record.trials.len(),
-            meaning(said.name),
-            said.example,
-            said.detail
-        )
-    }));
-    notes
-}
-
-/// What a verdict means for the figures, and what to do.
-pub fn meaning(verdict: VerdictName) -> &'static str {
-    match verdict {
-        VerdictName::LoaderSaturated => {
-            "connections began later than intended, which counts in their latencies: busy loaders share the processors with \
-             the server (lower the rate or the concurrency, or take a larger machine), idle ones show the lateness of timers."
-        }
-        VerdictName::QueueOverflow => "an accept queue was full; raise server.backlog (and somaxconn), or accept it.",
-        VerdictName::SynRetries => "lost segments were sent again, which takes 200 ms to seconds.",
-        VerdictName::CpuSteal => "another guest had the processors; repeat on a quieter machine.",
-        VerdictName::CpuContended => {
-            "other programs had a part of the processors, which lengthens every latency; repeat on a quieter machine."
-        }
-        VerdictName::RateUnmet => {
-            "the server, or the ports, could not take what was offered: latencies grow with the length of the trial."
-        }
-        VerdictName::Errors => "more than 0.1 % of the connections failed; their latencies are missing.",
-        VerdictName::PortsScarce => {
-            "with over half of the ephemeral ports taken, connect searches for a free one for milliseconds: the port \
-             range was measured; set load.close_how = \"rst\", or widen sysctl ip_local_port_range."
-        }
-        VerdictName::BeyondRange => "the maximum is larger than shown.",
-        VerdictName::DatagramsLost => {
-            "sockets' buffers were full; their senders wait in vain. Raise server.receive_buffer (and rmem_max), or lower the \
-             rate."
-        }
-        VerdictName::TimeWaitOverflow => {
-            "ports came back sooner than TIME_WAIT lets them: raise sysctl tcp_max_tw_buckets."
-        }
-        VerdictName::NoFollowUp => "connections come later than load.follow_up, or load.hold ends before it.",
-        VerdictName::DriftInTrial => {
-            "the two halves of a trial differ: its figures are of no one state. Lengthen load.warmup, or lower the load."
-        }
-        VerdictName::DriftOverRepetitions => {
-            "the machine became faster or slower during the run. Cells are interleaved, so their ratios hold; absolute figures \
-             do not."
-        }
-        VerdictName::Bimodal => "trials of one cell fall into two camps: look at each, the median is of neither.",
-        VerdictName::IntervalWide => "raise stop.max_repetitions, lengthen load.duration, or quieten the machine.",
-        VerdictName::Faults => "the scenario did this to workers, and all figures are with it.",
-        VerdictName::Unaccounted
-        | VerdictName::Misdelivered
-        | VerdictName::StampsImpossible
-        | VerdictName::WorkerDied
-        | VerdictName::Deadline
-        | VerdictName::NothingMeasured => "the figures must not be used.",
-    }
+    let advisory = given(record, summary).into_iter().filter(|given| !given.name.invalidates());
+    let advisory = advisory.map(|given| given.sentence(record.trials.len()));
+    missing(record).into_iter().chain(unused(record)).chain(advisory).collect()
 }
 
 fn name(trial: &TrialRecord) -> String {

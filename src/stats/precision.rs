@@ -7,12 +7,9 @@ use serde_json::{Map, Value as Json};
 use super::{
     estimate::{IntervalKind, Values},
     metrics::Metric,
-    summary::{CellSummary, RunVerdict},
+    summary::CellSummary,
 };
-use crate::{
-    record::{Record, VerdictName},
-    scenario::label,
-};
+use crate::record::Record;
 
 /// How narrow the intervals of the ranking metric became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,29 +24,6 @@ pub struct Precision {
     pub trials: usize,
     /// Whether all cells are as narrow as asked.
     pub narrow: bool,
-}
-
-impl Precision {
-    /// What is to be said where they are not.
-    pub(super) fn verdict(&self) -> Option<RunVerdict> {
-        if self.narrow {
-            return None;
-        }
-        let reached = self.reached.map_or_else(
-            || "there are too few trials for an interval".to_owned(),
-            |reached| format!("±{:.1} % is what they reached", 100.0 * reached),
-        );
-        Some(RunVerdict {
-            name: VerdictName::IntervalWide,
-            cell: Some(self.widest.clone()),
-            detail: format!(
-                "{}: ±{:.1} % was asked for, and {reached} in {} valid trials",
-                label(&self.widest),
-                100.0 * self.relative_error,
-                self.trials
-            ),
-        })
-    }
 }
 
 /// Half of an interval's width ÷ its median; `None` where it is no confidence interval.

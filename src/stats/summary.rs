@@ -10,16 +10,13 @@ use serde_json::{Map, Value as Json};
 use super::{
     comparison::{Compared, compare_all},
     estimate::{Bootstrap, LEVEL, RESAMPLES, TRIALS_FOR_INTERVAL, Values, ascending, median},
+    judge::{self, RunVerdict},
     metrics::{METRICS, Metric, metric_named, per},
     precision::{self, Precision},
     rank_sum::RankSum,
     search::{self, Found},
-    validity,
 };
-use crate::{
-    record::{Outcome, Record, SCHEMA, Stage, TrialRecord, VerdictName, WaitMethod},
-    scenario::label,
-};
+use crate::record::{Outcome, Record, SCHEMA, Stage, TrialRecord, VerdictName, WaitMethod};
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -101,17 +98,6 @@ pub struct Comparison {
     pub compared: Compared,
 }
 
-/// A verdict on several trials together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RunVerdict {
-    /// Which.
-    pub name: VerdictName,
-    /// The cell's swept values; `null` where it is on the whole run.
-    pub cell: Option<Map<String, Json>>,
-    /// With its numbers.
-    pub detail: String,
-}
-
 impl CellSummary {
     /// Whether its accept waits are upper bounds.
     pub fn waits_are_bounds(&self) -> bool {
@@ -146,11 +132,8 @@ pub fn summarize(record: &Record) -> Summary {
     let groups = groups(&record.trials);
     let cells: Vec<CellSummary> = groups.iter().map(|trials| cell(trials, &mut bootstrap)).collect();
     let metric = ranking_metric(record, &cells);
-    let mut verdicts = Vec::new();
-    verdicts.extend(drift(&groups, metric));
-    verdicts.extend(cells.iter().filter_map(|cell| camps(cell, metric)));
     let precision = precision::of(record, &cells, metric);
-    verdicts.extend(precision.as_ref().and_then(Precision::verdict));
+    let verdicts = judge::judge(&groups, &cells, metric, precision.as_ref());
     Summary {
         schema: SCHEMA,
         scenario: record.trials.first().map_or_else(String::new, |trial| trial.scenario.clone()),
@@ -306,42 +289,4 @@ pub fn compared_pairs(cells: &[&Map<String, Json>]) -> Vec<(usize, usize)> {
         .collect();
     pairs.sort_unstable();
     pairs
-}
-
-fn drift(groups: &[Vec<&TrialRecord>], metric: &Metric) -> Option<RunVerdict> {
-    let valid = |trials: &Vec<&TrialRecord>| -> Vec<(usize, f64)> {
-        let valid = trials.iter().filter(|trial| trial.outcome == Outcome::Valid);
-        valid.filter_map(|trial| Some((trial.repetition, (metric.read)(trial)?))).collect()
-    };
-    let cells: Vec<_> =
-        groups.iter().filter(|trials| trials.iter().all(|trial| trial.search.is_none())).map(valid).collect();
-    let found = validity::drift_over(&cells)?;
-    Some(RunVerdict {
-        name: VerdictName::DriftOverRepetitions,
-        cell: None,
-        detail: format!(
-            "{}: {:+.1} % from the first repetition to the last, over all cells (p = {:.3})",
-            metric.label,
-            100.0 * found.change,
-            found.p_value
-        ),
-    })
-}
-
-fn camps(cell: &CellSummary, metric: &Metric) -> Option<RunVerdict> {
-    let values = &cell.metrics.get(metric.name)?.values;
-    let (low, high) = validity::two_camps(values)?;
-    let near_low = values.iter().filter(|value| (*value - low).abs() < (*value - high).abs()).count();
-    Some(RunVerdict {
-        name: VerdictName::Bimodal,
-        cell: Some(cell.cell.clone()),
-        detail: format!(
-            "{}: {}: {near_low} of {} trials lie near {}, the others near {}: the median hides two kinds of trial",
-            label(&cell.cell),
-            metric.label,
-            values.len(),
-            metric.unit.show(low),
-            metric.unit.show(high)
-        ),
-    })
 }

@@ -1,42 +1,20 @@
-//! Whether figures may be trusted: drift within a trial and over a run, and values that fall into two camps.
+//! Whether figures may be trusted: drift within a trial and over a run, and values that fall into two groups.
 
 use std::collections::BTreeMap;
 
 use statrs::function::erf::erfc;
 
 use super::estimate::{ascending, median};
+use crate::record::{Change, limits};
 
-/// A drift within a trial is worth a word from this relative change on …
-const CHANGE_WITHIN: f64 = 0.1;
-/// … when it is so many standard errors of the rows' own scatter, since neighbouring rows are not independent.
-const STANDARD_ERRORS: f64 = 4.0;
 /// Rows of each half.
 const ROWS: usize = 5;
-/// A drift over the repetitions is worth a word from this relative change on …
-const CHANGE_OVER: f64 = 0.03;
-/// … when the order of the repetitions explains it at this level.
-const LEVEL: f64 = 0.05;
-/// Fewer repetitions cannot show a drift: 2 of 4! orders are monotone.
-const REPETITIONS: usize = 5;
 /// Repetitions whose orders are counted; of more, the normal distribution is as good.
 const EXACT: usize = 60;
-/// Values fall into two camps when these explain so much of their variance …
-const EXPLAINED: f64 = 0.97;
-/// … with so many values at least, …
-const VALUES: usize = 7;
-/// … so many of them in the smaller camp, …
-const CAMP: usize = 2;
-/// … and the camps' means this far apart.
+/// The smaller of two groups of trials has so many at least, …
+const GROUP: usize = 2;
+/// … and the groups' means are this far apart, relative to the mean of all.
 const APART: f64 = 0.1;
-
-/// A change from one level to another.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Change {
-    /// Mean before.
-    pub before: f64,
-    /// Mean after.
-    pub after: f64,
-}
 
 /// Whether the first and the second half of a trial's rows differ by more than their scatter explains.
 pub fn drift_within(rows: &[f64]) -> Option<Change> {
@@ -47,7 +25,8 @@ pub fn drift_within(rows: &[f64]) -> Option<Change> {
     let ((before, before_variance), (after, after_variance)) = (mean_and_variance(first), mean_and_variance(second));
     let error = (before_variance / first.len() as f64 + after_variance / second.len() as f64).sqrt();
     let change = (after - before).abs();
-    (change > CHANGE_WITHIN * before.max(after) && change > STANDARD_ERRORS * error).then_some(Change { before, after })
+    (change > limits::DRIFT_IN_TRIAL * before.max(after) && change > limits::DRIFT_STANDARD_ERRORS * error)
+        .then_some(Change { before, after })
 }
 
 fn mean_and_variance(values: &[f64]) -> (f64, f64) {
@@ -79,7 +58,7 @@ pub fn drift_over(cells: &[Vec<(usize, f64)>]) -> Option<Drift> {
     }
     let means: Vec<(f64, f64)> =
         blocks.into_iter().map(|(block, logs)| (block as f64, logs.iter().sum::<f64>() / logs.len() as f64)).collect();
-    if means.len() < REPETITIONS {
+    if means.len() < limits::DRIFT_REPETITIONS {
         return None;
     }
     let pairs = || (0..means.len()).flat_map(|i| (i + 1..means.len()).map(move |j| (i, j)));
@@ -87,7 +66,8 @@ pub fn drift_over(cells: &[Vec<(usize, f64)>]) -> Option<Drift> {
     let p_value = kendall_p(means.len(), slopes.iter().filter(|slope| **slope < 0.0).count());
     let slope = median(&ascending(&slopes))?;
     let change = (slope * (means[means.len() - 1].0 - means[0].0)).exp() - 1.0;
-    (p_value <= LEVEL && change.abs() >= CHANGE_OVER).then_some(Drift { change, p_value })
+    (p_value <= limits::DRIFT_LEVEL && change.abs() >= limits::DRIFT_OVER_REPETITIONS)
+        .then_some(Drift { change, p_value })
 }
 
 /// The share of the orders of n values that have at most so many inversions, or at least as many as would be left: the
@@ -123,10 +103,10 @@ fn near_kendall_p(n: usize, fewer: usize) -> f64 {
     erfc(z / std::f64::consts::SQRT_2)
 }
 
-/// The means of two camps into which values fall, if they do: the split of the ordered values that explains most of their
+/// The means of two groups into which values fall, if they do: the split of the ordered values that explains most of their
 /// variance (Otsu 1979) explains nearly all of it. A hint, not a test.
-pub fn two_camps(values: &[f64]) -> Option<(f64, f64)> {
-    if values.len() < VALUES {
+pub fn two_groups(values: &[f64]) -> Option<(f64, f64)> {
+    if values.len() < limits::BIMODAL_TRIALS {
         return None;
     }
     let sorted = ascending(values);
@@ -134,12 +114,12 @@ pub fn two_camps(values: &[f64]) -> Option<(f64, f64)> {
     let total = variance * (sorted.len() - 1) as f64;
     let between = |split: usize| {
         let (low, high) = sorted.split_at(split);
-        [low, high].iter().map(|camp| camp.len() as f64 * (mean_and_variance(camp).0 - mean).powi(2)).sum::<f64>()
+        [low, high].iter().map(|group| group.len() as f64 * (mean_and_variance(group).0 - mean).powi(2)).sum::<f64>()
     };
-    let split = (CAMP..=sorted.len() - CAMP).max_by(|a, b| between(*a).total_cmp(&between(*b)))?;
+    let split = (GROUP..=sorted.len() - GROUP).max_by(|a, b| between(*a).total_cmp(&between(*b)))?;
     let (low, high) = sorted.split_at(split);
     let (low, high) = (mean_and_variance(low).0, mean_and_variance(high).0);
-    (between(split) > EXPLAINED * total && high - low > APART * mean.abs()).then_some((low, high))
+    (between(split) > limits::BIMODAL_EXPLAINED * total && high - low > APART * mean.abs()).then_some((low, high))
 }
 
 #[cfg(test)]
@@ -201,17 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn two_camps_are_found_and_one_is_not() {
+    fn two_groups_are_found_and_one_is_not() {
         let mut noise = Noise::new(7);
         let mut both = noise.sample(5, 100.0, 0.01, false);
         both.extend(noise.sample(4, 150.0, 0.01, false));
-        let (low, high) = two_camps(&both).unwrap();
+        let (low, high) = two_groups(&both).unwrap();
         assert!((low - 100.0).abs() < 3.0 && (high - 150.0).abs() < 4.0);
         for (count, heavy) in [(7, false), (10, false), (20, false), (30, false)] {
-            let alarms = (0..2_000).filter(|_| two_camps(&noise.sample(count, 100.0, 0.2, heavy)).is_some()).count();
+            let alarms = (0..2_000).filter(|_| two_groups(&noise.sample(count, 100.0, 0.2, heavy)).is_some()).count();
             assert!(alarms <= 40, "{count}: {alarms} of 2000");
         }
-        assert_eq!(two_camps(&[5.0; 12]), None);
-        assert_eq!(two_camps(&[1.0, 1.0, 2.0, 2.0]), None, "too few values");
+        assert_eq!(two_groups(&[5.0; 12]), None);
+        assert_eq!(two_groups(&[1.0, 1.0, 2.0, 2.0]), None, "too few values");
     }
 }

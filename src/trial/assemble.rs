@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use indexmap::IndexMap;
 use strum::VariantArray;
 
-use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, verdicts};
+use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, judge};
 use crate::{
     load::{self, LoaderReport, histogram},
     observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
@@ -85,7 +85,12 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, gathered: Gathered, hist
         faults: fault_rows(gathered.faults, &histograms),
         ..blank(job, started, Outcome::Valid)
     };
-    record.verdicts = verdicts::judge(&record, &job.cell().scenario, &loaders, &merge(&histograms, "connect"));
+    let loaded = judge::Loaded {
+        gave_up: loaders.gave_up,
+        overflows: loaders.overflows,
+        connects: &merge(&histograms, "connect"),
+    };
+    record.verdicts = judge::judge(&record, &job.cell().scenario, &loaded);
     if record.verdicts.iter().any(|verdict| verdict.invalidates) {
         record.outcome = Outcome::Invalid;
     }

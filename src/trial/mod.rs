@@ -10,6 +10,7 @@ mod doors;
 mod faults;
 mod gathered;
 mod growth;
+mod judge;
 mod loaders;
 mod networks;
 mod ports;
@@ -17,7 +18,6 @@ mod process;
 mod ramp;
 mod rows;
 mod sampler;
-mod verdicts;
 mod view;
 
 use std::{
@@ -37,10 +37,10 @@ pub use assemble::merge;
 pub use crew::Crew;
 pub use doors::Doors;
 pub use gathered::LoaderAccount;
+pub use judge::{errors, late};
 pub use loaders::{Histograms, fork_loaders, loader_accounts};
 pub(crate) use networks::Networks;
 pub use process::{SETUP_PATIENCE, open_barrier, wait_until_ready};
-pub use verdicts::{late, many_failed};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Histograms, Job, Outcome as TrialOutcome, assemble, networks::Networks, process::REPORT_PATIENCE, set_sysctls,
+    Histograms, Job, Outcome as TrialOutcome, assemble, judge, networks::Networks, process::REPORT_PATIENCE,
+    set_sysctls,
 };
 use crate::{
     ipc::family::{self, Family, Patience},
@@ -29,7 +30,7 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep, Verdict, VerdictName},
+    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep},
     scenario::{Fill, Scenario},
     stats,
     sys::{clock, limits, process},
@@ -216,26 +217,10 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
         time_wait_after_close: account.time_wait_after_close,
         recovered_after_s: account.recovered_after_s,
     };
-    let mut verdicts = Vec::new();
-    let mut say = |name: VerdictName, detail: String| {
-        verdicts.push(Verdict { name, detail, invalidates: name.invalidates() });
-    };
-    if connections.unaccounted != 0 {
-        let left = account.left_in_queue;
-        say(VerdictName::Unaccounted, format!("{established} established, and {left} in the listeners' queues"));
-    }
-    if account.fillers.iter().any(|filler| filler.gave_up) {
-        say(VerdictName::Deadline, "the ports were not full at the deadline".to_owned());
-    }
     let enough =
         scenario.fill.as_ref().and_then(|fill| fill.until_permille).map(|part| capacity * u64::from(part) / 1_000);
-    if ports.wall.is_none() && enough.is_none_or(|enough| established < enough) {
-        let errors: Vec<String> = connections.errors.iter().map(ToString::to_string).collect();
-        say(
-            VerdictName::NothingMeasured,
-            format!("the fill ended at {established} of {capacity}, before its end: {}", errors.join(", ")),
-        );
-    }
+    let gave_up = account.fillers.iter().any(|filler| filler.gave_up);
+    let verdicts = judge::judge_fill(&connections, &ports, enough, gave_up);
     let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
     let mut record = assemble::blank(job, started, if invalid { Outcome::Invalid } else { Outcome::Valid });
     record.duration_s = account.elapsed_s;

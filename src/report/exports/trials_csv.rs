@@ -28,7 +28,7 @@ fn table(record: &Record) -> Result<String> {
     let row = |trial: &TrialRecord| {
         let mut row = vec![trial.scenario.clone(), trial.trial.to_string(), trial.repetition.to_string()];
         row.extend(swept_values(&names, &trial.cell));
-        let verdicts: Vec<&str> = trial.verdicts.iter().map(|verdict| verdict.name.as_str()).collect();
+        let verdicts: Vec<&str> = trial.verdicts.iter().map(|verdict| verdict.name.into()).collect();
         row.extend([
             trial.outcome.name().to_owned(),
             verdicts.join(";"),

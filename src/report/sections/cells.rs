@@ -56,7 +56,7 @@ fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, ranking: 
     row.extend(ranks.then(|| shares(&cell.share_by_rank)));
     row.push(format!("{}/{}", cell.valid, cell.valid + cell.invalid + cell.failed));
     let total = cell.valid + cell.invalid + cell.failed;
-    let verdicts = cell.verdicts.iter().map(|(name, count)| format!("{} {count}/{total}", name.as_str()));
+    let verdicts = cell.verdicts.iter().map(|(name, count)| format!("{name} {count}/{total}"));
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));
     row

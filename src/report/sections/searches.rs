@@ -126,7 +126,7 @@ fn table(ranked: &Ranked<'_>, metric: &Metric, found: &[&Found]) -> Grid {
     let rows = found.iter().flat_map(|search| {
         tried(ranked, search).map(|(tried, cell)| {
             let values = cell.metrics.get(metric.name);
-            let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.as_str()).collect();
+            let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.into()).collect();
             vec![
                 name(search),
                 value(tried),
