@@ -150,6 +150,9 @@ mod tests {
 
     #[test]
     fn every_preset_makes_sense_and_has_its_own_name() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scenario/strategy/presets");
+        let files = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(files, PRESETS.len() + 1, "a file in {folder} has no line in its mod.rs");
         for (number, preset) in PRESETS.iter().enumerate() {
             let strategy = preset.with_defaults();
             assert_eq!((strategy.name, strategy.check(2)), (preset.name, Ok(())));

@@ -137,7 +137,7 @@ impl Work {
                     control.handed_over(worker);
                     return Ok(());
                 }
-                // A worker that does not keep up holds up the dispatcher and thereby all others: so it is with this strategy.
+                // A worker that does not keep up holds up the dispatcher, and so everybody: that is inherent in this strategy.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if control.phase() != Phase::Running {
                         return Ok(());
