@@ -1,4 +1,4 @@
-//! What is typed at the screen.
+//! Keys typed at the screen.
 
 use std::{
     io::{self, stdin},
@@ -10,11 +10,11 @@ use nix::{
     unistd::read,
 };
 
-/// Ctrl-C of a terminal in raw mode, which makes no signal of it.
+/// Ctrl-C in raw mode, in which the terminal does not turn it into a signal.
 const CONTROL_C: u8 = 3;
 
-/// Whether somebody has typed q or Ctrl-C since the last look. Never waits. Standard input is read without the standard
-/// library's buffer, and without an event loop: that would leave its descriptors and handlers to every forked child.
+/// Whether q or Ctrl-C was typed since the last call. Never waits. Reads standard input without the standard library's buffer
+/// and without an event loop, whose descriptors and handlers every forked child would inherit.
 pub(super) fn quit_typed() -> io::Result<bool> {
     let input = stdin();
     let mut quit = false;

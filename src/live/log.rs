@@ -1,30 +1,30 @@
-//! What has happened, newest last.
+//! The log of a run, newest line last.
 
 use std::collections::VecDeque;
 
-/// More lines than any screen has are forgotten.
+/// Lines kept: more than any screen shows.
 const LINES: usize = 500;
 
 /// How a line is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// A trial that ended well.
+    /// A valid trial.
     Ended,
-    /// A condition of its figures.
+    /// An advisory verdict, or a warning.
     Advice,
-    /// A trial that is invalid or failed.
+    /// An invalid or failed trial.
     Bad,
-    /// Something else.
+    /// Anything else.
     Note,
 }
 
-/// A line, and what of it stands out.
+/// A line with its highlighted head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub mark: Mark,
     pub head: String,
     pub text: String,
-    /// Whether one row must do, because the like of it has been said in full.
+    /// Whether it gets a single row, because a line like it was shown in full.
     pub brief: bool,
 }
 

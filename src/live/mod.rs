@@ -1,7 +1,7 @@
-//! What whoever started a run sees of it: nothing, a line a trial, or a screen that moves.
+//! A run's progress for whoever started it: none, a line for each trial, or a live screen.
 //!
-//! Everything comes from memory that the trial shares anyway, ten times a second at most and in the calling process. No
-//! thread is started, so trials can be forked while the screen is up, and a forked child draws nothing.
+//! Everything is read from memory that the trial shares anyway, at most ten times a second, in the calling process. No thread
+//! is started, so trials can be forked while the screen is up; a forked child draws nothing.
 
 mod draw;
 mod keys;
@@ -29,20 +29,20 @@ use crate::{
     trial::{Job, View},
 };
 
-/// How a run shows itself.
+/// How a run shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Not at all.
+    /// No progress.
     Quiet,
-    /// A line when a trial begins, and lines for what went wrong.
+    /// A line when a trial begins, and lines for what goes wrong.
     Plain,
-    /// A screen of its own.
+    /// A live screen.
     Screen,
 }
 
 impl Kind {
-    /// What the options and the terminal allow: the screen wants standard error to draw on and standard input for keys, in the
-    /// foreground.
+    /// What the options and the terminal allow. The screen needs terminals as standard error, to draw on, and as standard input,
+    /// for keys, and the foreground.
     pub fn choose(quiet: bool, plain: bool) -> Self {
         let terminals = stderr().is_terminal() && stdin().is_terminal() && terminal::in_foreground();
         let dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
@@ -53,8 +53,7 @@ impl Kind {
         }
     }
 
-    /// Prints a line to standard error, unless nothing is to be shown. Not while a [`Progress`] is there, which has
-    /// [`Progress::say`].
+    /// Prints a line to standard error, unless progress is off. Use [`Progress::say`] while there is a [`Progress`].
     pub fn note(self, line: impl Display) {
         if self != Self::Quiet {
             print(line);
@@ -75,8 +74,8 @@ enum Form<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Prints the outline, and takes the terminal if that is the kind: until [`Self::finish`], or until this is dropped, also by
-    /// a panic. `interrupted` is set when somebody at the screen quits.
+    /// Prints the outline. A screen takes the terminal until [`Self::finish`], or until this is dropped, even by a panic.
+    /// `interrupted` is set when the user quits at the screen.
     pub fn start(kind: Kind, outline: &str, expected: Expected, interrupted: &'a AtomicBool) -> Self {
         kind.note(outline);
         let form = match kind {
@@ -85,7 +84,7 @@ impl<'a> Progress<'a> {
             Kind::Screen => match Screen::start(interrupted) {
                 Ok(screen) => Form::Screen(Box::new(screen)),
                 Err(error) => {
-                    print(format_args!("no screen can be had, a line a trial follows: {error}"));
+                    print(format_args!("no live screen, falling back to a line per trial: {error}"));
                     Form::Plain(Plain)
                 }
             },
@@ -93,7 +92,7 @@ impl<'a> Progress<'a> {
         Self { pace: Pace::start(expected), form }
     }
 
-    /// A trial begins.
+    /// Called when a trial begins.
     pub fn begin(&mut self, job: Job<'_>) {
         self.pace.begin();
         match &mut self.form {
@@ -103,14 +102,14 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// It runs.
+    /// Called again and again while it runs.
     pub fn tick(&mut self, view: &View<'_>) {
         if let Form::Screen(screen) = &mut self.form {
             screen.tick(view, &self.pace);
         }
     }
 
-    /// It has ended.
+    /// Called when it has ended.
     pub fn end(&mut self, job: Job<'_>, record: &TrialRecord) {
         self.pace.end();
         match &mut self.form {
@@ -120,7 +119,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The run has found something out: a line for whoever watches, which also remains when the screen has gone.
+    /// Shows a line, which also remains after the screen is gone.
     pub fn say(&mut self, line: &str) {
         match &mut self.form {
             Form::Quiet => {}
@@ -133,19 +132,19 @@ impl<'a> Progress<'a> {
     pub fn finish(self) {}
 }
 
-/// A terminal that has gone must not end a run.
+/// Ignores errors: a terminal that is gone must not end a run.
 fn print(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// What made a trial invalid or failed, if it is: its error, or its invalidating verdicts.
+/// Why a trial is invalid or failed, if it is: its error, or its invalidating verdicts.
 fn flaw(record: &TrialRecord) -> Option<String> {
     let verdicts = record.verdicts.iter().filter(|verdict| verdict.invalidates);
     let verdicts: Vec<String> = verdicts.map(Verdict::to_string).collect();
     record.error.clone().or_else(|| (!verdicts.is_empty()).then(|| verdicts.join("; ")))
 }
 
-/// The line for it.
+/// The line about an invalid or failed trial.
 fn flaw_line(job: Job<'_>, why: &str) -> String {
     format!("trial {} ({}): {why}", job.trial.number, job.cell().label())
 }

@@ -1,4 +1,4 @@
-//! What the screen shows, as plain values: [`super::draw`] makes a picture of it, at any size.
+//! What the screen shows, as plain values. [`super::draw`] draws them at any size.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -10,7 +10,7 @@ use super::{
     log::{Log, Mark},
     pace::Pace,
     results::{self, Results},
-    seen::{Eye, Seen},
+    seen::{Observer, Seen},
 };
 use crate::{
     format::thousands,
@@ -19,9 +19,9 @@ use crate::{
     trial::{Job, Stage, View},
 };
 
-/// Rates are those of so long a span before now.
+/// Rates are averages over this span.
 const SPAN: Duration = Duration::from_secs(1);
-/// More points of a trial's course than this are thinned out.
+/// Points of a trial's course, at most: more are thinned out.
 const COURSE_LIMIT: usize = 4_096;
 
 pub(super) struct Model {
@@ -33,28 +33,28 @@ pub(super) struct Model {
     pub trial: Option<TrialModel>,
     pub log: Log,
     pub results: Results,
-    /// Somebody has asked to quit.
+    /// Whether the user has asked to quit.
     pub quitting: bool,
     /// Advisory verdicts that have been shown in full.
     verdicts: BTreeSet<VerdictName>,
-    eye: Eye,
+    observer: Observer,
 }
 
-/// The trial that runs.
+/// The running trial.
 pub(super) struct TrialModel {
     pub number: usize,
     pub repetition: usize,
     pub cell: String,
-    /// From the barrier to the end, where that is known.
+    /// From the barrier to the end, if known.
     pub length: Option<Duration>,
-    /// Connections that end the trial, where a number does.
+    /// The number of connections that ends the trial, if one does.
     pub connections: Option<u64>,
     pub seen: Option<Seen>,
-    /// Per second, all workers together, over the last second; 0 before.
+    /// Per second over the last second, all workers together; 0 before the first.
     pub rate: f64,
-    /// The same by worker.
+    /// The same for each worker.
     pub rates: Vec<f64>,
-    /// Seconds since the barrier, and the rate per second between this look and the one before.
+    /// Seconds since the barrier, and the rate per second since the previous look.
     pub course: Vec<(f64, u64)>,
     looks: VecDeque<(Instant, Vec<u64>)>,
     began: Instant,
@@ -72,7 +72,7 @@ impl Model {
             results: Results::default(),
             quitting: false,
             verdicts: BTreeSet::new(),
-            eye: Eye::new(),
+            observer: Observer::new(),
         }
     }
 
@@ -81,27 +81,27 @@ impl Model {
         self.question.clone_from(&job.plan.whole.question);
         self.trial =
             Some(TrialModel::new(job.trial.number, job.trial.repetition, job.cell().label(), &job.cell().scenario));
-        self.eye.turn_away();
+        self.observer.reset();
     }
 
     pub(super) fn tick(&mut self, view: &View<'_>, pace: &Pace) {
         self.place(pace);
         let now = Instant::now();
-        let mut seen = self.eye.look(view);
+        let mut seen = self.observer.look(view);
         if let (Some(_), Some(trial)) = (seen.ports, &self.trial) {
-            // A fill of ports has no barrier.
+            // Filling ports has no barrier.
             seen.elapsed = now - trial.began;
         }
         self.saw(seen, now);
     }
 
-    /// Where the run is.
+    /// Updates the position in the run.
     pub(super) fn place(&mut self, pace: &Pace) {
         self.position = pace.position();
         self.left = pace.left();
     }
 
-    /// Takes in what was seen, and says what has begun to go wrong since the last look.
+    /// Takes in a look at the trial, and logs what has begun to go wrong since the previous one.
     pub(super) fn saw(&mut self, seen: Seen, now: Instant) {
         let Some(trial) = &mut self.trial else { return };
         let before = trial.seen.as_ref();
@@ -116,12 +116,14 @@ impl Model {
             );
         }
         if begun(|seen| seen.dropped) {
-            let text =
-                format!("listeners drop segments, their queues being full: {} {at}", thousands(seen.dropped as f64));
+            let text = format!(
+                "listeners drop segments because their queues are full: {} {at}",
+                thousands(seen.dropped as f64)
+            );
             self.log.add(Mark::Advice, head.clone(), text);
         }
         if begun(|seen| u64::from(seen.ports.is_some_and(|ports| ports.wall))) {
-            self.log.add(Mark::Note, head, format!("no port is left, {at}: the wall"));
+            self.log.add(Mark::Note, head, format!("the wall: no port is left {at}"));
         }
         trial.saw(seen, now);
     }
@@ -185,7 +187,7 @@ impl TrialModel {
         }
         let since = |(then, before): &(Instant, Vec<u64>)| -> Vec<f64> {
             let mut seconds = (now - *then).as_secs_f64();
-            // Nothing is counted before the barrier; a fill of ports has none.
+            // Nothing is counted before the barrier, which filling ports does not have.
             if seen.ports.is_none() {
                 seconds = seconds.min(seen.elapsed.as_secs_f64());
             }
@@ -206,7 +208,7 @@ impl TrialModel {
                 number % 2 == 0
             });
         }
-        // One look from before the span stays, so that the rates are over a whole one.
+        // One look from before the span is kept, so that rates are over all of it.
         while self.looks.get(1).is_some_and(|(then, _)| now - *then >= SPAN) {
             self.looks.pop_front();
         }
@@ -216,7 +218,7 @@ impl TrialModel {
         self.seen = Some(seen);
     }
 
-    /// What is counted.
+    /// What rates count.
     pub(super) fn unit(&self) -> &'static str {
         match &self.seen {
             Some(seen) if seen.ports.is_some() => "connections opened/s",
@@ -226,7 +228,7 @@ impl TrialModel {
     }
 }
 
-/// What a worker's rate counts: connections, or where there are none, datagrams.
+/// What a worker's rate counts: connections, or datagrams if there are none.
 pub(super) fn counted(protocol: Protocol, accepted: u64, datagrams: u64) -> u64 {
     if protocol.has(Transport::Tcp) { accepted } else { datagrams }
 }

@@ -1,4 +1,4 @@
-//! How far a run is, and how long it will take.
+//! How far a run has come, and how long it will take.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,18 @@ use crate::format::seconds;
 /// How many trials there will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trials {
-    /// So many.
+    /// Exactly this many.
     Exactly(usize),
-    /// So many, or fewer if that is enough.
+    /// This many, or fewer if they are enough.
     AtMost(usize),
 }
 
-/// What is known of a run beforehand.
+/// What is known about a run before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     /// Its trials.
     pub trials: Trials,
-    /// Its length; `None` where a number of connections ends trials.
+    /// Its length; `None` if trials end by a number of connections.
     pub length: Option<Duration>,
 }
 
@@ -53,7 +53,7 @@ impl Pace {
         }
     }
 
-    /// `41s left`; `None` while nobody knows.
+    /// `41s left`; `None` while unknown.
     pub(super) fn left(&self) -> Option<String> {
         let (bound, count) = match self.expected.trials {
             Trials::Exactly(count) => ("", count),
@@ -62,7 +62,7 @@ impl Pace {
         let left = if self.done == 0 {
             self.expected.length?.saturating_sub(self.began.elapsed())
         } else {
-            // By the mean of the trials that have ended.
+            // By the mean length of the trials so far.
             let each = (self.trial_began - self.began) / self.done as u32;
             (each * count.saturating_sub(self.done) as u32).saturating_sub(self.trial_began.elapsed())
         };

@@ -1,13 +1,13 @@
-//! Progress in lines, for logs and pipes.
+//! Progress as lines, for logs and pipes.
 
 use super::{flaw, flaw_line, pace::Pace, print};
 use crate::{record::TrialRecord, trial::Job};
 
-/// A line when a trial begins, and one for what went wrong.
+/// A line when a trial begins, and one if it goes wrong.
 pub(super) struct Plain;
 
 impl Plain {
-    /// What matters most comes first: a narrow terminal wraps the rest.
+    /// The most important part comes first, since a narrow terminal wraps the rest.
     pub(super) fn begin(&self, job: Job<'_>, pace: &Pace) {
         let left = pace.left().map_or_else(String::new, |left| format!(", {left}"));
         let (number, repetition) = (job.trial.number, job.trial.repetition);

@@ -36,7 +36,7 @@ struct Cell {
     values: Vec<Vec<f64>>,
 }
 
-/// All cells that have a trial, in the order of their first.
+/// The cells with at least one trial, in the order of their first.
 #[derive(Debug, Default)]
 pub(super) struct Results(Vec<Cell>);
 

@@ -1,4 +1,4 @@
-//! The screen: taken when the trials begin, given back when they end, however they end.
+//! The screen: taken when the trials begin, and given back when they end, however that happens.
 
 use std::{
     io::{self, BufWriter, Stderr, stderr},
@@ -41,7 +41,7 @@ pub(super) struct Screen<'a> {
     area: Rect,
     palette: Palette,
     model: Model,
-    /// Printed once the screen has gone.
+    /// Printed once the screen is gone.
     kept: Vec<String>,
     interrupted: &'a AtomicBool,
 }
@@ -51,7 +51,7 @@ impl<'a> Screen<'a> {
         let area = area()?;
         take()?;
         let model = Model::new();
-        // Whatever fails from here on gives the terminal back.
+        // From here on, any failure gives the terminal back.
         let canvas = canvas(area).inspect_err(|_| give_back())?;
         Ok(Self { canvas, area, palette: Palette::from_environment(), model, kept: Vec::new(), interrupted })
     }
@@ -61,7 +61,7 @@ impl<'a> Screen<'a> {
     }
 
     pub(super) fn tick(&mut self, view: &View<'_>, pace: &Pace) {
-        // A terminal that has gone must not end a run, here and below.
+        // Here and below: a terminal that is gone must not end a run.
         if keys::quit_typed().unwrap_or(false) {
             self.model.quitting = true;
             self.interrupted.store(true, Relaxed);
@@ -74,7 +74,7 @@ impl<'a> Screen<'a> {
         self.model.end(job, record);
         if let Some(why) = flaw(record) {
             self.kept.push(flaw_line(job, &why));
-            // A process that panics writes over the screen.
+            // A process that panics overwrites the screen.
             self.area = Rect::ZERO;
         }
     }
@@ -104,11 +104,11 @@ impl Drop for Screen<'_> {
 
 type Canvas = Terminal<CrosstermBackend<BufWriter<Stderr>>>;
 
-/// An empty canvas. A new one for each size: ratatui's own clearing and resizing ask the terminal where its cursor is, and wait
+/// An empty canvas. Each size gets a new one, because ratatui's own clearing and resizing ask the terminal for its cursor and wait
 /// for the answer.
 fn canvas(area: Rect) -> io::Result<Canvas> {
     execute!(stderr(), Clear(ClearType::All))?;
-    // Without a buffer every attribute would be a system call of its own.
+    // Without a buffer, each attribute would be a system call.
     let backend = CrosstermBackend::new(BufWriter::with_capacity(1 << 16, stderr()));
     Terminal::with_options(backend, TerminalOptions { viewport: Viewport::Fixed(area) })
 }
@@ -118,12 +118,12 @@ fn area() -> io::Result<Rect> {
     Ok(Rect::new(0, 0, columns, rows))
 }
 
-/// The process that has the screen; 0 when nobody has. Forked children inherit the number, and are not it.
+/// The process that owns the screen, or 0. Forked children inherit the number but are not that process.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
 fn take() -> io::Result<()> {
     static HOOK: std::sync::Once = std::sync::Once::new();
-    // A panic's message belongs on the terminal as it was.
+    // A panic's message belongs on the restored terminal.
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -136,7 +136,7 @@ fn take() -> io::Result<()> {
     execute!(stderr(), EnterAlternateScreen).inspect_err(|_| give_back())
 }
 
-/// Restores the terminal, once, and only in the process that took it.
+/// Restores the terminal once, and only in the process that took it.
 fn give_back() {
     if OWNER.compare_exchange(getpid().as_raw(), 0, SeqCst, SeqCst).is_ok() {
         let _ = execute!(stderr(), LeaveAlternateScreen, Show);

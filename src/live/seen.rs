@@ -11,10 +11,10 @@ use crate::{
     trial::{Stage, View, WaitSeen},
 };
 
-/// Histograms of more workers than this are not read in every look: each is 216 KiB.
+/// With more workers than this, histograms are not read at every look: each takes 216 KiB.
 const HISTOGRAMS_AT_ONCE: usize = 8;
 
-/// What was seen.
+/// What a look saw.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
     pub stage: Stage,
@@ -42,14 +42,14 @@ pub(super) struct WorkerSeen {
     pub listener: Option<ListenerSeen>,
 }
 
-/// A fill of ports.
+/// The ports being filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PortsSeen {
     /// Connections open.
     pub open: u64,
-    /// Ports of all groups; 0 while nobody has counted them.
+    /// Ports of all groups; 0 until they are counted.
     pub capacity: u64,
-    /// Whether there was no port left.
+    /// Whether no port was left.
     pub wall: bool,
 }
 
@@ -69,19 +69,19 @@ impl Seen {
 
 /// Looks at trials.
 #[derive(Debug)]
-pub(super) struct Eye {
+pub(super) struct Observer {
     scratch: Histogram<u64>,
     looks: usize,
     waits: Option<WaitSeen>,
 }
 
-impl Eye {
+impl Observer {
     pub(super) fn new() -> Self {
         Self { scratch: crate::load::histogram(), looks: 0, waits: None }
     }
 
-    /// A new trial: what was seen of the last one is not this one's.
-    pub(super) fn turn_away(&mut self) {
+    /// Forgets the previous trial.
+    pub(super) fn reset(&mut self) {
         (self.looks, self.waits) = (0, None);
     }
 
@@ -120,7 +120,7 @@ impl Eye {
     }
 }
 
-/// Workers that share a listener share its drops.
+/// Drops of all listeners. Workers that share a listener share its drops.
 fn dropped(workers: &[WorkerSeen]) -> u64 {
     let mut listeners: Vec<(u64, u64)> =
         workers.iter().filter_map(|worker| worker.listener.map(|seen| (seen.inode, seen.drops))).collect();

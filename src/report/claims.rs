@@ -9,7 +9,7 @@ use crate::{
     stats::{Comparison, Difference, IntervalKind, Metric, metric_named},
 };
 
-/// Said of comparisons that no outcome could have decided.
+/// For comparisons in which no outcome could have shown a difference.
 pub const TOO_FEW: &str = "too few trials to show any difference";
 
 /// What is shown of a cell (`b`) against another (`a`), in a clause.
@@ -72,7 +72,7 @@ pub fn of_metric(ranked: &Ranked<'_>, name: &str) -> String {
     let possible: Vec<f64> = comparisons.iter().filter_map(|comparison| comparison.compared.detectable_ratio).collect();
     let no_difference = |comparison: &&&Comparison| comparison.compared.verdict == Difference::NoDifferenceShown;
     if comparisons.iter().filter(no_difference).count() > 0 {
-        return format!("No difference in {} is shown{}", metric.label, could_have(trials(ranked), &possible));
+        return format!("No difference in {} is shown{}", metric.label, detectable(trials(ranked), &possible));
     }
     if comparisons.is_empty() { level(ranked, metric) } else { too_few(ranked, metric) }
 }
@@ -111,18 +111,18 @@ fn difference(ranked: &Ranked<'_>, metric: &Metric, comparison: &Comparison) -> 
     }
 }
 
-/// The number of valid trials of most cells.
+/// The most valid trials of any cell.
 fn trials(ranked: &Ranked<'_>) -> usize {
     ranked.cells.iter().map(|cell| cell.trials.len()).max().unwrap_or(0)
 }
 
-fn could_have(trials: usize, possible: &[f64]) -> String {
+fn detectable(trials: usize, possible: &[f64]) -> String {
     let low = possible.iter().copied().fold(f64::INFINITY, f64::min);
     let high = possible.iter().copied().fold(0.0, f64::max);
     match possible.len() {
         0 => String::new(),
-        _ if ratio(low) == ratio(high) => format!("; {trials} trials could have shown {}×", ratio(low)),
-        _ => format!("; {trials} trials could have shown {}× to {}×", ratio(low), ratio(high)),
+        _ if ratio(low) == ratio(high) => format!("; {trials} trials could have detected {}×", ratio(low)),
+        _ => format!("; {trials} trials could have detected {}× to {}×", ratio(low), ratio(high)),
     }
 }
 
@@ -130,9 +130,9 @@ fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
     let trials = trials(ranked);
     let fewest = ranked.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
     let of = match (fewest, trials) {
-        (_, 1) => "One trial a cell is".to_owned(),
-        (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials a cell are"),
-        (_, trials) => format!("{trials} trials a cell are"),
+        (_, 1) => "One trial per cell is".to_owned(),
+        (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials per cell are"),
+        (_, trials) => format!("{trials} trials per cell are"),
     };
     let medians: Vec<f64> = medians(ranked, metric);
     let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
@@ -141,7 +141,7 @@ fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
     format!("{of} too few to show a difference in {}; medians are {} to {}", metric.label, show(low), show(high))
 }
 
-/// What there is to say without anything to compare.
+/// What can be said without a comparison.
 fn level(ranked: &Ranked<'_>, metric: &Metric) -> String {
     let known: Vec<_> = ranked.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name)).collect();
     match known[..] {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_claims_what_was_shown() {
+    fn a_finding_claims_what_was_shown() {
         assert_eq!(finding(&two_strategies(2)), "shared's accept wait p99 is 1.98× reuseport's (p = 0.0079)");
     }
 
@@ -207,7 +207,7 @@ mod tests {
     fn and_nothing_else() {
         let title = finding(&two_strategies(1));
         assert!(
-            title.starts_with("No difference in accept wait p99 is shown; 5 trials could have shown 1."),
+            title.starts_with("No difference in accept wait p99 is shown; 5 trials could have detected 1."),
             "{title}"
         );
         let mut few = Sample::new("");
@@ -215,7 +215,7 @@ mod tests {
             few.trial(json!({ "strategy": strategy }), &[50, 50], 1_000);
         }
         let title = finding(&few.reading());
-        assert!(title.starts_with("One trial a cell is too few to show a difference"), "{title}");
+        assert!(title.starts_with("One trial per cell is too few to show a difference"), "{title}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     stats::{AgainstBaseline, Better, CellPair, Difference, Metric, MetricPair, SIGNIFICANCE, Values, metric_named},
 };
 
-/// How it is written.
+/// What it is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// For a terminal.
@@ -20,7 +20,7 @@ pub enum Style {
     Markdown,
 }
 
-/// The comparison of a run (`names.1`) with its baseline (`names.0`). What must be known first comes first.
+/// The comparison of a run (`names.1`) with its baseline (`names.0`), warnings first.
 pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBaseline, style: Style) -> String {
     let (baseline, run) = names;
     let mut lines = vec![match style {
@@ -39,7 +39,7 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
     lines.extend(alerts.map(|alert| listed(&format!("! {alert}"), style)));
     lines.extend(findings(against).into_iter().map(|finding| listed(&finding, style)));
     if against.cells.iter().all(|cell| cell.metrics.is_empty()) {
-        lines.push(listed("no cell of both records has any of the metrics", style));
+        lines.push(listed("the records share no cell with any of these metrics", style));
         return lines.join("\n") + "\n";
     }
     let grid = grid(against);
@@ -49,7 +49,7 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
     });
     lines.push(listed(
         &format!(
-            "Medians over valid trials with their 95 % intervals (below five trials, the smallest and the largest). ratio: b ÷ a. p: permutation test, after Holm's correction \
+            "Medians over valid trials with their 95 % intervals (with fewer than five trials, the smallest and the largest). ratio: b ÷ a. p: permutation test, after Holm's correction \
              over all cells of a metric; a difference is shown where p ≤ {SIGNIFICANCE}."
         ),
         style,
@@ -67,14 +67,14 @@ fn listed(line: &str, style: Style) -> String {
 fn not_compared(cell: &CellPair) -> Option<String> {
     (!cell.not_compared.is_empty()).then(|| {
         format!(
-            "{}: not compared, since only one of the two has it, or each measured it in another way: {}",
+            "{}: not compared, because only one record has it or they measured it differently: {}",
             label(&cell.cell),
             cell.not_compared.join(", ")
         )
     })
 }
 
-/// In words, metric by metric: where b is better, where worse.
+/// Where `b` is better and where worse, a sentence for each metric.
 fn findings(against: &AgainstBaseline) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
     for pair in against.cells.iter().flat_map(|cell| &cell.metrics) {
@@ -172,7 +172,7 @@ fn verdict(pair: &MetricPair, metric: &Metric) -> String {
             format!("{} ({side})", verdict.as_str())
         }
         _ => match pair.compared.detectable_ratio {
-            Some(times) => format!("{} ({}× would have been)", verdict.as_str(), ratio(times)),
+            Some(times) => format!("{} ({}× could have been detected)", verdict.as_str(), ratio(times)),
             None => verdict.as_str().to_owned(),
         },
     }

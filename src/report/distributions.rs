@@ -1,4 +1,4 @@
-//! What reports need of `histograms.hlog`: the values of each cell's valid trials together, and each trial's percentiles.
+//! What reports take from `histograms.hlog`: each cell's valid trials merged, and each trial's percentiles.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,14 +13,14 @@ use crate::{
     stats::Summary,
 };
 
-/// Metrics whose distributions reports show.
+/// Metrics whose distributions are in reports.
 const METRICS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
-/// Of those, the ones whose trials have curves of their own.
+/// Those whose trials have curves of their own.
 const CURVED: [&str; 2] = [ACCEPT_WAIT, "receive_wait"];
-/// Of those, the one that may be measured in two ways.
+/// The one that may be measured in two ways.
 const ACCEPT_WAIT: &str = "accept_wait";
 
-/// Percentiles that tables and pointers show, in percent, as people write them.
+/// Percentiles that tables and pointers show: as written in percent, and as quantiles.
 pub const NAMED: [(&str, f64); 9] = [
     ("50", 0.5),
     ("75", 0.75),
@@ -32,11 +32,11 @@ pub const NAMED: [(&str, f64); 9] = [
     ("99.999", 0.999_99),
     ("99.9999", 0.999_999),
 ];
-/// 1/(1 − q) where curves begin: below the 10th percentile there is nothing to choose between strategies.
+/// 1/(1 − q) where curves begin: strategies hardly differ below the 10th percentile.
 pub const BEGIN: f64 = 1.0 / 0.9;
-/// Points of a curve for each nine.
+/// Points of a curve per nine.
 const POINTS: i32 = 16;
-/// Nines that a curve has at most.
+/// Most nines of a curve.
 const NINES: i32 = 7;
 
 /// By metric, then by the summary's cell.
@@ -46,9 +46,9 @@ pub struct Distributions(pub BTreeMap<String, BTreeMap<usize, Distribution>>);
 /// A metric of a cell's valid trials.
 #[derive(Debug)]
 pub struct Distribution {
-    /// All trials' values together.
+    /// The values of all trials.
     pub merged: Histogram<u64>,
-    /// Each trial's, of what waits to be accepted or received.
+    /// Each trial's curve, for accept waits and receive waits.
     pub trials: Vec<Curve>,
 }
 
@@ -61,9 +61,9 @@ pub struct Curve {
     pub values: Vec<f64>,
 }
 
-/// Finds the cells of trials, and merges what belongs together.
+/// Merges the histograms of each cell's trials.
 pub struct Collector {
-    /// Cell and method of the accept wait by trial.
+    /// By trial: its cell, and whether it measured accept waits as the cell does.
     places: HashMap<usize, (usize, bool)>,
     distributions: Distributions,
 }
@@ -118,13 +118,13 @@ impl Collector {
         }
     }
 
-    /// All that was added.
+    /// The merged histograms.
     pub fn distributions(self) -> Distributions {
         self.distributions
     }
 }
 
-/// 1/(1 − q) of the points of a curve of so many values, ascending: a longer curve has the same points, and more.
+/// 1/(1 − q) of the points of a curve of `count` values, ascending. A longer curve has the same points and more.
 pub fn grid(count: u64) -> Vec<f64> {
     let even = (0..=POINTS * NINES).map(|i| 10_f64.powf(f64::from(i) / f64::from(POINTS)));
     let named = NAMED.iter().map(|(_, q)| rarity(*q));
@@ -135,13 +135,13 @@ pub fn grid(count: u64) -> Vec<f64> {
     grid
 }
 
-/// 1/(1 − q), without the digits that floating point adds.
+/// 1/(1 − q), without floating-point noise.
 pub fn rarity(q: f64) -> f64 {
     (1e6 / (1.0 - q)).round() / 1e6
 }
 
-/// A histogram's values at ascending quantiles, in one pass: of each, the smallest recorded value that at least this share of
-/// all values does not exceed (`Histogram::value_at_quantile`).
+/// A histogram's values at ascending quantiles, in one pass. Each is what `Histogram::value_at_quantile` returns: the smallest
+/// recorded value that at least this share of all values does not exceed.
 pub fn values_at(histogram: &Histogram<u64>, quantiles: &[f64]) -> Vec<f64> {
     let total = histogram.len() as f64;
     let mut values = Vec::with_capacity(quantiles.len());

@@ -10,7 +10,7 @@ use crate::{
     scenario::Whole,
 };
 
-/// A trial with 100 + `number` accepts per second that all waited 5 µs; all else is nothing.
+/// A trial with 100 + `number` accepts per second that all waited 5 µs, and nothing else.
 pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
     let nothing = |value: serde_json::Result<Json>| value.unwrap();
     let accept_wait = LatencySummary {

@@ -34,7 +34,7 @@ fn list<'a>(title: &str, lines: impl Iterator<Item = &'a String>) -> String {
 /// One table.
 pub fn table(grid: &Grid) -> Table {
     let mut table = Table::new();
-    // A cell of Markdown is one line.
+    // A cell in Markdown is a single line.
     let head = grid.head.iter().map(|head| head.replace('\n', " "));
     table.load_style(presets::ASCII_MARKDOWN).set_header(head).add_rows(&grid.rows);
     for column in table.column_iter_mut().skip(grid.labels).take(grid.head.len() - grid.labels - grid.words) {

@@ -27,15 +27,15 @@ pub struct Ranked<'a> {
 
 /// A cell.
 pub struct Cell<'a> {
-    /// Its value of the key that cells compete in.
+    /// Its value for the key that cells compete in.
     pub name: String,
-    /// The same with all other swept values.
+    /// The same, with all other swept values.
     pub full_name: String,
     /// Index into the ranking's groups.
     pub group: usize,
-    /// Number of its name among all names that are drawn, from 0; `None` where there are too many to tell apart.
+    /// The style of its lines, from 0; `None` if it is not drawn because there are too many names to distinguish.
     pub style: Option<usize>,
-    /// In numbers.
+    /// Its summary.
     pub summary: &'a CellSummary,
     /// Its valid trials.
     pub trials: Vec<&'a TrialRecord>,
@@ -80,8 +80,8 @@ impl<'a> Ranked<'a> {
     }
 }
 
-/// A style for each name, in the order of the matrix; of more names than can be told apart, only for those that take the first
-/// and the last places of their groups.
+/// A style for each name, in the order of the matrix. Of more names than can be distinguished, only those in the first and the
+/// last places of their groups get one.
 fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
     let mut names: Vec<(usize, &str, f64)> = Vec::new();
     for group in &ranking.groups {
@@ -106,7 +106,7 @@ pub fn keys(summary: &Summary) -> Vec<String> {
     summary.cells.first().map_or_else(Vec::new, |cell| cell.cell.keys().cloned().collect())
 }
 
-/// A cell's name with what else was swept.
+/// A cell's name with its other swept values.
 pub fn with_settings(name: &str, settings: &Map<String, Json>) -> String {
     if settings.is_empty() { name.to_owned() } else { format!("{name} at {}", label(settings)) }
 }

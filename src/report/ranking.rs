@@ -1,4 +1,4 @@
-//! The cells in order of the ranking metric, each against the best of its group.
+//! The cells in order of the ranking metric, each compared with the best of its group.
 
 use serde_json::{Map, Value as Json};
 
@@ -7,13 +7,13 @@ use crate::{
     stats::{Better, Compared, METRICS, Metric, Summary, Values, metric_named},
 };
 
-/// The key that cells compete in, where it is swept: what the tool is for.
+/// The key that cells compete in if it is swept.
 const CONTEST: &str = "strategy";
 
 /// All groups.
 #[derive(Debug)]
 pub struct Ranking {
-    /// What ranks.
+    /// The metric that ranks.
     pub metric: &'static Metric,
     /// The swept key whose values compete; `None` with a single cell.
     pub contest: Option<String>,
@@ -21,7 +21,7 @@ pub struct Ranking {
     pub groups: Vec<Group>,
 }
 
-/// Cells that differ in the contested key only.
+/// Cells that differ only in the contested key.
 #[derive(Debug)]
 pub struct Group {
     /// The other swept values.
@@ -37,21 +37,21 @@ pub struct Row {
     pub cell: usize,
     /// Its value of the contested key.
     pub name: String,
-    /// The metric over its valid trials; `None` without any.
+    /// The metric over its valid trials; `None` where none has it.
     pub values: Option<Values>,
-    /// Whether those are upper bounds of what the metric names.
+    /// Whether those are upper bounds.
     pub is_bound: bool,
-    /// Against the best of the group (`a`); `None` for the best itself, and where nothing could be compared.
+    /// Compared with the best of the group (`a`); `None` for the best itself, and where no comparison was possible.
     pub against_best: Option<Compared>,
 }
 
 impl Row {
-    /// A figure of its as people read it.
+    /// One of its figures for display.
     pub fn show(&self, metric: &Metric, value: f64) -> String {
         format!("{}{}", if self.is_bound { "≤ " } else { "" }, metric.unit.show(value))
     }
 
-    /// Its median as people read it.
+    /// Its median for display.
     pub fn median(&self, metric: &Metric) -> String {
         self.values.as_ref().map_or_else(|| "–".to_owned(), |values| self.show(metric, values.median))
     }
@@ -101,12 +101,12 @@ fn order(group: &mut Group, metric: &Metric) {
     group.rows.sort_by(|one, other| badness(one).total_cmp(&badness(other)));
 }
 
-/// A swept value as people read it.
+/// A swept value for display.
 pub fn plain(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What tells a cell from others: its value, where one key is swept, without the key; nothing, where none is.
+/// What distinguishes a cell: only its value if one key is swept; nothing if none is.
 pub fn short(cell: &Map<String, Json>) -> String {
     match cell.len() {
         0 => String::new(),

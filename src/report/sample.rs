@@ -13,7 +13,7 @@ use crate::{
     stats,
 };
 
-/// A record in the making.
+/// A record being made.
 pub struct Sample {
     question: String,
     trials: Vec<TrialRecord>,
@@ -25,7 +25,7 @@ impl Sample {
         Self { question: question.to_owned(), trials: Vec::new(), waits: Vec::new() }
     }
 
-    /// Adds a valid trial of a cell whose workers accepted so many connections, which waited 1, 2, 3 … times so many ns.
+    /// Adds a valid trial of a cell whose workers accepted these numbers of connections, which waited 1, 2, 3 … times `wait_ns`.
     pub fn trial(&mut self, cell: Json, accepts: &[u64], wait_ns: u64) -> &mut TrialRecord {
         let number = self.trials.len();
         let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
@@ -90,12 +90,12 @@ pub fn fail(trial: &mut TrialRecord, why: &str) {
     trial.series = Series::default();
 }
 
-/// A worker that is stopped for half of the trial.
+/// A worker stopped for half of the trial.
 pub fn stall() -> FaultRow {
     FaultRow { kind: EventKind::Stall, worker: 1, at_s: 0.3, lasted_s: 0.5, ..FaultRow::default() }
 }
 
-/// Two strategies, five trials each: the second waits twice as long, or as long, and gives nearly all to its first worker.
+/// Two strategies, five trials each: the second waits `times` as long and gives nearly all connections to its first worker.
 pub fn two_strategies(times: u64) -> Reading {
     let mut sample = Sample::new("Which of the two?");
     for repetition in 0..5_u64 {

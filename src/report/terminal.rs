@@ -6,14 +6,14 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Document, Grid, sections::Content};
 
-/// Where no terminal says otherwise, lines of prose are this long and tables as wide as they need be.
+/// Length of lines of prose where no terminal sets it; tables are then as wide as they need to be.
 const PROSE_WIDTH: usize = 120;
-/// More lines of evidence are left to the files.
+/// More lines of evidence are only in the files.
 const EVIDENCE: usize = 12;
 /// Border and padding of a column.
 const COLUMN_EXTRA: usize = 3;
 
-/// The whole report as text, for a terminal of so many columns; `None` where the output is no terminal.
+/// The whole report as text, for a terminal of `width` columns, or for no terminal.
 pub fn render(document: &Document, width: Option<usize>) -> String {
     let prose = |line: &str, indent: &str| wrapped(line, width, indent) + "\n";
     let mut text = String::new();
@@ -25,8 +25,7 @@ pub fn render(document: &Document, width: Option<usize>) -> String {
         text += &prose(&format!("  {line}"), "    ");
     }
     if document.answer.evidence.len() > EVIDENCE {
-        text +=
-            &prose(&format!("  … {} lines more are in summary.md", document.answer.evidence.len() - EVIDENCE), "    ");
+        text += &prose(&format!("  … {} more lines in summary.md", document.answer.evidence.len() - EVIDENCE), "    ");
     }
     let sections = || document.sections.iter();
     for grid in sections().flat_map(Content::text_tables) {
@@ -44,7 +43,7 @@ pub fn render(document: &Document, width: Option<usize>) -> String {
     text
 }
 
-/// One table, or several where its columns do not fit beside each other.
+/// One table, or several if its columns do not fit side by side.
 pub fn grid(grid: &Grid, width: Option<usize>) -> String {
     blocks(grid, width).into_iter().map(|block| format!("{}\n", table(grid, block))).collect()
 }
@@ -63,7 +62,7 @@ pub fn width() -> Option<usize> {
     Table::new().width().map(usize::from)
 }
 
-/// Columns of numbers that fit beside the cell's name; the rest follows in further tables.
+/// The columns of each table: as many as fit beside the cell's name.
 fn blocks(grid: &Grid, width: Option<usize>) -> Vec<Range<usize>> {
     let wide = |column: usize| {
         let cells = grid.rows.iter().map(|row| row[column].as_str());

@@ -1,4 +1,4 @@
-//! Two cells against each other: by how much they differ, and whether that was shown.
+//! Compares two cells: how much they differ, and whether that was shown.
 
 use std::cmp::Ordering;
 
@@ -11,25 +11,25 @@ use super::{
     rank_sum::RankSum,
 };
 
-/// A difference is shown where its adjusted p-value is at most this.
+/// A difference is shown if its adjusted p-value is at most this.
 pub const SIGNIFICANCE: f64 = 0.05;
 
-/// What was shown of two cells.
+/// What a comparison of two cells shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Difference {
     /// The first cell's values are higher.
     AHigher,
-    /// The second's are.
+    /// The second cell's values are higher.
     BHigher,
-    /// Chance alone makes such a difference often enough.
+    /// Chance alone would produce such a difference often enough.
     NoDifferenceShown,
-    /// However different they were, so few trials could not have shown it.
+    /// There are too few trials to show any difference.
     TooFewTrials,
 }
 
 impl Difference {
-    /// As in records.
+    /// Its name in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AHigher => "a-higher",
@@ -39,7 +39,7 @@ impl Difference {
         }
     }
 
-    /// Whether there is one.
+    /// Whether a difference is shown.
     pub fn is_shown(self) -> bool {
         matches!(self, Self::AHigher | Self::BHigher)
     }
@@ -48,7 +48,7 @@ impl Difference {
 /// The figures of a comparison of `b` with `a`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Compared {
-    /// Median of b ÷ median of a; `null` where a has values that are not positive, or either has too few for an interval.
+    /// Median of b ÷ median of a; `null` if a has values that are not positive, or either has too few for an interval.
     pub ratio: Option<f64>,
     /// Lower end of the ratio's 95 % bootstrap interval.
     pub low: Option<f64>,
@@ -56,14 +56,14 @@ pub struct Compared {
     pub high: Option<f64>,
     /// Median of b − median of a, with its interval, in the metric's unit.
     pub difference: Option<Interval>,
-    /// Of the permutation test on these two cells alone.
+    /// p-value of the permutation test on these two cells alone.
     pub p_value: f64,
-    /// Adjusted for all comparisons of the same metric (Holm): what the verdict rests on.
+    /// The same, adjusted for all comparisons of the metric (Holm): the verdict's basis.
     pub p_adjusted: f64,
-    /// What was shown.
+    /// What the comparison shows.
     pub verdict: Difference,
-    /// Where no difference was shown: the smallest ratio of medians, the higher to the lower, that these values' scatter would
-    /// have let the test show whichever of the two had been higher; `null` where none would.
+    /// If no difference was shown: the smallest ratio of medians, higher ÷ lower, that the test could have shown with this
+    /// scatter, whichever of the two were higher; `null` if no ratio could have been shown.
     pub detectable_ratio: Option<f64>,
 }
 
@@ -90,11 +90,11 @@ fn median_of(values: &[f64]) -> Option<f64> {
     median(&ascending(values))
 }
 
-/// What Holm's correction would have made of a pair's p-value, had it been smaller than it was and all others the same.
+/// What Holm's correction would make of a pair's p-value if it were smaller and all others stayed the same.
 struct BestCase {
     /// In ascending order.
     p_values: Vec<f64>,
-    /// The adjusted p-value of the k smallest together: none after them can have less.
+    /// The adjusted p-value of the k-th smallest: no later one can be lower.
     reached: Vec<f64>,
 }
 
@@ -147,7 +147,7 @@ pub fn compare_all(
         let (a, b) = (samples[*a], samples[*b]);
         let smallest = RankSum::smallest_p(a.len(), b.len());
         let verdict = if p_adjusted <= SIGNIFICANCE {
-            // A difference of ranks that the medians contradict is none that a reader could use.
+            // A difference in ranks that the medians contradict is of no use to a reader.
             match (test.direction, median_of(a).partial_cmp(&median_of(b))) {
                 (Ordering::Greater, Some(Ordering::Less)) => Difference::BHigher,
                 (Ordering::Less, Some(Ordering::Greater)) => Difference::AHigher,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_read_the_other_way_round_says_the_same() {
+    fn a_reversed_comparison_says_the_same() {
         let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4]);
         let there = compared(&[(&low, &high)]).remove(0);
         let back = there.reversed();
@@ -213,17 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn too_few_trials_say_so_whatever_the_difference() {
+    fn too_few_trials_are_reported_whatever_the_difference() {
         let results = compared(&[(&[1.0, 1.1, 1.2], &[9.0, 9.1, 9.2])]);
         assert_eq!((results[0].verdict, results[0].ratio), (Difference::TooFewTrials, None));
-        // Five against five suffice for six comparisons at most: 7 × 2/252 > 0.05.
+        // Five against five are enough for at most six comparisons: 7 × 2/252 > 0.05.
         let (low, high) = ([1.0, 1.1, 1.2, 1.3, 1.4], [1.05, 1.15, 1.25, 1.35, 1.45]);
         assert_eq!(compared(&[(&low[..], &high[..]); 6])[0].verdict, Difference::NoDifferenceShown);
         assert_eq!(compared(&[(&low[..], &high[..]); 7])[0].verdict, Difference::TooFewTrials);
     }
 
     #[test]
-    fn few_trials_in_one_pair_do_not_suffice_only_where_holm_would_have_it_so() {
+    fn few_trials_in_one_pair_are_too_few_only_if_holm_says_so() {
         // Ten trials in one pair, four in the other: once the first is shown, the second has the whole level to itself.
         let many: Vec<f64> = (0..10).map(f64::from).collect();
         let apart: Vec<f64> = (20..30).map(f64::from).collect();
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(compared(&[(&many, &many), (&four, &mixed)])[1].verdict, Difference::TooFewTrials);
     }
 
-    /// A against A, in scenarios of several cells: how often is anything shown at all?
+    /// How often is anything shown when cells are compared with themselves?
     #[test]
     fn false_alarms_are_as_rare_as_the_level_says() {
         const EXPERIMENTS: usize = 1_000;
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_more_is_found_in_ten_trials_with_a_twentieth_of_noise() {
+    fn ten_trials_with_five_percent_noise_show_a_difference_of_a_fifth() {
         const EXPERIMENTS: usize = 1_000;
         let (mut noise, mut bootstrap, mut tests) = (Noise::new(22), Bootstrap::new(1), RankSum::new(1));
         for heavy in [false, true] {

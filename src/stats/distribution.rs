@@ -4,12 +4,12 @@ use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 use crate::record::Distribution;
 
-/// Judges the accepts of each worker; `None` when there are none.
+/// How the accepts of all workers are distributed; `None` without any.
 ///
 /// - imbalance = max ÷ mean;
 /// - Jain's index = (Σx)² ÷ (n·Σx²): 1 when all are equal, 1/n when one has all (Jain, Chiu, Hawe 1984);
-/// - χ² = Σ(x−m)²/m against equal shares m, with n−1 degrees of freedom. SO_REUSEPORT's hash throws connections on
-///   workers at random, so a p-value near 0 says that the spread is not the multinomial's.
+/// - χ² = Σ(x−m)²/m against equal shares m, with n−1 degrees of freedom. SO_REUSEPORT's hash assigns connections
+///   to workers at random, so a p-value near 0 means that the spread is not multinomial.
 pub fn distribution(accepted: &[u64]) -> Option<Distribution> {
     let total: u64 = accepted.iter().sum();
     if total == 0 {

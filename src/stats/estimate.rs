@@ -1,9 +1,9 @@
-//! The median of a cell's trials with its interval, by bootstrap.
+//! The median of a cell's trials, with a bootstrap interval.
 //!
-//! The bootstrap (Efron 1979) draws samples with replacement from the values and takes the median of each; the interval
-//! is where the middle of those medians lies (percentile method; of one sample's median with Hesterberg's expansion, since
-//! small samples make it too narrow: The American Statistician 69, 2015). Which *ranks* a resample's median falls on depends on
-//! the number of values alone, so they are drawn once for a number, and used for every metric.
+//! The bootstrap (Efron 1979) draws samples with replacement from the values and takes the median of each; the interval holds
+//! the middle of those medians (percentile method). For the median of one sample it is widened by Hesterberg's expansion, since
+//! small samples make it too narrow (The American Statistician 69, 2015). The *ranks* that a resample's median falls on depend
+//! only on the number of values, so they are drawn once per number and used for every metric.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Confidence level of all intervals.
 pub const LEVEL: f64 = 0.95;
-/// Resamples: the 2.5 % tails hold a hundred each.
+/// Number of resamples: each 2.5 % tail holds a hundred.
 pub const RESAMPLES: usize = 4_000;
-/// Of fewer values no interval of the median has this level: that of the smallest and the largest covers it with
-/// probability 1 − 2/2ⁿ, which is 94 % for five.
+/// With fewer values, no interval of the median reaches the level: that from the smallest to the largest covers the median with
+/// a probability of 1 − 2/2ⁿ, which is 94 % for five.
 pub const TRIALS_FOR_INTERVAL: usize = 5;
 
 /// A metric over the valid trials of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Values {
-    /// Median of `values`; the mean of the two middle ones where their number is even.
+    /// Median of `values`; the mean of the two middle ones if their number is even.
     pub median: f64,
     /// Lower end of the interval.
     pub low: f64,
@@ -36,13 +36,13 @@ pub struct Values {
     pub values: Vec<f64>,
 }
 
-/// What the ends of an interval are.
+/// What the ends of an interval mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IntervalKind {
     /// A confidence interval of the median.
     Bootstrap,
-    /// Smallest and largest value: there are too few for more.
+    /// The smallest and the largest value, because there are too few for an interval.
     Range,
 }
 
@@ -81,10 +81,10 @@ pub fn ascending(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// Ranks between which a resample's median lies, twice the same where the number of values is odd.
+/// Ranks that a resample's median lies between: twice the same one if the number of values is odd.
 type Ranks = Vec<(u32, u32)>;
 
-/// Which of two samples is resampled: they are resampled apart.
+/// Which of two samples is resampled: each has random numbers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Side {
     One,
@@ -159,8 +159,8 @@ pub(super) struct Resampled {
 }
 
 impl Resampled {
-    /// Another sample's median ÷ this one's, and less this one's, with their intervals; the ratio is `None` where this one
-    /// has values that are not positive.
+    /// Another sample's median ÷ and − this one's, with intervals; the ratio is `None` if this sample has values that are not
+    /// positive.
     pub(super) fn ratio_and_difference(&self, other: &Self) -> (Option<Interval>, Interval) {
         let interval = |of: fn(f64, f64) -> f64| {
             let pairs = self.medians.iter().zip(&other.medians);
@@ -173,17 +173,17 @@ impl Resampled {
     }
 }
 
-/// Part of the resamples beyond either end.
+/// Share of the resamples beyond each end.
 const TAIL: f64 = (1.0 - LEVEL) / 2.0;
 
-/// The same for one sample's median, with Student's quantile in place of the normal one and the variance of n − 1.
+/// The same for one sample's median, with Student's quantile instead of the normal one and the variance over n − 1.
 fn expanded_tail(count: usize) -> f64 {
     let freedom = (count - 1) as f64;
     let quantile = StudentsT::new(0.0, 1.0, freedom).map_or(f64::NEG_INFINITY, |law| law.inverse_cdf(TAIL));
     Normal::standard().cdf(quantile * (count as f64 / freedom).sqrt())
 }
 
-/// Between which values all lie but a tail at either end.
+/// The values that all but a tail at each end lie between.
 fn middle(mut values: Vec<f64>, tail: f64) -> (f64, f64) {
     let tail = (tail * values.len() as f64) as usize;
     let last = values.len() - 1 - tail;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_wants_positive_values_and_a_difference_does_not() {
+    fn a_ratio_needs_positive_values_and_a_difference_does_not() {
         let mut bootstrap = Bootstrap::new(1);
         let mut side = |values: &[f64], side| bootstrap.resampled(values, side);
         let (two, three) = (side(&[2.0; 5], Side::One).unwrap(), side(&[3.0; 6], Side::Other).unwrap());
@@ -231,7 +231,7 @@ mod tests {
         assert!(side(&[1.0; 4], Side::One).is_none());
     }
 
-    /// How often the interval holds the truth, over two thousand experiments.
+    /// How often the interval covers the truth, in two thousand experiments.
     #[test]
     fn intervals_cover_the_truth_as_often_as_they_say() {
         const EXPERIMENTS: usize = 2_000;
@@ -251,7 +251,7 @@ mod tests {
                     covered[1] += usize::from(ratio.low <= 1.2 && 1.2 <= ratio.high);
                 }
                 let share = covered.map(|count| count as f64 / EXPERIMENTS as f64);
-                // Five values reach 93.75 % at most; two thousand experiments scatter by half a percent.
+                // Five values reach at most 93.75 %; two thousand experiments scatter by half a percent.
                 let least = if trials == 5 { 0.92 } else { 0.945 };
                 let holds = |share: f64| (least..=0.985).contains(&share);
                 assert!(share.into_iter().all(holds), "{trials} trials, heavy {heavy}: {share:?}");

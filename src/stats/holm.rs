@@ -1,7 +1,7 @@
-//! Holm's correction: many tests at once, and the chance of a single false alarm among all of them stays at the level.
+//! Holm's correction: keeps the chance of any false alarm among many tests at the level.
 
-/// Adjusted p-values, each to be held against the level itself (Holm 1979): the k-th smallest of m is multiplied by
-/// m − k + 1, and none is smaller than one before it.
+/// Adjusted p-values, to be compared with the level itself (Holm 1979): the k-th smallest of m is multiplied by m − k + 1, and
+/// none is smaller than the one before it.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_unstable_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));

@@ -1,4 +1,4 @@
-//! Pure mathematics on records. The unit is the trial.
+//! Statistics of records: pure functions, with the trial as the unit.
 
 mod comparison;
 mod distribution;

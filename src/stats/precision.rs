@@ -16,23 +16,23 @@ use crate::record::Record;
 pub struct Precision {
     /// The scenario's `stop.relative_error`.
     pub relative_error: f64,
-    /// Half of the widest cell's interval ÷ its median; `null` while there are too few trials for an interval.
+    /// Half the widest cell's interval ÷ its median; `null` while there are too few trials for an interval.
     pub reached: Option<f64>,
     /// That cell.
     pub widest: Map<String, Json>,
     /// Valid trials of that cell.
     pub trials: usize,
-    /// Whether all cells are as narrow as asked.
+    /// Whether the intervals of all cells are as narrow as asked.
     pub narrow: bool,
 }
 
-/// Half of an interval's width ÷ its median; `None` where it is no confidence interval.
+/// Half an interval's width ÷ its median; `None` if it is not a confidence interval.
 fn relative_error(values: &Values) -> Option<f64> {
     let half = (values.high - values.low) / 2.0;
     (values.interval == IntervalKind::Bootstrap).then(|| if half == 0.0 { 0.0 } else { half / values.median.abs() })
 }
 
-/// How narrow the intervals are; `None` where the scenario does not ask, or no trial is valid.
+/// How narrow the intervals are; `None` if the scenario does not ask or no trial is valid.
 pub(super) fn of(record: &Record, cells: &[CellSummary], metric: &Metric) -> Option<Precision> {
     let stop = record.whole.stop.as_ref()?;
     let known = cells.iter().filter_map(|cell| Some((cell, relative_error(cell.metrics.get(metric.name)?))));

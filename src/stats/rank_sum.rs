@@ -1,17 +1,17 @@
-//! The permutation test of two samples: would shuffling the labels give so large a difference by chance?
+//! The permutation test of two samples: how often would shuffled labels differ as much by chance?
 //!
-//! The statistic is the sum of one sample's ranks among all values, ties sharing their mean rank (Wilcoxon 1945; Mann and
-//! Whitney 1947): one trial that went astray cannot make or break a difference. The null distribution is that of all ways to
-//! pick so many of the ranks. It is enumerated exactly while that is cheap, and beyond drawn from with a seed.
+//! The statistic is the sum of one sample's ranks among all values, with ties sharing their mean rank (Wilcoxon 1945; Mann and
+//! Whitney 1947), so a single outlier cannot make or break a difference. The null distribution is over all ways to pick that
+//! many ranks: exact while enumeration is cheap, sampled with a seed beyond that.
 
 use std::{cmp::Ordering, collections::HashMap, rc::Rc};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Up to so many values together the null distribution is exact.
+/// The null distribution is exact for up to this many values in both samples.
 const EXACT_VALUES: usize = 60;
-/// Beyond, so many permutations are drawn.
+/// Number of permutations drawn beyond that.
 const PERMUTATIONS: usize = 10_000;
 
 /// The outcome of a test.
@@ -19,7 +19,7 @@ const PERMUTATIONS: usize = 10_000;
 pub struct Test {
     /// Two-sided: the share of permutations whose rank sum is at least as far from its mean.
     pub p_value: f64,
-    /// Whether the second sample's values rank higher than chance has them (`Greater`), lower or neither.
+    /// Whether the second sample ranks higher than its mean under chance (`Greater`), lower, or neither.
     pub direction: Ordering,
 }
 
@@ -33,7 +33,7 @@ pub struct RankSum {
 /// How rank sums are distributed: the probability of a sum at least as far from the mean, by distance.
 #[derive(Debug)]
 struct Null {
-    /// Of distance d, in halves of a rank.
+    /// By distance, in half ranks.
     at_least: Vec<f64>,
 }
 
@@ -57,16 +57,16 @@ impl RankSum {
         if one == 0 || other == 0 { 1.0 } else { (2.0 / choose(one + other, one)).min(1.0) }
     }
 
-    /// The fewest trials a cell with which one of so many comparisons could show a difference, after Holm's correction.
+    /// The fewest trials per cell with which any of that many comparisons could show a difference after Holm's correction.
     pub fn trials_needed(comparisons: usize, significance: f64) -> usize {
         (1..)
             .find(|trials| Self::smallest_p(*trials, *trials) * comparisons as f64 <= significance)
             .unwrap_or(usize::MAX)
     }
 
-    /// The smallest ratio of medians, the higher to the lower, by which values with this scatter would have to differ for the
-    /// test to find it at a level, whichever sample is the higher: both are brought to the same median, and one is multiplied
-    /// until p falls below. `None` where no ratio would do, or values are not positive.
+    /// The smallest ratio of medians, higher ÷ lower, that the test would find at a level in values with this scatter, whichever
+    /// sample is the higher: both are scaled to the same median, and one is multiplied until p falls below the level. `None` if
+    /// no ratio would do, or values are not positive.
     pub fn detectable_ratio(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         let centred = |values: &[f64]| -> Option<Vec<f64>> {
             let sorted = super::estimate::ascending(values);
@@ -86,7 +86,7 @@ impl RankSum {
         ratios.sort_unstable_by(f64::total_cmp);
         ratios.dedup();
         let mut found = |ratio: f64| {
-            // A little more, so that it has overtaken.
+            // Slightly more than a tie.
             let shifted: Vec<f64> = other.iter().map(|value| value * ratio * (1.0 + 1e-9)).collect();
             let test = self.test(one, &shifted);
             test.direction == Ordering::Greater && test.p_value <= level
@@ -126,7 +126,7 @@ impl Null {
         Self::of(one, ranks.len(), weights, 0.0)
     }
 
-    /// Draws permutations. What was found counts as one of them, so p is never 0 (Davison and Hinkley 1997).
+    /// Draws permutations. The observed one counts as a draw, so p is never 0 (Davison and Hinkley 1997).
     fn drawn(one: usize, ranks: &[u32], seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut ranks = ranks.to_vec();
@@ -143,7 +143,7 @@ impl Null {
         Self::of(one, ranks.len(), sums.into_iter().map(|sum| (sum, each)), each)
     }
 
-    /// Sums with their probabilities, and the probability of what was found, where that is none of them.
+    /// From sums with their probabilities, and the probability of the observed sum if it is not among them.
     fn of(one: usize, all: usize, sums: impl Iterator<Item = (u64, f64)>, found: f64) -> Self {
         let mean = mean(one, all);
         // Complete separation, either way, is this far from the mean.
@@ -164,7 +164,7 @@ fn sum(ranks: &[u32]) -> u64 {
     ranks.iter().map(|rank| u64::from(*rank)).sum()
 }
 
-/// The mean sum of so many doubled ranks of all: the ranks 1 to n add up to n(n + 1)/2, shared or not.
+/// The mean sum of `one` doubled ranks among `all`: the ranks 1 to n add up to n(n + 1)/2, tied or not.
 fn mean(one: usize, all: usize) -> u64 {
     (one * (all + 1)) as u64
 }
@@ -187,7 +187,7 @@ fn doubled_midranks(one: &[f64], other: &[f64]) -> Vec<u32> {
     ranks
 }
 
-/// n over k.
+/// The binomial coefficient n over k.
 fn choose(n: usize, k: usize) -> f64 {
     (0..k.min(n - k)).map(|i| (n - i) as f64 / (i + 1) as f64).product()
 }
@@ -196,7 +196,7 @@ fn choose(n: usize, k: usize) -> f64 {
 mod tests {
     use super::{super::synthetic::Noise, *};
 
-    /// The p-value by going through all subsets of the ranks, one by one.
+    /// The p-value by enumerating all subsets of the ranks.
     fn by_enumeration(one: &[f64], other: &[f64]) -> f64 {
         let ranks = doubled_midranks(one, other);
         let count = ranks.len();
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(test.direction, Ordering::Greater);
         assert_eq!(tests.test(&[4.0, 5.0], &[1.0, 2.0]).direction, Ordering::Less);
         assert_eq!(RankSum::smallest_p(5, 5), 2.0 / 252.0);
-        // Four against four: 2/70; five: 2/252 suffice for six comparisons and not for seven.
+        // Four against four: 2/70. Five: 2/252 is enough for six comparisons, but not for seven.
         assert_eq!([1, 6, 7, 23, 24].map(|count| RankSum::trials_needed(count, 0.05)), [4, 5, 6, 6, 7]);
         assert_eq!((RankSum::smallest_p(1, 1), RankSum::smallest_p(0, 9)), (1.0, 1.0));
     }
@@ -283,7 +283,7 @@ mod tests {
         let shifted =
             |ratio: f64| other.iter().map(|value| value * ratio * one_median / other_median).collect::<Vec<_>>();
         let found = |tests: &mut RankSum, ratio: f64| tests.test(&one, &shifted(ratio)).p_value <= 0.05;
-        // Both ways at the ratio, and one of them no longer below it.
+        // Found both ways at the ratio, but only one way just below it.
         assert!(found(&mut tests, ratio * 1.000_001) && found(&mut tests, 1.0 / (ratio * 1.000_001)));
         assert!(!(found(&mut tests, ratio * 0.999_999) && found(&mut tests, 1.0 / (ratio * 0.999_999))));
         // Three against three have no p-value below 0.1.

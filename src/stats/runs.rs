@@ -1,4 +1,4 @@
-//! Runs against each other: the same cells of two or more records, side by side.
+//! Compares runs: the same cells in two or more records.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::{
     summary::{CellSummary, Summary, comparable},
 };
 
-/// What a run shows against the baseline.
+/// A run compared with the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgainstBaseline {
     /// Cells that both runs have.
@@ -28,12 +28,12 @@ pub struct AgainstBaseline {
 pub struct CellPair {
     /// Its swept values.
     pub cell: Map<String, Json>,
-    /// Whether the accept waits of the baseline's are upper bounds; those of the other are then too, where they are compared.
+    /// Whether the baseline's accept waits are upper bounds. They are then compared only with upper bounds.
     pub bounds: bool,
     /// Metric by metric.
     pub metrics: Vec<MetricPair>,
-    /// Metrics that only one of the two has, or that are measured in different ways and so never compared: accept waits
-    /// that are exact in one run, and upper bounds in the other.
+    /// Metrics that are not compared because only one run has them, or because accept waits are exact in one run and upper bounds
+    /// in the other.
     pub not_compared: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct MetricPair {
 }
 
 impl MetricPair {
-    /// By which part of the baseline's median the run's is worse; negative where it is better, infinite from nothing.
+    /// How much worse the run's median is, as a part of the baseline's; negative if better, infinite if the baseline's is 0.
     pub fn worse_by(&self, metric: &Metric) -> f64 {
         let change = (self.b.median - self.a.median) / self.a.median.abs();
         let change = if change.is_nan() { 0.0 } else { change };
@@ -65,7 +65,7 @@ impl MetricPair {
     }
 }
 
-/// Compares runs with a baseline. Holm's correction is over all cells of all runs, for each metric.
+/// Compares runs with a baseline. Holm's correction for a metric is over all cells of all runs.
 pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) -> Vec<AgainstBaseline> {
     let find = |summary: &'_ Summary, cell: &Map<String, Json>| summary.cells.iter().position(|one| one.cell == *cell);
     let mut results: Vec<AgainstBaseline> = runs
@@ -91,7 +91,7 @@ pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) 
         .collect();
     let (mut bootstrap, mut tests) = (Bootstrap::new(baseline.interval.seed), RankSum::new(baseline.interval.seed));
     for metric in metrics {
-        // Where each comparison belongs: run, cell within it, and the two cells.
+        // For each comparison: the run, the cell in it, and the two cells compared.
         let mut places = Vec::new();
         for (number, (run, result)) in runs.iter().zip(&mut results).enumerate() {
             for (place, pair) in result.cells.iter_mut().enumerate() {

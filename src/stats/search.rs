@@ -1,6 +1,6 @@
-//! The search for the highest value of a key at which a limit is kept: doubling, bisection, confirmation.
+//! Searches for the highest value of a key that keeps a limit: doubling, bisection, confirmation.
 //!
-//! [`next`] is a function of what has been observed and nothing else, so that a search can be replayed from a record.
+//! [`next`] depends only on what has been observed, so a search can be replayed from a record.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,39 +18,39 @@ use crate::{
     },
 };
 
-/// Values below the first one divided by this are not tried.
+/// The lowest value tried is the first one divided by this.
 const LOWEST_PART: f64 = 1_024.0;
-/// A cell whose trials fail so often has no answer.
+/// A cell whose trials fail this often has no answer.
 const FAILURES: usize = 2;
 
 /// What is searched for.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
-    /// Judged by this.
+    /// The metric that must keep the limit.
     pub metric: &'static Metric,
-    /// … which must not be worse than this, in its unit.
+    /// The limit, in the metric's unit.
     pub limit: f64,
-    /// The bracket's ends need not be nearer than this part of the lower one.
+    /// The bracket is narrow enough at this part of its lower end.
     pub precision: f64,
-    /// Trials that confirm each end.
+    /// Number of trials that confirm each end.
     pub confirmations: usize,
-    /// Values above are not tried.
+    /// The highest value tried.
     pub highest: f64,
-    /// Values are whole numbers.
+    /// Whether values are whole numbers.
     pub whole: bool,
-    /// A search ends after so many trials.
+    /// The search ends after this many trials.
     pub max_trials: usize,
 }
 
 impl Goal {
-    /// From the scenario; fails with the key and the remedy.
+    /// From the scenario. An error names the key and the remedy.
     pub fn of(search: &Search, repetitions: usize) -> Result<Self, (&'static dyn AnyKey, String)> {
         let metric = metric_named(&search.metric).ok_or_else(|| {
-            let problem = format!("unknown metric \"{}\"; results/README.md lists them", search.metric);
+            let problem = format!("unknown metric \"{}\"; results/README.md lists all metrics", search.metric);
             (keys::SEARCH_METRIC as &dyn AnyKey, problem)
         })?;
         if metric.better == Better::Neither {
-            let problem = format!("neither more nor less of {} is better: choose another", metric.name);
+            let problem = format!("{} has no better direction: choose another metric", metric.name);
             return Err((keys::SEARCH_METRIC, problem));
         }
         let limit = match (&search.limit, metric.unit) {
@@ -80,18 +80,18 @@ impl Goal {
         if self.metric.better == Better::Higher { figure >= self.limit } else { figure <= self.limit }
     }
 
-    /// What counts for a trial that did not sustain the value at all.
+    /// The figure of a trial that did not sustain the value.
     fn worst(&self) -> f64 {
         if self.metric.better == Better::Higher { f64::NEG_INFINITY } else { f64::INFINITY }
     }
 }
 
-/// What a trial says of the value that it tried.
+/// What a trial says about the value that it tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Observed {
-    /// The metric's value; infinitely bad where what was offered was not sustained.
+    /// The metric's value; infinitely bad if the offered load was not sustained.
     Figure(f64),
-    /// Nothing that could be used.
+    /// Nothing usable.
     Nothing,
 }
 
@@ -100,7 +100,7 @@ pub enum Observed {
 pub struct Attempt {
     /// The value tried.
     pub value: f64,
-    /// What came of it.
+    /// What it showed.
     pub observed: Observed,
 }
 
@@ -109,7 +109,7 @@ impl Attempt {
         let value = trial.search.as_ref()?.value;
         let has = |names: &[VerdictName]| trial.verdicts.iter().any(|verdict| names.contains(&verdict.name));
         let overloaded = match trial.outcome {
-            // Not all that was offered was served, or it never ended: no percentile of the rest makes up for that.
+            // Not everything offered was served, or it never ended: no percentile of the rest makes up for that.
             Outcome::Valid => has(&[VerdictName::RateUnmet, VerdictName::Errors]),
             Outcome::Invalid => has(&[VerdictName::Deadline]),
             Outcome::Failed => false,
@@ -124,17 +124,17 @@ impl Attempt {
     }
 }
 
-/// How a search stands.
+/// The state of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SearchStatus {
     /// Both ends of the bracket are confirmed.
     Confirmed,
-    /// The highest value that may be tried keeps the limit.
+    /// Even the highest value allowed keeps the limit.
     NoEndFound,
-    /// Not even the lowest value tried keeps it.
+    /// Not even the lowest value tried keeps the limit.
     NothingWithin,
-    /// The number of trials allowed did not suffice.
+    /// The number of trials allowed was reached.
     TrialsExhausted,
     /// Its trials failed, or were invalid.
     Failed,
@@ -142,7 +142,7 @@ pub enum SearchStatus {
     Unfinished,
 }
 
-/// What comes next.
+/// The next step of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Next {
     /// A trial with this value.
@@ -151,13 +151,13 @@ pub enum Next {
     Done(SearchStatus),
 }
 
-/// A value with what its trials said.
+/// A value with the observations of its trials.
 struct Tried {
     value: f64,
     figures: Vec<f64>,
 }
 
-/// The highest value within the limit, and the lowest beyond; values above that do not count.
+/// The highest value within the limit, and the lowest beyond it. Values above that are ignored.
 struct Bracket {
     within: Option<Tried>,
     beyond: Option<Tried>,
@@ -185,7 +185,7 @@ fn bracket(goal: &Goal, attempts: &[Attempt]) -> Bracket {
     bracket
 }
 
-/// What comes next in a search that began at a value and has seen so much.
+/// The next step of a search, given its first value and its attempts so far.
 pub fn next(goal: &Goal, first: f64, attempts: &[Attempt]) -> Next {
     let failures = attempts.iter().filter(|attempt| attempt.observed == Observed::Nothing).count();
     if failures >= FAILURES {
@@ -224,16 +224,16 @@ fn confirm(goal: &Goal, ends: &[Tried]) -> Option<f64> {
     ends.iter().find(|end| end.figures.len() < goal.confirmations).map(|end| end.value)
 }
 
-/// Three digits, or a whole number.
+/// Rounded to three digits, or to a whole number.
 fn rounded(goal: &Goal, value: f64) -> f64 {
     if goal.whole {
         return value.round().max(1.0);
     }
-    // By its decimal digits: a record must give back the very same number.
+    // Through its decimal digits, so that a record gives back exactly the same number.
     format!("{value:.2e}").parse().unwrap_or(value)
 }
 
-/// What a search has found: a row of `summary.json`.
+/// The result of a search: a row of `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// The swept values of the combination, without the variable.
@@ -244,13 +244,13 @@ pub struct Found {
     pub metric: String,
     /// In the metric's unit.
     pub limit: f64,
-    /// The highest value that keeps the limit, by the median of its trials; `null` where none was found.
+    /// The highest value that keeps the limit by the median of its trials; `null` if none was found.
     pub within: Option<f64>,
     /// The median of the metric there.
     pub within_figure: Option<f64>,
-    /// The lowest value that does not; `null` where none was found.
+    /// The lowest value that does not; `null` if none was found.
     pub beyond: Option<f64>,
-    /// The median of the metric there; `null` also where what was offered was not sustained.
+    /// The median of the metric there; `null` also if the offered load was not sustained.
     pub beyond_figure: Option<f64>,
     /// How the search ended.
     pub status: SearchStatus,
@@ -264,7 +264,7 @@ pub fn attempts(goal: &Goal, trials: &[TrialRecord], cell_index: usize) -> Vec<A
     own.filter_map(|trial| Attempt::of(goal, trial)).collect()
 }
 
-/// What a record's searches have found.
+/// The results of a record's searches.
 pub(super) fn found(record: &Record) -> Vec<Found> {
     let Some(search) = &record.whole.search else { return Vec::new() };
     let Ok(goal) = Goal::of(search, record.whole.repetitions) else { return Vec::new() };
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn one_false_alarm_does_not_decide() {
         let mut calls = 0;
-        // The first look at a low rate goes wrong.
+        // The first trial at a low rate goes wrong.
         let machine = |rate: f64| {
             calls += 1;
             Observed::Figure(if calls == 1 || rate > 9_000.0 { f64::INFINITY } else { 5e5 })
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_about_the_limit_leaves_the_answer_near_it() {
+    fn noise_around_the_limit_leaves_the_answer_near_it() {
         let mut noise = Noise::new(9);
         let mut far = 0;
         for _ in 0..200 {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_three_digits_and_nothing_behind_them() {
+    fn values_have_exactly_three_digits() {
         for (value, digits) in [(57.282_196, 57.3), (1_414.213, 1_410.0), (0.012_345, 0.012_3), (1e6, 1e6)] {
             assert_eq!(rounded(&goal(false), value), digits);
         }

@@ -1,4 +1,4 @@
-//! A record in a few numbers: each cell's medians with intervals, the cells against each other, and what speaks against them.
+//! A record in a few numbers: each cell's medians with intervals, comparisons of cells, and verdicts.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Summary {
     pub scenario: String,
     /// The machine, from `host.json`.
     pub host: Json,
-    /// The metric that ranks the cells: the scenario's `metric`, or with `auto` the one that fits what was run.
+    /// The metric that ranks the cells: the scenario's `metric`, or with `auto` one that fits what was run.
     pub metric: String,
     /// What `low` and `high` of metrics and comparisons are.
     pub interval: IntervalMethod,
@@ -35,17 +35,17 @@ pub struct Summary {
     pub cells: Vec<CellSummary>,
     /// Pairs of cells that differ in one swept key, metric by metric.
     pub comparisons: Vec<Comparison>,
-    /// What is to be known of the run as a whole, or of a cell's trials together.
+    /// Verdicts on the run as a whole, or on all trials of a cell together.
     pub verdicts: Vec<RunVerdict>,
-    /// With `[search]`: what was found, a row for each combination of the other swept values.
+    /// With `[search]`: the result for each combination of the other swept values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<Found>,
-    /// With `[stop]`: whether the intervals became as narrow as asked.
+    /// With `[stop]`: whether intervals became as narrow as asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
 }
 
-/// How intervals were made.
+/// How intervals were computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IntervalMethod {
     /// `bootstrap-percentile`: of the median, or of the ratio or difference of two medians.
@@ -67,31 +67,31 @@ pub struct CellSummary {
     pub cell: Map<String, Json>,
     /// Trials whose figures are in `metrics`.
     pub valid: usize,
-    /// Trials that ran, but must not be used.
+    /// Trials that ran, but whose figures must not be used.
     pub invalid: usize,
     /// Trials that did not run to their end.
     pub failed: usize,
     /// Verdicts on its trials, with the number of trials that have them.
     pub verdicts: BTreeMap<VerdictName, usize>,
-    /// `sock_ops` where the accept waits are exact, `connect-call` where they are upper bounds; `null` without any.
+    /// `sock_ops` if accept waits are exact, `connect-call` if they are upper bounds; `null` without any.
     pub accept_wait_method: Option<WaitMethod>,
-    /// Mean length of each stage over the first replies of all valid trials together, ns: they add up to the response's.
+    /// Mean length of each stage over the first replies of all valid trials, ns. They add up to the mean response.
     pub stage_means_ns: IndexMap<Stage, f64>,
-    /// Share of all accepts by the order in which workers registered: first the one that registered first. Medians over
-    /// the valid trials; empty without connections.
+    /// Each worker's share of all accepts, in the order in which workers registered. Medians over the valid trials; empty without
+    /// connections.
     pub share_by_rank: Vec<f64>,
-    /// By name; only those that some valid trial has.
+    /// By name: the metrics that any valid trial has.
     pub metrics: IndexMap<String, Values>,
 }
 
-/// Two cells by one metric.
+/// Two cells compared by a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// By name.
     pub metric: String,
     /// The first cell's swept values.
     pub a: Map<String, Json>,
-    /// The second's.
+    /// The second cell's swept values.
     pub b: Map<String, Json>,
     /// By how much they differ, and whether that was shown.
     #[serde(flatten)]
@@ -104,14 +104,14 @@ impl CellSummary {
         self.accept_wait_method == Some(WaitMethod::ConnectCall)
     }
 
-    /// Whether a metric's values are upper bounds of what it names.
+    /// Whether a metric's values are upper bounds.
     pub fn bounds(&self, metric: &Metric) -> bool {
         metric.is_accept_wait() && self.waits_are_bounds()
     }
 }
 
 impl Summary {
-    /// The comparison of two cells by a metric, read as `b` against `a`; `None` where they were not compared.
+    /// The comparison of cell `b` with cell `a` by a metric; `None` if they were not compared.
     pub fn between(&self, metric: &str, a: &Map<String, Json>, b: &Map<String, Json>) -> Option<Compared> {
         self.comparisons.iter().filter(|comparison| comparison.metric == metric).find_map(|comparison| {
             if comparison.a == *a && comparison.b == *b {
@@ -122,11 +122,10 @@ impl Summary {
     }
 }
 
-/// More pairs than this are not compared one by one: each cell is then compared with the first of those that differ from it
-/// in the same key only.
+/// With more pairs than this, each cell is compared only with the first of those that differ from it in the same key.
 const PAIRS_LIMIT: usize = 2_000;
 
-/// Sums a record up.
+/// Summarizes a record.
 pub fn summarize(record: &Record) -> Summary {
     let mut bootstrap = Bootstrap::new(record.whole.seed);
     let groups = groups(&record.trials);
@@ -154,7 +153,7 @@ pub fn summarize(record: &Record) -> Summary {
     }
 }
 
-/// The trials of each cell, in the order of the matrix; those of a search by the value tried as well.
+/// The trials of each cell, in the order of the matrix. In a search, each value tried is a cell.
 fn groups(trials: &[TrialRecord]) -> Vec<Vec<&TrialRecord>> {
     let mut cells: Vec<(usize, f64, Vec<&TrialRecord>)> = Vec::new();
     for trial in trials {
@@ -193,7 +192,7 @@ fn cell(trials: &[&TrialRecord], bootstrap: &mut Bootstrap) -> CellSummary {
     }
 }
 
-/// Each stage's mean over all its values in the valid trials.
+/// The mean of each stage over all valid trials.
 fn stage_means_ns(trials: &[&TrialRecord]) -> IndexMap<Stage, f64> {
     let mut sums: IndexMap<Stage, (f64, u64)> = IndexMap::new();
     for trial in trials.iter().filter(|trial| trial.outcome == Outcome::Valid) {
@@ -206,7 +205,7 @@ fn stage_means_ns(trials: &[&TrialRecord]) -> IndexMap<Stage, f64> {
     sums.into_iter().map(|(stage, (sum, count))| (stage, sum / count as f64)).collect()
 }
 
-/// Shares of all accepts by the order of registration, first to register first; over valid trials, the median of each.
+/// Each worker's share of all accepts in the order of registration: the median over the valid trials.
 fn share_by_rank(trials: &[&TrialRecord]) -> Vec<f64> {
     let valid = || trials.iter().filter(|trial| trial.outcome == Outcome::Valid && trial.connections.accepted > 0);
     let share = |trial: &TrialRecord, rank: usize| {
@@ -219,10 +218,10 @@ fn share_by_rank(trials: &[&TrialRecord]) -> Vec<f64> {
         .collect()
 }
 
-/// The metric that ranks the cells: the scenario's own, or the one that fits what was run.
+/// The metric that ranks the cells: the scenario's, or one that fits what was run.
 fn ranking_metric(record: &Record, cells: &[CellSummary]) -> &'static Metric {
-    /// What a scenario is about, most particular first. Accepts per second say something of a closed loop only: an open
-    /// loop's are what was offered.
+    /// What a scenario may be about, most specific first. Accepts per second are informative only in a closed loop: in an open
+    /// loop they are what was offered.
     const FITTING: [&str; 7] = [
         "connect_p50_ns_at_75",
         "ports_wall",
@@ -247,7 +246,7 @@ pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
     !metric.is_accept_wait() || a.accept_wait_method == b.accept_wait_method
 }
 
-/// Pairs of cells that differ in one swept key: others ask no question. Holm's correction is over all pairs of a metric.
+/// Compares the cells that differ in exactly one swept key. Holm's correction is over all pairs of a metric.
 pub fn compare_cells(cells: &[CellSummary], seed: u64) -> Vec<Comparison> {
     let (mut bootstrap, mut tests) = (Bootstrap::new(seed), RankSum::new(seed));
     let names: Vec<&Map<String, Json>> = cells.iter().map(|cell| &cell.cell).collect();
@@ -271,9 +270,9 @@ pub fn compare_cells(cells: &[CellSummary], seed: u64) -> Vec<Comparison> {
     comparisons
 }
 
-/// The pairs of cells, by their swept values, that are compared: those that differ in one key.
+/// The pairs of cells that are compared: those that differ in exactly one key.
 pub fn compared_pairs(cells: &[&Map<String, Json>]) -> Vec<(usize, usize)> {
-    // Cells of a line are alike but for one key.
+    // The cells of a line differ only in one key.
     let mut lines: IndexMap<(&String, String), Vec<usize>> = IndexMap::new();
     for (number, cell) in cells.iter().enumerate() {
         for key in cell.keys() {

@@ -17,14 +17,14 @@ impl Noise {
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
 
-    /// A trial's value: lognormal about a median, with so large a relative deviation; with `heavy` tails one in ten is
-    /// five times as far off.
+    /// A trial's value: lognormal around a median with a relative deviation. With `heavy` tails, one in ten is five times as far
+    /// off.
     fn value(&mut self, median: f64, deviation: f64, heavy: bool) -> f64 {
         let outlier = heavy && self.0.random::<f64>() < 0.1;
         median * (self.normal() * deviation * if outlier { 5.0 } else { 1.0 }).exp()
     }
 
-    /// So many of them.
+    /// Several of them.
     pub fn sample(&mut self, count: usize, median: f64, deviation: f64, heavy: bool) -> Vec<f64> {
         (0..count).map(|_| self.value(median, deviation, heavy)).collect()
     }

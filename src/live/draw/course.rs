@@ -1,4 +1,4 @@
-//! The trial's rate from its beginning on.
+//! The trial's rate since its beginning.
 
 use ratatui::{
     Frame,
@@ -25,8 +25,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
     frame.render_widget(Sparkline::default().data(&points).max(most.max(1)).style(palette.bar()), plot);
 }
 
-/// A rate for each column up to now: the highest of the column's time. Where the trial's length is known, it takes the whole
-/// width; else the newest rates are shown.
+/// A rate for each column so far: the highest in the column's time. A trial of known length takes the whole width; of others,
+/// the newest rates are shown.
 fn points(trial: &TrialModel, columns: usize) -> Vec<u64> {
     let course = &trial.course;
     let Some((last_s, _)) = course.last().copied() else { return Vec::new() };
@@ -37,7 +37,7 @@ fn points(trial: &TrialModel, columns: usize) -> Vec<u64> {
     let first_after = |at_s: f64| course.partition_point(|(then_s, _)| *then_s < at_s);
     let rate = |column: usize| {
         let (from, to) = (first_after(column as f64 * column_s), first_after((column + 1) as f64 * column_s));
-        // A column without a look of its own shows the one that its time belongs to.
+        // A column without a look of its own shows the one that covers its time.
         course[from..to.max(from + 1).min(course.len())].iter().map(|(_, rate)| *rate).max().unwrap_or(0)
     };
     (0..columns).take_while(|column| *column as f64 * column_s < last_s).map(rate).collect()

@@ -1,4 +1,4 @@
-//! What the trial measures, in figures.
+//! The trial's figures.
 
 use ratatui::{
     Frame,
@@ -27,7 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
         if ports.capacity > 0 {
             large.add("fill", percent(ports.open as f64 / ports.capacity as f64));
         }
-        large.add("wall", (if ports.wall { "met" } else { "not met yet" }).to_owned());
+        large.add("wall", (if ports.wall { "reached" } else { "not reached" }).to_owned());
         return put(frame, row(area, 0), large.line);
     }
     large.wait(seen);
@@ -56,7 +56,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
 struct Figures {
     line: Line<'static>,
     palette: Palette,
-    /// Values do not stand out.
+    /// Whether values are not highlighted.
     plain: bool,
 }
 
@@ -79,7 +79,7 @@ impl Figures {
         self.line.push_span(if self.plain { Span::raw(value) } else { Span::styled(value, self.palette.strong()) });
     }
 
-    /// A count; one that should be 0 stands out when it is not.
+    /// A count. One that should be 0 is highlighted if it is not.
     fn count(&mut self, name: &str, count: u64, bad: bool) {
         let text = thousands(count as f64);
         if bad && count > 0 {

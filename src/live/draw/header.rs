@@ -1,4 +1,4 @@
-//! The run and the trial: names, place in the run, time left.
+//! The run and the trial: names, position in the run, time left.
 
 use std::time::Duration;
 
@@ -40,14 +40,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pa
     gauge(frame, row(area, 3), trial, palette);
 }
 
-/// `trial 2 (3 of 20), 41s left`: the number as in the record, from 0, and the place in the run.
+/// `trial 2 (3 of 20), 41s left`: the number as in the record, from 0, and the position in the run.
 fn place(model: &Model) -> String {
     let Some(trial) = model.trial.as_ref().filter(|_| !model.position.is_empty()) else { return String::new() };
     let left = model.left.as_ref().map_or_else(String::new, |left| format!(", {left}"));
     format!("trial {} ({}){left}", trial.number, model.position)
 }
 
-/// One text to the left, one to the right.
+/// One text on the left, one on the right.
 fn pair(frame: &mut Frame<'_>, area: Rect, left: Span<'_>, right: Span<'_>) {
     put(frame, area, Line::from(left));
     let width = u16::try_from(right.width()).unwrap_or(area.width).min(area.width);
@@ -75,7 +75,7 @@ fn gauge(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palette: Palette
     );
 }
 
-/// The stage, the part that is done, and that in words.
+/// The stage, the part done, and the same in words.
 fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
     let Some(seen) = &trial.seen else { return ("set-up", 0.0, String::new()) };
     let stage = match seen.stage {

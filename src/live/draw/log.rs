@@ -1,4 +1,4 @@
-//! The log: as many of the newest lines as fit, newest last.
+//! The newest log lines that fit, newest last.
 
 use ratatui::{
     Frame,
@@ -39,7 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pa
     }
 }
 
-/// An entry as lines: its sign, its head, and the text, wrapped.
+/// An entry as lines: its sign, its head and the wrapped text.
 fn block(entry: &LogLine, columns: usize, palette: Palette) -> Vec<Line<'static>> {
     let (sign, sign_style, head_style) = match entry.mark {
         Mark::Ended => ("·", palette.faint(), palette.strong()),

@@ -1,4 +1,4 @@
-//! The picture: from top to bottom the run, the trial, its figures, its workers, its course, results and log.
+//! The screen from top to bottom: the run, the trial, its figures, workers and course, the results and the log.
 
 mod course;
 mod figures;
@@ -21,15 +21,15 @@ pub(super) use palette::Palette;
 use self::text::put;
 use super::model::Model;
 
-/// A smaller terminal is told so.
+/// A smaller terminal shows a message instead.
 const WIDTH: u16 = 80;
 const HEIGHT: u16 = 24;
-/// Rows of the log that other parts leave to it, its title included.
+/// Rows reserved for the log, its title included.
 const LOG_ROWS: u16 = 4;
-/// The same where results are to be shown too.
+/// The same if there are results to show.
 const LOG_ROWS_BESIDE_RESULTS: u16 = 8;
 const COURSE_ROWS: u16 = 3;
-/// A terminal of so many rows has some to spare.
+/// A terminal with this many rows has some to spare.
 const TALL: u16 = 36;
 
 const KEYS: &str = "q quits and keeps what has ended";
@@ -52,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
     if workers > 0 {
         workers::draw(frame, top(&mut rest, workers), trial, palette);
     }
-    // A fill of ports has no workers, and room for a larger picture of its course.
+    // Filling ports has no workers, so its course gets more room.
     let course = if workers == 0 { COURSE_ROWS + 3 } else { COURSE_ROWS };
     let course = if whole.height >= TALL { course + 2 } else { course };
     course::draw(frame, top(&mut rest, course), trial, palette);
@@ -67,14 +67,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
 fn too_small(frame: &mut Frame<'_>, model: &Model) {
     let Rect { width, height, .. } = frame.area();
     let text = format!(
-        "The live view needs {WIDTH}×{HEIGHT}; this terminal is {width}×{height}. Measuring goes on: trial {}{}. {KEYS}.",
+        "The live view needs {WIDTH}×{HEIGHT}; this terminal is {width}×{height}. Measuring continues: trial {}{}. {KEYS}.",
         model.position,
         model.left.as_ref().map_or_else(String::new, |left| format!(", {left}")),
     );
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), frame.area());
 }
 
-/// Cuts rows off the top.
+/// Takes rows off the top.
 fn top(area: &mut Rect, rows: u16) -> Rect {
     let rows = rows.min(area.height);
     let cut = Rect { height: rows, ..*area };
@@ -82,7 +82,7 @@ fn top(area: &mut Rect, rows: u16) -> Rect {
     cut
 }
 
-/// Cuts rows off the bottom.
+/// Takes rows off the bottom.
 fn bottom(area: &mut Rect, rows: u16) -> Rect {
     let rows = rows.min(area.height);
     area.height -= rows;

@@ -1,10 +1,10 @@
-//! Colours that can be read on black and on white, of 16, and never the only sign of anything.
+//! Colours: from the basic 16, readable on black and on white, and never the only sign of anything.
 
 use std::env;
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// The styles; without colours where NO_COLOR is set (no-color.org).
+/// The styles; without colours if NO_COLOR is set (no-color.org).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::live) struct Palette {
     colours: bool,
@@ -24,27 +24,27 @@ impl Palette {
         if self.colours { style.fg(colour) } else { style }
     }
 
-    /// What stands out.
+    /// For what matters most.
     pub(super) fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What explains the rest.
+    /// For names and explanations.
     pub(super) fn faint(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// What is lost.
+    /// For losses.
     pub(super) fn bad(self) -> Style {
         self.coloured(self.strong(), Color::Red)
     }
 
-    /// A sign of caution: yellow is for signs, and hard to read as text on white.
+    /// For warning signs: yellow text would be hard to read on white.
     pub(super) fn caution(self) -> Style {
         self.coloured(self.strong(), Color::Yellow)
     }
 
-    /// Bars and lines of figures.
+    /// For bars and sparklines.
     pub(super) fn bar(self) -> Style {
         self.coloured(Style::new(), Color::Green)
     }

@@ -14,10 +14,10 @@ use super::{
 use crate::live::model::Model;
 
 const GAP: usize = 2;
-/// Columns that a cell's name keeps at least.
+/// The fewest columns left for a cell's name.
 const NAME: usize = 16;
 
-/// Rows of the whole table, with its head and a blank row before it; 0 while nothing has ended.
+/// Rows of the whole table, with its head and a blank row before it; 0 before the first trial has ended.
 pub(super) fn rows(model: &Model) -> u16 {
     if model.results.len() == 0 { 0 } else { u16::try_from(model.results.len() + 2).unwrap_or(u16::MAX) }
 }

@@ -104,7 +104,7 @@ fn demand(screen: &str, texts: &[&str]) {
     }
 }
 
-/// What every size from the smallest on shows.
+/// What is shown at every size from the smallest.
 const ESSENTIAL: [&str; 20] = [
     "listenbench  tail",
     "trial 0 (1 of at most 12), at most 40s left",
@@ -149,7 +149,7 @@ fn a_small_terminal_is_told_so() {
         let screen = rendered(&model, width, height).replace('\n', " ");
         demand(&screen, &["needs 80×24", &format!("{width}×{height}"), "1 of at most 12", "keeps what has"]);
     }
-    // Even where nothing fits.
+    // Even if nothing fits.
     for (width, height) in [(1, 1), (0, 0), (5, 2)] {
         rendered(&model, width, height);
     }
@@ -190,7 +190,7 @@ fn verdicts_say_what_they_are() {
         ],
     );
     assert!(screen.find("trial 0: s").unwrap() < screen.find("trial 1 invalid").unwrap(), "{screen}");
-    // An invalid trial has no part in the medians.
+    // An invalid trial does not count in the medians.
     demand(&rendered(&model, 120, 40), &["medians so far", "valid  accepts/s", "1/1      6,123", "0/1          –"]);
 }
 
@@ -237,14 +237,14 @@ fn a_fill_of_ports_shows_how_full_they_are() {
     let plan = plan("name = \"fill\"\nkind = \"ports\"");
     let ports = PortsSeen { open: 7_058, capacity: 28_232, wall: false };
     let mut model = model(&plan, Seen { stage: Stage::Filling, ports: Some(ports), waits: None, ..seen(0) });
-    demand(&rendered(&model, 80, 24), &["filling", "7,058 of 28,232 ports open", "fill 25.0 %", "wall not met yet"]);
+    demand(&rendered(&model, 80, 24), &["filling", "7,058 of 28,232 ports open", "fill 25.0 %", "wall not reached"]);
     let full = PortsSeen { open: 28_232, wall: true, ..ports };
     model.saw(Seen { stage: Stage::Closing, ports: Some(full), ..seen(0) }, Instant::now());
-    demand(&rendered(&model, 80, 24), &["wall met", "no port is left"]);
+    demand(&rendered(&model, 80, 24), &["wall reached", "no port is left"]);
 }
 
 #[test]
-fn datagrams_have_words_of_their_own() {
+fn datagrams_have_their_own_words() {
     let plan = plan(SCENARIO);
     let mut seen = Seen { protocol: Protocol::Udp, sent: 4_711, ..seen(2) };
     for worker in &mut seen.workers {
@@ -256,9 +256,9 @@ fn datagrams_have_words_of_their_own() {
     );
 }
 
-/// The same through the memory that a trial shares.
+/// The same, read through a trial's shared memory.
 #[test]
-fn shared_memory_is_what_is_seen() {
+fn looks_read_the_shared_memory() {
     let plan = plan(SCENARIO);
     let control = Arc::new(Control::new(2, 1, 0).unwrap());
     let now_ns = clock::monotonic_ns();

@@ -16,7 +16,7 @@ pub(super) fn row(area: Rect, row: u16) -> Rect {
     Rect { y: area.y + row, height: (area.height - row).min(1), ..area }
 }
 
-/// A text of so many columns at most, with `…` where it was cut.
+/// A text cut to a number of columns, with `…` at the cut.
 pub(super) fn cut(text: &str, columns: usize) -> String {
     if display_width(text) <= columns {
         return text.to_owned();
@@ -29,7 +29,7 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
             break;
         }
     }
-    // A cut between words leaves no blank before it.
+    // No blank is left before a cut between words.
     cut.truncate(cut.trim_end().len());
     if columns > 0 {
         cut.push('…');
@@ -37,7 +37,7 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// A bar of blocks, in eighths: `fraction` of so many columns, the rest blank.
+/// A bar of blocks, in eighths: `fraction` of the columns, the rest blank.
 pub(super) fn bar(fraction: f64, columns: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (fraction.clamp(0.0, 1.0) * (columns * 8) as f64).round() as usize;

@@ -1,4 +1,4 @@
-//! A row a worker: what it accepts, its share, its queue.
+//! A row for each worker: its rate, share and queue.
 
 use ratatui::{
     Frame,
@@ -27,7 +27,7 @@ const SHARE: usize = 8;
 const QUEUE: usize = 22;
 const OPEN: usize = 8;
 
-/// Rows that all workers take, with the head.
+/// Rows for all workers, with the head.
 pub(super) fn rows(trial: &TrialModel) -> u16 {
     let workers = trial.seen.as_ref().map_or(0, |seen| seen.workers.len());
     if workers == 0 { 0 } else { u16::try_from(workers + 1).unwrap_or(u16::MAX) }
@@ -68,14 +68,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
     }
 }
 
-/// A worker's part of all accepts of the trial so far.
+/// A worker's share of all accepts so far.
 fn share(seen: &Seen, number: usize) -> String {
     let of = |worker: usize| counted(seen.protocol, seen.workers[worker].accepted, seen.workers[worker].datagrams);
     let all: u64 = (0..seen.workers.len()).map(of).sum();
     if all == 0 { "–".to_owned() } else { percent(of(number) as f64 / all as f64) }
 }
 
-/// `12 / 4,096`, standing out where it is full.
+/// `12 / 4,096`, highlighted if full.
 fn queue_now(listener: Option<ListenerSeen>, palette: Palette) -> Span<'static> {
     match listener {
         None => Span::raw(format!("{:>QUEUE$}", "–")),

@@ -48,7 +48,7 @@ mod tests {
     use crate::{record::Outcome, report::fixture, stats};
 
     #[test]
-    fn a_row_a_cell_and_metric() {
+    fn a_row_for_each_metric_of_each_cell() {
         let record = fixture::record(vec![
             fixture::trial(0, &json!({"strategy": "reuseport", "path": "/a,\"b\"\n\\c"}), Outcome::Valid),
             fixture::trial(1, &json!({"strategy": "reuseport", "path": "/a,\"b\"\n\\c"}), Outcome::Valid),
@@ -59,7 +59,7 @@ mod tests {
             head,
             "cell.strategy,cell.path,metric,method,unit,better,valid_trials,values,median,low,high,interval"
         );
-        // A comma, quotes and a line break within a field; a backslash means nothing to CSV.
+        // A comma, quotes and a line break in a field; a backslash has no meaning in CSV.
         let cell = "reuseport,\"/a,\"\"b\"\"\n\\c\"";
         assert!(rows.contains(&format!("{cell},accepted_per_s,,1/s,higher,2,2,100.5,100,101,range\n")), "{text}");
         assert!(rows.contains(&format!("{cell},accept_wait_p50_ns,sock_ops,ns,lower,2,2,5000,5000,5000,range\n")));

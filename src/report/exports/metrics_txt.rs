@@ -29,7 +29,7 @@ fn render(summary: &Summary) -> String {
         place
     };
     let mut text = String::new();
-    head(&mut text, "listenbench_trials", None, "trials of a cell by what became of them");
+    head(&mut text, "listenbench_trials", None, "trials of a cell by outcome");
     for cell in &summary.cells {
         let place = place(&cell.cell);
         for (outcome, count) in [("valid", cell.valid), ("invalid", cell.invalid), ("failed", cell.failed)] {
@@ -44,7 +44,7 @@ fn render(summary: &Summary) -> String {
         for cell in &summary.cells {
             let Some(values) = cell.metrics.get(metric.name) else { continue };
             let mut place = place(&cell.cell);
-            // Exact waits and upper bounds must not be taken for each other.
+            // Exact waits and upper bounds must not be confused.
             if let Some(method) = cell.accept_wait_method.filter(|_| metric.is_accept_wait()) {
                 let _ = write!(place, ",method=\"{method}\"");
             }
@@ -56,12 +56,12 @@ fn render(summary: &Summary) -> String {
     text + "# EOF\n"
 }
 
-/// What a metric is called where units are base units.
+/// A metric's name and unit in OpenMetrics, which has base units.
 #[derive(Debug, PartialEq)]
 struct Family {
     name: String,
     unit: Option<&'static str>,
-    /// The metric's value is divided by it.
+    /// What the metric's value is divided by.
     scale: f64,
 }
 
@@ -74,7 +74,7 @@ fn family(metric: &Metric) -> Family {
         Unit::Share => ("_share", Some("ratio"), 1.0),
         Unit::Count | Unit::Ratio => ("", None, 1.0),
     };
-    // The unit may stand in the middle, `connect_p50_ns_at_25`, and must stand at the end. Framed, for whole words only.
+    // The unit may be in the middle, as in `connect_p50_ns_at_25`, and must move to the end. Only whole words match.
     let bare = format!("{}_", metric.name).replacen(&format!("{own}_"), "_", 1);
     let bare = bare.trim_end_matches('_');
     let name = unit.map_or_else(|| format!("listenbench_{bare}"), |unit| format!("listenbench_{bare}_{unit}"));
@@ -89,7 +89,7 @@ fn head(text: &mut String, name: &str, unit: Option<&str>, help: &str) {
     let _ = writeln!(text, "# HELP {name} {}", escape(help));
 }
 
-/// Label names of swept values: no two alike, and none that samples have besides.
+/// Label names of swept values: unique, and different from all other labels.
 fn label_names(names: &[&str]) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for name in names {
@@ -130,7 +130,7 @@ mod tests {
         let place = r#"scenario="made-up",strategy="reuseport",stat_="a\\b\"c\nd,e""#;
         let trials = format!(
             "# TYPE listenbench_trials gauge\n\
-             # HELP listenbench_trials trials of a cell by what became of them\n\
+             # HELP listenbench_trials trials of a cell by outcome\n\
              listenbench_trials{{{place},outcome=\"valid\"}} 2\n\
              listenbench_trials{{{place},outcome=\"invalid\"}} 0\n\
              listenbench_trials{{{place},outcome=\"failed\"}} 1\n"
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_base_units_and_the_name_s_end() {
+    fn units_are_base_units_at_the_end_of_names() {
         for metric in METRICS {
             let family = family(metric);
             assert!(family.unit.is_none_or(|unit| family.name.ends_with(&format!("_{unit}"))), "{family:?}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn label_names_are_valid_and_no_two_alike() {
+    fn label_names_are_valid_and_unique() {
         assert_eq!(
             label_names(&["load.rate", "load_rate", "scenario", "0.at", "__x"]),
             ["load_rate", "load_rate_", "scenario_", "cell_0_at", "x"]

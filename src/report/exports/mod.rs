@@ -32,7 +32,7 @@ enum Render {
 }
 
 /// All exporters, in the order in which their files are written.
-const EXPORTERS: [Exporter; 8] = [
+const EXPORTERS: &[Exporter] = &[
     summary_json::EXPORTER,
     summary_md::EXPORTER,
     cells_csv::EXPORTER,
@@ -51,7 +51,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// All files of a report, each with its name.
 pub fn files(report: &Report<'_>) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    for Exporter { name, render } in &EXPORTERS {
+    for Exporter { name, render } in EXPORTERS {
         match render {
             Render::File(render) => files.extend(render(report)?.map(|text| ((*name).to_owned(), text))),
             Render::Folder(render) => {
@@ -60,4 +60,18 @@ pub fn files(report: &Report<'_>) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_documents_every_file() {
+        let readme = include_str!("../../../results/README.md");
+        for name in names() {
+            let heads = readme.lines().filter_map(|line| line.strip_prefix("| `"));
+            assert!(heads.filter(|head| head.split('|').next().unwrap().contains(name)).count() > 0, "{name}");
+        }
+    }
 }

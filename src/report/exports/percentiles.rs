@@ -1,7 +1,7 @@
 //! `percentiles/<cell>.<metric>.hgrm`: distributions in HdrHistogram's text form, for its plotters; values in microseconds.
 //!
-//! The form is that of `outputPercentileDistribution` of HdrHistogram's Java original: columns Value, Percentile, TotalCount
-//! and 1/(1−Percentile), with five steps for each halving of the distance to 100 %.
+//! The format is that of `outputPercentileDistribution` in HdrHistogram's Java original: columns Value, Percentile, TotalCount
+//! and 1/(1−Percentile), with five rows for each halving of the distance to 100 %.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -22,11 +22,11 @@ pub(super) const EXPORTER: Exporter = Exporter {
     render: Render::Folder(|report| render(report.ranked.summary, report.ranked.distributions)),
 };
 
-/// Histograms are of nanoseconds.
+/// Histograms are in nanoseconds.
 const NS_PER_US: f64 = 1e3;
 /// Rows for each halving of the distance to 100 %.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
-/// File systems take 255 bytes; metric and extension want some of them.
+/// File systems allow 255 bytes, and the metric and the extension need some of them.
 const SLUG_BYTES: usize = 120;
 
 /// A file for each cell and metric that has a histogram.
@@ -54,7 +54,7 @@ fn distribution(histogram: &Histogram<u64>) -> String {
         let _ = writeln!(text, "{value:>12.3} {quantile:.12} {count:>10}{inverse}");
     }
     let buckets = usize::from(histogram.buckets());
-    // Of the first bucket all sub-buckets count, of every other one the upper half: n buckets have (n + 1) halves.
+    // All sub-buckets of the first bucket count, and the upper half of each other one: n buckets have n + 1 halves.
     let sub_buckets = 2 * histogram.distinct_values() / (buckets + 1);
     let (mean, deviation, max) = (us(histogram.mean()), us(histogram.stdev()), us(histogram.max() as f64));
     let _ = writeln!(text, "#[Mean    = {mean:>12.3}, StdDeviation   = {deviation:>12.3}]");
@@ -63,7 +63,7 @@ fn distribution(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// Names for files, from labels: no two alike, on file systems that know no case either.
+/// File names from labels: unique even on file systems that ignore case.
 fn slugs(labels: &[String]) -> Vec<String> {
     let mut slugs: Vec<String> = Vec::new();
     for label in labels {
@@ -85,7 +85,7 @@ fn slug(label: &str) -> String {
             c if c.is_ascii_alphanumeric() || "._".contains(c) => c,
             _ => '-',
         };
-        // Runs of what a file name must not hold become one.
+        // Runs of characters that file names must not hold become one hyphen.
         if slug.len() < SLUG_BYTES && !(c == '-' && slug.ends_with('-')) {
             slug.push(c);
         }
@@ -112,8 +112,8 @@ mod tests {
         histogram
     }
 
-    /// The text is what the public package `hdr-histogram-js` 3.0 prints of the same values, but for the maximum, which it
-    /// prints as recorded. The Python package `hdrhistogram` prints this one.
+    /// The text is what the public package `hdr-histogram-js` 3.0 prints for the same values, except for the maximum, which it prints
+    /// as recorded. The Python package `hdrhistogram` prints this maximum.
     #[test]
     fn a_known_distribution() {
         let values = (1..=8).map(|value| value * 1_000).chain([1_000_000]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_safe_and_no_two_alike() {
+    fn names_are_safe_and_unique() {
         let named = |labels: &[&str]| slugs(&labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>());
         assert_eq!(named(&["strategy=reuseport workers=2"]), ["strategy-reuseport_workers-2"]);
         assert_eq!(named(&["(one cell)", "../../etc", "", "…"]), ["one_cell", "etc", "cell", "cell-2"]);

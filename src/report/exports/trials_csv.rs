@@ -52,7 +52,7 @@ mod tests {
     };
 
     #[test]
-    fn a_row_a_trial_with_failed_ones_empty() {
+    fn a_row_for_each_trial_with_failed_ones_empty() {
         let mut flawed = fixture::trial(1, &json!({"metric": 2}), Outcome::Invalid);
         for name in [VerdictName::CpuSteal, VerdictName::Deadline] {
             flawed.verdicts.push(Verdict { name, detail: "a, b".to_owned(), invalidates: name.invalidates() });

@@ -13,7 +13,7 @@ use super::{Document, sections::Content};
 const EVIDENCE: usize = 6;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
-/// Nothing may be fetched; styles and the one script are in the page itself.
+/// Nothing may be fetched: styles and the script are in the page itself.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
@@ -89,7 +89,7 @@ mod tests {
         render(&reading.report().document)
     }
 
-    /// The page's pictures as XML, and that its elements are closed.
+    /// Checks that elements are closed and that pictures are XML. Returns the number of pictures.
     fn demand_sound(page: &str) -> usize {
         for element in ["section", "figure", "table", "div", "details", "svg", "span", "button"] {
             let opened = page.matches(&format!("<{element}")).count();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_is_text() {
+    fn foreign_text_is_escaped() {
         const NASTY: &str = "<script>alert('1')</script>\"&";
         let mut sample = Sample::new(NASTY);
         for _ in 0..5 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_little_are_pages() {
+    fn small_records_have_a_page() {
         let mut failed = Sample::new("");
         fail(failed.trial(json!({}), &[], 1), "no such device");
         let mut one = Sample::new("");
@@ -146,7 +146,7 @@ mod tests {
         let mut without_series = Sample::new("");
         without_series.trial(json!({ "strategy": "dispatcher" }), &[7, 9], 1_000).series =
             crate::record::Series::default();
-        for (sample, said) in [
+        for (sample, part) in [
             (failed, "no such device"),
             (one, "and the 99th percentile is 7.00\u{a0}µs"),
             (without_series, "Share of accepts per worker"),
@@ -154,12 +154,12 @@ mod tests {
         ] {
             let page = page_of(&sample.reading());
             demand_sound(&page);
-            assert!(page.contains(said), "{said}");
+            assert!(page.contains(part), "{part}");
         }
     }
 
     #[test]
-    fn faults_are_marked_and_told() {
+    fn faults_are_marked_and_explained() {
         let mut sample = Sample::new("");
         sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
         let page = page_of(&sample.reading());

@@ -1,4 +1,4 @@
-//! What all sections are made of: headings, tables, legends, line charts.
+//! Parts of sections: notes, tables, legends, line charts.
 
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
@@ -12,10 +12,10 @@ use crate::report::{
     },
 };
 
-/// Longer tables are folded.
+/// Tables with more rows are folded.
 const OPEN_ROWS: usize = 12;
 
-/// With numbers and their units on one line.
+/// Keeps numbers and their units on one line.
 pub fn unbroken(text: &str) -> String {
     const SPACE: &str = "\u{a0}";
     let mut words = text.split(' ');
@@ -37,18 +37,18 @@ pub fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Markup {
     html! { @for line in lines { p.note { (line) } } }
 }
 
-/// A table in a box of its own that scrolls; folded if it is long.
+/// A scrolling table, folded if it is long.
 pub fn table(grid: &Grid) -> Markup {
     let rows = grid.rows.len();
     if rows > OPEN_ROWS { folded(&format!("Numbers: {rows} rows"), &bare_table(grid)) } else { bare_table(grid) }
 }
 
-/// What is shown on demand, and in print.
+/// Something shown on demand, and in print.
 pub fn folded(summary: &str, body: &Markup) -> Markup {
     html! { details { summary { (summary) } (body) } }
 }
 
-/// A table in a box of its own that scrolls.
+/// A scrolling table.
 pub fn bare_table(grid: &Grid) -> Markup {
     let is_number = |column: usize| column >= grid.labels && column + grid.words < grid.head.len();
     html! {
@@ -65,7 +65,7 @@ pub fn bare_table(grid: &Grid) -> Markup {
     }
 }
 
-/// The names of lines, each a button that brings its line out.
+/// The names of lines, each a button that highlights its line.
 pub fn legend<'a>(lines: impl Iterator<Item = &'a Line>) -> Markup {
     let mut known: Vec<&Line> = Vec::new();
     for line in lines {
@@ -88,7 +88,7 @@ pub fn legend<'a>(lines: impl Iterator<Item = &'a Line>) -> Markup {
     }
 }
 
-/// A short piece of a line.
+/// A sample of a line.
 fn swatch(style: usize, bound: bool) -> Markup {
     html! {
         svg.swatch viewBox="0 0 26 8" aria-hidden="true" {
@@ -97,7 +97,7 @@ fn swatch(style: usize, bound: bool) -> Markup {
     }
 }
 
-/// A line chart in one form or two, of which the page shows the one that fits.
+/// A line chart in one form, or in two of which the page shows the one that fits.
 pub fn plot(figure: &Figure, forms: &[Form]) -> Markup {
     let class = |form: &Form| {
         if forms.len() < 2 {

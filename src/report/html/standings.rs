@@ -16,13 +16,13 @@ pub struct Standings {
     pub title: String,
     /// What it is about, in a few words.
     pub about: String,
-    /// One for all groups.
+    /// The axis of all groups.
     pub axis: Axis,
     /// In the order of the matrix.
     pub groups: Vec<Places>,
     /// The same in numbers.
     pub table: Grid,
-    /// What a reader must know of it.
+    /// How to read it.
     pub notes: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ pub struct Places {
 pub struct Place {
     /// Its name.
     pub name: String,
-    /// Its figures; `None` without a valid trial that has them.
+    /// Its figures; `None` if no valid trial has any.
     pub figures: Option<Figures>,
     /// How it compares with the best.
     pub standing: String,
@@ -51,17 +51,17 @@ pub struct Place {
 /// A cell's figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// Median, and the ends of its interval.
+    /// Median.
     pub median: f64,
-    /// Lower end.
+    /// Lower end of its interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of its interval.
     pub high: f64,
-    /// The median as people read it.
+    /// The median for display.
     pub shown: String,
-    /// The same of all.
+    /// All figures for display.
     pub tip: String,
-    /// Values of trials.
+    /// Values of single trials.
     pub trials: Vec<f64>,
 }
 
@@ -100,7 +100,7 @@ fn row(place: &Place, axis: &Axis) -> Markup {
             span.who { (place.name) }
             span.track { (grid(axis)) @if let Some(figures) = &place.figures { (marks(figures, axis, place.is_worse)) } }
             span.value { @if let Some(figures) = &place.figures { (figures.shown) } @else { "–" } }
-            span.said.worse[place.is_worse] { (place.standing) }
+            span.remark.worse[place.is_worse] { (place.standing) }
         }
     }
 }

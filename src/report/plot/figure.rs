@@ -1,45 +1,45 @@
-//! A line chart as data: axes, lines, and where a pointer finds which values. Nothing of it knows how it is drawn.
+//! A line chart as data: axes, lines, and the values a pointer finds. How it is drawn is decided elsewhere.
 
 use crate::format;
 
 /// A line chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// Tells it from its neighbours; may be empty.
+    /// Distinguishes it from its neighbours; may be empty.
     pub heading: String,
-    /// From left to right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// From bottom to top.
+    /// The vertical axis.
     pub y: Axis,
-    /// In the order in which they are drawn.
+    /// In drawing order.
     pub lines: Vec<Line>,
-    /// Parts of the horizontal axis that are set apart.
+    /// Shaded parts of the horizontal axis.
     pub spans: Vec<Span>,
-    /// Where a pointer stops, from left to right.
+    /// Where a pointer snaps to, from left to right.
     pub stops: Vec<Stop>,
 }
 
-/// An axis. Lines have values of its unit, positions are made of them by its scale.
+/// An axis. Its scale turns the values of lines into positions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     /// What it shows.
     pub label: String,
     /// How values become positions.
     pub scale: Scale,
-    /// The value at its begin.
+    /// The value at its start.
     pub low: f64,
     /// The value at its end, above `low`.
     pub high: f64,
-    /// Values that are marked, and how.
+    /// Labelled values.
     pub ticks: Vec<(f64, String)>,
 }
 
 /// How values become positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// In proportion.
+    /// Proportional.
     Linear,
-    /// By their logarithm: they are positive.
+    /// Logarithmic; values are positive.
     Log,
 }
 
@@ -48,15 +48,15 @@ pub enum Scale {
 pub struct Line {
     /// Its name in the legend.
     pub name: String,
-    /// Which colour and dashes it has, from 0: the same in all charts of a section.
+    /// Its colour and dashes, from 0: the same in all charts of a section.
     pub style: usize,
-    /// Whether it shows upper bounds: it is dotted then, lest it be taken for exact.
+    /// Whether it shows upper bounds. It is dotted then, to set it apart from exact values.
     pub bound: bool,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
-    /// Where its repetitions lie: position, lowest, highest.
+    /// The range of its repetitions: position, lowest, highest.
     pub band: Vec<(f64, f64, f64)>,
-    /// Points that are marked.
+    /// Marked points.
     pub marks: Vec<(f64, f64, Mark)>,
 }
 
@@ -69,32 +69,32 @@ pub enum Mark {
     Cross,
 }
 
-/// A part of the horizontal axis that is set apart.
+/// A shaded part of the horizontal axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// Where it begins.
+    /// Its start.
     pub from: f64,
-    /// Where it ends.
+    /// Its end.
     pub to: f64,
-    /// A letter or two; the text under the chart says what they stand for. May be empty.
+    /// A letter or two, explained beside the chart; may be empty.
     pub label: String,
-    /// Whether it is a fault; else it is what was not measured.
+    /// Whether it is a fault rather than unmeasured time.
     pub fault: bool,
 }
 
-/// Where a pointer stops.
+/// A place that a pointer snaps to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
-    /// The place on the horizontal axis.
+    /// Its value on the horizontal axis.
     pub x: f64,
     /// Its name.
     pub label: String,
-    /// The value of each line there, as the table has it; empty where a line has none.
+    /// The value of each line there as in the table; empty if a line has none.
     pub values: Vec<String>,
 }
 
 impl Axis {
-    /// An axis of times in ns, by powers of ten, that holds all values. Values below 1 ns count as that.
+    /// A logarithmic axis of times in ns that holds all values. Values below 1 ns count as 1 ns.
     pub fn log_ns(label: &str, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .map(|value| value.max(1.0))
@@ -104,12 +104,12 @@ impl Axis {
         Self { label: label.to_owned(), scale: Scale::Log, low, high, ticks: log_ticks(low, high, duration_tick) }
     }
 
-    /// An axis of whole numbers from 0 on.
+    /// An axis of whole numbers from 0.
     pub fn counts(label: &str, high: f64) -> Self {
         Self::with_step(label, high, round_step(high.max(1.0) / 4.0).max(1.0), count_tick)
     }
 
-    /// An axis from 0 on.
+    /// An axis from 0.
     pub fn from_zero(label: &str, high: f64, show: impl Fn(f64) -> String) -> Self {
         let high = if high > 0.0 { high } else { 1.0 };
         Self::with_step(label, high, round_step(high / 4.0), show)
@@ -127,7 +127,7 @@ impl Axis {
         }
     }
 
-    /// Where a value stands between the axis' begin, 0, and its end, 1.
+    /// The position of a value between the axis' start, 0, and its end, 1.
     pub fn position(&self, value: f64) -> f64 {
         let place = |value: f64| match self.scale {
             Scale::Linear => value,
@@ -137,7 +137,7 @@ impl Axis {
     }
 }
 
-/// Powers of ten between two positive numbers; with fewer than three of them, their double and their fivefold as well.
+/// Powers of ten between two positive numbers; if fewer than three, their doubles and fivefolds as well.
 pub fn log_ticks(low: f64, high: f64, show: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let decades = || (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10_f64.powi(power));
     let within = |tick: &f64| (low..=high).contains(tick);
@@ -167,7 +167,7 @@ pub fn count_tick(count: f64) -> String {
     }
 }
 
-/// The least of 1, 2, 5 times a power of ten that is not below a positive number.
+/// The smallest of 1, 2 or 5 times a power of ten that is not below a positive number.
 pub fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]

@@ -1,6 +1,6 @@
-//! Colours and dashes. On the report's page, colours are its CSS variables; a picture in a file of its own brings them along.
+//! Colours and dashes. On the report's page, colours are its CSS variables; a stand-alone file has fixed ones.
 
-/// Colours of lines; beyond these, dashes tell lines apart.
+/// Number of line colours. Further lines differ in their dashes.
 pub const COLOURS: usize = 7;
 /// Dashes of each round of colours. Lines beyond the last round are grey.
 const DASHES: [Option<&str>; 3] = [None, Some("7 3"), Some("2 3")];

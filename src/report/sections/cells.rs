@@ -7,7 +7,7 @@ use crate::{
     stats::{CellSummary, Column, METRICS, Metric, Summary, Values},
 };
 
-/// Shares are shown of so many ranks.
+/// Number of shares shown.
 const RANKS: usize = 8;
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
@@ -33,7 +33,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The columns of metrics that some cell has.
+/// The columns of the metrics that any cell has.
 fn columns(summary: &Summary) -> Vec<(Column, &'static Metric)> {
     let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
     let columns = METRICS.iter().filter_map(|metric| Some((metric.column?, metric)));
@@ -62,7 +62,7 @@ fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, ranking: 
     row
 }
 
-/// `97·2·1·0 %`, in the order of registration.
+/// Shares in the order of registration: `97·2·1·0 %`.
 fn shares(by_rank: &[f64]) -> String {
     if by_rank.is_empty() {
         return "–".to_owned();
@@ -80,59 +80,63 @@ fn with_range(values: &Values, metric: &Metric) -> String {
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
-/// What the columns mean, of those that are shown.
+/// What the shown columns mean.
 fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<String> {
     let method = |method| summary.cells.iter().any(|cell| cell.accept_wait_method == Some(method));
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let lines = [
         (
             true,
-            "Numbers are medians over the valid trials; in parentheses the median's 95 % interval (bootstrap; below five trials, the \
-             smallest and the largest).",
+            "Numbers are medians over the valid trials, with the median's 95 % interval in parentheses (bootstrap; with fewer \
+             than five trials, the smallest and the largest).",
         ),
         (
             has("ports_wall") || has("connect_p50_ns_at_25"),
-            "connect at n %: what a connect took, bind included, when so much of the capacity was open. knee: connections open \
-             when that left its flat part for good (–: it never did). wall: when no port was left. failing connect: beyond it.",
+            "connect at n %: time of a connect, bind included, with that part of the capacity in use. knee: open connections when \
+             that time left its flat part for good (–: it never did). wall: open connections when the ports ran out. failing \
+             connect: time of a connect beyond the wall.",
         ),
         (
             method(WaitMethod::SockOps),
-            "accept wait: exact, from the kernel's own ESTABLISHED to accept's return, of every connection (sock_ops).",
+            "accept wait: from ESTABLISHED in the kernel to the return of accept, measured exactly for every connection (sock_ops).",
         ),
         (
             method(WaitMethod::ConnectCall) || has("accept_wait_bound_p50_ns"),
-            "≤: an upper bound of the accept wait, from the client's connect call to accept's return; the true wait is shorter.",
+            "≤: an upper bound on the accept wait, from the client's connect call to the return of accept; the true wait is shorter.",
         ),
         (
             has("receive_wait_p50_ns"),
-            "receive wait ≤: from the client's send to the worker's reception; the true wait in the socket is shorter.",
+            "receive wait ≤: from the client's send to the worker's receive; the true wait in the socket is shorter.",
         ),
         (
             has("imbalance"),
-            "imbalance: accepts of the busiest worker ÷ the mean. worker CPU: user and system time of all workers.",
+            "imbalance: accepts of the busiest worker ÷ mean. worker CPU: user and system time of all workers.",
         ),
         (
             has("open_imbalance"),
-            "follow-up: all held connections send one request at one instant. imbalance of open: the most connections that one \
-             worker held ÷ the mean.",
+            "follow-up: all held connections send a request at the same instant. imbalance of open: connections held by the \
+             busiest worker ÷ mean.",
         ),
         (
             has("flow_imbalance"),
-            "flow: the datagrams of one 4-tuple; it counts for the worker that answers first. imbalance: the worker with most ÷ \
-             the mean. sticky: all replies by one worker. lost: datagrams that found a socket's buffer full.",
+            "flow: the datagrams of one 4-tuple, counted for the worker that answers first. imbalance: busiest worker ÷ mean. \
+             sticky: all replies came from one worker. lost: datagrams that found the socket's buffer full.",
         ),
         (
             has("fault_not_accepted"),
-            "share in the fault: of the connections established while the scenario's first fault lasted, those that went to \
-             its worker. stranded: waiting for that worker and no other at its end (kill: at its begin). not accepted: by any \
-             worker, at its end. –: nobody can know.",
+            "share in the fault: the part of the connections established during the scenario's first fault that went to its \
+             worker. stranded: connections that only this worker could have accepted, waiting when the fault ended (kill: \
+             when it began). not accepted: connections waiting for any worker when it ended. –: unknown.",
         ),
         (
             has("empty_wakeups_per_accept"),
-            "empty wake-ups: the listener was reported ready, and accept had nothing. sleeps: a worker went to sleep (voluntary \
-             context switches); woken for nothing, it may be sent back by the kernel without an empty wake-up.",
+            "empty wake-ups: the listener was reported ready, but accept found nothing. sleeps: voluntary context switches; the \
+             kernel may send a worker back to sleep without an empty wake-up.",
         ),
-        (ranks, "share by registration: of all accepts, first of the worker that registered its listener first."),
+        (
+            ranks,
+            "share by registration: each worker's share of all accepts, in the order in which workers registered their listeners.",
+        ),
     ];
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the harness itself costs, as tables: of a calibration, and of the record that has one.
+//! What the harness itself costs, by a calibration: in a report, and on its own.
 
 use super::{Content, In};
 use crate::{
@@ -46,7 +46,7 @@ pub fn finding(calibration: &Calibration) -> String {
     capital(&costs.join("; ").replace("stamps costs", "stamps cost"))
 }
 
-/// The contestants, and single operations.
+/// The contestants, and the costs of single operations.
 pub fn grids(calibration: &Calibration) -> Vec<Grid> {
     vec![contest(calibration), pieces(calibration)]
 }
@@ -87,7 +87,7 @@ fn share(values: &Values) -> String {
     format!("{:.3} ({:.3}–{:.3})", values.median, values.low, values.high)
 }
 
-/// What was shown of a limit, by the rate and by the processor time.
+/// Whether the limit was shown to hold, by rate and by CPU time.
 fn claim(ratio: &Ratio) -> String {
     match (ratio.verdict, ratio.cpu_verdict) {
         (Some(rate), Some(cpu)) if rate == cpu => rate.words().to_owned(),
@@ -103,12 +103,12 @@ fn pieces(calibration: &Calibration) -> Grid {
     let mut rows = vec![single("reading the clock", costs.clock_read_ns)];
     rows.extend(costs.stamp_lookup_ns.map(|ns| single("looking up an exact stamp", ns)));
     rows.extend([
-        single("recording into a histogram that others can read", costs.shared_histogram_ns),
+        single("recording into a histogram shared between processes", costs.shared_histogram_ns),
         single("recording into a loader's own histogram", costs.own_histogram_ns),
-        single("entering an accept in the ledger", costs.ledger_entry_ns),
-        single("entering and reading a connection's stages", costs.journey_ns),
-        lag("timer: from its instant to epoll's return", &calibration.lags.timer),
-        lag("loopback: 16 bytes there and back", &calibration.lags.round_trip),
+        single("adding an accept to the ledger", costs.ledger_entry_ns),
+        single("writing and reading a connection's stages", costs.journey_ns),
+        lag("timer: from expiry to the return of epoll", &calibration.lags.timer),
+        lag("loopback: round trip of 16 bytes", &calibration.lags.round_trip),
     ]);
     Grid {
         title: PIECES.to_owned(),
@@ -119,18 +119,18 @@ fn pieces(calibration: &Calibration) -> Grid {
     }
 }
 
-/// With the tenths that single operations need.
+/// With a decimal, which single operations need.
 fn nanoseconds(ns: f64) -> String {
     if ns < 99.95 { format!("{ns:.1} ns") } else { duration(ns) }
 }
 
-/// What the tables mean, and under which conditions they were made.
+/// What the tables mean, and the conditions of the calibration.
 pub fn legend(calibration: &Calibration) -> Vec<String> {
     let bare = calibration.bare;
     let mut lines = vec![
         format!(
             "{TITLE}: calibrated {} with scenario {}{}, {} workers, {} loaders; {} rounds of {} s each, in random order. bare loop: {} \
-             servers and {} clients with blocking system calls that check and record nothing, the machine's own ceiling.",
+             servers and {} clients that make blocking system calls but check and record nothing: the machine's own ceiling.",
             calibration.measured_at,
             calibration.scenario,
             calibration.set.iter().map(|set| format!(" {set}")).collect::<String>(),
@@ -141,15 +141,14 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
             bare.servers,
             bare.clients,
         ),
-        "Ratios: medians of the rounds' own, with 95 % intervals. recording off: only counters, no histogram, stage, ledger, \
-         stamp or sample. Operations: with the caches for \
-         themselves, which they do not have in a trial."
+        "Ratios: medians of the ratios of each round, with 95 % intervals. recording off: only counters, without histograms, \
+         stages, ledger, stamps or samples. Operations: with the caches to themselves, unlike in a trial."
             .to_owned(),
     ];
     lines.extend(calibration.stamps_error.as_ref().map(|why| format!("No exact stamps here: {why}")));
     let verdicts = calibration.verdicts();
     if let Some(runs) = verdicts.get("cpu-contended").or(verdicts.get("cpu-steal")) {
-        lines.push(format!("Others had a part of the processors in {runs} runs: repeat on a quieter machine."));
+        lines.push(format!("Other programs used the processors in {runs} runs: repeat on a quieter machine."));
     }
     lines
 }

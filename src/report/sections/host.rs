@@ -9,30 +9,30 @@ use crate::{
     report::{Ranked, html::parts::folded, plain},
 };
 
-/// Told apart from the rest, under these names.
-const APART: [&str; 4] = ["calibration", "command", "sysctls", "schema"];
+/// Parts of `host.json` that are shown elsewhere, or not at all.
+const SEPARATE: [&str; 4] = ["calibration", "command", "sysctls", "schema"];
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let record = ranked.record;
     let host = &record.host;
     let text = |name: &str| host.get(name).map_or_else(|| "?".to_owned(), plain);
-    let facts = host.as_object().into_iter().flatten().filter(|(name, _)| !APART.contains(&name.as_str()));
+    let facts = host.as_object().into_iter().flatten().filter(|(name, _)| !SEPARATE.contains(&name.as_str()));
     let sysctls = host.get("sysctls").and_then(Json::as_object).into_iter().flatten();
     let figure = html! {
         div.pair {
-            div { h3 { "Host" } dl { @for (name, value) in facts { dt { (name.replace('_', " ")) } dd { (told(value)) } } } }
-            div { h3 { "Sysctls of the network used" } dl { @for (name, value) in sysctls { dt { (name) } dd { (told(value)) } } } }
+            div { h3 { "Host" } dl { @for (name, value) in facts { dt { (name.replace('_', " ")) } dd { (shown(value)) } } } }
+            div { h3 { "Sysctls of the network used" } dl { @for (name, value) in sysctls { dt { (name) } dd { (shown(value)) } } } }
         }
         h3 { "Run it again" }
-        p { "As it was run:" }
+        p { "The command as run:" }
         pre { (command(host)) }
         @if record.whole.search.is_some() {
-            p { "The same search, whose trials depend on what they find, from this folder:" }
+            p { "To repeat the search from this folder (which trials run depends on what they find):" }
         } @else {
-            p { "The same trials in the same order, with the same arrivals, from this folder:" }
+            p { "To run the same trials in the same order with the same arrivals, from this folder:" }
         }
         pre { "listenbench run scenario.toml --out again" }
-        (folded("scenario.toml, with every value in force", &html! { pre { (record.scenario) } }))
+        (folded("scenario.toml, with all values in effect", &html! { pre { (record.scenario) } }))
     };
     Some(Content {
         title: "Host and how to repeat it".to_owned(),
@@ -69,8 +69,8 @@ fn conditions(record: &Record) -> Vec<String> {
     ]
 }
 
-/// A value as people read it.
-fn told(value: &Json) -> String {
+/// A value for display.
+fn shown(value: &Json) -> String {
     match value {
         Json::Object(parts) => {
             parts.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
@@ -103,6 +103,6 @@ mod tests {
     fn words_are_quoted_for_a_shell() {
         let host = serde_json::json!({ "command": ["listenbench", "run", "--set", "matrix.load.rate=[1, 2]", "it's"] });
         assert_eq!(command(&host), "listenbench run --set 'matrix.load.rate=[1, 2]' 'it'\\''s'");
-        assert_eq!(told(&serde_json::json!({"hard": 20_000, "soft": 10})), "hard 20000, soft 10");
+        assert_eq!(shown(&serde_json::json!({"hard": 20_000, "soft": 10})), "hard 20000, soft 10");
     }
 }

@@ -21,7 +21,7 @@ use super::{Grid, Ranked};
 type Section = fn(&Ranked<'_>) -> Option<Content>;
 
 /// All sections, in the order in which every form of the report has them.
-const SECTIONS: [Section; 12] = [
+const SECTIONS: &[Section] = &[
     cells::section,
     searches::section,
     ranking::section,

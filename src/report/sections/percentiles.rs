@@ -1,7 +1,7 @@
-//! Accept wait by percentile: a curve a cell, from the merged histogram of its valid trials, with the spread of the trials.
+//! Accept wait by percentile: a curve for each cell, from the merged histogram of its valid trials, with the spread of the trials.
 //!
-//! Percentiles are never averaged. The axis is 1/(1 − q), logarithmic, so that each nine of a percentile takes the same room;
-//! a curve ends where it would tell of less than one value.
+//! Percentiles are never averaged. The axis is logarithmic in 1/(1 − q), so that each nine of a percentile takes up the same
+//! width; a curve ends where it would stand for less than one value.
 
 use hdrhistogram::Histogram;
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Of those, the ones that the axis marks.
+/// Percentiles that the axis marks.
 const MARKED: [&str; 7] = ["50", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +33,9 @@ pub struct Percentiles {
     pub title: String,
     /// A figure for each group of cells that compete.
     pub figures: Vec<Figure>,
-    /// The same in numbers: a row a cell.
+    /// The same in numbers, a row for each cell.
     pub table: Grid,
-    /// What a reader must know of it.
+    /// How to read it.
     pub notes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ struct Curve<'a> {
     band: Vec<(f64, f64, f64)>,
 }
 
-/// What is shown: accept waits, or in their absence how long datagrams waited.
+/// What is shown: accept waits, or how long datagrams waited where there are no connections.
 struct Shown {
     histograms: &'static str,
     metric: &'static str,
@@ -84,8 +84,8 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The chart of accept waits, or of receive waits where there are datagrams only; `None` where nobody waited.
-pub fn percentiles(ranked: &Ranked<'_>) -> Option<Percentiles> {
+/// `None` where nothing waited.
+fn percentiles(ranked: &Ranked<'_>) -> Option<Percentiles> {
     [ACCEPT_WAIT, RECEIVE_WAIT].iter().find_map(|shown| of(ranked, shown))
 }
 
@@ -119,7 +119,7 @@ fn of(ranked: &Ranked<'_>, shown: &Shown) -> Option<Percentiles> {
     })
 }
 
-/// What comparisons show; where the ranking says that already, how long connections wait.
+/// What comparisons show, or how long connections wait if the ranking's finding says that already.
 fn title(ranked: &Ranked<'_>, shown: &Shown, curves: &[Curve<'_>]) -> String {
     if ranked.ranking.metric.name != shown.metric {
         return claims::of_metric(ranked, shown.metric);
@@ -139,7 +139,7 @@ fn curve<'a>(ranked: &Ranked<'a>, cell: usize, shown: &Shown) -> Option<Curve<'a
     let of = ranked.distributions.of(shown.histograms, cell)?;
     let grid = grid(of.merged.len());
     let quantiles: Vec<f64> = grid.iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-    // Where one of the trials has no values left, their spread is not known any more.
+    // The spread is unknown beyond the last value of the trial with the fewest.
     let fewest = of.trials.iter().map(|trial| trial.values.len()).min().filter(|_| of.trials.len() > 1).unwrap_or(0);
     let spread = |(point, rarity): (usize, &f64)| {
         let values = || of.trials.iter().map(|trial| trial.values[point]);
@@ -147,7 +147,7 @@ fn curve<'a>(ranked: &Ranked<'a>, cell: usize, shown: &Shown) -> Option<Curve<'a
     };
     Some(Curve {
         cell,
-        // What datagrams waited is a bound by nature, and the notes say so; dots tell bounds from what is exact beside them.
+        // Receive waits are always bounds, as the notes say; dots set bounds apart from exact waits.
         bound: ranked.cells[cell].summary.waits_are_bounds(),
         trials: of.trials.len(),
         points: grid.iter().copied().zip(values_at(&of.merged, &quantiles)).collect(),
@@ -195,7 +195,7 @@ fn figure(ranked: &Ranked<'_>, group: usize, curves: &[&Curve<'_>], most: u64, y
     }
 }
 
-/// A curve's value at a quantile as people read it, if it reaches so far.
+/// A curve's value at a quantile, if it reaches that far.
 fn shown_at(curve: &Curve<'_>, q: f64) -> Option<String> {
     (rarity(q) <= curve.merged.len() as f64).then(|| shown(curve, curve.merged.value_at_quantile(q)))
 }
@@ -217,7 +217,7 @@ fn table(ranked: &Ranked<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -
         ];
         row.extend(reached.iter().map(|(_, q)| shown_at(curve, *q).unwrap_or_else(|| "–".to_owned())));
         row.push(shown(curve, curve.merged.max()));
-        // What is compared, and what titles speak of: the unit is the trial.
+        // What is compared, and what findings are about: the unit is the trial.
         let of_trials = ranked.cells[curve.cell].summary.metrics.get(metric.metric);
         row.push(of_trials.map_or_else(|| "–".to_owned(), |values| shown(curve, values.median as u64)));
         row
@@ -227,30 +227,30 @@ fn table(ranked: &Ranked<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -
 
 fn notes(shown: &Shown, curves: &[Curve<'_>], bounds: usize, left_out: usize) -> Vec<String> {
     let mut notes = vec![
-        "A line is the merged histogram of a cell's valid trials; the band around it reaches from the lowest to the highest \
-         trial. Each nine of a percentile takes the same room."
+        "Line: the merged histogram of a cell's valid trials. Band: from the lowest to the highest trial. Each nine of a \
+         percentile takes up the same width."
             .to_owned(),
     ];
     if shown.histograms == RECEIVE_WAIT.histograms {
         notes.push(
-            "A receive wait counts from the client's send: an upper bound of the time in the worker's socket."
+            "A receive wait counts from the client's send: an upper bound on the time in the worker's socket."
                 .to_owned(),
         );
     } else if bounds == curves.len() {
         notes.push(
-            "≤: all accept waits are upper bounds, from the client's connect call; the true waits are shorter by the handshake."
+            "≤: all accept waits are upper bounds, counted from the client's connect call; the true waits are shorter by the handshake."
                 .to_owned(),
         );
     } else if bounds > 0 {
         notes.push(
-            "Dotted and ≤: upper bounds of the accept wait, from the client's connect call. They must not be compared with the \
-             exact ones."
+            "Dotted and ≤: upper bounds on the accept wait, counted from the client's connect call. They must not be compared \
+             with exact ones."
                 .to_owned(),
         );
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} of {} cells have no line: drawn are the names that take the first and the last places. The table has all.",
+            "{left_out} of {} cells have no line: only the names in the first and the last places are drawn. The table has all.",
             curves.len()
         ));
     }

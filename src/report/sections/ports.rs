@@ -1,4 +1,4 @@
-//! What a connect costs as the ports fill, with knee and wall.
+//! What a connect costs as the ports fill: the knee and the wall.
 
 use maud::html;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Parts of the capacity that the table and pointers show.
+/// Fills that the table and pointers show.
 const FILLS: [f64; 10] = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95];
 
 /// The chart.
@@ -25,11 +25,11 @@ const FILLS: [f64; 10] = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 
 pub struct PortsCurve {
     /// The finding.
     pub title: String,
-    /// One line a cell.
+    /// A line for each cell.
     pub figure: Figure,
     /// The same in numbers.
     pub table: Grid,
-    /// What a reader must know of it.
+    /// How to read it.
     pub notes: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The chart; `None` where no valid trial filled ports. Of each cell it shows the first valid trial that did.
+/// The first valid trial of each cell that filled ports; `None` where none did.
 pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
     let of = |cell: &'_ Cell<'_>| {
         cell.trials.iter().filter_map(|trial| trial.ports.clone()).find(|ports| !ports.curve.is_empty())
@@ -79,8 +79,8 @@ pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
         figure,
         table: table(&cells),
         notes: vec![
-            "A dot is the knee, where the cost left its flat part for good; a cross is the wall, where no port was left. Of each \
-             cell, its first valid trial."
+            "Dot: the knee, where the cost left its flat part for good. Cross: the wall, where the ports ran out. Each line is the \
+             cell's first valid trial."
                 .to_owned(),
         ],
     })
@@ -102,7 +102,7 @@ fn line(cell: &Cell<'_>, ports: &Ports, style: usize) -> Line {
     }
 }
 
-/// The step that holds a part of the capacity.
+/// The first step that reaches a fill.
 fn at_fill(ports: &Ports, fill: f64) -> Option<&PortsStep> {
     ports.curve.iter().find(|step| step.fill >= fill)
 }
@@ -117,14 +117,14 @@ fn stops(cells: &[(&Cell<'_>, Ports)]) -> Vec<Stop> {
     };
     let stop = |fill: &f64| {
         let x = fill * widest.capacity as f64;
-        // Cells of other capacities have other fills at the same place.
+        // Cells with other capacities reach other fills at the same place.
         let values = cells.iter().map(|(_, ports)| show(at_fill(ports, x / ports.capacity.max(1) as f64))).collect();
         Stop { x, label: format!("{} connections, {} full", thousands(x), percent(*fill)), values }
     };
     FILLS.iter().map(stop).filter(|stop| stop.values.iter().any(|value| !value.is_empty())).collect()
 }
 
-/// Where costs jump, and where they do not.
+/// Where the cost jumps, and where it does not.
 fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
     let part = |ports: &Ports, at: u64| percent(at as f64 / ports.capacity.max(1) as f64);
     let kneed: Vec<_> = cells.iter().filter_map(|(cell, ports)| Some((cell, ports, ports.knee?))).collect();
@@ -132,9 +132,9 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         kneed.iter().min_by(|(_, one, knee), (_, other, later)| (*knee * other.capacity).cmp(&(*later * one.capacity)));
     let Some((cell, ports, knee)) = earliest else {
         return if cells.len() == 1 {
-            "What a connect costs never leaves its flat part".to_owned()
+            "The cost of a connect never leaves its flat part".to_owned()
         } else {
-            format!("What a connect costs never leaves its flat part, in all {} cells", cells.len())
+            format!("The cost of a connect never leaves its flat part in any of the {} cells", cells.len())
         };
     };
     let flat = cells.len() - kneed.len();
@@ -144,11 +144,11 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         1 => cells
             .iter()
             .find(|(_, ports)| ports.knee.is_none())
-            .map_or_else(String::new, |(cell, _)| format!("; {} never do", cell.full_name)),
-        count => format!("; in {count} of {} cells they never do", cells.len()),
+            .map_or_else(String::new, |(cell, _)| format!("; {}'s never does", cell.full_name)),
+        count => format!("; in {count} of {} cells it never does", cells.len()),
     };
     format!(
-        "{}'s connects leave their flat part at {} of the ports, and come to {}{flat}",
+        "The cost of {}'s connects leaves its flat part at {} of the ports and rises to {}{flat}",
         cell.full_name,
         part(ports, *knee),
         duration(steepest as f64)

@@ -1,4 +1,4 @@
-//! How loads of connections that are all held at once came to their height: a row a step, medians over the valid trials.
+//! How connections that are all held at once were opened: a row for each step, medians over the valid trials.
 
 use super::{Content, In};
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
 
 /// Title of the section.
 const TITLE: &str = "Over the ramp";
-/// Cells whose ramps are told in words.
-const TOLD: usize = 3;
+/// The ramps of more cells are not described in words.
+const DESCRIBED: usize = 3;
 
 /// What the columns mean.
-const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: since the barrier. \
-    CPU/connection: processor time of workers and loaders in the step ÷ its accepts. wait: accept waits of the step.";
+const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: time since the start. \
+    CPU/connection: CPU time of workers and loaders in the step ÷ its accepts. wait: accept waits in the step.";
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let grid = grid(ranked.record, ranked.summary)?;
@@ -56,7 +56,7 @@ fn grid(record: &Record, summary: &Summary) -> Option<Grid> {
 fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
     let steps = || ramps.iter().flat_map(|ramp| &ramp.steps);
     let all = steps().map(|step| step.accepted).max().unwrap_or(0).max(1);
-    // A step of a fast ramp may stand for several tenths, and for others in another trial: those that end alike are one row.
+    // A step of a fast ramp may cover several tenths, and others in another trial: steps with the same end share a row.
     let ending =
         |tenths: u64| -> Vec<&RampStep> { steps().filter(|step| step.accepted * TENTHS / all == tenths).collect() };
     let row = |steps: Vec<&RampStep>| {
@@ -64,7 +64,7 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
         let show =
             |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
         let bound = if steps.iter().any(|step| step.accept_wait.is_bound()) { "≤ " } else { "" };
-        // Without a wait on record there is no quantile.
+        // A quantile needs a recorded wait.
         let waited = steps.iter().any(|step| !step.accept_wait.is_empty());
         let wait = |figure: fn(&RampStep) -> f64| {
             if waited { format!("{bound}{}", show(figure, duration)) } else { "–".to_owned() }
@@ -84,27 +84,27 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
     (0..=TENTHS).map(ending).filter(|steps| !steps.is_empty()).map(row).collect()
 }
 
-/// What became of the ramps, in a sentence.
+/// How the ramps went, in a sentence.
 fn finding(record: &Record, summary: &Summary) -> String {
-    let told = |cell: &CellSummary| {
+    let described = |cell: &CellSummary| {
         let ramps = ramps(record, cell);
         let open = middle(ramps.iter().filter_map(|ramp| Some(ramp.steps.last()?.accepted as f64)))?;
         let seconds = middle(ramps.iter().map(|ramp| ramp.seconds))?;
         let at = if cell.cell.is_empty() { String::new() } else { format!("{}: ", label(&cell.cell)) };
-        let mut told = format!("{at}{} connections open after {} s", thousands(open), number(seconds));
+        let mut described = format!("{at}{} connections open after {} s", thousands(open), number(seconds));
         if let (Some(rate), Some(cpu)) =
             (middle(ramps.iter().filter_map(|r| r.rate_ratio)), middle(ramps.iter().filter_map(|r| r.cpu_ratio)))
         {
-            told += &format!(
-                ", the last tenth at {} × the first's rate and {} × its processor time",
+            described += &format!(
+                "; the last tenth at {}× the rate of the first, for {}× the CPU time",
                 ratio(rate),
                 ratio(cpu)
             );
         }
-        Some(told)
+        Some(described)
     };
-    let all: Vec<String> = summary.cells.iter().filter_map(told).collect();
-    if all.len() > TOLD { format!("The ramps of {} cells", all.len()) } else { all.join("; ") }
+    let all: Vec<String> = summary.cells.iter().filter_map(described).collect();
+    if all.len() > DESCRIBED { format!("The ramps of {} cells", all.len()) } else { all.join("; ") }
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(grid.rows[1][..3], ["2,000", "1.0 s", "2,000"]);
         assert_eq!(
             finding(&record, &summary),
-            "2,000 connections open after 2 s, the last tenth at 0.90 × the first's rate and 1.10 × its processor time"
+            "2,000 connections open after 2 s; the last tenth at 0.90× the rate of the first, for 1.10× the CPU time"
         );
     }
 

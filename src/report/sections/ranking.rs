@@ -1,4 +1,4 @@
-//! The ranking as a chart: of each cell the median with its interval, and its trials.
+//! The cells in order of the ranking metric, each with its median, interval and trials.
 
 use super::Content;
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
     stats::{Better, Difference, IntervalKind, Metric, Unit},
 };
 
-/// Beyond this ratio of the largest value to the smallest, a scale from 0 on would hide the small ones.
+/// From this ratio of the largest value to the smallest, a linear scale would hide the small ones.
 const LOG_FROM: f64 = 20.0;
-/// Trials of a cell that are shown one by one, at most.
+/// Of more trials of a cell, only this many are drawn.
 const DOTS: usize = 40;
 
 /// Nothing where a search ran, whose results rank instead.
@@ -115,7 +115,7 @@ fn place(ranked: &Ranked<'_>, metric: &Metric, row: &Row) -> Place {
     Place { name: row.name.clone(), figures, standing, is_worse: row.is_shown_worse() }
 }
 
-/// At most so many values, evenly by rank, the smallest and the largest among them.
+/// At most `DOTS` values, spaced evenly by rank, with the smallest and the largest.
 fn thinned(values: &[f64]) -> Vec<f64> {
     let sorted = crate::stats::ascending(values);
     if sorted.len() <= DOTS {
@@ -150,16 +150,16 @@ fn table(ranked: &Ranked<'_>, metric: &Metric) -> Grid {
 
 fn notes(ranges: bool, dots_left_out: bool) -> Vec<String> {
     let bar = if ranges {
-        "the smallest and the largest trial: there are too few for an interval"
+        "from the smallest to the largest trial (too few for an interval)"
     } else {
         "95 % bootstrap interval of the median"
     };
     let mut notes = vec![format!(
-        "Tick: median of the valid trials. Bar: {bar}. Dots: trials. Shown: the permutation test's p-value, corrected for all \
-         comparisons of the metric (Holm), is at most 0.05."
+        "Tick: median of the valid trials. Bar: {bar}. Dots: trials. Shown: the permutation test's p-value, after Holm's \
+         correction for all comparisons of the metric, is at most 0.05."
     )];
     if dots_left_out {
-        notes.push(format!("Of each cell {DOTS} trials are drawn, evenly by rank."));
+        notes.push(format!("{DOTS} trials of each cell are drawn, spaced evenly by rank."));
     }
     notes
 }

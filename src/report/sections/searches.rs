@@ -1,4 +1,4 @@
-//! What searches found, as a chart: of each the highest value within the limit, and the lowest beyond.
+//! What searches found: the highest value within the limit, and the lowest beyond it.
 
 use serde_json::Value as Json;
 
@@ -45,8 +45,7 @@ fn standings(ranked: &Ranked<'_>) -> Option<Standings> {
         groups: vec![Places { heading: String::new(), places: found.iter().map(place).collect() }],
         table: table(ranked, metric, &found),
         notes: vec![
-            "Tick: the highest value that keeps the limit, by the median of its trials. Bar: to the lowest that does not. Dots: \
-             values tried."
+            "Tick: the highest value whose median keeps the limit. Bar: up to the lowest that does not. Dots: values tried."
                 .to_owned(),
         ],
     })
@@ -60,7 +59,7 @@ fn name(search: &Found) -> String {
 fn title(found: &[&Found]) -> String {
     let known = |search: &&&Found| search.within.is_some();
     let (Some(best), Some(last)) = (found.iter().find(known), found.iter().rfind(known)) else {
-        return "No value was found that keeps the limit".to_owned();
+        return "No value that keeps the limit was found".to_owned();
     };
     let figure = |search: &Found| {
         let more = if search.beyond.is_none() { " or more" } else { "" };
@@ -69,7 +68,7 @@ fn title(found: &[&Found]) -> String {
     if found.len() == 1 {
         return format!("{} keeps the limit", figure(best));
     }
-    // Brackets that overlap tell nothing apart.
+    // Overlapping brackets show no difference.
     let apart = best.within > last.beyond.or(last.within);
     let (best_name, last_name) = (name(best), name(last));
     if apart {
@@ -112,8 +111,9 @@ fn tried<'a>(ranked: &'a Ranked<'_>, search: &'a Found) -> impl Iterator<Item = 
 }
 
 fn axis(values: &[f64]) -> Axis {
-    /// A search doubles: on a scale from 0 on, its first steps would lie on each other.
+    /// Beyond the lowest and the highest value.
     const ROOM: f64 = 1.3;
+    // A search doubles: on a linear scale, its first steps would coincide.
     let low = values.iter().copied().fold(f64::INFINITY, f64::min) / ROOM;
     let high = values.iter().copied().fold(1.0, f64::max) * ROOM;
     let show = |value: f64| if value >= 10.0 { count_tick(value) } else { number(value) };
@@ -169,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn brackets_that_overlap_tell_nothing_apart() {
+    fn overlapping_brackets_show_no_difference() {
         let apart = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(2_000.0), Some(2_200.0))];
         assert_eq!(title_of(apart), "b keeps the limit up to 2,000, a up to 1,000");
         let level = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(1_050.0), Some(1_100.0))];
         assert_eq!(title_of(level), "All keep the limit up to about 1,000");
-        assert_eq!(title_of(vec![found("a", None, Some(9.0))]), "No value was found that keeps the limit");
+        assert_eq!(title_of(vec![found("a", None, Some(9.0))]), "No value that keeps the limit was found");
     }
 }

@@ -1,4 +1,4 @@
-//! Where the time of first replies goes, stage by stage.
+//! Where the time to the first reply goes, stage by stage.
 
 use maud::{Markup, html};
 use strum::VariantArray;
@@ -20,18 +20,18 @@ use crate::{
 const OPEN: usize = 15;
 
 /// What the stages are.
-const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, connect call to ESTABLISHED; queue, to the wake-up of the worker \
-             that takes the connection; accept, to accept's return; read, to the request's first byte; serve, to the reply's \
-             writing; return, to its last byte at the client; close, to the end. All but the last add up to the response.";
+const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker \
+    that takes the connection wakes up; accept, until accept returns; read, until the first byte of the request; serve, until the \
+    reply is written; return, until its last byte is at the client; close, until the end. All but the last add up to the response.";
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stages {
     /// The finding.
     pub title: String,
-    /// The stages that some cell has, in order.
+    /// The stages that any cell has, in order.
     pub names: Vec<Stage>,
-    /// In the order of the matrix.
+    /// One for each cell, in the order of the matrix.
     pub bars: Vec<Bar>,
 }
 
@@ -42,7 +42,7 @@ pub struct Bar {
     pub name: String,
     /// Mean response, ns: the stages' sum.
     pub response_ns: f64,
-    /// Index into the chart's names, mean length in ns, part of the response.
+    /// Index into the chart's names, mean length in ns, share of the response.
     pub parts: Vec<(usize, f64, f64)>,
 }
 
@@ -66,8 +66,8 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         (bars(open))
         @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &bars(more))) }
     };
-    let note = "Means over the first replies of all valid trials, from the intended start to the reply's last byte; each bar is as long \
-                as the other, its parts are shares of the cell's own response.";
+    let note = "Means over the first replies of all valid trials, from the intended start to the last byte of the reply. All bars have \
+                the same length: their parts are shares of the cell's own response.";
     Some(Content {
         title: "Where the time to the first reply goes".to_owned(),
         finding: chart.title,
@@ -78,7 +78,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The chart; `None` where no cell knows its stages.
+/// `None` where no cell has stages.
 fn stages(ranked: &Ranked<'_>) -> Option<Stages> {
     let means = |stage: Stage| ranked.cells.iter().filter_map(move |cell| cell.summary.stage_means_ns.get(&stage));
     let of_response = |stage: &Stage| stage.is_of_response() && means(*stage).any(|ns| *ns > 0.0);
@@ -158,12 +158,12 @@ fn row(chart: &Stages, bar: &Bar) -> Markup {
             span.who { (bar.name) }
             span.track.stack { @for (stage, _, part) in &bar.parts { i class={ "s st" (stage) " st" (stage) } style={ "width:" (at(*part)) } {} } }
             span.value { (duration(bar.response_ns)) }
-            span.said { (longest.unwrap_or_default()) }
+            span.remark { (longest.unwrap_or_default()) }
         }
     }
 }
 
-/// A stage as people read it.
+/// A stage for display.
 fn named(stage: Stage) -> String {
     stage.name().replace('_', " ")
 }

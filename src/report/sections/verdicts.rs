@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// More trials that are not used are folded.
+/// Reasons beyond these are folded.
 const OPEN: usize = 5;
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
@@ -60,7 +60,7 @@ fn title(ranked: &Ranked<'_>, given: &[Given]) -> String {
     let advisory = given.iter().filter(|given| !given.name.invalidates());
     let most = advisory.filter_map(|given| Some((given.trials?, given.name))).max_by_key(|(trials, _)| *trials);
     let more = match (most, ranked.summary.verdicts.len()) {
-        (None, 0) => ", and no verdict speaks against them".to_owned(),
+        (None, 0) => ", and no verdict qualifies them".to_owned(),
         (None, _) => String::new(),
         (Some((trials, name)), _) => format!("; {trials} have the verdict {name}"),
     };

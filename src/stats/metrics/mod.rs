@@ -97,7 +97,7 @@ impl Metric {
         self
     }
 
-    /// Shows its column only where there is another metric as well.
+    /// Shows its column only together with another metric.
     const fn only_with(mut self, other: &'static str) -> Self {
         if let Some(column) = &mut self.column {
             column.only_with = Some(other);
@@ -146,7 +146,7 @@ const fn sampled(
 }
 
 /// The families, in the order of tables.
-const FAMILIES: [&[Metric]; 9] = [
+const FAMILIES: &[&[Metric]] = &[
     ports::METRICS,
     rates::METRICS,
     latencies::METRICS,

@@ -43,8 +43,8 @@ pub(super) const METRICS: &[Metric] = &[
     .column("lost"),
 ];
 
-/// Peak of open connections of the busiest worker ÷ the mean over workers. Only for held connections, where it tells who
-/// gets the work once they all speak.
+/// Peak of open connections of the busiest worker ÷ the mean over workers. Only for held connections, where it shows
+/// which worker gets the work once all of them send.
 fn open_imbalance(trial: &TrialRecord) -> Option<f64> {
     if trial.latency_ns.follow_up.is_empty() {
         return None;

@@ -56,7 +56,7 @@ pub(super) const METRICS: &[Metric] = &[
     .column("worker CPU\n/datagram"),
 ];
 
-/// Accepts in the window; `None` where the workers received datagrams as well, which the work is for, too.
+/// Accepts in the window; `None` if part of the work was for datagrams.
 fn accepts(trial: &TrialRecord) -> Option<f64> {
     (!has_datagrams(trial)).then(|| sum(trial, |worker| worker.accepted))
 }
@@ -65,7 +65,7 @@ fn per_accept(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f6
     per(sum(trial, count), accepts(trial)?)
 }
 
-/// `None` where the workers accepted connections as well.
+/// `None` if part of the work was for connections.
 fn per_datagram(trial: &TrialRecord, count: fn(&WorkerCounts) -> u64) -> Option<f64> {
     if has_connections(trial) { None } else { per(sum(trial, count), sum(trial, |worker| worker.datagrams)) }
 }

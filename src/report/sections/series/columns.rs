@@ -1,4 +1,4 @@
-//! What a record's series tell of each worker, by kind.
+//! A record's series of each worker, by kind.
 
 use crate::record::Series;
 
@@ -6,17 +6,17 @@ use crate::record::Series;
 pub(super) struct Kind {
     pub heading: &'static str,
     pub rows: fn(&Series) -> &Vec<Vec<u64>>,
-    /// How the rows of several intervals become one.
+    /// How rows of several intervals are joined.
     pub join: Join,
     /// Whether counts are shown per second.
     pub per_second: bool,
-    /// Whether the listener may be shared, so that all columns are one.
+    /// Whether workers may share it, so that one column stands for all.
     pub shared: bool,
 }
 
 impl Kind {
-    /// Whether there is anything to tell: an empty queue is a finding where connections were accepted.
-    pub fn is_told(&self, series: &Series) -> bool {
+    /// Whether it is worth showing: an empty queue is, where connections were accepted.
+    pub fn is_shown(&self, series: &Series) -> bool {
         let any = |rows: &[Vec<u64>]| rows.iter().flatten().any(|value| *value > 0);
         any((self.rows)(series)) || self.heading == QUEUE && any(&series.accepted)
     }
@@ -50,7 +50,7 @@ pub(super) const KINDS: [Kind; 5] = [
     },
 ];
 
-/// A kind's values in a trial: by column, then by interval.
+/// A kind's values in a trial, by column and interval.
 pub(super) struct Columns {
     pub kind: &'static Kind,
     pub names: Vec<String>,
@@ -60,27 +60,27 @@ pub(super) struct Columns {
 /// How a record's rows become points.
 #[derive(Clone, Copy)]
 pub(super) struct Points {
-    /// So many intervals are one point.
+    /// Number of intervals joined to a point.
     pub joined: usize,
     /// Length of an interval, in seconds.
     pub seconds: f64,
-    /// When the load ended, in seconds from the trial's start. Connections under way are served beyond it, and the trial's last row
-    /// is cut short by its end: rates, which would seem to fall there, are those of the time before.
+    /// When the load ended, in seconds from the trial's start. Rates would seem to fall after that: connections still under way
+    /// are served, and the trial's end cuts the last row short.
     pub load_end: f64,
 }
 
 impl Points {
-    /// The seconds over which a point's rate is taken: those of its rows before the load's end. `None` where these are less than
-    /// half, and what was under way then would be much of the sum.
+    /// The seconds that a point's rate is taken over: those before the load's end. `None` if they are less than half of the point,
+    /// since connections under way at the end would dominate the sum.
     fn rated(&self, point: usize, rows: usize) -> Option<f64> {
         let length = rows as f64 * self.seconds;
         let loaded = self.load_end - (point * self.joined) as f64 * self.seconds;
-        // A load that ends with a row does so but for rounding.
+        // A load that ends with a row may miss its end by rounding.
         if loaded > length - 1e-6 { Some(length) } else { Some(loaded).filter(|loaded| *loaded >= length / 2.0) }
     }
 }
 
-/// A kind's values by point, rates up to the load's end; `None` where the record has none.
+/// A kind's values by point, rates up to the load's end; `None` where the record lacks them.
 pub(super) fn columns(kind: &'static Kind, series: &Series, points: Points) -> Option<Columns> {
     let rows = (kind.rows)(series);
     let workers = rows.first()?.len();
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
 
     fn shown(series: &Series, joined: usize, load_end: f64) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
-        let told = KINDS.iter().filter(|kind| kind.is_told(series));
-        let columns = told.filter_map(|kind| columns(kind, series, Points { joined, seconds: 0.1, load_end }));
+        let kinds = KINDS.iter().filter(|kind| kind.is_shown(series));
+        let columns = kinds.filter_map(|kind| columns(kind, series, Points { joined, seconds: 0.1, load_end }));
         columns.map(|columns| (columns.names, columns.values)).collect()
     }
 

@@ -1,22 +1,24 @@
-//! What happened over time: accepts, queue depth and open connections of each worker, in one trial of each cell.
-
-use std::time::Duration;
+//! Accepts, queues and open connections of each worker over time, in one trial of each cell.
 
 mod columns;
+mod faults;
 
 use maud::{Markup, html};
 
-use self::columns::{Columns, KINDS, Kind, Points, QUEUE, columns};
+use self::{
+    columns::{Columns, KINDS, Kind, Points, QUEUE, columns},
+    faults::{spans, state, warmup},
+};
 use super::{Content, In};
 use crate::{
     format::thousands,
-    record::{EventKind, FaultRow, TrialRecord},
+    record::TrialRecord,
     report::{
         Grid, Ranked,
         html::parts::{bare_table, folded, legend, plot},
         plot::{
             COLOURS, DISTINCT, SMALL,
-            figure::{Axis, Figure, Line, Span, Stop},
+            figure::{Axis, Figure, Line, Stop},
         },
         ranked::Cell,
     },
@@ -26,9 +28,9 @@ use crate::{
 /// Cells beyond these are folded.
 const OPEN: usize = 6;
 
-/// Points of a line at most; of more intervals, several become one.
+/// Points of a line, at most: more intervals are joined.
 const POINTS: usize = 60;
-/// More cells are not shown.
+/// Cells shown, at most.
 const CELLS: usize = 12;
 
 /// The chart.
@@ -38,22 +40,22 @@ pub struct TimeSeries {
     pub title: String,
     /// In the order of the matrix.
     pub cells: Vec<CellSeries>,
-    /// What a reader must know of it.
+    /// How to read it.
     pub notes: Vec<String>,
 }
 
-/// A cell's row of figures.
+/// A cell's figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellSeries {
     /// Its name.
     pub name: String,
     /// Which of its trials is shown.
     pub trial: String,
-    /// What letters in the figures mean.
+    /// The faults that the letters in the figures stand for.
     pub faults: Vec<String>,
-    /// Accepts per second, queue depth, open connections, as far as known.
+    /// Accepts per second, queue depth, open connections, as far as recorded.
     pub figures: Vec<Figure>,
-    /// The same in numbers: a row an interval.
+    /// The same in numbers: a row for each interval.
     pub table: Grid,
 }
 
@@ -85,14 +87,14 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The chart; `None` where no valid trial has workers' series.
+/// `None` where no valid trial has series of workers.
 fn series(ranked: &Ranked<'_>) -> Option<TimeSeries> {
     let candidates = ranked.cells.iter().filter(|cell| cell.trials.iter().any(|trial| has(trial)));
     let (chosen, left_out) = choose(ranked, candidates.collect());
     let trials: Vec<_> =
         chosen.into_iter().filter_map(|cell| Some((cell, median_trial(cell, ranked.ranking.metric)?))).collect();
     let kinds: Vec<&'static Kind> =
-        KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_told(&trial.series))).collect();
+        KINDS.iter().filter(|kind| trials.iter().any(|(_, trial)| kind.is_shown(&trial.series))).collect();
     let rows: Vec<Rows<'_>> = trials.into_iter().map(|(cell, trial)| rows(ranked, cell, trial, &kinds)).collect();
     if rows.is_empty() {
         return None;
@@ -104,11 +106,10 @@ fn series(ranked: &Ranked<'_>) -> Option<TimeSeries> {
 }
 
 fn has(trial: &TrialRecord) -> bool {
-    trial.series.interval_ms > 0 && KINDS.iter().any(|kind| kind.is_told(&trial.series))
+    trial.series.interval_ms > 0 && KINDS.iter().any(|kind| kind.is_shown(&trial.series))
 }
 
-/// At most so many cells: those with faults before all others, and of these the lowest and the highest medians. And how many are
-/// left out.
+/// At most [`CELLS`] cells, and the number left out. Cells with faults come first, then the lowest and the highest medians.
 fn choose<'a>(ranked: &Ranked<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
     let all = cells.len();
     let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.faults.is_empty());
@@ -131,7 +132,7 @@ fn choose<'a>(ranked: &Ranked<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a
     (kept.collect(), left_out)
 }
 
-/// The valid trial whose ranking metric is the median, the lower one of two.
+/// The valid trial with the median of the ranking metric, the lower of two.
 fn median_trial<'a>(cell: &Cell<'a>, metric: &Metric) -> Option<&'a TrialRecord> {
     let mut trials: Vec<&TrialRecord> = cell.trials.iter().copied().filter(|trial| has(trial)).collect();
     trials.sort_by(|one, other| {
@@ -153,7 +154,7 @@ fn rows<'a>(ranked: &Ranked<'_>, cell: &'a Cell<'a>, trial: &'a TrialRecord, kin
     Rows { cell, trial, ends, columns }
 }
 
-/// The same for all cells, so that they compare by eye.
+/// The same for all cells, for comparison by eye.
 fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
     let columns = rows.iter().flat_map(|rows| &rows.columns).filter(|columns| columns.kind.heading == kind.heading);
     let most = columns.flat_map(|columns| columns.values.iter().flatten()).copied().fold(0.0, f64::max);
@@ -161,14 +162,14 @@ fn axis(kind: &Kind, rows: &[Rows<'_>]) -> Axis {
 }
 
 fn of_cell(ranked: &Ranked<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> CellSeries {
-    // One time axis for all, but for cells that were over long before others.
+    // One time axis for all, except for cells that ended long before the others.
     let own = rows.ends.last().copied().unwrap_or(last);
     let last = if own < last / 2.0 { own } else { last };
     let x = Axis::from_zero("", last, |value| {
         if value == 0.0 { "0".to_owned() } else { format!("{} s", crate::format::number(value)) }
     });
     let x = Axis { high: last, ticks: x.ticks.into_iter().filter(|(value, _)| *value <= last).collect(), ..x };
-    let (spans, faults) = spans(ranked, rows);
+    let (spans, faults) = spans(&ranked.record.scenario, rows.trial);
     let figure = |columns: &Columns| {
         let line = |(number, (name, values)): (usize, (&String, &Vec<f64>))| Line {
             name: name.clone(),
@@ -206,46 +207,6 @@ fn of_cell(ranked: &Ranked<'_>, rows: &Rows<'_>, axes: &[Axis], last: f64) -> Ce
     }
 }
 
-/// Warm-up and faults, and what the letters of faults mean.
-fn spans(ranked: &Ranked<'_>, rows: &Rows<'_>) -> (Vec<Span>, Vec<String>) {
-    let mut spans = Vec::new();
-    if let Some(warmup) = warmup(&ranked.record.scenario, rows.trial).filter(|warmup| *warmup > 0.0) {
-        spans.push(Span { from: 0.0, to: warmup, label: String::new(), fault: false });
-    }
-    let mut meanings = Vec::new();
-    for (letter, fault) in ('A'..='Z').zip(&rows.trial.faults) {
-        let (from, to) = (fault.at_s, fault.at_s + fault.lasted_s);
-        let label = letter.to_string();
-        match spans.iter_mut().find(|span| span.fault && (span.from - from).abs() < 0.05) {
-            Some(span) => span.label.push(letter),
-            None => spans.push(Span { from, to, label, fault: true }),
-        }
-        meanings.push(format!("{letter}: {}", meaning(fault)));
-    }
-    (spans, meanings)
-}
-
-fn meaning(fault: &FaultRow) -> String {
-    format!("worker {} {} from {:.2} s to {:.2} s", fault.worker, state(fault), fault.at_s, fault.at_s + fault.lasted_s)
-}
-
-/// What a worker does in a fault.
-fn state(fault: &FaultRow) -> &'static str {
-    match fault.kind {
-        EventKind::Stall => "is stopped",
-        EventKind::Burn => "burns CPU",
-        EventKind::Kill => "is dead",
-    }
-}
-
-/// The load before the measured window, in seconds, as the scenario or the swept value says.
-fn warmup(scenario: &str, trial: &TrialRecord) -> Option<f64> {
-    let table = scenario.parse::<toml::Table>().ok()?;
-    let of_all = table.get("load")?.get("warmup").and_then(toml::Value::as_str);
-    let text = trial.cell.get("warmup").and_then(serde_json::Value::as_str).or(of_all)?;
-    humantime::parse_duration(text).as_ref().map(Duration::as_secs_f64).ok()
-}
-
 fn table(rows: &Rows<'_>) -> Grid {
     let mut head = vec!["until".to_owned()];
     for columns in &rows.columns {
@@ -270,22 +231,23 @@ fn title(rows: &[Rows<'_>]) -> String {
         })
     });
     let Some((most, point, at, kind)) = peaks.max_by(|one, other| one.0.total_cmp(&other.0)) else {
-        return "What each worker had to do over time".to_owned();
+        return "What each worker did over time".to_owned();
     };
-    let what = if kind.heading == QUEUE { "accept queue" } else { "socket's queue, in bytes," };
+    let (what, unit) =
+        if kind.heading == QUEUE { ("accept queue", "connections") } else { ("socket's queue", "bytes") };
     if most == 0.0 {
-        return format!("No {what} held anything when it was looked at");
+        return format!("Every {what} was empty whenever it was sampled");
     }
     let end = at.ends[point];
     let fault = at.trial.faults.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
     let fault = fault.map_or_else(String::new, |fault| format!(", while worker {} {}", fault.worker, state(fault)));
-    format!("The longest {what} is {}, of {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
+    format!("The longest {what} holds {} {unit}: {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
 }
 
 fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
-        "Of each cell, the valid trial whose {} is the median; all charts of a kind have one vertical scale. Light grey: warm-up, not \
-         measured. Rates end with the load; what was under way then is still served, and counted in trials.jsonl.",
+        "Shown is each cell's valid trial with the median {}. All charts of a kind share a vertical scale. Light grey: warm-up, not \
+         measured. Rates end with the load; connections still under way are served after that, and counted in trials.jsonl.",
         ranked.ranking.metric.label
     )];
     let intervals = rows.iter().map(|rows| {
@@ -295,16 +257,16 @@ fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String>
     let joined = intervals.max().unwrap_or(1);
     if joined > 1 {
         notes.push(format!(
-            "Up to {joined} intervals of the record are one point here: their sum, their longest, or their last."
+            "Each point stands for up to {joined} intervals of the record: their sum, their maximum or their last value."
         ));
     }
     if rows.iter().any(|rows| rows.columns.iter().any(|columns| columns.names.len() > COLOURS)) {
-        notes.push(format!("Workers from {COLOURS} on are drawn in grey; the table tells them apart."));
+        notes.push(format!("Workers from {COLOURS} on are drawn in grey; the table has all of them."));
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} cells are left out: shown are, with faults if there are any, those with the lowest and the highest medians. \
-             All series stand in trials.jsonl."
+            "{left_out} cells are left out: cells with faults come first, then the lowest and the highest medians. All series are in \
+             trials.jsonl."
         ));
     }
     notes
@@ -313,7 +275,7 @@ fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String>
 fn draw(cell: &CellSeries) -> Markup {
     html! {
         div.group {
-            h3 { (cell.name) " " span.said { (cell.trial) } }
+            h3 { (cell.name) " " span.remark { (cell.trial) } }
             @if !cell.faults.is_empty() { p.faults { @for fault in &cell.faults { span.key { (fault) } " " } } }
             div.panels { @for figure in &cell.figures { (plot(figure, &[SMALL])) } }
             (folded(&format!("Numbers: {} intervals", cell.table.rows.len()), &bare_table(&cell.table)))

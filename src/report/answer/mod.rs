@@ -1,23 +1,22 @@
-//! The answer to a scenario's question in one sentence, and what it rests on. It claims what a verdict shows, and no more.
+//! The answer to a scenario's question in one sentence, and the evidence. It claims what a verdict shows, and no more.
 
-use serde_json::{Map, Value as Json};
+mod search;
+
+pub use search::{status, value};
 
 use super::{
     claims::{self, TOO_FEW, p_equals, p_value},
-    ranking::{Group, Ranking, Row, short},
+    ranking::{Group, Ranking, Row},
 };
 use crate::{
-    format::{ratio, thousands},
+    format::ratio,
     scenario::label,
-    stats::{
-        Better, Comparison, Difference, IntervalKind, Metric, RankSum, SIGNIFICANCE, Summary, metric_named,
-        search::{Found, SearchStatus},
-    },
+    stats::{Better, Comparison, Difference, IntervalKind, Metric, RankSum, SIGNIFICANCE, Summary},
 };
 
-/// More groups than this are counted instead of told one by one.
-const TOLD: usize = 3;
-/// More names than this are counted as well.
+/// More groups than this are counted rather than described one by one.
+const DESCRIBED: usize = 3;
+/// More names than this are counted rather than listed.
 const NAMED: usize = 4;
 
 const NONE_SHOWN: &str = "no difference is shown";
@@ -28,19 +27,19 @@ const NOT_TESTED: &str = "differences are not tested";
 pub struct Answer {
     /// One sentence.
     pub sentence: String,
-    /// What it rests on, a line each.
+    /// What supports it, a line each.
     pub evidence: Vec<String>,
 }
 
 /// Answers a scenario's question.
 pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
     if !summary.searches.is_empty() {
-        return of_search(summary);
+        return search::of_search(summary);
     }
     let judged: Vec<&Group> = ranking.groups.iter().filter(|group| group.rows[0].values.is_some()).collect();
     let sentence = match judged.len() {
         0 => format!("No valid trial has {}.", ranking.metric.label),
-        1..=TOLD => sentence(&few(&judged, ranking.metric)),
+        1..=DESCRIBED => sentence(&few(&judged, ranking.metric)),
         _ => sentence(&counted(&judged, ranking)),
     };
     let sentence = sentence + &without(summary, ranking, &judged);
@@ -49,7 +48,7 @@ pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
     Answer { sentence, evidence }
 }
 
-/// Cells that could not be judged, where others were.
+/// Cells without a valid trial, where others have one.
 fn without(summary: &Summary, ranking: &Ranking, judged: &[&Group]) -> String {
     let rows = ranking.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
     let missing: Vec<String> = rows
@@ -66,26 +65,27 @@ fn without(summary: &Summary, ranking: &Ranking, judged: &[&Group]) -> String {
         0 => String::new(),
         _ if judged.is_empty() => String::new(),
         1..=NAMED => {
-            format!(" No trial is valid of {}.", listed(&missing.iter().map(String::as_str).collect::<Vec<_>>()))
+            let have = if missing.len() == 1 { "has" } else { "have" };
+            format!(" {} {have} no valid trial.", listed(&missing.iter().map(String::as_str).collect::<Vec<_>>()))
         }
-        count => format!(" No trial is valid of {count} cells."),
+        count => format!(" {count} cells have no valid trial."),
     }
 }
 
-/// Where trials were too few: how many would do.
+/// How many trials are needed, where there were too few.
 fn needed(summary: &Summary, metric: &Metric) -> Option<String> {
     let compared = summary.comparisons.iter().filter(|comparison| comparison.metric == metric.name);
     let too_few = |comparison: &&Comparison| comparison.compared.verdict == Difference::TooFewTrials;
     let (all, too_few) = (compared.clone().count(), compared.filter(too_few).count());
     (too_few > 0).then(|| {
         let trials = RankSum::trials_needed(all, SIGNIFICANCE);
-        format!("{all} pairs of cells are compared: the fewest trials that can show a difference among them are {trials} a cell")
+        format!("{all} pairs of cells are compared: at least {trials} trials per cell are needed to show a difference")
     })
 }
 
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
-    // Names of strategies keep their small letters.
+    // Names of strategies stay in lower case.
     match chars.next() {
         Some(first)
             if ["at ", "best ", "differences ", "no ", "the run", "too "].iter().any(|word| text.starts_with(word)) =>
@@ -96,7 +96,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-/// Group by group; what is the same in all of them once.
+/// Group by group, but once if the same is true of all.
 fn few(groups: &[&Group], metric: &Metric) -> String {
     let undecided: Vec<Option<&str>> = groups.iter().map(|group| undecided(group)).collect();
     let parts: Vec<String> = match undecided[0] {
@@ -108,18 +108,18 @@ fn few(groups: &[&Group], metric: &Metric) -> String {
             .iter()
             .zip(undecided)
             .map(|(group, undecided)| {
-                let told = undecided.map_or_else(
+                let clause = undecided.map_or_else(
                     || decided(group, metric),
                     |why| format!("{why} in {}, {}", metric.label, span(group, metric)),
                 );
-                prefixed(group, told)
+                prefixed(group, clause)
             })
             .collect(),
     };
     parts.join("; ")
 }
 
-/// Rows that have a figure, best first; there is one at least.
+/// Rows that have a figure, best first: at least one.
 fn known(group: &Group) -> Vec<&Row> {
     group.rows.iter().filter(|row| row.values.is_some()).collect()
 }
@@ -147,10 +147,10 @@ fn span(group: &Group, metric: &Metric) -> String {
 }
 
 fn prefixed(group: &Group, text: String) -> String {
-    if group.settings.is_empty() { text } else { format!("at {} {text}", label(&group.settings)) }
+    if group.settings.is_empty() { text } else { format!("at {}, {text}", label(&group.settings)) }
 }
 
-/// What was shown within a group, where something was, or the only figure.
+/// What was shown within a group, or its only figure.
 fn decided(group: &Group, metric: &Metric) -> String {
     let figure = |row: &Row| row.median(metric);
     let known = known(group);
@@ -160,10 +160,10 @@ fn decided(group: &Group, metric: &Metric) -> String {
     }
     let level: Vec<&str> = known.iter().filter(|row| !row.is_shown_worse()).map(|row| &row.name[..]).collect();
     let superlative = if metric.better == Better::Higher { "most" } else { "lowest" };
-    let subject = match level.len() {
+    let leaders = match level.len() {
         1 => format!("{} has the {superlative} {}, {}", level[0], metric.label, figure(best)),
         2..=NAMED => format!(
-            "{} have the {superlative} {}, {} at best, with no difference shown from the best",
+            "{} have the {superlative} {}, {} at best, with no difference shown between them and the best",
             listed(&level),
             metric.label,
             figure(best)
@@ -178,10 +178,10 @@ fn decided(group: &Group, metric: &Metric) -> String {
     };
     let worst = known.iter().rev().find(|row| row.is_shown_worse());
     let worst = worst.map(|row| format!("; {}'s {}", row.name, times(row, metric, best)));
-    subject + &worst.unwrap_or_default()
+    leaders + &worst.unwrap_or_default()
 }
 
-/// How a row stands to the best: `is 4.2× that`.
+/// How a row compares with the best: `is 4.2× that`.
 fn times(row: &Row, metric: &Metric, best: &Row) -> String {
     match row.against_best.as_ref().and_then(|compared| compared.ratio) {
         Some(times) => format!("{} {}× that", metric.is(), ratio(times)),
@@ -198,7 +198,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// With many groups: who is best how often, and where the largest difference is.
+/// Of many groups: how often each is best, and where the largest difference is.
 fn counted(groups: &[&Group], ranking: &Ranking) -> String {
     let metric = ranking.metric;
     let mut wins: Vec<(&str, usize)> = Vec::new();
@@ -224,7 +224,7 @@ fn counted(groups: &[&Group], ranking: &Ranking) -> String {
     }
     let best: Vec<String> = wins.iter().take(NAMED).map(|(name, count)| format!("{name} in {count}")).collect();
     let best: Vec<&str> = best.iter().map(String::as_str).collect();
-    let mut text = format!("best or not shown to be worse in {}, of {all} settings: {}", metric.label, listed(&best));
+    let mut text = format!("best or not shown to be worse in {}: {} of {all} settings", metric.label, listed(&best));
     if without > 0 {
         text += &format!("; in {without} no difference is shown");
     }
@@ -249,7 +249,7 @@ fn largest(groups: &[&Group], metric: &Metric) -> Option<String> {
     ))
 }
 
-/// The figures behind a group's part.
+/// The figures that support a group's part of the answer.
 fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
     let best = &group.rows[0];
     let Some(values) = &best.values else { return Vec::new() };
@@ -273,12 +273,12 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
         },
     )];
     lines.extend(group.rows[1..].iter().filter_map(|row| {
-        // Of those with too few trials, one line says it for all.
+        // One line stands for all pairs with too few trials.
         let compared = row.against_best.as_ref().filter(|compared| compared.verdict != Difference::TooFewTrials)?;
         let ratios = compared.ratio.zip(compared.low.zip(compared.high));
         let ratios =
             ratios.map(|(value, (low, high))| format!("{}× ({} to {}), ", ratio(value), ratio(low), ratio(high)));
-        let detectable = compared.detectable_ratio.map(|times| format!("; {}× would have been shown", ratio(times)));
+        let detectable = compared.detectable_ratio.map(|times| format!("; {}× could have been detected", ratio(times)));
         Some(prefixed(
             group,
             format!(
@@ -294,70 +294,6 @@ fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
         ))
     }));
     lines
-}
-
-/// A value that a search tried: its three digits.
-pub(super) fn value(value: f64) -> String {
-    if value >= 1_000.0 { thousands(value) } else { value.to_string() }
-}
-
-fn of_search(summary: &Summary) -> Answer {
-    let metric = metric_named(&summary.metric);
-    let figure = |value: f64| metric.map_or_else(|| value.to_string(), |metric| metric.unit.show(value));
-    let mut found: Vec<_> = summary.searches.iter().collect();
-    found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
-    let name = |cell: &Map<String, Json>| match short(cell) {
-        name if name.is_empty() => name,
-        name => format!("{name} "),
-    };
-    let prefix = |cell: &Map<String, Json>| match short(cell) {
-        name if name.is_empty() => name,
-        name => format!("{name}: "),
-    };
-    let part = |search: &&Found| {
-        // Ends that no further trials have confirmed are where the search stands, not what it found.
-        let so_far = if search.status == SearchStatus::Confirmed { "" } else { " so far" };
-        let found = match (search.within, search.beyond) {
-            (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", value(within), value(beyond)),
-            (Some(within), None) => format!("{} or more", value(within)),
-            (None, Some(beyond)) => format!("none{so_far} ({} does not)", value(beyond)),
-            (None, None) => "unknown".to_owned(),
-        };
-        format!("{}{found}", name(&search.cell))
-    };
-    let first = found[0];
-    let within = if metric.is_some_and(|metric| metric.better == Better::Higher) { "at or above" } else { "within" };
-    let sentence = format!(
-        "The highest {} that keeps {} {within} {}: {}.",
-        first.variable,
-        metric.map_or(&summary.metric[..], |metric| metric.label),
-        figure(first.limit),
-        found.iter().map(part).collect::<Vec<_>>().join(", ")
-    );
-    let evidence = found.iter().map(|search| {
-        let at = |value: Option<f64>, of: Option<f64>| {
-            value.map(|value| {
-                let of = of.map_or_else(|| "not sustained".to_owned(), figure);
-                format!("{of} at {}", self::value(value))
-            })
-        };
-        let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];
-        let ends: Vec<String> = ends.into_iter().flatten().collect();
-        format!("{}{}; {}, {} trials", prefix(&search.cell), ends.join(", "), status(search.status), search.trials)
-    });
-    Answer { sentence, evidence: evidence.collect() }
-}
-
-/// How a search ended, in words.
-pub(super) fn status(status: SearchStatus) -> &'static str {
-    match status {
-        SearchStatus::Confirmed => "both ends confirmed",
-        SearchStatus::NoEndFound => "no higher value was to be tried (search.highest)",
-        SearchStatus::NothingWithin => "not even the lowest value tried keeps the limit",
-        SearchStatus::TrialsExhausted => "search.max_trials did not suffice",
-        SearchStatus::Failed => "its trials failed or were invalid",
-        SearchStatus::Unfinished => "the run ended first",
-    }
 }
 
 #[cfg(test)]
@@ -399,7 +335,7 @@ mod tests {
         summary
     }
 
-    fn told(cells: &[(serde_json::Value, &[f64])]) -> Answer {
+    fn answered(cells: &[(serde_json::Value, &[f64])]) -> Answer {
         let summary = summary(cells);
         answer(&summary, &ranking(&summary))
     }
@@ -408,8 +344,8 @@ mod tests {
     const HIGH: &[f64] = &[4.0e6, 4.1e6, 4.8e6, 5.3e6, 5.4e6];
 
     #[test]
-    fn a_difference_that_is_shown_is_told_with_its_size() {
-        let answer = told(&[(json!({"strategy": "reuseport"}), HIGH), (json!({"strategy": "dispatcher"}), LOW)]);
+    fn a_shown_difference_comes_with_its_size() {
+        let answer = answered(&[(json!({"strategy": "reuseport"}), HIGH), (json!({"strategy": "dispatcher"}), LOW)]);
         assert_eq!(answer.sentence, "dispatcher has the lowest accept wait p99, 1.20 ms; reuseport's is 4.00× that.");
         assert!(answer.evidence[0].contains("95 % interval 1.00 ms to 1.40 ms, 5 valid trials"), "{answer:?}");
         assert!(answer.evidence[1].contains("p = 0.0079") && answer.evidence[1].contains("shown to be higher"));
@@ -417,27 +353,27 @@ mod tests {
 
     #[test]
     fn what_is_not_shown_is_not_claimed() {
-        let one = told(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), LOW)]);
+        let one = answered(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), LOW)]);
         assert_eq!(one.sentence, "No difference is shown in accept wait p99: medians from 1.20 ms (a) to 1.20 ms (b).");
-        let few = told(&[(json!({"strategy": "a"}), &LOW[..3]), (json!({"strategy": "b"}), &HIGH[..3])]);
+        let few = answered(&[(json!({"strategy": "a"}), &LOW[..3]), (json!({"strategy": "b"}), &HIGH[..3])]);
         assert!(few.sentence.starts_with("Too few trials to show any difference in accept wait p99"), "{few:?}");
-        assert!(few.evidence.iter().any(|line| line.contains("are 4 a cell")), "{few:?}");
-        let without = told(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), &[])]);
-        assert!(without.sentence.ends_with(" No trial is valid of b."), "{without:?}");
-        assert_eq!(told(&[]).sentence, "No valid trial has accept wait p99.");
-        assert_eq!(told(&[(json!({}), &LOW[..1])]).sentence, "The run's accept wait p99 is 1.00 ms.");
+        assert!(few.evidence.iter().any(|line| line.contains("at least 4 trials per cell")), "{few:?}");
+        let without = answered(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), &[])]);
+        assert!(without.sentence.ends_with(" b has no valid trial."), "{without:?}");
+        assert_eq!(answered(&[]).sentence, "No valid trial has accept wait p99.");
+        assert_eq!(answered(&[(json!({}), &LOW[..1])]).sentence, "The run's accept wait p99 is 1.00 ms.");
     }
 
     #[test]
-    fn settings_are_told_apart_and_many_are_counted() {
+    fn few_settings_are_described_and_many_are_counted() {
         let cells = |settings: &[&str]| -> Vec<(serde_json::Value, &'static [f64])> {
             let cell = |setting: &&str, strategy: &str| json!({"strategy": strategy, "service_time": setting});
             settings.iter().flat_map(|s| [(cell(s, "a"), LOW), (cell(s, "b"), HIGH)]).collect()
         };
-        let two = told(&cells(&["0us"]));
-        assert_eq!(two.sentence, "At service_time=0us a has the lowest accept wait p99, 1.20 ms; b's is 4.00× that.");
-        // Five trials a cell cannot show anything among so many pairs.
-        let many = told(&cells(&["1us", "2us", "3us", "4us", "5us"]));
+        let two = answered(&cells(&["0us"]));
+        assert_eq!(two.sentence, "At service_time=0us, a has the lowest accept wait p99, 1.20 ms; b's is 4.00× that.");
+        // Five trials per cell cannot show anything among that many pairs.
+        let many = answered(&cells(&["1us", "2us", "3us", "4us", "5us"]));
         assert_eq!(many.sentence, "Too few trials to show any difference in accept wait p99 in any of the 5 settings.");
     }
 }

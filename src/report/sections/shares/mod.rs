@@ -1,8 +1,10 @@
 //! Share per worker against what chance allows.
 
-use maud::{Markup, html};
-use statrs::distribution::{Binomial, DiscreteCDF};
+mod chance;
 
+use maud::{Markup, html};
+
+use self::chance::{band, is_chance, is_outside};
 use super::{Content, In};
 use crate::{
     format::percent,
@@ -18,14 +20,11 @@ use crate::{
     },
 };
 
-/// Probability that some worker of a trial lies outside of the band by chance, at most.
-const LEVEL: f64 = 0.05;
-
-/// More cells are folded.
+/// Cells beyond these are folded.
 const OPEN: usize = 9;
-/// Of more workers, only those with the most and those with the least are drawn.
+/// Of more workers, only the busiest and the least busy are drawn.
 const WORKERS: usize = 8;
-/// Trials of a worker that are shown one by one, at most.
+/// Of more trials of a worker, only about this many are drawn.
 const DOTS: usize = 40;
 
 /// The chart.
@@ -37,7 +36,7 @@ pub struct Shares {
     pub what: &'static str,
     /// In the order of the matrix.
     pub cells: Vec<CellShares>,
-    /// The same in numbers: a row a worker of a cell.
+    /// The same in numbers: a row for each worker of each cell.
     pub table: Grid,
 }
 
@@ -48,13 +47,13 @@ pub struct CellShares {
     pub name: String,
     /// By worker.
     pub workers: Vec<WorkerShare>,
-    /// What chance allows a worker's share in the cell's smallest trial: the widest band.
+    /// The shares that chance allows in the cell's smallest trial, which has the widest band.
     pub band: (f64, f64),
-    /// Valid trials with something to share.
+    /// Number of valid trials with anything to share.
     pub trials: usize,
-    /// Of those, the ones in which some worker lies outside of the trial's own band.
+    /// Number of those in which some worker is outside the trial's own band.
     pub outside: usize,
-    /// Whether that happens by chance as well.
+    /// Whether chance explains that number.
     pub is_chance: bool,
 }
 
@@ -63,9 +62,9 @@ pub struct CellShares {
 pub struct WorkerShare {
     /// Number.
     pub worker: usize,
-    /// Of all trials together.
+    /// In all trials together.
     pub pooled: f64,
-    /// Of each trial, with its number.
+    /// In each trial, with its number.
     pub trials: Vec<(usize, f64)>,
 }
 
@@ -80,8 +79,8 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     };
     let what = chart.what;
     let note = format!(
-        "Bar: share of all {what} in the cell's valid trials. Dots: trials. Grey band: where the shares of all workers lie together \
-         in 95 % of trials of the cell's smallest size, if each of the {what} falls on a worker by chance (binomial quantiles, \
+        "Bar: share of all {what} in the cell's valid trials. Dots: trials. Grey band: holds the shares of all workers at once in \
+         95 % of trials as small as the cell's smallest, if each of the {what} goes to a worker by chance (binomial quantiles, \
          Bonferroni)."
     );
     Some(Content {
@@ -94,33 +93,8 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The band that holds the shares of all k workers together with a probability of 95 % at least, when each of n connections
-/// falls on a worker at random: each worker's count is Binomial(n, 1/k), and lies between its quantiles at α/2k and 1 − α/2k
-/// but with probability α/k (Bonferroni), α = 5 %.
-pub fn band(n: u64, k: usize) -> (f64, f64) {
-    if n == 0 || k < 2 {
-        return (0.0, 1.0);
-    }
-    let tail = LEVEL / (2.0 * k as f64);
-    let Ok(law) = Binomial::new(1.0 / k as f64, n) else { return (0.0, 1.0) };
-    (law.inverse_cdf(tail) as f64 / n as f64, law.inverse_cdf(1.0 - tail) as f64 / n as f64)
-}
-
-/// Whether the fewest or the most of a worker lie outside of the band, without searching for its ends: x is below the quantile at
-/// p exactly where P(X ≤ x) is below p.
-fn is_outside(n: u64, k: usize, fewest: u64, most: u64) -> bool {
-    let tail = LEVEL / (2.0 * k as f64);
-    let Ok(law) = Binomial::new(1.0 / k as f64, n) else { return false };
-    law.cdf(fewest) < tail || most > 0 && law.cdf(most - 1) >= 1.0 - tail
-}
-
-/// Whether so many of the trials lie outside of bands that 5 % miss by chance: up to the 95 % quantile of their number.
-fn is_chance(outside: usize, trials: usize) -> bool {
-    Binomial::new(LEVEL, trials as u64).is_ok_and(|law| outside as u64 <= law.inverse_cdf(1.0 - LEVEL))
-}
-
-/// The chart; `None` where nothing was shared among several workers.
-pub fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
+/// `None` where nothing was shared by several workers.
+fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
     let (what, count): (_, fn(&WorkerRow) -> u64) = if ranked.has_connections() {
         ("accepts", |worker| worker.total.accepted)
     } else {
@@ -177,11 +151,11 @@ fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&Worke
         _ => format!("; {chance} of {} cells stay within chance", cells.len()),
     };
     match most {
-        None if cells.len() == 1 => format!("{}'s workers share all {what} as chance would", cells[0].name),
-        None => format!("In all {} cells, workers share {what} as chance would", cells.len()),
-        // More even than chance is beyond it, too.
+        None if cells.len() == 1 => format!("{}'s workers share all {what} as chance would have it", cells[0].name),
+        None => format!("In all {} cells, workers share {what} as chance would have it", cells.len()),
+        // A spread more even than chance would make it is beyond chance.
         Some(cell) if busiest(cell) <= cell.band.1 => {
-            format!("{} shares {what} more evenly than chance would{rest}", cell.name)
+            format!("{} spreads {what} more evenly than chance would{rest}", cell.name)
         }
         Some(cell) => format!(
             "{} gives {} of all {what} to {}{rest}",
@@ -192,10 +166,10 @@ fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&Worke
     }
 }
 
-/// `worker 3`, or what it did first.
+/// `worker 3`, or how it became the busiest.
 fn to_whom(ranked: &Ranked<'_>, shares: &CellShares, count: fn(&WorkerRow) -> u64) -> String {
     let Some(busiest) = shares.workers.iter().max_by(|one, other| one.pooled.total_cmp(&other.pooled)) else {
-        return "nobody".to_owned();
+        return "no worker".to_owned();
     };
     let cell = ranked.cells.iter().find(|cell| cell.full_name == shares.name);
     let trials = || {
@@ -244,13 +218,13 @@ fn cell(shares: &CellShares, axis: &Axis) -> Markup {
         shown.drain(WORKERS / 2..shares.workers.len() - WORKERS / 2);
         shown.sort_by_key(|worker| worker.worker);
     }
-    let said = if shares.is_chance { "within chance" } else { "beyond chance" };
+    let verdict = if shares.is_chance { "within chance" } else { "beyond chance" };
     let all = shares.trials;
     html! {
         div.group {
-            h3 { (shares.name) " " span.said.worse[!shares.is_chance] { (said) ": " (shares.outside) " of " (all) @if all == 1 { " trial" } @else { " trials" } " outside of the band" } }
+            h3 { (shares.name) " " span.remark.worse[!shares.is_chance] { (verdict) ": " (shares.outside) " of " (all) @if all == 1 { " trial" } @else { " trials" } " outside the band" } }
             @for worker in shown { (row(shares, worker, axis)) }
-            @if left_out > 0 { p.note { (left_out) " workers between these are in the table." } }
+            @if left_out > 0 { p.note { (left_out) " workers between these are only in the table." } }
             (scale(axis))
         }
     }
@@ -286,25 +260,6 @@ fn row(shares: &CellShares, worker: &WorkerShare, axis: &Axis) -> Markup {
 mod tests {
     use super::*;
     use crate::report::sample::two_strategies;
-
-    #[test]
-    fn the_band_of_240_connections_on_4_workers() {
-        // Binomial(240, 1/4): mean 60, deviation 6.71; the quantiles at 0.625 % and 99.375 % are 44 and 77 (summed exactly).
-        let (low, high) = band(240, 4);
-        assert_eq!((low * 240.0, high * 240.0), (44.0, 77.0));
-        for (fewest, most, outside) in [(44, 77, false), (43, 60, true), (60, 78, true)] {
-            assert_eq!(is_outside(240, 4, fewest, most), outside, "{fewest} to {most}");
-        }
-        assert_eq!(band(240, 1), (0.0, 1.0));
-        assert_eq!(band(0, 4), (0.0, 1.0));
-    }
-
-    #[test]
-    fn one_trial_in_twenty_may_miss() {
-        assert!(is_chance(0, 1) && !is_chance(1, 1));
-        assert!(is_chance(1, 5) && !is_chance(2, 5));
-        assert!(is_chance(17, 250) && !is_chance(30, 250));
-    }
 
     #[test]
     fn a_title_says_who_has_most() {

@@ -1,0 +1,78 @@
+//! The answer of a scenario that searches.
+
+use serde_json::{Map, Value as Json};
+
+use super::Answer;
+use crate::{
+    format::thousands,
+    report::short,
+    stats::{
+        Better, Summary, metric_named,
+        search::{Found, SearchStatus},
+    },
+};
+
+/// A value that a search tried: its three digits.
+pub fn value(value: f64) -> String {
+    if value >= 1_000.0 { thousands(value) } else { value.to_string() }
+}
+
+/// Answers with the results of searches.
+pub(super) fn of_search(summary: &Summary) -> Answer {
+    let metric = metric_named(&summary.metric);
+    let figure = |value: f64| metric.map_or_else(|| value.to_string(), |metric| metric.unit.show(value));
+    let mut found: Vec<_> = summary.searches.iter().collect();
+    found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
+    let name = |cell: &Map<String, Json>| match short(cell) {
+        name if name.is_empty() => name,
+        name => format!("{name} "),
+    };
+    let prefix = |cell: &Map<String, Json>| match short(cell) {
+        name if name.is_empty() => name,
+        name => format!("{name}: "),
+    };
+    let part = |search: &&Found| {
+        // Unconfirmed ends are where the search stands, not what it found.
+        let so_far = if search.status == SearchStatus::Confirmed { "" } else { " so far" };
+        let found = match (search.within, search.beyond) {
+            (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", value(within), value(beyond)),
+            (Some(within), None) => format!("{} or more", value(within)),
+            (None, Some(beyond)) => format!("none{so_far} ({} does not)", value(beyond)),
+            (None, None) => "unknown".to_owned(),
+        };
+        format!("{}{found}", name(&search.cell))
+    };
+    let first = found[0];
+    let within = if metric.is_some_and(|metric| metric.better == Better::Higher) { "at or above" } else { "within" };
+    let sentence = format!(
+        "The highest {} that keeps {} {within} {}: {}.",
+        first.variable,
+        metric.map_or(&summary.metric[..], |metric| metric.label),
+        figure(first.limit),
+        found.iter().map(part).collect::<Vec<_>>().join(", ")
+    );
+    let evidence = found.iter().map(|search| {
+        let at = |value: Option<f64>, of: Option<f64>| {
+            value.map(|value| {
+                let of = of.map_or_else(|| "not sustained".to_owned(), figure);
+                format!("{of} at {}", self::value(value))
+            })
+        };
+        let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];
+        let ends: Vec<String> = ends.into_iter().flatten().collect();
+        format!("{}{}; {}, {} trials", prefix(&search.cell), ends.join(", "), status(search.status), search.trials)
+    });
+    Answer { sentence, evidence: evidence.collect() }
+}
+
+/// How a search ended, in words.
+pub fn status(status: SearchStatus) -> &'static str {
+    match status {
+        SearchStatus::Confirmed => "both ends confirmed",
+        SearchStatus::NoEndFound => "search.highest keeps the limit as well",
+        SearchStatus::NothingWithin => "not even the lowest value tried keeps the limit",
+        SearchStatus::TrialsExhausted => "search.max_trials was reached first",
+        SearchStatus::Failed => "its trials failed or were invalid",
+        SearchStatus::Unfinished => "the run ended first",
+    }
+}
