@@ -12,13 +12,13 @@ use crate::record::EventKind;
 /// Something done to one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Its number in the scenario, from 0; those without effect (`none`) count.
+    /// Its number in the scenario, from 0; faults of kind `none` count too.
     pub number: usize,
     /// The worker's number.
     pub worker: usize,
     /// When, counted from the trial's start.
     pub at: Duration,
-    /// What.
+    /// What is done.
     pub kind: FaultKind,
 }
 
@@ -54,7 +54,7 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// When it is over, counted from the trial's start; `None` where it lasts.
+    /// When it is over, counted from the trial's start; `None` if it never is.
     pub fn over(&self) -> Option<Duration> {
         self.kind.lasts().map(|lasts| self.at + lasts)
     }
@@ -94,7 +94,7 @@ impl Fault {
         ends_after(self, other.at) && ends_after(other, self.at)
     }
 
-    /// `None` for a fault that is switched off, or not complete.
+    /// `None` for a fault that is switched off or incomplete.
     fn read(settings: &Settings<'_>, number: usize) -> Option<Self> {
         let lasts = || settings.get(keys::FAULT_FOR);
         let kind = match settings.get(keys::FAULT_KIND) {

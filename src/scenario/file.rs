@@ -29,16 +29,16 @@ pub(super) struct File {
     pub values: IndexMap<String, Entry>,
     /// Swept keys with their values, first key slowest.
     pub matrix: Vec<(String, Vec<Entry>)>,
-    /// Where tables begin.
+    /// Where each table begins.
     pub tables: HashMap<String, Origin>,
     /// What is wrong.
     pub problems: Vec<Problem>,
-    /// Keys whose value is not known, because it is wrong or the key misspelt.
+    /// Keys whose value is not known because it is wrong or because the key is probably misspelt.
     pub unknown: HashSet<String>,
 }
 
-/// Reads the text and applies overrides `key=value`. Fails where the text is not TOML; finds everything else that is wrong
-/// with keys and values and keeps it.
+/// Reads the text and applies the overrides `key=value`. Fails if the text is not TOML; anything else that is wrong with
+/// keys and values is kept in the result.
 pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
     let mut reader = Reader { lines: Lines::of(text), file: File::default() };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -46,7 +46,7 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
         let origin = error.span().map_or(Origin::File, |span| Origin::Line(reader.lines.at(span.start)));
         reader.file.problems.push(Problem::new(origin, format_args!("not TOML: {}", error.message())));
     }
-    // What a repeated key means is clear; after other errors, the rest may be read as what it is not.
+    // The rest can still be read after a repeated key, but not after other errors.
     if errors.iter().any(|error| error.message() != "duplicate key") {
         return Err(ScenarioError::of(source, reader.file.problems));
     }
@@ -173,7 +173,7 @@ impl File {
         fixed.chain(swept)
     }
 
-    /// Where the innermost table begins that holds a key.
+    /// Where the innermost table that holds a key begins.
     pub(super) fn table_of(&self, path: &str) -> Option<&Origin> {
         fn outer<'a>(path: &&'a str) -> Option<&'a str> {
             path.rsplit_once('.').map(|(table, _)| table)
@@ -185,7 +185,7 @@ impl File {
         self.problems.push(Problem::new(origin.clone(), problem));
     }
 
-    /// Whether a path is that of a key; keeps what is wrong where it is not.
+    /// Whether a path is that of a key; complains if not.
     fn knows(&mut self, path: &str, origin: &Origin) -> bool {
         if paths::find(path).is_some() {
             return true;
@@ -266,7 +266,7 @@ impl File {
         self.matrix.retain(|(swept, _)| swept != path);
     }
 
-    /// Takes out values that their keys do not allow.
+    /// Removes values that their keys do not allow.
     pub(super) fn check(&mut self) {
         let Self { values, matrix, problems, unknown, .. } = self;
         let mut allowed = |path: &String, entry: &Entry| {
@@ -292,7 +292,7 @@ fn example(table: &str) -> String {
     key.map_or_else(|| format!("{prefix}tcp_tw_reuse"), str::to_owned)
 }
 
-/// TOML where it is, else a bare string, or a list of such: strategy names and durations are strings, and quoting them
+/// TOML if it is valid, else a bare string or a list of such: strategy names and durations are strings, and quoting them
 /// inside a shell's quotes is a nuisance.
 fn parse(text: &str) -> Value {
     let toml = |text: &str| format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));

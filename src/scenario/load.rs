@@ -20,21 +20,21 @@ pub struct Load {
     pub mode: Mode,
     /// Requests per connection.
     pub requests: u32,
-    /// Time the client keeps the connection after the last reply.
+    /// How long the client keeps a connection open after the last reply.
     pub hold: Duration,
-    /// When, counted from the trial's start, all connections that are held send one request more.
+    /// When all held connections send one more request, counted from the trial's start.
     pub follow_up: Option<Duration>,
-    /// Share of starts that are flows of datagrams, 0 to 1.
+    /// Share of starts that are flows of datagrams, from 0 to 1.
     pub udp_share: f64,
     /// Who closes first.
     pub close_by: CloseBy,
-    /// How the first closer closes.
+    /// How the first to close closes.
     pub close_how: CloseHow,
     /// What moves the bytes.
     pub engine: Engine,
-    /// What becomes of a socket whose connection is over.
+    /// What becomes of a socket when its connection is over.
     pub sockets: Sockets,
-    /// Whether the kernel may acknowledge at once (TCP_QUICKACK).
+    /// Whether the kernel acknowledges at once (TCP_QUICKACK).
     pub quickack: bool,
     /// What ends the trial.
     pub bound: Bound,
@@ -46,9 +46,9 @@ pub struct Load {
     pub pin: Pin,
     /// How the kernel schedules loaders.
     pub scheduler: Scheduler,
-    /// When an attempt to connect is given up.
+    /// When to give up an attempt to connect.
     pub connect_timeout: Duration,
-    /// When a reply is given up.
+    /// When to give up a reply.
     pub reply_timeout: Duration,
     /// Path of HTTP requests.
     pub path: String,
@@ -57,16 +57,16 @@ pub struct Load {
 /// What starts a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// The end of another.
+    /// The end of another connection.
     Closed {
-        /// Connections under way at once, all loaders together.
+        /// Connections at once, all loaders together.
         concurrency: usize,
     },
     /// A schedule.
     Open {
-        /// How starts spread in time.
+        /// How starts are spread over time.
         arrivals: Arrivals,
-        /// How a loader waits for the next.
+        /// How a loader waits for the next start.
         pacer: Pacer,
     },
 }
@@ -87,14 +87,14 @@ pub enum ModeName {
 pub enum Pacer {
     /// A timer wakes it.
     Sleep,
-    /// It sleeps until shortly before, and then looks at the clock and at its connections in turn.
+    /// It sleeps until shortly before, then watches the clock and its connections.
     Spin,
 }
 
 /// An open loop's schedule, all loaders together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrivals {
-    /// At equal distances.
+    /// At equal intervals.
     Constant {
         /// Starts per second.
         rate: f64,
@@ -162,9 +162,9 @@ pub enum Engine {
     Mio,
     /// io_uring.
     Uring,
-    /// The faster of those that can be had.
+    /// io_uring where possible, else epoll.
     Auto {
-        /// Whether io_uring can do what the scenario asks for.
+        /// Whether io_uring can do what the scenario requires.
         ring: bool,
     },
 }
@@ -202,13 +202,13 @@ impl Engine {
     }
 }
 
-/// What becomes of a client's socket whose connection is over.
+/// What becomes of a client's socket when its connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Sockets {
-    /// It is closed; the next connection has a new one.
+    /// It is closed; the next connection gets a new one.
     Fresh,
-    /// It is disconnected by reset, and serves the next connection.
+    /// It is disconnected by a reset and used for the next connection.
     Recycled,
 }
 
@@ -248,7 +248,7 @@ impl Sockets {
 /// What ends a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// So many measured connections.
+    /// This many measured connections.
     Connections(u64),
     /// The end of the measured span.
     Duration(Duration),
@@ -270,7 +270,7 @@ impl Load {
             mode: Mode::read(settings),
             requests: if app == App::Close { 0 } else { settings.get(keys::LOAD_REQUESTS) },
             hold,
-            // There must be held connections to follow up.
+            // Only held connections can be followed up.
             follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
             udp_share: match protocol {
                 Protocol::Tcp => 0.0,
@@ -331,7 +331,7 @@ impl Load {
 
     pub(super) fn automatic_deadline(&self) -> Duration {
         const GRACE: Duration = Duration::from_secs(10);
-        /// For a closed loop bound by a number of connections, whose time nobody knows beforehand.
+        /// For a closed loop bound by a number of connections, whose length is not known in advance.
         const UNPLANNED: Duration = Duration::from_secs(120);
         let load = match (self.bound, self.mode) {
             (Bound::Duration(span), _) => span,
@@ -351,7 +351,7 @@ impl Bound {
             return Self::Duration(settings.get(keys::LOAD_DURATION));
         };
         if settings.is_set(keys::LOAD_DURATION) {
-            // Read as well, lest it be called without effect besides.
+            // Marks the key as used, lest it be reported a second time as without effect.
             settings.get(keys::LOAD_DURATION);
             let problem = "excludes `load.duration`: keep one of the two";
             settings.conflict(keys::LOAD_CONNECTIONS, &[keys::LOAD_DURATION], problem);

@@ -92,6 +92,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
     for (text, expected) in [
         ("[server]\nworkers = \"two\"", "test.toml:2: `server.workers`: must be an integer from 1 to 512, not \"two\""),
         ("[server]\nworkers = 2.0", "test.toml:2: `server.workers`: must be an integer from 1 to 512, not 2.0"),
+        ("[server]\nworkers = 0", "test.toml:2: `server.workers`: must be an integer from 1 to 512, not 0"),
         ("[server]\nworkers = 513", "test.toml:2: `server.workers`: must be an integer from 1 to 512, not 513"),
         ("seed = 99999999999999999999", "test.toml:1: `seed`"),
         ("[load]\nrate = 1e9", "test.toml:2: `load.rate`: must be a number from 0.001 to 10000000, not 1"),
@@ -160,6 +161,12 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
 fn keys_that_do_not_fit_together_name_both() {
     for (text, expected) in [
         ("[load]\nconnections = 5\nduration = \"1s\"", "test.toml:2: `load.connections`: excludes `load.duration`"),
+        ("address = \"198.18.0.1\"", "test.toml:1: `address`…loopback…veth"),
+        ("network = \"veth\"\naddress = \"127.0.0.1\"", "test.toml:2: `address`…unicast…netns"),
+        ("network = \"veth\"\naddress = \"0.0.0.1\"", "test.toml:2: `address`…0.0.0.0"),
+        ("network = \"veth\"\naddress = \"255.255.255.254\"", "test.toml:2: `address`…255.255.255.255"),
+        ("network = \"veth\"\naddress = \"fe80::1\"", "test.toml:2: `address`…fe80::1"),
+        ("network = \"veth\"\naddress = \"::ffff:1.2.3.4\"", "test.toml:2: `address`…1.2.3.4"),
         ("[load]\nrate = 10", "test.toml:2: `load.rate` has no effect"),
         ("[server]\napp = \"close\"\n[load]\nrequests = 3", "test.toml:4: `load.requests` has no effect"),
         ("network = \"host\"\n[sysctl]\nsomaxconn = 1", "test.toml:3: `sysctl.somaxconn`…host"),

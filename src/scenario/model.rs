@@ -21,13 +21,13 @@ use crate::sys::veth;
 /// What one trial does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
-    /// Whose network.
+    /// Whose network it uses.
     pub network: Network,
     /// What is exchanged.
     pub protocol: Protocol,
     /// Where the server listens.
     pub address: SocketAddr,
-    /// Longest time from a trial's start to its end.
+    /// The longest a trial may take.
     pub deadline: Duration,
     /// Sysctls of the trial's namespaces: name as written, value.
     pub sysctls: Vec<(String, String)>,
@@ -39,7 +39,7 @@ pub struct Scenario {
     pub server: Server,
     /// The load's half.
     pub load: Load,
-    /// What is done to workers meanwhile.
+    /// What is done to workers during the trial.
     pub faults: Vec<Fault>,
     /// How clients get their source ports.
     pub sources: Sources,
@@ -95,7 +95,7 @@ pub enum Transport {
 }
 
 impl Protocol {
-    /// Whether it includes a transport.
+    /// Whether it includes this transport.
     pub fn has(self, transport: Transport) -> bool {
         match self {
             Self::Tcp => transport == Transport::Tcp,
@@ -117,14 +117,14 @@ pub enum Network {
     /// A fresh network namespace for each trial.
     #[strum(serialize = "netns")]
     Namespace,
-    /// Two of them for each trial, joined by a veth pair: the server's and the loaders'.
+    /// Two namespaces for each trial, the server's and the loaders', joined by a veth pair.
     Veth,
-    /// The machine's own.
+    /// The machine's own network.
     Host,
 }
 
 impl Scenario {
-    /// Reads a cell. What does not fit together is the settings' to report; the scenario is then of no use.
+    /// Reads a cell. If settings are found to contradict each other, `settings` keeps the complaints and the scenario is useless.
     pub(super) fn read(settings: &Settings<'_>) -> Self {
         let network = settings.get(keys::NETWORK);
         let address = SocketAddr::new(address(settings, network), settings.get(keys::PORT));

@@ -13,22 +13,22 @@ use crate::sys::scheduler::{self, Policy};
 /// Placement of processes on processors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
-    /// The scheduler's.
+    /// Wherever the scheduler puts them.
     None,
-    /// Worker, or loader, k on the k-th allowed processor, counted round.
+    /// Process k on the k-th allowed processor, starting over at the end.
     Spread,
-    /// On the k-th of these, counted round.
+    /// Process k on the k-th of these, starting over at the end.
     List(Vec<usize>),
-    /// Loader k beside worker k, counted round the workers.
+    /// Loader k where worker k runs, starting over at the last worker.
     Pair {
-        /// How the workers are placed.
+        /// Where the workers run.
         workers: Box<Pin>,
-        /// How many they are.
+        /// How many workers there are.
         count: usize,
     },
 }
 
-/// The workers' places, where they are not a list.
+/// Where workers run, if not on a list of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum WorkerPlaces {
@@ -38,7 +38,7 @@ pub enum WorkerPlaces {
     Spread,
 }
 
-/// The loaders' places, where they are not a list.
+/// Where loaders run, if not on a list of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum LoaderPlaces {
@@ -51,7 +51,7 @@ pub enum LoaderPlaces {
 }
 
 impl Pin {
-    /// The workers'. Loaders can run beside workers only where those have places.
+    /// Where workers run. Loaders can run beside them only if they are pinned.
     pub(super) fn of_workers(settings: &Settings<'_>) -> Self {
         let paired = settings.peek(keys::LOAD_PIN) == WordOrList::Word(LoaderPlaces::Pair);
         let default = if paired { WordOrList::Word(WorkerPlaces::Spread) } else { keys::SERVER_PIN.default() };
@@ -62,7 +62,7 @@ impl Pin {
         }
     }
 
-    /// The loaders'.
+    /// Where loaders run.
     pub(super) fn of_loaders(settings: &Settings<'_>, workers: usize) -> Self {
         match settings.get(keys::LOAD_PIN) {
             WordOrList::Word(LoaderPlaces::None) => Self::None,
@@ -83,7 +83,7 @@ impl Pin {
         }
     }
 
-    /// The processor of the `number`-th process, `allowed` being those that may be used; `None` where the scheduler decides.
+    /// The processor of process `number`, given those that are `allowed`; `None` if the scheduler decides.
     pub fn processor(&self, number: usize, allowed: &[usize]) -> Option<usize> {
         let cpus = match self {
             Self::None => return None,
@@ -94,7 +94,7 @@ impl Pin {
         cpus.get(number % cpus.len().max(1)).copied()
     }
 
-    /// Processors it names.
+    /// The processors it names.
     pub fn named(&self) -> &[usize] {
         match self {
             Self::List(cpus) => cpus,
@@ -108,8 +108,8 @@ impl Pin {
 pub struct Scheduler(pub Policy);
 
 impl Scheduler {
-    /// Applies to the calling process and to threads that it will start. Returns the name of the policy that the kernel says is
-    /// in force then. The error names the key.
+    /// Applies the policy to the calling process and to the threads it will start. Returns the name of the policy in force
+    /// afterwards, as the kernel reports it. `key` is for the error.
     pub fn enforce(self, key: &dyn AnyKey) -> Result<Option<String>> {
         scheduler::set(self.0).with_context(|| format!("`{}` = \"{}\"", key.path(), self.name()))?;
         Ok(scheduler::in_force()?.map(|policy| Self(policy).name().to_owned()))

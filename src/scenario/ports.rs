@@ -15,7 +15,7 @@ use crate::sys::veth;
 pub struct Sources {
     /// How a port is chosen.
     pub selection: Selection,
-    /// Addresses to connect from, in turn; empty where the kernel picks.
+    /// Addresses to connect from, in turn; empty if the kernel picks.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -23,9 +23,9 @@ pub struct Sources {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Selection {
-    /// By connect.
+    /// By connect(2).
     Kernel,
-    /// By bind to port 0.
+    /// By bind(2) to port 0.
     BindZero,
     /// By connect, after bind has set the address (IP_BIND_ADDRESS_NO_PORT).
     BindNoPort,
@@ -47,13 +47,13 @@ impl Selection {
 pub struct Fill {
     /// Where to connect to, in turn.
     pub destinations: Vec<SocketAddr>,
-    /// Stop at this part of the capacity, in thousandths; `None` for the wall.
+    /// The share of the capacity at which to stop, in thousandths; `None` for the wall.
     pub until_permille: Option<u32>,
     /// Points of the curve.
     pub steps: usize,
-    /// After the wall and the end of all connections: which part of the capacity must be had again, in thousandths.
+    /// The share of the capacity that must be available again after everything is closed, in thousandths.
     pub recover_permille: Option<u32>,
-    /// Longest time to wait for that.
+    /// The longest to wait for that.
     pub recover_within: Duration,
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::ipc::receipt::RECEIPT_BYTES;
 
-/// Largest payload of a datagram over IPv4: 65,535 less the headers of IP and UDP.
+/// Largest payload of a datagram over IPv4: 65,535 minus the headers of IP and UDP.
 pub(super) const DATAGRAM_LIMIT_BYTES: usize = 65_507;
 
 /// The server's half of a scenario.
@@ -27,13 +27,13 @@ pub struct Server {
     pub workers: usize,
     /// Options of the listeners.
     pub listen: ListenOptions,
-    /// Workers whose sockets of UDP are connected to a peer that never sends.
+    /// Workers whose UDP sockets are connected to a peer that never sends.
     pub connected: Vec<usize>,
-    /// Accepts, or receptions, per wake-up.
+    /// Accepts or receptions per wake-up.
     pub accept_batch: AcceptBatch,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
-    /// In which order workers add their listeners to epoll.
+    /// The order in which workers add their listeners to epoll.
     pub registration: Registration,
     /// Placement on processors.
     pub pin: Pin,
@@ -56,7 +56,7 @@ pub struct ListenOptions {
     pub nodelay: bool,
     /// TCP_DEFER_ACCEPT in seconds; 0 for off.
     pub defer_accept_s: u32,
-    /// TCP_FASTOPEN: connections under way at most; 0 for off.
+    /// TCP_FASTOPEN: the most pending connections; 0 for off.
     pub fastopen: u32,
     /// SO_BUSY_POLL in microseconds; 0 for off.
     pub busy_poll_us: u32,
@@ -134,11 +134,11 @@ impl ListenOptions {
 pub enum AcceptBatch {
     /// Until the queue is empty.
     Drain,
-    /// At most so many.
+    /// At most this many.
     AtMost(u32),
 }
 
-/// In which order workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides who is woken first.
+/// The order in which workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides which one is woken first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Registration {
@@ -146,12 +146,12 @@ pub enum Registration {
     Ascending,
     /// Worker 0 last.
     Descending,
-    /// In an order that seed and repetition fix.
+    /// In an order given by seed and repetition.
     Shuffled,
 }
 
 impl Registration {
-    /// The rank of each worker, from 0 for the first that registers.
+    /// The rank of each worker; the first to register has 0.
     pub fn ranks(self, workers: usize, seed: u64, repetition: usize) -> Vec<usize> {
         let mut ranks: Vec<usize> = (0..workers).collect();
         match self {
@@ -200,7 +200,7 @@ pub enum ServiceTime {
         short: Duration,
         /// The unusual time.
         long: Duration,
-        /// Share of requests that take the long time, 0 to 1.
+        /// Share of requests that take the long time, from 0 to 1.
         long_share: f64,
     },
 }

@@ -29,29 +29,29 @@ pub(super) struct Settings<'a> {
     instance: Option<String>,
 }
 
-/// What the cells of a scenario have asked for and complained of.
+/// Which keys the cells of a scenario use, and what is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Keys that some cell has a use for, with their values in force.
+    /// Keys that some cell uses, with their values in force.
     used: RefCell<IndexMap<String, Option<Value>>>,
-    /// Those whose default is not the same in all cells.
+    /// Keys whose default differs between cells.
     differing: RefCell<HashSet<String>>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl Log {
-    /// Whether some cell has a use for a key.
+    /// Whether some cell uses a key.
     pub(super) fn uses(&self, path: &str) -> bool {
         self.used.borrow().contains_key(path)
     }
 
-    /// What is wrong.
+    /// Takes out what is wrong.
     pub(super) fn take_problems(&self) -> Vec<Problem> {
         self.problems.take()
     }
 
-    /// The values in force. A default that depends on a swept key (`address` where `network` is swept) is left out, so that
-    /// it goes on depending on it.
+    /// The values in force. A default that depends on a swept key (`address` if `network` is swept) is left out, so that it
+    /// still depends on it when the result is read.
     pub(super) fn effective(&self) -> IndexMap<String, Value> {
         let (used, differing) = (self.used.borrow(), self.differing.borrow());
         used.iter()
@@ -60,7 +60,7 @@ impl Log {
             .collect()
     }
 
-    /// `value` is asked for where the key's is not known yet, or where it `depends` on the cell.
+    /// Notes that a key is used. `value` is computed only if it is not known yet or `depends` on the cell.
     fn used(&self, path: &str, depends: bool, value: impl FnOnce() -> Option<Value>) {
         let mut used = self.used.borrow_mut();
         match used.get(path) {
@@ -80,7 +80,7 @@ impl<'a> Settings<'a> {
         Self { file, swept, log, instance: None }
     }
 
-    /// The same values, where keys of the instance's table are its own: `fault.at` is `fault.0.at`.
+    /// The same values, with the table's keys read from one instance: `fault.at` from `fault.0.at`.
     pub(super) fn of_instance(&self, table: &str, number: usize) -> Self {
         Self { swept: self.swept.clone(), instance: Some(format!("{table}.{number}")), ..*self }
     }
@@ -127,12 +127,12 @@ impl<'a> Settings<'a> {
         value
     }
 
-    /// A key's value, of which the cell may make no use.
+    /// A key's value, without noting that it is used.
     pub(super) fn peek<D: Domain>(&self, key: &Key<D>) -> D::Value {
         self.entry(&self.path(key)).map_or_else(|| key.default(), |entry| parse(key, entry))
     }
 
-    /// A number from a range that other keys narrow. `why` says how, after the range.
+    /// A number from a range that other keys narrow; `why` follows the range in the error.
     pub(super) fn get_within<T>(
         &self,
         key: &Key<Integer<T>>,
@@ -152,7 +152,7 @@ impl<'a> Settings<'a> {
         value
     }
 
-    /// Whether the scenario sets the key, and does not leave it to its default.
+    /// Whether the scenario sets the key rather than leaving it to its default.
     pub(super) fn is_set(&self, key: &dyn AnyKey) -> bool {
         self.entry(&self.path(key)).is_some()
     }
@@ -162,7 +162,7 @@ impl<'a> Settings<'a> {
         self.entries(table).next().is_some()
     }
 
-    /// How many instances a table has, counted from 0 without a gap.
+    /// How many instances a table has; they are counted from 0 without a gap.
     pub(super) fn instances(&self, table: &str) -> usize {
         let number = |path: &str| path.split('.').nth(1)?.parse::<usize>().ok();
         let numbers: BTreeSet<usize> = self.entries(table).filter_map(|(path, _)| number(path)).collect();
@@ -196,13 +196,12 @@ impl<'a> Settings<'a> {
         self.entries(paths::SYSCTL).filter_map(sysctl).collect()
     }
 
-    /// Complains of a sysctl.
+    /// Complains about a sysctl.
     pub(super) fn refuse_sysctl(&self, name: &str, problem: &str) {
         self.wrong(&format!("{}.{name}", paths::SYSCTL), &[], problem);
     }
 
-    /// Complains of a key, whose value does not go with those of others. It is not said where one of these values is wrong
-    /// itself: it could be the cause.
+    /// Complains that a key's value does not fit those of others, unless one of them is wrong itself: it could be the cause.
     pub(super) fn conflict(&self, key: &dyn AnyKey, others: &[&dyn AnyKey], problem: impl Display) {
         self.wrong(&self.path(key), others, problem);
     }

@@ -1,11 +1,11 @@
-//! What belongs to a whole scenario and not to its cells: name, question, seed, and when there are trials enough.
+//! What belongs to a whole scenario rather than to its cells: name, question, seed, and when there are enough trials.
 
 use std::{fmt, path::Path, time::Duration};
 
 use super::{
     error::ScenarioError,
     file::{self, File},
-    keys::{self, Domain, Key},
+    keys::{self, Domain, Key, paths},
     settings::{Log, Settings},
 };
 
@@ -14,13 +14,13 @@ use super::{
 pub struct Whole {
     /// Names records and folders.
     pub name: String,
-    /// What it answers; may be empty.
+    /// The question it answers; may be empty.
     pub question: String,
     /// Seed of order, arrivals, service times and resampling.
     pub seed: u64,
-    /// Trials per cell; with `stop` at least, with `search` for each end of the answer.
+    /// Trials per cell: with `stop` the minimum, with `search` those that confirm each end of the answer.
     pub repetitions: usize,
-    /// The metric that ranks the cells, by name; `None` for the one that fits.
+    /// The name of the metric that ranks the cells; `None` for the one that fits.
     pub metric: Option<String>,
     /// When to stop repeating.
     pub stop: Option<Stop>,
@@ -28,19 +28,19 @@ pub struct Whole {
     pub search: Option<Search>,
 }
 
-/// Repeats until intervals are narrow.
+/// Repeat until the intervals are narrow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
-    /// Half of the interval of the ranking metric's median ÷ that median.
+    /// Half of the interval of the ranking metric's median, divided by that median.
     pub relative_error: f64,
-    /// Trials per cell at most.
+    /// The most trials per cell.
     pub max_repetitions: usize,
 }
 
-/// Searches for the highest value of a key at which a limit is kept.
+/// Search for the highest value of a key that keeps a metric within a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// The metric that is limited, by name.
+    /// The name of the metric that is limited.
     pub metric: String,
     /// Its limit.
     pub limit: Limit,
@@ -48,18 +48,18 @@ pub struct Search {
     pub variable: &'static str,
     /// Whether it takes whole numbers.
     pub whole: bool,
-    /// How near the ends of the answer must be: their difference ÷ the lower.
+    /// How close the ends of the answer must be: their difference divided by the lower one.
     pub precision: f64,
-    /// Values above are not tried.
+    /// The highest value to try.
     pub highest: f64,
-    /// Trials per cell at most.
+    /// The most trials per cell.
     pub max_trials: usize,
 }
 
 /// A metric's limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
-    /// Of times.
+    /// Of a time.
     Duration(Duration),
     /// Of anything else.
     Number(f64),
@@ -114,13 +114,13 @@ impl Whole {
     }
 }
 
-/// The file's name as far as it can be a folder's.
+/// The file's name, with characters that a folder's name should not have replaced.
 fn stem(source: &str) -> String {
     let stem = Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     stem.replace(|c| !keys::is_plain(c), "-")
 }
 
-/// A key that must be set; complains where it is not.
+/// Reads a key that must be set, and complains if it is not.
 fn required<D: Domain>(settings: &Settings<'_>, key: &Key<D>, problem: &str) -> D::Value {
     let value = settings.get(key);
     if !settings.is_set(key) {
@@ -131,7 +131,7 @@ fn required<D: Domain>(settings: &Settings<'_>, key: &Key<D>, problem: &str) -> 
 
 impl Stop {
     fn read(settings: &Settings<'_>) -> Option<Self> {
-        if !settings.has_table("stop") {
+        if !settings.has_table(paths::STOP) {
             return None;
         }
         let relative_error = required(settings, keys::STOP_RELATIVE_ERROR, "write e.g. 0.03 for ±3 %");
@@ -142,7 +142,7 @@ impl Stop {
 
 impl Search {
     fn read(settings: &Settings<'_>, file: &File) -> Option<Self> {
-        if !settings.has_table("search") {
+        if !settings.has_table(paths::SEARCH) {
             return None;
         }
         let metric = required(settings, keys::SEARCH_METRIC, "a search needs a metric and its limit");

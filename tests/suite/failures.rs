@@ -64,6 +64,35 @@ fn a_slip_in_a_scenario_exits_2_and_names_file_and_key() {
 }
 
 #[test]
+fn everything_wrong_with_a_scenario_is_said_at_once_a_line_each() {
+    let bench =
+        Bench::new("nonsense = {}\n\n[server]\nworkers = 0\n\n[serach]\n\n[load]\nconnections = 1\nduration = \"1s\"");
+    let output = bench.run(&["--set", "load.loaders=0"]);
+    assert_code(&output, 2);
+    let expected = [
+        "listenbench: scenario.toml:1: unknown key `nonsense`",
+        "listenbench: scenario.toml:4: `server.workers`: must be an integer from 1 to 512, not 0",
+        "listenbench: scenario.toml:6: unknown key `serach`; did you mean `[search]`?",
+        "listenbench: scenario.toml:9: `load.connections`: excludes `load.duration`",
+        "listenbench: --set load.loaders=0: `load.loaders`: must be an integer from 1 to 512, not 0",
+    ];
+    let text = stderr(&output);
+    assert_eq!(text.lines().count(), expected.len(), "{text}");
+    for (line, expected) in text.lines().zip(expected) {
+        assert!(line.starts_with(expected), "{line:?} is not {expected:?}");
+    }
+}
+
+/// A metric is known only above scenarios, yet has its line.
+#[test]
+fn an_unknown_metric_is_named_with_its_line() {
+    let output = Bench::new("question = \"?\"\nmetric = \"acept_wait_p99\"").run(&[]);
+    assert_code(&output, 2);
+    let text = stderr(&output);
+    assert!(text.starts_with("listenbench: scenario.toml:2: `metric`: unknown metric \"acept_wait_p99\""), "{text}");
+}
+
+#[test]
 fn a_port_taken_exits_1_and_names_address_and_holder() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

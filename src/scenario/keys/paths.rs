@@ -12,6 +12,11 @@ pub(in crate::scenario) const SYSCTL: &str = "sysctl";
 /// The table that comes several times: its keys are those of an instance, as in `fault.0.at`.
 pub(in crate::scenario) const FAULTS: &str = "fault";
 
+/// The tables that ask for something only if one of their keys is set.
+pub(in crate::scenario) const STOP: &str = "stop";
+/// See [`STOP`].
+pub(in crate::scenario) const SEARCH: &str = "search";
+
 /// What precedes a table's keys.
 pub(in crate::scenario) fn prefix(table: &str) -> String {
     format!("{table}.")
