@@ -136,3 +136,52 @@ pub fn try_out(strategy: &Strategy, site: Site) -> Result<()> {
         Transport::Udp => mechanism.receiver(0).map(drop),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::scenario::{ListenOptions, Queues, Steering};
+
+    /// Two queues for three workers, with each way to be woken that can share a queue: worker 2 accepts from the first
+    /// queue, and once the second is closed, everything arrives there.
+    #[test]
+    fn queues_can_be_shared_with_any_way_to_be_woken() {
+        const CLIENTS: usize = 10;
+        let delay = Duration::from_millis(1);
+        for wake in [
+            Wake::Epoll(Trigger::Level),
+            Wake::Epoll(Trigger::Edge),
+            Wake::Epoll(Trigger::Exclusive),
+            Wake::Lock { delay },
+            Wake::Thread,
+            Wake::Uring,
+        ] {
+            let strategy = Strategy { name: "made-up", queues: Queues::Shared(2), steering: Steering::Hash, wake };
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let site = Site { address, transport: Transport::Tcp, workers: 3, options: ListenOptions::default() };
+            let mechanism = Mechanism::open(&strategy, site).unwrap();
+            let inodes = mechanism.listeners().inodes().unwrap();
+            assert!(inodes[0] == inodes[2] && inodes[0] != inodes[1], "{inodes:?}");
+
+            let mut acceptor = mechanism.acceptor(2).unwrap();
+            let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+            acceptor.register(poll.registry()).unwrap();
+            let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let mut peers = Vec::new();
+            while peers.len() < CLIENTS {
+                let patience = acceptor.before_wait().unwrap();
+                poll.poll(&mut events, patience).unwrap();
+                while let Ok(accepted) = acceptor.accept() {
+                    peers.push(accepted.peer.unwrap());
+                }
+                acceptor.after_accepts().unwrap();
+            }
+            assert!(clients.iter().all(|client| peers.contains(&client.local_addr().unwrap())), "{wake:?}");
+            assert!(acceptor.stop().unwrap().is_empty());
+        }
+    }
+}
