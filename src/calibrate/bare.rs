@@ -16,7 +16,6 @@ use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use super::BareProcesses;
 use crate::{
     ipc::{
         control::{Control, LoaderCount, Phase, Window},
@@ -25,6 +24,7 @@ use crate::{
     },
     load,
     observe::counters::{self, CounterReader},
+    record::BareProcesses,
     scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,

@@ -9,14 +9,14 @@ use anyhow::{Result, bail};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{BareProcesses, Contestant, Round, Run, bare};
+use super::bare;
 use crate::{
     ipc::{
         control::Recording,
         family::{self, Cut, Patience},
     },
     load::Sizing,
-    record::{Outcome, TrialRecord},
+    record::{BareProcesses, Contestant, Outcome, Round, Run, TrialRecord},
     scenario::{Bound, Mode, Plan, Scenario, ServiceTime, Stamps, Transport, Trial},
     trial::{self, Job},
 };

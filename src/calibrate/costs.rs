@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::Costs;
 use crate::{
     ipc::{
         histogram::{self, BUCKETS, Own},
         ledger::{Journey, Ledger},
     },
     observe::stamps::Stamps,
+    record::Costs,
     stats::{ascending, median},
     sys::{clock, shared::SharedSlice},
 };

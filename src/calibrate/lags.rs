@@ -14,8 +14,12 @@ use nix::sys::{
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
 
-use super::{Lag, Lags};
-use crate::{ipc::family::Family, load, sys::clock};
+use crate::{
+    ipc::family::Family,
+    load,
+    record::{Lag, Lags},
+    sys::clock,
+};
 
 const TIMERS: u64 = 500;
 /// Distance of timers: long enough for the processor to go to sleep.

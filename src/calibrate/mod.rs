@@ -9,13 +9,9 @@ mod bare;
 mod contest;
 mod costs;
 mod lags;
-mod machine;
-mod model;
 mod ratios;
 
 pub use contest::{Contest, Told, fits};
 pub use costs::costs;
 pub use lags::lags;
-pub use machine::Machine;
-pub use model::{BareProcesses, Calibration, Contestant, Costs, Lag, Lags, Ratio, Round, Run, Verdict};
 pub use ratios::{LIMIT, ratios};

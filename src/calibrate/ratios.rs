@@ -1,7 +1,9 @@
 //! Contestants against each other, round by round.
 
-use super::{Contestant, Ratio, Round, Run, Verdict};
-use crate::stats::{Bootstrap, IntervalKind, Values};
+use crate::{
+    record::{Contestant, CostVerdict, IntervalKind, Ratio, Round, Run, Values},
+    stats::Bootstrap,
+};
 
 /// The most that recording, and exact stamps besides, may cost: a share of the rate, and of the processor time.
 pub const LIMIT: f64 = 0.03;
@@ -41,13 +43,13 @@ fn by_round(rounds: &[Round], contestant: Contestant, against: Contestant, figur
 }
 
 /// Whether a cost, which grows or falls steadily with the ratio, is within the limit.
-fn judge(ratio: &Values, cost: fn(f64) -> f64, limit: f64) -> Verdict {
+fn judge(ratio: &Values, cost: fn(f64) -> f64, limit: f64) -> CostVerdict {
     let costs = [cost(ratio.low), cost(ratio.high)];
     match ratio.interval {
-        IntervalKind::Range => Verdict::TooFewRounds,
-        IntervalKind::Bootstrap if costs.iter().all(|cost| *cost <= limit) => Verdict::Shown,
-        IntervalKind::Bootstrap if costs.iter().all(|cost| *cost > limit) => Verdict::Exceeded,
-        IntervalKind::Bootstrap => Verdict::CannotBeTold,
+        IntervalKind::Range => CostVerdict::TooFewRounds,
+        IntervalKind::Bootstrap if costs.iter().all(|cost| *cost <= limit) => CostVerdict::Shown,
+        IntervalKind::Bootstrap if costs.iter().all(|cost| *cost > limit) => CostVerdict::Exceeded,
+        IntervalKind::Bootstrap => CostVerdict::CannotBeTold,
     }
 }
 
@@ -73,7 +75,7 @@ mod tests {
         (0..count).map(round).collect()
     }
 
-    fn verdicts(count: usize, on: &[f64]) -> (Option<Verdict>, Option<Verdict>) {
+    fn verdicts(count: usize, on: &[f64]) -> (Option<CostVerdict>, Option<CostVerdict>) {
         let found = ratios(&rounds(count, on), 1);
         assert_eq!(found.len(), 1, "the others have no runs");
         (found[0].verdict, found[0].cpu_verdict)
@@ -83,15 +85,15 @@ mod tests {
     fn a_drift_of_the_machine_does_not_hide_a_cost() {
         let found = ratios(&rounds(10, &[0.98]), 1).remove(0);
         assert!((found.rate.median - 0.98).abs() < 1e-9 && (found.cpu.median - 1.0 / 0.98).abs() < 1e-9, "{found:?}");
-        assert_eq!(verdicts(10, &[0.98]), (Some(Verdict::Shown), Some(Verdict::Shown)));
-        assert_eq!(verdicts(10, &[0.95]), (Some(Verdict::Exceeded), Some(Verdict::Exceeded)));
+        assert_eq!(verdicts(10, &[0.98]), (Some(CostVerdict::Shown), Some(CostVerdict::Shown)));
+        assert_eq!(verdicts(10, &[0.95]), (Some(CostVerdict::Exceeded), Some(CostVerdict::Exceeded)));
     }
 
     #[test]
     fn noise_and_too_few_rounds_say_so() {
-        let noisy = Some(Verdict::CannotBeTold);
+        let noisy = Some(CostVerdict::CannotBeTold);
         assert_eq!(verdicts(10, &[0.9, 1.1]), (noisy, noisy));
-        let few = Some(Verdict::TooFewRounds);
+        let few = Some(CostVerdict::TooFewRounds);
         assert_eq!(verdicts(4, &[0.98]), (few, few));
     }
 

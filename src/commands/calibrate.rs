@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 
 use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
 use crate::{
-    calibrate::{self, Calibration, Contest, Machine},
+    calibrate::{self, Contest},
     cli,
     format::seconds,
     ipc::family::{self, Patience},
-    observe::host::{Host, Probe},
-    record::SCHEMA,
+    observe::host::{self, Probe},
+    record::{Calibration, Machine, SCHEMA},
     report::{harness, terminal},
     scenario::{Plan, ScenarioError},
     sys::process,
@@ -136,7 +136,7 @@ fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
 
 /// This machine and this build.
 fn here(seed: u64, probe: &Probe) -> Machine {
-    Machine::of(&Host::read(seed, "", BTreeMap::new(), probe))
+    Machine::of(&host::read(seed, "", BTreeMap::new(), probe))
 }
 
 fn write_new(file: &Path, json: &str) -> Result<()> {

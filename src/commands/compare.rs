@@ -16,9 +16,9 @@ use self::{
 use super::{Ended, Usage, note, say};
 use crate::{
     cli,
-    record::{Record, SCHEMA},
+    record::SCHEMA,
     report::comparison::{self, Style},
-    stats::{self, AgainstBaseline, METRICS, Metric, Summary},
+    stats::{self, AgainstBaseline, METRICS, Metric, Record, Summary},
 };
 
 /// Metrics compared by default after the ranking metric, if the records have them.

@@ -6,8 +6,7 @@ use std::{
     io::{self, Read, Seek},
 };
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::record::{CpuShares, Sockets, Softnet};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
 const KEPT: [&str; 31] = [
@@ -130,21 +129,6 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
         .collect()
 }
 
-/// Sockets in a network namespace, over IPv4 and IPv6.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Sockets {
-    /// TCP, in use: listening, or with a connection; both ends of a loopback connection count.
-    pub in_use: u64,
-    /// TCP, in TIME_WAIT.
-    pub time_wait: u64,
-    /// TCP, without a process any more, but not yet over: of the machine, not of the namespace.
-    pub orphans: u64,
-    /// TCP's memory, in pages: of the machine, not of the namespace.
-    pub memory_pages: u64,
-    /// UDP, bound.
-    pub udp: u64,
-}
-
 /// Reads the sockets of one network namespace.
 #[derive(Debug)]
 pub struct SocketReader {
@@ -162,47 +146,37 @@ impl SocketReader {
     /// The sockets now.
     pub fn read(&mut self) -> io::Result<Sockets> {
         let mut sockets = Sockets::default();
-        sockets.add(self.v4.read()?);
+        add(&mut sockets, self.v4.read()?);
         if let Some(v6) = &mut self.v6 {
-            sockets.add(v6.read()?);
+            add(&mut sockets, v6.read()?);
         }
         Ok(sockets)
     }
 }
 
-impl Sockets {
-    /// The largest of each.
-    pub fn peak(&mut self, other: &Self) {
-        self.in_use = self.in_use.max(other.in_use);
-        self.time_wait = self.time_wait.max(other.time_wait);
-        self.orphans = self.orphans.max(other.orphans);
-        self.memory_pages = self.memory_pages.max(other.memory_pages);
-        self.udp = self.udp.max(other.udp);
-    }
-
-    fn add(&mut self, sockstat: &str) {
-        for line in sockstat.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let field = |name: &str| -> u64 {
-                let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
-                value.and_then(|value| value.parse().ok()).unwrap_or(0)
-            };
-            match words.first() {
-                Some(&("TCP:" | "TCP6:")) => {
-                    self.in_use += field("inuse");
-                    self.time_wait += field("tw");
-                    self.orphans += field("orphan");
-                    self.memory_pages += field("mem");
-                }
-                Some(&("UDP:" | "UDP6:")) => self.udp += field("inuse"),
-                _ => {}
+/// Adds what a text of sockstat counts.
+fn add(sockets: &mut Sockets, sockstat: &str) {
+    for line in sockstat.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let field = |name: &str| -> u64 {
+            let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        match words.first() {
+            Some(&("TCP:" | "TCP6:")) => {
+                sockets.in_use += field("inuse");
+                sockets.time_wait += field("tw");
+                sockets.orphans += field("orphan");
+                sockets.memory_pages += field("mem");
             }
+            Some(&("UDP:" | "UDP6:")) => sockets.udp += field("inuse"),
+            _ => {}
         }
     }
 }
 
 /// Time of all the machine's processors together, in clock ticks.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct CpuTicks {
     /// All of it, idle included.
     pub total: u64,
@@ -217,23 +191,6 @@ pub struct CpuTicks {
     /// In the kernel for interrupts' deferred work, where packets are received.
     pub softirq: u64,
     /// Switches between processes, not a time.
-    pub context_switches: u64,
-}
-
-/// What the machine's processors did between two readings, as shares of all their time, 0 to 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct CpuShares {
-    /// In user mode.
-    pub user: f64,
-    /// In the kernel for processes.
-    pub system: f64,
-    /// In the kernel for interrupts' deferred work.
-    pub softirq: f64,
-    /// Taken by the host.
-    pub steal: f64,
-    /// Somebody on this machine.
-    pub busy: f64,
-    /// Switches between processes: a number.
     pub context_switches: u64,
 }
 
@@ -277,34 +234,14 @@ impl CpuTicks {
     }
 }
 
-/// What the processors could not receive in time, of the whole machine (/proc/net/softnet_stat).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Softnet {
-    /// Packets dropped because a processor's backlog was full (net.core.netdev_max_backlog).
-    pub dropped: u64,
-    /// Times that receiving stopped with work left (net.core.netdev_budget).
-    pub squeezed: u64,
-}
-
-impl Softnet {
-    /// Reads all processors' rows: hexadecimal, dropped second and squeezed third.
-    pub fn read() -> io::Result<Self> {
-        let text = fs::read_to_string("/proc/net/softnet_stat")?;
-        let column =
-            |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
-        Ok(text.lines().fold(Self::default(), |sum, line| Self {
-            dropped: sum.dropped + column(line, 1).unwrap_or(0),
-            squeezed: sum.squeezed + column(line, 2).unwrap_or(0),
-        }))
-    }
-
-    /// What came since an earlier reading.
-    pub fn since(&self, before: &Self) -> Self {
-        Self {
-            dropped: self.dropped.saturating_sub(before.dropped),
-            squeezed: self.squeezed.saturating_sub(before.squeezed),
-        }
-    }
+/// Reads /proc/net/softnet_stat, a row a processor: hexadecimal, dropped second and squeezed third.
+pub fn softnet() -> io::Result<Softnet> {
+    let text = fs::read_to_string("/proc/net/softnet_stat")?;
+    let column = |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
+    Ok(text.lines().fold(Softnet::default(), |sum, line| Softnet {
+        dropped: sum.dropped + column(line, 1).unwrap_or(0),
+        squeezed: sum.squeezed + column(line, 2).unwrap_or(0),
+    }))
 }
 
 #[cfg(test)]
@@ -314,8 +251,8 @@ mod tests {
     #[test]
     fn sockets_of_both_protocols_are_added() {
         let mut sockets = Sockets::default();
-        sockets.add("sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\n");
-        sockets.add("TCP6: inuse 4\nUDP6: inuse 9\n");
+        add(&mut sockets, "sockets: used 300\nTCP: inuse 101 orphan 2 tw 40 alloc 120 mem 3\nUDP: inuse 7\n");
+        add(&mut sockets, "TCP6: inuse 4\nUDP6: inuse 9\n");
         assert_eq!(sockets, Sockets { in_use: 105, time_wait: 40, orphans: 2, memory_pages: 3, udp: 16 });
     }
 

@@ -1,22 +1,32 @@
 //! What a run leaves on disk: the schema, one writer, one reader.
 
+mod calibration;
 mod errors;
 mod exit;
 pub mod histograms;
+mod host;
+mod machine;
 pub mod reader;
 mod schema;
+mod values;
 mod verdict;
 mod words;
 mod writer;
 
+pub use calibration::{
+    BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
+};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
 pub use exit::Exit;
-pub use reader::{ReadError, Record};
+pub use host::Host;
+pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
+pub use reader::{RawRecord, ReadError};
 pub use schema::{
     BatchSummary, Connections, DatagramSocketRow, Datagrams, Distribution, FaultDatagrams, FaultRow, HelperRow,
-    Latencies, LatencySummary, LoaderRow, Measured, Memory, ObserverRow, Ports, PortsStep, QueueRow, Ramp, RampStep,
-    SCHEMA, Searched, Series, TENTHS, TrialRecord, WorkerCounts, WorkerRow,
+    Latencies, LatencySummary, LoaderRow, Measured, Memory, Ports, PortsStep, QueueRow, Ramp, RampStep, SCHEMA,
+    Searched, Series, TENTHS, TrialRecord, WorkerCounts, WorkerRow,
 };
+pub use values::{IntervalKind, Values};
 pub use verdict::{
     Change, FaultOutcome, Figures, Grounds, Imbalance, Lateness, Nothing, Scope, Unfinished, Verdict, VerdictName,
     limits,

@@ -1,15 +1,15 @@
-//! Reads a record back. Summaries and reports know a run only through this.
+//! Reads a record back, and names its files.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use super::TrialRecord;
-use crate::scenario::{Plan, ScenarioError, Source, Whole};
+use super::{SCHEMA, TrialRecord};
 
 /// The scenario as run.
 pub const SCENARIO: &str = "scenario.toml";
@@ -21,21 +21,6 @@ pub const TRIALS: &str = "trials.jsonl";
 pub const HISTOGRAMS: &str = "histograms.hlog";
 /// The files that a run writes; all others are made from these.
 pub const FILES: [&str; 4] = [SCENARIO, HOST, TRIALS, HISTOGRAMS];
-
-/// A record as read from its folder.
-#[derive(Debug)]
-pub struct Record {
-    /// `scenario.toml` as text.
-    pub scenario: String,
-    /// What it says of the scenario as a whole.
-    pub whole: Whole,
-    /// `host.json`.
-    pub host: Json,
-    /// `trials.jsonl`, in the order of execution.
-    pub trials: Vec<TrialRecord>,
-    /// Whether its last line had no end and is left out.
-    pub cut_off: bool,
-}
 
 /// A folder that is no record, or a damaged one.
 #[derive(Debug, Error)]
@@ -58,36 +43,57 @@ pub enum ReadError {
         /// Why.
         error: serde_json::Error,
     },
-    /// The scenario cannot be read.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
+    /// It was written by another version of the tool.
+    #[error(
+        "{}, line {line}: schema {schema}, and this version reads schema {SCHEMA} only: \
+         repeat the run with its `scenario.toml`, or read it with the version named in its `host.json`",
+        path.display()
+    )]
+    Schema {
+        /// Which.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Its schema.
+        schema: u32,
+    },
 }
 
-impl Record {
+/// What a run left in its folder, the scenario as text.
+#[derive(Debug, Default)]
+pub struct RawRecord {
+    /// `scenario.toml`.
+    pub scenario: String,
+    /// `host.json`.
+    pub host: Json,
+    /// `trials.jsonl`, in the order of execution.
+    pub trials: Vec<TrialRecord>,
+    /// Whether its last line had no end and is left out.
+    pub cut_off: bool,
+}
+
+impl RawRecord {
     /// Reads a record's folder. A last line of `trials.jsonl` that was cut off, as by a kill, is left out.
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let host = text(folder, HOST)?;
         let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;
         let lines = text(folder, TRIALS)?;
-        let trials = lines
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-            .enumerate()
-            .map(|(i, line)| serde_json::from_str(line).map_err(|error| content(folder, TRIALS, i + 1, error)))
-            .collect::<Result<_, _>>()?;
-        let scenario = text(folder, SCENARIO)?;
-        let whole = Whole::parse(&folder.join(SCENARIO).display().to_string(), &scenario)?;
+        let complete = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let trials = complete.enumerate().map(|(i, line)| trial(folder, i + 1, line)).collect::<Result<_, _>>()?;
         let cut_off = !lines.is_empty() && !lines.ends_with('\n');
-        Ok(Self { scenario, whole, host, trials, cut_off })
+        Ok(Self { scenario: text(folder, SCENARIO)?, host, trials, cut_off })
     }
+}
 
-    /// How many trials the scenario asks for, where that is known beforehand.
-    pub fn planned(&self) -> Option<usize> {
-        if self.whole.stop.is_some() || self.whole.search.is_some() {
-            return None;
-        }
-        let plan = Plan::read(&Source { name: SCENARIO, text: &self.scenario }, &[]).ok()?;
-        Some(plan.trials.len())
+fn trial(folder: &Path, line: usize, text: &str) -> Result<TrialRecord, ReadError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema: u32,
+    }
+    let damaged = |error| content(folder, TRIALS, line, error);
+    match serde_json::from_str(text).map_err(damaged)? {
+        Versioned { schema: SCHEMA } => serde_json::from_str(text).map_err(damaged),
+        Versioned { schema } => Err(ReadError::Schema { path: folder.join(TRIALS), line, schema }),
     }
 }
 

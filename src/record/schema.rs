@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{ErrorCount, EventKind, Exit, Outcome, Outcomes, Stage, Verdict, WaitMethod};
-use crate::observe::counters::{CpuShares, Sockets, Softnet};
+use super::{
+    CpuShares, ErrorCount, EventKind, Exit, ObserverRow, Outcome, Outcomes, Sockets, Softnet, Stage, Verdict,
+    WaitMethod,
+};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -385,15 +387,6 @@ pub struct QueueRow {
     pub full_share: f64,
     /// Segments that the listener dropped: its part of ListenDrops.
     pub drops: u64,
-}
-
-/// What the trial's own process used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ObserverRow {
-    /// CPU time in user mode, ns.
-    pub cpu_user_ns: u64,
-    /// CPU time in the kernel, ns.
-    pub cpu_system_ns: u64,
 }
 
 /// A worker's socket of datagrams. What is of a shared socket stands in every worker's row.

@@ -5,8 +5,9 @@ use serde_json::{Map, Value as Json};
 use super::Ranked;
 use crate::{
     format::ratio,
+    record::IntervalKind,
     scenario::label,
-    stats::{Comparison, Difference, IntervalKind, Metric, metric_named},
+    stats::{Comparison, Difference, Metric, metric_named},
 };
 
 /// For comparisons in which no outcome could have shown a difference.

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     format::ratio,
+    record::Values,
     scenario::label,
-    stats::{AgainstBaseline, Better, CellPair, Difference, Metric, MetricPair, SIGNIFICANCE, Values, metric_named},
+    stats::{AgainstBaseline, Better, CellPair, Difference, Metric, MetricPair, SIGNIFICANCE, metric_named},
 };
 
 /// What it is written for.

@@ -8,9 +8,9 @@ use std::{
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Outcome, ReadError, Record, histograms},
+    record::{Outcome, histograms},
     scenario::label,
-    stats::Summary,
+    stats::{ReadError, Record, Summary},
 };
 
 /// Metrics whose distributions are in reports.
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(all.of("accept_wait", 0).unwrap().trials.len(), 2);
         assert!(response.merged.equivalent(response.merged.max(), 3_000));
         assert!(all.of("response", 1).is_none() && all.of("connect", 0).is_none());
-        record.trials[2].latency_ns.accept_wait.method = Some(WaitMethod::ConnectCall);
+        record.raw.trials[2].latency_ns.accept_wait.method = Some(WaitMethod::ConnectCall);
         assert_eq!(collect(&record).of("accept_wait", 0).unwrap().merged.len(), 1, "another method");
     }
 }

@@ -4,10 +4,11 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     record::{
-        Connections, Latencies, LatencySummary, Measured, ObserverRow, Outcome, Record, SCHEMA, Series, TrialRecord,
+        Connections, Latencies, LatencySummary, Measured, ObserverRow, Outcome, RawRecord, SCHEMA, Series, TrialRecord,
         WaitMethod,
     },
     scenario::Whole,
+    stats::Record,
 };
 
 /// A trial with 100 + `number` accepts per second that all waited 5 µs, and nothing else.
@@ -34,9 +35,9 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
         "latency_ns": nothing(serde_json::to_value(latencies)), "distribution": null, "workers": [], "loaders": [],
         "usable_ports": 0, "ports_peak": 0, "ports_exhausted_after_s": null, "ports_ceiling_per_s": null,
         "kernel": {}, "kernel_measured": {},
-        "sockets_peak": nothing(serde_json::to_value(crate::observe::counters::Sockets::default())),
-        "softnet": nothing(serde_json::to_value(crate::observe::counters::Softnet::default())),
-        "machine": nothing(serde_json::to_value(crate::observe::counters::CpuShares::default())),
+        "sockets_peak": nothing(serde_json::to_value(crate::record::Sockets::default())),
+        "softnet": nothing(serde_json::to_value(crate::record::Softnet::default())),
+        "machine": nothing(serde_json::to_value(crate::record::CpuShares::default())),
         "observer": nothing(serde_json::to_value(ObserverRow::default())),
         "cpu_steal_share": 0.0, "cpu_others_share": 0.0,
         "series": nothing(serde_json::to_value(Series::default())),
@@ -46,11 +47,5 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
 
 /// A record of trials.
 pub fn record(trials: Vec<TrialRecord>) -> Record {
-    Record {
-        scenario: String::new(),
-        whole: Whole::parse("made-up", "").unwrap(),
-        host: json!({}),
-        trials,
-        cut_off: false,
-    }
+    Record { raw: RawRecord { trials, ..RawRecord::default() }, whole: Whole::parse("made-up", "").unwrap() }
 }

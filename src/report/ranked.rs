@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    record::{Outcome, Record, TrialRecord},
+    record::{Outcome, TrialRecord},
     report::{Ranking, Reading, distributions::Distributions, plot::DISTINCT, ranking},
     scenario::label,
-    stats::{CellSummary, Summary},
+    stats::{CellSummary, Record, Summary},
 };
 
 /// A record whose cells are ranked and named.

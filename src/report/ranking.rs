@@ -3,8 +3,9 @@
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    record::Values,
     scenario::label,
-    stats::{Better, Compared, METRICS, Metric, Summary, Values, metric_named},
+    stats::{Better, Compared, METRICS, Metric, Summary, metric_named},
 };
 
 /// The key that cells compete in if it is swept.

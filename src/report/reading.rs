@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{Document, Ranked, distributions::Distributions, exports};
 use crate::{
-    record::{ReadError, Record, write_derived},
-    stats::{self, Summary},
+    record::write_derived,
+    stats::{self, ReadError, Record, Summary},
 };
 
 /// A record with what follows from it.

@@ -6,11 +6,11 @@ use serde_json::{Value as Json, json};
 use super::{Reading, distributions::Collector, fixture};
 use crate::{
     record::{
-        Connections, EventKind, FaultRow, Latencies, LatencySummary, Outcome, Record, Series, TrialRecord, WaitMethod,
-        WorkerCounts, WorkerRow,
+        Connections, EventKind, FaultRow, Latencies, LatencySummary, Outcome, RawRecord, Series, TrialRecord,
+        WaitMethod, WorkerCounts, WorkerRow,
     },
     scenario::Whole,
-    stats,
+    stats::{self, Record},
 };
 
 /// A record being made.
@@ -74,7 +74,7 @@ impl Sample {
         let scenario = format!("name = \"made-up\"\nquestion = {:?}\n[load]\nwarmup = \"200ms\"\n", self.question);
         let whole = Whole::parse("made-up.toml", &scenario).unwrap();
         let host = json!({ "kernel": "6.18", "cpus_allowed": 2, "cpu": "made up", "command": ["listenbench", "run", "made-up"], "sysctls": {} });
-        let record = Record { scenario, whole, host, trials: self.trials, cut_off: false };
+        let record = Record { raw: RawRecord { scenario, host, trials: self.trials, cut_off: false }, whole };
         let summary = stats::summarize(&record);
         let mut collector = Collector::new(&record, &summary);
         self.waits.into_iter().enumerate().for_each(|(trial, waits)| collector.add(trial, "accept_wait", waits));

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::{Outcome, Record, TrialRecord, VerdictName},
+    record::{Outcome, TrialRecord, VerdictName},
     scenario::label,
-    stats::Summary,
+    stats::{Record, Summary},
 };
 
 /// A verdict and whom it is about.

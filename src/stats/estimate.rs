@@ -11,6 +11,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::record::{IntervalKind, Values};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Confidence level of all intervals.
@@ -20,41 +22,6 @@ pub const RESAMPLES: usize = 4_000;
 /// With fewer values, no interval of the median reaches the level: that from the smallest to the largest covers the median with
 /// a probability of 1 − 2/2ⁿ, which is 94 % for five.
 pub const TRIALS_FOR_INTERVAL: usize = 5;
-
-/// A metric over the valid trials of a cell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Values {
-    /// Median of `values`; the mean of the two middle ones if their number is even.
-    pub median: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// What `low` and `high` are.
-    pub interval: IntervalKind,
-    /// One per valid trial, in the order of repetitions.
-    pub values: Vec<f64>,
-}
-
-/// What the ends of an interval mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum IntervalKind {
-    /// A confidence interval of the median.
-    Bootstrap,
-    /// The smallest and the largest value, because there are too few for an interval.
-    Range,
-}
-
-impl IntervalKind {
-    /// As in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bootstrap => "bootstrap",
-            Self::Range => "range",
-        }
-    }
-}
 
 /// A number with the ends of its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

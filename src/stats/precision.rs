@@ -4,12 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{
-    estimate::{IntervalKind, Values},
-    metrics::Metric,
-    summary::CellSummary,
-};
-use crate::record::Record;
+use super::{metrics::Metric, record::Record, summary::CellSummary};
+use crate::record::{IntervalKind, Values};
 
 /// How narrow the intervals of the ranking metric became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,11 +6,12 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     comparison::{Compared, compare_all},
-    estimate::{Bootstrap, Values},
+    estimate::Bootstrap,
     metrics::{Better, Metric},
     rank_sum::RankSum,
     summary::{CellSummary, Summary, comparable},
 };
+use crate::record::Values;
 
 /// A run compared with the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,9 +9,10 @@ use serde_json::{Map, Value as Json};
 use super::{
     estimate::{ascending, median},
     metrics::{Better, Metric, Unit, metric_named},
+    record::Record,
 };
 use crate::{
-    record::{Outcome, Record, TrialRecord, VerdictName},
+    record::{Outcome, TrialRecord, VerdictName},
     scenario::{
         Limit, Search,
         keys::{self, AnyKey},

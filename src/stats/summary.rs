@@ -9,14 +9,15 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     comparison::{Compared, compare_all},
-    estimate::{Bootstrap, LEVEL, RESAMPLES, TRIALS_FOR_INTERVAL, Values, ascending, median},
+    estimate::{Bootstrap, LEVEL, RESAMPLES, TRIALS_FOR_INTERVAL, ascending, median},
     judge::{self, RunVerdict},
     metrics::{METRICS, Metric, metric_named, per},
     precision::{self, Precision},
     rank_sum::RankSum,
+    record::Record,
     search::{self, Found},
 };
-use crate::record::{Outcome, Record, SCHEMA, Stage, TrialRecord, VerdictName, WaitMethod};
+use crate::record::{Outcome, SCHEMA, Stage, TrialRecord, Values, VerdictName, WaitMethod};
 
 /// `summary.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -9,11 +9,11 @@ use strum::VariantArray;
 use super::{Histograms, Job, Outcome as TrialOutcome, gathered::Gathered, judge};
 use crate::{
     load::{self, LoaderReport, histogram},
-    observe::counters::{CpuShares, Sockets, Softnet, UDP_NO_PORTS},
+    observe::counters::UDP_NO_PORTS,
     record::{
-        BatchSummary, Connections, DatagramSocketRow, Datagrams, ErrorCount, FaultRow, Latencies, Latency,
-        LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, Outcomes, SCHEMA, Searched, Series, Stage,
-        TrialRecord, WaitMethod, WorkerRow,
+        BatchSummary, Connections, CpuShares, DatagramSocketRow, Datagrams, ErrorCount, FaultRow, Latencies, Latency,
+        LatencySummary, LoaderRow, Measured, ObserverRow, Outcome, Outcomes, SCHEMA, Searched, Series, Sockets,
+        Softnet, Stage, TrialRecord, WaitMethod, WorkerRow,
     },
     scenario::{Bound, Load, Mode, Transport},
     stats,

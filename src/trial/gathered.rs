@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ipc::{control::Window, ledger::Balance},
     load::LoaderReport,
-    observe::counters::{Counters, CpuShares, Sockets, Softnet},
+    observe::counters::Counters,
     record::{
-        DatagramSocketRow, ErrorCount, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp, Series,
-        WorkerCounts,
+        CpuShares, DatagramSocketRow, ErrorCount, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp,
+        Series, Sockets, Softnet, WorkerCounts,
     },
 };
 

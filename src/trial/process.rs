@@ -26,7 +26,7 @@ use crate::{
     },
     load::{self, source},
     observe::{
-        counters::{self, CounterReader, Counters, CpuTicks, SocketReader, Softnet},
+        counters::{self, CounterReader, Counters, CpuTicks, SocketReader},
         datagrams::DatagramQueue,
         ports::Range,
         queues::QueueReader,
@@ -92,7 +92,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let own_before = clock::cpu_use();
-    let softnet = Softnet::read().context("reading /proc/net/softnet_stat")?;
+    let softnet = counters::softnet().context("reading /proc/net/softnet_stat")?;
     let ticks = CpuTicks::read().context("reading /proc/stat")?;
     let ticks_read_ns = clock::monotonic_ns();
     let before = counters.read().context("reading /proc/self/net")?;
@@ -109,7 +109,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let left_in_queue = sampler.waiting()?;
     let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
     let machine = CpuTicks::read().context("reading /proc/stat")?.since(&ticks);
-    let softnet = Softnet::read().context("reading /proc/net/softnet_stat")?.since(&softnet);
+    let softnet = counters::softnet().context("reading /proc/net/softnet_stat")?.since(&softnet);
     let own = clock::cpu_use();
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
     let crew_datagram_inodes = crew.datagram_inodes().to_vec();

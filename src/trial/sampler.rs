@@ -14,11 +14,11 @@ use super::{
 use crate::{
     ipc::control::{Control, Count, ListenerSeen},
     observe::{
-        counters::{SocketReader, Sockets},
+        counters::SocketReader,
         datagrams::{self, DatagramQueue},
         queues::{Queue, QueueReader},
     },
-    record::{Memory, Ramp, Series},
+    record::{Memory, Ramp, Series, Sockets},
     scenario::CloseBy,
     sys::clock,
 };

@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Output};
 
 use crate::common::{Bench, assert_code, read_json, stderr, stdout};
 use listenbench::{
-    record::{Latencies, Measured, Record, TrialRecord},
-    stats::{self, Summary},
+    record::{Latencies, Measured, RawRecord, TrialRecord},
+    stats::{self, Record, Summary},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -260,8 +260,8 @@ impl Machine {
         assert_code(&bench.run(&[]), 0);
         let mut template = Record::read(&bench.path("out")).unwrap();
         // Of the figures only those that are made up.
-        template.trials.truncate(1);
-        let trial = &mut template.trials[0];
+        template.raw.trials.truncate(1);
+        let trial = &mut template.raw.trials[0];
         trial.verdicts.clear();
         trial.workers.clear();
         trial.stages_ns.clear();
@@ -275,7 +275,7 @@ impl Machine {
         let mut made: Vec<TrialRecord> = Vec::new();
         for repetition in 0..trials {
             for cell in 0..4 {
-                let mut trial = self.template.trials[0].clone();
+                let mut trial = self.template.raw.trials[0].clone();
                 trial.trial = made.len();
                 (trial.repetition, trial.cell_index) = (repetition, cell);
                 trial.cell.insert("workers".to_owned(), json!(cell));
@@ -285,14 +285,9 @@ impl Machine {
                 made.push(trial);
             }
         }
-        let Record { scenario, whole, host, .. } = &self.template;
-        let record = Record {
-            scenario: scenario.clone(),
-            whole: whole.clone(),
-            host: host.clone(),
-            trials: made,
-            cut_off: false,
-        };
+        let Record { raw: RawRecord { scenario, host, .. }, whole } = &self.template;
+        let raw = RawRecord { scenario: scenario.clone(), host: host.clone(), trials: made, cut_off: false };
+        let record = Record { raw, whole: whole.clone() };
         stats::summarize(&record)
     }
 

@@ -13,6 +13,7 @@ mod halves;
 mod held;
 mod help;
 mod known_answers;
+mod layers;
 mod live;
 mod network;
 mod options;

@@ -3,7 +3,9 @@
 use std::{env, fs, path::Path};
 
 use listenbench::{
-    calibrate::Calibration, commands::compare::Comparison, observe::host::Host, record::TrialRecord, stats::Summary,
+    commands::compare::Comparison,
+    record::{Calibration, Host, TrialRecord},
+    stats::Summary,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::json;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::record::Record;
+use crate::stats::Record;
 
 /// Ignored: these keys identify the run rather than its conditions.
 const OF_THE_RUN: [&str; 5] = ["calibration", "command", "schema", "queue_sample_ns", "seed"];

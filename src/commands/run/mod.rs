@@ -22,8 +22,8 @@ use crate::{
     ipc::family::Patience,
     live::Kind,
     load::Sizing,
-    observe::host::Host,
-    record::{Writer, reader},
+    observe::host,
+    record::{Host, Writer, reader},
     report::{Reading, derived_files, terminal},
     scenario::{Cell, Network, Plan, Source},
     sys::process,
@@ -74,7 +74,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     }
     let mut ended = Ended::Done;
     for ((chosen, folder), sysctls) in chosen.iter().zip(&folders).zip(sysctls) {
-        let host = Host::read(chosen.plan.whole.seed, &networks(&chosen.plan), sysctls, &probe);
+        let host = host::read(chosen.plan.whole.seed, &networks(&chosen.plan), sysctls, &probe);
         let host = Host { calibration: calibration.clone(), ..host };
         match scenario(chosen, &overrides, folder, &host, kind, &interrupted)? {
             Ended::Done => {}

@@ -16,11 +16,11 @@ use crate::{
     ipc::control::Recording,
     live::{Expected, Kind, Progress, Trials},
     load::Sizing,
-    record::{Outcome, Record, Writer},
+    record::{Outcome, Writer},
     report::terminal,
     scenario::{Plan, Search, Trial},
     stats::{
-        self,
+        self, Record,
         search::{self, Goal, Next},
     },
     trial::{self, Job},

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     format::ratio,
+    record::IntervalKind,
     scenario::label,
-    stats::{Better, Comparison, Difference, IntervalKind, Metric, RankSum, SIGNIFICANCE, Summary},
+    stats::{Better, Comparison, Difference, Metric, RankSum, SIGNIFICANCE, Summary},
 };
 
 /// More groups than this are counted rather than described one by one.
@@ -303,16 +304,15 @@ mod tests {
 
     use super::{super::ranking::ranking, *};
     use crate::{
-        record::Record,
+        record::RawRecord,
         scenario::Whole,
-        stats::{Bootstrap, CellSummary, compare_cells, summarize},
+        stats::{Bootstrap, CellSummary, Record, compare_cells, summarize},
     };
 
     /// A summary of cells with made-up accept waits.
     fn summary(cells: &[(serde_json::Value, &[f64])]) -> Summary {
         let whole = Whole::parse("made-up.toml", "metric = \"accept_wait_p99\"").unwrap();
-        let mut summary =
-            summarize(&Record { scenario: String::new(), whole, host: json!({}), trials: Vec::new(), cut_off: false });
+        let mut summary = summarize(&Record { raw: RawRecord::default(), whole });
         summary.cells = cells
             .iter()
             .map(|(cell, values)| CellSummary {

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::{Exporter, Render};
 use crate::{
-    record::{Outcome, Record, TrialRecord, WaitMethod},
+    record::{Outcome, TrialRecord, WaitMethod},
     report::csv::{columns, swept, swept_values, text},
-    stats::{METRICS, Metric},
+    stats::{METRICS, Metric, Record},
 };
 
 pub(super) const EXPORTER: Exporter =

@@ -2,9 +2,9 @@
 
 use super::{Content, In};
 use crate::{
-    record::WaitMethod,
+    record::{Values, WaitMethod},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
-    stats::{CellSummary, Column, METRICS, Metric, Summary, Values},
+    stats::{CellSummary, Column, METRICS, Metric, Summary},
 };
 
 /// Number of shares shown.

@@ -2,11 +2,10 @@
 
 use super::{Content, In};
 use crate::{
-    calibrate::{Calibration, Contestant, Lag, Ratio, Run, Verdict},
     format::{duration, thousands},
-    record::Record,
+    record::{Calibration, Contestant, CostVerdict, Lag, Ratio, Run, Values},
     report::{Grid, Ranked, claims::capital},
-    stats::{Values, ascending, median},
+    stats::{Record, ascending, median},
 };
 
 /// Title of the section.
@@ -39,7 +38,7 @@ pub fn finding(calibration: &Calibration) -> String {
         };
         let [cost, least, most] =
             [ratio.rate.median, ratio.rate.high, ratio.rate.low].map(|share| 100.0 * (1.0 - share));
-        let verdict = ratio.verdict.map_or("", Verdict::words);
+        let verdict = ratio.verdict.map_or("", CostVerdict::words);
         format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
     };
     let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();

@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 
 use super::Content;
 use crate::{
-    record::Record,
     report::{Ranked, html::parts::folded, plain},
+    stats::Record,
 };
 
 /// Parts of `host.json` that are shown elsewhere, or not at all.

@@ -3,10 +3,10 @@
 use super::{Content, In};
 use crate::{
     format::{duration, number, ratio, thousands},
-    record::{Outcome, Ramp, RampStep, Record, TENTHS},
+    record::{Outcome, Ramp, RampStep, TENTHS},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
-    stats::{CellSummary, Summary, ascending, median},
+    stats::{CellSummary, Record, Summary, ascending, median},
 };
 
 /// Title of the section.

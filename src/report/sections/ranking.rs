@@ -3,6 +3,7 @@
 use super::Content;
 use crate::{
     format::ratio,
+    record::IntervalKind,
     report::{
         Grid, Group, Ranked, Row,
         claims::{self, p_value},
@@ -10,7 +11,7 @@ use crate::{
         plot::figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
         ranked::with_settings,
     },
-    stats::{Better, Difference, IntervalKind, Metric, Unit},
+    stats::{Better, Difference, Metric, Unit},
 };
 
 /// From this ratio of the largest value to the smallest, a linear scale would hide the small ones.

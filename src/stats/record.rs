@@ -1,0 +1,56 @@
+//! A run read back, with the scenario that it answers. Summaries and reports know a run only through this.
+
+use std::{ops::Deref, path::Path};
+
+use thiserror::Error;
+
+use crate::{
+    record::{self, RawRecord, reader::SCENARIO},
+    scenario::{Plan, ScenarioError, Source, Whole},
+};
+
+/// A record as read from its folder.
+#[derive(Debug)]
+pub struct Record {
+    /// Its files.
+    pub raw: RawRecord,
+    /// What its scenario says of the run as a whole.
+    pub whole: Whole,
+}
+
+/// Why a folder cannot be read as a record.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// A file is missing, damaged, or of another version.
+    #[error(transparent)]
+    Files(#[from] record::ReadError),
+    /// The scenario cannot be read.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+}
+
+impl Record {
+    /// Reads a record's folder.
+    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+        let raw = RawRecord::read(folder)?;
+        let whole = Whole::parse(&folder.join(SCENARIO).display().to_string(), &raw.scenario)?;
+        Ok(Self { raw, whole })
+    }
+
+    /// How many trials the scenario asks for, where that is known beforehand.
+    pub fn planned(&self) -> Option<usize> {
+        if self.whole.stop.is_some() || self.whole.search.is_some() {
+            return None;
+        }
+        let plan = Plan::read(&Source { name: SCENARIO, text: &self.raw.scenario }, &[]).ok()?;
+        Some(plan.trials.len())
+    }
+}
+
+impl Deref for Record {
+    type Target = RawRecord;
+
+    fn deref(&self) -> &RawRecord {
+        &self.raw
+    }
+}
