@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     ipc::{
-        histogram::{self, BUCKETS, Own},
+        histogram::{self, BUCKETS, LocalHistogram},
         ledger::{Journey, Ledger},
     },
     observe::stamps::Stamps,
@@ -40,7 +40,7 @@ pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
     let cost = |body: &mut dyn FnMut(usize)| (batches(clients.len(), body) - empty_ns).max(0.0);
 
     let shared: SharedSlice<[AtomicU64; BUCKETS]> = SharedSlice::new(1).context("mapping shared memory")?;
-    let mut own = Own::new();
+    let mut own = LocalHistogram::new();
     let ledger = Ledger::new(&[]).context("mapping shared memory")?;
     let made_ns = clock::monotonic_ns();
     let stamps = if stamps { Some(Stamps::load(1)?) } else { None };

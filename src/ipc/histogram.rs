@@ -1,5 +1,5 @@
 //! Histograms that cost little to record into. In shared memory: a worker that is killed leaves its values behind, and others
-//! can look while it counts. And [`Own`], of one process.
+//! can look while it counts. And [`LocalHistogram`], of one process.
 //!
 //! The buckets are those of HdrHistogram with three digits: values below 2,048 are told apart, larger ones in steps of
 //! 1/1,024 of their power of two or finer, so nothing is lost when they are copied into one.
@@ -65,14 +65,14 @@ const _: () = assert!(BUCKETS <= 1 << u16::BITS);
 /// Where many processes meet many workers, most histograms have few values, which fall into as many pages: the first ones stand
 /// in a list, in two bytes each, until it is full.
 #[derive(Debug)]
-pub struct Own {
+pub struct LocalHistogram {
     /// The buckets of the first values, in their order; empty once they are counted.
     few: Vec<u16>,
     counts: Pages,
     counting: bool,
 }
 
-impl Own {
+impl LocalHistogram {
     /// An empty one. Panics where the kernel has no address space left.
     pub fn new() -> Self {
         let counts = Pages::zeroed(BUCKETS).expect("mapping a histogram's buckets");
@@ -119,7 +119,7 @@ impl Own {
     }
 }
 
-impl Default for Own {
+impl Default for LocalHistogram {
     fn default() -> Self {
         Self::new()
     }
@@ -147,7 +147,7 @@ mod tests {
         #[test]
         fn copied_values_are_those_recorded(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
             let empty = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-            let (buckets, mut own, mut direct) = (buckets(), Own::new(), empty());
+            let (buckets, mut own, mut direct) = (buckets(), LocalHistogram::new(), empty());
             for value in values {
                 record(&buckets, value);
                 own.record(value);

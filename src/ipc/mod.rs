@@ -5,7 +5,7 @@ pub mod board;
 pub mod control;
 pub mod family;
 pub mod histogram;
-pub mod known;
+pub mod interner;
 pub mod ledger;
 mod message;
 pub mod receipt;

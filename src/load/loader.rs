@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     context::TrialContext,
-    ipc::{known::Known, tally::Tally},
+    ipc::{interner::Interner, tally::Tally},
     observe::ports::Range,
     scenario::{Waiting, keys},
     sys::{affinity, clock, limits},
@@ -65,7 +65,7 @@ impl Loader {
             window,
             client,
             connections: Connections::with_capacity(room),
-            picked: Known::default(),
+            picked: Interner::default(),
             nonce: 0,
             udp_owed: 0.0,
             follow_up_ns: 0,

@@ -5,7 +5,7 @@ use strum::{EnumCount, VariantArray};
 
 use crate::{
     context::Waits,
-    ipc::histogram::Own,
+    ipc::histogram::LocalHistogram,
     record::{Latency, Stage},
     scenario::{Scenario, Transport, keys},
 };
@@ -28,16 +28,16 @@ pub fn histogram() -> Histogram<u64> {
 pub struct Measures {
     /// Whether anything is recorded.
     on: bool,
-    latencies: [Own; Latency::COUNT],
+    latencies: [LocalHistogram; Latency::COUNT],
     waits: Waits,
     /// By worker, from the client's connect call.
-    accept_wait: Vec<Own>,
+    accept_wait: Vec<LocalHistogram>,
     /// By worker.
-    stages: Vec<[Own; Stage::COUNT]>,
+    stages: Vec<[LocalHistogram; Stage::COUNT]>,
     /// By worker.
-    receive_wait: Vec<Own>,
+    receive_wait: Vec<LocalHistogram>,
     /// By fault, with its number in the scenario: accept waits of connections that it stranded.
-    stranded: Vec<(usize, Own)>,
+    stranded: Vec<(usize, LocalHistogram)>,
     overflows: u64,
 }
 
@@ -47,11 +47,11 @@ impl Measures {
         Self {
             on,
             waits,
-            latencies: std::array::from_fn(|_| Own::new()),
+            latencies: std::array::from_fn(|_| LocalHistogram::new()),
             accept_wait: by_worker(scenario, Transport::Tcp),
-            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| Own::new())).collect(),
+            stages: (0..scenario.server.workers).map(|_| std::array::from_fn(|_| LocalHistogram::new())).collect(),
             receive_wait: by_worker(scenario, Transport::Udp),
-            stranded: scenario.faults.iter().map(|fault| (fault.number, Own::new())).collect(),
+            stranded: scenario.faults.iter().map(|fault| (fault.number, LocalHistogram::new())).collect(),
             overflows: 0,
         }
     }
@@ -100,7 +100,7 @@ impl Measures {
     /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
     /// and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
-        let of_workers = |histograms: &'_ [Own], name: &str| -> Vec<String> {
+        let of_workers = |histograms: &'_ [LocalHistogram], name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
         };
         let latencies = Latency::VARIANTS.iter().map(ToString::to_string).zip(&self.latencies);
@@ -126,26 +126,26 @@ impl Measures {
 }
 
 /// A histogram for each worker, where the scenario has such waits.
-fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<Own> {
+fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<LocalHistogram> {
     let workers = if scenario.protocol.has(transport) { scenario.server.workers } else { 0 };
-    (0..workers).map(|_| Own::new()).collect()
+    (0..workers).map(|_| LocalHistogram::new()).collect()
 }
 
-fn record_of_worker(histograms: &mut Vec<Own>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
+fn record_of_worker(histograms: &mut Vec<LocalHistogram>, worker: u16, value_ns: u64, overflows: &mut u64) -> bool {
     let worker = usize::from(worker);
     if worker >= WORKERS_LIMIT {
         return false;
     }
     // A server started apart, with more workers than this scenario names.
     while histograms.len() <= worker {
-        histograms.push(Own::new());
+        histograms.push(LocalHistogram::new());
     }
     record(&mut histograms[worker], value_ns, overflows);
     true
 }
 
 #[inline]
-fn record(histogram: &mut Own, value_ns: u64, overflows: &mut u64) {
+fn record(histogram: &mut LocalHistogram, value_ns: u64, overflows: &mut u64) {
     if value_ns > HIGHEST_NS {
         *overflows += 1;
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     ipc::{
         control::{LoaderCount, Window},
-        known::Known,
+        interner::Interner,
         receipt::Tuple,
         tally::Tally,
     },
@@ -48,7 +48,7 @@ pub(super) struct Work {
     pub client: Box<dyn Client>,
     pub connections: Connections,
     /// Addresses that the kernel picked for connections whose tuple group names none: as good as always one.
-    pub picked: Known<IpAddr>,
+    pub picked: Interner<IpAddr>,
     pub nonce: u32,
     /// Flows that are due by the scenario's share of them; the next start is a flow when one is whole.
     pub udp_owed: f64,

@@ -15,7 +15,7 @@ use mio::{Interest, net::TcpStream};
 use super::service::Service;
 use crate::{
     ipc::{
-        known::Known,
+        interner::Interner,
         ledger::{Journey, Ledger},
         receipt::Tuple,
     },
@@ -136,7 +136,7 @@ pub enum Next {
 pub struct Application {
     worker: u16,
     /// The server's ends of connections: one, or a few where the server listens on all addresses.
-    servers: Known<SocketAddr>,
+    servers: Interner<SocketAddr>,
     /// `None` for app `close`.
     protocol: Option<Box<dyn Protocol>>,
     service: Service,
@@ -162,7 +162,7 @@ impl Application {
         };
         Self {
             worker,
-            servers: Known::default(),
+            servers: Interner::default(),
             protocol,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,

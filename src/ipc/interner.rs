@@ -1,19 +1,19 @@
-//! Values that recur, by a small number: what thousands of connections have in common is kept once.
+//! Small numbers for values that recur, so that thousands of connections can share one copy.
 
 use std::ops::Index;
 
-/// The values seen so far. Meant for a few: a new one is compared with all.
+/// The values seen so far. Meant for a handful: a new value is compared with all of them.
 #[derive(Debug)]
-pub struct Known<T>(Vec<T>);
+pub struct Interner<T>(Vec<T>);
 
-impl<T> Default for Known<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: PartialEq> Known<T> {
-    /// The number of a value, a new one if it is new. Panics beyond 65,536 values.
+impl<T: PartialEq> Interner<T> {
+    /// The number of a value, which is assigned when the value is first seen. Panics beyond 65,536 values.
     #[inline]
     pub fn number(&mut self, value: T) -> u16 {
         let place = self.0.iter().position(|known| *known == value).unwrap_or_else(|| {
@@ -24,7 +24,7 @@ impl<T: PartialEq> Known<T> {
     }
 }
 
-impl<T: Copy> Index<u16> for Known<T> {
+impl<T: Copy> Index<u16> for Interner<T> {
     type Output = T;
 
     #[inline]
@@ -39,9 +39,9 @@ mod tests {
 
     #[test]
     fn a_value_keeps_its_number() {
-        let mut known = Known::default();
-        let numbers: Vec<u16> = ["a", "b", "a", "c", "b"].into_iter().map(|value| known.number(value)).collect();
+        let mut interner = Interner::default();
+        let numbers: Vec<u16> = ["a", "b", "a", "c", "b"].into_iter().map(|value| interner.number(value)).collect();
         assert_eq!(numbers, [0, 1, 0, 2, 1]);
-        assert_eq!(known[1], "b");
+        assert_eq!(interner[1], "b");
     }
 }
