@@ -4,25 +4,24 @@ use anyhow::{Context, Result};
 
 use super::{
     client,
-    connections::Connections,
-    drive::Drive,
-    engine,
+    clock::Monotonic,
+    dialler::Dialler,
+    driver::{Driver, Parts},
+    engine::{self, AnyEngine, Engine},
     measures::Measures,
+    observer::TrialObserver,
     pacer::{Pacer, Part},
     report::LoaderReport,
+    session::{Ends, Policy, Shared},
     source::{self, Share},
-    work::Work,
+    table::Table,
 };
 use crate::{
     context::TrialContext,
-    ipc::{interner::Interner, tally::Tally},
     observe::ports::Range,
-    scenario::{Waiting, keys},
+    scenario::keys,
     sys::{affinity, clock, limits},
 };
-
-/// Bytes of the longest request.
-const REQUEST_BYTES: usize = keys::SERVER_REQUEST_BYTES.max();
 
 /// What a forked loader needs.
 pub struct Loader {
@@ -35,66 +34,67 @@ pub struct Loader {
 impl Loader {
     /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
+        let load = &self.context.scenario.load;
         let room = limits::room(limits::raise_open_files().context("raising the limit of open files")?);
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-        if let Some(cpu) = self.context.scenario.load.pin.processor(self.part.loader, &allowed) {
+        if let Some(cpu) = load.pin.processor(self.part.loader, &allowed) {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.context.scenario.load.scheduler.enforce(keys::LOAD_SCHEDULER)?;
+        let scheduler = load.scheduler.enforce(keys::LOAD_SCHEDULER)?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
-        let mut engine = engine::build(&self.context.scenario)?;
-        let measures = Measures::new(&self.context.scenario, self.context.waits, self.context.control.records());
-        let client = client::build(&self.context.scenario, &self.context.target.to_string());
+        let table = Table::with_capacity(room);
+        let (report, measures) = match engine::build(&self.context.scenario)? {
+            AnyEngine::Mio(engine) => self.drive(engine, table),
+            AnyEngine::Uring(engine) => self.drive(engine, table),
+        }?;
+        Ok((LoaderReport { scheduler, ..report }, measures))
+    }
+
+    fn drive(self, engine: impl Engine, table: Table) -> Result<(LoaderReport, Measures)> {
+        let Self { part, context } = self;
+        let TrialContext { scenario, target, seed, .. } = &context;
+        let groups = source::groups(&scenario.sources, &[*target]);
         let range = Range::read().context("reading ip_local_port_range")?;
-        let groups = source::groups(&self.context.scenario.sources, &[self.context.target]);
-        let share = Share { process: self.part.loader, processes: self.part.loaders };
-        let server = &self.context.scenario.server;
-        let window = self.context.control.wait_for_start();
+        let share = Share { process: part.loader, processes: part.loaders };
+        let source = source::build(scenario.sources.selection, &range, groups.len(), share, *seed);
+        let shared = Shared::new(
+            Policy::new(scenario, context.waits.bound),
+            Ends::new(*target, groups),
+            client::build(scenario, &target.to_string()),
+            Measures::new(scenario, context.waits, context.control.records()),
+            TrialObserver { context: context.clone(), loader: part.loader },
+        );
+        let engine_name = engine.name().to_owned();
+        let window = context.control.wait_for_start();
         let before = clock::cpu_use();
-        let mut work = Work {
-            pacer: Pacer::new(&self.context.scenario, window, self.part, self.context.seed, self.context.repetition),
-            source: source::build(
-                self.context.scenario.sources.selection,
-                &range,
-                groups.len(),
-                share,
-                self.context.seed,
-            ),
-            groups,
+        let parts = Parts {
+            engine,
+            clock: Monotonic,
+            table,
+            shared,
+            pacer: Pacer::new(scenario, window, part, *seed, context.repetition),
+            dialler: Dialler::new(scenario, *target, source),
             window,
-            client,
-            connections: Connections::with_capacity(room),
-            picked: Interner::default(),
-            nonce: 0,
-            udp_owed: 0.0,
-            follow_up_ns: 0,
-            strands: (0..server.workers)
-                .any(|worker| server.strategy.waiting(worker, server.workers) != Waiting::Never),
-            request: Vec::with_capacity(REQUEST_BYTES),
-            measures,
-            errors: Tally::default(),
-            report: LoaderReport::default(),
-            loader: self,
         };
-        Drive::new(&mut work, engine.as_mut()).run()?;
+        let mut driver = Driver::new(parts, &scenario.load);
+        driver.run()?;
         let cpu = clock::cpu_use();
-        let measured = work.pacer.measured();
+        let (shared, pacer) = driver.into_parts();
+        let (report, measures) = shared.into_parts();
+        let measured = pacer.measured();
         let report = LoaderReport {
             measured_planned: measured.count,
             measured_first_ns: measured.first_ns,
             measured_last_ns: measured.last_ns,
-            errors: work.errors.counts(),
-            overflows: work.measures.overflows(),
-            schedule: work.pacer.digest(),
-            engine: engine.name().to_owned(),
-            scheduler,
+            schedule: pacer.digest(),
+            engine: engine_name,
             cpu_user_ns: cpu.user_ns - before.user_ns,
             cpu_system_ns: cpu.system_ns - before.system_ns,
             voluntary_switches: cpu.voluntary_switches - before.voluntary_switches,
             involuntary_switches: cpu.involuntary_switches - before.involuntary_switches,
-            ..work.report
+            ..report
         };
-        Ok((report, work.measures))
+        Ok((report, measures))
     }
 }

@@ -1,21 +1,38 @@
-//! The load generator: forked loaders, each a loop that follows a pacer and has an engine move the bytes.
+//! The load generator: forked loaders, each a loop that follows a pacer, has an engine move the bytes, and a session per connection
+//! decide what they mean.
+//!
+//! In this order, a module imports only from those before it:
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `buffers`, `clock`, `stages`, `report` | nothing of the rest |
+//! | `client` | a protocol: what to ask, and what a whole reply is |
+//! | `source`, `dialler` | ports and sockets |
+//! | `pacer`, `sizing`, `fill` | the schedule; how many loaders; filling ports without a schedule |
+//! | `measures`, `observer` | a loader's histograms; what it shows the trial, and learns from it |
+//! | `engine` | bytes: sockets under keys, commands in, events out |
+//! | `session` | decisions: events in, actions out; no socket and no clock |
+//! | `table` | sessions by key, and in the order of their waits |
+//! | `driver` | the loop between engine, sessions and pacer |
+//! | `loader` | the process around it |
 
+mod buffers;
 mod client;
-mod connection;
-mod connections;
-mod drive;
+mod clock;
+mod dialler;
+mod driver;
 mod engine;
-mod exchange;
 pub mod fill;
 mod loader;
 mod measures;
+mod observer;
 mod pacer;
 mod report;
+mod session;
 mod sizing;
 pub mod source;
 mod stages;
-mod verify;
-mod work;
+mod table;
 
 pub use client::first_request;
 pub use engine::try_ring;

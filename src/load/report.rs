@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::connection::Answered;
 use crate::record::ErrorCount;
 
 /// A loader's account.
@@ -84,20 +83,6 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// A flow has ended.
-    pub(super) fn ended(&mut self, answered: &Answered) {
-        let Some(first) = answered.first().map(usize::from) else { return };
-        if self.by_worker.len() <= first {
-            self.by_worker.resize(first + 1, 0);
-        }
-        self.by_worker[first] += 1;
-        match (answered.again, answered.moved) {
-            (false, _) => {}
-            (true, false) => self.sticky += 1,
-            (true, true) => self.moved += 1,
-        }
-    }
-
     fn add(&mut self, other: &Self) {
         self.begun += other.begun;
         self.sent += other.sent;

@@ -1,32 +1,27 @@
-//! `mio`: non-blocking sockets in mio's edge-triggered epoll, a system call an operation. What most programs do.
+//! `mio`: non-blocking sockets in an edge-triggered epoll, one system call per operation. What most programs do.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind, Read},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use nix::sys::{
     time::{TimeSpec, TimeValLike},
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
-use socket2::SockRef;
 
 use super::{
-    Engine,
-    opening::{Begun, ask_early, begin, connecting},
+    Close, Engine, Event, Kind, Opened, Taken,
+    seats::{Handshake, Seats, State},
 };
 use crate::{
-    load::{
-        connection::{Connection, Phase, Stream},
-        drive::end,
-        exchange::Progress,
-        work::Work,
-    },
+    load::{dialler::Dialler, source::Group},
     record::{Cause, Step},
-    scenario::{CloseBy, CloseHow, Sockets, Transport},
+    scenario::Transport,
     sys::{clock, socket},
 };
 
@@ -36,107 +31,172 @@ const FIRST_CONNECTION: usize = 1;
 const EVENTS: usize = 1_024;
 const SCRATCH_BYTES: usize = 65_536;
 
-/// An epoll instance and a timer: epoll's own time-out counts in milliseconds only.
-pub(super) struct Mio {
+/// An epoll instance and a timer: epoll's own time-out has a resolution of one millisecond.
+pub struct Mio {
     poll: Poll,
     timer: TimerFd,
     /// When the timer fires; it is set anew only when that changes.
     armed_ns: u64,
     events: Events,
+    /// What the last wait found, and which of it is in hand.
+    ready: Vec<Ready>,
+    at: usize,
+    stage: Stage,
+    now_ns: u64,
     scratch: Vec<u8>,
-    /// By key: a socket that is disconnected, for the next connection, and what epoll watches it for under the key's token.
-    parked: Vec<Option<(Stream, Option<Interest>)>>,
+    seats: Seats,
+    /// By key: what epoll watches the socket for, also while it waits for its next connection.
+    watched: Vec<Option<Interest>>,
+    /// Connections that epoll refused to watch.
+    refused: Vec<(usize, Cause)>,
+    fastopen: bool,
+}
+
+/// What epoll says of a socket.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    key: usize,
+    readable: bool,
+    read_closed: bool,
+}
+
+/// What comes next with the socket in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has been done with it yet.
+    Fresh,
+    /// Send what is still to be sent.
+    Flush,
+    /// Read what has come.
+    Read,
+    /// Only the watch is to be renewed, where necessary.
+    Over,
+}
+
+/// A [`Kind`] whose bytes are in the scratch buffer.
+enum Found {
+    Received(usize),
+    Other(Kind<'static>),
 }
 
 impl Mio {
-    pub fn new() -> Result<Self> {
+    pub fn new(fastopen: bool) -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
         poll.registry()
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .context("registering the timer")?;
-        let (events, scratch) = (Events::with_capacity(EVENTS), vec![0; SCRATCH_BYTES]);
-        Ok(Self { poll, timer, armed_ns: 0, events, scratch, parked: Vec::with_capacity(EVENTS) })
+        Ok(Self {
+            poll,
+            timer,
+            armed_ns: 0,
+            events: Events::with_capacity(EVENTS),
+            ready: Vec::with_capacity(EVENTS),
+            at: 0,
+            stage: Stage::Fresh,
+            now_ns: 0,
+            scratch: vec![0; SCRATCH_BYTES],
+            seats: Seats::new(),
+            watched: Vec::with_capacity(EVENTS),
+            refused: Vec::new(),
+            fastopen,
+        })
     }
 
-    /// Has epoll watch a connection for what it waits for. That it can be written to is news only before it is established, and
-    /// while bytes are unsent: asked for always, it would make an event for nothing of every registration.
-    fn watch(&mut self, work: &mut Work, key: usize) -> Progress {
-        let connection = &mut work.connections[key];
-        let writes = connection.phase == Phase::Connecting || !connection.unsent().is_empty();
-        if connection.watched.is_some_and(|watched| watched.is_writable() || !writes) {
-            return Progress::Goes;
+    /// Has epoll watch a connection for what it waits for. That it is writable is news only before it is established, and while
+    /// bytes are still to be sent: asked for always, it would cost an event for nothing with every registration.
+    fn renew_watch(&mut self, key: usize) {
+        let seat = &self.seats[key];
+        let writes = seat.state == State::Connecting || !seat.unsent().is_empty();
+        if self.watched[key].is_some_and(|watched| watched.is_writable() || !writes) {
+            return;
         }
         let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let (token, registry) = (Token(FIRST_CONNECTION + key), self.poll.registry());
-        let known = connection.watched.replace(interest).is_some();
+        let descriptor = seat.socket().as_raw_fd();
+        let mut source = SourceFd(&descriptor);
+        let known = self.watched[key].replace(interest).is_some();
         let result = if known {
-            registry.reregister(&mut connection.stream, token, interest)
+            registry.reregister(&mut source, token, interest)
         } else {
-            registry.register(&mut connection.stream, token, interest)
+            registry.register(&mut source, token, interest)
         };
-        result.map_or_else(|error| Progress::Failed(Step::Socket, Cause::from(&error)), |()| Progress::Goes)
-    }
-
-    /// Ends a connection, or waits for what comes next.
-    fn go_on(&mut self, work: &mut Work, key: usize, mut progress: Progress, now_ns: Option<u64>) {
-        if progress == Progress::Goes {
-            progress = self.watch(work, key);
-        }
-        if progress != Progress::Goes {
-            end(work, self, key, progress, now_ns.unwrap_or_else(clock::monotonic_ns));
+        if let Err(error) = result {
+            self.refused.push((key, Cause::from(&error)));
         }
     }
 
-    /// Something happened on a connection.
-    fn follow(&mut self, work: &mut Work, event: &Event) {
-        let key = event.token().0 - FIRST_CONNECTION;
-        // It may have ended in this round already.
-        if work.connections.get(key).is_none() {
-            return;
-        }
-        let now_ns = clock::monotonic_ns();
-        let progress = self.advance(work, key, event, now_ns);
-        self.go_on(work, key, progress, Some(now_ns));
-    }
-
-    fn advance(&mut self, work: &mut Work, key: usize, event: &Event, now_ns: u64) -> Progress {
-        let connection = &work.connections[key];
-        if connection.phase == Phase::Connecting {
-            let progress = connecting(work, key, now_ns);
-            // A server that closes at once may be in the same event as the establishment, and then no other comes.
-            if progress != Progress::Goes || work.connections[key].phase == Phase::Connecting || !event.is_readable() {
-                return progress;
-            }
-        } else if !connection.unsent().is_empty() {
-            let progress = work.transmit_rest(key);
-            // A server may answer, or close, before it has read everything, and says so once.
-            if progress != Progress::Goes || !event.is_readable() {
-                return progress;
-            }
-        }
-        self.receive(work, key, event.is_read_closed(), now_ns)
-    }
-
-    /// Reads what has come. `ended`: the event says that the server has closed, so the end is there to be read.
-    fn receive(&mut self, work: &mut Work, key: usize, ended: bool, now_ns: u64) -> Progress {
+    /// Goes on with the socket in hand. `None` when there is nothing more to do with it.
+    fn follow(&mut self, ready: Ready) -> Option<Found> {
+        let key = ready.key;
         loop {
-            let length = match work.connections[key].stream.read(&mut self.scratch) {
-                Ok(0) => return work.server_ended(key, Cause::EndOfFile, now_ns),
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Goes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return work.server_ended(key, Cause::from(&error), now_ns),
-            };
-            let progress = work.take(key, &self.scratch[..length], now_ns);
-            // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
-            // server's close that came with the data does not, and of datagrams there may be more.
-            if progress != Progress::Goes
-                || (length < SCRATCH_BYTES && !ended && !work.connections[key].stream.is_udp())
-            {
-                return progress;
+            // It may have been closed meanwhile.
+            if !self.seats.get(key)?.is_in_use() {
+                return None;
             }
+            match self.stage {
+                Stage::Fresh => {
+                    self.now_ns = clock::monotonic_ns();
+                    if self.seats[key].state == State::Connecting {
+                        return Some(Found::Other(self.handshake(key)));
+                    }
+                    self.stage = if self.seats[key].unsent().is_empty() { Stage::Read } else { Stage::Flush };
+                }
+                Stage::Flush => {
+                    // A server may answer, or close, before it has read everything, or as soon as it accepts: it may be in the
+                    // same event, and then no other comes.
+                    self.stage = if ready.readable { Stage::Read } else { Stage::Over };
+                    if self.seats[key].unsent().is_empty() {
+                        continue;
+                    }
+                    match self.seats.flush(key) {
+                        Ok(true) => return Some(Found::Other(Kind::Sent)),
+                        Ok(false) => {}
+                        Err(error) => return Some(Found::Other(Kind::Ended(Step::Send, Cause::from(&error)))),
+                    }
+                }
+                Stage::Read => match self.read(ready) {
+                    Some(found) => return Some(found),
+                    None => self.stage = Stage::Over,
+                },
+                Stage::Over => {
+                    self.renew_watch(key);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn handshake(&mut self, key: usize) -> Kind<'static> {
+        let handshake = self.seats[key].handshake(self.fastopen);
+        self.stage = if handshake == Handshake::Over { Stage::Flush } else { Stage::Over };
+        match handshake {
+            Handshake::Over => Kind::Connected,
+            Handshake::Deferred => Kind::FastOpen,
+            Handshake::Failed(step, cause) => Kind::Ended(step, cause),
+        }
+    }
+
+    /// Reads once. `None` when nothing is there.
+    fn read(&mut self, ready: Ready) -> Option<Found> {
+        let seat = &self.seats[ready.key];
+        let ended = |cause| Some(Found::Other(Kind::Ended(Step::Receive, cause)));
+        loop {
+            return match seat.socket().read(&mut self.scratch) {
+                Ok(0) => ended(Cause::EndOfFile),
+                Ok(length) => {
+                    // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
+                    // server's close that came with the data does not, and of datagrams there may be more.
+                    if length < SCRATCH_BYTES && !ready.read_closed && seat.transport == Transport::Tcp {
+                        self.stage = Stage::Over;
+                    }
+                    Some(Found::Received(length))
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => ended(Cause::from(&error)),
+            };
         }
     }
 }
@@ -146,69 +206,95 @@ impl Engine for Mio {
         "mio"
     }
 
-    fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
-        let transport = work.attempt();
-        let key = work.connections.reserve();
-        // A flow leaves nothing to the key's last connection, whose events would seem to be its own.
-        let parked = self.parked.get_mut(key).and_then(Option::take).filter(|_| transport == Transport::Tcp);
-        let (left, watched) = parked.unzip();
-        match begin(work, key, transport, intended_ns, left, |socket| Stream::new(transport, socket)) {
-            Begun::Not => return Ok(()),
-            Begun::Fresh => {}
-            Begun::Recycled => work.connections[key].watched = watched.flatten(),
+    fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened> {
+        let opened = self.seats.open(transport, dialler)?;
+        if self.watched.len() <= opened.key {
+            self.watched.resize(opened.key + 1, None);
         }
-        let progress = match transport {
-            Transport::Tcp => ask_early(work, key),
-            Transport::Udp => work.begin_flow(key),
-        };
-        self.go_on(work, key, progress, None);
+        if !opened.recycled {
+            self.watched[opened.key] = None;
+        }
+        Ok(opened)
+    }
+
+    fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        let (client, replaced) = self.seats.connect(key, dialler, group)?;
+        if replaced {
+            self.watched[key] = None;
+        }
+        Ok(client)
+    }
+
+    fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
+        // With TCP_FASTOPEN the kernel takes bytes before there is a connection.
+        self.seats.send(key, bytes, !self.fastopen)
+    }
+
+    fn watch(&mut self, key: usize) -> Result<()> {
+        self.renew_watch(key);
         Ok(())
     }
 
-    fn turn(&mut self, work: &mut Work, until_ns: Option<u64>) -> Result<()> {
+    fn wait(&mut self, until_ns: Option<u64>) -> Result<()> {
+        self.ready.clear();
+        (self.at, self.stage) = (0, Stage::Fresh);
+        let until_ns = until_ns.filter(|_| self.refused.is_empty());
         let timeout = if until_ns.is_some() { None } else { Some(Duration::ZERO) };
         if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns != self.armed_ns) {
             let at = Expiration::OneShot(TimeSpec::nanoseconds(until_ns as i64));
             self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME).context("timerfd_settime")?;
             self.armed_ns = until_ns;
         }
-        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let polled = self.poll.poll(&mut events, timeout);
-        if polled.is_ok() {
-            for event in events.iter().filter(|event| event.token() != TIMER) {
-                self.follow(work, event);
-            }
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            polled => polled.context("epoll_wait")?,
         }
-        self.events = events;
-        match polled {
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            polled => polled.context("epoll_wait"),
-        }
-    }
-
-    fn asked(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        // What the socket did not take goes out when it is writable again.
-        self.go_on(work, key, Progress::Goes, None);
+        self.ready.extend(self.events.iter().filter(|event| event.token() != TIMER).map(|event| Ready {
+            key: event.token().0 - FIRST_CONNECTION,
+            readable: event.is_readable(),
+            read_closed: event.is_read_closed(),
+        }));
         Ok(())
     }
 
-    fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool) {
-        let load = &work.loader.context.scenario.load;
-        // Of a connection that has failed, nobody knows what is still to come.
-        let recycles = load.sockets == Sockets::Recycled && completed && !connection.stream.is_udp();
-        if recycles && socket::disconnect(&connection.stream).is_ok() {
-            // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under
-            // the key, and epoll reports what is true when it is asked.
-            if self.parked.len() <= key {
-                self.parked.resize_with(key + 1, || None);
-            }
-            self.parked[key] = Some((connection.stream, connection.watched));
-        } else if let (Stream::Tcp(stream), CloseBy::Client, CloseHow::Rst) =
-            (&connection.stream, load.close_by, load.close_how)
-        {
-            // Fails on a socket that is closed already, which is as well.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    fn next(&mut self) -> Result<Option<Event<'_>>> {
+        while let Some(&ready) = self.ready.get(self.at) {
+            let Some(found) = self.follow(ready) else {
+                self.at += 1;
+                self.stage = Stage::Fresh;
+                continue;
+            };
+            let kind = match found {
+                Found::Received(length) => Kind::Received(&self.scratch[..length]),
+                Found::Other(kind) => kind,
+            };
+            return Ok(Some(Event { key: ready.key, kind, now_ns: self.now_ns }));
         }
-        work.connections.release(key);
+        while let Some((key, cause)) = self.refused.pop() {
+            if self.seats[key].is_in_use() {
+                let now_ns = clock::monotonic_ns();
+                return Ok(Some(Event { key, kind: Kind::Ended(Step::Socket, cause), now_ns }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn settle(&mut self, key: usize) -> bool {
+        self.seats[key].settle()
+    }
+
+    fn has_connection(&self, key: usize) -> bool {
+        self.seats[key].has_connection()
+    }
+
+    fn close(&mut self, key: usize, how: Close) {
+        let seat = &self.seats[key];
+        // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under the key, and
+        // epoll reports what is true when it is asked.
+        let recycles = how == Close::Recycle && socket::disconnect(seat.socket()).is_ok();
+        if how != Close::Fin && !recycles {
+            seat.reset_on_close();
+        }
+        self.seats.release(key, recycles);
     }
 }

@@ -1,47 +1,126 @@
-//! The seam between a loader's work and the ways of moving bytes: one engine a file.
+//! The ways to move bytes: one engine a file, behind one trait.
 //!
-//! An engine starts connections, moves bytes and closes. When something starts, from which port, what is said, what a reply is
-//! worth and what counts are the same for all: [`Work`] decides.
+//! An engine owns the sockets. It connects them, sends, receives and closes, and reports what happened as events. It knows nothing
+//! of requests, replies, schedules or measures: sessions judge the events, and the driver tells the engine what to do next.
 
 mod mio;
-mod opening;
+mod seats;
 mod uring;
+
+use std::{io, net::SocketAddr};
 
 use anyhow::{Context, Result};
 
-use super::{connection::Connection, work::Work};
+use super::{dialler::Dialler, source::Group};
 use crate::{
-    scenario::{App, Engine as Key, Scenario},
+    record::{Cause, Step},
+    scenario::{App, Engine as Choice, Scenario, Transport},
     sys::uring::ClientRing,
 };
 
-/// A way of moving bytes.
+/// Moves the bytes of many connections. Connections have keys, small numbers that are used again once a connection has been
+/// closed, the last one freed first.
 pub(super) trait Engine {
     /// The name in scenarios.
     fn name(&self) -> &'static str;
 
-    /// Starts a connection, or flow, that the schedule wanted at `intended_ns`.
-    fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()>;
+    /// Provides a key and a socket that is about to connect: the one that the key's last connection left, or a new one.
+    fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened>;
 
-    /// Waits for events until an instant of CLOCK_MONOTONIC, or not at all, and handles those that are there.
-    fn turn(&mut self, work: &mut Work, until_ns: Option<u64>) -> Result<()>;
+    /// Begins to connect an opened socket, and returns its own address. When that fails, the key is free again.
+    fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
 
-    /// A connection that had been at rest has a request to send.
-    fn asked(&mut self, work: &mut Work, key: usize) -> Result<()>;
+    /// Sends bytes after those that are still to be sent, or one datagram. What the socket does not take at once is kept and sent
+    /// later; [`Kind::Sent`] then says when it has gone. A datagram is not kept.
+    fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken>;
 
-    /// Closes a connection that has ended, as the scenario says, and releases its key.
-    fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool);
+    /// Has the engine watch a connection. Called after the start, and after bytes were sent outside of an event.
+    fn watch(&mut self, key: usize) -> Result<()>;
+
+    /// Waits for events until an instant of CLOCK_MONOTONIC, or only looks for them.
+    fn wait(&mut self, until_ns: Option<u64>) -> Result<()>;
+
+    /// The next event of those that are there. The connection may be used, or closed, before the call that follows.
+    fn next(&mut self) -> Result<Option<Event<'_>>>;
+
+    /// Settles whether a handshake under way has succeeded. If not, it never will.
+    fn settle(&mut self, key: usize) -> bool;
+
+    /// Whether the socket has a connection that neither side has reset or both sides have closed.
+    fn has_connection(&self, key: usize) -> bool;
+
+    /// Closes a connection. No event of it follows.
+    fn close(&mut self, key: usize, how: Close);
+}
+
+/// A socket that is about to connect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    pub key: usize,
+    /// Whether an earlier connection has used the socket.
+    pub recycled: bool,
+}
+
+/// How much of the bytes the socket took at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    All,
+    Part,
+    Nothing,
+}
+
+/// How a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    /// By FIN.
+    Fin,
+    /// By reset.
+    Rst,
+    /// By reset, and the socket serves the key's next connection.
+    Recycle,
+}
+
+/// Something that happened on a connection.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    pub key: usize,
+    pub kind: Kind<'a>,
+    /// When the engine took it up, in nanoseconds of CLOCK_MONOTONIC.
+    pub now_ns: u64,
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    /// The connection is established.
+    Connected,
+    /// There is no connection yet, but bytes may be sent, and go out with the SYN (TCP_FASTOPEN).
+    FastOpen,
+    /// Bytes, or one datagram.
+    Received(&'a [u8]),
+    /// What the socket had not taken at once has gone out.
+    Sent,
+    /// A call failed, or (`Receive`, `EndOfFile`) the peer has closed. `Receive` on a connection that was not reported as
+    /// established says that it was, before it ended.
+    Ended(Step, Cause),
+}
+
+/// An engine, by its kind.
+pub(super) enum AnyEngine {
+    Mio(mio::Mio),
+    Uring(uring::Uring),
 }
 
 /// Builds a scenario's engine, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
-pub(super) fn build(scenario: &Scenario) -> Result<Box<dyn Engine>> {
+pub(super) fn build(scenario: &Scenario) -> Result<AnyEngine> {
+    let fastopen = scenario.server.listen.fastopen > 0;
     match scenario.load.engine {
-        Key::Uring => Ok(Box::new(uring::Uring::new(ring(scenario)?))),
-        Key::Auto { ring: true } => match ring(scenario) {
-            Ok(ring) => Ok(Box::new(uring::Uring::new(ring))),
-            Err(_) => Ok(Box::new(mio::Mio::new()?)),
+        Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?))),
+        Choice::Auto { ring: true } => match ring(scenario) {
+            Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring))),
+            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(fastopen)?)),
         },
-        Key::Mio | Key::Auto { ring: false } => Ok(Box::new(mio::Mio::new()?)),
+        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(fastopen)?)),
     }
 }
 
@@ -54,8 +133,8 @@ pub fn try_ring() -> Result<()> {
 }
 
 fn ring(scenario: &Scenario) -> Result<ClientRing> {
-    /// Longer replies come in several receives: a slot is there for every connection, also for those that are held.
-    const MOST: usize = 16_384;
+    /// Longer replies take several receives: every connection has a buffer of this size, even while it is only held.
+    const LIMIT: usize = 16_384;
     /// A reply's head.
     const HEAD: usize = 512;
     let reply_bytes = match scenario.server.app {
@@ -64,5 +143,5 @@ fn ring(scenario: &Scenario) -> Result<ClientRing> {
         App::Http { body_bytes } => body_bytes,
     };
     try_ring().context("`load.engine` = \"uring\"")?;
-    ClientRing::new((reply_bytes + HEAD).min(MOST)).context("io_uring_setup")
+    ClientRing::new((reply_bytes + HEAD).min(LIMIT)).context("io_uring_setup")
 }

@@ -1,114 +1,132 @@
 //! `uring`: one io_uring for everything that waits: a handshake that is not over at once, room to send, and what comes. A
-//! receive is queued with its buffer and handed over with all others once a turn, so that there is neither a registration nor
-//! a read of its own.
+//! receive is queued with its buffer and submitted together with all others once a turn, which saves both the registration and
+//! the read.
 
-use std::{net::Shutdown, os::fd::AsFd, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
 
 use super::{
-    Engine,
-    opening::{Begun, ask_early, begin, connecting},
+    Close, Engine, Event, Kind, Opened, Taken,
+    seats::{Handshake, Seats, State},
 };
 use crate::{
-    load::{
-        connection::{Connection, Phase, Stream},
-        drive::end,
-        exchange::Progress,
-        work::Work,
-    },
+    load::{dialler::Dialler, source::Group},
     record::{Cause, Step},
-    scenario::{CloseBy, CloseHow, Sockets, Transport},
+    scenario::Transport,
     sys::{
         clock, socket,
         uring::{ClientRing, Done, Operation},
     },
 };
 
-/// Keys for which there is room before the start.
-const ROOM: usize = 1_024;
-
-pub(super) struct Uring {
+/// A ring, and the connections whose waits it carries.
+pub struct Uring {
     ring: ClientRing,
-    seats: Vec<Seat>,
+    seats: Seats,
+    /// The connection whose event was handed out last, and what comes next with it.
+    in_hand: Option<(usize, Stage)>,
+    now_ns: u64,
 }
 
-/// What the engine keeps by key.
-#[derive(Default)]
-struct Seat {
-    /// A socket that is disconnected, for the next connection.
-    parked: Option<Stream>,
-    /// The socket of a connection that has ended while the kernel still had operations of it, and whether it is to be recycled.
-    closing: Option<(Stream, bool)>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Send what is still to be sent.
+    Flush,
+    /// Queue its next wait.
+    Over,
+}
+
+/// A [`Kind`] whose bytes are in the ring.
+enum Found {
+    Received(usize),
+    Other(Kind<'static>),
 }
 
 impl Uring {
     pub fn new(ring: ClientRing) -> Self {
-        Self { ring, seats: Vec::with_capacity(ROOM) }
+        Self { ring, seats: Seats::new(), in_hand: None, now_ns: 0 }
     }
 
-    /// An operation is over.
-    fn follow(&mut self, work: &mut Work, done: Done) -> Result<()> {
-        let key = done.slot;
-        if work.connections.get(key).is_none() {
-            self.leave(work, key);
-            return Ok(());
+    /// Goes on with the connection in hand; with the next operation that is over when there is nothing left to do with it.
+    fn follow(&mut self) -> Result<Option<(usize, Found)>> {
+        loop {
+            if let Some((key, stage)) = self.in_hand.take().filter(|(key, _)| self.seats[*key].is_in_use()) {
+                if stage == Stage::Flush && !self.seats[key].unsent().is_empty() {
+                    self.in_hand = Some((key, Stage::Over));
+                    match self.seats.flush(key) {
+                        Ok(true) => return Ok(Some((key, Found::Other(Kind::Sent)))),
+                        Ok(false) => {}
+                        Err(error) => {
+                            let ended = Kind::Ended(Step::Send, Cause::from(&error));
+                            return Ok(Some((key, Found::Other(ended))));
+                        }
+                    }
+                    continue;
+                }
+                self.queue_wait(key)?;
+            }
+            let Some(done) = self.ring.next() else { return Ok(None) };
+            let key = done.slot;
+            if !self.seats[key].is_in_use() {
+                self.free_if_quiet(key);
+                continue;
+            }
+            self.now_ns = clock::monotonic_ns();
+            self.in_hand = Some((key, Stage::Over));
+            if let Some(found) = self.found(done) {
+                return Ok(Some((key, found)));
+            }
         }
-        let now_ns = clock::monotonic_ns();
-        let progress = self.advance(work, done, now_ns);
-        if progress == Progress::Goes {
-            return self.go_on(work, key);
-        }
-        end(work, self, key, progress, now_ns);
-        Ok(())
     }
 
-    fn advance(&mut self, work: &mut Work, done: Done, now_ns: u64) -> Progress {
+    /// What an operation that is over means.
+    fn found(&mut self, done: Done) -> Option<Found> {
         let key = done.slot;
-        match (done.operation, done.result) {
-            (Operation::Connect, Ok(_)) => connecting(work, key, now_ns),
-            (Operation::Connect, Err(errno)) => Progress::Failed(Step::Connect, Cause::Errno(errno)),
+        Some(Found::Other(match (done.operation, done.result) {
+            (Operation::Connect, Ok(_)) => match self.seats[key].handshake(false) {
+                Handshake::Over => {
+                    self.in_hand = Some((key, Stage::Flush));
+                    Kind::Connected
+                }
+                Handshake::Deferred => return None,
+                Handshake::Failed(step, cause) => Kind::Ended(step, cause),
+            },
+            (Operation::Connect, Err(errno)) => Kind::Ended(Step::Connect, Cause::Errno(errno)),
             // Kernels before 5.19 may send a part; the rest is queued again.
-            (Operation::Send, Ok(length)) => {
-                work.connections.sent(key, length);
-                Progress::Goes
-            }
-            (Operation::Send, Err(errno)) => Progress::Failed(Step::Send, Cause::Errno(errno)),
-            (Operation::Receive, Ok(0)) => work.server_ended(key, Cause::EndOfFile, now_ns),
-            (Operation::Receive, Ok(length)) => work.take(key, &self.ring.received(key)[..length], now_ns),
-            (Operation::Receive, Err(errno)) => work.server_ended(key, Cause::Errno(errno), now_ns),
-        }
+            (Operation::Send, Ok(length)) => return self.seats.sent(key, length).then_some(Found::Other(Kind::Sent)),
+            (Operation::Send, Err(errno)) => Kind::Ended(Step::Send, Cause::Errno(errno)),
+            (Operation::Receive, Ok(0)) => Kind::Ended(Step::Receive, Cause::EndOfFile),
+            (Operation::Receive, Ok(length)) => return Some(Found::Received(length)),
+            (Operation::Receive, Err(errno)) => Kind::Ended(Step::Receive, Cause::Errno(errno)),
+        }))
     }
 
-    /// Queues the wait for what comes next: that the handshake is over; or for room to send, and for bytes, so that also the
-    /// end is noticed.
-    fn go_on(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        let connection = &work.connections[key];
-        if connection.phase == Phase::Connecting {
+    /// Queues the wait for what comes next: the end of the handshake; or room to send, and bytes, which also shows the end.
+    fn queue_wait(&mut self, key: usize) -> Result<()> {
+        let seat = &self.seats[key];
+        let socket = seat.socket().as_fd();
+        if seat.state == State::Connecting {
             if !self.ring.is_under_way(key, Operation::Connect) {
-                self.ring.connected(key, connection.stream.as_fd()).context("io_uring_enter")?;
+                self.ring.connected(key, socket).context("io_uring_enter")?;
             }
             return Ok(());
         }
-        if !connection.unsent().is_empty() && !self.ring.is_under_way(key, Operation::Send) {
-            self.ring.send(key, connection.stream.as_fd(), connection.unsent()).context("io_uring_enter")?;
+        if !seat.unsent().is_empty() && !self.ring.is_under_way(key, Operation::Send) {
+            self.ring.send(key, socket, seat.unsent()).context("io_uring_enter")?;
         }
         if !self.ring.is_under_way(key, Operation::Receive) {
-            self.ring.receive(key, connection.stream.as_fd()).context("io_uring_enter")?;
+            self.ring.receive(key, socket).context("io_uring_enter")?;
         }
         Ok(())
     }
 
-    /// A connection has ended, and its key is free once the kernel has nothing of it any more.
-    fn leave(&mut self, work: &mut Work, key: usize) {
-        if !self.ring.is_quiet(key) {
-            return;
-        }
-        let seat = &mut self.seats[key];
-        if let Some((stream, recycles)) = seat.closing.take() {
-            seat.parked = Some(stream).filter(|_| recycles);
-            work.connections.release(key);
+    /// Frees the key of a closed connection once the kernel has no operation of it left.
+    fn free_if_quiet(&mut self, key: usize) {
+        if let State::Closing { recycles } = self.seats[key].state
+            && self.ring.is_quiet(key)
+        {
+            self.seats.release(key, recycles);
         }
     }
 }
@@ -118,54 +136,58 @@ impl Engine for Uring {
         "uring"
     }
 
-    fn start(&mut self, work: &mut Work, intended_ns: u64) -> Result<()> {
-        work.attempt();
-        let key = work.connections.reserve();
-        if self.seats.len() <= key {
-            self.seats.resize_with(key + 1, Seat::default);
-        }
-        let left = self.seats[key].parked.take();
-        if begin(work, key, Transport::Tcp, intended_ns, left, Stream::Ring) == Begun::Not {
-            return Ok(());
-        }
-        let progress = ask_early(work, key);
-        if progress == Progress::Goes {
-            return self.go_on(work, key);
-        }
-        end(work, self, key, progress, clock::monotonic_ns());
-        Ok(())
+    fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened> {
+        self.seats.open(transport, dialler)
     }
 
-    fn turn(&mut self, work: &mut Work, until_ns: Option<u64>) -> Result<()> {
+    fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        self.seats.connect(key, dialler, group).map(|(client, _)| client)
+    }
+
+    fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
+        self.seats.send(key, bytes, true)
+    }
+
+    fn watch(&mut self, key: usize) -> Result<()> {
+        self.queue_wait(key)
+    }
+
+    fn wait(&mut self, until_ns: Option<u64>) -> Result<()> {
         let left_ns = until_ns.map_or(0, |until_ns| until_ns.saturating_sub(clock::monotonic_ns()));
-        self.ring.submit_and_wait(Duration::from_nanos(left_ns)).context("io_uring_enter")?;
-        while let Some(done) = self.ring.next() {
-            self.follow(work, done)?;
-        }
-        Ok(())
+        self.ring.submit_and_wait(Duration::from_nanos(left_ns)).context("io_uring_enter")
     }
 
-    fn asked(&mut self, work: &mut Work, key: usize) -> Result<()> {
-        self.go_on(work, key)
+    fn next(&mut self) -> Result<Option<Event<'_>>> {
+        Ok(self.follow()?.map(|(key, found)| {
+            let kind = match found {
+                Found::Received(length) => Kind::Received(&self.ring.received(key)[..length]),
+                Found::Other(kind) => kind,
+            };
+            Event { key, kind, now_ns: self.now_ns }
+        }))
     }
 
-    fn close(&mut self, work: &mut Work, key: usize, connection: Connection, completed: bool) {
-        let load = &work.loader.context.scenario.load;
-        let resets = load.close_by == CloseBy::Client && load.close_how == CloseHow::Rst;
-        // Of a connection that has failed, nobody knows what is still to come.
-        let recycles = load.sockets == Sockets::Recycled && completed;
+    fn settle(&mut self, key: usize) -> bool {
+        self.seats[key].settle()
+    }
+
+    fn has_connection(&self, key: usize) -> bool {
+        self.seats[key].has_connection()
+    }
+
+    fn close(&mut self, key: usize, how: Close) {
         let quiet = self.ring.is_quiet(key);
-        let disconnected = (recycles || (resets && !quiet)) && socket::disconnect(&connection.stream).is_ok();
-        let socket = SockRef::from(&connection.stream);
-        if resets && !disconnected {
-            // Fails on a socket that is closed already, which is as well.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+        let seat = &mut self.seats[key];
+        let resets_now = how == Close::Recycle || (how == Close::Rst && !quiet);
+        let disconnected = resets_now && socket::disconnect(seat.socket()).is_ok();
+        if how != Close::Fin && !disconnected {
+            seat.reset_on_close();
         }
         if !quiet && !disconnected {
             // Operations under way keep the socket open after its descriptor's close.
-            let _ = socket.shutdown(Shutdown::Both);
+            seat.shut_down();
         }
-        self.seats[key].closing = Some((connection.stream, recycles && disconnected));
-        self.leave(work, key);
+        seat.state = State::Closing { recycles: how == Close::Recycle && disconnected };
+        self.free_if_quiet(key);
     }
 }

@@ -1,0 +1,99 @@
+//! Sockets with the scenario's options, connected from the ports that it selects.
+
+use std::{io, net::SocketAddr};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
+
+use super::source::{Group, Source};
+use crate::{
+    record::Step,
+    scenario::{Scenario, Transport},
+    sys::socket,
+};
+
+/// How many ports, or windows of ports, are tried before a failure counts.
+const TRIES: usize = 64;
+
+/// Makes and connects sockets.
+pub(super) struct Dialler {
+    target: SocketAddr,
+    nodelay: bool,
+    fastopen: bool,
+    quickack: bool,
+    source: Box<dyn Source>,
+}
+
+impl Dialler {
+    pub fn new(scenario: &Scenario, target: SocketAddr, source: Box<dyn Source>) -> Self {
+        let listen = &scenario.server.listen;
+        let (nodelay, fastopen) = (listen.nodelay, listen.fastopen > 0);
+        Self { target, nodelay, fastopen, quickack: scenario.load.quickack, source }
+    }
+
+    /// A new socket with the scenario's options.
+    pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
+        let kind = match transport {
+            Transport::Tcp => Type::STREAM,
+            Transport::Udp => Type::DGRAM,
+        };
+        let socket = Socket::new(Domain::for_address(self.target), kind.nonblocking().cloexec(), None)?;
+        if transport == Transport::Tcp && self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if transport == Transport::Tcp && self.fastopen {
+            setsockopt(&socket, sockopt::TcpFastOpenConnect, &true)?;
+        }
+        Ok(socket)
+    }
+
+    /// Begins to connect a socket from a port of the scenario's selection. Returns the socket that replaces it, where another
+    /// attempt required a new one. Fails with the step that failed.
+    pub fn connect(
+        &mut self,
+        socket: &Socket,
+        transport: Transport,
+        group: &Group,
+    ) -> Result<Option<Socket>, (Step, io::Error)> {
+        let connected = self.try_connect(socket, transport, group);
+        if connected.is_err() {
+            self.source.given_up(group);
+        }
+        connected
+    }
+
+    fn try_connect(
+        &mut self,
+        socket: &Socket,
+        transport: Transport,
+        group: &Group,
+    ) -> Result<Option<Socket>, (Step, io::Error)> {
+        let mut another = None;
+        for tries in 1.. {
+            let socket = another.as_ref().unwrap_or(socket);
+            self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
+            if transport == Transport::Tcp && !self.quickack {
+                // Set for each connection: a disconnect resets it.
+                socket::delay_acks(socket).map_err(|error| (Step::Socket, error))?;
+            }
+            match socket.connect(&self.target.into()) {
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+                        && tries < TRIES
+                        && self.source.try_elsewhere(group) =>
+                {
+                    another = Some(self.socket(transport).map_err(|error| (Step::Socket, error))?);
+                }
+                Err(error) => return Err((Step::Connect, error)),
+                Ok(()) => break,
+            }
+        }
+        Ok(another)
+    }
+
+    /// A connection from this port is over.
+    pub fn freed(&mut self, group: &Group, port: u16) {
+        self.source.freed(group, port);
+    }
+}

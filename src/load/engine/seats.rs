@@ -1,0 +1,272 @@
+//! What every engine keeps by key: the socket, where its connection stands, and bytes still to be sent.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{Shutdown, SocketAddr},
+    ops::{Index, IndexMut},
+    time::Duration,
+};
+
+use socket2::Socket;
+
+use super::{Opened, Taken};
+use crate::{
+    load::{
+        buffers::{self, Buffers, Kept},
+        dialler::Dialler,
+        source::Group,
+    },
+    record::{Cause, Step},
+    scenario::Transport,
+    sys::socket,
+};
+
+/// Keys for which there is room before the start.
+const ROOM: usize = 1_024;
+
+/// The seats, by key.
+#[derive(Debug)]
+pub(super) struct Seats {
+    seats: Vec<Seat>,
+    /// Keys that may be used, the next one last.
+    free: Vec<u32>,
+    buffers: Buffers,
+}
+
+/// One connection's.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// In a free seat: a disconnected socket, for the key's next connection.
+    socket: Option<Socket>,
+    pub state: State,
+    pub transport: Transport,
+    unsent: Kept,
+}
+
+/// Where a seat's connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// There is none.
+    Free,
+    /// connect(2) was called.
+    Connecting,
+    /// Established; and any flow of datagrams.
+    Open,
+    /// Closed, while the kernel still has operations of it. `recycles`: its socket then serves the next one.
+    Closing { recycles: bool },
+}
+
+/// How a handshake stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// The connection is established.
+    Over,
+    /// The SYN waits for the first bytes (TCP_FASTOPEN).
+    Deferred,
+    /// It failed; or, for step `Receive`, the connection was established and then reset.
+    Failed(Step, Cause),
+}
+
+impl Seat {
+    /// The socket. Panics in a seat that has none.
+    #[inline]
+    pub fn socket(&self) -> &Socket {
+        self.socket.as_ref().expect("a seat in use has a socket")
+    }
+
+    #[inline]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Open)
+    }
+
+    /// Bytes that the socket has not taken yet.
+    #[inline]
+    pub fn unsent(&self) -> &[u8] {
+        buffers::bytes(&self.unsent)
+    }
+
+    /// Asks the kernel how a handshake went on which something has happened.
+    pub fn handshake(&mut self, fastopen: bool) -> Handshake {
+        match self.socket().take_error() {
+            // In place of a refusal: the connection was established before it was reset.
+            Ok(Some(error)) if error.raw_os_error() == Some(libc::ECONNRESET) => {
+                Handshake::Failed(Step::Receive, Cause::from(&error))
+            }
+            Ok(Some(error)) | Err(error) => Handshake::Failed(Step::Connect, Cause::from(&error)),
+            // With TCP_FASTOPEN_CONNECT, a socket that knows the server's cookie is writable at once.
+            Ok(None) if fastopen && socket::is_connecting(self.socket()).unwrap_or(false) => Handshake::Deferred,
+            Ok(None) => {
+                self.state = State::Open;
+                Handshake::Over
+            }
+        }
+    }
+
+    /// Settles whether a handshake under way has succeeded.
+    pub fn settle(&self) -> bool {
+        // It may complete at this very moment. Shutting down first settles it: in SYN_SENT the kernel drops the attempt (state
+        // CLOSE), otherwise the connection was established and the server has it.
+        self.shut_down();
+        self.has_connection()
+    }
+
+    /// Ends both directions of the connection.
+    pub fn shut_down(&self) {
+        // Fails only where there is no connection any more.
+        let _ = self.socket().shutdown(Shutdown::Both);
+    }
+
+    pub fn has_connection(&self) -> bool {
+        socket::has_connection(self.socket()).unwrap_or(false)
+    }
+
+    /// Has the coming close(2) reset the connection.
+    pub fn reset_on_close(&self) {
+        // Fails only on a socket that is closed already.
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Seats {
+    pub fn new() -> Self {
+        Self { seats: Vec::with_capacity(ROOM), free: Vec::with_capacity(ROOM), buffers: Buffers::default() }
+    }
+
+    #[inline]
+    pub fn get(&self, key: usize) -> Option<&Seat> {
+        self.seats.get(key)
+    }
+
+    /// As [`super::Engine::open`].
+    pub fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened> {
+        let key = self.free.pop().map_or_else(
+            || {
+                self.seats.push(Seat { socket: None, state: State::Free, transport, unsent: None });
+                self.seats.len() - 1
+            },
+            |key| key as usize,
+        );
+        let seat = &mut self.seats[key];
+        seat.transport = transport;
+        // A flow of datagrams cannot use a connection's socket.
+        let left = seat.socket.take().filter(|_| transport == Transport::Tcp);
+        let recycled = left.is_some();
+        match left.map_or_else(|| dialler.socket(transport), Ok) {
+            Ok(socket) => seat.socket = Some(socket),
+            Err(error) => {
+                self.free.push(key as u32);
+                return Err(error);
+            }
+        }
+        Ok(Opened { key, recycled })
+    }
+
+    /// As [`super::Engine::connect`]; besides, says whether another socket has replaced the opened one.
+    pub fn connect(
+        &mut self,
+        key: usize,
+        dialler: &mut Dialler,
+        group: &Group,
+    ) -> Result<(SocketAddr, bool), (Step, io::Error)> {
+        let seat = &mut self.seats[key];
+        let connected = dialler.connect(seat.socket(), seat.transport, group).and_then(|another| {
+            let replaced = another.is_some();
+            seat.socket = another.or_else(|| seat.socket.take());
+            let client = seat.socket().local_addr().map_err(|error| (Step::Connect, error))?;
+            let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
+            Ok((client, replaced))
+        });
+        if connected.is_ok() {
+            seat.state = match seat.transport {
+                Transport::Tcp => State::Connecting,
+                Transport::Udp => State::Open,
+            };
+        } else {
+            self.release(key, false);
+        }
+        connected
+    }
+
+    /// As [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
+    pub fn send(&mut self, key: usize, bytes: &[u8], opens: bool) -> io::Result<Taken> {
+        let seat = &mut self.seats[key];
+        if seat.transport == Transport::Udp {
+            return seat.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL).map(|_| Taken::All);
+        }
+        // Behind what is still to be sent: a server may answer before it has read everything.
+        let taken = if seat.unsent.is_some() { 0 } else { send(seat.socket(), bytes)? };
+        if taken > 0 && opens {
+            seat.state = State::Open;
+        }
+        if taken == bytes.len() {
+            return Ok(Taken::All);
+        }
+        self.buffers.append(&mut seat.unsent, &bytes[taken..]);
+        Ok(if taken == 0 { Taken::Nothing } else { Taken::Part })
+    }
+
+    /// Sends what the socket did not take before, as far as it takes it now. Returns whether all of it has gone.
+    pub fn flush(&mut self, key: usize) -> io::Result<bool> {
+        let seat = &self.seats[key];
+        let sent = send(seat.socket(), seat.unsent())?;
+        Ok(self.sent(key, sent))
+    }
+
+    /// So many of the unsent bytes have gone. Returns whether those were the last.
+    pub fn sent(&mut self, key: usize, length: usize) -> bool {
+        let seat = &mut self.seats[key];
+        self.buffers.consume(&mut seat.unsent, length);
+        seat.unsent.is_none()
+    }
+
+    /// Frees a key. `recycles`: its socket serves the next connection; otherwise it is closed.
+    pub fn release(&mut self, key: usize, recycles: bool) {
+        let seat = &mut self.seats[key];
+        if !recycles {
+            seat.socket = None;
+        }
+        seat.state = State::Free;
+        self.buffers.clear(&mut seat.unsent);
+        self.free.push(key as u32);
+    }
+}
+
+impl Index<usize> for Seats {
+    type Output = Seat;
+
+    #[inline]
+    fn index(&self, key: usize) -> &Seat {
+        &self.seats[key]
+    }
+}
+
+impl IndexMut<usize> for Seats {
+    #[inline]
+    fn index_mut(&mut self, key: usize) -> &mut Seat {
+        &mut self.seats[key]
+    }
+}
+
+/// Sends as many bytes as the socket takes. Returns how many those were.
+fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match socket.send_with_flags(&bytes[sent..], libc::MSG_NOSIGNAL) {
+            Ok(length) => sent += length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_seat_is_small() {
+        assert!(size_of::<Seat>() <= 16, "{}", size_of::<Seat>());
+    }
+}
