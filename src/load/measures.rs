@@ -151,3 +151,49 @@ fn record(histogram: &mut LocalHistogram, value_ns: u64, overflows: &mut u64) {
     }
     histogram.record(value_ns);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::fakes::scenario;
+
+    fn names(measures: &Measures) -> Vec<String> {
+        measures.named().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn histograms_are_named_and_empty_ones_are_left_out() {
+        let scenario = scenario("protocol = \"tcp+udp\"\n[server]\nworkers = 2");
+        for (exact, wait) in [(false, "w1.accept_wait"), (true, "w1.accept_wait_bound")] {
+            let mut measures = Measures::new(&scenario, Waits { exact, bound: true }, true);
+            measures.record(Latency::Service, 5);
+            measures.record_stage(0, Stage::Queue, 7);
+            assert!(measures.record_accept_wait(1, 9) && measures.record_receive_wait(1, 11));
+            assert_eq!(names(&measures), ["service", wait, "w1.receive_wait", "w0.stage_queue"]);
+        }
+    }
+
+    #[test]
+    fn workers_beyond_the_scenario_are_taken_up_to_the_limit() {
+        let mut measures = Measures::new(&scenario(""), Waits { exact: false, bound: true }, true);
+        assert!(measures.record_accept_wait(20, 9));
+        assert!(!measures.record_accept_wait(WORKERS_LIMIT as u16, 9));
+        assert_eq!(names(&measures), ["w20.accept_wait"]);
+    }
+
+    #[test]
+    fn beyond_the_range_counts_as_overflow_and_as_the_largest() {
+        let mut measures = Measures::new(&scenario(""), Waits { exact: false, bound: true }, true);
+        measures.record(Latency::Response, HIGHEST_NS + 1);
+        assert_eq!((measures.overflows(), names(&measures)), (1, vec!["response".to_owned()]));
+    }
+
+    #[test]
+    fn nothing_is_recorded_when_recording_is_off() {
+        let mut measures = Measures::new(&scenario(""), Waits { exact: false, bound: true }, false);
+        measures.record(Latency::Response, HIGHEST_NS + 1);
+        measures.record_stage(0, Stage::Queue, 7);
+        assert!(measures.record_accept_wait(0, 9));
+        assert_eq!((measures.overflows(), names(&measures).len()), (0, 0));
+    }
+}

@@ -22,6 +22,8 @@ mod clock;
 mod dialler;
 mod driver;
 mod engine;
+#[cfg(test)]
+mod fakes;
 pub mod fill;
 mod loader;
 mod measures;

@@ -1,0 +1,279 @@
+//! Stand-ins for the clock, the trial and the engine, for unit tests of sessions and driver.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+};
+
+use anyhow::Result;
+
+use super::{
+    client,
+    clock::Clock,
+    dialler::Dialler,
+    engine::{Close, Engine, Event, Kind, Opened, Taken},
+    measures::Measures,
+    observer::Observer,
+    session::{Ends, Policy, Shared},
+    source::{self, Group},
+};
+use crate::{
+    context::Waits,
+    ipc::{
+        control::{LoaderCount, LoaderKept},
+        ledger::{Entry, Journey},
+        receipt::{Receipt, Tuple},
+    },
+    record::Step,
+    scenario::{Plan, Scenario, Source, Transport},
+};
+
+pub const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7_000);
+/// The port of key 0; the others follow.
+pub const FIRST_PORT: u16 = 40_000;
+pub const REPLY_BYTES: usize = 64;
+
+/// The scenario of a text.
+pub fn scenario(text: &str) -> Scenario {
+    Plan::read(&Source { name: "t", text }, &[]).unwrap().cells[0].scenario.clone()
+}
+
+/// What the sessions of a scenario share, with everything recorded.
+pub fn shared(scenario: &Scenario, observer: FakeObserver) -> Shared<FakeObserver> {
+    let waits = Waits { exact: false, bound: true };
+    let groups = source::groups(&scenario.sources, &[TARGET]);
+    Shared::new(
+        Policy::new(scenario, waits.bound),
+        Ends::new(TARGET, groups),
+        client::build(scenario, &TARGET.to_string()),
+        Measures::new(scenario, waits, true),
+        observer,
+    )
+}
+
+/// The values of a histogram, as their number and the largest.
+pub fn recorded(measures: &Measures, name: &str) -> (u64, u64) {
+    let found = measures.named().find(|(found, _)| found == name);
+    found.map_or((0, 0), |(_, histogram)| (histogram.len(), histogram.max()))
+}
+
+/// The address of a key's connection.
+pub fn client_of(key: usize) -> SocketAddr {
+    SocketAddr::new(TARGET.ip(), FIRST_PORT + key as u16)
+}
+
+/// A worker's reply.
+pub fn reply(worker: u16, nonce: u32, accept_ns: u64, client: SocketAddr) -> Vec<u8> {
+    let mut bytes = vec![0; REPLY_BYTES];
+    Receipt::new(worker, nonce, accept_ns, &Tuple { client, server: TARGET }).write(&mut bytes);
+    bytes
+}
+
+/// A clock that stands still until it is set.
+#[derive(Debug, Clone, Default)]
+pub struct FakeClock(Rc<Cell<u64>>);
+
+impl FakeClock {
+    pub fn set(&self, now_ns: u64) {
+        self.0.set(now_ns);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now_ns(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A trial in which a test says what the other processes have written.
+#[derive(Debug, Clone, Default)]
+pub struct FakeObserver(Rc<FakeTrial>);
+
+#[derive(Debug, Default)]
+pub struct FakeTrial {
+    /// By [`LoaderCount`].
+    pub counts: [Cell<u64>; 5],
+    pub has_ledger: Cell<bool>,
+    pub accept: Cell<Option<Entry>>,
+    pub journey: Cell<Option<Journey>>,
+    pub stamp: Cell<Option<u64>>,
+    pub fault_over_ns: Cell<u64>,
+    pub interrupted: Cell<bool>,
+}
+
+impl std::ops::Deref for FakeObserver {
+    type Target = FakeTrial;
+
+    fn deref(&self) -> &FakeTrial {
+        &self.0
+    }
+}
+
+impl Observer for FakeObserver {
+    fn count(&self, count: LoaderCount) {
+        let cell = &self.counts[count as usize];
+        cell.set(cell.get() + 1);
+    }
+
+    fn show(&self, _kept: LoaderKept, _wait_ns: u64) {}
+
+    fn established(&self, _client: SocketAddr) {}
+
+    fn has_ledger(&self) -> bool {
+        self.has_ledger.get()
+    }
+
+    fn accept(&self, _client: SocketAddr, connect_ns: u64) -> Option<Entry> {
+        self.accept.get().filter(|entry| entry.accept_ns >= connect_ns)
+    }
+
+    fn journey(&self, _client: SocketAddr) -> Option<Journey> {
+        self.journey.get()
+    }
+
+    fn stamp(&self, _client: SocketAddr) -> Option<u64> {
+        self.stamp.get()
+    }
+
+    fn fault_over_ns(&self, _fault: usize) -> u64 {
+        self.fault_over_ns.get()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.get()
+    }
+}
+
+/// An engine without sockets, in front of a server that answers echo requests as a test says. Waiting sets the clock.
+#[derive(Debug, Clone, Default)]
+pub struct FakeEngine {
+    pub world: Rc<RefCell<World>>,
+    clock: FakeClock,
+    received: Vec<u8>,
+}
+
+/// What the test sets, and what it finds.
+#[derive(Debug, Default)]
+pub struct World {
+    /// How long the handshake of each connection takes; `None`: it is over at once.
+    pub handshake_ns: Option<u64>,
+    /// How long each reply takes; `None`: there is none.
+    pub reply_ns: Option<u64>,
+    /// How long each socket takes to make.
+    pub open_ns: u64,
+    /// The errno of every connect.
+    pub refuses: Option<i32>,
+    /// Whether a handshake that is given up turns out to be over.
+    pub settles: bool,
+    /// By key: whether there is a connection, and whether its handshake is over.
+    pub keys: Vec<Option<bool>>,
+    /// Replies to come, by time.
+    pub pending: Vec<(u64, usize, Happening)>,
+    pub sent: Vec<(u64, usize)>,
+    pub closed: Vec<(usize, Close)>,
+    pub transports: Vec<Transport>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Happening {
+    Connected,
+    Reply(Vec<u8>),
+}
+
+impl FakeEngine {
+    pub fn new(clock: &FakeClock, world: World) -> Self {
+        Self { world: Rc::new(RefCell::new(world)), clock: clock.clone(), received: Vec::new() }
+    }
+}
+
+impl Engine for FakeEngine {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn open(&mut self, transport: Transport, _dialler: &Dialler) -> io::Result<Opened> {
+        let world = &mut *self.world.borrow_mut();
+        self.clock.set(self.clock.now_ns() + world.open_ns);
+        world.transports.push(transport);
+        let key = world.keys.iter().position(Option::is_none).unwrap_or(world.keys.len());
+        if key == world.keys.len() {
+            world.keys.push(None);
+        }
+        world.keys[key] = Some(transport == Transport::Udp);
+        Ok(Opened { key, recycled: false })
+    }
+
+    fn connect(&mut self, key: usize, _dialler: &mut Dialler, _group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        let world = &mut *self.world.borrow_mut();
+        if let Some(errno) = world.refuses {
+            world.keys[key] = None;
+            return Err((Step::Connect, io::Error::from_raw_os_error(errno)));
+        }
+        if let Some(handshake_ns) = world.handshake_ns {
+            world.pending.push((self.clock.now_ns() + handshake_ns, key, Happening::Connected));
+        } else {
+            world.keys[key] = Some(true);
+        }
+        Ok(client_of(key))
+    }
+
+    fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
+        let world = &mut *self.world.borrow_mut();
+        let now_ns = self.clock.now_ns();
+        world.sent.push((now_ns, key));
+        let nonce = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+        if let Some(reply_ns) = world.reply_ns {
+            let bytes = reply(0, nonce, now_ns, client_of(key));
+            world.pending.push((now_ns + world.handshake_ns.unwrap_or(0) + reply_ns, key, Happening::Reply(bytes)));
+        }
+        Ok(if world.keys[key] == Some(true) { Taken::All } else { Taken::Nothing })
+    }
+
+    fn watch(&mut self, _key: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, until_ns: Option<u64>) -> Result<()> {
+        if let Some(until_ns) = until_ns {
+            let next_ns = self.world.borrow().pending.iter().map(|(at_ns, ..)| *at_ns).min();
+            self.clock.set(next_ns.unwrap_or(u64::MAX).clamp(self.clock.now_ns(), until_ns));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Event<'_>>> {
+        let world = &mut *self.world.borrow_mut();
+        let now_ns = self.clock.now_ns();
+        let first = (0..world.pending.len()).min_by_key(|place| world.pending[*place].0);
+        let Some(place) = first.filter(|place| world.pending[*place].0 <= now_ns) else { return Ok(None) };
+        let (_, key, happening) = world.pending.remove(place);
+        let kind = match happening {
+            Happening::Connected => {
+                world.keys[key] = Some(true);
+                Kind::Connected
+            }
+            Happening::Reply(bytes) => {
+                self.received = bytes;
+                Kind::Received(&self.received)
+            }
+        };
+        Ok(Some(Event { key, kind, now_ns }))
+    }
+
+    fn settle(&mut self, _key: usize) -> bool {
+        self.world.borrow().settles
+    }
+
+    fn has_connection(&self, _key: usize) -> bool {
+        true
+    }
+
+    fn close(&mut self, key: usize, how: Close) {
+        let world = &mut *self.world.borrow_mut();
+        world.keys[key] = None;
+        world.pending.retain(|(_, pending, _)| *pending != key);
+        world.closed.push((key, how));
+    }
+}
