@@ -19,7 +19,7 @@ use crate::{
     observe::host::{self, Probe},
     record::{Calibration, Machine, SCHEMA},
     report::{harness, terminal},
-    scenario::{Plan, ScenarioError},
+    scenario::Plan,
     sys::process,
     trial::{self, Rehearsal, SETUP_PATIENCE},
 };
@@ -128,8 +128,8 @@ fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
     match trial::rehearse(&plan.cells[0], patience)? {
         Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
         Rehearsal::Ready { strategy_error: Some(why), .. } => anyhow::bail!("{name}: {why}"),
-        Rehearsal::Refused(problem) => {
-            anyhow::bail!(ScenarioError::other(name, problem))
+        Rehearsal::Refused { sysctl, why } => {
+            anyhow::bail!(plan.refused_sysctl(&sysctl, why))
         }
     }
 }

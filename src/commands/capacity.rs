@@ -178,7 +178,7 @@ pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
         Network::Host => Range::read().context("reading ip_local_port_range")?,
         Network::Namespace | Network::Veth => match trial::rehearse(cell, Patience::of(trial::SETUP_PATIENCE))? {
             Rehearsal::Ready { ports, .. } => ports,
-            Rehearsal::Refused(why) => anyhow::bail!(why),
+            Rehearsal::Refused { sysctl, why } => anyhow::bail!("`sysctl.{sysctl}`: {why}"),
         },
     };
     needs(&cell.scenario, sizing, &range)

@@ -11,8 +11,9 @@ use super::{
     fault::Fault,
     file::File,
     keys,
-    load::{Bound, Load},
+    load::Load,
     ports::{Fill, Sources},
+    schedule::Bound,
     server::Server,
     settings::{Log, Settings},
 };

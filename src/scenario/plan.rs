@@ -136,9 +136,17 @@ impl Plan {
 
     /// An error about a key's value that shows only on this machine or to callers.
     pub fn wrong(&self, key: &dyn AnyKey, problem: impl Display) -> ScenarioError {
-        let origin = self.origins.get(key.path()).cloned().unwrap_or(Origin::File);
-        let problem = Problem::new(origin, format_args!("`{}`: {problem}", key.path()));
-        ScenarioError::of(&self.source, vec![problem])
+        self.refused(key.path(), problem)
+    }
+
+    /// An error about a sysctl that the kernel refuses. `name` is as the scenario writes it.
+    pub fn refused_sysctl(&self, name: &str, problem: impl Display) -> ScenarioError {
+        self.refused(&format!("{}{name}", paths::prefix(paths::SYSCTL)), problem)
+    }
+
+    fn refused(&self, path: &str, problem: impl Display) -> ScenarioError {
+        let origin = self.origins.get(path).cloned().unwrap_or(Origin::File);
+        ScenarioError::of(&self.source, vec![Problem::new(origin, format_args!("`{path}`: {problem}"))])
     }
 }
 

@@ -30,6 +30,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use nix::unistd::getpid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
 
 #[cfg(test)]
 pub(crate) use assemble::blank;
@@ -198,8 +199,18 @@ pub enum Rehearsal {
         ports: Range,
     },
     /// A sysctl of the scenario does not exist or was refused.
-    Refused(String),
+    Refused {
+        /// Its name, as the scenario writes it.
+        sysctl: String,
+        /// The kernel's reason.
+        why: String,
+    },
 }
+
+/// A sysctl that was not written, by its name in the scenario.
+#[derive(Debug, Error)]
+#[error("`sysctl.{0}`")]
+struct UnwrittenSysctl(String);
 
 /// Tries in a child what a cell's trials will need of their networks: making them, setting the sysctls, opening the strategy.
 /// Fails if they cannot be made, with the reason and the remedy.
@@ -217,7 +228,11 @@ pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
                 Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")), ports }
             }
-            Err(error) => Rehearsal::Refused(format!("{error:#}")),
+            Err(error) => {
+                let Some(UnwrittenSysctl(sysctl)) = error.downcast_ref() else { return Err(error) };
+                let why: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+                Rehearsal::Refused { sysctl: sysctl.clone(), why: why.join(": ") }
+            }
         })
     })
 }
@@ -238,7 +253,7 @@ pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<Strin
 /// Sets a cell's sysctls in the network of the calling process.
 pub(crate) fn set_sysctls(cell: &Cell) -> Result<()> {
     for (name, value) in &cell.scenario.sysctls {
-        sysctl::write(name, value).with_context(|| format!("`sysctl.{name}`"))?;
+        sysctl::write(name, value).with_context(|| UnwrittenSysctl(name.clone()))?;
     }
     Ok(())
 }

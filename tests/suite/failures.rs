@@ -45,8 +45,8 @@ fn a_slip_in_a_scenario_exits_2_and_names_file_and_key() {
         ("[server]\nworker = 2", ["scenario.toml", "`server.worker`"]),
         ("[server]\nworkers = 0", ["scenario.toml", "`server.workers`"]),
         ("[matrix]\nserver.workers = [1, 9999]", ["scenario.toml", "`server.workers`"]),
-        ("[sysctl]\ntcp_nonsense = 1", ["scenario.toml", "`sysctl.tcp_nonsense`"]),
-        ("[sysctl]\nip_local_port_range = \"9 1\"", ["scenario.toml", "`sysctl.ip_local_port_range`"]),
+        ("[sysctl]\ntcp_nonsense = 1", ["scenario.toml:2", "`sysctl.tcp_nonsense`"]),
+        ("[sysctl]\nip_local_port_range = \"9 1\"", ["scenario.toml:2", "`sysctl.ip_local_port_range`"]),
         ("[[[", ["scenario.toml", "TOML"]),
     ] {
         let bench = Bench::new(scenario);

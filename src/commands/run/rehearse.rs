@@ -13,7 +13,7 @@ use crate::{
         ports::Range,
     },
     report,
-    scenario::{Network, Plan, Queues, ScenarioError, Stamps, keys},
+    scenario::{Network, Plan, Queues, Stamps, keys},
     server::{Listeners, Site},
     stats,
     trial::{self, Rehearsal},
@@ -71,8 +71,8 @@ pub(super) fn rehearse(
                             ));
                         }
                     }
-                    Rehearsal::Refused(why) => {
-                        anyhow::bail!(ScenarioError::other(name, why));
+                    Rehearsal::Refused { sysctl, why } => {
+                        anyhow::bail!(plan.refused_sysctl(&sysctl, why));
                     }
                 }
             }

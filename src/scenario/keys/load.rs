@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     scenario::{
-        load::{ArrivalsName, CloseBy, CloseHow, EngineName, ModeName, Pacer, Sockets},
+        load::{CloseBy, CloseHow, EngineName, Sockets},
         placement::LoaderPlaces,
         ports::Selection,
+        schedule::{ArrivalsName, ModeName, Pacer},
     },
     sys::scheduler::Policy,
 };
