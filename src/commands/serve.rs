@@ -18,7 +18,7 @@ use crate::{
     },
     scenario::{App, Scenario},
     sys::clock,
-    trial::{Crew, Doors, SETUP_PATIENCE, wait_until_ready},
+    trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -43,22 +43,22 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         seed: plan.whole.seed,
         repetition: 0,
     };
-    let mut crew = Crew::fork(&context, Doors::open(&scenario)?)?;
+    let mut server = Box::new(OwnServer::fork(&context, Listening::open(&scenario)?)?);
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
-    wait_until_ready(&control, crew.len(), patience, || crew.check_running())?;
+    wait_until_ready(&control, server.at_barrier(), patience, || server.check_running())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(
         "listening on {}: strategy {}, {workers} workers, app {}; stop with Ctrl-C",
-        crew.address(),
+        server.address(),
         scenario.server.strategy.name,
         app_name(scenario.server.app)
     ))?;
     while !interrupted.load(Relaxed) {
-        crew.check_running()?;
+        server.check_running()?;
         std::thread::sleep(LOOK_AGAIN);
     }
-    crew.stop();
+    server.stop();
     say(format_args!(
         "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
         "worker", "accepted", "datagrams", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
@@ -76,9 +76,11 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             format::duration(cpu_ns as f64)
         ))?;
     }
-    for ended in crew.dismiss() {
-        for error in ended.report.unwrap_or_default().errors {
-            say(format_args!("errors of {}: {error}", ended.pid))?;
+    let Finished { members, helper, .. } = server.finish();
+    let errors = members.into_iter().map(|ended| (ended.pid, ended.errors));
+    for (pid, errors) in errors.chain(helper.map(|(row, errors)| (row.pid, errors))) {
+        for error in errors {
+            say(format_args!("errors of {pid}: {error}"))?;
         }
     }
     Ok(Ended::Done)

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 
-use super::{crew::Crew, sampler::Sampler};
+use super::{sampler::Sampler, subject::Subject};
 use crate::{
     ipc::control::{Control, Count, LoaderCount, Window},
     record::{FaultDatagrams, FaultRow},
@@ -82,27 +83,27 @@ impl Faults {
     }
 
     /// Does what is due.
-    pub fn act(&mut self, now_ns: u64, crew: &mut Crew, sampler: &mut Sampler) -> Result<()> {
+    pub fn act(&mut self, now_ns: u64, subject: &mut dyn Subject, sampler: &mut Sampler) -> Result<()> {
         while let Some(act) = self.ahead.pop_if(|act| act.at_ns <= now_ns) {
             let fault = self.scenario.faults[act.fault];
-            let standing = self.standing(fault.worker, sampler)?;
+            let standing = self.standing(fault.worker, subject, sampler)?;
             if act.begins {
-                self.begin(act.fault, fault, standing, crew);
+                self.begin(act.fault, fault, standing, subject);
             } else {
                 self.close(act.fault, &standing);
                 self.control.fault_is_over(act.fault, standing.at_ns);
                 if matches!(fault.kind, FaultKind::Stall(_)) {
-                    crew.resume(fault.worker);
+                    subject.signal(fault.worker, Signal::SIGCONT);
                 }
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, number: usize, fault: Fault, standing: Standing, crew: &mut Crew) {
+    fn begin(&mut self, number: usize, fault: Fault, standing: Standing, subject: &mut dyn Subject) {
         match fault.kind {
-            FaultKind::Stall(_) => crew.stall(fault.worker),
-            FaultKind::Kill => crew.kill(fault.worker),
+            FaultKind::Stall(_) => subject.signal(fault.worker, Signal::SIGSTOP),
+            FaultKind::Kill => subject.signal(fault.worker, Signal::SIGKILL),
             // The worker's own doing.
             FaultKind::Burn(_) => {}
         }
@@ -112,21 +113,21 @@ impl Faults {
         self.before[number] = Some(standing);
     }
 
-    fn standing(&self, worker: usize, sampler: &mut Sampler) -> Result<Standing> {
-        let count = |count| self.control.count(worker, count);
+    fn standing(&self, worker: usize, subject: &dyn Subject, sampler: &mut Sampler) -> Result<Standing> {
+        let count = |count| subject.count(worker, count).unwrap_or(0);
         let server = &self.scenario.server;
         let own_waiting = match server.strategy.waiting(worker, server.workers) {
             Waiting::Never => Some(0),
-            Waiting::InQueue => Some(sampler.queue_of(worker)?),
+            Waiting::InQueue => Some(sampler.queue_of(worker, subject)?),
             Waiting::HandedOver => Some(count(Count::HandedOver).saturating_sub(count(Count::Accepted))),
             Waiting::Unseen => None,
         };
         let sent = self.control.loader_total(LoaderCount::Sent);
-        let datagrams = sampler.datagram_bytes_of(worker)?.map(|bytes| (sent, count(Count::Datagrams), bytes));
+        let datagrams = sampler.datagram_bytes_of(worker, subject)?.map(|bytes| (sent, count(Count::Datagrams), bytes));
         Ok(Standing {
             at_ns: clock::monotonic_ns(),
             established: self.control.loader_total(LoaderCount::Established),
-            accepted: self.control.total(Count::Accepted),
+            accepted: subject.total(Count::Accepted).unwrap_or(0),
             own_accepted: count(Count::Accepted),
             own_waiting,
             own_open: count(Count::Open),
@@ -164,10 +165,10 @@ impl Faults {
 
     /// The load has ended: what still lasts is over with it. Workers that are stopped stay so: they must accept nothing
     /// more before the queues are counted.
-    pub fn finish(mut self, sampler: &mut Sampler) -> Result<Vec<FaultRow>> {
+    pub fn finish(mut self, subject: &dyn Subject, sampler: &mut Sampler) -> Result<Vec<FaultRow>> {
         for number in 0..self.rows.len() {
             if self.before[number].is_some() {
-                let standing = self.standing(self.scenario.faults[number].worker, sampler)?;
+                let standing = self.standing(self.scenario.faults[number].worker, subject, sampler)?;
                 self.close(number, &standing);
             }
         }

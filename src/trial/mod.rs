@@ -5,8 +5,6 @@
 //! samples, stops and counts. Whatever happens to them, `run` returns with every process of the trial gone.
 
 mod assemble;
-mod crew;
-mod doors;
 mod faults;
 mod gathered;
 mod growth;
@@ -18,6 +16,7 @@ mod process;
 mod ramp;
 mod rows;
 mod sampler;
+mod subject;
 mod view;
 
 use std::{
@@ -35,13 +34,12 @@ use thiserror::Error;
 #[cfg(test)]
 pub(crate) use assemble::blank;
 pub use assemble::merge;
-pub use crew::Crew;
-pub use doors::Doors;
 pub use gathered::LoaderAccount;
 pub use judge::{errors, late};
 pub use loaders::{Histograms, fork_loaders, loader_accounts};
 pub(crate) use networks::Networks;
 pub use process::{SETUP_PATIENCE, open_barrier, wait_until_ready};
+pub use subject::{Finished, Listening, OwnServer, Subject};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{

@@ -7,8 +7,6 @@ use nix::unistd::{SysconfVar, getpid, getppid, sysconf};
 
 use super::{
     Job, cgroup_name,
-    crew::Crew,
-    doors::Doors,
     faults::Faults,
     gathered::{Gathered, WorkerAccount},
     loaders::{Histograms, Loaders, fork_loaders, loader_accounts},
@@ -16,15 +14,16 @@ use super::{
     ramp::RampWatch,
     sampler::{Clients, QueueSeen, Sampler},
     set_sysctls,
+    subject::{Ended, Finished, Listening, OwnServer, Subject},
 };
 use crate::{
     context::TrialContext,
     ipc::{
-        control::{Control, Count, Counts, Kept, Window},
-        family::{Account, Patience, wait_until},
+        control::{Control, Count, Window},
+        family::{Patience, wait_until},
         ledger::Ledger,
     },
-    load::{self, source},
+    load::source,
     observe::{
         counters::{self, CounterReader, Counters, CpuTicks, SocketReader},
         datagrams::DatagramQueue,
@@ -33,9 +32,8 @@ use crate::{
         stamps::Stamps,
         sysctl,
     },
-    record::{DatagramSocketRow, ErrorCount, HelperRow, ObserverRow, QueueRow, WorkerCounts},
-    scenario::{Bound, CloseBy, CloseHow, Scenario, Selection},
-    server::WorkerReport,
+    record::{DatagramSocketRow, ObserverRow, QueueRow},
+    scenario::{Bound, CloseBy, CloseHow, Scenario, Selection, Transport},
     sys::{clock, process},
 };
 
@@ -71,24 +69,25 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     };
     // Loaders first: what is opened afterwards they do not inherit.
     let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
-    let doors = match &mut stamper {
-        Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Doors::open(&scenario))??,
-        None => Doors::open(&scenario)?,
+    let listening = match &mut stamper {
+        Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Listening::open(&scenario))??,
+        None => Listening::open(&scenario)?,
     };
-    let mut crew = Crew::fork(&context, doors)?;
+    let mut subject: Box<dyn Subject> = Box::new(OwnServer::fork(&context, listening)?);
     let patience = Patience::of(SETUP_PATIENCE);
-    wait_until_ready(control, crew.len() + loaders.len(), patience, || {
-        crew.check_running().and_then(|()| loaders.check_running())
+    wait_until_ready(control, subject.at_barrier() + loaders.len(), patience, || {
+        subject.check_running().and_then(|()| loaders.check_running())
     })?;
 
-    let queues = QueueReader::new(crew.address())?;
+    let queues = QueueReader::new(subject.address())?;
     let clients = Clients {
         sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let ramp = RampWatch::new(&scenario, waits, crew.pids().chain(loaders.pids())).filter(|_| control.records());
-    let mut sampler = Sampler::new(control, queues, &crew, clients, &loaders, ramp, scenario.queue_interval)?;
+    let ramp = RampWatch::new(&scenario, waits, subject.pids().into_iter().chain(loaders.pids()))
+        .filter(|_| control.records());
+    let mut sampler = Sampler::new(control, queues, &*subject, clients, &loaders, ramp, scenario.queue_interval)?;
     let mut counters = CounterReader::default();
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let own_before = clock::cpu_use();
@@ -100,39 +99,38 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
     let mut faults = Faults::new(&scenario, control, window);
     let mut borders = Borders::new(window, &mut counters);
     sampler.start(window.start_ns);
-    supervise(window, &mut loaders, &mut crew, &mut sampler, &mut faults, &mut borders)?;
-    let faults = faults.finish(&mut sampler)?;
+    supervise(window, &mut loaders, &mut *subject, &mut sampler, &mut faults, &mut borders)?;
+    let faults = faults.finish(&*subject, &mut sampler)?;
     let kernel_measured = borders.difference()?;
 
-    crew.stop();
-    sampler.sample_last()?;
-    let left_in_queue = sampler.waiting()?;
+    subject.stop();
+    sampler.sample_last(&*subject)?;
+    let left_in_queue = sampler.waiting(&*subject)?;
     let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
     let machine = CpuTicks::read().context("reading /proc/stat")?.since(&ticks);
     let softnet = counters::softnet().context("reading /proc/net/softnet_stat")?.since(&softnet);
     let own = clock::cpu_use();
     let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
-    let crew_datagram_inodes = crew.datagram_inodes().to_vec();
-    let mut workers = crew.dismiss();
-    let helper = workers.split_off(control.workers()).pop();
-    let balance = context.ledger.map(|ledger| ledger.balance()).unwrap_or_default();
     let samples = sampler.finish();
+    let datagram_sockets: Vec<_> = (0..subject.members()).map(|one| subject.listener(one, Transport::Udp)).collect();
+    let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
+    let Finished { members, helper, histograms: recorded } = subject.finish();
+    let balance = context.ledger.map(|ledger| ledger.balance()).unwrap_or_default();
     let (usable_ports, ports_ceiling_per_s) = networks.for_loaders(|| {
         let usable = Range::read().map_or(0, |range| range.usable());
         Ok((usable, ceiling_per_s(&scenario, usable)))
     })?;
 
     let (loaders, mut histograms) = loader_accounts(loaders)?;
-    keep_of_workers(control, &mut histograms);
+    histograms.extend(recorded);
     let mut datagram_queues = samples.datagram_queues.into_iter();
-    let workers = workers
+    let workers = members
         .into_iter()
         .zip(samples.queues)
-        .enumerate()
-        .map(|(number, (ended, seen))| worker_account(control, number, ended, &seen, datagram_queues.next()))
+        .map(|(ended, seen)| worker_account(ended, &seen, datagram_queues.next()))
         .collect::<Vec<_>>();
-    let datagrams_lost = lost(crew_datagram_inodes.iter().zip(&workers));
-    let (helper, helper_errors) = helper.map(|ended| helper_row(control, ended)).unzip();
+    let datagrams_lost = lost(datagram_sockets.iter().flatten().zip(&workers));
+    let (helper, helper_errors) = helper.unzip();
     let gathered = Gathered {
         window,
         workers,
@@ -140,7 +138,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         helper_errors: helper_errors.unwrap_or_default(),
         loaders,
         left_in_queue,
-        last_accept_ns: control.last_accept_ns(),
+        last_accept_ns,
         usable_ports,
         ports_ceiling_per_s,
         ports_peak: samples.ports_peak,
@@ -162,19 +160,6 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         faults,
     };
     Ok((gathered, histograms))
-}
-
-/// What workers recorded in shared memory, by name; also of those that have died.
-fn keep_of_workers(control: &Control, histograms: &mut Histograms) {
-    for worker in 0..control.workers() {
-        for (kept, name) in [(Kept::AcceptWait, "accept_wait"), (Kept::AcceptBatch, "accept_batch")] {
-            let mut histogram = load::histogram();
-            control.add_to(worker, kept, &mut histogram);
-            if !histogram.is_empty() {
-                histograms.insert(format!("w{worker}.{name}"), histogram);
-            }
-        }
-    }
 }
 
 /// Connections per second that the loaders' ports can bear for ever, in the calling process's network: a client that closes
@@ -241,7 +226,7 @@ fn online_cpus() -> u64 {
 fn supervise(
     window: Window,
     loaders: &mut Loaders,
-    crew: &mut Crew,
+    subject: &mut dyn Subject,
     sampler: &mut Sampler,
     faults: &mut Faults,
     borders: &mut Borders<'_>,
@@ -253,9 +238,9 @@ fn supervise(
             loaders.kill();
         }
         // Faults first: nobody is to wait for them while a sample is taken.
-        faults.act(now_ns, crew, sampler)?;
+        faults.act(now_ns, subject, sampler)?;
         borders.pass(now_ns)?;
-        sampler.sample_due(now_ns)?;
+        sampler.sample_due(now_ns, subject)?;
         let due = [faults.next_ns(), borders.next_ns()]
             .into_iter()
             .flatten()
@@ -308,29 +293,12 @@ fn lost<'a>(sockets: impl Iterator<Item = (&'a u32, &'a WorkerAccount)>) -> u64 
     lost.values().sum()
 }
 
-fn helper_row(control: &Control, ended: Account<WorkerReport>) -> (HelperRow, Vec<ErrorCount>) {
-    let number = control.workers();
-    let (total, measured) = (row(&control.since_start(number)), row(&control.measured(number)));
-    let row = HelperRow { pid: ended.pid, total, measured, exit: ended.exit };
-    (row, ended.report.unwrap_or_default().errors)
-}
-
-fn worker_account(
-    control: &Control,
-    number: usize,
-    ended: Account<WorkerReport>,
-    seen: &QueueSeen,
-    datagrams: Option<DatagramQueue>,
-) -> WorkerAccount {
-    let total = control.since_start(number);
-    let report = ended.report.unwrap_or_default();
+fn worker_account(ended: Ended, seen: &QueueSeen, datagrams: Option<DatagramQueue>) -> WorkerAccount {
+    let count = |count| ended.counted.as_ref().map_or(0, |counted| counted.total.get(count));
     WorkerAccount {
         pid: ended.pid,
-        exit: ended.exit,
-        total: row(&total),
-        measured: row(&control.measured(number)),
-        open_peak: total.get(Count::OpenPeak),
-        unstamped: total.get(Count::Unstamped),
+        open_peak: count(Count::OpenPeak),
+        unstamped: count(Count::Unstamped),
         queue: QueueRow {
             samples: seen.samples,
             mean: seen.lengths as f64 / seen.samples.max(1) as f64,
@@ -339,30 +307,17 @@ fn worker_account(
         },
         queue_peak: u64::from(seen.peak.length),
         queue_limit: u64::from(seen.peak.limit),
-        datagrams_left: total.get(Count::DatagramsLeft),
+        datagrams_left: count(Count::DatagramsLeft),
         datagram_queue: datagrams.map(|seen| DatagramSocketRow {
             // What was lost after the last datagram that the worker received, only /proc knows.
-            lost: seen.lost.max(total.get(Count::DatagramsLost)),
+            lost: seen.lost.max(count(Count::DatagramsLost)),
             queue_peak_bytes: seen.bytes,
             ..DatagramSocketRow::default()
         }),
-        errors: report.errors,
-        scheduler: report.scheduler,
-    }
-}
-
-fn row(counts: &Counts) -> WorkerCounts {
-    WorkerCounts {
-        accepted: counts.get(Count::Accepted),
-        wakeups: counts.get(Count::Wakeups),
-        empty_wakeups: counts.get(Count::EmptyWakeups),
-        accept_eagain: counts.get(Count::AcceptEagain),
-        datagrams: counts.get(Count::Datagrams),
-        datagram_wakeups: counts.get(Count::DatagramWakeups),
-        datagram_empty_wakeups: counts.get(Count::DatagramEmptyWakeups),
-        cpu_user_ns: counts.get(Count::CpuUserNs),
-        cpu_system_ns: counts.get(Count::CpuSystemNs),
-        voluntary_switches: counts.get(Count::VoluntarySwitches),
-        involuntary_switches: counts.get(Count::InvoluntarySwitches),
+        total: ended.counted.as_ref().map(|counted| (&counted.total).into()).unwrap_or_default(),
+        measured: ended.counted.as_ref().map(|counted| (&counted.measured).into()).unwrap_or_default(),
+        exit: ended.exit,
+        errors: ended.errors,
+        scheduler: ended.scheduler,
     }
 }

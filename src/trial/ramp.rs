@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::view;
+use super::{subject::Subject, view};
 use crate::{
     context::Waits,
     ipc::control::{Control, Count},
@@ -59,14 +59,14 @@ impl RampWatch {
     }
 
     /// Takes a step's figures if it is done.
-    pub fn look(&mut self, control: &Control) {
-        let accepted = control.total(Count::Accepted);
+    pub fn look(&mut self, subject: &dyn Subject, control: &Control) {
+        let Some(accepted) = subject.total(Count::Accepted) else { return };
         if self.accepted >= self.planned || self.tenths(accepted) == self.tenths(self.accepted) {
             return;
         }
         let cpu_ns = self.cpu_now_ns();
         // The last accept's instant: the load may have been at its height for most of a sample's interval.
-        let now_ns = control.last_accept_ns().max(self.at_ns);
+        let now_ns = subject.last_accept_ns().unwrap_or(0).max(self.at_ns);
         let waited = self.waited_by_now(control);
         let connections = (accepted - self.accepted) as f64;
         self.steps.push(RampStep {

@@ -1,15 +1,15 @@
 //! Samples of a trial's course: the listeners' queues every few milliseconds, and all that is seen every 100 ms.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
 use super::{
-    crew::Crew,
     growth::MemoryWatch,
     loaders::Loaders,
     ramp::RampWatch,
     rows::{Rows, TICK_MS, Tick},
+    subject::Subject,
 };
 use crate::{
     ipc::control::{Control, Count, ListenerSeen},
@@ -19,7 +19,7 @@ use crate::{
         queues::{Queue, QueueReader},
     },
     record::{Memory, Ramp, Series, Sockets},
-    scenario::CloseBy,
+    scenario::{CloseBy, Transport},
     sys::clock,
 };
 
@@ -29,8 +29,6 @@ const TICK_NS: u64 = TICK_MS * 1_000_000;
 pub(super) struct Sampler {
     control: Arc<Control>,
     queues: QueueReader,
-    inodes: Vec<u32>,
-    datagram_inodes: Vec<u32>,
     accepted_before: Vec<u64>,
     datagrams_before: Vec<u64>,
     rows: Rows,
@@ -38,8 +36,6 @@ pub(super) struct Sampler {
     seen: Vec<QueueSeen>,
     /// By worker: the most bytes seen, and the losses as last seen.
     datagram_queues: Vec<DatagramQueue>,
-    listeners: u64,
-    datagram_sockets: u64,
     clients: Clients,
     ports_peak: u64,
     sockets_peak: Sockets,
@@ -132,28 +128,22 @@ impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
         queues: QueueReader,
-        crew: &Crew,
+        subject: &dyn Subject,
         clients: Clients,
         loaders: &Loaders,
         ramp: Option<RampWatch>,
         queue_interval: Duration,
     ) -> Result<Self> {
-        let distinct = |inodes: &[u32]| inodes.iter().collect::<HashSet<_>>().len() as u64;
-        let workers = control.workers();
         Ok(Self {
-            memory: MemoryWatch::new(loaders.pids().collect(), crew.pids().collect())?,
+            memory: MemoryWatch::new(loaders.pids().collect(), subject.pids())?,
             ramp,
             control: Arc::clone(control),
             queues,
-            inodes: crew.inodes().to_vec(),
-            datagram_inodes: crew.datagram_inodes().to_vec(),
-            accepted_before: vec![0; workers],
-            datagrams_before: vec![0; workers],
+            accepted_before: Vec::new(),
+            datagrams_before: Vec::new(),
             rows: Rows::new(),
-            seen: vec![QueueSeen::default(); workers],
-            datagram_queues: vec![DatagramQueue::default(); crew.datagram_inodes().len()],
-            listeners: distinct(crew.inodes()),
-            datagram_sockets: distinct(crew.datagram_inodes()),
+            seen: Vec::new(),
+            datagram_queues: Vec::new(),
             clients,
             ports_peak: 0,
             sockets_peak: Sockets::default(),
@@ -182,10 +172,10 @@ impl Sampler {
     }
 
     /// Takes what is due. Samples of queues that were missed are not made up for; a late tick stands for those before it.
-    pub(super) fn sample_due(&mut self, now_ns: u64) -> Result<()> {
+    pub(super) fn sample_due(&mut self, now_ns: u64, subject: &dyn Subject) -> Result<()> {
         let tick = now_ns >= self.next_tick_ns;
         if tick || now_ns >= self.next_queues_ns {
-            self.sample_queues()?;
+            self.sample_queues(subject)?;
             let late_ns = now_ns.saturating_sub(self.next_queues_ns) / self.queue_interval_ns * self.queue_interval_ns;
             if now_ns >= self.next_queues_ns {
                 self.next_queues_ns += late_ns + self.queue_interval_ns;
@@ -194,26 +184,26 @@ impl Sampler {
         if tick {
             let ticks = 1 + (now_ns - self.next_tick_ns) / TICK_NS;
             self.next_tick_ns += ticks * TICK_NS;
-            self.tick(ticks)?;
+            self.tick(ticks, subject)?;
         }
         Ok(())
     }
 
     /// Takes a last look.
-    pub(super) fn sample_last(&mut self) -> Result<()> {
-        self.sample_queues()?;
-        self.tick(1)
+    pub(super) fn sample_last(&mut self, subject: &dyn Subject) -> Result<()> {
+        self.sample_queues(subject)?;
+        self.tick(1, subject)
     }
 
     /// Looks at everything, for so many ticks: more than one where the last ones were missed.
-    fn tick(&mut self, ticks: u64) -> Result<()> {
-        let (ports_taken, time_wait) = self.sample_ports()?;
-        let open: Vec<u64> =
-            (0..self.control.workers()).map(|worker| self.control.count(worker, Count::Open)).collect();
+    fn tick(&mut self, ticks: u64, subject: &dyn Subject) -> Result<()> {
+        let (ports_taken, time_wait) = self.sample_ports(subject)?;
+        let members = 0..subject.members();
+        let open: Vec<u64> = members.map_while(|member| subject.count(member, Count::Open)).collect();
         self.memory.look(open.iter().sum())?;
-        let receive_queue_bytes = self.sample_datagram_queues()?;
-        let accepted = growth(&self.control, Count::Accepted, &mut self.accepted_before);
-        let datagrams = growth(&self.control, Count::Datagrams, &mut self.datagrams_before);
+        let receive_queue_bytes = self.sample_datagram_queues(subject)?;
+        let accepted = growth(subject, Count::Accepted, &mut self.accepted_before);
+        let datagrams = growth(subject, Count::Datagrams, &mut self.datagrams_before);
         let (queue_peak, queue_drops) = self.seen.iter_mut().map(QueueSeen::end_tick).unzip();
         let tick = Tick {
             accepted,
@@ -223,7 +213,7 @@ impl Sampler {
             open,
             ports_taken,
             time_wait,
-            datagrams: if self.datagram_inodes.is_empty() { Vec::new() } else { datagrams },
+            datagrams: if self.datagram_queues.is_empty() { Vec::new() } else { datagrams },
             receive_queue_bytes,
         };
         self.rows.push_late(&tick, ticks);
@@ -231,42 +221,52 @@ impl Sampler {
     }
 
     /// Ports taken, and sockets in TIME_WAIT.
-    fn sample_ports(&mut self) -> Result<(u64, u64)> {
+    fn sample_ports(&mut self, subject: &dyn Subject) -> Result<(u64, u64)> {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
-        let taken = self.clients.ports_taken(sockets, self.listeners, self.datagram_sockets);
+        let [listeners, datagram_sockets] =
+            [Transport::Tcp, Transport::Udp].map(|transport| subject.listeners(transport).len() as u64);
+        let taken = self.clients.ports_taken(sockets, listeners, datagram_sockets);
         self.ports_peak = self.ports_peak.max(taken);
         self.sockets_peak.peak(&sockets);
         Ok((taken, sockets.time_wait))
     }
 
     /// Looks at the queues, and at how far a ramp has come.
-    fn sample_queues(&mut self) -> Result<()> {
+    fn sample_queues(&mut self, subject: &dyn Subject) -> Result<()> {
         if let Some(ramp) = &mut self.ramp {
-            ramp.look(&self.control);
+            ramp.look(subject, &self.control);
         }
-        if self.inodes.is_empty() {
+        self.seen.resize(subject.members(), QueueSeen::default());
+        let inodes = self.seen.iter_mut().enumerate();
+        let mut inodes = inodes
+            .filter_map(|(member, seen)| Some((member, subject.listener(member, Transport::Tcp)?, seen)))
+            .peekable();
+        if inodes.peek().is_none() {
             return Ok(());
         }
         let queues = self.queues.read()?;
-        for (worker, (inode, seen)) in self.inodes.iter().zip(&mut self.seen).enumerate() {
-            // A dead worker's listener is gone.
-            let queue = queues.get(inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
+        for (member, inode, seen) in inodes {
+            // A dead member's listener is gone.
+            let queue = queues.get(&inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
             seen.add(queue);
             let Queue { length, limit, drops } = queue;
-            let [inode, length, limit, drops] = [*inode, length, limit, drops].map(u64::from);
-            self.control.saw_listener(worker, ListenerSeen { inode, length, limit, drops });
+            let [inode, length, limit, drops] = [inode, length, limit, drops].map(u64::from);
+            self.control.saw_listener(member, ListenerSeen { inode, length, limit, drops });
         }
         Ok(())
     }
 
     /// The bytes in sockets of datagrams by worker.
-    fn sample_datagram_queues(&mut self) -> Result<Vec<u64>> {
-        if self.datagram_inodes.is_empty() {
+    fn sample_datagram_queues(&mut self, subject: &dyn Subject) -> Result<Vec<u64>> {
+        let members = 0..subject.members();
+        let inodes: Vec<u32> = members.filter_map(|member| subject.listener(member, Transport::Udp)).collect();
+        if inodes.is_empty() {
             return Ok(Vec::new());
         }
+        self.datagram_queues.resize(inodes.len(), DatagramQueue::default());
         let sockets = datagrams::read().context("reading /proc/self/net/udp")?;
-        let rows = self.datagram_inodes.iter().zip(&mut self.datagram_queues).map(|(inode, seen)| {
-            // A dead worker's socket is gone, and what it lost has been seen.
+        let rows = inodes.iter().zip(&mut self.datagram_queues).map(|(inode, seen)| {
+            // A dead member's socket is gone, and what it lost has been seen.
             let now = sockets.get(inode).copied().unwrap_or(DatagramQueue { bytes: 0, lost: seen.lost });
             *seen = DatagramQueue { bytes: seen.bytes.max(now.bytes), lost: now.lost };
             now.bytes
@@ -274,27 +274,28 @@ impl Sampler {
         Ok(rows.collect())
     }
 
-    /// Connections waiting in all queues together; workers that share a listener share its queue.
-    pub(super) fn waiting(&mut self) -> Result<u64> {
-        if self.inodes.is_empty() {
+    /// Connections waiting in all queues together; members that share a listener share its queue.
+    pub(super) fn waiting(&mut self, subject: &dyn Subject) -> Result<u64> {
+        let listeners = subject.listeners(Transport::Tcp);
+        if listeners.is_empty() {
             return Ok(0);
         }
         let queues = self.queues.read()?;
-        let waiting = queues.iter().filter(|(inode, _)| self.inodes.contains(inode));
+        let waiting = queues.iter().filter(|(inode, _)| listeners.contains(inode));
         Ok(waiting.map(|(_, queue)| u64::from(queue.length)).sum())
     }
 
-    /// The length of the queue of a worker's listener now; 0 where it has none any more.
-    pub(super) fn queue_of(&mut self, worker: usize) -> Result<u64> {
+    /// The length of the queue of a member's listener now; 0 where it has none any more.
+    pub(super) fn queue_of(&mut self, member: usize, subject: &dyn Subject) -> Result<u64> {
         let queues = self.queues.read()?;
-        let queue = self.inodes.get(worker).and_then(|inode| queues.get(inode));
+        let queue = subject.listener(member, Transport::Tcp).and_then(|inode| queues.get(&inode));
         Ok(queue.map_or(0, |queue| u64::from(queue.length)))
     }
 
-    /// The bytes in a worker's socket of datagrams now; `None` without datagrams.
-    pub(super) fn datagram_bytes_of(&mut self, worker: usize) -> Result<Option<u64>> {
-        let now = self.sample_datagram_queues()?;
-        Ok(now.get(worker).copied())
+    /// The bytes in a member's socket of datagrams now; `None` without datagrams.
+    pub(super) fn datagram_bytes_of(&mut self, member: usize, subject: &dyn Subject) -> Result<Option<u64>> {
+        let now = self.sample_datagram_queues(subject)?;
+        Ok(now.get(member).copied())
     }
 
     pub(super) fn finish(self) -> Samples {
@@ -310,11 +311,12 @@ impl Sampler {
     }
 }
 
-/// What a counter of each worker has grown by since it was last looked at.
-fn growth(control: &Control, count: Count, before: &mut [u64]) -> Vec<u64> {
-    let grown = before.iter_mut().enumerate().map(|(worker, before)| {
-        let now = control.count(worker, count);
-        now - std::mem::replace(before, now)
+/// What a counter of each member has grown by since it was last looked at; empty where nobody counts.
+fn growth(subject: &dyn Subject, count: Count, before: &mut Vec<u64>) -> Vec<u64> {
+    before.resize(subject.members(), 0);
+    let grown = before.iter_mut().enumerate().map_while(|(member, before)| {
+        let now = subject.count(member, count)?;
+        Some(now - std::mem::replace(before, now))
     });
     grown.collect()
 }

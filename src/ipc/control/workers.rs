@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use super::{Control, Window, increase};
 use crate::{
     ipc::histogram,
+    record::WorkerCounts,
     sys::clock::{self, CpuUse},
 };
 
@@ -170,6 +171,24 @@ impl Counts {
     /// One of them.
     pub fn get(&self, count: Count) -> u64 {
         self.0[count as usize]
+    }
+}
+
+impl From<&Counts> for WorkerCounts {
+    fn from(counts: &Counts) -> Self {
+        Self {
+            accepted: counts.get(Count::Accepted),
+            wakeups: counts.get(Count::Wakeups),
+            empty_wakeups: counts.get(Count::EmptyWakeups),
+            accept_eagain: counts.get(Count::AcceptEagain),
+            datagrams: counts.get(Count::Datagrams),
+            datagram_wakeups: counts.get(Count::DatagramWakeups),
+            datagram_empty_wakeups: counts.get(Count::DatagramEmptyWakeups),
+            cpu_user_ns: counts.get(Count::CpuUserNs),
+            cpu_system_ns: counts.get(Count::CpuSystemNs),
+            voluntary_switches: counts.get(Count::VoluntarySwitches),
+            involuntary_switches: counts.get(Count::InvoluntarySwitches),
+        }
     }
 }
 

@@ -1,0 +1,101 @@
+//! The server under test, as its trial sees it: who accepts, what can be counted, where it listens, and how it is stopped. One
+//! kind of server a file.
+
+mod listening;
+mod own;
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+pub use self::{listening::Listening, own::OwnServer};
+use super::loaders::Histograms;
+use crate::{
+    ipc::control::{Count, Counts},
+    record::{CountedBy, ErrorCount, Exit, HelperRow},
+    scenario::Transport,
+};
+
+/// The server under test.
+///
+/// Its members are whatever accepts. They are numbered from 0; one that ends keeps its number, and one that appears later gets
+/// the next. What nobody counts, or nobody can know, is `None`.
+pub trait Subject {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
+    /// How many members there are so far.
+    fn members(&self) -> usize;
+
+    /// The processes whose CPU time and memory are the server's.
+    fn pids(&self) -> Vec<i32>;
+
+    /// How many of its processes wait at the trial's barrier once they are set up.
+    fn at_barrier(&self) -> usize;
+
+    /// Fails if a process of the server has ended, with its error or with how it ended.
+    fn check_running(&mut self) -> Result<()>;
+
+    /// What a member has counted so far.
+    fn count(&self, member: usize, count: Count) -> Option<u64>;
+
+    /// A counter summed over all members.
+    fn total(&self, count: Count) -> Option<u64> {
+        (0..self.members()).map(|member| self.count(member, count)).sum()
+    }
+
+    /// When a member last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
+    fn last_accept_ns(&self) -> Option<u64>;
+
+    /// The inode of the socket that a member accepts from, or receives on. Members may share one.
+    fn listener(&self, member: usize, transport: Transport) -> Option<u32>;
+
+    /// The inodes of all those sockets.
+    fn listeners(&self, transport: Transport) -> BTreeSet<u32> {
+        (0..self.members()).filter_map(|member| self.listener(member, transport)).collect()
+    }
+
+    /// Sends a signal to a member that still runs.
+    fn signal(&mut self, member: usize, signal: Signal);
+
+    /// Has the members accept nothing more. Their listeners stay open, so that what is left in the queues can be counted.
+    fn stop(&mut self);
+
+    /// Ends the server and says what each member did.
+    fn finish(self: Box<Self>) -> Finished;
+}
+
+/// What is left of a server that has ended.
+pub struct Finished {
+    /// By member.
+    pub members: Vec<Ended>,
+    /// The process besides the members, if there was one, and its errors.
+    pub helper: Option<(HelperRow, Vec<ErrorCount>)>,
+    /// What members recorded, by `w<member>.<metric>`.
+    pub histograms: Histograms,
+}
+
+/// What was counted of a member, and by whom.
+pub struct Counted {
+    /// Who counted.
+    pub by: CountedBy,
+    /// From the barrier to the member's end.
+    pub total: Counts,
+    /// In the measured window.
+    pub measured: Counts,
+}
+
+/// What is left of a member that has ended.
+pub struct Ended {
+    /// Process id.
+    pub pid: i32,
+    /// How it ended.
+    pub exit: Exit,
+    /// What was counted of it; `None` where nobody does.
+    pub counted: Option<Counted>,
+    /// Errors of accepting and serving.
+    pub errors: Vec<ErrorCount>,
+    /// How the kernel scheduled it; `None` of a member that died.
+    pub scheduler: Option<String>,
+}

@@ -1,0 +1,196 @@
+//! listenbench's own server: forked workers that get their connections by the scenario's strategy.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use super::{Counted, Ended, Finished, Listening, Subject};
+use crate::{
+    context::TrialContext,
+    ipc::{
+        control::{Control, Count, Kept, Phase},
+        family::{self, Account, Family, Patience},
+    },
+    load,
+    record::{CountedBy, HelperRow},
+    scenario::{Transport, keys},
+    server::{Worker, WorkerReport, accept::Helper},
+    sys::clock,
+    trial::Histograms,
+};
+
+/// How long a worker may take to leave its loop: longer than any service time that makes sense.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stopped worker may take to exit.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The workers of one server. A trial and `listenbench serve` use the same.
+pub struct OwnServer {
+    /// The workers, and after them the strategy's helper, if it has one.
+    family: Family<WorkerReport>,
+    workers: usize,
+    control: Arc<Control>,
+    /// Workers that this process has stopped.
+    stalled: Vec<usize>,
+    inodes: Vec<u32>,
+    datagram_inodes: Vec<u32>,
+    address: SocketAddr,
+}
+
+impl OwnServer {
+    /// Forks the workers, each with its own part of what the server listens with. They wait at the control block's barrier.
+    pub fn fork(context: &TrialContext, mut listening: Listening) -> Result<Self> {
+        let server = &context.scenario.server;
+        let (inodes, datagram_inodes) = (listening.inodes(Transport::Tcp)?, listening.inodes(Transport::Udp)?);
+        let mut family = Family::default();
+        let ranks = server.registration.ranks(server.workers, context.seed, context.repetition);
+        for (number, rank) in ranks.into_iter().enumerate() {
+            let worker = Worker { number, rank, context: context.clone() };
+            let run = |_: &mut _| worker.run(listening.intake(number)?);
+            family.fork(&format!("lb:worker{number}"), format!("worker {number}"), run)?;
+        }
+        if let Some(name) = listening.helper() {
+            family.fork(name, "the strategy's own process", |_| {
+                let helper = listening.take_helper().context("a strategy names a helper and has none")?;
+                help(helper, context)
+            })?;
+        }
+        // With this process's copies of the listeners closed, a worker's dies with it.
+        drop(listening);
+        Ok(Self {
+            family,
+            workers: server.workers,
+            control: Arc::clone(&context.control),
+            stalled: Vec::new(),
+            inodes,
+            datagram_inodes,
+            address: context.scenario.address,
+        })
+    }
+}
+
+impl Subject for OwnServer {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn members(&self) -> usize {
+        self.workers
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        self.family.pids().collect()
+    }
+
+    fn at_barrier(&self) -> usize {
+        self.family.len()
+    }
+
+    fn check_running(&mut self) -> Result<()> {
+        self.family.check_running()
+    }
+
+    fn count(&self, member: usize, count: Count) -> Option<u64> {
+        Some(self.control.count(member, count))
+    }
+
+    fn last_accept_ns(&self) -> Option<u64> {
+        Some(self.control.last_accept_ns())
+    }
+
+    fn listener(&self, member: usize, transport: Transport) -> Option<u32> {
+        let inodes = match transport {
+            Transport::Tcp => &self.inodes,
+            Transport::Udp => &self.datagram_inodes,
+        };
+        inodes.get(member).copied()
+    }
+
+    fn signal(&mut self, member: usize, signal: Signal) {
+        match signal {
+            Signal::SIGSTOP => self.stalled.push(member),
+            Signal::SIGCONT => self.stalled.retain(|stalled| *stalled != member),
+            _ => {}
+        }
+        self.family.signal(member, signal);
+    }
+
+    /// Waits until the workers accept nothing more, for ten seconds at most: a worker that hangs still has its queue, and what
+    /// is stranded there can be counted.
+    fn stop(&mut self) {
+        self.control.set_phase(Phase::Stop);
+        for worker in std::mem::take(&mut self.stalled) {
+            self.signal(worker, Signal::SIGCONT);
+        }
+        let (family, control, workers) = (&mut self.family, &self.control, self.workers);
+        let all_stopped = || control.stopped() >= family.running(0..workers) as u64;
+        // Those that hang are killed in the end.
+        let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
+    }
+
+    /// Lets the stopped workers close their listeners and exit. One that hangs is killed.
+    fn finish(self: Box<Self>) -> Finished {
+        let Self { family, workers, control, .. } = *self;
+        control.set_phase(Phase::Exit);
+        let mut accounts = family.finish(Patience::of(EXIT_PATIENCE));
+        let helper = accounts.split_off(workers).pop().map(|account| {
+            let (total, measured) = (control.since_start(workers), control.measured(workers));
+            let (total, measured) = ((&total).into(), (&measured).into());
+            let row = HelperRow { pid: account.pid, total, measured, exit: account.exit };
+            (row, account.report.unwrap_or_default().errors)
+        });
+        let members = accounts.into_iter().enumerate().map(|(number, account)| ended(&control, number, account));
+        Finished { members: members.collect(), helper, histograms: histograms(&control) }
+    }
+}
+
+fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> Ended {
+    if !account.exit.is_ok() {
+        // It has not brought its own counters up to date.
+        control.died(number, account.cpu);
+    }
+    let report = account.report.unwrap_or_default();
+    Ended {
+        pid: account.pid,
+        exit: account.exit,
+        counted: Some(Counted {
+            by: CountedBy::Own,
+            total: control.since_start(number),
+            measured: control.measured(number),
+        }),
+        errors: report.errors,
+        scheduler: report.scheduler,
+    }
+}
+
+/// What workers recorded in shared memory, by name; also of those that have died.
+fn histograms(control: &Control) -> Histograms {
+    let mut histograms = Histograms::new();
+    for worker in 0..control.workers() {
+        for (kept, name) in [(Kept::AcceptWait, "accept_wait"), (Kept::AcceptBatch, "accept_batch")] {
+            let mut histogram = load::histogram();
+            control.add_to(worker, kept, &mut histogram);
+            if !histogram.is_empty() {
+                histograms.insert(format!("w{worker}.{name}"), histogram);
+            }
+        }
+    }
+    histograms
+}
+
+/// The process besides the workers, from its set-up to its end.
+fn help(helper: Box<dyn Helper>, context: &TrialContext) -> Result<WorkerReport> {
+    let TrialContext { scenario, control, .. } = context;
+    let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
+    let window = control.wait_for_start();
+    let mut meter = control.meter(control.workers(), window);
+    let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
+    while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    let errors = helper.run(control, &mut meter)?;
+    meter.stop();
+    Ok(WorkerReport { errors, scheduler })
+}
