@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::{ipc::family::Cut, record::RecordExists, scenario::ScenarioError};
+use crate::{ipc::family::Cut, record::RecordExists, scenario::ScenarioError, sys::signals};
 
 /// How a command ended, if it could run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,14 @@ fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// A flag set by SIGINT, SIGTERM and SIGHUP.
+/// A flag set by SIGINT, SIGTERM and SIGHUP, but for those that were ignored when the program started: whoever ignores one for it
+/// wants it to go on.
 fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).context("installing a signal handler")?;
+        if !signals::is_ignored(signal).context("sigaction")? {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("installing a signal handler")?;
+        }
     }
     Ok(flag)
 }

@@ -17,6 +17,7 @@ pub mod reuseport_bpf;
 pub mod robust_mutex;
 pub mod scheduler;
 pub mod shared;
+pub mod signals;
 pub mod socket;
 pub mod terminal;
 pub mod thread;

@@ -179,6 +179,31 @@ fn ctrl_c_and_a_closed_terminal_keep_what_ended_and_exit_130() {
     interrupt(Signal::SIGHUP);
 }
 
+/// Under nohup, which ignores SIGHUP for what it runs, a run goes on when its terminal is closed.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let bench = Bench::new("repetitions = 4\n[load]\nrate = 100.0\nmode = \"open\"\nduration = \"300ms\"");
+    let plain = bench.command(&["run", "scenario.toml", "--out", "out"]);
+    let run = Command::new("nohup")
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .current_dir(plain.get_current_dir().unwrap())
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("a trial to end", || {
+        fs::read_to_string(bench.path("out/trials.jsonl")).is_ok_and(|text| text.contains('\n'))
+    });
+    killpg(Pid::from_raw(run.id() as i32), Signal::SIGHUP).unwrap();
+    assert_code(&run.wait_with_output().unwrap(), 0);
+    assert_eq!(bench.read_trials().len(), 4);
+    bench.demand_nothing_left();
+}
+
 fn interrupt(signal: Signal) {
     let bench = Bench::new("repetitions = 50\n[load]\nrate = 100.0\nmode = \"open\"\nduration = \"300ms\"");
     let run = bench
