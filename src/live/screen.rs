@@ -20,6 +20,7 @@ use ratatui::{
     },
     layout::Rect,
 };
+use terminal_size::{Height, Width, terminal_size_of};
 
 use super::{
     draw::{self, Palette},
@@ -31,7 +32,6 @@ use super::{
 };
 use crate::{
     record::TrialRecord,
-    sys::terminal,
     trial::{Job, View},
 };
 
@@ -114,7 +114,8 @@ fn canvas(area: Rect) -> io::Result<Canvas> {
 }
 
 fn area() -> io::Result<Rect> {
-    let (columns, rows) = terminal::size()?;
+    let size = terminal_size_of(stderr()).ok_or_else(|| io::Error::other("the terminal does not tell its size"))?;
+    let (Width(columns), Height(rows)) = size;
     Ok(Rect::new(0, 0, columns, rows))
 }
 

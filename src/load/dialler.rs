@@ -9,7 +9,6 @@ use super::source::{Group, Source};
 use crate::{
     record::Step,
     scenario::{Scenario, Transport},
-    sys::socket,
 };
 
 /// How many ports, or windows of ports, are tried before a failure counts.
@@ -73,8 +72,8 @@ impl Dialler {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
             if transport == Transport::Tcp && !self.quickack {
-                // Set for each connection: a disconnect resets it.
-                socket::delay_acks(socket).map_err(|error| (Step::Socket, error))?;
+                // Before connect, to hold back the handshake's acknowledgement too, and for each connection: a disconnect resets it.
+                socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
             match socket.connect(&self.target.into()) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,

@@ -56,12 +56,6 @@ pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
     set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
-/// Lets acknowledgements wait for data to ride with (setsockopt TCP_QUICKACK 0): set before connect(2), that of the handshake
-/// too, which the request then brings. A disconnect undoes it; connections do not inherit it from their listener.
-pub fn delay_acks(socket: &impl AsFd) -> io::Result<()> {
-    set_tcp_option(socket, libc::TCP_QUICKACK, 0)
-}
-
 /// Takes data with the SYN (setsockopt TCP_FASTOPEN): at most so many connections may be under way in that manner.
 pub fn set_fastopen(listener: &impl AsFd, queue: u32) -> io::Result<()> {
     set_tcp_option(listener, libc::TCP_FASTOPEN, queue)

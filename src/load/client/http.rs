@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Status};
 
 use super::{Client, Reply};
-use crate::ipc::receipt::Receipt;
+use crate::ipc::receipt::{RECEIPT_BYTES, Receipt};
 use crate::record::Cause;
 
 /// A longer reply is given up: replies are buffered whole.
@@ -29,9 +29,8 @@ impl Http {
 
 impl Client for Http {
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>) {
-        for (i, digit) in self.request[self.nonce_at..self.nonce_at + 8].iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(nonce >> (28 - 4 * i) & 15) as usize];
-        }
+        hex::encode_to_slice(nonce.to_be_bytes(), &mut self.request[self.nonce_at..self.nonce_at + 8])
+            .expect("two digits a byte");
         request.extend_from_slice(&self.request);
         if last && self.server_closes {
             request.extend_from_slice(b"Connection: close\r\n");
@@ -96,22 +95,13 @@ impl Head {
             } else if header.name.eq_ignore_ascii_case("content-length") && !matches!(head.body, Body::Chunked) {
                 head.body = Body::Length(text()?.parse().ok()?);
             } else if header.name.eq_ignore_ascii_case("x-receipt") {
-                head.receipt = Some(Receipt::read(&unhex(text()?)?)?);
+                let mut receipt = [0; RECEIPT_BYTES];
+                hex::decode_to_slice(header.value, &mut receipt).ok()?;
+                head.receipt = Some(Receipt::read(&receipt)?);
             }
         }
         Some(head)
     }
-}
-
-fn unhex(digits: &str) -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    if digits.len() != 32 || !digits.is_ascii() {
-        return None;
-    }
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Length of a whole chunked body with its empty trailer; `Ok(None)` while it is not whole.

@@ -8,7 +8,7 @@ use std::io::Write;
 use httparse::{EMPTY_HEADER, Status};
 
 use super::{Caller, Protocol, Take};
-use crate::ipc::receipt::Receipt;
+use crate::ipc::receipt::{RECEIPT_BYTES, Receipt};
 
 /// A request whose head is longer is refused with 431, as servers do.
 const HEAD_LIMIT_BYTES: usize = 16_384;
@@ -82,10 +82,10 @@ impl Http {
         );
         if let Some(nonce) = head.nonce {
             reply.extend_from_slice(b"X-Receipt: ");
-            for byte in Receipt::new(caller.worker, nonce, caller.accept_ns, &caller.tuple).short() {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                reply.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            }
+            let receipt = Receipt::new(caller.worker, nonce, caller.accept_ns, &caller.tuple).short();
+            let mut digits = [0; 2 * RECEIPT_BYTES];
+            hex::encode_to_slice(receipt, &mut digits).expect("two digits a byte");
+            reply.extend_from_slice(&digits);
             reply.extend_from_slice(b"\r\n");
         }
         // HTTP/1.1 keeps connections alive by default; clients of 1.0 need to be told.
