@@ -180,7 +180,7 @@ fn waits_measured_in_different_ways_are_never_compared() {
     let output = compare(&bench, &[]);
     assert_code(&output, 0);
     let text = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("in another way: accept_wait_p50_ns, accept_wait_p99_ns"), "{text}");
+    assert!(text.contains("measured it differently: accept_wait_p50_ns, accept_wait_p99_ns"), "{text}");
     assert_code(&compare(&bench, &["--fail-if", "accept_wait_p99 worse than 5%"]), 1);
     assert_code(&compare(&bench, &["--fail-if", "accepted_per_s worse than 5%"]), 0);
 }
