@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    CpuShares, ErrorCount, EventKind, Exit, ObserverRow, Outcome, Outcomes, Sockets, Softnet, Stage, Verdict,
-    WaitMethod,
+    CountedBy, CpuShares, ErrorCount, EventKind, Exit, ObserverRow, Outcome, Outcomes, Sockets, Softnet, Stage,
+    Verdict, WaitMethod,
 };
 
 /// Version of the schema.
@@ -348,6 +348,8 @@ pub struct WorkerRow {
     pub worker: usize,
     /// Process id.
     pub pid: i32,
+    /// Who counted what it accepted; `null` where nobody could, and then its counts say nothing.
+    pub counted_by: Option<CountedBy>,
     /// When it added its listener to epoll, from 0 for the first.
     pub registration_rank: usize,
     /// How the kernel scheduled it, by the kernel's word; `null` of a worker that died.

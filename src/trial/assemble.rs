@@ -298,6 +298,7 @@ fn worker_rows(job: Job<'_>, gathered: &Gathered, loaders: &LoaderReport, histog
     let rows = gathered.workers.iter().enumerate().map(|(worker, account)| WorkerRow {
         worker,
         pid: account.pid,
+        counted_by: account.counted_by,
         registration_rank: ranks[worker],
         scheduler: account.scheduler.clone(),
         total: account.total.clone(),

@@ -7,8 +7,8 @@ use crate::{
     load::LoaderReport,
     observe::counters::Counters,
     record::{
-        CpuShares, DatagramSocketRow, ErrorCount, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow, Ramp,
-        Series, Sockets, Softnet, WorkerCounts,
+        CountedBy, CpuShares, DatagramSocketRow, ErrorCount, Exit, FaultRow, HelperRow, Memory, ObserverRow, QueueRow,
+        Ramp, Series, Sockets, Softnet, WorkerCounts,
     },
 };
 
@@ -53,6 +53,7 @@ pub(super) struct Gathered {
 pub(super) struct WorkerAccount {
     pub pid: i32,
     pub exit: Exit,
+    pub counted_by: Option<CountedBy>,
     pub total: WorkerCounts,
     pub measured: WorkerCounts,
     pub open_peak: u64,

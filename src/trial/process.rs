@@ -314,6 +314,7 @@ fn worker_account(ended: Ended, seen: &QueueSeen, datagrams: Option<DatagramQueu
             queue_peak_bytes: seen.bytes,
             ..DatagramSocketRow::default()
         }),
+        counted_by: ended.counted.as_ref().map(|counted| counted.by),
         total: ended.counted.as_ref().map(|counted| (&counted.total).into()).unwrap_or_default(),
         measured: ended.counted.as_ref().map(|counted| (&counted.measured).into()).unwrap_or_default(),
         exit: ended.exit,
