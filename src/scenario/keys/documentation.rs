@@ -3,7 +3,10 @@
 use std::{env, fmt::Write, fs, path::Path};
 
 use super::{AnyKey, FAULT, LOAD, PORTS, SERVER, TRIAL, WHOLE};
-use crate::{ipc::receipt::RECEIPT_BYTES, scenario::server::DATAGRAM_LIMIT_BYTES};
+use crate::{
+    ipc::receipt::{FULL_RECEIPT_BYTES, RECEIPT_BYTES},
+    scenario::server::DATAGRAM_LIMIT_BYTES,
+};
 
 /// Set, the test writes the tables instead of comparing them.
 const RENEW: &str = "LISTENBENCH_RENEW_KEYS";
@@ -52,14 +55,17 @@ fn the_readme_documents_every_key_once() {
     );
 }
 
-/// A range that another key narrows is part of the meaning.
+/// Limits that the type of a key does not show are part of its meaning.
 #[test]
-fn meanings_name_the_limits_that_depend_on_other_keys() {
-    for (key, limit) in [
+fn meanings_name_the_limits_that_types_do_not_show() {
+    let limits: [(&dyn AnyKey, usize); 5] = [
         (super::SERVER_REQUEST_BYTES, DATAGRAM_LIMIT_BYTES),
         (super::SERVER_REPLY_BYTES, DATAGRAM_LIMIT_BYTES),
         (super::SERVER_REPLY_BYTES, RECEIPT_BYTES),
-    ] {
+        (super::SERVER_REPLY_BYTES, FULL_RECEIPT_BYTES),
+        (super::LOAD_SOURCE_ADDRESSES, super::lists::LONGEST),
+    ];
+    for (key, limit) in limits {
         assert!(key.meaning().contains(&limit.to_string()), "{}: {limit}", key.path());
     }
 }

@@ -111,8 +111,8 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
     }
 }
 
-/// More addresses, or ports in one range, than this are a slip.
-const LONGEST: usize = 256;
+/// More addresses, or more ports in one range, are a mistake.
+pub(super) const LONGEST: usize = 256;
 
 /// An IP address.
 #[derive(Debug, Clone, Copy)]
