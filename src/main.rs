@@ -1,11 +1,35 @@
-//! The `listenbench` command.
+//! listenbench: a benchmark harness for multi-process listeners on Linux.
+//!
+//! Data flows one way: `scenario → trial {server, load, observe} → record → stats → report`. [`sys`] is below all and
+//! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`live`] looks at a trial while it runs;
+//! [`calibrate`] finds out what the harness itself costs;
+//! [`commands`] sees everything and nothing sees it.
+
+mod calibrate;
+mod cli;
+mod commands;
+mod context;
+mod format;
+mod ipc;
+mod live;
+mod load;
+mod observe;
+mod record;
+mod report;
+mod scenario;
+mod server;
+mod stats;
+#[allow(unsafe_code)]
+mod sys;
+mod trial;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use listenbench::{
+
+use crate::{
     cli::{Cli, Command},
-    commands::{self, Ended},
+    commands::Ended,
 };
 
 fn main() -> ExitCode {

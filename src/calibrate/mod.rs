@@ -11,7 +11,7 @@ mod costs;
 mod lags;
 mod ratios;
 
-pub use contest::{Contest, Told, fits};
+pub use contest::{Contest, fits};
 pub use costs::costs;
 pub use lags::lags;
-pub use ratios::{LIMIT, ratios};
+pub use ratios::ratios;

@@ -10,6 +10,8 @@ pub mod man;
 pub mod ports;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod schemas;
 pub mod serve;
 mod sources;
 

@@ -258,11 +258,6 @@ impl<R> Family<R> {
         self.members.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// The process ids.
     pub fn pids(&self) -> impl Iterator<Item = i32> {
         self.members.iter().map(|member| member.child.pid.as_raw())

@@ -119,15 +119,6 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Shows a line, which also remains after the screen is gone.
-    pub fn say(&mut self, line: &str) {
-        match &mut self.form {
-            Form::Quiet => {}
-            Form::Plain(plain) => plain.say(line),
-            Form::Screen(screen) => screen.say(line),
-        }
-    }
-
     /// Gives the terminal back.
     pub fn finish(self) {}
 }

@@ -25,7 +25,6 @@ use terminal_size::{Height, Width, terminal_size_of};
 use super::{
     draw::{self, Palette},
     flaw, flaw_line, keys,
-    log::Mark,
     model::Model,
     pace::Pace,
     print,
@@ -77,11 +76,6 @@ impl<'a> Screen<'a> {
             // A process that panics overwrites the screen.
             self.area = Rect::ZERO;
         }
-    }
-
-    pub(super) fn say(&mut self, line: &str) {
-        self.model.log.add(Mark::Note, "", line);
-        self.kept.push(line.to_owned());
     }
 
     fn draw(&mut self) -> io::Result<()> {

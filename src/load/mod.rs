@@ -39,7 +39,7 @@ mod table;
 pub use client::first_request;
 pub use engine::try_ring;
 pub use loader::Loader;
-pub use measures::{Measures, histogram};
+pub use measures::histogram;
 pub use pacer::Part;
 pub use report::{Flows, LoaderReport, total};
 pub use sizing::{Sizing, held_at_once, size};

@@ -28,8 +28,9 @@ pub use schema::{
 };
 pub use values::{IntervalKind, Values};
 pub use verdict::{
-    Change, FaultOutcome, Figures, Grounds, Imbalance, Lateness, Nothing, Scope, Unfinished, Verdict, VerdictName,
-    limits,
+    Change, FaultOutcome, Grounds, Imbalance, Lateness, Nothing, Unfinished, Verdict, VerdictName, limits,
 };
-pub use words::{CountedBy, Draws, EventKind, Latency, Outcome, Stage, SubjectKind, WaitEnd, WaitMethod};
+#[allow(unused_imports, reason = "words that no field of the record has yet")]
+pub use words::{CountedBy, Draws, SubjectKind};
+pub use words::{EventKind, Latency, Outcome, Stage, WaitEnd, WaitMethod};
 pub use writer::{RecordExists, Writer, write_derived};

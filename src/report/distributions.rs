@@ -164,7 +164,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{record::WaitMethod, report::fixture, stats};
+    use crate::{
+        record::WaitMethod,
+        stats::{self, fixture},
+    };
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();

@@ -10,8 +10,6 @@ mod csv;
 mod distributions;
 mod document;
 mod exports;
-#[cfg(test)]
-mod fixture;
 mod grid;
 mod html;
 mod markdown;
@@ -25,6 +23,7 @@ mod sections;
 pub mod terminal;
 mod verdicts;
 
+#[cfg(test)]
 pub use answer::Answer;
 pub use claims::p_equals;
 pub use document::Document;

@@ -3,14 +3,14 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value as Json, json};
 
-use super::{Reading, distributions::Collector, fixture};
+use super::{Reading, distributions::Collector};
 use crate::{
     record::{
         Connections, EventKind, FaultRow, Latencies, LatencySummary, Outcome, RawRecord, Series, TrialRecord,
         WaitMethod, WorkerCounts, WorkerRow,
     },
     scenario::Whole,
-    stats::{self, Record},
+    stats::{self, Record, fixture},
 };
 
 /// A record being made.

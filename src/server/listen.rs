@@ -187,11 +187,6 @@ impl Listeners {
             .collect::<io::Result<Vec<u32>>>()?;
         Ok((0..self.site.workers).map(|worker| inodes[self.queue_of(worker)]).collect())
     }
-
-    /// The address they are bound to.
-    pub fn address(&self) -> SocketAddr {
-        self.site.address
-    }
 }
 
 fn listener(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
@@ -307,7 +302,7 @@ mod tests {
     fn a_worker_that_takes_its_listener_closes_the_others() {
         for worker in 0..5 {
             let listeners = Listeners::open(site(5), Queues::Shared(3)).unwrap();
-            let (address, inode) = (listeners.address(), listeners.inodes().unwrap()[worker]);
+            let (address, inode) = (listeners.site.address, listeners.inodes().unwrap()[worker]);
             let own = listeners.take(worker);
             assert_eq!(fstat(own.as_fd()).unwrap().st_ino as u32, inode);
             let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();

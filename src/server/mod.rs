@@ -8,5 +8,5 @@ mod listen;
 mod service;
 mod worker;
 
-pub use listen::{ListenError, Listener, Listeners, Site};
+pub use listen::{Listener, Listeners, Site};
 pub use worker::{Intake, Worker, WorkerReport};

@@ -3,6 +3,8 @@
 mod comparison;
 mod distribution;
 mod estimate;
+#[cfg(test)]
+pub mod fixture;
 mod holm;
 mod judge;
 mod knee;
@@ -17,15 +19,15 @@ mod summary;
 mod synthetic;
 mod validity;
 
-pub use comparison::{Compared, Difference, SIGNIFICANCE, compare_all};
+pub use comparison::{Compared, Difference, SIGNIFICANCE};
 pub use distribution::distribution;
-pub use estimate::{Bootstrap, Interval, ascending, median};
-pub use judge::RunVerdict;
+pub use estimate::{Bootstrap, ascending, median};
 pub use knee::knee;
 pub use metrics::{Better, Column, METRICS, Metric, Unit, metric_named};
-pub use precision::Precision;
 pub use rank_sum::RankSum;
 pub use record::{ReadError, Record};
 pub use runs::{AgainstBaseline, CellPair, MetricPair, compare_runs};
-pub use summary::{CellSummary, Comparison, Summary, comparable, compare_cells, compared_pairs, summarize};
+#[cfg(test)]
+pub use summary::compare_cells;
+pub use summary::{CellSummary, Comparison, Summary, compared_pairs, summarize};
 pub use validity::drift_within;

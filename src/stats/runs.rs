@@ -116,3 +116,83 @@ pub fn compare_runs(baseline: &Summary, runs: &[&Summary], metrics: &[&Metric]) 
     }
     results
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{Difference, fixture, metric_named, summarize, synthetic::Noise},
+        *,
+    };
+    use crate::record::{Outcome, TrialRecord};
+
+    const EXPERIMENTS: usize = 1_500;
+    const METRICS: [&str; 2] = ["accepted_per_s", "accept_wait_p99"];
+
+    /// Runs of four cells whose metrics vary by 5 %.
+    struct Machine {
+        template: Summary,
+        noise: Noise,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let trial = |cell| TrialRecord {
+                cell_index: cell,
+                ..fixture::trial(cell, &json!({ "workers": cell }), Outcome::Valid)
+            };
+            let template = summarize(&fixture::record((0..4).map(trial).collect()));
+            Self { template, noise: Noise::new(17) }
+        }
+
+        fn run(&mut self, trials: usize, level: f64) -> Summary {
+            let mut summary = self.template.clone();
+            for values in summary.cells.iter_mut().flat_map(|cell| cell.metrics.values_mut()) {
+                values.values = self.noise.sample(trials, values.median * level, 0.05, false);
+            }
+            summary
+        }
+
+        /// What a run at some level shows against another at level 1, metric by metric.
+        fn verdicts(&mut self, trials: usize, level: f64) -> [Vec<Difference>; 2] {
+            let metrics = METRICS.map(|name| metric_named(name).unwrap());
+            let (a, b) = (self.run(trials, 1.0), self.run(trials, level));
+            let result = &compare_runs(&a, &[&b], &metrics)[0];
+            metrics.map(|metric| {
+                let pairs = result.cells.iter().flat_map(|cell| &cell.metrics);
+                pairs.filter(|pair| pair.metric == metric.name).map(|pair| pair.compared.verdict).collect()
+            })
+        }
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, ignore = "takes minutes without --release")]
+    fn simulated_runs_raise_few_false_alarms() {
+        let mut machine = Machine::new();
+        for trials in [5, 10] {
+            let mut alarms = [0; 2];
+            for _ in 0..EXPERIMENTS {
+                for (alarms, verdicts) in alarms.iter_mut().zip(machine.verdicts(trials, 1.0)) {
+                    assert_eq!(verdicts.len(), 4);
+                    // Any of the four cells counts: the correction is over all of them.
+                    *alarms += usize::from(verdicts.iter().any(|verdict| verdict.is_shown()));
+                }
+            }
+            for alarms in alarms {
+                assert!(alarms as f64 <= 0.06 * EXPERIMENTS as f64, "{alarms} of {EXPERIMENTS} with {trials} trials");
+            }
+        }
+    }
+
+    #[test]
+    fn simulated_runs_hide_no_difference() {
+        let mut machine = Machine::new();
+        let mut found = 0;
+        for _ in 0..100 {
+            let verdicts = machine.verdicts(10, 1.2).concat();
+            found += verdicts.iter().filter(|verdict| **verdict == Difference::BHigher).count();
+        }
+        assert!(found >= 760, "found {found} of 800 true differences of a fifth");
+    }
+}

@@ -4,14 +4,13 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
-    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::PollTimeout,
     sys::{
         prctl,
         signal::{SigHandler, Signal, kill, signal},
@@ -75,13 +74,6 @@ fn threads() -> io::Result<usize> {
     Ok(entries.count())
 }
 
-impl Child {
-    /// Waits at most so long until the pipe has something to read, its end included. A signal ends the wait early.
-    pub fn readable(&self, at_most: Duration) -> bool {
-        poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], poll_timeout(at_most)).unwrap_or(0) > 0
-    }
-}
-
 /// A span for poll(2), rounded up to its milliseconds, so that waiting for an instant is not a busy loop just before it.
 pub fn poll_timeout(at_most: Duration) -> PollTimeout {
     PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
@@ -125,11 +117,6 @@ pub fn reap_group(leader: Pid) {
             Err(_) => return,
         }
     }
-}
-
-/// Sends SIGKILL to a child of this process. One that is gone already is no error.
-pub fn kill_now(pid: Pid) {
-    send_signal(pid, Signal::SIGKILL);
 }
 
 /// Sends a signal to a child of this process. One that is gone already is no error.

@@ -34,7 +34,6 @@ use thiserror::Error;
 #[cfg(test)]
 pub(crate) use assemble::blank;
 pub use assemble::merge;
-pub use gathered::LoaderAccount;
 pub use judge::{errors, late};
 pub use loaders::{Histograms, fork_loaders, loader_accounts};
 pub(crate) use networks::Networks;

@@ -72,11 +72,6 @@ impl View<'_> {
         self.control.count(worker, count)
     }
 
-    /// A counter summed over all workers.
-    pub fn total(&self, count: Count) -> u64 {
-        self.control.total(count)
-    }
-
     /// A counter of the loaders, summed.
     pub fn load(&self, count: LoaderCount) -> u64 {
         self.control.loader_total(count)

@@ -3,12 +3,6 @@
 use std::{fs, path::Path, process::Output};
 
 use crate::common::{Bench, assert_code, read_json, stderr, stdout};
-use listenbench::{
-    record::{Latencies, Measured, RawRecord, TrialRecord},
-    stats::{self, Record, Summary},
-};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 /// Two cells of so few connections that the whole takes a second.
@@ -246,89 +240,4 @@ fn a_report_is_made_from_a_record_alone_and_comes_out_the_same() {
     let output = bench.command(&["report", "copy"]).output().unwrap();
     assert_code(&output, 1);
     assert!(stderr(&output).contains("trials.jsonl, line 1"), "{}", stderr(&output));
-}
-
-/// Records with made-up figures, for simulations: a real trial with other numbers.
-struct Machine {
-    template: Record,
-    rng: ChaCha8Rng,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let bench = Bench::new(SCENARIO);
-        assert_code(&bench.run(&[]), 0);
-        let mut template = Record::read(&bench.path("out")).unwrap();
-        // Of the figures only those that are made up.
-        template.raw.trials.truncate(1);
-        let trial = &mut template.raw.trials[0];
-        trial.verdicts.clear();
-        trial.workers.clear();
-        trial.stages_ns.clear();
-        trial.kernel.clear();
-        (trial.latency_ns, trial.measured) = (Latencies::default(), Measured::default());
-        Self { template, rng: ChaCha8Rng::seed_from_u64(17) }
-    }
-
-    /// Four cells of so many trials, their accepts/s and waits with a relative deviation of 5 %.
-    fn summary(&mut self, trials: usize, level: f64) -> Summary {
-        let mut made: Vec<TrialRecord> = Vec::new();
-        for repetition in 0..trials {
-            for cell in 0..4 {
-                let mut trial = self.template.raw.trials[0].clone();
-                trial.trial = made.len();
-                (trial.repetition, trial.cell_index) = (repetition, cell);
-                trial.cell.insert("workers".to_owned(), json!(cell));
-                trial.accepted_per_s = 10_000.0 * level * self.noise();
-                trial.latency_ns.accept_wait.count = 1;
-                trial.latency_ns.accept_wait.p99 = (100_000.0 * level * self.noise()) as u64;
-                made.push(trial);
-            }
-        }
-        let Record { raw: RawRecord { scenario, host, .. }, whole } = &self.template;
-        let raw = RawRecord { scenario: scenario.clone(), host: host.clone(), trials: made, cut_off: false };
-        let record = Record { raw, whole: whole.clone() };
-        stats::summarize(&record)
-    }
-
-    /// Lognormal, by the central limit of twelve uniform values.
-    fn noise(&mut self) -> f64 {
-        let sum: f64 = (0..12).map(|_| self.rng.random::<f64>()).sum();
-        (0.05 * (sum - 6.0)).exp()
-    }
-}
-
-#[test]
-fn simulated_runs_raise_few_false_alarms_and_hide_no_difference() {
-    const EXPERIMENTS: usize = 1_500;
-    let mut machine = Machine::new();
-    let metrics: Vec<_> = ["accepted_per_s", "accept_wait_p99"].map(|name| stats::metric_named(name).unwrap()).to_vec();
-    for trials in [5, 10] {
-        let mut alarms = [0; 2];
-        for _ in 0..EXPERIMENTS {
-            let (a, b) = (machine.summary(trials, 1.0), machine.summary(trials, 1.0));
-            let result = &stats::compare_runs(&a, &[&b], &metrics)[0];
-            for (alarms, metric) in alarms.iter_mut().zip(&metrics) {
-                let pairs = result.cells.iter().flat_map(|cell| &cell.metrics);
-                let of_metric = pairs.filter(|pair| pair.metric == metric.name);
-                // Any of four cells: the correction is over all of them.
-                *alarms += usize::from(of_metric.map(|pair| pair.compared.verdict).any(|verdict| verdict.is_shown()));
-            }
-        }
-        for alarms in alarms {
-            assert!(alarms as f64 <= 0.06 * EXPERIMENTS as f64, "{alarms} of {EXPERIMENTS} with {trials} trials");
-        }
-    }
-    let mut found = 0;
-    for _ in 0..100 {
-        let (a, b) = (machine.summary(10, 1.0), machine.summary(10, 1.2));
-        let result = &stats::compare_runs(&a, &[&b], &metrics)[0];
-        found += result
-            .cells
-            .iter()
-            .flat_map(|cell| &cell.metrics)
-            .filter(|pair| pair.compared.verdict == stats::Difference::BHigher)
-            .count();
-    }
-    assert!(found >= 760, "{found} of 800 true differences of a fifth were found");
 }

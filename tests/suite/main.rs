@@ -22,6 +22,5 @@ mod ports;
 mod ports_command;
 mod record;
 mod scheduling;
-mod schemas;
 mod stamps;
 mod strategies;

@@ -102,11 +102,6 @@ impl Control {
         self.workers[worker][NOW][count as usize].load(Relaxed)
     }
 
-    /// A counter, summed over all workers.
-    pub fn total(&self, count: Count) -> u64 {
-        (0..self.workers()).map(|worker| self.count(worker, count)).sum()
-    }
-
     /// A worker's counters from the barrier to its end.
     pub fn since_start(&self, worker: usize) -> Counts {
         let cell = &self.workers[worker];

@@ -45,7 +45,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{record::Outcome, report::fixture, stats};
+    use crate::{
+        record::Outcome,
+        stats::{self, fixture},
+    };
 
     #[test]
     fn a_row_for_each_metric_of_each_cell() {

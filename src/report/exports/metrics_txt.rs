@@ -116,7 +116,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{record::Outcome, report::fixture, stats};
+    use crate::{
+        record::Outcome,
+        stats::{self, fixture},
+    };
 
     #[test]
     fn a_known_exposition() {

@@ -102,8 +102,8 @@ mod tests {
     use super::*;
     use crate::{
         record::Outcome,
-        report::{distributions::Collector, fixture},
-        stats,
+        report::distributions::Collector,
+        stats::{self, fixture},
     };
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {

@@ -46,10 +46,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        record::{Verdict, VerdictName},
-        report::fixture,
-    };
+    use crate::record::{Verdict, VerdictName};
+    use crate::stats::fixture;
 
     #[test]
     fn a_row_for_each_trial_with_failed_ones_empty() {

@@ -114,8 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         record::{LatencySummary, WaitMethod},
-        report::fixture,
-        stats::summarize,
+        stats::{fixture, summarize},
     };
 
     fn ramp(seconds: f64) -> Ramp {

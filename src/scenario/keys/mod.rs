@@ -3,6 +3,8 @@
 //! Code reads `settings.get(keys::SERVER_WORKERS)` and gets the typed value; parser, error messages, limits and the tables
 //! of `bench-configs/README.md` follow from the constant. To add a key, add an entry to one of the lists here.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
+
 #[cfg(test)]
 mod documentation;
 mod domain;

@@ -3,6 +3,8 @@
 //! Each axis is an enum in a file of its own, together with everything that follows from it; what follows from a
 //! combination is here. A combination with a name is one file and one line in `presets`.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
+
 mod presets;
 mod queues;
 mod steering;
@@ -100,6 +102,7 @@ impl Strategy {
     }
 
     /// What ends the accept wait of a connection.
+    #[allow(dead_code, reason = "no field of the record names it yet")]
     pub fn wait_end(&self) -> WaitEnd {
         self.wake.traits().wait_end
     }

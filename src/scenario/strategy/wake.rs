@@ -63,6 +63,7 @@ pub(super) struct WakeTraits {
     /// Where connections can wait for one worker besides its queue; `None` where the queue is all.
     pub waiting: Option<Waiting>,
     /// What ends the accept wait.
+    #[allow(dead_code, reason = "no field of the record names it yet")]
     pub wait_end: WaitEnd,
 }
 

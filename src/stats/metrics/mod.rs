@@ -1,5 +1,7 @@
 //! The numbers of a trial that are summarized and compared. A metric is one entry in the list of its family.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
+
 mod faults;
 mod latencies;
 mod memory;

@@ -1,4 +1,4 @@
-//! A made-up record, for the exporters' tests.
+//! A made-up record, for tests.
 
 use serde_json::{Value as Json, json};
 

@@ -2,13 +2,14 @@
 
 use std::{env, fs, path::Path};
 
-use listenbench::{
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::json;
+
+use crate::{
     commands::compare::Comparison,
     record::{Calibration, Host, TrialRecord},
     stats::Summary,
 };
-use schemars::{JsonSchema, generate::SchemaSettings};
-use serde_json::json;
 
 /// Set, the test writes the schemas instead of comparing them.
 const RENEW: &str = "LISTENBENCH_RENEW_SCHEMAS";
