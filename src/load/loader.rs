@@ -44,7 +44,7 @@ impl Loader {
         let scheduler = load.scheduler.enforce(keys::LOAD_SCHEDULER)?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
         let table = Table::with_capacity(room);
-        let (report, measures) = match engine::build(&self.context.scenario)? {
+        let (report, measures) = match engine::build(&self.context.scenario, room)? {
             AnyEngine::Mio(engine) => self.drive(engine, table),
             AnyEngine::Uring(engine) => self.drive(engine, table),
         }?;

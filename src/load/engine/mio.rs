@@ -80,7 +80,7 @@ enum Found {
 }
 
 impl Mio {
-    pub fn new(fastopen: bool) -> Result<Self> {
+    pub fn new(room: usize, fastopen: bool) -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -97,8 +97,8 @@ impl Mio {
             stage: Stage::Fresh,
             now_ns: 0,
             scratch: vec![0; SCRATCH_BYTES],
-            seats: Seats::new(),
-            watched: Vec::with_capacity(EVENTS),
+            seats: Seats::with_capacity(room),
+            watched: Vec::with_capacity(room),
             refused: Vec::new(),
             fastopen,
         })

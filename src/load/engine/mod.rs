@@ -111,16 +111,16 @@ pub(super) enum AnyEngine {
     Uring(uring::Uring),
 }
 
-/// Builds a scenario's engine, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
-pub(super) fn build(scenario: &Scenario) -> Result<AnyEngine> {
+/// Builds a scenario's engine with room for so many connections, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
+pub(super) fn build(scenario: &Scenario, room: usize) -> Result<AnyEngine> {
     let fastopen = scenario.server.listen.fastopen > 0;
     match scenario.load.engine {
-        Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?))),
+        Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?, room))),
         Choice::Auto { ring: true } => match ring(scenario) {
-            Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring))),
-            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(fastopen)?)),
+            Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring, room))),
+            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
         },
-        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(fastopen)?)),
+        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
     }
 }
 

@@ -21,9 +21,6 @@ use crate::{
     sys::socket,
 };
 
-/// Keys for which there is room before the start.
-const ROOM: usize = 1_024;
-
 /// The seats, by key.
 #[derive(Debug)]
 pub(super) struct Seats {
@@ -128,8 +125,9 @@ impl Seat {
 }
 
 impl Seats {
-    pub fn new() -> Self {
-        Self { seats: Vec::with_capacity(ROOM), free: Vec::with_capacity(ROOM), buffers: Buffers::default() }
+    /// With room for so many connections: a list that has to grow leaves what it has outgrown behind in the heap.
+    pub fn with_capacity(room: usize) -> Self {
+        Self { seats: Vec::with_capacity(room), free: Vec::with_capacity(room), buffers: Buffers::default() }
     }
 
     #[inline]

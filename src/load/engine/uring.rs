@@ -44,8 +44,8 @@ enum Found {
 }
 
 impl Uring {
-    pub fn new(ring: ClientRing) -> Self {
-        Self { ring, seats: Seats::new(), in_hand: None, now_ns: 0 }
+    pub fn new(ring: ClientRing, room: usize) -> Self {
+        Self { ring, seats: Seats::with_capacity(room), in_hand: None, now_ns: 0 }
     }
 
     /// Goes on with the connection in hand; with the next operation that is over when there is nothing left to do with it.
