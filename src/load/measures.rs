@@ -1,4 +1,4 @@
-//! The histograms of a loader.
+//! A loader's histograms.
 
 use hdrhistogram::Histogram;
 use strum::{EnumCount, VariantArray};
@@ -10,13 +10,13 @@ use crate::{
     scenario::{Scenario, Transport, keys},
 };
 
-/// Values from 1 ns …
+/// The smallest value told apart from others …
 const LOWEST_NS: u64 = 1;
-/// … to 60 s are told apart; longer ones are recorded as 60 s and counted as overflow.
+/// … and the largest: longer ones are recorded as this one and counted as overflow.
 const HIGHEST_NS: u64 = 60_000_000_000;
-/// Relative resolution 10⁻³.
+/// A relative resolution of 10⁻³.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// More workers than any scenario may have: a larger number in a receipt is no worker's.
+/// Beyond this, the number in a receipt cannot be a worker's.
 const WORKERS_LIMIT: usize = keys::SERVER_WORKERS.max();
 
 /// An empty histogram of latencies in nanoseconds: 1 ns to 60 s, three digits.
@@ -32,17 +32,17 @@ pub struct Measures {
     waits: Waits,
     /// By worker, from the client's connect call.
     accept_wait: Vec<LocalHistogram>,
-    /// By worker.
+    /// By worker and [`Stage`].
     stages: Vec<[LocalHistogram; Stage::COUNT]>,
-    /// By worker.
+    /// By worker, from the client's send.
     receive_wait: Vec<LocalHistogram>,
-    /// By fault, with its number in the scenario: accept waits of connections that it stranded.
+    /// Accept waits of the connections that each fault stranded, with the fault's number in the scenario.
     stranded: Vec<(usize, LocalHistogram)>,
     overflows: u64,
 }
 
 impl Measures {
-    /// Empty histograms for a scenario's workers; they stay so where nothing is recorded.
+    /// Empty histograms for a scenario's workers. With `on` false, nothing is recorded.
     pub(super) fn new(scenario: &Scenario, waits: Waits, on: bool) -> Self {
         Self {
             on,
@@ -63,13 +63,13 @@ impl Measures {
         }
     }
 
-    /// Records an accept wait; false when no scenario has a worker of this number.
+    /// Records an accept wait. Returns false if no scenario can have a worker of this number.
     #[inline]
     pub(super) fn record_accept_wait(&mut self, worker: u16, value_ns: u64) -> bool {
         !(self.on && self.waits.bound) || record_of_worker(&mut self.accept_wait, worker, value_ns, &mut self.overflows)
     }
 
-    /// Records how long a stage took on a worker.
+    /// Records how long a stage of one of a worker's connections took.
     #[inline]
     pub(super) fn record_stage(&mut self, worker: u16, stage: Stage, value_ns: u64) {
         if let (true, Some(stages)) = (self.on, self.stages.get_mut(usize::from(worker))) {
@@ -77,7 +77,7 @@ impl Measures {
         }
     }
 
-    /// The same for a datagram's wait for its reception.
+    /// Records a datagram's wait for its reception. Returns false as [`Self::record_accept_wait`] does.
     #[inline]
     pub(super) fn record_receive_wait(&mut self, worker: u16, value_ns: u64) -> bool {
         !self.on || record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
@@ -91,7 +91,7 @@ impl Measures {
         }
     }
 
-    /// Values beyond the histograms' range.
+    /// The number of values beyond the histograms' range.
     pub(super) fn overflows(&self) -> u64 {
         self.overflows
     }
@@ -125,7 +125,7 @@ impl Measures {
     }
 }
 
-/// A histogram for each worker, where the scenario has such waits.
+/// A histogram for each worker, if the scenario uses this transport.
 fn by_worker(scenario: &Scenario, transport: Transport) -> Vec<LocalHistogram> {
     let workers = if scenario.protocol.has(transport) { scenario.server.workers } else { 0 };
     (0..workers).map(|_| LocalHistogram::new()).collect()
@@ -136,7 +136,7 @@ fn record_of_worker(histograms: &mut Vec<LocalHistogram>, worker: u16, value_ns:
     if worker >= WORKERS_LIMIT {
         return false;
     }
-    // A server started apart, with more workers than this scenario names.
+    // A server that was started separately may have more workers than this scenario says.
     while histograms.len() <= worker {
         histograms.push(LocalHistogram::new());
     }

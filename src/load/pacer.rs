@@ -1,4 +1,4 @@
-//! When connections start. A pacer yields intended starts; what the loader makes of them is its own lateness.
+//! Decides when connections start. A pacer yields the intended starts; how late the loader then is, is measured apart.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -11,23 +11,23 @@ use crate::{
     sys::clock,
 };
 
-/// The part of a load that one loader bears.
+/// One loader's part of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
-    /// Number of this loader, from 0.
+    /// This loader's number, from 0.
     pub loader: usize,
-    /// All loaders.
+    /// The number of loaders.
     pub loaders: usize,
 }
 
 impl Part {
-    /// This loader's part of a number of things; the parts of all loaders add up to it.
+    /// This loader's share of `total`; the shares of all loaders add up to it.
     fn of(self, total: u64) -> u64 {
         let (loaders, loader) = (self.loaders as u64, self.loader as u64);
         total / loaders + u64::from(loader < total % loaders)
     }
 
-    /// Whether the thing of this number is this loader's: they take turns.
+    /// Whether this loader takes the start of this number: loaders take turns.
     fn owns(self, number: u64) -> bool {
         number % self.loaders as u64 == self.loader as u64
     }
@@ -41,20 +41,20 @@ pub struct Pacer {
     measured: Measured,
 }
 
-/// The measured starts taken.
+/// The measured starts taken so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Measured {
-    /// Their number.
+    /// How many there were.
     pub count: u64,
-    /// The first, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the first was due, in nanoseconds of CLOCK_MONOTONIC.
     pub first_ns: u64,
-    /// The last.
+    /// When the last was due.
     pub last_ns: u64,
 }
 
 #[derive(Debug)]
 enum Starts {
-    /// The instants at which slots became free, and measured starts still to make where their number is the bound.
+    /// The instants at which slots became free, and, where the number of starts is bounded, how many measured ones are left.
     Closed {
         free: BinaryHeap<Reverse<u64>>,
         remaining: Option<u64>,
@@ -63,7 +63,7 @@ enum Starts {
 }
 
 impl Pacer {
-    /// The pacer of one loader. The same seed and repetition give the same schedule, whatever the strategy.
+    /// Builds one loader's pacer. The same seed and repetition give the same schedule, whatever the strategy.
     pub fn new(scenario: &Scenario, window: Window, part: Part, seed: u64, repetition: usize) -> Self {
         let load = &scenario.load;
         let bound = match load.bound {
@@ -84,7 +84,7 @@ impl Pacer {
         Self { starts, window, measured: Measured::default() }
     }
 
-    /// The next intended start; `None` when the bound is reached, or when every slot of a closed loop is busy. With no
+    /// The next intended start. `None` when the bound is reached, or while every slot of a closed loop is busy; with no
     /// connection open, `None` therefore means the end.
     pub fn next(&self) -> Option<u64> {
         match &self.starts {
@@ -131,8 +131,8 @@ impl Pacer {
         self.measured
     }
 
-    /// A number that two runs share if they took the same schedule to its end, with however many loaders; `None` in a
-    /// closed loop, which has none.
+    /// A number that two runs share if they followed the same schedule to its end, with any number of loaders. `None` in a
+    /// closed loop, which has no schedule.
     pub fn digest(&self) -> Option<u64> {
         match &self.starts {
             Starts::Closed { .. } => None,
@@ -141,18 +141,18 @@ impl Pacer {
     }
 }
 
-/// An open loop's schedule. Every loader walks the whole of it and keeps the starts that are its own, so that bound and
-/// shape are those of the scenario whatever the number of loaders.
+/// An open loop's schedule. Every loader walks through all of it and keeps its own starts, so the number of loaders changes
+/// neither its length nor its shape.
 #[derive(Debug)]
 struct Schedule {
     arrivals: Arrivals,
     window: Window,
     part: Part,
     rng: ChaCha8Rng,
-    /// Number of the start that was last computed, and its time since the barrier.
+    /// Number of the start computed last, and its time since the barrier.
     number: u64,
     offset_ns: f64,
-    /// Measured starts of all loaders still to be walked over, where their number is the bound.
+    /// Where the number of starts is bounded: how many measured ones of all loaders are left.
     remaining: Option<u64>,
     digest: u64,
     /// This loader's next start.
@@ -187,7 +187,7 @@ impl Schedule {
         self.walk();
     }
 
-    /// Walks on to the first start that is this loader's, or to the end.
+    /// Goes on to this loader's next start, or to the end.
     fn walk(&mut self) {
         loop {
             // f64 holds whole nanoseconds exactly for 104 days.
@@ -201,7 +201,7 @@ impl Schedule {
             {
                 *remaining -= 1;
             }
-            // FNV-1a over 64-bit words: order and times of all starts in one number.
+            // FNV-1a over 64-bit words covers the order and times of all starts.
             self.digest = (self.digest ^ self.offset_ns as u64).wrapping_mul(0x0000_0100_0000_01b3);
             if self.part.owns(self.number) {
                 self.next_ns = Some(start_ns);
@@ -211,7 +211,7 @@ impl Schedule {
         }
     }
 
-    /// Computes the next start of all loaders'.
+    /// Computes the next start, whichever loader's it is.
     fn step(&mut self) {
         self.number += 1;
         self.offset_ns = match self.arrivals {

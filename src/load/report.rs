@@ -1,4 +1,4 @@
-//! What a loader did, and what all of them did together.
+//! A loader's account of what it did, and the sum over all loaders.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,35 +11,35 @@ pub struct LoaderReport {
     pub engine: String,
     /// Connections and flows begun.
     pub attempted: u64,
-    /// Of those, on a socket that an earlier connection had used.
+    /// Of those, begun on a socket that an earlier connection had used.
     pub recycled: u64,
     /// Connections established.
     pub established: u64,
-    /// Connections and flows gone as planned to their end.
+    /// Connections and flows that went as planned to their end.
     pub completed: u64,
-    /// Established, and over without a sign that a worker accepted them.
+    /// Connections that were established and ended without a sign that a worker accepted them.
     pub unserved: u64,
     /// Replies that belong to another connection or request.
     pub misdelivered: u64,
-    /// Replies.
+    /// Replies received.
     pub replies: u64,
-    /// Of those, with a receipt that was checked.
+    /// Of those, replies whose receipt was checked.
     pub verified: u64,
     /// Stamps that lie before the connect call or after accept's return. Must be 0.
     pub stamps_impossible: u64,
-    /// Flows of datagrams.
+    /// The account of flows of datagrams.
     pub flows: Flows,
     /// Starts intended within the measured window.
     pub measured_planned: u64,
-    /// The first of them, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the first of them was due, in nanoseconds of CLOCK_MONOTONIC.
     pub measured_first_ns: u64,
-    /// The last of them.
+    /// When the last of them was due.
     pub measured_last_ns: u64,
-    /// Of those, begun before the window's end.
+    /// Of those, how many began before the window's end.
     pub measured_in_time: u64,
-    /// Of those, completed.
+    /// Of those, how many completed.
     pub measured_completed: u64,
-    /// When there was no source port left for the first time, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the source ports first ran out, in nanoseconds of CLOCK_MONOTONIC.
     pub first_exhausted_ns: Option<u64>,
     /// Failed connections by phase and errno; their sum is attempted − completed.
     pub errors: Vec<ErrorCount>,
@@ -47,7 +47,7 @@ pub struct LoaderReport {
     pub overflows: u64,
     /// Names the schedule; open loop only.
     pub schedule: Option<u64>,
-    /// How the kernel scheduled it, as read back from the kernel; `None` for a policy that scenarios do not know.
+    /// Its scheduling policy, as read back from the kernel; `None` for one that scenarios do not know.
     pub scheduler: Option<String>,
     /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
     pub ended_ns: u64,
@@ -59,24 +59,24 @@ pub struct LoaderReport {
     pub cpu_system_ns: u64,
     /// Times it went to sleep.
     pub voluntary_switches: u64,
-    /// Times another took its processor.
+    /// Times another process took its processor.
     pub involuntary_switches: u64,
 }
 
-/// Flows of datagrams: each a client's socket with a 4-tuple of its own.
+/// The account of flows of datagrams. A flow is a client's socket, with a 4-tuple of its own.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
-    /// Begun.
+    /// Flows begun.
     pub begun: u64,
-    /// Datagrams sent, one a request.
+    /// Datagrams sent, one per request.
     pub sent: u64,
     /// Replies received.
     pub replies: u64,
-    /// Late replies to earlier flows of the same 4-tuple, which had been given up.
+    /// Late replies to earlier flows of the same 4-tuple that had been given up.
     pub stale: u64,
-    /// Flows of several replies, all by one worker.
+    /// Flows with several replies, all from one worker.
     pub sticky: u64,
-    /// Flows of several replies, by more than one worker.
+    /// Flows with replies from more than one worker.
     pub moved: u64,
     /// Flows by the worker that answered first.
     pub by_worker: Vec<u64>,
@@ -97,7 +97,7 @@ impl Flows {
     }
 }
 
-/// The account of all loaders together.
+/// Adds up the accounts of all loaders.
 pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
     let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
         sum.attempted += one.attempted;

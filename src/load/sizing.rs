@@ -1,4 +1,4 @@
-//! How many loader processes a scenario wants on this machine: arithmetic before the run.
+//! How many loader processes a scenario needs on this machine, computed before the run.
 
 use std::{fmt, time::Duration};
 
@@ -10,25 +10,25 @@ use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, keys};
 const LOADERS_LIMIT: usize = keys::LOAD_LOADERS.max();
 /// The most workers there may be.
 const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
-/// Descriptors a loader or worker has open besides its connections, with room to spare.
+/// Descriptors that a loader or worker has open besides its connections, with room to spare.
 const RESERVED_FILES: u64 = 64;
-/// Starts per second that leave one loader ample time between them.
+/// Starts per second that leave a single loader ample time between them.
 const STARTS_PER_LOADER: f64 = 10_000.0;
-/// In a closed loop, connections at once that are worth a further loader, as long as there are processors.
+/// In a closed loop, the concurrency that justifies another loader, as long as there are processors.
 const CONCURRENCY_PER_LOADER: usize = 16;
-/// In an open loop a connection is taken to last this long besides its hold.
+/// How long a connection of an open loop is assumed to last besides its hold.
 const SECONDS_IN_FLIGHT: f64 = 1.0;
 
-/// The answer.
+/// How many loaders there are to be, and what they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizing {
-    /// Loader processes.
+    /// The number of loader processes.
     pub loaders: usize,
     /// Connections that may be open at once in all loaders together.
     pub connections: u64,
     /// Open files that each loader needs.
     pub files_each: u64,
-    /// Open files that each may have.
+    /// Open files that each loader may have.
     pub files_limit: u64,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Sizing {
 
 /// Sizes a scenario's load for a limit of open files per process and a number of processors.
 ///
-/// Fails when the loaders, or the workers, cannot hold the connections, naming key and remedy.
+/// Fails if the loaders or the workers cannot hold the connections; the error names the key and the remedy.
 pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing> {
     let load = &scenario.load;
     if scenario.fill.is_some() {
@@ -89,20 +89,20 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
     Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
 }
 
-/// Connections that the busiest of some workers will hold, as good as certainly, where a hash spreads them: the mean and four
-/// standard deviations of the multinomial distribution. An even spread is the exception.
+/// An upper bound on the connections of the busiest worker when a hash spreads them: four standard deviations above the mean of
+/// the multinomial distribution. An even spread would be the exception.
 fn most_of_one(connections: u64, workers: u64) -> u64 {
     let mean = connections as f64 / workers as f64;
     let deviation = (mean * (1.0 - 1.0 / workers as f64)).sqrt();
     (mean + 4.0 * deviation).ceil() as u64
 }
 
-/// Connections, or flows, that a load holds at once for certain: what an open loop has under way besides its holds depends on
-/// the server. Each needs a port of its own.
+/// Connections and flows that a load is certain to hold at once, each of which needs a port of its own. What an open loop has under
+/// way besides its holds depends on the server, and is not counted.
 pub fn held_at_once(load: &Load) -> u64 {
     let begun_in = |span: Duration| match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
-        // All of a burst begin at once, the first at the start.
+        // A burst begins all at once; the first burst is at the start.
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } if !span.is_zero() => {
             size.saturating_mul(1 + (span.as_secs_f64() / every.as_secs_f64()) as u64)
         }
@@ -111,7 +111,7 @@ pub fn held_at_once(load: &Load) -> u64 {
     let held = begun_in(load.hold);
     match load.bound {
         Bound::Connections(most) => held.min(most),
-        // Nothing begins at the end itself.
+        // No connection begins at the end itself.
         Bound::Duration(span) => held.min(begun_in((load.warmup + span).saturating_sub(Duration::from_nanos(1)))),
     }
 }
@@ -119,7 +119,7 @@ pub fn held_at_once(load: &Load) -> u64 {
 fn connections_at_once(load: &Load) -> u64 {
     let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
     let most = match load.bound {
-        // Those of the warm-up come besides.
+        // Connections of the warm-up are not in this number.
         Bound::Connections(count) if load.warmup.is_zero() => count,
         _ => u64::MAX,
     };

@@ -1,24 +1,24 @@
-//! Where a connection's time goes, from its intended start to its end. Each stage ends where the next begins, so that their
-//! means add up to the response's.
+//! Splits a connection's time into stages, from its intended start to its end. Each stage ends where the next begins, so their
+//! means add up to that of the response.
 
 use crate::{ipc::ledger::Journey, record::Stage};
 
-/// What the client knows of its connection's instants, in nanoseconds of CLOCK_MONOTONIC.
+/// The instants of a connection that its client knows, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Instants {
     pub intended_ns: u64,
     pub connect_ns: u64,
-    /// As the kernel stamped it, where it does.
+    /// The kernel's stamp; `None` where there are none.
     pub established_ns: Option<u64>,
-    /// As the reply's receipt has it.
+    /// From the reply's receipt.
     pub accept_ns: u64,
     pub replied_ns: u64,
 }
 
-/// The lengths of the stages up to the first reply. `None` when worker and client do not speak of the same connection.
+/// The lengths of the stages up to the first reply. `None` if the worker's instants belong to another connection.
 pub(super) fn lengths(client: &Instants, worker: &Journey) -> Option<impl Iterator<Item = (Stage, u64)>> {
     let queued_ns = client.established_ns.unwrap_or(client.connect_ns);
-    // A worker that was awake already took up what came later.
+    // The worker was already awake if the connection was established after the wake-up.
     let woke_ns = worker.woke_ns.clamp(queued_ns, worker.accept_ns.max(queued_ns));
     let (handshake, queue) = match client.established_ns {
         Some(_) => (Stage::Handshake, Stage::Queue),

@@ -1,16 +1,16 @@
 //! The sessions of a loader, by key and in the order of their waits.
 //!
 //! Sessions that wait for the same thing stand in a list, the longest waiting first, so that looking for time-outs and ended holds
-//! costs nothing for the others, however many are held. The lists are linked through the entries themselves.
+//! costs nothing for the others, however many of them are held. The lists are linked through the entries themselves.
 
 use std::ops::{Index, IndexMut};
 
 use super::session::{Session, Wait};
 
-/// No key.
+/// Stands for no key in a list.
 const NOBODY: u32 = u32::MAX;
 
-/// Sessions under way.
+/// The sessions under way.
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<Option<Entry>>,

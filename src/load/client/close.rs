@@ -1,4 +1,4 @@
-//! `close`: the client says nothing and waits for the server to close.
+//! `close`: the client sends nothing and waits for the server to close.
 
 use super::{Client, Reply};
 use crate::record::Cause;
@@ -12,7 +12,7 @@ impl Client for Close {
         match (input.is_empty(), ended) {
             (true, true) => Reply::Whole { length: 0, receipt: None },
             (true, false) => Reply::Partial,
-            // Some other server.
+            // This is some other server.
             (false, _) => Reply::Bad(Cause::BadReply),
         }
     }

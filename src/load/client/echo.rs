@@ -1,4 +1,4 @@
-//! `echo`: fixed sizes, a nonce out, a receipt back.
+//! `echo`: requests and replies of fixed size. A nonce goes out, a receipt comes back.
 
 use super::{Client, Reply};
 use crate::ipc::receipt::Receipt;

@@ -1,4 +1,4 @@
-//! `http`: GET requests to listenbench's own server or any other.
+//! `http`: GET requests, to listenbench's own server or any other.
 
 use httparse::{EMPTY_HEADER, Status};
 
@@ -6,16 +6,16 @@ use super::{Client, Reply};
 use crate::ipc::receipt::{RECEIPT_BYTES, Receipt};
 use crate::record::Cause;
 
-/// A longer reply is given up: replies are buffered whole.
+/// The longest reply that is accepted: replies are buffered whole.
 const REPLY_LIMIT_BYTES: usize = 16 << 20;
 const HEADERS_LIMIT: usize = 64;
-/// Where the nonce's eight digits stand in the request.
+/// The header that carries the nonce, as eight hexadecimal digits.
 const NONCE_HEADER: &str = "X-Nonce: ";
 
 pub(super) struct Http {
     request: Vec<u8>,
     nonce_at: usize,
-    /// The last request asks the server to close.
+    /// Whether the last request asks the server to close.
     server_closes: bool,
 }
 
@@ -104,7 +104,7 @@ impl Head {
     }
 }
 
-/// Length of a whole chunked body with its empty trailer; `Ok(None)` while it is not whole.
+/// The length of a whole chunked body with its empty trailer; `Ok(None)` while part of it is missing.
 fn chunked(body: &[u8]) -> Result<Option<usize>, Cause> {
     let mut at = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The client's side of each app: what it asks, and what it makes of the bytes that come.
+//! The client's side of each app: the requests it makes, and how it recognises replies.
 
 mod close;
 mod echo;
@@ -10,24 +10,25 @@ use crate::{
     scenario::{App, CloseBy, Scenario},
 };
 
-/// The client's side of an app.
+/// A protocol, from the client's side. It is asked about one connection after another; what it knows of a single connection
+/// belongs in the session.
 pub trait Client {
-    /// Appends a request to the empty `request`; nothing where the server speaks first. `last`: none follows on this
+    /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: no other request follows on this
     /// connection.
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>);
 
-    /// Looks for a whole reply in `input`. `ended`: the server has closed, no more bytes will come.
+    /// Looks for a whole reply in `input`. `ended`: the server has closed, so no more bytes will come.
     fn take(&mut self, input: &[u8], ended: bool) -> Reply;
 }
 
-/// What the input is.
+/// What the bytes received so far amount to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Not yet a whole reply.
     Partial,
     /// A reply of `length` bytes, with its receipt where the server gives one.
     Whole { length: usize, receipt: Option<Receipt> },
-    /// No reply, or one that refuses.
+    /// Not a reply, or one that refuses the request.
     Bad(Cause),
 }
 

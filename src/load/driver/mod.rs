@@ -21,13 +21,13 @@ use crate::{
     sys::clock,
 };
 
-/// Starts in one go, before events are looked at again.
+/// How many connections may start before events are looked at again.
 const STARTS_AT_ONCE: usize = 64;
 /// The last stretch before a start, during which a pacer that spins does not sleep: a timer may be that late.
 const SPIN_NS: u64 = 1_000_000;
-/// How often time-outs are looked for.
+/// The interval at which time-outs are looked for.
 const SWEEP_NS: u64 = 100_000_000;
-/// A closed loop's pause after a connection that failed, lest a refusal that costs nothing turn into a busy loop.
+/// A closed loop's pause after a failed connection: without it, refusals that cost nothing would make a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
 
 /// A loader at work.
@@ -40,7 +40,7 @@ pub(super) struct Driver<E, O, C> {
     dialler: Dialler,
     window: Window,
     settings: Settings,
-    /// Flows that are due by the scenario's share of them; the next start is a flow when one is whole.
+    /// Flows due by the scenario's share of them, in fractions: the next start is a flow once this reaches one.
     flows_owed: f64,
     next_sweep_ns: u64,
     /// When the follow-up is due, until it is done.

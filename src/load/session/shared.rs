@@ -47,12 +47,11 @@ pub(in crate::load) struct Policy {
     pub fastopen: bool,
     /// Length of the hold; 0 for none.
     pub hold_ns: u64,
-    /// Whether flows of datagrams have latencies of their own: beside those of connections, a percentile over both would be of
-    /// neither.
+    /// Whether flows of datagrams have latencies of their own: a percentile over flows and connections would describe neither.
     pub(super) tells_flows_apart: bool,
     /// Whether accept waits from the connect call are recorded.
     pub(super) bounds_waits: bool,
-    /// The worker of each fault, where a fault leaves connections with its worker.
+    /// The worker of each fault, if a fault strands connections with its worker.
     pub(super) stranding: Vec<usize>,
 }
 

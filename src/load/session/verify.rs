@@ -1,4 +1,4 @@
-//! Whose a reply is, who accepted its connection and when: every reply is checked, every wait recorded once.
+//! Checks whose reply it is, and who accepted the connection when. Every reply is checked, and every wait recorded once.
 
 use super::{Exchange, Session, Shared};
 use crate::{
@@ -21,19 +21,20 @@ pub(super) enum Acceptance {
     Unknown,
 }
 
-/// What a client finds in its port's place of the stamps.
+/// What the stamps say of the client's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stamp {
-    /// Nothing: nobody stamps.
+    /// Nothing: connections are not stamped.
     None,
     At(u64),
-    /// Another connection's: a reset by the server frees the client's port at once, and the next that gets it may be established
-    /// before the first's loader has looked. Or an impossible one.
+    /// Nothing of this connection: a reset by the server frees the client's port at once, and the next connection from it may be
+    /// established before the first one's loader has looked. Or the stamp is impossible.
     Lost,
 }
 
 impl Session {
-    /// Checks a reply's receipt and records the accept wait of the connection's first; false when it is not ours.
+    /// Checks a reply's receipt, and records the accept wait with the first one. Returns false if the reply belongs to another
+    /// connection or request.
     pub(super) fn verify<O: Observer>(
         &mut self,
         shared: &mut Shared<O>,
@@ -48,7 +49,7 @@ impl Session {
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
                 shared.report.verified += 1;
-                // Only this machine's clock can be compared with ours.
+                // Only the clock of this machine can be compared with ours.
                 if !tuple.server.ip().is_loopback() && !shared.observer.has_ledger() {
                     return receipt.belongs_to(self.nonce, &tuple);
                 }
@@ -61,14 +62,14 @@ impl Session {
                 Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connect_ns),
                 Acceptance::Never | Acceptance::Unknown => return true,
             },
-            // Another server's reply. Ours always has a receipt, so within a trial it is not a worker's.
+            // Our own server's replies always have a receipt, so within a trial this one is not a worker's.
             None => return !shared.observer.has_ledger(),
         };
         self.answered.by(worker);
         if first { self.record_accept(shared, worker, wait_ns, now_ns) } else { true }
     }
 
-    /// Records the accept wait and the stages of a first reply; false when no scenario has a worker of this number.
+    /// Records the accept wait and the stages of a first reply. Returns false if no scenario can have a worker of this number.
     fn record_accept<O: Observer>(
         &mut self,
         shared: &mut Shared<O>,
@@ -86,14 +87,14 @@ impl Session {
             self.record_stages(shared, worker, stamp, accept_ns, replied_ns);
         }
         if shared.policy.bounds_waits {
-            // Whether anybody watches or not: so watching costs nothing.
+            // Shown whether or not anybody watches, so that watching costs nothing.
             shared.observer.show(LoaderKept::AcceptWait, wait_ns);
         }
         shared.measures.record_accept_wait(worker, wait_ns)
     }
 
-    /// When the kernel had a connection of ours established on the server's side. That must lie between the connect call and
-    /// accept's return, or something is wrong with the stamp, or with us.
+    /// When the kernel had the connection established on the server's side. That must lie between the connect call and accept's
+    /// return, or something is wrong with the stamp, or with the loader.
     fn stamp<O: Observer>(&self, shared: &mut Shared<O>, accept_ns: u64) -> Stamp {
         let Some(at_ns) = shared.observer.stamp(shared.ends.client(self)) else { return Stamp::None };
         if (self.connect_ns..=accept_ns).contains(&at_ns) {
@@ -107,7 +108,7 @@ impl Session {
         Stamp::Lost
     }
 
-    /// Records where the time of a first reply went, as far as worker and loader agree whose it is.
+    /// Records the stages of a first reply, if worker and loader agree on whose it is.
     fn record_stages<O: Observer>(
         &mut self,
         shared: &mut Shared<O>,
@@ -142,10 +143,10 @@ impl Session {
         }
     }
 
-    /// The same as [`Self::verify`] for a datagram: each has waited for its own reception.
+    /// As [`Self::verify`], for a datagram: each has waited for its own reception.
     fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>) -> bool {
         let tuple = shared.ends.tuple(self);
-        // Another server's reply.
+        // A reply without a receipt is another server's.
         let Some(receipt) = receipt else { return !shared.observer.has_ledger() };
         if !receipt.belongs_to(self.nonce, &tuple) {
             return false;
@@ -166,7 +167,7 @@ impl Session {
         }
     }
 
-    /// Records how long a reply took, under the name of its kind.
+    /// Records how long a reply took.
     pub(super) fn record_response<O: Observer>(&self, shared: &mut Shared<O>, now_ns: u64) {
         if !self.measured {
             return;
@@ -188,7 +189,7 @@ impl Session {
         shared.measures.record(service, now_ns - service_from_ns);
     }
 
-    /// What the ledger knows of the accept of a connection, for an app whose workers say nothing.
+    /// What the ledger knows of the connection's accept, for an app whose workers send nothing.
     pub(super) fn acceptance<O: Observer>(&self, shared: &Shared<O>) -> Acceptance {
         let client = shared.ends.client(self);
         if !shared.observer.has_ledger() || client.port() == 0 {

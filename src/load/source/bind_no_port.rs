@@ -1,5 +1,5 @@
-//! `bind-no-port`: the same as `bind-zero`, but with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind sets the address alone, and
-//! connect chooses the port, knowing the destination.
+//! `bind-no-port`: as `bind-zero`, but with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind sets only the address, and connect, which
+//! knows the destination, chooses the port.
 
 use std::io;
 

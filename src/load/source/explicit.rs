@@ -1,5 +1,5 @@
-//! `explicit`: the program chooses the port itself and binds to exactly that. Each process has ports of its own, in random
-//! order, and knows which are in use: nothing is searched, however full the range is.
+//! `explicit`: the program chooses the port itself and binds to it. Each process has its own ports, in random order, and knows
+//! which are in use, so nothing is searched, however full the range is.
 
 use std::{collections::VecDeque, io};
 
@@ -41,7 +41,7 @@ impl Source for Explicit {
                     self.last = Some(port);
                     return Ok(());
                 }
-                // Somebody else's.
+                // Another program has it.
                 Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
                 Err(error) => return Err(error),
             }

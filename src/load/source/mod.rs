@@ -1,4 +1,4 @@
-//! How a client socket gets its source address and port: one way a file, behind one trait.
+//! How a client socket gets its source address and port: one file per way, behind one trait.
 //!
 //! A source prepares a socket before connect(2). What it hands out belongs to a *tuple group* (source address, destination
 //! address, destination port), which one ephemeral range serves.
@@ -21,32 +21,32 @@ use crate::{
     scenario::{Selection, Sources},
 };
 
-/// A way of getting a source port.
+/// A way to get source ports.
 pub trait Source {
-    /// Prepares a socket that is to connect from an address to a destination. Fails with `EADDRNOTAVAIL`, or with
-    /// `EADDRINUSE` from bind(2), when there is no port left.
+    /// Prepares a socket that will connect within a tuple group. Fails with `EADDRNOTAVAIL`, or with `EADDRINUSE` from bind(2),
+    /// if there is no port left.
     fn prepare(&mut self, socket: &Socket, group: &Group) -> io::Result<()>;
 
-    /// connect(2) had no port for the socket that was prepared last; true when another try may find one.
+    /// connect(2) found no port for the socket prepared last. Returns whether another attempt may find one.
     fn try_elsewhere(&mut self, _group: &Group) -> bool {
         false
     }
 
-    /// The socket that was prepared last is not going to connect: its port, if it has one, may be had again.
+    /// The socket prepared last will not connect after all: its port, if it has one, is free again.
     fn given_up(&mut self, _group: &Group) {}
 
     /// A connection of a group from this port is over.
     fn freed(&mut self, _group: &Group, _port: u16) {}
 }
 
-/// What one ephemeral range serves, with its number among all.
+/// A tuple group: what one ephemeral range serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// Number, from 0.
+    /// Its number, from 0.
     pub number: usize,
-    /// Source address; `None` where the kernel picks it.
+    /// The source address; `None` if the kernel picks it.
     pub source: Option<IpAddr>,
-    /// Destination.
+    /// The destination's address and port.
     pub destination: SocketAddr,
 }
 
@@ -60,12 +60,12 @@ pub fn groups(sources: &Sources, destinations: &[SocketAddr]) -> Vec<Group> {
     pairs.enumerate().map(|(number, (source, destination))| Group { number, source, destination }).collect()
 }
 
-/// One of several processes that share the ports.
+/// Which of several processes that share the ports this one is.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     /// Number of this process, from 0.
     pub process: usize,
-    /// All of them.
+    /// The number of processes.
     pub processes: usize,
 }
 

@@ -1,5 +1,5 @@
-//! `range-window`: IP_LOCAL_PORT_RANGE (Linux 6.3) narrows each socket's range to a window, so that the kernel's search for a
-//! free port is never longer than that. A process goes through the windows of its own part of the range.
+//! `range-window`: IP_LOCAL_PORT_RANGE (Linux 6.3) narrows each socket's range to a window, which bounds the kernel's search for
+//! a free port. Each process moves through the windows of its own part of the range.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use socket2::Socket;
 use super::{Group, Share, Source, bind_address};
 use crate::{observe::ports::Range, sys::socket};
 
-/// Ports of a window: a search of its length costs a few microseconds.
+/// Ports in a window: searching that many takes a few microseconds.
 const WINDOW: usize = 256;
 
 pub(super) struct RangeWindow {
