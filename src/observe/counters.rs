@@ -1,11 +1,10 @@
 //! Counters of the network namespace and of the machine's processors, taken as differences.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read, Seek},
-};
+use std::{collections::BTreeMap, io};
 
+use procfs::{CurrentSI, KernelStats};
+
+use super::file::{self, KeptFile};
 use crate::record::{CpuShares, Sockets, Softnet};
 
 /// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
@@ -46,41 +45,25 @@ const KEPT: [&str; 31] = [
 /// Kernel counters by name.
 pub type Counters = BTreeMap<String, u64>;
 
-/// A file below /proc/self/net, opened once and read often: it stays with the network namespace that the process was in
-/// when it opened the file, wherever the process goes.
-#[derive(Debug)]
-struct NetFile {
-    file: File,
-    text: String,
-}
-
-impl NetFile {
-    fn open(name: &str) -> io::Result<Self> {
-        Ok(Self { file: File::open(format!("/proc/self/net/{name}"))?, text: String::new() })
-    }
-
-    fn read(&mut self) -> io::Result<&str> {
-        self.file.rewind()?;
-        self.text.clear();
-        self.file.read_to_string(&mut self.text)?;
-        Ok(&self.text)
-    }
+/// A file of the network namespace that the process is in now.
+fn net_file(name: &str) -> io::Result<KeptFile> {
+    KeptFile::open(format!("/proc/self/net/{name}"))
 }
 
 /// Reads the kept counters of one network namespace, or of several, added up.
 #[derive(Debug, Default)]
 pub struct CounterReader {
-    files: Vec<NetFile>,
+    files: Vec<KeptFile>,
 }
 
 impl CounterReader {
     /// Adds the network namespace that the calling process is in now. Fails where /proc is not mounted.
     pub fn add_namespace(&mut self) -> io::Result<()> {
         for name in ["netstat", "snmp"] {
-            self.files.push(NetFile::open(name)?);
+            self.files.push(net_file(name)?);
         }
         // There is none on a kernel without IPv6.
-        self.files.extend(NetFile::open("snmp6"));
+        self.files.extend(net_file("snmp6"));
         Ok(())
     }
 
@@ -132,15 +115,15 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
 /// Reads the sockets of one network namespace.
 #[derive(Debug)]
 pub struct SocketReader {
-    v4: NetFile,
+    v4: KeptFile,
     /// `None` where there is no IPv6.
-    v6: Option<NetFile>,
+    v6: Option<KeptFile>,
 }
 
 impl SocketReader {
     /// A reader for the network namespace that the calling process is in now. Fails where /proc is not mounted.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { v4: NetFile::open("sockstat")?, v6: NetFile::open("sockstat6").ok() })
+        Ok(Self { v4: net_file("sockstat")?, v6: net_file("sockstat6").ok() })
     }
 
     /// The sockets now.
@@ -195,26 +178,20 @@ pub struct CpuTicks {
 }
 
 impl CpuTicks {
-    /// Reads the first line of /proc/stat: user nice system idle iowait irq softirq steal; guest time is part of user.
+    /// Reads /proc/stat. Guest time is part of user.
     pub fn read() -> io::Result<Self> {
-        let text = fs::read_to_string("/proc/stat")?;
-        let numbers: Vec<u64> = text
-            .lines()
-            .next()
-            .into_iter()
-            .flat_map(|line| line.split_ascii_whitespace().skip(1).take(8))
-            .filter_map(|number| number.parse().ok())
-            .collect();
-        let field = |at: usize| numbers.get(at).copied().unwrap_or(0);
-        let switches = text.lines().find_map(|line| line.strip_prefix("ctxt ")?.trim().parse().ok());
+        let stats = KernelStats::current().map_err(io::Error::other)?;
+        let cpu = stats.total;
+        let (iowait, irq) = (cpu.iowait.unwrap_or(0), cpu.irq.unwrap_or(0));
+        let (softirq, steal) = (cpu.softirq.unwrap_or(0), cpu.steal.unwrap_or(0));
         Ok(Self {
-            total: numbers.iter().sum(),
-            idle: field(3) + field(4),
-            steal: field(7),
-            user: field(0) + field(1),
-            system: field(2),
-            softirq: field(6),
-            context_switches: switches.unwrap_or(0),
+            total: cpu.user + cpu.nice + cpu.system + cpu.idle + iowait + irq + softirq + steal,
+            idle: cpu.idle + iowait,
+            steal,
+            user: cpu.user + cpu.nice,
+            system: cpu.system,
+            softirq,
+            context_switches: stats.ctxt,
         })
     }
 
@@ -236,7 +213,7 @@ impl CpuTicks {
 
 /// Reads /proc/net/softnet_stat, a row a processor: hexadecimal, dropped second and squeezed third.
 pub fn softnet() -> io::Result<Softnet> {
-    let text = fs::read_to_string("/proc/net/softnet_stat")?;
+    let text = file::read("/proc/net/softnet_stat")?;
     let column = |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
     Ok(text.lines().fold(Softnet::default(), |sum, line| Softnet {
         dropped: sum.dropped + column(line, 1).unwrap_or(0),

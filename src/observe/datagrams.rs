@@ -1,6 +1,8 @@
 //! Sockets of UDP: bytes waiting in each, and datagrams that it has lost because its buffer was full.
 
-use std::{collections::HashMap, fs, io};
+use std::{collections::HashMap, io};
+
+use super::file;
 
 /// A socket's queue of datagrams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub struct DatagramQueue {
 /// The sockets of the calling process's network namespace by inode, from /proc/self/net/udp and udp6.
 pub fn read() -> io::Result<HashMap<u32, DatagramQueue>> {
     // There is no udp6 on a kernel without IPv6.
-    let v6 = fs::read_to_string("/proc/self/net/udp6").unwrap_or_default();
-    Ok(parse(&(fs::read_to_string("/proc/self/net/udp")? + &v6)))
+    let v6 = file::read("/proc/self/net/udp6").unwrap_or_default();
+    Ok(parse(&(file::read("/proc/self/net/udp")? + &v6)))
 }
 
 /// Fields of a line: sl, local, remote, state, tx:rx queue (hexadecimal), timer, retransmits, uid, timeout, inode, references,

@@ -1,11 +1,12 @@
 //! The machine a run happened on.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use nix::sys::utsname::uname;
+use procfs::{CpuInfo, Current};
 use serde::{Deserialize, Serialize};
 
-use super::{memory, sysctl};
+use super::{file, memory, sysctl};
 use crate::{
     record::{Host, SCHEMA},
     sys::{affinity, limits},
@@ -67,15 +68,14 @@ pub fn sysctls() -> BTreeMap<String, String> {
 
 /// The number at the head of a /proc or /sys file.
 pub fn first_number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+    file::read(path).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 fn cpu_model() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+    let info = CpuInfo::current().ok();
+    info.and_then(|info| Some(info.model_name(0)?.to_owned())).unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn trimmed(path: &str) -> String {
-    fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    file::read(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }

@@ -1,51 +1,47 @@
 //! Memory: what the kernel has for sockets, and what processes have.
 
-use std::{fs, io};
+use std::io;
 
-/// Names of lines in /proc/meminfo and in /proc/PID/smaps_rollup, both of the form `Name:   123 kB`.
-const SLAB: &str = "Slab:";
-const SHARED: &str = "Shmem:";
-const TOTAL: &str = "MemTotal:";
-const AVAILABLE: &str = "MemAvailable:";
-const OWN: &str = "Pss_Anon:";
+use procfs::{Current, Meminfo, process::Process};
+
+use super::file;
 
 /// The kernel's memory in slabs, where sockets, their files and inodes lie, in bytes: of the whole machine (`Slab` of
 /// /proc/meminfo), less what programs make grow that look through /proc/PID/fd, as monitoring does: an inode and a directory
 /// entry for each descriptor. That is only known where /proc/slabinfo may be read, which is root's.
 pub fn kernel_bytes() -> io::Result<u64> {
-    let looked_up = fs::read_to_string("/proc/slabinfo").map_or(0, |slabs| looked_up_bytes(&slabs));
-    Ok(meminfo_bytes(SLAB)?.saturating_sub(looked_up))
+    let looked_up = file::read("/proc/slabinfo").map_or(0, |slabs| looked_up_bytes(&slabs));
+    Ok(meminfo()?.slab.saturating_sub(looked_up))
 }
 
 /// Memory that processes share by mapping it, in bytes: of the whole machine (`Shmem`).
 pub fn shared_bytes() -> io::Result<u64> {
-    meminfo_bytes(SHARED)
+    Ok(meminfo()?.shmem.unwrap_or(0))
 }
 
 /// All that the kernel manages, in bytes (`MemTotal`).
 pub fn total_bytes() -> io::Result<u64> {
-    meminfo_bytes(TOTAL)
+    Ok(meminfo()?.mem_total)
 }
 
 /// Memory that can be had without swapping, in bytes (`MemAvailable`).
 pub fn available_bytes() -> io::Result<u64> {
-    meminfo_bytes(AVAILABLE)
+    Ok(meminfo()?.mem_available.unwrap_or(0))
 }
 
 /// Memory of their own that processes have resident, in bytes. What a process has inherited at its fork and not written to since
 /// counts as a part, for it and those it shares it with, so that what it puts there counts (`Pss_Anon` of
 /// /proc/PID/smaps_rollup, Linux 5.4; exact, where the counters in status and statm lag behind). One that is gone has none.
 pub fn own_bytes(pids: &[i32]) -> u64 {
-    let own = |pid: &i32| kilobytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, OWN);
-    pids.iter().filter_map(own).sum::<u64>() * 1_024
+    let own = |pid: &i32| -> Option<u64> {
+        let maps = Process::new(*pid).ok()?.smaps_rollup().ok()?.memory_map_rollup;
+        maps.into_iter().next()?.extension.map.get("Pss_Anon").copied()
+    };
+    pids.iter().filter_map(own).sum()
 }
 
-fn meminfo_bytes(name: &str) -> io::Result<u64> {
-    Ok(kilobytes(&fs::read_to_string("/proc/meminfo")?, name).unwrap_or(0) * 1_024)
-}
-
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+fn meminfo() -> io::Result<Meminfo> {
+    Meminfo::current().map_err(io::Error::other)
 }
 
 /// What inodes of /proc and their directory entries take, by /proc/slabinfo: `name active_objs num_objs objsize …`.
@@ -62,13 +58,6 @@ fn looked_up_bytes(slabs: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_found_by_their_whole_name() {
-        let text = "MemTotal:       24684072 kB\nShmem:              8856 kB\nShmemHugePages:        0 kB\n";
-        assert_eq!(kilobytes(text, SHARED), Some(8_856));
-        assert_eq!(kilobytes(text, SLAB), None);
-    }
 
     #[test]
     fn looked_up_descriptors_are_an_inode_and_an_entry_each() {

@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod datagrams;
+mod file;
 pub mod holder;
 pub mod host;
 pub mod limits;

@@ -4,6 +4,8 @@ use std::{fs, io, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::file;
+
 /// Where network sysctls of a namespace are, in the order in which a short name is looked for.
 const FOLDERS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/core", "/proc/sys/net/ipv6"];
 
@@ -46,7 +48,7 @@ pub fn path(name: &str) -> Option<PathBuf> {
 
 /// Reads one; `None` where the namespace has no such sysctl.
 pub fn read(name: &str) -> Option<String> {
-    let text = fs::read_to_string(path(name)?).ok()?;
+    let text = file::read(path(name)?).ok()?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

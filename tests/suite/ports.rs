@@ -23,6 +23,12 @@ fn the_wall_is_where_arithmetic_puts_it() {
         ("[ports]\ndestination_addresses = \"127.0.0.1-127.0.0.3\"", "", [3_000, 1_000]),
         ("[ports]\ndestination_ports = \"7000,7005\"", "source_addresses = \"127.0.0.2-127.0.0.3\"", [4_000, 2_000]),
         ("[sysctl]\nip_local_reserved_ports = \"40100-40109\"", "", [990, 990]),
+        // The kernel tells so long a list in one read only.
+        (
+            "[sysctl]\nip_local_reserved_ports = \"40100,40102,40104,40106,40108,40110,40112,40114,40116,40118\"",
+            "",
+            [990, 990],
+        ),
     ] {
         let kernel = if sources.is_empty() { "\"kernel\", " } else { "" };
         let bench = Bench::new(&format!(
