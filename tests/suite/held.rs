@@ -108,7 +108,7 @@ fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
 fn a_plan_says_whether_it_fits() {
     let bench = Bench::new(SCENARIO);
     let list = stdout(&bench.run(&["--list"]));
-    for part in ["needs 4,000 source ports of 84,696", "3 source addresses", "open files in all", "MiB memory of"] {
+    for part in ["needs 4,000 source ports of 84,696", "3 source addresses", "open files in total", "MiB memory of"] {
         assert!(list.contains(part), "{part}: {list}");
     }
     let many = ["--set", "load.connections=100000", "--set", "load.hold=60s", "--set", "server.workers=512"];
