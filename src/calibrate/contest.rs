@@ -167,7 +167,7 @@ fn run(contestant: Contestant, record: &TrialRecord) -> Run {
     let cpu_ns = workers.chain(loaders).chain(helper).sum::<u64>() + observer;
     Run {
         contestant,
-        connections_per_s: record.accepted_per_s,
+        connections_per_s: record.rates.accepted_per_s,
         connections: record.connections.established,
         active_opens: record.kernel.get("ActiveOpens").copied().unwrap_or(0),
         cpu_ns_per_connection: cpu_ns as f64 / record.connections.established.max(1) as f64,

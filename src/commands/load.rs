@@ -192,11 +192,11 @@ fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing
 }
 
 fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
-    let waits = LatencySummary::of(&merge(histograms, ACCEPT_WAIT), Some(WaitMethod::ConnectCall));
+    let waits = LatencySummary::of_waits(&merge(histograms, ACCEPT_WAIT), WaitMethod::ConnectCall, None);
     // Accepts of a foreign server are not visible.
     let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
     let others = Latency::VARIANTS.iter().map(|latency| latency.name()).chain(["receive_wait"]);
-    waits.into_iter().chain(others.map(|name| (name, LatencySummary::of(&merge(histograms, name), None)))).collect()
+    waits.into_iter().chain(others.map(|name| (name, LatencySummary::of(&merge(histograms, name))))).collect()
 }
 
 fn shares(histograms: &Histograms) -> Vec<WorkerShare> {

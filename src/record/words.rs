@@ -27,12 +27,14 @@ macro_rules! words {
 
 words! {
     /// Whether a trial's figures may be used.
+    #[derive(Default)]
     Outcome in "kebab-case" {
         /// They may.
         Valid,
         /// It ran, but a verdict forbids it.
         Invalid,
         /// It did not run to its end.
+        #[default]
         Failed,
     }
 }
@@ -131,8 +133,10 @@ words! {
 
 words! {
     /// What kind of server a trial is about.
+    #[derive(Default)]
     SubjectKind in "kebab-case" {
         /// listenbench's own workers.
+        #[default]
         Own,
     }
 }
@@ -148,10 +152,10 @@ words! {
 words! {
     /// What a test of the spread over members takes as one draw.
     Draws in "kebab-case" {
-        /// Every connection.
+        /// Every connection that was accepted.
         Connections,
-        /// Every flow of datagrams, which is a 4-tuple.
-        Tuples,
+        /// Every flow of datagrams that was answered.
+        Flows,
     }
 }
 
@@ -204,6 +208,6 @@ mod tests {
         spelled_alike::<EventKind>(&["stall", "burn", "kill"]);
         spelled_alike::<SubjectKind>(&["own"]);
         spelled_alike::<CountedBy>(&["own"]);
-        spelled_alike::<Draws>(&["connections", "tuples"]);
+        spelled_alike::<Draws>(&["connections", "flows"]);
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use super::{Reading, distributions::Collector};
 use crate::{
     record::{
-        Connections, EventKind, FaultRow, Latencies, LatencySummary, Outcome, RawRecord, Series, TrialRecord,
-        WaitMethod, WorkerCounts, WorkerRow,
+        Connections, Draws, EventKind, EventRow, Latencies, LatencySummary, MemberRow, Outcome, Rates, RawRecord,
+        Series, TrialRecord, WaitEnd, WaitMethod, WorkerCounts,
     },
     scenario::Whole,
     stats::{self, Record, fixture},
@@ -31,22 +31,22 @@ impl Sample {
         let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
         (1..=accepts.iter().sum::<u64>()).for_each(|i| waits.record(i * wait_ns).unwrap());
         let repetition = self.trials.iter().filter(|trial| Json::Object(trial.cell.clone()) == cell).count();
-        let accept_wait = LatencySummary::of(&waits, Some(WaitMethod::SockOps));
+        let accept_wait = LatencySummary::of_waits(&waits, WaitMethod::SockOps, Some(WaitEnd::Serving));
         self.waits.push(waits);
-        let worker = |(worker, accepted): (usize, &u64)| WorkerRow {
-            worker,
+        let worker = |(worker, accepted): (usize, &u64)| MemberRow {
+            member: worker,
             registration_rank: worker,
             total: WorkerCounts { accepted: *accepted, ..WorkerCounts::default() },
-            ..WorkerRow::default()
+            ..MemberRow::default()
         };
         let total = accepts.iter().sum();
         let trial = TrialRecord {
             repetition,
             cell_index: self.index(&cell),
-            offered_per_s: Some(1_000.0),
+            rates: Rates { offered_per_s: Some(1_000.0), ..Rates::default() },
             connections: Connections { established: total, accepted: total, ..Connections::default() },
             latency_ns: Latencies { accept_wait, ..Latencies::default() },
-            distribution: stats::distribution(accepts),
+            distribution: stats::distribution(accepts, Draws::Connections),
             workers: accepts.iter().enumerate().map(worker).collect(),
             series: Series {
                 interval_ms: 100,
@@ -91,8 +91,8 @@ pub fn fail(trial: &mut TrialRecord, why: &str) {
 }
 
 /// A worker stopped for half of the trial.
-pub fn stall() -> FaultRow {
-    FaultRow { kind: EventKind::Stall, worker: 1, at_s: 0.3, lasted_s: 0.5, ..FaultRow::default() }
+pub fn stall() -> EventRow {
+    EventRow { kind: EventKind::Stall, worker: 1, at_s: 0.3, lasted_s: 0.5, ..EventRow::default() }
 }
 
 /// Two strategies, five trials each: the second waits `times` as long and gives nearly all connections to its first worker.

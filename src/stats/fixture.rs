@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     record::{
-        Connections, Latencies, LatencySummary, Measured, ObserverRow, Outcome, RawRecord, SCHEMA, Series, TrialRecord,
-        WaitMethod,
+        Connections, Latencies, LatencySummary, Measured, ObserverRow, Outcome, Rates, RawRecord, SCHEMA, Series,
+        Subject, TrialRecord, WaitEnd, WaitMethod,
     },
     scenario::Whole,
     stats::Record,
@@ -16,6 +16,7 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
     let nothing = |value: serde_json::Result<Json>| value.unwrap();
     let accept_wait = LatencySummary {
         method: Some(WaitMethod::SockOps),
+        ends: Some(WaitEnd::Serving),
         count: 10,
         min: 5_000,
         mean: 5_000,
@@ -29,7 +30,8 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
     serde_json::from_value(json!({
         "schema": SCHEMA, "scenario": "made-up", "trial": number, "repetition": number, "seed": 1,
         "started_at": "2026-01-31T12:00:00Z", "cell": cell, "cell_index": 0, "outcome": outcome, "verdicts": [],
-        "duration_s": 1.5, "offered_per_s": null, "accepted_per_s": 100.0 + number as f64,
+        "duration_s": 1.5, "rates": nothing(serde_json::to_value(Rates { accepted_per_s: 100.0 + number as f64, ..Rates::default() })),
+        "subject": nothing(serde_json::to_value(Subject::own())),
         "connections": nothing(serde_json::to_value(Connections { established: 10, ..Connections::default() })),
         "measured": nothing(serde_json::to_value(Measured::default())), "schedule": null,
         "latency_ns": nothing(serde_json::to_value(latencies)), "distribution": null, "workers": [], "loaders": [],

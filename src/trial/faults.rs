@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::{sampler::Sampler, subject::Subject};
 use crate::{
     ipc::control::{Control, Count, LoaderCount, Window},
-    record::{FaultDatagrams, FaultRow},
+    record::{EventDatagrams, EventRow},
     scenario::{Fault, FaultKind, Scenario, Transport, Waiting},
     sys::clock,
 };
@@ -22,7 +22,7 @@ pub(super) struct Faults {
     /// By fault: how things stood when it began.
     before: Vec<Option<Standing>>,
     /// By fault: what it left.
-    rows: Vec<FaultRow>,
+    rows: Vec<EventRow>,
 }
 
 struct Act {
@@ -61,11 +61,11 @@ impl Faults {
         }
         // Of one instant, an end comes before a begin.
         ahead.sort_by_key(|act| std::cmp::Reverse((act.at_ns, act.begins)));
-        let row = |fault: &Fault| FaultRow {
-            fault: fault.number,
+        let row = |fault: &Fault| EventRow {
+            event: fault.number,
             kind: fault.kind.event(),
             worker: fault.worker,
-            ..FaultRow::default()
+            ..EventRow::default()
         };
         Self {
             rows: scenario.faults.iter().map(row).collect(),
@@ -156,7 +156,7 @@ impl Faults {
             row.not_accepted = after.established.saturating_sub(after.accepted);
             row.open = before.own_open;
         }
-        row.datagrams = before.datagrams.zip(after.datagrams).map(|(before, after)| FaultDatagrams {
+        row.datagrams = before.datagrams.zip(after.datagrams).map(|(before, after)| EventDatagrams {
             sent: after.0.saturating_sub(before.0),
             received: after.1.saturating_sub(before.1),
             queue_bytes: if fault.kind == FaultKind::Kill { before.2 } else { after.2 },
@@ -165,7 +165,7 @@ impl Faults {
 
     /// The load has ended: what still lasts is over with it. Workers that are stopped stay so: they must accept nothing
     /// more before the queues are counted.
-    pub fn finish(mut self, subject: &dyn Subject, sampler: &mut Sampler) -> Result<Vec<FaultRow>> {
+    pub fn finish(mut self, subject: &dyn Subject, sampler: &mut Sampler) -> Result<Vec<EventRow>> {
         for number in 0..self.rows.len() {
             if self.before[number].is_some() {
                 let standing = self.standing(self.scenario.faults[number].worker, subject, sampler)?;

@@ -30,7 +30,7 @@ struct Bytes {
 }
 
 impl MemoryWatch {
-    pub fn new(loaders: Vec<i32>, workers: Vec<i32>) -> Result<Self> {
+    pub fn begin(loaders: Vec<i32>, workers: Vec<i32>) -> Result<Self> {
         let before = Bytes::read(&loaders, &workers)?;
         Ok(Self { loaders, workers, before, open_last: 0, at_peak: None })
     }
@@ -45,29 +45,12 @@ impl MemoryWatch {
             return Ok(());
         }
         let now = Bytes::read(&self.loaders, &self.workers)?;
-        let grown = |of: fn(&Bytes) -> u64| of(&now).saturating_sub(of(&self.before));
-        let [kernel_bytes, loader_bytes, worker_bytes, shared_bytes] =
-            [grown(|bytes| bytes.kernel), grown(|b| b.loaders), grown(|b| b.workers), grown(|b| b.shared)];
-        let user_bytes = loader_bytes + worker_bytes + shared_bytes;
-        let per_connection = |bytes: u64| bytes as f64 / open as f64;
-        self.at_peak = Some(Memory {
-            open,
-            kernel_bytes,
-            user_bytes,
-            loader_bytes,
-            worker_bytes,
-            shared_bytes,
-            kernel_bytes_per_connection: per_connection(kernel_bytes),
-            user_bytes_per_connection: per_connection(user_bytes),
-            loader_bytes_per_connection: per_connection(loader_bytes),
-            worker_bytes_per_connection: per_connection(worker_bytes),
-            shared_bytes_per_connection: per_connection(shared_bytes),
-        });
+        self.at_peak = Some(now.since(&self.before).at(open));
         Ok(())
     }
 
     /// At the sample with the most connections of those that were looked at.
-    pub fn finish(self) -> Option<Memory> {
+    pub fn end(self) -> Option<Memory> {
         self.at_peak
     }
 }
@@ -80,5 +63,33 @@ impl Bytes {
             workers: memory::own_bytes(workers),
             shared: memory::shared_bytes().context("reading /proc/meminfo")?,
         })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            kernel: self.kernel.saturating_sub(before.kernel),
+            loaders: self.loaders.saturating_sub(before.loaders),
+            workers: self.workers.saturating_sub(before.workers),
+            shared: self.shared.saturating_sub(before.shared),
+        }
+    }
+
+    /// As records have it, with so many connections open.
+    fn at(&self, open: u64) -> Memory {
+        let user_bytes = self.loaders + self.workers + self.shared;
+        let per_connection = |bytes: u64| bytes as f64 / open as f64;
+        Memory {
+            open,
+            kernel_bytes: self.kernel,
+            user_bytes,
+            loader_bytes: self.loaders,
+            worker_bytes: self.workers,
+            shared_bytes: self.shared,
+            kernel_bytes_per_connection: per_connection(self.kernel),
+            user_bytes_per_connection: per_connection(user_bytes),
+            loader_bytes_per_connection: per_connection(self.loaders),
+            worker_bytes_per_connection: per_connection(self.workers),
+            shared_bytes_per_connection: per_connection(self.shared),
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
-use super::gathered::LoaderAccount;
 use crate::{
     context::TrialContext,
     ipc::family::{Account, Family, Patience},
     load::{Loader, LoaderReport, Part, histogram},
+    record::Exit,
 };
 
 /// How long a loader may take to exit once it has closed its pipe.
@@ -17,6 +17,17 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Histograms by `w<worker>.<metric>`, `l<loader>.<metric>` and `f<fault>.<metric>`.
 pub type Histograms = BTreeMap<String, Histogram<u64>>;
+
+/// A loader's account.
+#[derive(Debug)]
+pub struct LoaderAccount {
+    /// Process id.
+    pub pid: i32,
+    /// How it ended.
+    pub exit: Exit,
+    /// Its report; `None` when the loader died.
+    pub report: Option<LoaderReport>,
+}
 
 /// The forked loaders.
 pub type Loaders = Family<LoaderReport>;

@@ -5,11 +5,12 @@
 //! samples, stops and counts. Whatever happens to them, `run` returns with every process of the trial gone.
 
 mod assemble;
+mod ceiling;
 mod faults;
-mod gathered;
 mod growth;
 mod judge;
 mod loaders;
+mod members;
 mod networks;
 mod ports;
 mod process;
@@ -18,6 +19,7 @@ mod rows;
 mod sampler;
 mod subject;
 mod view;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +34,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 #[cfg(test)]
-pub(crate) use assemble::blank;
+pub(crate) use assemble::begun;
 pub use assemble::merge;
 pub use judge::{errors, late};
 pub use loaders::{Histograms, fork_loaders, loader_accounts};
@@ -116,7 +118,7 @@ pub struct Outcome {
 /// Runs one trial. `tick` is called at most ten times a second. When `interrupted` is set, the trial is ended, and its record
 /// says so. Fails only if no process can be forked.
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
-    let started = SystemTime::now();
+    let begun = assemble::begun(job, SystemTime::now());
     let scenario = &job.cell().scenario;
     let control = Control::new(scenario.server.workers, job.sizing.loaders, scenario.faults.len());
     let control = Arc::new(control.and_then(|control| control.with(job.recording)).context("mapping shared memory")?);
@@ -126,17 +128,17 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
     let mut tick = || tick(&view);
     let outcome = match &fill {
         Some(fill) => in_process(job, interrupted, &mut tick, |_| ports::run(job, fill))?
-            .map(|(account, _)| ports::record(job, started, account)),
+            .map(|(account, _)| ports::record(job, begun.clone(), account)),
         None => in_process(job, interrupted, &mut tick, |sender| {
-            let (gathered, histograms) = process::run(job, &control)?;
+            let (record, histograms) = process::run(job, &control, begun.clone())?;
             for (name, histogram) in &histograms {
                 sender.histogram(name, histogram)?;
             }
-            Ok(gathered)
+            Ok(record)
         })?
-        .map(|(gathered, histograms)| assemble::record(job, started, gathered, histograms)),
+        .map(|(record, histograms)| Outcome { record, histograms }),
     };
-    Ok(outcome.unwrap_or_else(|error| assemble::failed(job, started, &error)))
+    Ok(outcome.unwrap_or_else(|error| assemble::failed(begun, &error)))
 }
 
 /// Runs a trial's body in a process of its own, and returns its report and its histograms. Afterwards the process is gone, and

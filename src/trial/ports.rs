@@ -3,11 +3,7 @@
 //! An established connection stands in its listener's queue, which is as long as it need be: so the server needs no file for
 //! it, and what is left in the queues must be what was established.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use nix::unistd::getppid;
@@ -15,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Histograms, Job, Outcome as TrialOutcome, assemble, judge, networks::Networks, process::REPORT_PATIENCE,
-    set_sysctls,
+    Histograms, Job, Outcome as TrialOutcome, judge, networks::Networks, process::REPORT_PATIENCE, set_sysctls,
 };
 use crate::{
     ipc::family::{self, Family, Patience},
@@ -30,7 +25,7 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep},
+    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep, TrialRecord},
     scenario::{Fill, Scenario},
     stats,
     sys::{clock, limits, process},
@@ -183,7 +178,7 @@ fn settled(sockets: &mut SocketReader, listeners: u64) -> Result<u64> {
 }
 
 /// The record of a trial that ran to its end.
-pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> TrialOutcome {
+pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> TrialOutcome {
     let scenario: &Scenario = &job.cell().scenario;
     let steps = scenario.fill.as_ref().map_or(1, |fill: &Fill| fill.steps);
     let sum = |count: fn(&FillReport) -> u64| account.fillers.iter().map(count).sum::<u64>();
@@ -194,11 +189,11 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
         established,
         completed: established,
         left_in_queue: account.left_in_queue,
-        unaccounted: established as i64 - account.left_in_queue as i64,
         outcomes: Outcomes::of(established, &errors),
         errors,
         ..Connections::default()
     };
+    let connections = connections.balanced();
     let capacity = account.groups * account.usable;
     let curve = curve(&account, capacity, steps);
     let mut failing: Vec<u64> = account.fillers.iter().flat_map(|filler| filler.failing_ns.clone()).collect();
@@ -222,7 +217,8 @@ pub(super) fn record(job: Job<'_>, started: SystemTime, account: Account) -> Tri
     let gave_up = account.fillers.iter().any(|filler| filler.gave_up);
     let verdicts = judge::judge_fill(&connections, &ports, enough, gave_up);
     let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
-    let mut record = assemble::blank(job, started, if invalid { Outcome::Invalid } else { Outcome::Valid });
+    let mut record = begun;
+    record.outcome = if invalid { Outcome::Invalid } else { Outcome::Valid };
     record.duration_s = account.elapsed_s;
     record.connections = connections;
     record.usable_ports = account.usable;

@@ -1,39 +1,36 @@
 //! The trial's process: set-up, barrier, supervision, counting.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::unistd::{SysconfVar, getpid, getppid, sysconf};
+use nix::unistd::{getpid, getppid};
 
 use super::{
-    Job, cgroup_name,
+    Histograms, Job, assemble, ceiling, cgroup_name,
     faults::Faults,
-    gathered::{Gathered, WorkerAccount},
-    loaders::{Histograms, Loaders, fork_loaders, loader_accounts},
+    loaders::{Loaders, fork_loaders, loader_accounts},
+    members,
     networks::Networks,
     ramp::RampWatch,
-    sampler::{Clients, QueueSeen, Sampler},
+    sampler::{Clients, Sampler},
     set_sysctls,
-    subject::{Ended, Finished, Listening, OwnServer, Subject},
+    subject::{Listening, OwnServer, Subject},
+    watch::{KernelWatch, MachineWatch},
 };
 use crate::{
     context::TrialContext,
     ipc::{
-        control::{Control, Count, Window},
+        control::{Control, Window},
         family::{Patience, wait_until},
         ledger::Ledger,
     },
-    load::source,
     observe::{
-        counters::{self, CounterReader, Counters, CpuTicks, SocketReader},
-        datagrams::DatagramQueue,
-        ports::Range,
+        counters::SocketReader,
         queues::QueueReader,
-        stamps::Stamps,
-        sysctl,
+        stamps::{Stamper, Stamps},
     },
-    record::{DatagramSocketRow, ObserverRow, QueueRow},
-    scenario::{Bound, CloseBy, CloseHow, Scenario, Selection, Transport},
+    record::TrialRecord,
+    scenario::{Bound, Scenario, Transport},
     sys::{clock, process},
 };
 
@@ -44,21 +41,70 @@ pub const SETUP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a loader may take beyond the deadline to send its report.
 pub const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs a trial in the calling process and returns its account.
-pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, Histograms)> {
-    let cell = job.cell();
-    let scenario = Arc::new(cell.scenario.clone());
+/// Runs a trial in the calling process, and completes its record.
+pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<(TrialRecord, Histograms)> {
+    let networks = enter_networks(job)?;
+    // The stamper stamps as long as it is here.
+    let (context, mut stamper) = context(job, control)?;
+    let scenario = &context.scenario;
+    // Loaders first: what is opened afterwards they do not inherit.
+    let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
+    let mut subject: Box<dyn Subject> = open_and_fork(&context, stamper.as_mut())?;
+    wait_until_ready(control, subject.at_barrier() + loaders.len(), Patience::of(SETUP_PATIENCE), || {
+        subject.check_running().and_then(|()| loaders.check_running())
+    })?;
+
+    let mut sampler = sampler(&context, &networks, &*subject, &loaders)?;
+    let machine = MachineWatch::begin()?;
+    let mut kernel = KernelWatch::begin(&networks)?;
+    let window = open_barrier(scenario, control);
+    kernel.expect(window);
+    sampler.start(window.start_ns);
+    let mut faults = Faults::new(scenario, control, window);
+    supervise(window, &mut loaders, &mut *subject, &mut sampler, &mut faults, &mut kernel)?;
+    record.events = faults.finish(&*subject, &mut sampler)?;
+    kernel.end_window()?;
+
+    subject.stop();
+    sampler.sample_last(&*subject)?;
+    record.connections.left_in_queue = sampler.waiting(&*subject)?;
+    kernel.end(&mut record)?;
+    let cpu_available_ns = machine.end(&mut record)?;
+    let members = 0..subject.members();
+    let sockets = members.filter_map(|member| subject.listener(member, Transport::Udp)).collect();
+    let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
+    let sampled = sampler.end(&mut record);
+    let (members, recorded) = members::enter(&context, subject.finish(), sampled, &mut record);
+    let balance = context.ledger.as_ref().map(|ledger| ledger.balance()).unwrap_or_default();
+    networks.for_loaders(|| {
+        ceiling::enter(scenario, &mut record);
+        Ok(())
+    })?;
+
+    let (loaders, mut histograms) = loader_accounts(loaders)?;
+    histograms.extend(recorded);
+    let ended = assemble::Ended { window, balance, members, sockets, last_accept_ns, cpu_available_ns };
+    assemble::complete(&context, ended, loaders, &histograms, &mut record)?;
+    Ok((record, histograms))
+}
+
+fn enter_networks(job: Job<'_>) -> Result<Networks> {
     let parent = getppid();
-    let networks = Networks::enter(&scenario)?;
+    let networks = Networks::enter(&job.cell().scenario)?;
     // A user namespace changes credentials, which clears the parent's death signal.
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
-    networks.in_each(|| set_sysctls(cell))?;
+    networks.in_each(|| set_sysctls(job.cell()))?;
+    Ok(networks)
+}
+
+/// What the trial's processes share, and what stamps their connections.
+fn context(job: Job<'_>, control: &Arc<Control>) -> Result<(TrialContext, Option<Stamper>)> {
+    let scenario = Arc::new(job.cell().scenario.clone());
     let ledger = || Ledger::new(&scenario.sources.addresses).map(Arc::new).context("mapping shared memory");
     let waits = job.waits();
-    let (stamps, mut stamper) =
+    let (stamps, stamper) =
         if waits.exact { Some(Stamps::load(scenario.sources.addresses.len().max(1))?) } else { None }.unzip();
     let context = TrialContext {
-        scenario: Arc::clone(&scenario),
         target: scenario.address,
         control: Arc::clone(control),
         ledger: control.records().then(ledger).transpose()?,
@@ -66,125 +112,29 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>) -> Result<(Gathered, His
         waits,
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
+        scenario,
     };
-    // Loaders first: what is opened afterwards they do not inherit.
-    let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
-    let listening = match &mut stamper {
-        Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Listening::open(&scenario))??,
-        None => Listening::open(&scenario)?,
-    };
-    let mut subject: Box<dyn Subject> = Box::new(OwnServer::fork(&context, listening)?);
-    let patience = Patience::of(SETUP_PATIENCE);
-    wait_until_ready(control, subject.at_barrier() + loaders.len(), patience, || {
-        subject.check_running().and_then(|()| loaders.check_running())
-    })?;
+    Ok((context, stamper))
+}
 
-    let queues = QueueReader::new(subject.address())?;
+fn open_and_fork(context: &TrialContext, stamper: Option<&mut Stamper>) -> Result<Box<dyn Subject>> {
+    let listening = match stamper {
+        Some(stamper) => stamper.inside(&cgroup_name(getpid().as_raw()), || Listening::open(&context.scenario))??,
+        None => Listening::open(&context.scenario)?,
+    };
+    Ok(Box::new(OwnServer::fork(context, listening)?))
+}
+
+fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, loaders: &Loaders) -> Result<Sampler> {
+    let TrialContext { scenario, control, .. } = context;
     let clients = Clients {
         sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
         with_server: networks.shared(),
         close_by: scenario.load.close_by,
     };
-    let ramp = RampWatch::new(&scenario, waits, subject.pids().into_iter().chain(loaders.pids()))
-        .filter(|_| control.records());
-    let mut sampler = Sampler::new(control, queues, &*subject, clients, &loaders, ramp, scenario.queue_interval)?;
-    let mut counters = CounterReader::default();
-    networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
-    let own_before = clock::cpu_use();
-    let softnet = counters::softnet().context("reading /proc/net/softnet_stat")?;
-    let ticks = CpuTicks::read().context("reading /proc/stat")?;
-    let ticks_read_ns = clock::monotonic_ns();
-    let before = counters.read().context("reading /proc/self/net")?;
-    let window = open_barrier(&scenario, control);
-    let mut faults = Faults::new(&scenario, control, window);
-    let mut borders = Borders::new(window, &mut counters);
-    sampler.start(window.start_ns);
-    supervise(window, &mut loaders, &mut *subject, &mut sampler, &mut faults, &mut borders)?;
-    let faults = faults.finish(&*subject, &mut sampler)?;
-    let kernel_measured = borders.difference()?;
-
-    subject.stop();
-    sampler.sample_last(&*subject)?;
-    let left_in_queue = sampler.waiting(&*subject)?;
-    let kernel = counters::difference(&before, &counters.read().context("reading /proc/self/net")?);
-    let machine = CpuTicks::read().context("reading /proc/stat")?.since(&ticks);
-    let softnet = counters::softnet().context("reading /proc/net/softnet_stat")?.since(&softnet);
-    let own = clock::cpu_use();
-    let elapsed_ns = clock::monotonic_ns() - ticks_read_ns;
-    let samples = sampler.finish();
-    let datagram_sockets: Vec<_> = (0..subject.members()).map(|one| subject.listener(one, Transport::Udp)).collect();
-    let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
-    let Finished { members, helper, histograms: recorded } = subject.finish();
-    let balance = context.ledger.map(|ledger| ledger.balance()).unwrap_or_default();
-    let (usable_ports, ports_ceiling_per_s) = networks.for_loaders(|| {
-        let usable = Range::read().map_or(0, |range| range.usable());
-        Ok((usable, ceiling_per_s(&scenario, usable)))
-    })?;
-
-    let (loaders, mut histograms) = loader_accounts(loaders)?;
-    histograms.extend(recorded);
-    let mut datagram_queues = samples.datagram_queues.into_iter();
-    let workers = members
-        .into_iter()
-        .zip(samples.queues)
-        .map(|(ended, seen)| worker_account(ended, &seen, datagram_queues.next()))
-        .collect::<Vec<_>>();
-    let datagrams_lost = lost(datagram_sockets.iter().flatten().zip(&workers));
-    let (helper, helper_errors) = helper.unzip();
-    let gathered = Gathered {
-        window,
-        workers,
-        helper,
-        helper_errors: helper_errors.unwrap_or_default(),
-        loaders,
-        left_in_queue,
-        last_accept_ns,
-        usable_ports,
-        ports_ceiling_per_s,
-        ports_peak: samples.ports_peak,
-        datagrams_lost,
-        sockets_peak: samples.sockets_peak,
-        memory: samples.memory,
-        ramp: samples.ramp,
-        balance,
-        kernel,
-        kernel_measured,
-        softnet,
-        machine,
-        observer: ObserverRow {
-            cpu_user_ns: own.user_ns - own_before.user_ns,
-            cpu_system_ns: own.system_ns - own_before.system_ns,
-        },
-        cpu_available_ns: elapsed_ns.saturating_mul(online_cpus()),
-        series: samples.series,
-        faults,
-    };
-    Ok((gathered, histograms))
-}
-
-/// Connections per second that the loaders' ports can bear for ever, in the calling process's network: a client that closes
-/// first by FIN leaves its port in TIME_WAIT, for a minute, or where tcp_tw_reuse allows, for tcp_tw_reuse_delay. One that
-/// binds to its port may take it over at once (kernel, tcp_twsk_unique without a death row).
-fn ceiling_per_s(scenario: &Scenario, usable: u64) -> Option<f64> {
-    /// TCP_TIMEWAIT_LEN of the kernel's include/net/tcp.h.
-    const TIME_WAIT_S: f64 = 60.0;
-    let load = &scenario.load;
-    if load.close_by != CloseBy::Client
-        || load.close_how != CloseHow::Fin
-        || load.udp_share >= 1.0
-        || scenario.sources.selection == Selection::Explicit
-    {
-        return None;
-    }
-    let number = |name: &str| sysctl::read(name).and_then(|text| text.parse::<f64>().ok());
-    let reuse = number("tcp_tw_reuse").unwrap_or(2.0);
-    let rests_s = if reuse == 1.0 || (reuse == 2.0 && scenario.address.ip().is_loopback()) {
-        number("tcp_tw_reuse_delay").unwrap_or(1_000.0) / 1_000.0
-    } else {
-        TIME_WAIT_S
-    };
-    let groups = source::groups(&scenario.sources, &[scenario.address]).len() as u64;
-    (rests_s > 0.0).then(|| (groups * usable) as f64 / rests_s)
+    let ramp = RampWatch::new(context, subject.pids().into_iter().chain(loaders.pids())).filter(|_| control.records());
+    let queues = QueueReader::new(subject.address())?;
+    Sampler::new(control, queues, subject, clients, loaders, ramp, scenario.queue_interval)
 }
 
 /// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.
@@ -216,11 +166,6 @@ pub fn open_barrier(scenario: &Scenario, control: &Control) -> Window {
     window
 }
 
-/// Processors that /proc/stat counts.
-fn online_cpus() -> u64 {
-    sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
-}
-
 /// Reads what the loaders send until the last has ended. Meanwhile samples, reads the counters at the window's borders and
 /// causes the faults.
 fn supervise(
@@ -229,7 +174,7 @@ fn supervise(
     subject: &mut dyn Subject,
     sampler: &mut Sampler,
     faults: &mut Faults,
-    borders: &mut Borders<'_>,
+    kernel: &mut KernelWatch,
 ) -> Result<()> {
     let patience_ns = window.deadline_ns + clock::nanoseconds(REPORT_PATIENCE);
     loop {
@@ -239,86 +184,14 @@ fn supervise(
         }
         // Faults first: nobody is to wait for them while a sample is taken.
         faults.act(now_ns, subject, sampler)?;
-        borders.pass(now_ns)?;
+        kernel.pass(now_ns)?;
         sampler.sample_due(now_ns, subject)?;
-        let due = [faults.next_ns(), borders.next_ns()]
+        let due = [faults.next_ns(), kernel.next_ns()]
             .into_iter()
             .flatten()
             .fold(sampler.next_ns().min(patience_ns), u64::min);
         if loaders.drain(Duration::from_nanos(due.saturating_sub(clock::monotonic_ns()))) {
             return Ok(());
         }
-    }
-}
-
-/// The kernel's counters at the borders of the measured window.
-struct Borders<'a> {
-    counters: &'a mut CounterReader,
-    /// Borders that are still to come, the next last.
-    ahead: Vec<u64>,
-    read: Vec<Counters>,
-}
-
-impl<'a> Borders<'a> {
-    fn new(window: Window, counters: &'a mut CounterReader) -> Self {
-        Self { counters, ahead: vec![window.measure_to_ns, window.measure_from_ns], read: Vec::with_capacity(2) }
-    }
-
-    fn next_ns(&self) -> Option<u64> {
-        self.ahead.last().copied()
-    }
-
-    fn pass(&mut self, now_ns: u64) -> Result<()> {
-        while self.ahead.pop_if(|border_ns| *border_ns <= now_ns).is_some() {
-            self.read.push(self.counters.read().context("reading /proc/self/net")?);
-        }
-        Ok(())
-    }
-
-    /// What was counted between them; a window without end ends now.
-    fn difference(mut self) -> Result<Counters> {
-        self.pass(u64::MAX)?;
-        Ok(counters::difference(&self.read[0], &self.read[1]))
-    }
-}
-
-/// Datagrams that sockets have lost; workers that share one see the same of it, each up to its last reception.
-fn lost<'a>(sockets: impl Iterator<Item = (&'a u32, &'a WorkerAccount)>) -> u64 {
-    let mut lost: HashMap<u32, u64> = HashMap::new();
-    for (inode, worker) in sockets {
-        let seen = worker.datagram_queue.as_ref().map_or(0, |socket| socket.lost);
-        let most = lost.entry(*inode).or_default();
-        *most = seen.max(*most);
-    }
-    lost.values().sum()
-}
-
-fn worker_account(ended: Ended, seen: &QueueSeen, datagrams: Option<DatagramQueue>) -> WorkerAccount {
-    let count = |count| ended.counted.as_ref().map_or(0, |counted| counted.total.get(count));
-    WorkerAccount {
-        pid: ended.pid,
-        open_peak: count(Count::OpenPeak),
-        unstamped: count(Count::Unstamped),
-        queue: QueueRow {
-            samples: seen.samples,
-            mean: seen.lengths as f64 / seen.samples.max(1) as f64,
-            full_share: seen.full as f64 / seen.samples.max(1) as f64,
-            drops: u64::from(seen.peak.drops),
-        },
-        queue_peak: u64::from(seen.peak.length),
-        queue_limit: u64::from(seen.peak.limit),
-        datagrams_left: count(Count::DatagramsLeft),
-        datagram_queue: datagrams.map(|seen| DatagramSocketRow {
-            // What was lost after the last datagram that the worker received, only /proc knows.
-            lost: seen.lost.max(count(Count::DatagramsLost)),
-            queue_peak_bytes: seen.bytes,
-            ..DatagramSocketRow::default()
-        }),
-        counted_by: ended.counted.as_ref().map(|counted| counted.by),
-        total: ended.counted.as_ref().map(|counted| (&counted.total).into()).unwrap_or_default(),
-        measured: ended.counted.as_ref().map(|counted| (&counted.measured).into()).unwrap_or_default(),
-        exit: ended.exit,
-        errors: ended.errors,
-        scheduler: ended.scheduler,
     }
 }

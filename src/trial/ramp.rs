@@ -4,11 +4,11 @@ use hdrhistogram::Histogram;
 
 use super::{subject::Subject, view};
 use crate::{
-    context::Waits,
+    context::{TrialContext, Waits},
     ipc::control::{Control, Count},
     load,
-    record::{LatencySummary, Ramp, RampStep, TENTHS},
-    scenario::{Bound, Protocol, Scenario},
+    record::{LatencySummary, Ramp, RampStep, TENTHS, WaitEnd},
+    scenario::{Bound, Protocol},
     sys::clock,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct RampWatch {
     /// How long each stays open at least.
     hold_s: f64,
     waits: Waits,
+    ends: WaitEnd,
     /// Workers and loaders.
     pids: Vec<i32>,
     start_ns: u64,
@@ -33,7 +34,8 @@ pub(super) struct RampWatch {
 
 impl RampWatch {
     /// For a load of a number of connections, all of them measured, that is to have all open at once; `None` for others.
-    pub fn new(scenario: &Scenario, waits: Waits, pids: impl Iterator<Item = i32>) -> Option<Self> {
+    pub fn new(context: &TrialContext, pids: impl Iterator<Item = i32>) -> Option<Self> {
+        let scenario = &context.scenario;
         let Bound::Connections(planned) = scenario.load.bound else { return None };
         let ramps = !scenario.load.hold.is_zero()
             && scenario.load.warmup.is_zero()
@@ -42,7 +44,8 @@ impl RampWatch {
         ramps.then(|| Self {
             planned,
             hold_s: scenario.load.hold.as_secs_f64(),
-            waits,
+            waits: context.waits,
+            ends: scenario.server.strategy.wait_end(),
             pids: pids.collect(),
             start_ns: 0,
             accepted: 0,
@@ -83,7 +86,7 @@ impl RampWatch {
     }
 
     /// The ramp, as far as it came; `None` where its first connections may have ended before the last ones began.
-    pub fn finish(mut self, control: &Control) -> Option<Ramp> {
+    pub fn end(mut self, control: &Control) -> Option<Ramp> {
         // A wait is on record only after its accept is counted, or even its reply is back.
         let last_waits = self.wait_since_last(&self.waited_by_now(control));
         let last = self.steps.last_mut()?;
@@ -121,7 +124,7 @@ impl RampWatch {
     fn wait_since_last(&self, waited: &Histogram<u64>) -> LatencySummary {
         let mut waits = waited.clone();
         waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
-        LatencySummary::of(&waits, Some(self.waits.method()))
+        LatencySummary::of_waits(&waits, self.waits.method(), Some(self.ends))
     }
 
     fn cpu_now_ns(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::{
         datagrams::{self, DatagramQueue},
         queues::{Queue, QueueReader},
     },
-    record::{Memory, Ramp, Series, Sockets},
+    record::{DatagramSocketRow, MemberRow, QueueRow, Sockets, TrialRecord},
     scenario::{CloseBy, Transport},
     sys::clock,
 };
@@ -48,7 +48,7 @@ pub(super) struct Sampler {
 
 /// What was seen of one listener's queue.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct QueueSeen {
+struct QueueSeen {
     pub last: Queue,
     /// The longest, and the limit.
     pub peak: Queue,
@@ -72,6 +72,21 @@ impl QueueSeen {
         self.peak.limit = self.peak.limit.max(queue.limit);
         self.peak.drops = self.peak.drops.max(queue.drops);
         self.tick_peak = self.tick_peak.max(queue.length);
+    }
+
+    /// A worker's row with no more than this in it.
+    fn row(&self) -> MemberRow {
+        MemberRow {
+            queue: QueueRow {
+                samples: self.samples,
+                mean: self.lengths as f64 / self.samples.max(1) as f64,
+                full_share: self.full as f64 / self.samples.max(1) as f64,
+                drops: u64::from(self.peak.drops),
+            },
+            queue_peak: u64::from(self.peak.length),
+            queue_limit: u64::from(self.peak.limit),
+            ..MemberRow::default()
+        }
     }
 
     /// The longest queue since the last tick, and the drops.
@@ -107,23 +122,6 @@ impl Clients {
     }
 }
 
-/// All samples of a trial.
-pub(super) struct Samples {
-    pub series: Series,
-    /// By worker: what was seen of its listener's queue.
-    pub queues: Vec<QueueSeen>,
-    /// By worker, without datagrams none: the fullest buffer of its socket, and the losses.
-    pub datagram_queues: Vec<DatagramQueue>,
-    /// The most ports taken.
-    pub ports_peak: u64,
-    /// The most sockets at once, of each kind, in the loaders' network.
-    pub sockets_peak: Sockets,
-    /// Memory when most connections were open.
-    pub memory: Option<Memory>,
-    /// How the load came to its height, if it is of that kind.
-    pub ramp: Option<Ramp>,
-}
-
 impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
@@ -135,7 +133,7 @@ impl Sampler {
         queue_interval: Duration,
     ) -> Result<Self> {
         Ok(Self {
-            memory: MemoryWatch::new(loaders.pids().collect(), subject.pids())?,
+            memory: MemoryWatch::begin(loaders.pids().collect(), subject.pids())?,
             ramp,
             control: Arc::clone(control),
             queues,
@@ -223,9 +221,8 @@ impl Sampler {
     /// Ports taken, and sockets in TIME_WAIT.
     fn sample_ports(&mut self, subject: &dyn Subject) -> Result<(u64, u64)> {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
-        let [listeners, datagram_sockets] =
-            [Transport::Tcp, Transport::Udp].map(|transport| subject.listeners(transport).len() as u64);
-        let taken = self.clients.ports_taken(sockets, listeners, datagram_sockets);
+        let listeners = |transport| subject.listeners(transport).len() as u64;
+        let taken = self.clients.ports_taken(sockets, listeners(Transport::Tcp), listeners(Transport::Udp));
         self.ports_peak = self.ports_peak.max(taken);
         self.sockets_peak.peak(&sockets);
         Ok((taken, sockets.time_wait))
@@ -249,9 +246,13 @@ impl Sampler {
             // A dead member's listener is gone.
             let queue = queues.get(&inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
             seen.add(queue);
-            let Queue { length, limit, drops } = queue;
-            let [inode, length, limit, drops] = [inode, length, limit, drops].map(u64::from);
-            self.control.saw_listener(member, ListenerSeen { inode, length, limit, drops });
+            let listener = ListenerSeen {
+                inode: u64::from(inode),
+                length: u64::from(queue.length),
+                limit: u64::from(queue.limit),
+                drops: u64::from(queue.drops),
+            };
+            self.control.saw_listener(member, listener);
         }
         Ok(())
     }
@@ -298,16 +299,20 @@ impl Sampler {
         Ok(now.get(member).copied())
     }
 
-    pub(super) fn finish(self) -> Samples {
-        Samples {
-            series: self.rows.finish(),
-            queues: self.seen,
-            datagram_queues: self.datagram_queues,
-            ports_peak: self.ports_peak,
-            sockets_peak: self.sockets_peak,
-            memory: self.memory.finish(),
-            ramp: self.ramp.and_then(|ramp| ramp.finish(&self.control)),
+    /// Enters what was seen of the whole trial, and returns rows that have what was seen of each worker's queues.
+    pub(super) fn end(self, record: &mut TrialRecord) -> Vec<MemberRow> {
+        record.series = self.rows.finish();
+        record.ports_peak = self.ports_peak;
+        record.sockets_peak = self.sockets_peak;
+        record.memory = self.memory.end();
+        record.ramp = self.ramp.and_then(|ramp| ramp.end(&self.control));
+        let mut rows: Vec<MemberRow> = self.seen.iter().map(QueueSeen::row).collect();
+        for (row, seen) in rows.iter_mut().zip(&self.datagram_queues) {
+            let socket =
+                DatagramSocketRow { lost: seen.lost, queue_peak_bytes: seen.bytes, ..DatagramSocketRow::default() };
+            row.datagram_socket = Some(socket);
         }
+        rows
     }
 }
 

@@ -160,7 +160,7 @@ pub fn assert_datagrams_balanced(trial: &Value) {
     let datagrams = &trial["datagrams"];
     let count = |name: &str| number(&datagrams[name]);
     assert_eq!(datagrams["unaccounted"], 0, "{}: {datagrams}", trial["cell"]);
-    let known = count("received") + count("left_in_queue") + count("lost") + count("aborted");
+    let known = count("received") + count("left_in_queue") + count("lost") + count("refused") + count("aborted");
     assert_eq!(count("sent"), known, "{}: {datagrams}", trial["cell"]);
     assert_eq!(count("received"), of_workers(trial, "datagrams").iter().sum::<u64>());
 }

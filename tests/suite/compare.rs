@@ -39,7 +39,7 @@ fn number_of(trial: &Value) -> usize {
 fn set_figures(trial: &mut Value, times: f64, scatter: usize) {
     let scatter = 1.0 + 0.01 * (scatter * 7 % 10) as f64;
     trial["outcome"] = json!("valid");
-    trial["accepted_per_s"] = json!(10_000.0 * times * scatter);
+    trial["rates"]["accepted_per_s"] = json!(10_000.0 * times * scatter);
     trial["latency_ns"]["accept_wait"]["count"] = json!(40);
     trial["latency_ns"]["accept_wait"]["p99"] = json!((100_000.0 * times * scatter) as u64);
 }
@@ -240,4 +240,11 @@ fn a_report_is_made_from_a_record_alone_and_comes_out_the_same() {
     let output = bench.command(&["report", "copy"]).output().unwrap();
     assert_code(&output, 1);
     assert!(stderr(&output).contains("trials.jsonl, line 1"), "{}", stderr(&output));
+    // A record of another schema is refused in one line: where, and what to do.
+    fs::write(&path, whole.replace("{\"schema\":2,", "{\"schema\":1,")).unwrap();
+    let output = bench.command(&["report", "copy"]).output().unwrap();
+    assert_code(&output, 1);
+    let error = stderr(&output);
+    assert!(error.contains("trials.jsonl, line 1: schema 1") && error.contains("repeat the run"), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
 }

@@ -175,6 +175,33 @@ fn lost_datagrams_are_counted() {
     }
 }
 
+/// With the only worker dead, nobody has the port: each datagram is accounted for to the unit, and those to the closed port by name.
+#[test]
+fn datagrams_to_a_dead_servers_port_are_refused() {
+    let bench = Bench::new(
+        r#"
+        repetitions = 1
+        protocol = "udp"
+        [server]
+        workers = 1
+        [load]
+        mode = "open"
+        rate = 500.0
+        duration = "1s"
+        reply_timeout = "300ms"
+        [[fault]]
+        kind = "kill"
+        worker = 0
+        at = "500ms"
+    "#,
+    );
+    let trial = &bench.trials(0)[0];
+    assert_datagrams_balanced(trial);
+    let datagrams = &trial["datagrams"];
+    assert!(number(&datagrams["refused"]) > 0 && number(&datagrams["received"]) > 0, "{datagrams}");
+    assert_eq!(trial["outcome"], "valid", "{}", trial["verdicts"]);
+}
+
 /// What a killed worker's socket held is gone with it, and said so.
 #[test]
 fn a_killed_workers_datagrams_are_aborted() {
@@ -232,8 +259,8 @@ fn late_replies_are_not_another_flows() {
     let trial = &bench.trials(0)[0];
     assert_datagrams_balanced(trial);
     assert_eq!((&trial["connections"]["misdelivered"], &trial["outcome"]), (&0.into(), &"valid".into()));
-    let meanwhile = &trial["faults"][0]["datagrams"];
-    assert!(number(&meanwhile["queue_bytes"]) > 0 && meanwhile["received"] == 0, "{}", trial["faults"]);
+    let meanwhile = &trial["events"][0]["datagrams"];
+    assert!(number(&meanwhile["queue_bytes"]) > 0 && meanwhile["received"] == 0, "{}", trial["events"]);
 }
 
 /// With a service time and no limit on batches, a busy socket of datagrams leaves connections their turn.

@@ -4,7 +4,7 @@ use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, o
 use serde_json::Value;
 
 fn fault(trial: &Value) -> &Value {
-    &trial["faults"][0]
+    &trial["events"][0]
 }
 
 fn share(trial: &Value) -> f64 {
@@ -212,7 +212,7 @@ fn a_worker_killed_early_is_not_measured() {
     // 40 requests of half a millisecond.
     let cpu_ns = number(&dead["cpu_user_ns"]) + number(&dead["cpu_system_ns"]);
     assert!(number(&dead["accepted"]) > 10 && cpu_ns > 4_000_000, "{dead}");
-    let accepted = trial["accepted_per_s"].as_f64().unwrap();
+    let accepted = trial["rates"]["accepted_per_s"].as_f64().unwrap();
     // 400/s; with the warm-up's it would be 640.
     assert!((300.0..=500.0).contains(&accepted), "{accepted}");
 }
@@ -228,7 +228,7 @@ connections = 20
 at = \"1h\"",
     );
     let trial = &bench.trials(0)[0];
-    assert_eq!(trial["faults"], Value::Null);
+    assert_eq!(trial["events"], Value::Null);
     let verdict = trial["verdicts"].as_array().unwrap().iter().find(|verdict| verdict["name"] == "faults").unwrap();
     assert!(verdict["detail"].as_str().unwrap().contains("not carried out"), "{verdict}");
     // One that is switched off needs no other key taken out.
@@ -264,7 +264,7 @@ fn a_killed_workers_queue_is_aborted_or_moves() {
         assert_balanced(&trial);
         let connections = &trial["connections"];
         let stranded = number(&fault(&trial)["stranded"]);
-        assert!((5..=45).contains(&stranded), "{}", trial["faults"]);
+        assert!((5..=45).contains(&stranded), "{}", trial["events"]);
         let aborted = if trial["cell"]["tcp_migrate_req"] == 1 { 0 } else { stranded };
         assert_eq!(number(&connections["aborted"]), aborted, "{}: {connections}", trial["cell"]);
         assert_eq!(number(&connections["accepted"]), 50 - aborted);

@@ -296,7 +296,7 @@ fn many_loaders_follow_one_schedule() {
             assert_eq!(number(&trial["connections"]["completed"]), 31, "{loaders}: {}", trial["cell"]);
         }
         // 31 starts in pairs 50 ms apart: 30 gaps in 750 ms.
-        assert_eq!(trials[0]["offered_per_s"], 40.0);
+        assert_eq!(trials[0]["rates"]["offered_per_s"], 40.0);
         trials.iter().map(|trial| trial["schedule"].to_string()).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));

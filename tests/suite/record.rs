@@ -41,7 +41,7 @@ fn a_record_has_every_file_and_name() {
     assert_eq!(trials.len(), 6);
     for (i, trial) in trials.iter().enumerate() {
         assert_balanced(trial);
-        assert_eq!((number(&trial["schema"]), number(&trial["trial"])), (1, i as u64));
+        assert_eq!((number(&trial["schema"]), number(&trial["trial"])), (2, i as u64));
         assert_eq!(number(&trial["repetition"]), i as u64 / 2);
         demand_names(
             trial,
@@ -53,8 +53,11 @@ fn a_record_has_every_file_and_name() {
                 "outcome",
                 "verdicts",
                 "duration_s",
-                "offered_per_s",
-                "accepted_per_s",
+                "subject.kind",
+                "subject.command",
+                "rates.offered_per_s",
+                "rates.accepted_per_s",
+                "rates.completed_per_s",
                 "connections.attempted",
                 "connections.established",
                 "connections.accepted",
@@ -68,8 +71,12 @@ fn a_record_has_every_file_and_name() {
                 "distribution.jain",
                 "distribution.chi_squared",
                 "distribution.p_value",
-                "workers.1.worker",
+                "distribution.draws",
+                "workers.1.member",
                 "workers.1.pid",
+                "workers.1.tid",
+                "workers.1.comm",
+                "workers.1.counted_by",
                 "workers.1.accepted",
                 "workers.1.wakeups",
                 "workers.1.empty_wakeups",
@@ -106,6 +113,7 @@ fn a_record_has_every_file_and_name() {
         );
         let method = if root("exact stamps") { "sock_ops" } else { "connect-call" };
         assert_eq!(trial["latency_ns"]["accept_wait"]["method"], method);
+        assert_eq!(trial["latency_ns"]["accept_wait"]["ends"], "serving");
         for latency in ["accept_wait", "connect", "connect_from_intended", "response", "service", "send_lag"] {
             demand_names(&trial["latency_ns"][latency], &["count", "min", "mean", "p50", "p90", "p99", "p999", "max"]);
         }

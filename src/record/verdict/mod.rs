@@ -93,9 +93,10 @@ impl fmt::Display for Imbalance {
                 "{established} established ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted; of the \
                  accepted, no loader established {foreign}"
             ),
-            Self::Datagrams(Datagrams { sent, received, left_in_queue, lost, aborted, .. }) => write!(
+            Self::Datagrams(Datagrams { sent, received, left_in_queue, lost, refused, aborted, .. }) => write!(
                 f,
-                "{sent} datagrams sent ≠ {received} received + {left_in_queue} left in the queue + {lost} lost + {aborted} aborted"
+                "{sent} datagrams sent ≠ {received} received + {left_in_queue} left in the queue + {lost} lost + {refused} refused + \
+                 {aborted} aborted"
             ),
         }
     }

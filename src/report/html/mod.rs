@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn faults_are_marked_and_explained() {
         let mut sample = Sample::new("");
-        sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).faults.push(stall());
+        sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).events.push(stall());
         let page = page_of(&sample.reading());
         assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
         assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));

@@ -7,7 +7,7 @@ use super::{
     latencies::latency,
     sampled,
 };
-use crate::record::{FaultRow, TrialRecord};
+use crate::record::{EventRow, TrialRecord};
 
 pub(super) const METRICS: &[Metric] = &[
     sampled("fault_share", "share of connections during the fault", Share, Lower, |trial| first_fault(trial)?.share)
@@ -29,6 +29,6 @@ pub(super) const METRICS: &[Metric] = &[
 ];
 
 /// The scenario's first fault, if it took place.
-fn first_fault(trial: &TrialRecord) -> Option<&FaultRow> {
-    trial.faults.iter().find(|fault| fault.fault == 0)
+fn first_fault(trial: &TrialRecord) -> Option<&EventRow> {
+    trial.events.iter().find(|event| event.event == 0)
 }

@@ -1,6 +1,6 @@
 //! Whether everything is accounted for: connections, datagrams, replies, stamps and processes.
 
-use crate::record::{Connections, Datagrams, EventKind, FaultRow, Grounds, HelperRow, Imbalance, Measured, WorkerRow};
+use crate::record::{Connections, Datagrams, EventKind, EventRow, Grounds, HelperRow, Imbalance, Measured, MemberRow};
 
 pub(super) fn connections(connections: &Connections) -> Option<Grounds> {
     (connections.unaccounted != 0).then(|| Grounds::Unaccounted { sum: Imbalance::Connections(connections.clone()) })
@@ -21,13 +21,13 @@ pub(super) fn stamps(measured: &Measured) -> Option<Grounds> {
 }
 
 /// Processes that ended early. A worker that the scenario kills is meant to.
-pub(super) fn deaths(workers: &[WorkerRow], helper: Option<&HelperRow>, faults: &[FaultRow]) -> Vec<Grounds> {
+pub(super) fn deaths(workers: &[MemberRow], helper: Option<&HelperRow>, faults: &[EventRow]) -> Vec<Grounds> {
     let meant =
-        |worker: &WorkerRow| faults.iter().any(|fault| fault.kind == EventKind::Kill && fault.worker == worker.worker);
+        |worker: &MemberRow| faults.iter().any(|fault| fault.kind == EventKind::Kill && fault.worker == worker.member);
     let workers = workers
         .iter()
         .filter(|worker| !worker.exit.is_ok() && !meant(worker))
-        .map(|worker| (format!("worker {} (pid {})", worker.worker, worker.pid), &worker.exit));
+        .map(|worker| (format!("worker {} (pid {})", worker.member, worker.pid), &worker.exit));
     let helper = helper.filter(|helper| !helper.exit.is_ok());
     let helper = helper.map(|helper| (format!("the strategy's own process (pid {})", helper.pid), &helper.exit));
     workers.chain(helper).map(|(process, exit)| Grounds::WorkerDied { process, exit: exit.clone() }).collect()
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(datagrams(&balanced), None);
         assert_eq!(
             words(datagrams(&Datagrams { received: 8, unaccounted: 1, ..balanced })).unwrap(),
-            "unaccounted: 12 datagrams sent ≠ 8 received + 1 left in the queue + 1 lost + 1 aborted"
+            "unaccounted: 12 datagrams sent ≠ 8 received + 1 left in the queue + 1 lost + 0 refused + 1 aborted"
         );
     }
 
@@ -73,14 +73,14 @@ mod tests {
     #[test]
     fn a_worker_may_die_by_a_fault_only() {
         let worker =
-            |worker, exit: &str| WorkerRow { worker, pid: 7, exit: exit.to_owned().into(), ..WorkerRow::default() };
+            |member, exit: &str| MemberRow { member, pid: 7, exit: exit.to_owned().into(), ..MemberRow::default() };
         let workers = [worker(0, "ok"), worker(1, "killed by SIGKILL")];
-        let said = |faults: &[FaultRow], helper: &str| {
+        let said = |faults: &[EventRow], helper: &str| {
             let helper = HelperRow { pid: 8, exit: helper.to_owned().into(), ..HelperRow::default() };
             let deaths = deaths(&workers, Some(&helper), faults).into_iter();
             deaths.map(|death| words(Some(death)).unwrap()).collect::<Vec<_>>()
         };
-        let fault = |kind, worker| FaultRow { kind, worker, ..FaultRow::default() };
+        let fault = |kind, worker| EventRow { kind, worker, ..EventRow::default() };
         let died = "worker-died: worker 1 (pid 7): killed by SIGKILL";
         assert_eq!(said(&[], "ok"), [died]);
         assert_eq!(said(&[fault(EventKind::Kill, 0), fault(EventKind::Stall, 1)], "ok"), [died]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Change, FaultOutcome, FaultRow, Grounds, Series},
+    record::{Change, EventRow, FaultOutcome, Grounds, Series},
     scenario::Fault,
     stats::drift_within,
 };
@@ -12,11 +12,11 @@ use crate::{
 const SHORT_QUEUE: f64 = 5.0;
 
 /// What was done to workers, and what was not.
-pub(super) fn faults(asked: &[Fault], carried_out: &[FaultRow]) -> Option<Grounds> {
+pub(super) fn faults(asked: &[Fault], carried_out: &[EventRow]) -> Option<Grounds> {
     let outcome = |fault: &Fault| FaultOutcome {
         kind: fault.kind.event(),
         worker: fault.worker,
-        carried_out: carried_out.iter().find(|row| row.fault == fault.number).map(|row| (row.at_s, row.lasted_s)),
+        carried_out: carried_out.iter().find(|row| row.event == fault.number).map(|row| (row.at_s, row.lasted_s)),
     };
     (!asked.is_empty()).then(|| Grounds::Faults { faults: asked.iter().map(outcome).collect() })
 }
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(faults(&[], &[]), None);
         let asked = [(0, FaultKind::Stall(None)), (2, FaultKind::Kill)];
         let asked = asked.map(|(number, kind)| Fault { number, worker: 1, at: Duration::from_secs(1), kind });
-        let row = FaultRow { fault: 0, at_s: 1.004, lasted_s: 0.5, ..FaultRow::default() };
+        let row = EventRow { event: 0, at_s: 1.004, lasted_s: 0.5, ..EventRow::default() };
         assert_eq!(
             words(faults(&asked, &[row])).unwrap(),
             "faults: stall of worker 1 at 1.00 s for 0.50 s, kill of worker 1 not carried out: the load or the fault was over first"

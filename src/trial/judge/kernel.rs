@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Datagrams, Grounds, WorkerRow, limits},
+    record::{Datagrams, Grounds, MemberRow, limits},
     scenario::{Selection, Sources},
 };
 
@@ -15,7 +15,7 @@ fn count(kernel: &Counters, name: &str) -> u64 {
     kernel.get(name).copied().unwrap_or(0)
 }
 
-pub(super) fn queue_overflow(kernel: &Counters, workers: &[WorkerRow]) -> Option<Grounds> {
+pub(super) fn queue_overflow(kernel: &Counters, workers: &[MemberRow]) -> Option<Grounds> {
     let dropped = count(kernel, "ListenOverflows");
     let limit = workers.iter().map(|worker| worker.queue_limit).max().unwrap_or(0);
     (dropped > 0).then_some(Grounds::QueueOverflow { dropped, limit })
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn counters_that_grew() {
-        let workers = [4, 128].map(|queue_limit| WorkerRow { queue_limit, ..WorkerRow::default() });
+        let workers = [4, 128].map(|queue_limit| MemberRow { queue_limit, ..MemberRow::default() });
         let overflow = |count| words(queue_overflow(&kernel(&[("ListenOverflows", count)]), &workers));
         let reused = |count| words(time_wait_overflow(&kernel(&[("TCPTimeWaitOverflow", count)])));
         let lost = |lost| words(datagrams_lost(&Datagrams { lost, sent: 200, ..Datagrams::default() }));

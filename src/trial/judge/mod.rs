@@ -32,19 +32,19 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         datagrams.and_then(balance::datagrams),
         balance::stamps(&record.measured),
     ];
-    let deaths = balance::deaths(&record.workers, record.helper.as_ref(), &record.faults);
+    let deaths = balance::deaths(&record.workers, record.helper.as_ref(), &record.events);
     let more = [
         load::deadline(loaded.gave_up),
         load::nothing_measured(&record.measured),
-        load::saturated(&record.measured, &record.latency_ns, record.offered_per_s, busiest(record)),
+        load::saturated(&record.measured, &record.latency_ns, record.rates.offered_per_s, busiest(record)),
         kernel::queue_overflow(&record.kernel, &record.workers),
         kernel::time_wait_overflow(&record.kernel),
         kernel::retries(&record.kernel, loaded.connects),
         kernel::steal(record.cpu_steal_share),
         kernel::contended(record.cpu_others_share),
-        load::rate_unmet(record.offered_per_s, met(record)),
+        load::rate_unmet(record.rates.offered_per_s, met(record)),
         datagrams.and_then(kernel::datagrams_lost),
-        course::faults(&scenario.faults, &record.faults),
+        course::faults(&scenario.faults, &record.events),
         course::drift(&record.series, scenario.load.warmup, record.duration_s, record.workers.len(), &scenario.faults),
         load::no_follow_up(scenario.load.follow_up.is_some(), &record.latency_ns),
         kernel::ports_scarce(record.ports_peak, record.usable_ports, &scenario.sources),
@@ -67,10 +67,8 @@ pub(super) fn judge_fill(connections: &Connections, ports: &Ports, enough: Optio
 /// What an open loop wants to be as high as its rate: accepts per second, or with datagrams, what was completed.
 fn met(record: &TrialRecord) -> Option<(&'static str, f64)> {
     match &record.datagrams {
-        None => Some(("accepted", record.accepted_per_s)),
-        Some(_) => {
-            (record.duration_s > 0.0).then(|| ("completed", record.measured.completed as f64 / record.duration_s))
-        }
+        None => Some(("accepted", record.rates.accepted_per_s)),
+        Some(_) => (record.duration_s > 0.0).then_some(("completed", record.rates.completed_per_s)),
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Counted {
 pub struct Ended {
     /// Process id.
     pub pid: i32,
+    /// Command name, as in process lists.
+    pub comm: String,
     /// How it ended.
     pub exit: Exit,
     /// What was counted of it; `None` where nobody does.

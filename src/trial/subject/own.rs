@@ -49,7 +49,7 @@ impl OwnServer {
         for (number, rank) in ranks.into_iter().enumerate() {
             let worker = Worker { number, rank, context: context.clone() };
             let run = |_: &mut _| worker.run(listening.intake(number)?);
-            family.fork(&format!("lb:worker{number}"), format!("worker {number}"), run)?;
+            family.fork(&process_name(number), format!("worker {number}"), run)?;
         }
         if let Some(name) = listening.helper() {
             family.fork(name, "the strategy's own process", |_| {
@@ -146,6 +146,11 @@ impl Subject for OwnServer {
     }
 }
 
+/// How a worker shows in process lists.
+fn process_name(number: usize) -> String {
+    format!("lb:worker{number}")
+}
+
 fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> Ended {
     if !account.exit.is_ok() {
         // It has not brought its own counters up to date.
@@ -154,6 +159,7 @@ fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> En
     let report = account.report.unwrap_or_default();
     Ended {
         pid: account.pid,
+        comm: process_name(number),
         exit: account.exit,
         counted: Some(Counted {
             by: CountedBy::Own,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::{EventKind, FaultRow, TrialRecord},
+    record::{EventKind, EventRow, TrialRecord},
     report::plot::figure::Span,
 };
 
@@ -14,7 +14,7 @@ pub(super) fn spans(scenario: &str, trial: &TrialRecord) -> (Vec<Span>, Vec<Stri
         spans.push(Span { from: 0.0, to: warmup, label: String::new(), fault: false });
     }
     let mut meanings = Vec::new();
-    for (letter, fault) in ('A'..='Z').zip(&trial.faults) {
+    for (letter, fault) in ('A'..='Z').zip(&trial.events) {
         let (from, to) = (fault.at_s, fault.at_s + fault.lasted_s);
         let label = letter.to_string();
         match spans.iter_mut().find(|span| span.fault && (span.from - from).abs() < 0.05) {
@@ -26,12 +26,12 @@ pub(super) fn spans(scenario: &str, trial: &TrialRecord) -> (Vec<Span>, Vec<Stri
     (spans, meanings)
 }
 
-fn meaning(fault: &FaultRow) -> String {
+fn meaning(fault: &EventRow) -> String {
     format!("worker {} {} from {:.2} s to {:.2} s", fault.worker, state(fault), fault.at_s, fault.at_s + fault.lasted_s)
 }
 
 /// What a worker does during a fault.
-pub(super) fn state(fault: &FaultRow) -> &'static str {
+pub(super) fn state(fault: &EventRow) -> &'static str {
     match fault.kind {
         EventKind::Stall => "is stopped",
         EventKind::Burn => "burns CPU",

@@ -112,7 +112,7 @@ fn has(trial: &TrialRecord) -> bool {
 /// At most [`CELLS`] cells, and the number left out. Cells with faults come first, then the lowest and the highest medians.
 fn choose<'a>(ranked: &Ranked<'_>, cells: Vec<&'a Cell<'a>>) -> (Vec<&'a Cell<'a>>, usize) {
     let all = cells.len();
-    let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.faults.is_empty());
+    let faulty = |cell: &&Cell<'_>| cell.trials.iter().any(|trial| !trial.events.is_empty());
     let cells = if all > CELLS && cells.iter().any(faulty) {
         cells.into_iter().filter(|cell| faulty(cell)).collect()
     } else {
@@ -239,7 +239,7 @@ fn title(rows: &[Rows<'_>]) -> String {
         return format!("Every {what} was empty whenever it was sampled");
     }
     let end = at.ends[point];
-    let fault = at.trial.faults.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
+    let fault = at.trial.events.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
     let fault = fault.map_or_else(String::new, |fault| format!(", while worker {} {}", fault.worker, state(fault)));
     format!("The longest {what} holds {} {unit}: {} at {end:.1} s{fault}", thousands(most), at.cell.full_name)
 }

@@ -8,7 +8,7 @@ use self::chance::{band, is_chance, is_outside};
 use super::{Content, In};
 use crate::{
     format::percent,
-    record::{TrialRecord, WorkerRow},
+    record::{MemberRow, TrialRecord},
     report::{
         Grid, Ranked,
         html::{
@@ -95,7 +95,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
 
 /// `None` where nothing was shared by several workers.
 fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
-    let (what, count): (_, fn(&WorkerRow) -> u64) = if ranked.has_connections() {
+    let (what, count): (_, fn(&MemberRow) -> u64) = if ranked.has_connections() {
         ("accepts", |worker| worker.total.accepted)
     } else {
         ("flows", |worker| worker.datagram_socket.as_ref().map_or(0, |socket| socket.flows))
@@ -107,13 +107,13 @@ fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
     Some(Shares { title: title(ranked, &cells, what, count), what, table: table(&cells), cells })
 }
 
-fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> {
+fn of_cell(cell: &Cell<'_>, count: fn(&MemberRow) -> u64) -> Option<CellShares> {
     let total = |trial: &TrialRecord| trial.workers.iter().map(count).sum::<u64>();
     let trials: Vec<(&TrialRecord, u64)> =
         cell.trials.iter().map(|trial| (*trial, total(trial))).filter(|(_, total)| *total > 0).collect();
     let k = trials.iter().map(|(trial, _)| trial.workers.len()).max().filter(|k| *k > 1)?;
     let of =
-        |trial: &TrialRecord, worker: usize| trial.workers.iter().find(|row| row.worker == worker).map_or(0, count);
+        |trial: &TrialRecord, worker: usize| trial.workers.iter().find(|row| row.member == worker).map_or(0, count);
     let all: u64 = trials.iter().map(|(_, total)| total).sum();
     let worker = |worker: usize| WorkerShare {
         worker,
@@ -135,7 +135,7 @@ fn of_cell(cell: &Cell<'_>, count: fn(&WorkerRow) -> u64) -> Option<CellShares> 
     })
 }
 
-fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&WorkerRow) -> u64) -> String {
+fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&MemberRow) -> u64) -> String {
     let chance = cells.iter().filter(|cell| cell.is_chance).count();
     let busiest = |cell: &CellShares| cell.workers.iter().map(|worker| worker.pooled).fold(0.0, f64::max);
     let of_mean = |cell: &CellShares| busiest(cell) * cell.workers.len() as f64;
@@ -167,7 +167,7 @@ fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&Worke
 }
 
 /// `worker 3`, or how it became the busiest.
-fn to_whom(ranked: &Ranked<'_>, shares: &CellShares, count: fn(&WorkerRow) -> u64) -> String {
+fn to_whom(ranked: &Ranked<'_>, shares: &CellShares, count: fn(&MemberRow) -> u64) -> String {
     let Some(busiest) = shares.workers.iter().max_by(|one, other| one.pooled.total_cmp(&other.pooled)) else {
         return "no worker".to_owned();
     };

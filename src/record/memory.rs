@@ -1,0 +1,38 @@
+//! What open connections cost in memory.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Memory at the sample with the most open connections, beyond what there was before the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Memory {
+    /// Connections open, by the workers' count.
+    pub open: u64,
+    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes. Inodes of /proc, which other programs
+    /// make by looking at descriptors, are left out where the user may know of them (root).
+    pub kernel_bytes: u64,
+    /// loader_bytes + worker_bytes + shared_bytes.
+    pub user_bytes: u64,
+    /// Growth of the loaders' own memory, bytes.
+    #[serde(default)]
+    pub loader_bytes: u64,
+    /// Growth of the workers' own memory, bytes.
+    #[serde(default)]
+    pub worker_bytes: u64,
+    /// Growth of the machine's shared memory, where loaders and workers enter each connection for the other side, bytes.
+    #[serde(default)]
+    pub shared_bytes: u64,
+    /// kernel_bytes ÷ open.
+    pub kernel_bytes_per_connection: f64,
+    /// user_bytes ÷ open.
+    pub user_bytes_per_connection: f64,
+    /// loader_bytes ÷ open.
+    #[serde(default)]
+    pub loader_bytes_per_connection: f64,
+    /// worker_bytes ÷ open.
+    #[serde(default)]
+    pub worker_bytes_per_connection: f64,
+    /// shared_bytes ÷ open.
+    #[serde(default)]
+    pub shared_bytes_per_connection: f64,
+}
