@@ -88,9 +88,22 @@ impl Bench {
         named()
     }
 
+    /// Waits until so many connections have been accepted in a process's network.
+    pub fn wait_for_connections(&self, pid: u32, count: u64) {
+        wait_until(&format!("{count} connections"), || passive_opens(pid).is_some_and(|opened| opened >= count));
+    }
+
     pub fn demand_nothing_left(&self) {
         wait_until("all processes of the run to be gone", || self.processes().is_empty());
     }
+}
+
+/// Connections that the kernel has established for listeners in a process's network.
+fn passive_opens(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).ok()?;
+    let mut rows = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (mut names, mut values) = (rows.next()?, rows.next()?);
+    values.nth(names.position(|name| name == "PassiveOpens")?)?.parse().ok()
 }
 
 /// The trials of a record.

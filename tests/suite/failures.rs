@@ -127,7 +127,7 @@ fn a_killed_worker_is_a_recorded_failure() {
     let bench = Bench::new(LONG);
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     let victim = bench.wait_for("lb:worker", 3)[1];
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    bench.wait_for_connections(victim, 50);
     signal(victim, Signal::SIGKILL);
     let output = run.wait_with_output().unwrap();
     assert_code(&output, 3);
@@ -145,8 +145,8 @@ fn a_killed_loader_or_trial_is_a_recorded_failure() {
     for name in ["lb:loader", "lb:trial"] {
         let bench = Bench::new(LONG);
         let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
-        bench.wait_for("lb:worker", 3);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        let worker = bench.wait_for("lb:worker", 3)[0];
+        bench.wait_for_connections(worker, 20);
         signal(bench.wait_for(name, 1)[0], Signal::SIGKILL);
         let output = run.wait_with_output().unwrap();
         assert_code(&output, 3);
@@ -162,7 +162,7 @@ fn a_stopped_worker_does_not_hang_the_run() {
     let bench = Bench::new(LONG);
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     let victim = bench.wait_for("lb:worker", 3)[0];
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    bench.wait_for_connections(victim, 50);
     signal(victim, Signal::SIGSTOP);
     assert_code(&run.wait_with_output().unwrap(), 3);
     let trial = &bench.read_trials()[0];

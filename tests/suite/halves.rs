@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::common::{Bench, Server, assert_code, free_port, number, stderr, stdout};
+use crate::common::{self, Bench, Server, assert_code, free_port, number, stderr, stdout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -135,14 +135,21 @@ fn load_refuses_strangers_and_reports_closed_ports() {
     assert!(stderr(&output).contains(&format!("{address} is filtered")), "{}", stderr(&output));
 }
 
+fn voluntary_switches(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    switches.unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn an_interrupted_load_says_what_ended() {
     let bench = Bench::new("[load]\nduration = \"60s\"\nmode = \"open\"\nrate = 200.0\n[sysctl]\nsomaxconn = 7");
     let server = Server::start(&bench, &[]);
     let target = format!("127.0.0.1:{}", server.port);
     let load = bench.spawn(&["load", "scenario.toml", "--target", &target, "--json"]);
-    bench.wait_for("lb:loader", 1);
-    thread::sleep(std::time::Duration::from_millis(500));
+    let loader = bench.wait_for("lb:loader", 1)[0];
+    // It sleeps a few times for each connection.
+    common::wait_until("the load to be under way", || voluntary_switches(loader) > 200);
     kill(Pid::from_raw(load.id() as i32), Signal::SIGINT).unwrap();
     let output = load.wait_with_output().unwrap();
     assert_code(&output, 130);

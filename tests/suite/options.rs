@@ -1,6 +1,10 @@
 //! Options of listeners, placement, batches and follow-ups: that they do what they say.
 
-use std::{io::Write, net::TcpStream, thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+};
 
 use crate::common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, stderr};
 use nix::{
@@ -16,11 +20,12 @@ fn a_deferred_connection_is_accepted_with_its_request() {
         let mut server = Server::start(&bench, &[option]);
         let mut clients: Vec<TcpStream> =
             (0..3).map(|_| TcpStream::connect(("127.0.0.1", server.port)).unwrap()).collect();
-        clients[1].write_all(&[1, 2, 3, 4]).unwrap();
-        thread::sleep(Duration::from_millis(300));
+        // Its reply says that those before it in the queue have been accepted too.
+        clients[2].write_all(&[1, 2, 3, 4]).unwrap();
+        clients[2].read_exact(&mut [0]).unwrap();
         kill(Pid::from_raw(server.child.id() as i32), Signal::SIGTERM).unwrap();
         let mut text = String::new();
-        std::io::Read::read_to_string(server.child.stdout.as_mut().unwrap(), &mut text).unwrap();
+        server.child.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
         let row: Vec<&str> =
             text.lines().find(|line| line.trim().starts_with('0')).unwrap().split_whitespace().collect();
         assert_eq!(row[1], accepted, "{option}: {text}");

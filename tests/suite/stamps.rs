@@ -1,6 +1,6 @@
 //! Exact accept waits, stages and queues, against what is known beforehand.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs};
 
 use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root, stderr};
 use serde_json::Value;
@@ -186,49 +186,76 @@ fn ten_thousand_connections_have_ten_thousand_waits() {
     }
 }
 
-fn cgroups() -> BTreeSet<PathBuf> {
+/// The processes of a run, and the BPF programs they hold.
+#[derive(Default)]
+struct Seen {
+    pids: BTreeSet<u32>,
+    programs: BTreeSet<u32>,
+}
+
+impl Seen {
+    fn look(&mut self, bench: &Bench) {
+        for pid in bench.processes() {
+            self.pids.insert(pid);
+            let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+            let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+            self.programs.extend(texts.filter_map(|text| {
+                text.lines().find_map(|line| line.strip_prefix("prog_id:")).and_then(|id| id.trim().parse::<u32>().ok())
+            }));
+        }
+    }
+
+    /// A cgroup's name ends in the id of the process that made it. A program is freed with its last socket, a moment after
+    /// the trial.
+    fn demand_nothing_left(&self) {
+        assert!(!self.programs.is_empty());
+        let made_here = |name: &str| {
+            name.rsplit('-').next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| self.pids.contains(&pid))
+        };
+        let left = || cgroups().into_iter().filter(|name| made_here(name)).collect::<Vec<_>>();
+        common::wait_until("the run's cgroups to be gone", || left().is_empty());
+        let loaded = || aya::programs::loaded_programs().flatten().any(|program| self.programs.contains(&program.id()));
+        common::wait_until("the run's programs to be gone", || !loaded());
+    }
+}
+
+fn cgroups() -> Vec<String> {
     let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let entries = roots.iter().flat_map(fs::read_dir).flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("listenbench-")).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.contains("listenbench-"))
+        .collect()
 }
 
-fn programs() -> usize {
-    aya::programs::loaded_programs().flatten().filter(|program| program.name_as_str() == Some("stamp")).count()
-}
-
-/// Nothing stays behind: no cgroup, no program, not after an end, and not when the run is killed in the midst.
+/// Nothing stays behind: no cgroup, no program, neither after an end nor when the run is killed in the midst.
 #[test]
 fn no_cgroup_and_no_program_is_left() {
     if !root("exact stamps") {
         return;
     }
     let bench = Bench::new("repetitions = 3\nstamps = \"sock_ops\"\n[load]\nduration = \"400ms\"");
+    let mut seen = Seen::default();
     let mut run = bench.spawn(&["run", "scenario.toml", "--out", "killed"]);
     bench.wait_for("lb:worker", 2);
-    // In use, and without a cgroup already.
-    assert!(programs() > 0);
+    common::wait_until("a program to be in use", || {
+        seen.look(&bench);
+        !seen.programs.is_empty()
+    });
     run.kill().unwrap();
     run.wait().unwrap();
     bench.demand_nothing_left();
-    assert_code(&bench.run(&[]), 0);
+    seen.demand_nothing_left();
+
+    let mut seen = Seen::default();
+    let mut run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    common::wait_until("the run to end", || {
+        seen.look(&bench);
+        run.try_wait().unwrap().is_some()
+    });
+    assert_code(&run.wait_with_output().unwrap(), 0);
     bench.demand_nothing_left();
-    let mine = || cgroups().into_iter().filter(|path| !path_is_alive(path)).collect::<Vec<_>>();
-    common::wait_until("dead trials' cgroups to be gone", || mine().is_empty());
-    // Other tests run their own beside this one: only what outlives them all would stay. A program is freed with its last
-    // socket, a moment after the trial.
-    common::wait_until("programs of dead trials to be gone", || programs() <= living_trials());
-}
-
-fn path_is_alive(cgroup: &std::path::Path) -> bool {
-    let name = cgroup.file_name().unwrap().to_string_lossy().into_owned();
-    PathBuf::from("/proc").join(name.rsplit('-').next().unwrap()).exists()
-}
-
-/// Processes that may have loaded a program.
-fn living_trials() -> usize {
-    let comms =
-        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
-    comms.filter(|comm| comm.starts_with("lb:")).count()
+    seen.demand_nothing_left();
 }
 
 /// The stages up to the last byte of the reply add up to the response: with stamps, and without.

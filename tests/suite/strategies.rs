@@ -140,9 +140,9 @@ fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
     );
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     // Two of three die; the holder among them is whichever is asleep with the lock.
-    for victim in &bench.wait_for("lb:worker", 3)[..2] {
-        std::thread::sleep(std::time::Duration::from_millis(800));
-        kill(Pid::from_raw(*victim as i32), Signal::SIGKILL).unwrap();
+    for (victim, connections) in bench.wait_for("lb:worker", 3).into_iter().zip([70, 140]) {
+        bench.wait_for_connections(victim, connections);
+        kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
     }
     assert_code(&run.wait_with_output().unwrap(), 3);
     let trial = &bench.read_trials()[0];
@@ -197,7 +197,7 @@ fn killing_the_dispatcher_is_a_recorded_failure() {
     );
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     let victim = bench.wait_for("lb:dispatcher", 1)[0];
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    bench.wait_for_connections(victim, 60);
     kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
     assert_code(&run.wait_with_output().unwrap(), 3);
     let trial = &bench.read_trials()[0];
@@ -337,7 +337,7 @@ fn hermes_leaves_a_stopped_worker_out() {
         ));
         let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
         let victim = bench.wait_for("lb:worker", 4)[1];
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        bench.wait_for_connections(victim, 100);
         kill(Pid::from_raw(victim as i32), Signal::SIGSTOP).unwrap();
         assert_code(&run.wait_with_output().unwrap(), 3);
         let trial = &bench.read_trials()[0];
