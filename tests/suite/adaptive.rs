@@ -137,7 +137,7 @@ fn a_run_too_short_to_show_a_difference_is_told_so_beforehand() {
     let list = bench.run(&["--list"]);
     assert_code(&list, 0);
     let text = stdout(&list).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("5 trials of each cell cannot show a difference among 10 pairs"), "{text}");
-    assert!(text.contains("--set repetitions=6 could"), "{text}");
+    assert!(text.contains("5 trials per cell cannot show a difference among 10 pairs"), "{text}");
+    assert!(text.contains("use --set repetitions=6"), "{text}");
     assert!(!stdout(&bench.run(&["--list", "--set", "repetitions=6"])).contains("cannot show"));
 }
