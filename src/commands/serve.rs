@@ -16,7 +16,7 @@ use crate::{
         control::{Control, Count, Window},
         family::Patience,
     },
-    scenario::{App, Scenario},
+    scenario::Scenario,
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
@@ -52,7 +52,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         "listening on {}: strategy {}, {workers} workers, app {}; stop with Ctrl-C",
         server.address(),
         scenario.server.strategy.name,
-        app_name(scenario.server.app)
+        scenario.server.app.name()
     ))?;
     while !interrupted.load(Relaxed) {
         server.check_running()?;
@@ -84,12 +84,4 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         }
     }
     Ok(Ended::Done)
-}
-
-fn app_name(app: App) -> &'static str {
-    match app {
-        App::Close => "close",
-        App::Echo { .. } => "echo",
-        App::Http { .. } => "http",
-    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use strum::{EnumString, IntoStaticStr, VariantNames};
+use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
     keys,
@@ -168,8 +168,14 @@ impl Registration {
     }
 }
 
-/// What is exchanged on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is exchanged on a connection. An app's name is its variant's, in kebab case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumDiscriminants)]
+#[strum_discriminants(
+    name(AppName),
+    doc = "The name of an app.",
+    derive(EnumString, IntoStaticStr, VariantNames),
+    strum(serialize_all = "kebab-case")
+)]
 pub enum App {
     /// The server accepts and closes.
     Close,
@@ -203,18 +209,6 @@ pub enum ServiceTime {
         /// Share of requests that take the long time, from 0 to 1.
         long_share: f64,
     },
-}
-
-/// The name of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum AppName {
-    /// [`App::Close`].
-    Close,
-    /// [`App::Echo`].
-    Echo,
-    /// [`App::Http`].
-    Http,
 }
 
 /// The name of a distribution of service times.
@@ -272,6 +266,20 @@ impl App {
             AppName::Http => Self::Http { body_bytes: settings.get(keys::SERVER_REPLY_BYTES) },
         }
     }
+
+    /// The name in scenarios.
+    pub fn name(self) -> &'static str {
+        AppName::from(self).into()
+    }
+
+    /// How much of a reply depends on the scenario. Sizes clients' buffers.
+    pub fn reply_bytes(self) -> usize {
+        match self {
+            Self::Close => 0,
+            Self::Echo { reply_bytes, .. } => reply_bytes,
+            Self::Http { body_bytes } => body_bytes,
+        }
+    }
 }
 
 fn connected(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, workers: usize) -> Vec<usize> {
@@ -306,5 +314,21 @@ impl ServiceTime {
                 long_share: settings.get(keys::SERVER_SERVICE_LONG_SHARE),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke_runs_every_app() {
+        let smoke: toml::Table = include_str!("../../bench-configs/smoke.toml").parse().unwrap();
+        let listed = smoke["matrix"]["server"]["app"].as_array().unwrap();
+        let apps = AppName::VARIANTS;
+        assert!(
+            listed.iter().filter_map(toml::Value::as_str).eq(apps.iter().copied()),
+            "smoke.toml should list {apps:?}"
+        );
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use super::{dialler::Dialler, source::Group};
 use crate::{
     record::{Cause, Step},
-    scenario::{App, Engine as Choice, Scenario, Transport},
+    scenario::{Engine as Choice, Scenario, Transport},
     sys::uring::ClientRing,
 };
 
@@ -137,11 +137,6 @@ fn ring(scenario: &Scenario) -> Result<ClientRing> {
     const LIMIT: usize = 16_384;
     /// A reply's head.
     const HEAD: usize = 512;
-    let reply_bytes = match scenario.server.app {
-        App::Close => 0,
-        App::Echo { reply_bytes, .. } => reply_bytes,
-        App::Http { body_bytes } => body_bytes,
-    };
     try_ring().context("`load.engine` = \"uring\"")?;
-    ClientRing::new((reply_bytes + HEAD).min(LIMIT)).context("io_uring_setup")
+    ClientRing::new((scenario.server.app.reply_bytes() + HEAD).min(LIMIT)).context("io_uring_setup")
 }

@@ -164,6 +164,18 @@ mod tests {
     }
 
     #[test]
+    fn smoke_runs_every_strategy_that_needs_no_root() {
+        let smoke: toml::Table = include_str!("../../../bench-configs/smoke.toml").parse().unwrap();
+        let listed = smoke["matrix"]["server"]["strategy"].as_array().unwrap();
+        let plain = PRESETS.iter().map(|preset| preset.with_defaults()).filter(|plain| !plain.steering.traits().root);
+        let plain: Vec<&str> = plain.map(|strategy| strategy.name).collect();
+        assert!(
+            listed.iter().filter_map(toml::Value::as_str).eq(plain.iter().copied()),
+            "smoke.toml should list {plain:?}"
+        );
+    }
+
+    #[test]
     fn combinations_that_make_no_sense_are_refused_with_the_reason() {
         let hermes = || Steering::Hermes { hang: Duration::from_millis(100), theta: 0.5 };
         let dispatcher = || Wake::Dispatcher { dispatch: Dispatch::RoundRobin };
