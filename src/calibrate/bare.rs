@@ -1,8 +1,10 @@
-//! The machine's own ceiling: forked processes that make a scenario's exchange with blocking system calls and nothing else.
+//! The bare loop: the machine's own ceiling. Forked processes make a scenario's exchange with blocking system calls and
+//! nothing else.
 //!
-//! No event loop, no clock, no check of what came back: accept, read, write, close on one side; socket, connect, write, read,
-//! close on the other. The sizes, the order and the manner of closing and the socket options are the scenario's; the listeners
-//! are an SO_REUSEPORT group, and the kernel chooses the ports. Each client counts in a word of shared memory, as loaders do.
+//! There is no event loop, no clock and no check of replies. One side accepts, reads, writes and closes; the other
+//! connects, writes, reads and closes. Sizes, order, socket options and the way of closing follow the scenario. The
+//! listeners form an SO_REUSEPORT group, and the kernel chooses the ports. Each client counts in a word of shared
+//! memory, as loaders do.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -34,12 +36,12 @@ use crate::{
     trial::{Networks, SETUP_PATIENCE, set_sysctls, wait_until_ready},
 };
 
-/// How long processes may take to end what they have begun.
+/// How long processes may take to finish what they have started.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// A client's pause when there is no port left.
 const NO_PORT_PAUSE: Duration = Duration::from_millis(10);
 
-/// What a run of the bare loop gives.
+/// The result of one run of the bare loop.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Score {
     pub connections_per_s: f64,
@@ -48,8 +50,8 @@ pub(super) struct Score {
     pub cpu_ns_per_connection: f64,
 }
 
-/// Runs it in the calling process, which must have one thread only and may have been forked for this: it enters networks of
-/// its own.
+/// Runs the bare loop in the calling process, which must be single-threaded and forked for this: it enters new network
+/// namespaces.
 pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span: Duration) -> Result<Score> {
     let scenario = &cell.scenario;
     let parent = getppid();
@@ -63,7 +65,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
 
     let exchange = Exchange::of(scenario)?;
     let control = Control::new(0, processes.clients, 0).context("mapping shared memory")?;
-    // Clients first: what is opened afterwards they do not inherit.
+    // Clients first, so that they don't inherit descriptors opened later.
     let mut clients = Family::default();
     networks.for_loaders(|| {
         (0..processes.clients).try_for_each(|number| {
@@ -86,7 +88,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     let (to_ns, to) = (clock::monotonic_ns(), made());
     control.set_phase(Phase::Stop);
     family::wait_until(Patience::of(END_PATIENCE), || clients.drain(Duration::ZERO), || servers.check_running())
-        .context("the bare loop's clients wait for replies")?;
+        .context("the bare loop's clients are still waiting for replies")?;
     servers.kill();
     let mut cpu_ns = 0;
     for client in clients.finish(Patience::of(END_PATIENCE)) {
@@ -97,7 +99,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     cpu_ns += servers.iter().map(|server| server.cpu.user_ns + server.cpu.system_ns).sum::<u64>();
     let connections = made();
     if connections == 0 {
-        bail!("no connection was made in {:?}", warmup + span);
+        bail!("the bare loop completed no connection within {:?}", warmup + span);
     }
     let after = counters.read().context("reading /proc/self/net")?;
     let active_opens = counters::difference(&before, &after).get("ActiveOpens").copied().unwrap_or(0);
@@ -109,7 +111,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     })
 }
 
-/// Forks the servers, each with a listener of its own.
+/// Forks the servers, each with its own listener.
 fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Family<()>> {
     let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
     let mut listeners = Some(Listeners::open(site, Queues::PerWorker)?);
@@ -123,7 +125,6 @@ fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Fam
     Ok(servers)
 }
 
-/// A scenario's exchange.
 struct Exchange {
     address: SocketAddr,
     request: Vec<u8>,
@@ -135,7 +136,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// With the bytes that the harness's own client and app would exchange.
+    /// Exchanges the same bytes as the harness's own client and app.
     fn of(scenario: &Scenario) -> Result<Self> {
         let request = load::first_request(scenario, &scenario.address.to_string());
         let tuple = Tuple { client: scenario.address, server: scenario.address };
@@ -145,14 +146,14 @@ impl Exchange {
             // App `close`: the close is the reply.
             Vec::new()
         } else {
-            app.answer(&request, &caller).context("the app has no reply to its own client's request")?.to_vec()
+            app.answer(&request, &caller).context("the app did not answer its own client's request")?.to_vec()
         };
         let Load { requests, close_by, close_how, .. } = scenario.load;
         let nodelay = scenario.server.listen.nodelay;
         Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
     }
 
-    /// A client: exchange after exchange, until the phase says stop.
+    /// Runs a client: repeats the exchange until the phase changes.
     fn ask_all(&self, control: &Control, number: usize) -> io::Result<()> {
         let mut scratch = vec![0; self.reply.len()];
         control.wait_for_start();
@@ -182,7 +183,7 @@ impl Exchange {
         }
     }
 
-    /// A server: connection after connection, until it is killed.
+    /// Runs a server: serves one connection after another until it is killed.
     fn serve_all(&self, listener: &Socket) -> io::Result<()> {
         listener.set_nonblocking(false)?;
         let mut scratch = vec![0; self.request.len()];
@@ -207,7 +208,7 @@ impl Exchange {
     }
 }
 
-/// Closes first.
+/// Closes a connection that the other side has not closed yet.
 fn close(socket: Socket, how: CloseHow) -> io::Result<()> {
     if how == CloseHow::Rst {
         socket.set_linger(Some(Duration::ZERO))?;
@@ -221,7 +222,7 @@ fn read_end(socket: &mut Socket) -> io::Result<()> {
     loop {
         match socket.read(&mut [0; 64]) {
             Ok(0) => return Ok(()),
-            Ok(_) => return Err(io::Error::new(ErrorKind::InvalidData, "more bytes came than were asked for")),
+            Ok(_) => return Err(io::Error::new(ErrorKind::InvalidData, "received more bytes than expected")),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! The contest: rounds in which every contestant makes the same exchange once, in random order.
+//! The contest: in each round, every contestant runs the same exchange once, in random order.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -21,20 +21,20 @@ use crate::{
     trial::{self, Job},
 };
 
-/// Load before the measured window.
+/// Warm-up before the measured window.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// What a run may take besides its window.
+/// Time a run may take beyond its window.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A blocking process has one connection under way, and sleeps while the other side works. So many in place of one of the
-/// harness's keep the processors busy, and make the most connections: on two processors 30,000/s, with eight clients 26,000,
-/// with two of each 18,000.
+/// A blocking process handles one connection at a time and sleeps while the other side works, so several of them
+/// replace one process of the harness. These numbers keep the processors busy and gave the highest rate: 30,000/s on
+/// two processors, against 26,000/s with eight clients each and 18,000/s with two of each.
 const SERVERS_EACH: usize = 8;
 const CLIENTS_EACH: usize = 16;
 
-/// Called when a run begins: the round, and whose run it is.
-pub type Told<'a> = &'a mut dyn FnMut(usize, Contestant);
+/// Called with the round and the contestant when a run begins.
+pub type OnRun<'a> = &'a mut dyn FnMut(usize, Contestant);
 
-/// What contestants need.
+/// What every run of the contest uses.
 #[derive(Debug)]
 pub struct Contest {
     plan: Plan,
@@ -44,33 +44,33 @@ pub struct Contest {
     bare: BareProcesses,
 }
 
-/// Why the exchange of a scenario cannot be made by a bare loop, or would not tell what the harness costs.
+/// Checks that the bare loop can make a scenario's exchange and that comparing against it shows what the harness costs.
 pub fn fits(scenario: &Scenario) -> Result<(), String> {
-    let wants = |what: &str, remedy: &str| Err(format!("calibrate wants {what}: {remedy}"));
+    let requires = |what: &str, remedy: &str| Err(format!("calibrate requires {what}: {remedy}"));
     let load = &scenario.load;
     if scenario.fill.is_some() {
-        return wants("a load", "a scenario of kind \"ports\" has none");
+        return requires("a scenario with a load", "kind \"ports\" has none");
     }
     if scenario.protocol.has(Transport::Udp) {
-        return wants("connections and no datagrams", "--set protocol=tcp");
+        return requires("connections rather than datagrams", "--set protocol=tcp");
     }
     if !matches!(load.mode, Mode::Closed { .. }) {
-        return wants("a load that nothing but the machine limits", "--set load.mode=closed");
+        return requires("a load limited only by the machine", "--set load.mode=closed");
     }
     if !load.hold.is_zero() {
-        return wants("connections that end with their reply", "--set load.hold=0s");
+        return requires("connections that end with the reply", "--set load.hold=0s");
     }
     if scenario.server.service_time != ServiceTime::Fixed(Duration::ZERO) {
-        return wants("requests that cost nothing", "--set server.service_time=0s");
+        return requires("requests without service time", "--set server.service_time=0s");
     }
     if !scenario.server.accept_delay.is_zero() || !scenario.faults.is_empty() {
-        return wants("workers that nothing holds up", "a scenario without [[fault]] and server.accept_delay");
+        return requires("undisturbed workers", "use a scenario without [[fault]] and server.accept_delay");
     }
     Ok(())
 }
 
 impl Contest {
-    /// A contest over the first cell of a plan. `stamps`: whether there is a contestant with exact stamps.
+    /// A contest over the first cell of a plan. `stamps`: whether exact stamps take part.
     pub fn new(mut plan: Plan, sizing: Sizing, span: Duration, stamps: bool) -> Self {
         let scenario = &mut plan.cells[0].scenario;
         scenario.load.bound = Bound::Duration(span);
@@ -81,17 +81,16 @@ impl Contest {
         Self { plan, sizing, span, stamps, bare }
     }
 
-    /// Processes of the bare loop.
+    /// The bare loop's processes.
     pub fn bare(&self) -> BareProcesses {
         self.bare
     }
 
-    /// How many runs so many rounds are.
     pub fn runs(&self, rounds: usize) -> usize {
         rounds * self.contestants().count()
     }
 
-    /// How long they take at least.
+    /// The least time this many rounds take.
     pub fn length(&self, rounds: usize) -> Duration {
         (WARM_UP + self.span) * u32::try_from(self.runs(rounds)).unwrap_or(u32::MAX)
     }
@@ -100,8 +99,8 @@ impl Contest {
         Contestant::ALL.into_iter().filter(|contestant| self.stamps || *contestant != Contestant::ExactStamps)
     }
 
-    /// Holds this many rounds. Fails with [`Cut::Interrupted`] once `interrupted` is set.
-    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, told: Told<'_>) -> Result<Vec<Round>> {
+    /// Runs this many rounds. Fails with [`Cut::Interrupted`] once `interrupted` is set.
+    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, on_run: OnRun<'_>) -> Result<Vec<Round>> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.plan.whole.seed);
         let mut order: Vec<Contestant> = self.contestants().collect();
         let mut held = Vec::with_capacity(rounds);
@@ -109,7 +108,7 @@ impl Contest {
             order.shuffle(&mut rng);
             let mut runs = Vec::with_capacity(order.len());
             for &contestant in &order {
-                told(round, contestant);
+                on_run(round, contestant);
                 runs.push(match contestant {
                     Contestant::Bare => self.bare_run(interrupted)?,
                     harness => self.harness_run(harness, round, interrupted)?,
@@ -152,13 +151,12 @@ impl Contest {
         if record.outcome != Outcome::Valid {
             let verdicts = record.verdicts.iter().filter(|verdict| verdict.invalidates);
             let why: Vec<&str> = verdicts.map(|verdict| &verdict.detail[..]).chain(record.error.as_deref()).collect();
-            bail!("{}: its trial cannot be used: {}", whose.words(), why.join("; "));
+            bail!("{}: the trial is unusable: {}", whose.words(), why.join("; "));
         }
         Ok(run(whose, &record))
     }
 }
 
-/// A trial's record as a run.
 fn run(contestant: Contestant, record: &TrialRecord) -> Run {
     let workers = record.workers.iter().map(|worker| worker.total.cpu_ns());
     let loaders = record.loaders.iter().map(|loader| loader.cpu_user_ns + loader.cpu_system_ns);

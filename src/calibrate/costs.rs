@@ -1,4 +1,4 @@
-//! What single operations of the hot path cost.
+//! The cost of single operations on the hot path.
 
 use std::{hint::black_box, net::SocketAddr, sync::atomic::AtomicU64};
 
@@ -19,15 +19,15 @@ use crate::{
 
 /// Operations between two readings of the clock.
 const BATCH: usize = 1_000;
-/// Batches that the median is taken of.
+/// Batches, of which the median counts.
 const BATCHES: usize = 501;
-/// The kernel's default range of client ports, taken in random order, as clients do: the memory of all of them is in use.
+/// The kernel's default ephemeral range, in random order as clients take it, so that the memory of all ports is in use.
 const PORTS: std::ops::Range<u16> = 32_768..61_000;
 /// Latencies as they occur on loopback, in nanoseconds.
 const LOW_NS: f64 = 5_000.0;
 const HIGH_NS: f64 = 5_000_000.0;
 
-/// Measures them in the calling process. `stamps`: whether this kernel and this user can have them.
+/// Measures the costs in the calling process. `stamps`: whether exact stamps are available.
 pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut clients: Vec<SocketAddr> = PORTS.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
@@ -65,8 +65,9 @@ pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
     })
 }
 
-/// Nanoseconds that a body takes, called with the numbers below `count` in turn: the median over batches, so that an interruption
-/// is nobody's cost. Every body is called through a pointer, the empty one too, so that the call is no body's cost.
+/// The median time of one call of `body` in nanoseconds, called with 0 to `count` in turn. The median over batches
+/// excludes interruptions. All bodies, including the empty one, are called through a pointer, so subtracting the empty
+/// one removes the cost of the call.
 fn batches(count: usize, body: &mut dyn FnMut(usize)) -> f64 {
     let mut next = 0;
     let mut batch = || {
@@ -77,7 +78,7 @@ fn batches(count: usize, body: &mut dyn FnMut(usize)) -> f64 {
         }
         (clock::monotonic_ns() - begun_ns) as f64 / BATCH as f64
     };
-    // Touches all memory before anything counts.
+    // Touches all memory before timing starts.
     for _ in 0..=count / BATCH {
         batch();
     }

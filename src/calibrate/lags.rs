@@ -1,4 +1,4 @@
-//! How late a timer is, and how long bytes take over loopback.
+//! How late a timer is, and how long a round trip over loopback takes.
 
 use std::{
     io::{Read, Write},
@@ -22,20 +22,20 @@ use crate::{
 };
 
 const TIMERS: u64 = 500;
-/// Distance of timers: long enough for the processor to go to sleep.
+/// Interval between timers: long enough for the processor to go to sleep.
 const TIMER_NS: u64 = 1_000_000;
 const ROUND_TRIPS: u64 = 5_000;
-/// Round trips before those that count.
+/// Round trips before measuring starts.
 const WARM_UP: u64 = 500;
-/// As much as an echo app's request and reply.
+/// The size of an echo app's request and reply.
 const BYTES: usize = 16;
 
-/// Measures both. The calling process, which must have one thread only, forks.
+/// Measures both lags. Forks, so the calling process must be single-threaded.
 pub fn lags() -> Result<Lags> {
     Ok(Lags { timer: timer()?, round_trip: round_trip()? })
 }
 
-/// A timer and an epoll instance as a loader has them.
+/// Measures a timer and an epoll instance set up like a loader's.
 fn timer() -> Result<Lag> {
     let mut poll = Poll::new().context("epoll_create")?;
     let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
@@ -67,7 +67,7 @@ fn timer() -> Result<Lag> {
 fn round_trip() -> Result<Lag> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind 127.0.0.1")?;
     let address = listener.local_addr().context("getsockname")?;
-    // Killed, if need be, when this function returns.
+    // Killed if still running when this function returns.
     let mut family = Family::default();
     family.fork("lb:echo", "the echo process", |_| Ok(echo(&listener)?))?;
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect {address}"))?;
@@ -76,7 +76,7 @@ fn round_trip() -> Result<Lag> {
     let mut bytes = [0; BYTES];
     for trip in 0..WARM_UP + ROUND_TRIPS {
         let begun_ns = clock::monotonic_ns();
-        stream.write_all(&bytes).and_then(|()| stream.read_exact(&mut bytes)).context("over loopback")?;
+        stream.write_all(&bytes).and_then(|()| stream.read_exact(&mut bytes)).context("round trip over loopback")?;
         if trip >= WARM_UP {
             trips.saturating_record(clock::monotonic_ns() - begun_ns);
         }

@@ -1,9 +1,10 @@
-//! What the harness itself costs on this machine, so that a reader of its figures knows what part of them is the harness's.
+//! Measures what the harness itself costs on this machine, so that readers know how much of each figure is the
+//! harness's own.
 //!
-//! Four contestants make the same exchange in turn, round by round in random order: a `bare` loop of blocking system calls
-//! that records nothing, which is the machine's own ceiling; and the harness with recording off, on, and with exact stamps.
-//! What differs between two of them is what is between them, and rounds make the `ratios` independent of the machine's
-//! drift. `costs` and `lags` take the pieces apart.
+//! Four contestants make the same exchange, round by round in random order: a `bare` loop of blocking system calls that
+//! records nothing (the machine's ceiling), and the harness with recording off, on, and with exact stamps. The
+//! difference between two contestants is the cost of what separates them; taking `ratios` within a round cancels the
+//! machine's drift. `costs` and `lags` measure the parts separately.
 
 mod bare;
 mod contest;

@@ -1,17 +1,18 @@
-//! Contestants against each other, round by round.
+//! Ratios between contestants, round by round.
 
 use crate::{
     record::{Contestant, CostVerdict, IntervalKind, Ratio, Round, Run, Values},
     stats::Bootstrap,
 };
 
-/// The most that recording, and exact stamps besides, may cost: a share of the rate, and of the processor time.
+/// The most that recording, or exact stamps on top of it, may cost, as a fraction of the rate and of the processor
+/// time.
 pub const LIMIT: f64 = 0.03;
 
-/// Each contestant against the one that has one thing less to do.
+/// Compares each contestant with the one that does one thing less.
 ///
-/// Runs of one round follow each other at once, so that a machine that becomes slower does so for both: the rounds' own
-/// ratios scatter less than the runs do.
+/// The runs of a round follow each other directly, so a machine that slows down slows both: the ratios within rounds
+/// scatter less than the runs themselves.
 pub fn ratios(rounds: &[Round], seed: u64) -> Vec<Ratio> {
     let mut bootstrap = Bootstrap::new(seed);
     let pairs = Contestant::ALL.windows(2).map(|pair| (pair[1], pair[0]));
@@ -20,7 +21,7 @@ pub fn ratios(rounds: &[Round], seed: u64) -> Vec<Ratio> {
             let mut of = |figure: fn(&Run) -> f64| bootstrap.estimate(by_round(rounds, contestant, against, figure));
             let rate = of(|run| run.connections_per_s)?;
             let cpu = of(|run| run.cpu_ns_per_connection)?;
-            // The bare loop is a scale, not a rival: it serves one connection at a time and checks nothing.
+            // The bare loop is a yardstick, not a rival: it serves one connection at a time and checks nothing.
             let limit = (against != Contestant::Bare).then_some(LIMIT);
             Some(Ratio {
                 contestant,
@@ -35,14 +36,14 @@ pub fn ratios(rounds: &[Round], seed: u64) -> Vec<Ratio> {
         .collect()
 }
 
-/// Ratios of a figure in the rounds that have both.
+/// The ratio of a figure in each round that has both contestants.
 fn by_round(rounds: &[Round], contestant: Contestant, against: Contestant, figure: fn(&Run) -> f64) -> Vec<f64> {
     let of = |round: &Round, whose| round.runs.iter().find(|run| run.contestant == whose).map(figure);
     let pairs = rounds.iter().filter_map(|round| Some((of(round, contestant)?, of(round, against)?)));
     pairs.filter(|(_, other)| *other > 0.0).map(|(one, other)| one / other).collect()
 }
 
-/// Whether a cost, which grows or falls steadily with the ratio, is within the limit.
+/// Judges a cost, a monotonic function of the ratio, against the limit.
 fn judge(ratio: &Values, cost: fn(f64) -> f64, limit: f64) -> CostVerdict {
     let costs = [cost(ratio.low), cost(ratio.high)];
     match ratio.interval {
@@ -57,7 +58,7 @@ fn judge(ratio: &Values, cost: fn(f64) -> f64, limit: f64) -> CostVerdict {
 mod tests {
     use super::*;
 
-    /// Rounds on a machine that becomes slower by a tenth each time, with rates of `on` for each of `off`.
+    /// Rounds on a machine that slows down by a tenth each time, with rates of `on` relative to `off`.
     fn rounds(count: usize, on: &[f64]) -> Vec<Round> {
         let round = |number: usize| {
             let speed = 0.9_f64.powi(number as i32);

@@ -1,4 +1,4 @@
-//! Counters of the network namespace and of the machine's processors, taken as differences.
+//! Counters of a network namespace and of the machine's processors, taken as differences.
 
 use std::{collections::BTreeMap, io};
 
@@ -7,7 +7,7 @@ use procfs::{CurrentSI, KernelStats};
 use super::file::{self, KeptFile};
 use crate::record::{CpuShares, Sockets, Softnet};
 
-/// The counters that records keep, by the names of /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
+/// The counters kept in records, named as in /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
 const KEPT: [&str; 31] = [
     "ListenOverflows",
     "ListenDrops",
@@ -45,29 +45,28 @@ const KEPT: [&str; 31] = [
 /// Kernel counters by name.
 pub type Counters = BTreeMap<String, u64>;
 
-/// A file of the network namespace that the process is in now.
+/// Opens a file of the process's current network namespace.
 fn net_file(name: &str) -> io::Result<KeptFile> {
     KeptFile::open(format!("/proc/self/net/{name}"))
 }
 
-/// Reads the kept counters of one network namespace, or of several, added up.
+/// Reads the kept counters of one or more network namespaces, and adds them up.
 #[derive(Debug, Default)]
 pub struct CounterReader {
     files: Vec<KeptFile>,
 }
 
 impl CounterReader {
-    /// Adds the network namespace that the calling process is in now. Fails where /proc is not mounted.
+    /// Adds the process's current network namespace. Fails if /proc is not mounted.
     pub fn add_namespace(&mut self) -> io::Result<()> {
         for name in ["netstat", "snmp"] {
             self.files.push(net_file(name)?);
         }
-        // There is none on a kernel without IPv6.
+        // Missing on a kernel without IPv6.
         self.files.extend(net_file("snmp6"));
         Ok(())
     }
 
-    /// The counters now.
     pub fn read(&mut self) -> io::Result<Counters> {
         let mut counters = Counters::new();
         for file in &mut self.files {
@@ -77,11 +76,11 @@ impl CounterReader {
     }
 }
 
-/// Datagrams that came for a port that nobody had, over IPv4 and IPv6: `NoPorts` of `Udp:`, and `Udp6NoPorts`.
+/// Datagrams to a port without a socket, over IPv4 and IPv6: `NoPorts` of `Udp:`, and `Udp6NoPorts`.
 pub const UDP_NO_PORTS: &str = "UdpNoPorts";
 
-/// Two of the files are pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`. The third has a name and a
-/// value in each line.
+/// Two of the files consist of pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`. The third has
+/// one name and value per line.
 fn collect(text: &str, into: &mut Counters) {
     let mut add = |name: &str, value: &str| {
         if let Ok(value) = value.parse::<u64>() {
@@ -104,7 +103,7 @@ fn collect(text: &str, into: &mut Counters) {
     }
 }
 
-/// What was counted between two readings.
+/// What the counters gained between two readings.
 pub fn difference(before: &Counters, after: &Counters) -> Counters {
     after
         .iter()
@@ -112,21 +111,20 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
         .collect()
 }
 
-/// Reads the sockets of one network namespace.
+/// Reads the socket counts of one network namespace.
 #[derive(Debug)]
 pub struct SocketReader {
     v4: KeptFile,
-    /// `None` where there is no IPv6.
+    /// `None` without IPv6.
     v6: Option<KeptFile>,
 }
 
 impl SocketReader {
-    /// A reader for the network namespace that the calling process is in now. Fails where /proc is not mounted.
+    /// Opens the process's current network namespace. Fails if /proc is not mounted.
     pub fn open() -> io::Result<Self> {
         Ok(Self { v4: net_file("sockstat")?, v6: net_file("sockstat6").ok() })
     }
 
-    /// The sockets now.
     pub fn read(&mut self) -> io::Result<Sockets> {
         let mut sockets = Sockets::default();
         add(&mut sockets, self.v4.read()?);
@@ -137,7 +135,7 @@ impl SocketReader {
     }
 }
 
-/// Adds what a text of sockstat counts.
+/// Adds the counts of a sockstat file.
 fn add(sockets: &mut Sockets, sockstat: &str) {
     for line in sockstat.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -158,27 +156,26 @@ fn add(sockets: &mut Sockets, sockstat: &str) {
     }
 }
 
-/// Time of all the machine's processors together, in clock ticks.
+/// Processor time of the whole machine, in clock ticks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpuTicks {
-    /// All of it, idle included.
+    /// Everything, including idle.
     pub total: u64,
-    /// Spent by nobody.
     pub idle: u64,
-    /// Not given to this virtual machine by its host.
+    /// Withheld from this virtual machine by its host.
     pub steal: u64,
-    /// In user mode, niced included.
+    /// In user mode, including niced processes.
     pub user: u64,
-    /// In the kernel for processes.
+    /// In the kernel on behalf of processes.
     pub system: u64,
-    /// In the kernel for interrupts' deferred work, where packets are received.
+    /// In softirqs, where packets are received.
     pub softirq: u64,
-    /// Switches between processes, not a time.
+    /// Context switches (a count, not a time).
     pub context_switches: u64,
 }
 
 impl CpuTicks {
-    /// Reads /proc/stat. Guest time is part of user.
+    /// Reads /proc/stat. User time includes guest time.
     pub fn read() -> io::Result<Self> {
         let stats = KernelStats::current().map_err(io::Error::other)?;
         let cpu = stats.total;
@@ -195,7 +192,7 @@ impl CpuTicks {
         })
     }
 
-    /// What was done since an earlier reading.
+    /// The shares since an earlier reading.
     pub fn since(&self, before: &Self) -> CpuShares {
         let total = self.total.saturating_sub(before.total);
         let share = |now: u64, then: u64| if total == 0 { 0.0 } else { now.saturating_sub(then) as f64 / total as f64 };
@@ -211,7 +208,8 @@ impl CpuTicks {
     }
 }
 
-/// Reads /proc/net/softnet_stat, a row a processor: hexadecimal, dropped second and squeezed third.
+/// Reads /proc/net/softnet_stat: one row per processor, in hexadecimal, with dropped in the second and squeezed in the
+/// third column.
 pub fn softnet() -> io::Result<Softnet> {
     let text = file::read("/proc/net/softnet_stat")?;
     let column = |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
@@ -251,7 +249,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(reader.read().unwrap()["PassiveOpens"] > passive);
-        // The same one again stands for a second.
+        // The same namespace twice stands for two.
         reader.add_namespace().unwrap();
         assert!(reader.read().unwrap()["PassiveOpens"] >= 2 * (passive + 1));
     }

@@ -1,27 +1,26 @@
-//! Sockets of UDP: bytes waiting in each, and datagrams that it has lost because its buffer was full.
+//! UDP sockets: bytes waiting in each, and datagrams lost because its buffer was full.
 
 use std::{collections::HashMap, io};
 
 use super::file;
 
-/// A socket's queue of datagrams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatagramQueue {
-    /// Memory taken by datagrams that wait, in bytes, the kernel's own overhead included.
+    /// Memory used by waiting datagrams, in bytes, including the kernel's overhead.
     pub bytes: u64,
-    /// Datagrams lost since the socket was made.
+    /// Datagrams lost since the socket was created.
     pub lost: u64,
 }
 
-/// The sockets of the calling process's network namespace by inode, from /proc/self/net/udp and udp6.
+/// The UDP sockets of the current network namespace by inode, from /proc/self/net/udp and udp6.
 pub fn read() -> io::Result<HashMap<u32, DatagramQueue>> {
-    // There is no udp6 on a kernel without IPv6.
+    // A kernel without IPv6 has no udp6.
     let v6 = file::read("/proc/self/net/udp6").unwrap_or_default();
     Ok(parse(&(file::read("/proc/self/net/udp")? + &v6)))
 }
 
-/// Fields of a line: sl, local, remote, state, tx:rx queue (hexadecimal), timer, retransmits, uid, timeout, inode, references,
-/// pointer, drops. The heads of both files have fewer numbers, and so drop out.
+/// Fields of a line: sl, local, remote, state, tx:rx queue (hexadecimal), timer, retransmits, uid, timeout, inode,
+/// references, pointer, drops. The header lines have fewer numbers and are therefore skipped.
 fn parse(text: &str) -> HashMap<u32, DatagramQueue> {
     let socket = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

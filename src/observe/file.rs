@@ -2,17 +2,17 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
-/// Longer than any bitmap of ports, so that one read(2) takes all there is: the kernel answers the second read of a bitmap, such as
-/// ip_local_reserved_ports, with the end of the file, wherever the first one stopped.
+/// Larger than any port bitmap, so that one read(2) returns everything: on the second read of a bitmap such as
+/// ip_local_reserved_ports the kernel reports end of file, wherever the first read stopped.
 const AT_ONCE_BYTES: usize = 1 << 18;
 
-/// The whole of a file.
+/// Reads a whole file in one read(2).
 pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     KeptFile::open(path)?.read().map(str::to_owned)
 }
 
-/// A file that is opened once and read often. One below /proc/self/net stays with the network namespace that the process was in when it
-/// opened the file, wherever the process goes.
+/// A file opened once and read often. A file below /proc/self/net stays with the network namespace in which it was
+/// opened, wherever the process moves.
 #[derive(Debug)]
 pub struct KeptFile {
     file: File,
@@ -21,11 +21,11 @@ pub struct KeptFile {
 
 impl KeptFile {
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        // Memory that is never written takes no page.
+        // Untouched memory uses no pages.
         Ok(Self { file: File::open(path)?, buffer: vec![0; AT_ONCE_BYTES] })
     }
 
-    /// The whole of it now.
+    /// Reads the whole file again.
     pub fn read(&mut self) -> io::Result<&str> {
         let mut length = 0;
         loop {

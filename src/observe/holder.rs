@@ -1,4 +1,4 @@
-//! Who holds a port.
+//! Finds the processes that hold a port.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,12 +13,10 @@ use serde::Serialize;
 
 use crate::scenario::Transport;
 
-/// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Process {
-    /// Its id.
     pub pid: i32,
-    /// Its command name.
+    /// The command name, as in /proc/PID/comm.
     pub name: String,
 }
 
@@ -28,14 +26,14 @@ impl fmt::Display for Process {
     }
 }
 
-/// The listener on a port, as far as it can be seen.
+/// Who listens on a port, as far as this user can see.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A process whose descriptors this user may read.
     Process(Process),
-    /// A socket, but of which process this user may not see.
+    /// A socket whose process this user may not see.
     Unseen,
-    /// No listening socket was found: one that is bound without listening, or gone by now.
+    /// No listening socket: it is bound without listening, or already closed.
     None,
 }
 
@@ -43,13 +41,13 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(process) => process.fmt(f),
-            Self::Unseen => write!(f, "a process that this user may not see (run as root to see which)"),
-            Self::None => write!(f, "a socket that does not listen"),
+            Self::Unseen => write!(f, "a process hidden from this user (run as root to see it)"),
+            Self::None => write!(f, "a socket that is not listening"),
         }
     }
 }
 
-/// Finds who listens on a port in this network namespace, or has a socket of UDP bound to it.
+/// Finds who listens on a port in this network namespace, or has a UDP socket bound to it.
 pub fn of_port(port: u16, transport: Transport) -> Holder {
     let inodes: HashSet<u64> = match transport {
         Transport::Tcp => {
@@ -70,8 +68,8 @@ pub fn of_port(port: u16, transport: Transport) -> Holder {
     of_sockets(&inodes).into_values().flatten().min().map_or(Holder::Unseen, Holder::Process)
 }
 
-/// The processes that have these sockets open, by the sockets' inodes and in the order of their ids: those whose descriptors
-/// this user may read. One pass over /proc, however many sockets.
+/// The processes that have these sockets open, by inode and in order of process id, as far as this user may read their
+/// descriptors. One pass over /proc, however many sockets.
 pub fn of_sockets(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
     let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     for process in all_processes().into_iter().flatten().flatten() {

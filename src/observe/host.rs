@@ -12,16 +12,16 @@ use crate::{
     sys::{affinity, limits},
 };
 
-/// What this machine allows and costs, found before a run.
+/// What this machine allows and costs, measured before a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Probe {
-    /// Why exact stamps of connections cannot be had; `None` where they can.
+    /// Why exact stamps are unavailable; `None` if they are available.
     pub stamps_error: Option<String>,
-    /// What a sample of a listener's queue costs, in nanoseconds.
+    /// Cost of sampling one listener's queue, in nanoseconds.
     pub queue_sample_ns: u64,
 }
 
-/// Reads all but the sysctls, which are the used network namespace's.
+/// Reads everything except the sysctls, which belong to the network namespace used.
 pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: &Probe) -> Host {
     let names = uname().ok();
     let field = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -61,12 +61,11 @@ pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: 
     }
 }
 
-/// The reported sysctls of the caller's network namespace.
 pub fn sysctls() -> BTreeMap<String, String> {
     sysctl::REPORTED.iter().filter_map(|name| Some(((*name).to_owned(), sysctl::read(name)?))).collect()
 }
 
-/// The number at the head of a /proc or /sys file.
+/// The number at the start of a /proc or /sys file.
 pub fn first_number(path: &str) -> Option<u64> {
     file::read(path).ok()?.split_whitespace().next()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Limits of the machine, beside those of a process in [`crate::sys::limits`].
+//! Limits of the whole machine; those of a process are in [`crate::sys::limits`].
 
 use std::io;
 
@@ -9,12 +9,11 @@ use super::file;
 /// CAP_SYS_ADMIN, a bit of the effective capabilities (include/uapi/linux/capability.h).
 const SYS_ADMIN: u32 = 21;
 
-/// Open files of the whole machine.
+/// Open files on the whole machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineFiles {
-    /// Open now.
     pub open: u64,
-    /// The most that there may be, fs.file-max.
+    /// The limit, fs.file-max.
     pub limit: u64,
 }
 
@@ -24,10 +23,10 @@ pub fn files_of_machine() -> io::Result<MachineFiles> {
     Ok(MachineFiles { open: files.allocated, limit: files.max })
 }
 
-/// Whether the calling process has CAP_SYS_ADMIN over the whole machine, and not only in a user namespace of its own.
+/// Whether the calling process has CAP_SYS_ADMIN over the whole machine, not only in its own user namespace.
 pub fn may_administrate() -> io::Result<bool> {
     let capabilities = Process::myself().and_then(|own| own.status()).map_err(io::Error::other)?.capeff;
-    // All numbers stand for themselves in the first namespace, and there only.
+    // Only the initial user namespace maps every id to itself.
     let map = file::read("/proc/self/uid_map")?;
     let first = map.split_whitespace().eq(["0", "0", "4294967295"]);
     Ok(first && capabilities >> SYS_ADMIN & 1 == 1)

@@ -1,4 +1,4 @@
-//! Memory: what the kernel has for sockets, and what processes have.
+//! Memory used by the kernel for sockets, and by processes.
 
 use std::io;
 
@@ -6,32 +6,32 @@ use procfs::{Current, Meminfo, process::Process};
 
 use super::file;
 
-/// The kernel's memory in slabs, where sockets, their files and inodes lie, in bytes: of the whole machine (`Slab` of
-/// /proc/meminfo), less what programs make grow that look through /proc/PID/fd, as monitoring does: an inode and a directory
-/// entry for each descriptor. That is only known where /proc/slabinfo may be read, which is root's.
+/// The kernel's slab memory in bytes, where sockets, their files and inodes live, for the whole machine (`Slab` of
+/// /proc/meminfo). Excludes the inodes and directory entries created when programs such as monitors look through
+/// /proc/PID/fd; their size is known only to root, who may read /proc/slabinfo.
 pub fn kernel_bytes() -> io::Result<u64> {
     let looked_up = file::read("/proc/slabinfo").map_or(0, |slabs| looked_up_bytes(&slabs));
     Ok(meminfo()?.slab.saturating_sub(looked_up))
 }
 
-/// Memory that processes share by mapping it, in bytes: of the whole machine (`Shmem`).
+/// Memory shared through mappings, in bytes, for the whole machine (`Shmem`).
 pub fn shared_bytes() -> io::Result<u64> {
     Ok(meminfo()?.shmem.unwrap_or(0))
 }
 
-/// All that the kernel manages, in bytes (`MemTotal`).
+/// All memory managed by the kernel, in bytes (`MemTotal`).
 pub fn total_bytes() -> io::Result<u64> {
     Ok(meminfo()?.mem_total)
 }
 
-/// Memory that can be had without swapping, in bytes (`MemAvailable`).
+/// Memory available without swapping, in bytes (`MemAvailable`).
 pub fn available_bytes() -> io::Result<u64> {
     Ok(meminfo()?.mem_available.unwrap_or(0))
 }
 
-/// Memory of their own that processes have resident, in bytes. What a process has inherited at its fork and not written to since
-/// counts as a part, for it and those it shares it with, so that what it puts there counts (`Pss_Anon` of
-/// /proc/PID/smaps_rollup, Linux 5.4; exact, where the counters in status and statm lag behind). One that is gone has none.
+/// Resident private memory of processes, in bytes. Pages inherited at the fork and not written since are divided among
+/// the processes sharing them (`Pss_Anon` of /proc/PID/smaps_rollup, Linux 5.4; exact, whereas the counters in status
+/// and statm lag behind). A process that has ended counts as 0.
 pub fn own_bytes(pids: &[i32]) -> u64 {
     let own = |pid: &i32| -> Option<u64> {
         let maps = Process::new(*pid).ok()?.smaps_rollup().ok()?.memory_map_rollup;
@@ -44,7 +44,7 @@ fn meminfo() -> io::Result<Meminfo> {
     Meminfo::current().map_err(io::Error::other)
 }
 
-/// What inodes of /proc and their directory entries take, by /proc/slabinfo: `name active_objs num_objs objsize …`.
+/// Size of the inodes of /proc and their directory entries, from /proc/slabinfo: `name active_objs num_objs objsize …`.
 fn looked_up_bytes(slabs: &str) -> u64 {
     let cache = |name: &str| -> Option<[u64; 2]> {
         let mut fields = slabs.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.split_whitespace();
@@ -73,7 +73,7 @@ mod tests {
         let own = std::process::id() as i32;
         let before = own_bytes(&[own]);
         let block = std::hint::black_box(vec![1_u8; 16 << 20]);
-        // Other tests run in this process as well.
+        // Other tests run in this process, too.
         assert!(own_bytes(&[own]) > before + (8 << 20));
         drop(block);
         assert_eq!(own_bytes(&[i32::MAX]), 0);

@@ -1,4 +1,4 @@
-//! What the kernel knows: accept queues, counters, processor time, limits, ports, and who holds one.
+//! Reads what the kernel knows: accept queues, counters, processor time, limits, ports and their holders.
 
 pub mod counters;
 pub mod datagrams;

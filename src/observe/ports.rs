@@ -1,5 +1,5 @@
-//! Ports: the ephemeral range, and what kind of port a port is. Arithmetic on what the kernel says in
-//! net.ipv4.ip_local_port_range and net.ipv4.ip_local_reserved_ports, which hold for IPv4 and IPv6, TCP and UDP.
+//! The ephemeral port range and the kinds of ports: arithmetic on net.ipv4.ip_local_port_range and
+//! net.ipv4.ip_local_reserved_ports, which apply to IPv4 and IPv6, TCP and UDP.
 
 use std::ops::RangeInclusive;
 
@@ -8,33 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use super::sysctl;
 
-/// The ports from which connect without bind, and bind to port 0, choose.
+/// The range from which connect without bind, and bind to port 0, choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    /// The first port.
     pub low: u16,
-    /// The last port.
     pub high: u16,
-    /// Ports that are never chosen, inside the range and outside: apart from each other, and in order.
+    /// Ports the kernel never chooses, inside or outside the range: disjoint and in order.
     pub reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl Range {
-    /// The range of the caller's network namespace. Fails where /proc/sys cannot be read.
+    /// Reads the range of the current network namespace. Fails if /proc/sys cannot be read.
     pub fn read() -> Result<Self> {
         let range = sysctl::read("ip_local_port_range")
             .context("/proc/sys/net/ipv4/ip_local_port_range cannot be read: mount /proc")?;
-        // Kernels have had it since 2.6.36; without it nothing is reserved.
+        // Present since Linux 2.6.36; without it nothing is reserved.
         Self::parse(&range, &sysctl::read("ip_local_reserved_ports").unwrap_or_default())
     }
 
-    /// Reads the two sysctls: `32768 60999` and `40000-40009,40050`. Fails on anything else.
+    /// Parses the two sysctls: `32768 60999` and `40000-40009,40050`.
     pub fn parse(range: &str, reserved: &str) -> Result<Self> {
         let ends = || -> Option<(u16, u16)> {
             let (low, high) = range.trim().split_once(char::is_whitespace)?;
             Some((low.parse().ok()?, high.trim().parse().ok()?))
         };
-        let (low, high) = ends().with_context(|| format!("ip_local_port_range: \"{range}\" is no range of ports"))?;
+        let (low, high) = ends().with_context(|| format!("ip_local_port_range: \"{range}\" is not a port range"))?;
         if low > high {
             bail!("ip_local_port_range: \"{range}\" ends before it begins");
         }
@@ -46,7 +44,7 @@ impl Range {
         (self.low..=self.high).contains(&port)
     }
 
-    /// Whether a port is reserved, inside the range or not.
+    /// Whether a port is reserved, inside or outside the range.
     pub fn is_reserved(&self, port: u16) -> bool {
         let after = self.reserved.partition_point(|ports| *ports.start() <= port);
         after > 0 && self.reserved[after - 1].contains(&port)
@@ -57,40 +55,40 @@ impl Range {
         self.contains(port) && !self.is_reserved(port)
     }
 
-    /// Ports in the range, reserved ones included.
+    /// Ports in the range, including reserved ones.
     pub fn size(&self) -> u64 {
         u64::from(self.high - self.low) + 1
     }
 
-    /// Ports that a connection can have between one source address and one destination address and port.
+    /// Ports available to one tuple group: source address, destination address and destination port.
     pub fn usable(&self) -> u64 {
         self.ports().count() as u64
     }
 
-    /// Usable ports that connect without bind tries first: those of the parity of the range's lower end
-    /// (`__inet_hash_connect` in net/ipv4/inet_hashtables.c). When all of them are taken, every further connect walks all
-    /// of them in vain before it comes to the others.
+    /// The number of usable ports that connect without bind tries first: those with the parity of the range's lower end
+    /// (`__inet_hash_connect` in net/ipv4/inet_hashtables.c). Once all of them are taken, every further connect walks
+    /// through all of them before it tries the others.
     pub fn first_pass(&self) -> u64 {
         self.ports().filter(|port| self.is_first_pass(*port)).count() as u64
     }
 
-    /// Whether connect without bind tries a port before those of the other parity.
+    /// Whether connect without bind tries a port in its first pass.
     pub fn is_first_pass(&self, port: u16) -> bool {
         port % 2 == self.low % 2
     }
 
-    /// The usable ports.
     fn ports(&self) -> impl Iterator<Item = u16> {
         (self.low..=self.high).filter(|port| self.is_usable(*port))
     }
 }
 
-/// Connections that so many source addresses can have to so many destination addresses, with so many ports each, at once.
+/// The most simultaneous connections between these numbers of source addresses, destination addresses and destination
+/// ports.
 pub fn capacity(sources: u64, usable: u64, destinations: u64, destination_ports: u64) -> u64 {
     sources * usable * destinations * destination_ports
 }
 
-/// Reads `40000-40009,40050`; empty is none. Ranges that overlap or touch become one.
+/// Parses `40000-40009,40050`, or an empty text. Merges ranges that overlap or touch.
 fn parse_reserved(text: &str) -> Result<Vec<RangeInclusive<u16>>> {
     let parse = |item: &str| -> Option<(u16, u16)> {
         let (low, high) = item.split_once('-').unwrap_or((item, item));
@@ -99,7 +97,10 @@ fn parse_reserved(text: &str) -> Result<Vec<RangeInclusive<u16>>> {
     };
     let mut items = Vec::new();
     for item in text.trim().split(',').filter(|item| !item.is_empty()) {
-        items.push(parse(item).with_context(|| format!("ip_local_reserved_ports: \"{item}\" is no port or range"))?);
+        items.push(
+            parse(item)
+                .with_context(|| format!("ip_local_reserved_ports: \"{item}\" is neither a port nor a range"))?,
+        );
     }
     items.sort_unstable();
     let mut apart: Vec<RangeInclusive<u16>> = Vec::new();
@@ -127,7 +128,6 @@ pub enum Class {
 }
 
 impl Class {
-    /// The kind of a port.
     pub fn of(port: u16) -> Self {
         match port {
             0..=1_023 => Self::WellKnown,
@@ -136,7 +136,7 @@ impl Class {
         }
     }
 
-    /// Its name and its ports.
+    /// The kind's name and range.
     pub fn name(self) -> &'static str {
         match self {
             Self::WellKnown => "well-known (0–1023)",
@@ -155,7 +155,7 @@ mod tests {
         let usable = |range, reserved| Range::parse(range, reserved).unwrap().usable();
         assert_eq!(usable("32768 60999", ""), 28_232);
         assert_eq!(usable("32768\t60999\n", "40000-40009,40050"), 28_221);
-        // Outside, across an end, twice.
+        // Reserved ranges outside the range, across its ends, overlapping.
         assert_eq!(usable("40000 40099", "80,8080-8090"), 100);
         assert_eq!(usable("40000 40099", "39990-40009,40090-50000"), 80);
         assert_eq!(usable("40000 40099", "40010-40019,40015,40000-40011"), 80);

@@ -1,4 +1,4 @@
-//! Accept queues, read by sock_diag: for a listening socket the kernel gives the queue's length and limit.
+//! Accept queues, read through sock_diag: the kernel reports the length and limit of each listener's queue.
 
 use std::{
     collections::HashMap,
@@ -15,25 +15,24 @@ use serde::Serialize;
 use super::sockets::{self, SockDiag};
 use crate::{scenario::Transport, sys::clock};
 
-/// An accept queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Queue {
     /// Connections waiting (`idiag_rqueue`).
     pub length: u32,
-    /// The backlog in force (`idiag_wqueue`): the queue holds one more.
+    /// The effective backlog (`idiag_wqueue`); the queue holds one more.
     pub limit: u32,
-    /// Segments dropped by this listener so far (`sk_drops` of INET_DIAG_SKMEMINFO): what ListenDrops counts of it.
+    /// Segments this listener has dropped so far (`sk_drops` of INET_DIAG_SKMEMINFO): its part of ListenDrops.
     pub drops: u32,
 }
 
 impl Queue {
-    /// Whether there is no room: the kernel's test is `>`.
+    /// Whether the queue is full: the kernel's test is `>`.
     pub fn is_full(&self) -> bool {
         self.limit > 0 && self.length > self.limit
     }
 }
 
-/// Reads the accept queues of one port's listeners. Its requests and answers use the same buffers each time.
+/// Reads the accept queues of one port's listeners, reusing its buffers.
 pub struct QueueReader {
     question: SockDiag,
     family: u8,
@@ -41,14 +40,14 @@ pub struct QueueReader {
 }
 
 impl QueueReader {
-    /// A reader for the listeners on an address's port, in the caller's network namespace.
+    /// A reader for the listeners on an address's port in the current network namespace.
     pub fn new(address: SocketAddr) -> Result<Self> {
         let question = SockDiag::new(Transport::Tcp, StateFlags::LISTEN, address)?;
         let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
         Ok(Self { question, family, port: address.port() })
     }
 
-    /// The queues now, by the inode of their listener.
+    /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
         let mut queues = HashMap::new();
         self.question.each(|response| {
@@ -63,7 +62,7 @@ impl QueueReader {
     }
 }
 
-/// What a sample of one listener's queue costs on this machine: the median of a hundred, in nanoseconds.
+/// The median cost of sampling one listener's queue on this machine, over a hundred samples, in nanoseconds.
 pub fn sample_cost_ns() -> Result<u64> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind 127.0.0.1")?;
     let mut reader = QueueReader::new(listener.local_addr().context("getsockname")?)?;

@@ -1,10 +1,10 @@
-//! Names of services, from /etc/services.
+//! Service names, from /etc/services.
 
 use std::fs;
 
 use crate::scenario::Transport;
 
-/// The name that /etc/services gives a port; `None` without an entry, or without the file.
+/// The name of a port in /etc/services, if it has one.
 pub fn name(port: u16, transport: Transport) -> Option<String> {
     find(&fs::read_to_string("/etc/services").ok()?, port, transport).map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Sockets of the network namespace, by sock_diag: `struct inet_diag_msg` of include/uapi/linux/inet_diag.h.
+//! Sockets of a network namespace, read through sock_diag: `struct inet_diag_msg` of include/uapi/linux/inet_diag.h.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,10 +17,10 @@ use serde::Serialize;
 
 use crate::scenario::Transport;
 
-/// What to do where sock_diag does not answer.
+/// Remedy if sock_diag fails.
 pub const REMEDY: &str = "load the modules inet_diag, tcp_diag and udp_diag, or allow NETLINK_SOCK_DIAG in the sandbox";
 
-/// A question to sock_diag, asked as often as wanted. Its requests and answers use the same buffers each time.
+/// A sock_diag request that can be sent repeatedly, reusing its buffers.
 pub struct SockDiag {
     socket: Netlink,
     request: Vec<u8>,
@@ -28,8 +28,9 @@ pub struct SockDiag {
 }
 
 impl SockDiag {
-    /// Prepares the question for sockets over IPv4 or IPv6 (as the family of `of`) in those states, in the caller's network
-    /// namespace. A port in `of` restricts it to that local port. Fails where the sandbox forbids such sockets.
+    /// Prepares a request for the sockets over IPv4 or IPv6 (the family of `of`) in these states, in the current
+    /// network namespace. A nonzero port in `of` restricts it to that local port. Fails if the sandbox forbids such
+    /// sockets.
     pub fn new(transport: Transport, states: StateFlags, of: SocketAddr) -> Result<Self> {
         let mut socket = Netlink::new(NETLINK_SOCK_DIAG).context("socket(NETLINK_SOCK_DIAG)")?;
         socket.bind_auto().context("bind of the sock_diag socket")?;
@@ -51,7 +52,8 @@ impl SockDiag {
         Ok(Self { socket, request, answer: vec![0; 65_536] })
     }
 
-    /// Asks, and shows every socket of the answer. Fails when the kernel refuses: it has no such module, say.
+    /// Sends the request and visits every socket of the answer. Fails if the kernel refuses, for example because a
+    /// module is missing.
     pub fn each(&mut self, mut visit: impl FnMut(&InetResponse)) -> Result<()> {
         self.socket.send(&self.request, 0).context("sending to sock_diag")?;
         loop {
@@ -62,7 +64,7 @@ impl SockDiag {
                     NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("decoding a sock_diag answer")?;
                 let step = (message.header.length as usize).next_multiple_of(4).min(rest.len());
                 match message.payload {
-                    // A dump that could not begin ends with its error.
+                    // A dump that cannot start ends with an error.
                     NetlinkPayload::Done(done) if done.code < 0 => {
                         bail!("sock_diag refused: {}", std::io::Error::from_raw_os_error(-done.code))
                     }
@@ -72,7 +74,7 @@ impl SockDiag {
                     _ => {}
                 }
                 if step == 0 {
-                    bail!("sock_diag sent a message without length");
+                    bail!("sock_diag sent a message of length 0");
                 }
                 rest = &rest[step..];
             }
@@ -80,7 +82,7 @@ impl SockDiag {
     }
 }
 
-/// The socket's memory (INET_DIAG_SKMEMINFO), where the kernel tells: sockets in TIME_WAIT have none.
+/// The socket's memory (INET_DIAG_SKMEMINFO), if reported: sockets in TIME_WAIT have none.
 pub fn memory(response: &InetResponse) -> Option<&MemInfo> {
     response.nlas.iter().find_map(|nla| match nla {
         Nla::MemInfo(memory) => Some(memory),
@@ -88,7 +90,7 @@ pub fn memory(response: &InetResponse) -> Option<&MemInfo> {
     })
 }
 
-/// A state of include/net/tcp_states.h. Sockets of UDP have two of them: ESTABLISHED when connected, else CLOSE.
+/// A socket state of include/net/tcp_states.h. UDP sockets use two: ESTABLISHED if connected, otherwise CLOSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(into = "&'static str")]
 pub struct State(u8);
@@ -96,11 +98,10 @@ pub struct State(u8);
 impl State {
     /// Both sides may send.
     pub const ESTABLISHED: Self = Self(1);
-    /// Over, but the kernel keeps its four addresses from use.
+    /// Closed, but the kernel still reserves its 4-tuple.
     pub const TIME_WAIT: Self = Self(6);
-    /// No connection: of TCP, a socket that is bound and neither listens nor is connected.
+    /// Not connected: for TCP, bound without listening.
     pub const CLOSE: Self = Self(7);
-    /// Listening.
     pub const LISTEN: Self = Self(10);
 
     /// The kernel's name, without `TCP_`.
@@ -128,24 +129,22 @@ impl From<State> for &'static str {
     }
 }
 
-/// A socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
-    /// Its own address. An IPv4 address of an IPv6 socket is shown as IPv4: both share one space of ports.
+    /// The local address. IPv4 addresses of IPv6 sockets are shown as IPv4, because both share one port space.
     pub local: SocketAddr,
-    /// The peer's; unspecified, with port 0, where there is none.
+    /// The peer's address; unspecified with port 0 if there is none.
     pub remote: SocketAddr,
-    /// Index of the network device it is bound to; 0 where it is bound to none.
+    /// Index of the network device it is bound to; 0 if none.
     pub interface: u32,
-    /// Its state.
     pub state: State,
-    /// Its inode, as in `/proc/PID/fd`; 0 where it belongs to no descriptor: in TIME_WAIT, or not yet accepted.
+    /// The inode, as in `/proc/PID/fd`; 0 without a descriptor: in TIME_WAIT, or not yet accepted.
     pub inode: u32,
-    /// Listening: connections in the accept queue. Others: bytes received and not yet read.
+    /// For a listener, connections in the accept queue; otherwise bytes received but not yet read.
     pub received: u32,
-    /// Listening: the backlog in force. Others: bytes not yet acknowledged.
+    /// For a listener, the effective backlog; otherwise bytes not yet acknowledged.
     pub sending: u32,
-    /// Listening: segments dropped so far; UDP: datagrams lost so far (`sk_drops`).
+    /// For a listener, segments dropped so far; for UDP, datagrams lost so far (`sk_drops`).
     pub drops: u32,
     /// The receive buffer's size, in bytes (`sk_rcvbuf`).
     pub receive_buffer: u32,
@@ -172,9 +171,9 @@ impl Socket {
     }
 }
 
-/// The sockets of the caller's network namespace over IPv4 and IPv6 in all states, those included that are bound and no more
-/// (from Linux 6.8 on); with one local port, or with any. A busy namespace changes while it is read. Fails, with a remedy,
-/// where sock_diag does not answer.
+/// Reads the sockets of the current network namespace over IPv4 and IPv6 in all states, including those that are only
+/// bound (since Linux 6.8), with one local port or any. On a busy machine sockets come and go during the read. The
+/// error includes a remedy.
 pub fn read(transport: Transport, port: Option<u16>) -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     let unspecified: [IpAddr; 2] = [[0; 4].into(), [0_u16; 8].into()];
@@ -183,7 +182,7 @@ pub fn read(transport: Transport, port: Option<u16>) -> Result<Vec<Socket>> {
         let states = StateFlags::from_bits_retain(!0);
         SockDiag::new(transport, states, SocketAddr::new(family, port.unwrap_or(0)))
             .and_then(|mut question| question.each(|response| sockets.push(Socket::of(response))))
-            .with_context(|| format!("the sockets of this network namespace cannot be read: {REMEDY}"))?;
+            .with_context(|| format!("cannot read this network namespace's sockets: {REMEDY}"))?;
     }
     sockets.retain(|socket| port.is_none_or(|port| socket.local.port() == port));
     Ok(sockets)

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 
 use super::file;
 
-/// Where network sysctls of a namespace are, in the order in which a short name is looked for.
+/// Folders of network sysctls, in the order in which a short name is looked up.
 const FOLDERS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/core", "/proc/sys/net/ipv6"];
 
-/// The sysctls that decide what a trial's figures mean.
+/// The sysctls that affect a trial's figures.
 pub const REPORTED: [&str; 15] = [
     "ip_local_port_range",
     "ip_local_reserved_ports",
@@ -25,15 +25,15 @@ pub const REPORTED: [&str; 15] = [
     "tcp_syn_retries",
     "tcp_syn_linear_timeouts",
     "tcp_timestamps",
-    // bbr spaces out what a connection sends, which lengthens exchanges of many segments.
+    // bbr paces sending, which lengthens exchanges of many segments.
     "tcp_congestion_control",
 ];
 
-/// The file of a sysctl in the caller's network namespace: `somaxconn`, `net.core.somaxconn` and
-/// `net/core/somaxconn` are the same. `None` when the namespace has no such sysctl.
+/// The file of a sysctl in the current network namespace: `somaxconn`, `net.core.somaxconn` and `net/core/somaxconn`
+/// are the same. `None` if the namespace has no such sysctl.
 pub fn path(name: &str) -> Option<PathBuf> {
     let plain = |name: &str| name.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
-    // Interface names may hold dots, so a name with slashes is taken as it is.
+    // Interface names may contain dots, so a name with slashes is used unchanged.
     let slashed = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
     if !plain(&slashed) {
         return None;
@@ -46,14 +46,13 @@ pub fn path(name: &str) -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
 }
 
-/// Reads one; `None` where the namespace has no such sysctl.
+/// Reads a sysctl, if the namespace has it.
 pub fn read(name: &str) -> Option<String> {
     let text = file::read(path(name)?).ok()?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Writes one in the caller's network namespace. Fails, naming the sysctl, when it does not exist there or the kernel
-/// refuses the value.
+/// Writes a sysctl in the current network namespace.
 pub fn write(name: &str, value: &str) -> Result<()> {
     let Some(path) = path(name) else {
         bail!("unknown sysctl: a network namespace has no `{name}` below net.ipv4, net.core or net.ipv6");
@@ -65,14 +64,14 @@ pub fn write(name: &str, value: &str) -> Result<()> {
 
 fn explain(error: io::Error, value: &str) -> anyhow::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::InvalidInput => format!("the kernel refuses the value \"{value}\""),
+        io::ErrorKind::InvalidInput => format!("the kernel rejects the value \"{value}\""),
         io::ErrorKind::ReadOnlyFilesystem => {
             "/proc/sys is mounted read-only here: run outside the container".to_owned()
         }
         io::ErrorKind::PermissionDenied => format!(
-            "this network namespace may not have the value \"{value}\": take another, or make it the machine's own beforehand"
+            "the kernel does not allow \"{value}\" in this network namespace: choose another value, or set it on the host first"
         ),
-        _ => format!("value \"{value}\" not written"),
+        _ => format!("cannot write the value \"{value}\""),
     };
     anyhow::Error::new(error).context(remedy)
 }

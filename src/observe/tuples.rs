@@ -1,5 +1,5 @@
-//! What connections take of the ephemeral ports, by tuple group: source address, destination address and destination port.
-//! Within a group a local port belongs to one connection, and each group has all usable ports to itself.
+//! Use of the ephemeral ports by tuple group: source address, destination address and destination port. Within a group
+//! each connection needs its own local port; each group can use all usable ports.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,58 +13,55 @@ use super::{
     sockets::{Socket, State},
 };
 
-/// How full a tuple group is. Counts of ports.
+/// The fill of a tuple group, in ports.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Fill {
-    /// Taken by the group's connections, or barred to every group.
+    /// Taken by the group's connections, or barred for every group.
     pub used: u64,
-    /// There for a group: where no more is to be had (EADDRNOTAVAIL), the wall.
+    /// The group's usable ports: beyond them is the wall (EADDRNOTAVAIL).
     pub usable: u64,
     /// `used` ÷ `usable`; 1 where nothing is usable.
     pub share: f64,
-    /// Where connect without bind becomes slow: the ports of the parity that it tries first.
+    /// The knee, where connect without bind becomes slow: the number of ports of the parity it tries first.
     pub knee: u64,
-    /// Ports left of those.
+    /// Free ports before the knee.
     pub to_knee: u64,
-    /// Ports left at all.
+    /// Free ports before the wall.
     pub to_wall: u64,
 }
 
-/// A tuple group and what it has of the range.
+/// A tuple group and its use of the range.
 #[derive(Debug, Clone, Serialize)]
 pub struct TupleGroup {
-    /// The source address.
     pub source: IpAddr,
-    /// The destination address and port.
     pub destination: SocketAddr,
-    /// Local ports inside the range that its connections have.
+    /// Local ports inside the range taken by its connections.
     pub connections: u64,
     /// Of them, those in TIME_WAIT.
     pub time_wait: u64,
-    /// How full it is.
     pub fill: Fill,
 }
 
-/// What is used of a range.
+/// The use of a port range.
 #[derive(Debug)]
 pub struct Usage {
-    /// Sockets whose local port is inside the range and which were asked for, by state.
+    /// Selected sockets with a local port inside the range, by state.
     pub by_state: BTreeMap<State, u64>,
-    /// Their inodes; 0 where a socket belongs to no descriptor.
+    /// Their inodes; 0 for a socket without a descriptor.
     pub inodes: Vec<u32>,
-    /// Their local ports, each once.
+    /// Distinct local ports of these sockets.
     pub ports: u64,
-    /// Usable ports that some socket listens on or is bound to: connect without bind passes them over in every group,
-    /// whatever their address. Ports of sockets that were bound and then connected are so too, but cannot be told apart.
+    /// Usable ports that some socket listens on or is bound to: connect without bind skips them in every group,
+    /// whatever the address. It also skips ports of sockets bound before connecting, but those cannot be told apart.
     pub barred: u64,
-    /// The groups that were asked for, fullest first.
+    /// The selected groups, fullest first.
     pub groups: Vec<TupleGroup>,
-    /// How full the fullest is; without one, a new group.
+    /// The fill of the fullest group, or of a new group if there is none.
     pub fill: Fill,
 }
 
 impl Usage {
-    /// Counts sockets of TCP; with a destination, only its connections.
+    /// Counts TCP sockets; with a destination, only connections to it.
     pub fn of(range: &Range, sockets: &[Socket], to: Option<SocketAddr>) -> Self {
         let inside = || sockets.iter().filter(|socket| range.contains(socket.local.port()));
         let barred: HashSet<u16> = inside().filter(|socket| is_bound_only(socket)).map(|s| s.local.port()).collect();
@@ -73,13 +70,13 @@ impl Usage {
 
         let mut by_state = BTreeMap::new();
         let mut ports = HashSet::new();
-        // By group, each port and whether it is in TIME_WAIT.
+        // For each group, its ports and whether each is in TIME_WAIT.
         let mut taken: HashMap<(IpAddr, SocketAddr), HashMap<u16, bool>> = HashMap::new();
         for socket in asked() {
             let port = socket.local.port();
             *by_state.entry(socket.state).or_default() += 1;
             ports.insert(port);
-            // A connection on a port that is listened on was accepted: it takes no port of its own.
+            // A connection on a listener's port was accepted and takes no port of its own.
             if !barred.contains(&port) && !range.is_reserved(port) && socket.remote.port() != 0 {
                 let group = taken.entry((socket.local.ip(), socket.remote)).or_default();
                 group.insert(port, socket.state == State::TIME_WAIT);
@@ -107,7 +104,6 @@ impl Usage {
         }
     }
 
-    /// Sockets counted.
     pub fn sockets(&self) -> u64 {
         self.by_state.values().sum()
     }
@@ -118,12 +114,12 @@ impl Usage {
     }
 }
 
-/// Listening, or bound and no more.
+/// Listening, or only bound.
 fn is_bound_only(socket: &Socket) -> bool {
     socket.remote.port() == 0
 }
 
-/// A range against which ports are counted.
+/// A range to count ports against.
 struct Gauge<'a> {
     range: &'a Range,
     usable: u64,
@@ -132,7 +128,7 @@ struct Gauge<'a> {
 }
 
 impl Gauge<'_> {
-    /// With these usable ports taken, none of them barred.
+    /// The fill with these usable ports taken, none of them barred.
     fn fill<'a>(&self, taken: impl Iterator<Item = &'a u16>) -> Fill {
         let (mut used, mut first_pass) = (0, 0);
         for port in taken.copied().chain(self.barred.iter().copied()) {
@@ -156,11 +152,11 @@ mod tests {
 
     fn sockets() -> Vec<Socket> {
         vec![
-            // A listener inside the range, and two connections that it has accepted.
+            // A listener inside the range, and two connections it has accepted.
             socket("127.0.0.1:40001", "0.0.0.0:0", State::LISTEN),
             socket("127.0.0.1:40001", "127.0.0.1:40002", State::ESTABLISHED),
             socket("127.0.0.1:40001", "127.0.0.1:40004", State::ESTABLISHED),
-            // Their clients, and a third that is over.
+            // Their clients, and a third connection in TIME_WAIT.
             socket("127.0.0.1:40002", "127.0.0.1:40001", State::ESTABLISHED),
             socket("127.0.0.1:40004", "127.0.0.1:40001", State::ESTABLISHED),
             socket("127.0.0.1:40003", "127.0.0.1:40001", State::TIME_WAIT),
@@ -182,7 +178,8 @@ mod tests {
         assert_eq!(found, [group("127.0.0.1", 40_001, 3), group("127.0.0.1", 80, 1), group("127.0.0.2", 40_001, 1)]);
         assert_eq!(usage.groups[0].time_wait, 1);
         assert_eq!((usage.sockets(), usage.time_wait(), usage.ports, usage.barred), (9, 1, 5, 1));
-        // 40000, 40002, 40004, 40006 come first; two of them are taken, and of all eight also 40003 and the listener's.
+        // 40000, 40002, 40004 and 40006 come first, and two of them are taken; of all eight usable ports, 40003 and the
+        // listener's are taken, too.
         let fill = Fill { used: 4, usable: 8, share: 0.5, knee: 4, to_knee: 2, to_wall: 4 };
         assert_eq!(usage.fill, fill);
         assert_eq!(usage.groups[0].fill, fill);
@@ -193,7 +190,7 @@ mod tests {
         let range = Range::parse("40000 40009", "").unwrap();
         let usage = Usage::of(&range, &sockets(), Some("127.0.0.1:80".parse().unwrap()));
         assert_eq!((usage.sockets(), usage.groups.len(), usage.groups[0].connections), (2, 1, 2));
-        // Nobody goes there: what a new group would find.
+        // No connections: what a new group would find.
         let usage = Usage::of(&range, &sockets(), Some("127.0.0.1:81".parse().unwrap()));
         assert_eq!((usage.sockets(), usage.groups.len()), (0, 0));
         assert_eq!((usage.fill.used, usage.fill.to_knee, usage.fill.to_wall), (1, 5, 9));

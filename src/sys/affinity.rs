@@ -1,4 +1,4 @@
-//! Which processors this process may use, and pinning it to one.
+//! CPU affinity of this process.
 
 use std::io;
 
@@ -7,13 +7,12 @@ use nix::{
     unistd::Pid,
 };
 
-/// The processors this process may run on, ascending.
+/// The processors this process may run on, in ascending order.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
 }
 
-/// Pins the calling process to one processor.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;

@@ -1,4 +1,4 @@
-//! A cgroup (version 2) of one's own, for what is to be told from everything else by it.
+//! Temporary cgroups (version 2), which set the sockets of a trial apart from all others.
 
 use std::{
     fs::{self, File},
@@ -8,35 +8,35 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A cgroup made by this process, removed when dropped.
+/// A cgroup created by this process and removed when dropped.
 ///
-/// A BPF program attached to it goes on running for the sockets that were created inside, also when it is removed: each
-/// socket holds a reference (kernel, cgroup_bpf_get in cgroup_sk_alloc).
+/// An attached BPF program keeps running for sockets created inside, even after the cgroup is removed: each socket
+/// holds a reference (kernel: cgroup_bpf_get in cgroup_sk_alloc).
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
-    /// Where this process came from.
+    /// The cgroup this process came from.
     home: PathBuf,
 }
 
 impl Cgroup {
-    /// Makes a cgroup below the calling process's own. Fails, with the remedy, where there is no hierarchy of version 2, be
-    /// it the only one or beside version 1, or where this user may not.
+    /// Creates a cgroup below the calling process's own. Fails, naming the remedy, if no version 2 hierarchy is mounted
+    /// (alone or next to version 1) or this user lacks permission.
     pub fn create(name: &str) -> Result<Self> {
         let home = own_folder()?;
         let path = home.join(name);
         fs::create_dir(&path).with_context(|| {
-            format!("mkdir {}: making a cgroup wants root, and /sys/fs/cgroup mounted for writing", path.display())
+            format!("mkdir {}: creating a cgroup requires root and a writable /sys/fs/cgroup", path.display())
         })?;
         Ok(Self { path, home })
     }
 
-    /// The folder, opened, as bpf(2) wants it.
+    /// Opens the folder, as bpf(2) expects it.
     pub fn open(&self) -> io::Result<File> {
         File::open(&self.path)
     }
 
-    /// Runs something with the calling process inside; sockets that it creates belong to the cgroup for good.
+    /// Runs `body` with the calling process inside; sockets it creates stay in the cgroup for good.
     pub fn inside<T>(&self, body: impl FnOnce() -> T) -> Result<T> {
         move_into(&self.path)?;
         let result = body();
@@ -47,12 +47,12 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Only a process that is still inside stands in the way, and there is none.
+        // Fails only while a process is inside, and none is.
         let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// Removes a cgroup by name that a process in the calling one's cgroup has left behind, if it has.
+/// Removes a cgroup of this name below the calling process's own, if an earlier process left one.
 pub fn remove_left(name: &str) {
     if let Ok(home) = own_folder() {
         let _ = fs::remove_dir(home.join(name));
@@ -64,21 +64,21 @@ fn move_into(folder: &Path) -> Result<()> {
     fs::write(&file, "0").with_context(|| format!("moving into a cgroup: writing {}", file.display()))
 }
 
-/// The folder of the calling process's own cgroup.
+/// The folder of the calling process's cgroup.
 fn own_folder() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     let groups = fs::read_to_string("/proc/self/cgroup").context("reading /proc/self/cgroup")?;
     let Some(mount) = mount_point(&mounts) else {
-        bail!("no cgroup hierarchy of version 2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+        bail!("no cgroup version 2 hierarchy is mounted: run `mount -t cgroup2 none /sys/fs/cgroup/unified`")
     };
-    // The hierarchy of version 2 has number 0 and no controllers: cgroups(7).
+    // The version 2 hierarchy has number 0 and no controllers: cgroups(7).
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    // Of a process that came from outside its cgroup namespace, the path leads out of what is mounted.
+    // For a process from outside its cgroup namespace, the path points outside the mount.
     let own = if own.starts_with("..") { "" } else { own };
     Ok(mount.join(own))
 }
 
-/// Where a hierarchy of version 2 is mounted: fields of mountinfo are mount point (5th), and after a lone hyphen the type.
+/// Finds the mount point of a version 2 hierarchy: the 5th field of mountinfo, with the type after a lone hyphen.
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (head, tail) = line.split_once(" - ")?;

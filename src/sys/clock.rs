@@ -1,4 +1,4 @@
-//! The clocks. All times of a trial are nanoseconds of CLOCK_MONOTONIC, which every process of the machine shares.
+//! Clocks. All times of a trial are nanoseconds of CLOCK_MONOTONIC, which all processes of the machine share.
 
 use std::{io, time::Duration};
 
@@ -32,42 +32,42 @@ pub fn process_cpu_ns(pid: i32) -> Option<u64> {
 
 #[inline]
 fn read(clock: ClockId) -> u64 {
-    // Both clocks exist on every Linux that has namespaces; a failure would mean a broken libc.
+    // Both clocks exist on every Linux with namespaces; a failure would mean a broken libc.
     let now = clock_gettime(clock).expect("clock_gettime of a standard clock");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// Sleeps until an instant of CLOCK_MONOTONIC; returns at once when it has passed. Signals do not end the sleep.
+/// Sleeps until an instant of CLOCK_MONOTONIC, or returns at once if it has passed. Signals do not end the sleep.
 pub fn sleep_until(instant_ns: u64) {
     let until = TimeSpec::nanoseconds(instant_ns as i64);
     while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until).is_err() {}
 }
 
-/// Lets time-outs of the calling process's system calls end when they are due. By default the kernel may end them 50 µs late, to
-/// wake up for several at once (PR_SET_TIMERSLACK).
+/// Makes the calling process's timeouts expire on time. By default the kernel may delay them by 50 µs to combine
+/// wake-ups (PR_SET_TIMERSLACK).
 pub fn be_exact() -> io::Result<()> {
     Ok(prctl::set_timerslack(1)?)
 }
 
-/// A span in whole nanoseconds; saturates at about 584 years.
+/// A duration in nanoseconds; saturates at about 584 years.
 pub fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What the calling process has used of the processors since its start.
+/// Processor time and context switches of a process since its start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpuUse {
     /// Nanoseconds in user mode (µs resolution).
     pub user_ns: u64,
     /// Nanoseconds in the kernel (µs resolution).
     pub system_ns: u64,
-    /// Times it went to sleep.
+    /// Number of times the process went to sleep.
     pub voluntary_switches: u64,
-    /// Times another took its processor.
+    /// Number of times another process took its processor.
     pub involuntary_switches: u64,
 }
 
-/// What the calling process has used of the processors, from getrusage(2).
+/// The calling process's use, from getrusage(2).
 pub fn cpu_use() -> CpuUse {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage(RUSAGE_SELF) takes no failing argument");
     CpuUse {

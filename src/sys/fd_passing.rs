@@ -1,4 +1,4 @@
-//! Descriptors handed from one process to another (SCM_RIGHTS, unix(7)).
+//! Passing descriptors between processes (SCM_RIGHTS, unix(7)).
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -9,13 +9,13 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 
-/// A pair of connected, non-blocking sockets that keep messages apart. The end of one shows at the other.
+/// A pair of connected, non-blocking sockets that preserve message boundaries. Each end notices when the other closes.
 pub fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// Sends a message with a descriptor, of which the receiver gets a copy. Fails with `WouldBlock` when the receiver's
+/// Sends a message with a descriptor, which the receiver gets a copy of. Fails with `WouldBlock` if the receiver's
 /// buffer is full.
 pub fn send(channel: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let descriptors = [descriptor.as_raw_fd()];
@@ -24,8 +24,8 @@ pub fn send(channel: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io
     Ok(())
 }
 
-/// Receives a message and its descriptor; `Ok(None)` at the channel's end. Fails with `WouldBlock` when there is none,
-/// and with EMFILE when this process could not take the descriptor: then it is lost.
+/// Receives a message and its descriptor, or `Ok(None)` once the other end is closed. Fails with `WouldBlock` if there
+/// is no message, and with EMFILE if this process could not take the descriptor, which is then lost.
 pub fn receive(channel: &OwnedFd, message: &mut [u8]) -> io::Result<Option<OwnedFd>> {
     let mut space = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(message)];
@@ -33,7 +33,7 @@ pub fn receive(channel: &OwnedFd, message: &mut [u8]) -> io::Result<Option<Owned
     let mut descriptors = Vec::new();
     for control in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {
-            // SAFETY: the kernel has just given these descriptors to us, and to nobody else.
+            // SAFETY: the kernel has just given these descriptors to this process, and nothing else owns them.
             descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
         }
     }

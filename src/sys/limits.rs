@@ -1,15 +1,15 @@
-//! Open-file limits.
+//! Limits of open files.
 
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The limit of open files of this process.
+/// This process's limit of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// In force now.
+    /// The limit in force.
     pub soft: u64,
-    /// What an unprivileged process may raise the soft limit to.
+    /// How far an unprivileged process may raise the soft limit.
     pub hard: u64,
 }
 
@@ -19,16 +19,16 @@ pub fn open_files() -> io::Result<OpenFiles> {
     Ok(OpenFiles { soft, hard })
 }
 
-/// Connections for which a process makes room before the start, whatever its limit.
+/// The most connections a process reserves room for before the start.
 const ROOM: usize = 1 << 17;
 
-/// How many connections a process should have room for that may open so many files. Room costs memory only once it is used, and
-/// a list that has to grow leaves what it has outgrown behind in the heap.
+/// How many connections a process with this limit should reserve room for. Reserved memory costs nothing until used,
+/// whereas a list that grows leaves its outgrown memory in the heap.
 pub fn room(files: OpenFiles) -> usize {
     usize::try_from(files.soft).map_or(ROOM, |files| files.min(ROOM))
 }
 
-/// Raises the soft limit of open files to the hard one, for this process and those it forks.
+/// Raises this process's soft limit of open files to the hard limit; children inherit it.
 pub fn raise_open_files() -> io::Result<OpenFiles> {
     let limit = open_files()?;
     setrlimit(Resource::RLIMIT_NOFILE, limit.hard, limit.hard)?;

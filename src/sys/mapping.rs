@@ -1,4 +1,4 @@
-//! Memory mapped by mmap(2), unmapped when its owner is dropped.
+//! Memory mapped with mmap(2) and unmapped when its owner is dropped.
 
 use std::{io, num::NonZeroUsize, ptr::NonNull};
 
@@ -7,7 +7,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
-/// Room for a number of elements, aligned to pages. Its owner decides who may refer to them.
+/// Memory for a number of elements, aligned to pages. Its owner decides who may refer to them.
 #[derive(Debug)]
 pub(super) struct Mapping<T> {
     start: NonNull<T>,
@@ -15,22 +15,22 @@ pub(super) struct Mapping<T> {
 }
 
 impl<T> Mapping<T> {
-    /// Maps `length` elements of zero bytes. Pages cost memory only once they are touched.
+    /// Maps `length` zeroed elements. Pages cost memory only once touched.
     pub fn anonymous(length: usize, flags: MapFlags) -> io::Result<Self> {
         // SAFETY: a fresh anonymous mapping overlaps nothing.
         let start = unsafe { mmap_anonymous(None, bytes::<T>(length), READ_WRITE, flags) }?;
         Ok(Self { start: start.cast(), length })
     }
 
-    /// Maps `length` elements of a BPF map, shared with whoever else has it. The kernel fails with EINVAL beyond the map's end.
-    /// (Beyond the end of an ordinary file it would succeed, and access would raise SIGBUS.)
+    /// Maps `length` elements of a BPF map, shared with everyone else who uses it. Beyond the map's end, the kernel
+    /// fails with EINVAL. (Beyond the end of an ordinary file, mapping would succeed and access would raise SIGBUS.)
     pub fn of_bpf_map(file: &MapFd, length: usize) -> io::Result<Self> {
         // SAFETY: a fresh mapping overlaps nothing.
         let start = unsafe { mmap(None, bytes::<T>(length), READ_WRITE, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start: start.cast(), length })
     }
 
-    /// The elements: valid to read and write as long as self.
+    /// The elements, valid to read and write while self lives.
     pub fn elements(&self) -> NonNull<[T]> {
         NonNull::slice_from_raw_parts(self.start, self.length)
     }
@@ -43,7 +43,7 @@ impl<T> Drop for Mapping<T> {
     }
 }
 
-/// At least 1: mmap refuses a length of 0.
+/// At least 1, because mmap rejects a length of 0.
 fn bytes<T>(length: usize) -> NonZeroUsize {
     NonZeroUsize::new(size_of::<T>() * length).unwrap_or(NonZeroUsize::MIN)
 }

@@ -1,7 +1,7 @@
-//! The fence around the operating system: every `unsafe` of the crate is below this module.
+//! The boundary to the operating system: all of the crate's `unsafe` code is below this module.
 //!
-//! Each file wraps one concept of Linux and hands out owned, safe values. Nothing here knows what a scenario, a
-//! worker or a record is.
+//! Each file wraps one concept of Linux and returns owned, safe values. Nothing here knows about scenarios, workers or
+//! records.
 
 pub mod affinity;
 pub mod bpf;

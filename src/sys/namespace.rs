@@ -1,4 +1,4 @@
-//! A network namespace of one's own, with its loopback device up, and the way back to it from another.
+//! Network namespaces with their loopback device up, and moving between them.
 
 use std::{
     fs::{self, File},
@@ -14,30 +14,30 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// How a network namespace was obtained.
+/// How permission to create a network namespace was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
-    /// With CAP_SYS_ADMIN, directly.
+    /// With CAP_SYS_ADMIN.
     Direct,
-    /// As an ordinary user, inside a user namespace in which this process is root.
+    /// As an ordinary user, in a user namespace where this process is root.
     UserNamespace,
 }
 
-/// A network namespace, held by an open file: it lives as long as this does.
+/// A network namespace, kept alive by an open file.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
 }
 
 impl Namespace {
-    /// The one that the calling process is in.
+    /// The calling process's network namespace.
     pub fn current() -> Result<Self> {
         let file = "/proc/self/ns/net";
         Ok(Self { file: File::open(file).with_context(|| format!("opening {file}"))? })
     }
 
-    /// Moves the calling process, which must have one thread only, into this one. The kernel wants CAP_SYS_ADMIN in the
-    /// user namespace that it belongs to, which a process has that made it by [`enter_network`].
+    /// Moves the calling process, which must be single-threaded, into this namespace. Requires CAP_SYS_ADMIN in the
+    /// user namespace that owns it, which a process that used [`enter_network`] has.
     pub fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).context("setns(CLONE_NEWNET)")
     }
@@ -49,11 +49,11 @@ impl AsFd for Namespace {
     }
 }
 
-/// Moves the calling process into a fresh network namespace and brings its loopback device up.
+/// Moves the calling process into a new network namespace and brings its loopback device up.
 ///
-/// A process without CAP_SYS_ADMIN first enters a user namespace that maps its own user and group to root. The parent
-/// death signal does not survive that change of credentials: set it again afterwards. A process that has done so makes
-/// further network namespaces directly, in the same user namespace.
+/// A process without CAP_SYS_ADMIN first enters a user namespace that maps its own user and group to root. This change
+/// of credentials clears the parent death signal: set it again afterwards. Further network namespaces are then created
+/// directly, in the same user namespace.
 pub fn enter_network() -> Result<Privilege> {
     let privilege = match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => Privilege::Direct,
@@ -63,7 +63,7 @@ pub fn enter_network() -> Result<Privilege> {
         }
         Err(error) => {
             return Err(error).context(
-                "unshare(CLONE_NEWNET) failed: this kernel gives no network namespace; use network = \"host\"",
+                "unshare(CLONE_NEWNET) failed: this kernel cannot create network namespaces; use network = \"host\"",
             );
         }
     };
@@ -75,7 +75,7 @@ fn enter_user_and_network() -> Result<()> {
     // Read before unshare: afterwards both are the overflow ids until the maps are written.
     let (uid, gid) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).context(
-        "unshare(CLONE_NEWUSER | CLONE_NEWNET) failed: this user may not make a network namespace; run as root, \
+        "unshare(CLONE_NEWUSER | CLONE_NEWNET) failed: this user may not create a network namespace; run as root, \
          allow user namespaces (sysctl user.max_user_namespaces > 0, and on Debian and Ubuntu \
          kernel.unprivileged_userns_clone = 1 or kernel.apparmor_restrict_unprivileged_userns = 0), \
          or use network = \"host\"",
@@ -91,7 +91,7 @@ fn enter_user_and_network() -> Result<()> {
     Ok(())
 }
 
-/// Brings a device of the calling process's network namespace up. Its name must be shorter than 16 bytes.
+/// Brings up a device of the calling process's network namespace. Its name must be shorter than 16 bytes.
 pub(super) fn bring_up(device: &str) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: ifreq is plain C data for which all-zero is a valid value.

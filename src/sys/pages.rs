@@ -1,4 +1,5 @@
-//! Memory of one process that costs nothing until it is used. The heap clears much of what it hands out, and so touches it.
+//! Zeroed memory of one process that costs nothing until used. The heap, in contrast, clears much of what it returns
+//! and so touches it.
 
 use std::{
     io,
@@ -9,12 +10,12 @@ use nix::sys::mman::MapFlags;
 
 use super::mapping::Mapping;
 
-/// Zeros in an anonymous private mapping.
+/// A zeroed, private, anonymous mapping.
 #[derive(Debug)]
 pub struct Pages(Mapping<u32>);
 
 impl Pages {
-    /// Maps so many zeros. Each page costs memory from the first write to it on.
+    /// Maps `length` zeros. A page costs memory once it is written.
     pub fn zeroed(length: usize) -> io::Result<Self> {
         Mapping::anonymous(length, MapFlags::MAP_PRIVATE).map(Self)
     }
@@ -24,14 +25,14 @@ impl Deref for Pages {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        // SAFETY: zero is a number, and the elements live as long as self.
+        // SAFETY: zero is a valid number, and the elements live as long as self.
         unsafe { self.0.elements().as_ref() }
     }
 }
 
 impl DerefMut for Pages {
     fn deref_mut(&mut self) -> &mut [u32] {
-        // SAFETY: as above; and nobody else has the mapping.
+        // SAFETY: as above, and nothing else refers to the mapping.
         unsafe { self.0.elements().as_mut() }
     }
 }

@@ -21,19 +21,19 @@ use nix::{
 
 use super::clock::CpuUse;
 
-/// A forked child, and the reading end of its pipe. The pipe's end of file means that the child is gone.
+/// A forked child and the reading end of its pipe, whose end of file means that the child has ended.
 #[derive(Debug)]
 pub struct Child {
-    /// Process id.
     pub pid: Pid,
-    /// What the child writes.
+    /// Carries what the child writes.
     pub pipe: File,
 }
 
-/// Forks a child that runs `body` with the writing end of its pipe and exits with the code `body` returns (101 after
-/// a panic). It is killed when its parent dies, and shows as `name` (15 bytes at most) in process lists.
+/// Forks a child that runs `body` with the writing end of its pipe and exits with the returned code (101 after a
+/// panic). It is killed when its parent dies, and appears as `name` (at most 15 bytes) in process lists.
 ///
-/// Fails if the calling process has more than one thread: the child would inherit the other threads' locks, held for good.
+/// Fails if the calling process has more than one thread: the child would inherit locks that other threads hold and
+/// never release.
 pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
     let threads = threads()?;
     if threads != 1 {
@@ -55,31 +55,31 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
                 }
                 own_signals();
                 if let Ok(name) = CString::new(name) {
-                    // The name is only for people who read process lists.
+                    // The name only helps people reading process lists.
                     let _ = prctl::set_name(&name);
                 }
                 body(write.into())
             }))
             .unwrap_or(101);
-            // SAFETY: _exit never returns and runs nothing of the parent's: no atexit handler, no buffered output.
+            // SAFETY: _exit never returns and runs none of the parent's atexit handlers or buffered output.
             unsafe { libc::_exit(code) }
         }
     }
 }
 
-/// The number of threads in the calling process.
 fn threads() -> io::Result<usize> {
     let tasks = "/proc/self/task";
     let entries = fs::read_dir(tasks).map_err(|error| io::Error::new(error.kind(), format!("{tasks}: {error}")))?;
     Ok(entries.count())
 }
 
-/// A span for poll(2), rounded up to its milliseconds, so that waiting for an instant is not a busy loop just before it.
+/// A timeout for poll(2), rounded up to milliseconds, so that waiting for an instant does not spin just before it.
 pub fn poll_timeout(at_most: Duration) -> PollTimeout {
     PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }
 
-/// A child leaves Ctrl-C, and a closed terminal, to its parent, which ends it, and is ended by SIGTERM whatever handler it has inherited.
+/// Makes a child ignore Ctrl-C and a closed terminal, which are up to its parent, and die from SIGTERM whatever handler
+/// it inherited.
 fn own_signals() {
     let ignored = [Signal::SIGINT, Signal::SIGHUP].map(|number| (number, SigHandler::SigIgn));
     for (number, action) in ignored.into_iter().chain([(Signal::SIGTERM, SigHandler::SigDfl)]) {
@@ -88,27 +88,27 @@ fn own_signals() {
     }
 }
 
-/// Has the kernel kill this process when `parent` dies; fails when it has died already.
+/// Makes the kernel kill this process when `parent` dies; fails if it is already dead.
 pub fn die_with(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // The parent may have died between fork and prctl, and then no signal comes.
-    if getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent process is gone")) }
+    // The parent may have died between fork and prctl; then no signal comes.
+    if getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent process has ended")) }
 }
 
-/// Makes this process the reaper of descendants whose parent dies, so that it can wait for all of them.
+/// Makes this process adopt descendants whose parent dies, so that it can wait for all of them.
 pub fn adopt_orphans() -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
     Ok(())
 }
 
-/// Makes a child the leader of a process group of its own, which its descendants will belong to: a terminal's Ctrl-C
-/// then does not reach them, and [`reap_group`] can wait for them and nobody else.
+/// Makes a child lead its own process group, which its descendants inherit: a terminal's Ctrl-C does not reach them,
+/// and [`reap_group`] can wait for exactly them.
 pub fn lead_group(child: Pid) {
-    // Fails only when the child has gone already.
+    // Fails only if the child has already ended.
     let _ = setpgid(child, child);
 }
 
-/// Waits for all children in a process group, adopted orphans included.
+/// Waits for all children in a process group, including adopted orphans.
 pub fn reap_group(leader: Pid) {
     let group = Pid::from_raw(-leader.as_raw());
     loop {
@@ -119,21 +119,21 @@ pub fn reap_group(leader: Pid) {
     }
 }
 
-/// Sends a signal to a child of this process. One that is gone already is no error.
+/// Sends a signal to a child of this process, if it still exists.
 pub fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
-/// How a child ended, and the processor time it had used.
+/// How a child ended, and its use of the processors.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// What wait4(2) returned.
+    /// The status from wait4(2).
     pub status: nix::Result<WaitStatus>,
-    /// Since the process began.
+    /// Use since the process started.
     pub cpu: CpuUse,
 }
 
-/// How a child ended, without waiting; `None` while it runs.
+/// How a child ended, without waiting; `None` if it is still running.
 pub fn ended(pid: Pid) -> Option<End> {
     match wait4(pid, libc::WNOHANG) {
         Ok(None) => None,
@@ -142,7 +142,7 @@ pub fn ended(pid: Pid) -> Option<End> {
     }
 }
 
-/// Waits for a child and says how it ended.
+/// Waits for a child to end.
 pub fn wait(pid: Pid) -> End {
     loop {
         match wait4(pid, 0) {
@@ -154,7 +154,7 @@ pub fn wait(pid: Pid) -> End {
     }
 }
 
-/// wait4(2): waitpid that also tells what the child had used, which nobody can ask a dead process for.
+/// wait4(2): like waitpid, but also returns the child's resource usage, which cannot be read once it is reaped.
 fn wait4(pid: Pid, options: libc::c_int) -> nix::Result<Option<End>> {
     let mut status = 0;
     // SAFETY: rusage is plain C data for which all-zero is a valid value.

@@ -1,11 +1,11 @@
-//! Classic BPF programs that pick a member of a SO_REUSEPORT group.
+//! Classic BPF programs that choose a socket in an SO_REUSEPORT group.
 
 use std::{io, os::fd::AsFd};
 
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 
-/// Has the group of a listener pick member number (processor that runs the receive path mod members), as in the
-/// kernel's selftest reuseport_bpf_cpu.c.
+/// Makes a listener's group choose socket number (processor running the receive path mod members), as in the kernel's
+/// selftest reuseport_bpf_cpu.c.
 pub fn pick_by_cpu(member: &impl AsFd, members: u32) -> io::Result<()> {
     let cpu = (libc::SKF_AD_OFF + libc::SKF_AD_CPU) as u32;
     let code = |parts: u32| parts as u16;

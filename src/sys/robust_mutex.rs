@@ -1,4 +1,4 @@
-//! A lock in shared memory that the kernel gives back when its holder dies.
+//! A lock in shared memory that the kernel releases when its holder dies.
 
 use std::{io, mem::MaybeUninit};
 
@@ -6,8 +6,8 @@ use nix::sys::mman::MapFlags;
 
 use super::mapping::Mapping;
 
-/// A process-shared robust mutex (pthread_mutexattr_setrobust(3)). Made before the fork, used by the children. Dropping it only
-/// unmaps it here: other processes may still use it.
+/// A process-shared robust mutex (pthread_mutexattr_setrobust(3)), created before the fork and used by the children.
+/// Dropping it only unmaps it in this process: others may still use it.
 #[derive(Debug)]
 pub struct RobustMutex {
     mutex: Mapping<libc::pthread_mutex_t>,
@@ -23,12 +23,12 @@ fn check(code: i32) -> io::Result<()> {
 }
 
 impl RobustMutex {
-    /// A lock that nobody holds.
+    /// Creates an unlocked mutex.
     pub fn new() -> io::Result<Self> {
         let mutex = Self { mutex: Mapping::anonymous(1, MapFlags::MAP_SHARED)? };
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: attributes are initialized first and destroyed last, and the mutex lies in memory of its size and
-        // alignment (mmap aligns to pages) that nobody uses yet.
+        // SAFETY: attributes are initialized first and destroyed last, and the mutex occupies unused memory of its size
+        // and alignment (mmap aligns to pages).
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             check(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
@@ -43,14 +43,14 @@ impl RobustMutex {
         self.mutex.elements().as_ptr().cast()
     }
 
-    /// Takes the lock if nobody holds it, or its holder has died.
+    /// Takes the lock if it is free or its holder has died.
     pub fn try_lock(&self) -> io::Result<bool> {
         // SAFETY: the mutex was initialized in `new` and lives as long as self.
         match unsafe { libc::pthread_mutex_trylock(self.as_ptr()) } {
             0 => Ok(true),
             libc::EBUSY => Ok(false),
             libc::EOWNERDEAD => {
-                // It guards nothing but itself, so it is consistent.
+                // The mutex guards nothing but itself, so it is consistent.
                 // SAFETY: as above, and this thread holds it.
                 check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
                 Ok(true)
@@ -59,10 +59,10 @@ impl RobustMutex {
         }
     }
 
-    /// Gives the lock back. The calling thread must hold it.
+    /// Releases the lock, which the calling thread must hold.
     pub fn unlock(&self) -> io::Result<()> {
-        // SAFETY: the mutex was initialized in `new`; unlocking a lock of somebody else's is an error, not undefined,
-        // for robust mutexes.
+        // SAFETY: the mutex was initialized in `new`; for robust mutexes, unlocking another thread's lock is an error,
+        // not undefined behaviour.
         check(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) })
     }
 }

@@ -1,19 +1,18 @@
-//! How the kernel schedules the calling process: sched_setscheduler(2).
+//! Scheduling policy of the calling process: sched_setscheduler(2).
 
 use std::io;
 
 use anyhow::{Context, Result};
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// A scheduling policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Policy {
     /// SCHED_OTHER.
     Normal,
-    /// SCHED_BATCH: the same shares, but waking up preempts nobody.
+    /// SCHED_BATCH: the same shares, but a process that wakes up preempts no other.
     Batch,
-    /// SCHED_FIFO at its lowest priority: before all that is neither.
+    /// SCHED_FIFO at its lowest priority: runs before all normal and batch processes.
     Fifo,
 }
 
@@ -27,7 +26,7 @@ impl Policy {
     }
 }
 
-/// Gives the calling thread, and those that it will start, a policy. Fails with the reason and the remedy.
+/// Sets the policy of the calling thread and of those it starts. The error names the cause and the remedy.
 pub fn set(policy: Policy) -> Result<()> {
     let priority = libc::c_int::from(policy == Policy::Fifo);
     let parameters = libc::sched_param { sched_priority: priority };
@@ -39,15 +38,16 @@ pub fn set(policy: Policy) -> Result<()> {
     let error = io::Error::last_os_error();
     Err(match (policy, error.raw_os_error()) {
         (Policy::Fifo, Some(libc::EPERM)) => anyhow::Error::new(error).context(
-            "sched_setscheduler(SCHED_FIFO) wants root or the limit RLIMIT_RTPRIO (`ulimit -r 1`), and with              CONFIG_RT_GROUP_SCHED a cgroup with real-time runtime: run as root, or take \"batch\"",
+            "sched_setscheduler(SCHED_FIFO) requires root or the limit RLIMIT_RTPRIO (`ulimit -r 1`), and with \
+             CONFIG_RT_GROUP_SCHED a cgroup with real-time runtime: run as root, or use \"batch\"",
         ),
         _ => anyhow::Error::new(error).context(format!("sched_setscheduler({policy:?})")),
     })
 }
 
-/// The calling thread's policy; `None` for one that is not known here.
+/// The calling thread's policy; `None` if it is not one of these.
 pub fn in_force() -> Result<Option<Policy>> {
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call accesses no memory of this process.
     let number = unsafe { libc::sched_getscheduler(0) };
     if number == -1 {
         return Err(io::Error::last_os_error()).context("sched_getscheduler");

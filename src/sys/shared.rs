@@ -1,4 +1,4 @@
-//! Memory that a process shares with the children it forks afterwards.
+//! Memory shared with children forked later.
 
 use std::{
     io,
@@ -12,22 +12,22 @@ use nix::sys::mman::MapFlags;
 
 use super::mapping::Mapping;
 
-/// Types that may lie in shared memory.
+/// Types that may be placed in shared memory.
 ///
 /// # Safety
-/// All-zero bytes are a valid value, the type holds no pointer, and every change goes through atomics.
+/// All-zero bytes are a valid value, the type contains no pointers, and every change goes through atomics.
 pub unsafe trait Shareable: Sync {}
 
-// SAFETY: an atomic integer is valid when zero and changed by atomic operations only.
+// SAFETY: an atomic integer is valid when zero and changed only by atomic operations.
 unsafe impl Shareable for AtomicU64 {}
 // SAFETY: as above.
 unsafe impl Shareable for AtomicU32 {}
 // SAFETY: an array is as valid as its elements.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
-// SAFETY: padding has no value; the rest is the inner type's.
+// SAFETY: padding has no value; the rest is the inner type.
 unsafe impl<T: Shareable> Shareable for CachePadded<T> {}
 
-/// A slice in a MAP_SHARED mapping. Children forked later see the same memory.
+/// A slice in a MAP_SHARED mapping, which children forked later share.
 #[derive(Debug)]
 pub struct SharedSlice<T: Shareable>(Mapping<T>);
 
@@ -37,16 +37,16 @@ unsafe impl<T: Shareable> Send for SharedSlice<T> {}
 unsafe impl<T: Shareable> Sync for SharedSlice<T> {}
 
 impl<T: Shareable> SharedSlice<T> {
-    /// Maps `length` zeroed elements. Pages cost memory only once they are touched.
+    /// Maps `length` zeroed elements. Pages cost memory only once touched.
     pub fn new(length: usize) -> io::Result<Self> {
         Mapping::anonymous(length, MapFlags::MAP_SHARED).map(Self)
     }
 
-    /// Maps the first `length` elements of a BPF array created with BPF_F_MMAPABLE. Fails if its elements have another size
-    /// than `T`, or if there are fewer.
+    /// Maps the first `length` elements of a BPF array created with BPF_F_MMAPABLE. Fails if the array has fewer
+    /// elements or their size differs from `T`'s.
     ///
-    /// Besides this process and its children, only BPF programs that use the array may write to it. They store whole aligned
-    /// words, which the processor does atomically.
+    /// Besides this process and its children, only BPF programs using the array may write to it. They store whole
+    /// aligned words, which the processor does atomically.
     pub fn of_bpf_array(map: &MapData, length: usize) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         check_layout(size_of::<T>(), length, info.value_size() as usize, info.max_entries() as usize)?;
@@ -54,9 +54,9 @@ impl<T: Shareable> SharedSlice<T> {
     }
 }
 
-/// Whether an array has room for `length` elements of `size` bytes at the places where Rust expects them.
+/// Checks that an array has `length` elements of `size` bytes, laid out as Rust expects.
 fn check_layout(size: usize, length: usize, value_bytes: usize, entries: usize) -> io::Result<()> {
-    // The kernel rounds the distance between elements up to 8 bytes.
+    // The kernel rounds the stride up to 8 bytes.
     if value_bytes != size || !size.is_multiple_of(8) || entries < length {
         return Err(io::Error::other(format!(
             "the map has {entries} elements of {value_bytes} bytes; expected at least {length} of {size}"
@@ -69,7 +69,8 @@ impl<T: Shareable> Deref for SharedSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: T consists of atomics, so any bytes are valid and others may change them; the elements live as long as self.
+        // SAFETY: T consists of atomics, so any bytes are valid and others may change them; the elements live as long
+        // as self.
         unsafe { self.0.elements().as_ref() }
     }
 }

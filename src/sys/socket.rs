@@ -1,25 +1,25 @@
-//! Socket questions that the safe crates do not answer.
+//! Socket options and states that the safe crates do not cover.
 
 use std::{
     io, mem,
     os::fd::{AsFd, AsRawFd},
 };
 
-/// States of the kernel's include/net/tcp_states.h: the socket has no connection, or has sent its SYN.
+/// States of the kernel's include/net/tcp_states.h: not connected, and SYN sent.
 const TCP_CLOSE: u8 = 7;
 const TCP_SYN_SENT: u8 = 2;
 
-/// Whether a TCP socket has a connection, or had one that is not yet over (state not CLOSE).
+/// Whether a TCP socket has a connection that is not fully closed (state other than CLOSE).
 pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? != TCP_CLOSE)
 }
 
-/// Whether a TCP socket still waits for the answer to its SYN, or has not even sent that.
+/// Whether a TCP socket has not yet received the answer to its SYN, or not even sent the SYN.
 pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
 }
 
-/// The state, by getsockopt TCP_INFO.
+/// Reads the state with getsockopt TCP_INFO.
 fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
     // SAFETY: tcp_info is plain C data for which all-zero is a valid value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
@@ -37,9 +37,9 @@ fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state) }
 }
 
-/// Dissolves a TCP socket's connection and leaves the socket for another (connect(2) to AF_UNSPEC). The peer gets the reset that it
-/// would get from a close with SO_LINGER 0: the kernel does the same in both (tcp_disconnect). A port that the kernel chose is free
-/// again; options stay.
+/// Disconnects a TCP socket so that it can be used for another connection (connect(2) to AF_UNSPEC). The peer gets a
+/// reset, as from a close with SO_LINGER 0: the kernel calls tcp_disconnect in both cases. A port chosen by the kernel
+/// is released; options stay.
 pub fn disconnect(socket: &impl AsFd) -> io::Result<()> {
     // SAFETY: sockaddr is plain C data for which all-zero is a valid value.
     let mut nowhere: libc::sockaddr = unsafe { mem::zeroed() };
@@ -51,12 +51,13 @@ pub fn disconnect(socket: &impl AsFd) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Delivers a connection only when its first data are there (setsockopt TCP_DEFER_ACCEPT), or after about so many seconds.
+/// Makes accept return a connection only once its first data has arrived, or after about this many seconds (setsockopt
+/// TCP_DEFER_ACCEPT).
 pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
     set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
-/// Takes data with the SYN (setsockopt TCP_FASTOPEN): at most so many connections may be under way in that manner.
+/// Accepts data in the SYN, for at most this many pending connections (setsockopt TCP_FASTOPEN).
 pub fn set_fastopen(listener: &impl AsFd, queue: u32) -> io::Result<()> {
     set_tcp_option(listener, libc::TCP_FASTOPEN, queue)
 }
@@ -80,10 +81,10 @@ fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Narrows the range that connect(2) takes a socket's port from (setsockopt IP_LOCAL_PORT_RANGE, Linux 6.3). Takes effect
-/// within sysctl ip_local_port_range only.
+/// Narrows the range from which connect(2) chooses the socket's port (setsockopt IP_LOCAL_PORT_RANGE, Linux 6.3). Only
+/// the part inside sysctl ip_local_port_range takes effect.
 pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Result<()> {
-    /// Of the kernel's include/uapi/linux/in.h; the option is of IP for IPv6 as well.
+    /// From the kernel's include/uapi/linux/in.h; used at level IP for IPv6, too.
     const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
     let value = u32::from(high) << 16 | u32::from(low);
     set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, value as libc::c_int)

@@ -1,17 +1,17 @@
-//! Ending a system call in which another thread of this process blocks.
+//! Interrupting another thread's blocking system call.
 
 use std::{io, os::unix::thread::JoinHandleExt, thread::JoinHandle};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// Used for nothing else here.
+/// Not used for anything else in this crate.
 const SIGNAL: Signal = Signal::SIGUSR1;
 
 extern "C" fn do_nothing(_: libc::c_int) {}
 
-/// Makes [`interrupt`] end blocking system calls with EINTR, instead of ending the process.
+/// Makes [`interrupt`] end blocking system calls with EINTR instead of ending the process.
 pub fn make_interruptible() -> io::Result<()> {
-    // Without SA_RESTART.
+    // Without SA_RESTART, so that calls fail with EINTR.
     let action = SigAction::new(SigHandler::Handler(do_nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, which is safe in any state.
     unsafe { sigaction(SIGNAL, &action) }?;

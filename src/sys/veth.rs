@@ -1,9 +1,8 @@
-//! A pair of virtual Ethernet devices that joins two network namespaces, made by rtnetlink(7).
+//! A pair of virtual Ethernet devices that connects two network namespaces, created through rtnetlink(7).
 //!
-//! The subnet between them has two addresses and no others: /31 (RFC 3021) or /127 (RFC 6164). So the address of one end
-//! tells that of the other, and no address is set aside for broadcast or for routers. Each end is told the other's link
-//! address: neighbour discovery would lose its first question to a device that is not quite up, and ask again after a
-//! second.
+//! Their subnet has exactly two addresses: /31 (RFC 3021) or /127 (RFC 6164). One end's address therefore gives the
+//! other's, and none is reserved for broadcast or routers. Each end gets a permanent neighbour entry for the other:
+//! neighbour discovery would lose its first request to a device that is not quite up and retry only after a second.
 
 use std::{
     io,
@@ -26,7 +25,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::namespace::{self, Namespace};
 
-/// Name of the device at either end: the same, so that what is written for one end's device is for the other's too.
+/// Name of the device at both ends, so that settings written for one end's device fit the other's.
 pub const DEVICE: &str = "veth0";
 
 /// The other address of the pair's subnet.
@@ -37,8 +36,8 @@ pub fn neighbour(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Makes a pair with one end, to have the given address, in the calling process's network namespace and the other in
-/// `far`. Both are down.
+/// Creates a pair with one end, for the given address, in the calling process's network namespace and the other in
+/// `far`. Both ends are down.
 pub fn join(address: IpAddr, far: &Namespace) -> Result<()> {
     let end = |address| {
         let mut link = LinkMessage::default();
@@ -54,24 +53,24 @@ pub fn join(address: IpAddr, far: &Namespace) -> Result<()> {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     create(RouteNetlinkMessage::NewLink(link)).context(
-        "RTM_NEWLINK of a veth pair failed: this kernel has no such devices (CONFIG_VETH, module veth), or lets this \
-         user make none; use network = \"netns\"",
+        "RTM_NEWLINK of a veth pair failed: this kernel has no veth devices (CONFIG_VETH, module veth), or this \
+         user may not create them; use network = \"netns\"",
     )
 }
 
-/// Gives the end in the calling process's network namespace its address, brings it up and tells it its neighbour. An IPv6
-/// address can be bound at once: no duplicate is looked for.
+/// Assigns the address to the end in the calling process's network namespace, brings it up and adds its neighbour. An
+/// IPv6 address can be bound at once, without duplicate address detection.
 pub fn set_up(address: IpAddr) -> Result<()> {
     let (family, prefix_len) = if address.is_ipv4() { (AddressFamily::Inet, 31) } else { (AddressFamily::Inet6, 127) };
     let index = if_nametoindex(DEVICE).with_context(|| format!("if_nametoindex of {DEVICE}"))?;
     let mut own = AddressMessage::default();
     (own.header.family, own.header.prefix_len, own.header.index) = (family, prefix_len, index);
     own.header.flags = AddressHeaderFlags::Nodad;
-    // IPv4 has an address of one's own and one of the peer; on a subnet they are the same.
+    // IPv4 distinguishes the local address from the peer's; on a subnet they are the same.
     own.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     create(RouteNetlinkMessage::NewAddress(own)).with_context(|| {
         format!(
-            "RTM_NEWADDR of {address} on {DEVICE} failed: the kernel refuses this `address`, or has its protocol off"
+            "RTM_NEWADDR of {address} on {DEVICE} failed: the kernel rejects this `address`, or its protocol is disabled"
         )
     })?;
     namespace::bring_up(DEVICE).with_context(|| format!("SIOCSIFFLAGS of {DEVICE}"))?;
@@ -88,7 +87,7 @@ pub fn set_up(address: IpAddr) -> Result<()> {
     create(RouteNetlinkMessage::NewNeighbour(known)).with_context(|| format!("RTM_NEWNEIGH of {other} on {DEVICE}"))
 }
 
-/// The link address of the end with an address: a locally administered one that differs where the address does.
+/// The link address of the end with this IP address: locally administered, and different for different addresses.
 fn link_address(address: IpAddr) -> [u8; 6] {
     let last = match address {
         IpAddr::V4(address) => address.octets()[3],
@@ -97,7 +96,7 @@ fn link_address(address: IpAddr) -> [u8; 6] {
     [0x02, 0, 0, 0, 0, last]
 }
 
-/// Has the kernel make what does not exist yet, in the calling process's network namespace.
+/// Asks the kernel to create a new object in the calling process's network namespace.
 fn create(message: RouteNetlinkMessage) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -113,6 +112,6 @@ fn create(message: RouteNetlinkMessage) -> io::Result<()> {
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload {
         // An error without a code is the acknowledgement.
         NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
-        other => Err(io::Error::other(format!("rtnetlink answers {other:?}"))),
+        other => Err(io::Error::other(format!("unexpected rtnetlink answer {other:?}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! An io_uring with one multishot accept in it.
+//! An io_uring with one multishot accept.
 
 use std::{
     io,
@@ -8,11 +8,11 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types::Fd};
 
-/// Marks completions of the accept, and of its cancellation.
+/// Marks completions of the accept and of its cancellation.
 const ACCEPT: u64 = 1;
 const CANCEL: u64 = 2;
 
-/// A ring and the listener it accepts on. Belongs to the process that made it: make it after the fork.
+/// A ring and the listener it accepts on. Belongs to the process that created it: create it after the fork.
 pub struct AcceptRing {
     ring: IoUring,
     listener: TcpListener,
@@ -20,17 +20,17 @@ pub struct AcceptRing {
 }
 
 impl AcceptRing {
-    /// A ring with room for so many completions; nothing is accepted until [`Self::arm`].
+    /// Creates a ring with room for `entries` completions; accepting starts with [`Self::arm`].
     pub fn new(listener: TcpListener, entries: u32) -> io::Result<Self> {
         Ok(Self { ring: IoUring::builder().setup_cqsize(entries).build(8)?, listener, armed: false })
     }
 
-    /// Whether the multishot accept is under way, by the completions taken so far.
+    /// Whether the multishot accept is active, judging by the completions taken so far.
     pub fn is_armed(&self) -> bool {
         self.armed
     }
 
-    /// Starts the multishot accept, unless it is under way.
+    /// Starts the multishot accept, unless it is active.
     pub fn arm(&mut self) -> io::Result<()> {
         if !self.armed {
             let accept = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd()))
@@ -44,7 +44,7 @@ impl AcceptRing {
     }
 
     fn submit(&mut self, entry: &squeue::Entry, wait_for: usize) -> io::Result<()> {
-        // SAFETY: the entry refers to no memory, and to a descriptor that lives as long as the ring.
+        // SAFETY: the entry refers to no memory, and its descriptor lives as long as the ring.
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)?;
         self.ring.submit_and_wait(wait_for)?;
         Ok(())
@@ -66,13 +66,13 @@ impl AcceptRing {
             return Some(if result < 0 {
                 Err(io::Error::from_raw_os_error(-result))
             } else {
-                // SAFETY: the kernel has just given this descriptor to us, and to nobody else.
+                // SAFETY: the kernel has just given this descriptor to this process, and nothing else owns it.
                 Ok(unsafe { OwnedFd::from_raw_fd(result) }.into())
             });
         }
     }
 
-    /// Cancels the multishot accept, and returns the connections it had still taken.
+    /// Cancels the multishot accept and returns the connections it had already taken.
     pub fn stop(&mut self) -> io::Result<Vec<TcpStream>> {
         let mut taken: Vec<TcpStream> = std::iter::from_fn(|| self.next()).flatten().collect();
         if self.armed {

@@ -1,5 +1,5 @@
-//! An io_uring for a client's connections. Buffers belong to the ring, one slot a connection, so that the kernel never writes
-//! into what has been freed.
+//! An io_uring for a client's connections. The ring owns the buffers, one slot per connection, so that the kernel never
+//! writes into freed memory.
 
 use std::{
     io,
@@ -12,23 +12,23 @@ use io_uring::{
     types::{Fd, SubmitArgs, Timespec},
 };
 
-/// Operations that may be queued before the kernel is told.
+/// Operations that may be queued before they are submitted.
 const SUBMISSIONS: u32 = 512;
-/// Completions that may wait; what is beyond, the kernel keeps.
+/// Completions that may wait in the ring; the kernel keeps any more.
 const COMPLETIONS: u32 = 4_096;
-/// IORING_RECVSEND_POLL_FIRST of the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
+/// IORING_RECVSEND_POLL_FIRST from the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
 const POLL_FIRST: u16 = 1;
-/// Kinds of operations, of which a slot has one each under way at most.
+/// Kinds of operations. A slot has at most one of each pending.
 const KINDS: usize = 3;
 
-/// What an operation was.
+/// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// The wait for a handshake's end, good or bad.
+    /// Waits until the handshake succeeds or fails.
     Connect,
-    /// send(2) of all that was given.
+    /// Sends all the given bytes with send(2).
     Send,
-    /// recv(2) into the slot's buffer.
+    /// Receives into the slot's buffer with recv(2).
     Receive,
 }
 
@@ -40,14 +40,12 @@ impl Operation {
     }
 }
 
-/// An operation that is over.
+/// A completed operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
-    /// The slot.
     pub slot: usize,
-    /// What it was.
     pub operation: Operation,
-    /// Bytes, or the errno.
+    /// The number of bytes, or the errno.
     pub result: Result<usize, i32>,
 }
 
@@ -55,7 +53,7 @@ pub struct Done {
 struct Slot {
     received: Box<[u8]>,
     sending: Vec<u8>,
-    /// Bits of the operations under way.
+    /// Bits of the pending operations.
     under_way: u8,
 }
 
@@ -74,21 +72,21 @@ impl Slot {
     }
 }
 
-/// A ring and its slots. Belongs to the process that made it: make it after the fork.
+/// A ring and its slots. Belongs to the process that created it: create it after the fork.
 pub struct ClientRing {
     ring: IoUring,
     slots: Vec<Slot>,
     receive_bytes: usize,
-    /// Flags of receives: nothing has come yet when one is queued, so to try first would be for nothing.
+    /// Flags of receives: when one is queued nothing has arrived yet, so an immediate attempt would be wasted.
     receive_flags: u16,
 }
 
 impl ClientRing {
-    /// A ring for connections, each with so much room to receive into. Fails where the kernel, or an administrator,
-    /// does not allow it, or lacks an operation.
+    /// Creates a ring whose slots have a receive buffer of this size. Fails if the kernel or an administrator forbids
+    /// io_uring, or the kernel lacks an operation.
     pub fn new(receive_bytes: usize) -> io::Result<Self> {
         let own = || {
-            // Completions are made when this process asks for them, not by interrupting it (Linux 6.1).
+            // Completions are processed when this process asks for them, without interrupting it (Linux 6.1).
             IoUring::builder()
                 .setup_cqsize(COMPLETIONS)
                 .setup_single_issuer()
@@ -124,7 +122,7 @@ impl ClientRing {
         self.push(slot, Operation::Connect, wait.build())
     }
 
-    /// Queues the sending of bytes. The descriptor must stay open until the slot is quiet.
+    /// Queues a send. The descriptor must stay open until the slot is quiet.
     pub fn send(&mut self, slot: usize, socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
         assert!(!self.is_under_way(slot, Operation::Send), "the kernel still reads the buffer");
         let sending = &mut self.slot(slot).sending;
@@ -150,24 +148,24 @@ impl ClientRing {
             self.submit()?;
         }
         let entry = entry.user_data((slot * KINDS + operation as usize) as u64);
-        // SAFETY: the entry points at most to a buffer of its slot, which stays where it is for as long as the kernel has it:
-        // `send`, `receive` and `received` refuse a buffer whose operation is under way, and `drop` leaks such buffers.
+        // SAFETY: the entry points at most to a buffer of its slot, which does not move while the kernel uses it:
+        // `send`, `receive` and `received` refuse a buffer with a pending operation, and `drop` leaks such buffers.
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         self.slot(slot).under_way |= operation.bit();
         Ok(())
     }
 
-    /// Whether the kernel has an operation of a slot.
+    /// Whether an operation of a slot is pending.
     pub fn is_under_way(&self, slot: usize, operation: Operation) -> bool {
         self.slots.get(slot).is_some_and(|slot| slot.has(operation))
     }
 
-    /// Whether the kernel has none of a slot's.
+    /// Whether a slot has no pending operation.
     pub fn is_quiet(&self, slot: usize) -> bool {
         self.slots.get(slot).is_none_or(|slot| slot.under_way == 0)
     }
 
-    /// Hands what is queued to the kernel, which begins at once.
+    /// Submits the queued operations, which the kernel starts at once.
     pub fn submit(&mut self) -> io::Result<()> {
         loop {
             let queued = self.ring.submission().len();
@@ -176,23 +174,23 @@ impl ClientRing {
             }
             self.enter(|ring| ring.submit())?;
             if self.ring.submission().len() == queued {
-                // A kernel that wants completions taken first: what is queued goes with the next call.
+                // The kernel first requires completions to be taken: the queue goes with the next call.
                 return Ok(());
             }
         }
     }
 
-    /// The same, and waits for a completion, for at most so long; with zero only looks.
+    /// Submits, and waits up to `at_most` for a completion; does not wait if it is zero.
     pub fn submit_and_wait(&mut self, at_most: Duration) -> io::Result<()> {
         if at_most.is_zero() {
-            // The kernel would go to sleep for a wait of no length, too, and give the processor away.
+            // Even for a wait of zero length, the kernel would go to sleep and yield the processor.
             return self.enter(|ring| ring.submit());
         }
         let span = Timespec::new().sec(at_most.as_secs()).nsec(at_most.subsec_nanos());
         self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span)))
     }
 
-    /// The time's end and a signal are no errors; nor is a kernel that wants completions taken first.
+    /// Calls the kernel. A timeout, a signal, and a kernel that first requires completions to be taken are not errors.
     fn enter(&mut self, call: impl FnOnce(&mut IoUring) -> io::Result<usize>) -> io::Result<()> {
         match call(&mut self.ring) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
@@ -200,7 +198,7 @@ impl ClientRing {
         }
     }
 
-    /// The next operation that is over; `None` when no other is.
+    /// The next completed operation, if any.
     #[allow(clippy::should_implement_trait, reason = "an iterator's end would be final")]
     pub fn next(&mut self) -> Option<Done> {
         let completion = self.ring.completion().next()?;
@@ -211,9 +209,9 @@ impl ClientRing {
         Some(Done { slot, operation, result: usize::try_from(result).map_err(|_| -result) })
     }
 
-    /// The slot's receive buffer: what the last receive wrote, and beyond that older bytes.
+    /// The slot's receive buffer: the bytes of the last receive, followed by older ones.
     ///
-    /// Panics while a receive is under way.
+    /// Panics while a receive is pending.
     #[inline]
     pub fn received(&self, slot: usize) -> &[u8] {
         self.slots[slot].received()
@@ -222,7 +220,7 @@ impl ClientRing {
 
 impl Drop for ClientRing {
     fn drop(&mut self) {
-        // The kernel may still have these buffers: closing the ring only asks it to let go.
+        // The kernel may still use these buffers: closing the ring only asks it to stop.
         for slot in self.slots.drain(..).filter(|slot| slot.under_way != 0) {
             std::mem::forget(slot);
         }

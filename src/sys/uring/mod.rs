@@ -1,4 +1,4 @@
-//! io_uring: a ring that accepts, and a ring for a client's connections.
+//! io_uring: one ring for accepting, one for a client's connections.
 
 mod accept;
 mod client;
