@@ -1,9 +1,89 @@
-//! listenbench: a benchmark harness for multi-process listeners on Linux.
+//! listenbench: a benchmark harness for the ways Linux lets processes share a listening port.
 //!
-//! Data flows one way: `scenario → trial {server, load, observe} → record → stats → report`. [`sys`] is below all and
-//! holds every `unsafe`; [`ipc`] is what the processes of one trial share; [`live`] looks at a trial while it runs;
-//! [`calibrate`] finds out what the harness itself costs;
-//! [`commands`] sees everything and nothing sees it.
+//! # Process tree
+//!
+//! ```text
+//! listenbench run      reads scenarios, plans, shows progress, writes records
+//! └─ trial             one per trial: networks, sysctls, BPF programs, sampling, gathering
+//!    ├─ worker 0..n    the server: an event loop each, with one strategy and one app
+//!    ├─ dispatcher     only with the strategy of that name: accepts for the workers
+//!    └─ loader 0..m    the load: a pacer, an engine that moves bytes, a session per connection
+//! ```
+//!
+//! Everything that a trial makes disappears with its process. Children die with their parent. No process starts a thread
+//! before its last fork. A trial has a deadline, and all of its processes start at one agreed instant of CLOCK_MONOTONIC.
+//!
+//! # Data flow
+//!
+//! ```text
+//! scenario → trial { server, load, observe } → record → stats → report
+//! ```
+//!
+//! A scenario is a TOML file; [`scenario`] turns it into an ordered list of trials. A [`trial`] forks the server and the load,
+//! watches both through [`observe`], and writes one [`record`]. [`stats`] and [`report`] see nothing but records.
+//!
+//! # Layers
+//!
+//! A module imports only from those above it in this table. A test reads the order from here.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`sys`] | the operating system, and every `unsafe` |
+//! | [`mod@format`] | numbers as people read them |
+//! | [`record`] | what a run writes to disk: words, sections, verdicts, one writer, one reader |
+//! | [`ipc`] | what the processes of a trial share: families of children, messages, counters, the port ledger |
+//! | [`scenario`] | from TOML to an ordered list of trials: keys, strategies, the matrix |
+//! | [`stats`] | mathematics on records: medians, tests, metrics |
+//! | [`observe`] | what the kernel says: queues, counters, sockets, ports, the host |
+//! | [`context`] | what a trial makes before its first fork, and every process of it inherits |
+//! | [`server`] | our own server: the worker loop, the ways to accept, the apps |
+//! | [`load`] | the load generator: pacer, sessions, engines, source ports |
+//! | [`trial`] | one trial: networks, the subject, supervision, the rules behind verdicts |
+//! | [`calibrate`] | what the harness itself costs |
+//! | [`report`] | sections and exporters |
+//! | [`live`] | the view of a run in progress |
+//! | [`cli`] | the command line |
+//! | [`commands`] | one command a file |
+//!
+//! # Vocabulary
+//!
+//! One word has one meaning, in code, keys and reports alike.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | scenario | one TOML file, which asks one question |
+//! | cell | one combination of the values that a scenario sweeps |
+//! | trial | one execution of a cell |
+//! | repetition | one of several trials of a cell, interleaved with those of the other cells |
+//! | record | what a run leaves on disk, with a line for each trial |
+//! | subject | the server under test |
+//! | member | whatever accepts in the subject: a worker of ours, or a process or thread of another server |
+//! | load | what a load generator is asked to do |
+//! | loader | one forked process that generates load |
+//! | strategy | queues (one, several, one per worker) × steering (which queue a connection goes to) × wake-up (how a worker learns of it) |
+//! | accept wait | from ESTABLISHED in the kernel until the member that will serve the connection has it; exact or an upper bound |
+//! | hand-over | the part of the accept wait after accept(2) returned in a thread or an acceptor process; 0 if the serving member accepts itself |
+//! | connect latency | from the call of connect() until the socket is writable |
+//! | response latency | from the intended start until the last byte of the reply; a failed attempt counts as slower than any other |
+//! | send lag | how late the loader itself was; part of the response latency, and reported by itself too |
+//! | fill | ports in use ÷ usable ports |
+//! | tuple group | the connections that share source address, destination address and destination port, and so one range of source ports |
+//! | knee | the fill at which connect() becomes slow |
+//! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
+//! | share | a member's part of all accepts |
+//! | imbalance | the busiest member's accepts ÷ the mean |
+//! | exact metric | a number that one trial settles: a wall, a count, a balance |
+//! | sampled metric | a number that only repetitions settle: a time, a rate |
+//! | event | what happens to the subject during a trial, such as a stall or a kill |
+//!
+//! # Where to start reading
+//!
+//! 1. [`commands::run`] shows a run from the plan to the report.
+//! 2. [`mod@trial`] shows what happens in a trial; its `process` module has the order of events.
+//! 3. `server::worker` and `load::driver` are the two hot loops.
+//! 4. [`record::TrialRecord`] names every number that a trial may leave.
+//!
+//! `CONTRIBUTING.md` says how to add a strategy, a key, a metric and whatever else was meant to grow.
 
 mod calibrate;
 mod cli;

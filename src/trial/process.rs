@@ -50,6 +50,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     // Loaders first: what is opened afterwards they do not inherit.
     let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
     let mut subject: Box<dyn Subject> = open_and_fork(&context, stamper.as_mut())?;
+    record.subject = subject.describe();
     wait_until_ready(control, subject.at_barrier() + loaders.len(), Patience::of(SETUP_PATIENCE), || {
         subject.check_running().and_then(|()| loaders.check_running())
     })?;

@@ -1,30 +1,17 @@
 //! No folder of `src` imports one that comes after it: the order is that of the crate's front page.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Bottom first. A folder, or file, imports only from those before it.
-const LAYERS: [&str; 17] = [
-    "sys",
-    "format",
-    "record",
-    "ipc",
-    "scenario",
-    "stats",
-    "observe",
-    "context",
-    "server",
-    "load",
-    "trial",
-    "calibrate",
-    "report",
-    "live",
-    "cli",
-    "commands",
-    "main",
-];
+/// The modules, bottom first, as the table of the crate's front page has them. A module imports only from those before it.
+fn layers(front_page: &str) -> Vec<&str> {
+    let rows = front_page.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let modules = rows.map(|row| row.split('`').next().unwrap()).map(|name| name.strip_prefix("mod@").unwrap_or(name));
+    modules.chain(["main"]).collect()
+}
 
 /// The build script is a program of its own.
 const APART: &str = "build";
@@ -79,7 +66,9 @@ fn imports_are_found_in_groups_and_paths() {
 #[test]
 fn no_module_imports_upwards() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let layer = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let front_page = fs::read_to_string(root.join("main.rs")).unwrap();
+    let layers = layers(&front_page);
+    let layer = |name: &str| layers.iter().position(|layer| *layer == name);
     let mut upwards = Vec::new();
     for path in sources(&root) {
         let place = path.strip_prefix(&root).unwrap();
@@ -95,4 +84,35 @@ fn no_module_imports_upwards() {
         }
     }
     assert!(upwards.is_empty(), "{}", upwards.join("\n"));
+}
+
+#[test]
+fn the_contributor_sees_the_same_layers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `src/")?.split('`').next());
+    let listed: Vec<&str> = rows.map(|row| row.trim_end_matches(".rs")).filter(|row| *row != "bpf").collect();
+    let front_page = fs::read_to_string(root.join("src/main.rs")).unwrap();
+    let layers = layers(&front_page);
+    assert_eq!(listed, layers[..layers.len() - 1], "CONTRIBUTING.md lists the modules of the crate's front page");
+}
+
+/// The compiler does not notice a key that is declared and never read, since the list of all keys names it.
+#[test]
+fn every_key_is_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (declaring, reading): (Vec<_>, Vec<_>) =
+        sources(&root).into_iter().partition(|path| path.starts_with(root.join("scenario/keys")));
+    let text = |paths: Vec<PathBuf>| paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>();
+    let (declaring, reading) = (text(declaring), text(reading));
+    let names: Vec<&str> = declaring
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once(": "))
+        .map(|(name, _)| name)
+        .filter(|name| name.len() > 1 && name.chars().all(|c| c.is_ascii_uppercase() || "_0123456789".contains(c)))
+        .collect();
+    assert!(names.len() > 60, "{names:?}");
+    let read: HashSet<String> = reading.split("keys::").skip(1).map(word).collect();
+    let unread: Vec<&&str> = names.iter().filter(|name| !read.contains(**name)).collect();
+    assert!(unread.is_empty(), "nothing reads {unread:?}");
 }

@@ -13,7 +13,7 @@ pub use self::{listening::Listening, own::OwnServer};
 use super::loaders::Histograms;
 use crate::{
     ipc::control::{Count, Counts},
-    record::{CountedBy, ErrorCount, Exit, HelperRow},
+    record::{self, CountedBy, ErrorCount, Exit, HelperRow},
     scenario::Transport,
 };
 
@@ -22,6 +22,9 @@ use crate::{
 /// Its members are whatever accepts. They are numbered from 0; one that ends keeps its number, and one that appears later gets
 /// the next. What nobody counts, or nobody can know, is `None`.
 pub trait Subject {
+    /// What the record says it is.
+    fn describe(&self) -> record::Subject;
+
     /// Where it listens.
     fn address(&self) -> SocketAddr;
 

@@ -13,7 +13,7 @@ use crate::{
         family::{self, Account, Family, Patience},
     },
     load,
-    record::{CountedBy, HelperRow},
+    record::{self, CountedBy, HelperRow},
     scenario::{Transport, keys},
     server::{Worker, WorkerReport, accept::Helper},
     sys::clock,
@@ -72,6 +72,10 @@ impl OwnServer {
 }
 
 impl Subject for OwnServer {
+    fn describe(&self) -> record::Subject {
+        record::Subject::own()
+    }
+
     fn address(&self) -> SocketAddr {
         self.address
     }
