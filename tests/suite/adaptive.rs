@@ -3,6 +3,16 @@
 use crate::common::{Bench, assert_code, read_json, stderr, stdout};
 use serde_json::Value;
 
+tests! {
+    nothing [
+        repetitions_end_when_the_interval_is_narrow_enough,
+        an_interval_that_never_is_narrow_enough_is_said,
+        a_search_brackets_the_highest_rate_that_the_ports_bear,
+        slips_in_stop_and_search_name_the_key,
+        a_run_too_short_to_show_a_difference_is_told_so_beforehand,
+    ]
+}
+
 const STOP: &str = r#"
     repetitions = 5
     [load]
@@ -15,7 +25,6 @@ fn run_verdicts(summary: &Value) -> Vec<&str> {
     summary["verdicts"].as_array().unwrap().iter().map(|verdict| verdict["name"].as_str().unwrap()).collect()
 }
 
-#[test]
 fn repetitions_end_when_the_interval_is_narrow_enough() {
     // The largest share of accepts that one of one worker can have is 1, always.
     let bench = Bench::new(&format!(
@@ -31,7 +40,6 @@ fn repetitions_end_when_the_interval_is_narrow_enough() {
     assert!(!run_verdicts(&summary).contains(&"interval-wide"));
 }
 
-#[test]
 fn an_interval_that_never_is_narrow_enough_is_said() {
     let bench = Bench::new(&format!("stop = {{ relative_error = 0.0001, max_repetitions = 7 }}\n{STOP}"));
     let output = bench.run(&[]);
@@ -65,7 +73,6 @@ const SEARCH: &str = r#"
     server.strategy = ["reuseport", "shared-epoll"]
 "#;
 
-#[test]
 fn a_search_brackets_the_highest_rate_that_the_ports_bear() {
     let bench = Bench::new(SEARCH);
     let output = bench.run(&[]);
@@ -99,7 +106,6 @@ fn a_search_brackets_the_highest_rate_that_the_ports_bear() {
     assert!(stdout(&again).contains("searched for the highest load.rate"), "{}", stdout(&again));
 }
 
-#[test]
 fn slips_in_stop_and_search_name_the_key() {
     for (scenario, part) in [
         ("[stop]\nmax_repetitions = 9", "`stop.relative_error`"),
@@ -131,7 +137,6 @@ fn slips_in_stop_and_search_name_the_key() {
     }
 }
 
-#[test]
 fn a_run_too_short_to_show_a_difference_is_told_so_beforehand() {
     let bench = Bench::new(&format!("{STOP}\n[matrix]\nserver.workers = [1, 2, 3, 4, 5]"));
     let list = bench.run(&["--list"]);

@@ -3,20 +3,30 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::process::CommandExt,
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::common::{self, Bench, assert_code, number, read_json, stderr, stdout};
+use crate::{
+    common::{Bench, assert_code, number, read_json, stderr, stdout},
+    requires,
+};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
+    unistd::Pid,
 };
 use serde_json::{Value, json};
 
-/// A user without privilege.
-const NOBODY: u32 = 65_534;
+tests! {
+    nothing [
+        every_contestant_runs_in_every_round_and_is_counted_by_the_kernel,
+        an_ordinary_user_can_calibrate_without_stamps,
+        every_manner_of_closing_and_every_app_can_be_calibrated,
+        what_would_not_tell_the_harness_s_cost_is_refused_with_the_remedy,
+        a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s,
+        an_interrupt_leaves_no_process_and_no_file,
+    ]
+}
+
 const SHORT: [&str; 5] = ["calibrate", "--rounds", "2", "--seconds", "0.3"];
 
 /// One calibration at a time: each has dozens of busy processes, and a trial that gets no processor for its whole window has
@@ -73,7 +83,6 @@ fn assert_whole(calibration: &Value, stamps: bool) {
     }
 }
 
-#[test]
 fn every_contestant_runs_in_every_round_and_is_counted_by_the_kernel() {
     let _alone = alone();
     let bench = Bench::new("");
@@ -81,7 +90,7 @@ fn every_contestant_runs_in_every_round_and_is_counted_by_the_kernel() {
     assert_code(&output, 0);
     let calibration: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(calibration, read_json(&bench.path("here.json")));
-    assert_whole(&calibration, geteuid().is_root());
+    assert_whole(&calibration, requires::root());
     bench.demand_nothing_left();
     // It is kept as records are.
     let again = bench.command(&[&SHORT[..], &["--out", "here.json"]].concat()).output().unwrap();
@@ -89,25 +98,14 @@ fn every_contestant_runs_in_every_round_and_is_counted_by_the_kernel() {
     assert!(stderr(&again).contains("here.json"), "{}", stderr(&again));
 }
 
-#[test]
 fn an_ordinary_user_can_calibrate_without_stamps() {
     let _alone = alone();
-    if !common::root("an ordinary user's calibration") {
-        return;
-    }
-    // In a folder that the user may read, and a copy of the binary that it may run.
     let bench = Bench::new("");
-    let binary = bench.path("listenbench");
-    fs::copy(env!("CARGO_BIN_EXE_listenbench"), &binary).unwrap();
-    Command::new("chmod").args(["-R", "a+rx"]).arg(bench.folder.path()).status().unwrap();
-    let mut command = Command::new(&binary);
-    command.args(SHORT).arg("--json").current_dir(bench.folder.path()).uid(NOBODY).gid(NOBODY);
-    let output = command.output().unwrap();
+    let output = bench.command_as_ordinary_user(&[&SHORT[..], &["--json"]].concat()).output().unwrap();
     assert_code(&output, 0);
     assert_whole(&serde_json::from_str(&stdout(&output)).unwrap(), false);
 }
 
-#[test]
 fn every_manner_of_closing_and_every_app_can_be_calibrated() {
     let _alone = alone();
     let bench = Bench::new(
@@ -130,7 +128,6 @@ fn every_manner_of_closing_and_every_app_can_be_calibrated() {
     }
 }
 
-#[test]
 fn what_would_not_tell_the_harness_s_cost_is_refused_with_the_remedy() {
     let bench = Bench::new("");
     for (sets, remedy) in [
@@ -149,7 +146,6 @@ fn what_would_not_tell_the_harness_s_cost_is_refused_with_the_remedy() {
     assert_code(&bench.command(&["calibrate", "--seconds", "0"]).output().unwrap(), 2);
 }
 
-#[test]
 fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
     let _alone = alone();
     let bench = Bench::new(
@@ -189,7 +185,6 @@ fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
     }
 }
 
-#[test]
 fn an_interrupt_leaves_no_process_and_no_file() {
     let _alone = alone();
     for name in ["lb:bareserver", "lb:worker"] {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -11,6 +12,8 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::requires;
 
 /// Marks the processes of one run, so that their children can be told from other tests'.
 const MARK: &str = "LISTENBENCH_TEST_RUN";
@@ -33,7 +36,27 @@ impl Bench {
 
     /// The binary, in this folder, with this run's mark in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_listenbench"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_listenbench")), arguments)
+    }
+
+    /// The same as an ordinary user: root becomes one, with a copy of the binary, since the clone may be closed to that user.
+    pub fn command_as_ordinary_user(&self, arguments: &[&str]) -> Command {
+        const NOBODY: u32 = 65_534;
+        if !requires::root() {
+            return self.command(arguments);
+        }
+        let binary = self.path("listenbench");
+        // Copied by another process: while this one had the file open to write, a process that another test starts would have
+        // it open as well, and nobody could execute it.
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_listenbench")).arg(&binary).status().unwrap().success());
+        chown(self.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let mut command = self.command_of(&binary, arguments);
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    }
+
+    fn command_of(&self, binary: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.folder.path()).env(MARK, self.folder.path()).stdin(Stdio::null());
         command
     }
@@ -50,6 +73,10 @@ impl Bench {
         let output = self.run(&[]);
         assert_code(&output, code);
         self.read_trials()
+    }
+
+    pub fn run_as_ordinary_user(&self) -> Output {
+        self.command_as_ordinary_user(&["run", "scenario.toml", "--out", "out"]).output().unwrap()
     }
 
     pub fn read_trials(&self) -> Vec<Value> {
@@ -183,27 +210,16 @@ pub fn of_workers(trial: &Value, name: &str) -> Vec<u64> {
     trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker[name])).collect()
 }
 
-/// Root is wanted. Continuous integration runs these as root, where they must pass; elsewhere they say that they were not
-/// run.
-pub fn root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("{test}: not run, wants root");
-    }
-    root
-}
-
 /// The strategies that this user can run and whose limits do not contain a text, as a TOML list. They are read from the
 /// documentation's table, which a unit test compares with the list in the source.
 pub fn strategies_without(limit: &str) -> String {
-    let root = root("strategies that require root");
     let readme = include_str!("../../bench-configs/README.md");
     let (_, section) = readme.split_once("\n## The strategies\n").unwrap();
     let rows = section.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
     let names = rows.filter_map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let [name, _, limits] = cells[..] else { panic!("{row}") };
-        let runs = (root || !limits.contains("requires root")) && !limits.contains(limit);
+        let runs = (requires::root() || !limits.contains("requires root")) && !limits.contains(limit);
         runs.then(|| name.replace('`', "\""))
     });
     format!("[{}]", names.collect::<Vec<_>>().join(", "))

@@ -5,6 +5,18 @@ use std::{fs, path::Path, process::Output};
 use crate::common::{Bench, assert_code, read_json, stderr, stdout};
 use serde_json::{Value, json};
 
+tests! {
+    nothing [
+        the_same_figures_show_no_difference,
+        what_is_worse_is_shown_and_fails_the_condition,
+        different_hosts_and_scenarios_come_first_and_loudly,
+        waits_measured_in_different_ways_are_never_compared,
+        too_few_trials_cannot_be_judged,
+        slips_exit_2_and_what_is_missing_exits_1,
+        a_report_is_made_from_a_record_alone_and_comes_out_the_same,
+    ]
+}
+
 /// Two cells of so few connections that the whole takes a second.
 const SCENARIO: &str = r#"
     question = "Which?"
@@ -66,7 +78,6 @@ fn compare(bench: &Bench, arguments: &[&str]) -> Output {
     bench.command(&[&["compare", "a", "b"], arguments].concat()).output().unwrap()
 }
 
-#[test]
 fn the_same_figures_show_no_difference() {
     let bench = two_records(|_, _| {});
     let output =
@@ -79,7 +90,6 @@ fn the_same_figures_show_no_difference() {
     assert!(!text.contains("! "), "nothing differs: {text}");
 }
 
-#[test]
 fn what_is_worse_is_shown_and_fails_the_condition() {
     // Only one strategy waits longer, by half.
     let bench = two_records(|number, trial| {
@@ -128,7 +138,6 @@ fn what_is_worse_is_shown_and_fails_the_condition() {
     assert!(stdout(&output).contains("## b (b) against a (a)") && stdout(&output).contains("| reuseport"));
 }
 
-#[test]
 fn different_hosts_and_scenarios_come_first_and_loudly() {
     let bench = two_records(|_, _| {});
     let host = bench.path("b/host.json");
@@ -165,7 +174,6 @@ fn different_hosts_and_scenarios_come_first_and_loudly() {
     assert!(stderr(&output).contains("no trial of strategy=shared-epoll"), "{}", stderr(&output));
 }
 
-#[test]
 fn waits_measured_in_different_ways_are_never_compared() {
     let bench = two_records(|_, _| {});
     for (folder, method) in [("a", "sock_ops"), ("b", "connect-call")] {
@@ -179,7 +187,6 @@ fn waits_measured_in_different_ways_are_never_compared() {
     assert_code(&compare(&bench, &["--fail-if", "accepted_per_s worse than 5%"]), 0);
 }
 
-#[test]
 fn too_few_trials_cannot_be_judged() {
     let bench = two_records(|_, _| {});
     for folder in ["a", "b"] {
@@ -199,7 +206,6 @@ fn too_few_trials_cannot_be_judged() {
     assert!(stdout(&output).contains("too-few-trials"), "{}", stdout(&output));
 }
 
-#[test]
 fn slips_exit_2_and_what_is_missing_exits_1() {
     let bench = two_records(|_, _| {});
     for (arguments, part) in [
@@ -218,7 +224,6 @@ fn slips_exit_2_and_what_is_missing_exits_1() {
     assert_code(&bench.command(&["report", "nowhere"]).output().unwrap(), 1);
 }
 
-#[test]
 fn a_report_is_made_from_a_record_alone_and_comes_out_the_same() {
     let bench = Bench::new(SCENARIO);
     assert_code(&bench.run(&[]), 0);

@@ -1,10 +1,32 @@
 //! Datagrams: who gets them, what is lost, and both protocols on one port.
 
-use crate::common::{
-    self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, root, stderr,
-    stdout, strategies_without,
+use crate::{
+    common::{
+        self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, stderr,
+        stdout, strategies_without,
+    },
+    requires,
 };
 use serde_json::Value;
+
+tests! {
+    nothing [
+        every_datagram_is_answered,
+        the_hash_spreads_flows_by_chance_and_keeps_them,
+        connected_members_of_a_group_get_nothing,
+        lost_datagrams_are_counted,
+        datagrams_to_a_dead_servers_port_are_refused,
+        a_killed_workers_datagrams_are_aborted,
+        late_replies_are_not_another_flows,
+        datagrams_do_not_starve_connections,
+        both_protocols_share_a_port_number,
+        serve_and_load_exchange_datagrams,
+        what_has_no_meaning_for_datagrams_is_refused,
+    ]
+    root [
+        round_robin_counts_datagrams,
+    ]
+}
 
 fn strategies() -> String {
     strategies_without("connections only")
@@ -16,7 +38,6 @@ fn flows(trial: &Value) -> Vec<u64> {
 }
 
 /// Every strategy that means something for datagrams answers each of them, over both address families and a device.
-#[test]
 fn every_datagram_is_answered() {
     for network in ["", "address = \"::1\"", "network = \"veth\""] {
         let bench = Bench::new(&format!(
@@ -54,9 +75,8 @@ fn every_datagram_is_answered() {
 }
 
 /// The hash throws flows like dice, and keeps each with its worker; a program that picks per datagram does not.
-#[test]
 fn the_hash_spreads_flows_by_chance_and_keeps_them() {
-    let bpf = if root("stickiness under BPF") { ", \"reuseport-random\"" } else { "" };
+    let bpf = if requires::root() { ", \"reuseport-random\"" } else { "" };
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
@@ -86,7 +106,6 @@ fn the_hash_spreads_flows_by_chance_and_keeps_them() {
 }
 
 /// Sockets connected elsewhere take nothing from other peers; the others share evenly, whichever are connected.
-#[test]
 fn connected_members_of_a_group_get_nothing() {
     let bench = Bench::new(
         r#"
@@ -116,11 +135,7 @@ fn connected_members_of_a_group_get_nothing() {
 }
 
 /// One loader, one datagram after the other: turns are exact.
-#[test]
 fn round_robin_counts_datagrams() {
-    if !root("reuseport-round-robin with datagrams") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -141,7 +156,6 @@ fn round_robin_counts_datagrams() {
 
 /// A worker that is stopped, with room for a few datagrams only: what comes then is lost, counted by the kernel, and missed by
 /// its sender; the rest is served afterwards.
-#[test]
 fn lost_datagrams_are_counted() {
     let bench = Bench::new(
         r#"
@@ -176,7 +190,6 @@ fn lost_datagrams_are_counted() {
 }
 
 /// With the only worker dead, nobody has the port: each datagram is accounted for to the unit, and those to the closed port by name.
-#[test]
 fn datagrams_to_a_dead_servers_port_are_refused() {
     let bench = Bench::new(
         r#"
@@ -203,7 +216,6 @@ fn datagrams_to_a_dead_servers_port_are_refused() {
 }
 
 /// What a killed worker's socket held is gone with it, and said so.
-#[test]
 fn a_killed_workers_datagrams_are_aborted() {
     let bench = Bench::new(
         r#"
@@ -235,7 +247,6 @@ fn a_killed_workers_datagrams_are_aborted() {
 }
 
 /// Late replies to flows that were given up come to whoever has their port now, and are told from replies to it.
-#[test]
 fn late_replies_are_not_another_flows() {
     let bench = Bench::new(
         r#"
@@ -264,7 +275,6 @@ fn late_replies_are_not_another_flows() {
 }
 
 /// With a service time and no limit on batches, a busy socket of datagrams leaves connections their turn.
-#[test]
 fn datagrams_do_not_starve_connections() {
     let bench = Bench::new(
         r#"
@@ -289,7 +299,6 @@ fn datagrams_do_not_starve_connections() {
 }
 
 /// Connections and datagrams on one port number, as DNS servers have it: each with its own balance and latencies.
-#[test]
 fn both_protocols_share_a_port_number() {
     let bench = Bench::new(&format!(
         r#"
@@ -323,7 +332,6 @@ fn both_protocols_share_a_port_number() {
 }
 
 /// The two halves apart, over the machine's own network.
-#[test]
 fn serve_and_load_exchange_datagrams() {
     let bench = Bench::new("protocol = \"udp\"\n[load]\nconnections = 200\nconcurrency = 8\nrequests = 2");
     let server = Server::start(&bench, &[]);
@@ -341,7 +349,6 @@ fn serve_and_load_exchange_datagrams() {
     assert!(stdout(&output).contains("ECONNREFUSED"), "{}", stdout(&output));
 }
 
-#[test]
 fn what_has_no_meaning_for_datagrams_is_refused() {
     for (text, parts) in [
         ("[server]\nstrategy = \"dispatcher\"", &["`server.strategy`", "datagrams", "reuseport"][..]),

@@ -3,6 +3,22 @@
 use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, stderr};
 use serde_json::Value;
 
+tests! {
+    nothing [
+        every_engine_balances_with_every_app_strategy_and_kind_of_socket,
+        recycled_sockets_send_as_many_resets_as_fresh_ones,
+        recycled_sockets_take_their_ports_as_the_scenario_says,
+        connections_recycle_beside_datagrams,
+        failed_connections_are_not_recycled,
+        engines_agree_on_orderly_closes_and_long_replies,
+        requests_that_no_buffer_takes_whole_arrive_whole,
+        engines_keep_the_same_schedule,
+        engines_agree_on_what_went_wrong,
+        auto_takes_what_can_be_had_and_the_record_says_what,
+        what_an_engine_cannot_do_is_refused_by_its_key,
+    ]
+}
+
 /// Connections that were begun on a socket used before.
 fn recycled(trial: &Value) -> u64 {
     trial["loaders"].as_array().unwrap().iter().map(|loader| number(&loader["recycled"])).sum()
@@ -28,7 +44,6 @@ fn demand_recycling(trial: &Value, connections: u64, at_once: u64) {
     }
 }
 
-#[test]
 fn every_engine_balances_with_every_app_strategy_and_kind_of_socket() {
     for (app, strategies) in [
         ("echo", r#"["reuseport", "shared-epoll", "shared-uring", "dispatcher", "shared-blocking"]"#),
@@ -61,7 +76,6 @@ fn every_engine_balances_with_every_app_strategy_and_kind_of_socket() {
 }
 
 /// A disconnect is a close by reset, on the wire as well: one reset a connection.
-#[test]
 fn recycled_sockets_send_as_many_resets_as_fresh_ones() {
     let bench = Bench::new(
         r#"
@@ -95,7 +109,6 @@ fn recycled_sockets_send_as_many_resets_as_fresh_ones() {
     assert_code(&output, if veth { 0 } else { 3 });
 }
 
-#[test]
 fn recycled_sockets_take_their_ports_as_the_scenario_says() {
     let bench = Bench::new(
         r#"
@@ -126,7 +139,6 @@ fn recycled_sockets_take_their_ports_as_the_scenario_says() {
 }
 
 /// Beside flows of datagrams, which have sockets of their own.
-#[test]
 fn connections_recycle_beside_datagrams() {
     let bench = Bench::new(
         r#"
@@ -147,7 +159,6 @@ fn connections_recycle_beside_datagrams() {
 }
 
 /// A socket whose connection failed is closed, not recycled.
-#[test]
 fn failed_connections_are_not_recycled() {
     let bench = Bench::new(
         r#"
@@ -175,7 +186,6 @@ fn failed_connections_are_not_recycled() {
 }
 
 /// An orderly close, by either side, over several requests, and replies longer than a receive.
-#[test]
 fn engines_agree_on_orderly_closes_and_long_replies() {
     let bench = Bench::new(
         r#"
@@ -201,7 +211,6 @@ fn engines_agree_on_orderly_closes_and_long_replies() {
 }
 
 /// Requests and replies go out in as many parts as the sockets' buffers make of them.
-#[test]
 fn requests_that_no_buffer_takes_whole_arrive_whole() {
     let bench = Bench::new(
         r#"
@@ -230,7 +239,6 @@ fn requests_that_no_buffer_takes_whole_arrive_whole() {
 }
 
 /// The same schedule from the same seed, and a follow-up on what is held.
-#[test]
 fn engines_keep_the_same_schedule() {
     let bench = Bench::new(
         r#"
@@ -261,7 +269,6 @@ fn engines_keep_the_same_schedule() {
 }
 
 /// What goes wrong is counted by the same phase and errno, whichever engine saw it.
-#[test]
 fn engines_agree_on_what_went_wrong() {
     let nobody_accepts =
         "[server]\naccept_delay = \"10s\"\n[load]\nconnections = 20\nconcurrency = 5\nreply_timeout = \"150ms\"";
@@ -293,7 +300,6 @@ fn engines_agree_on_what_went_wrong() {
     }
 }
 
-#[test]
 fn auto_takes_what_can_be_had_and_the_record_says_what() {
     let doctor = Bench::new("").command(&["doctor", "--json"]).output().unwrap();
     let checks: Value = serde_json::from_slice(&doctor.stdout).unwrap();
@@ -309,7 +315,6 @@ fn auto_takes_what_can_be_had_and_the_record_says_what() {
     }
 }
 
-#[test]
 fn what_an_engine_cannot_do_is_refused_by_its_key() {
     for (load, key) in [
         ("engine = \"uring\"\n[server]\nfastopen = 8", "load.engine"),

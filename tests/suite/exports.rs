@@ -4,6 +4,13 @@ use std::fs;
 
 use crate::common::{Bench, assert_code, number, read_json, stderr};
 
+tests! {
+    nothing [
+        a_run_leaves_tables_distributions_and_metrics,
+        a_folder_with_such_a_file_is_left_alone,
+    ]
+}
+
 const SCENARIO: &str = r#"
     name = "export"
     repetitions = 2
@@ -14,7 +21,6 @@ const SCENARIO: &str = r#"
     server.strategy = ["shared-epoll", "reuseport"]
 "#;
 
-#[test]
 fn a_run_leaves_tables_distributions_and_metrics() {
     let bench = Bench::new(SCENARIO);
     let trials = bench.trials(0);
@@ -52,7 +58,6 @@ fn a_run_leaves_tables_distributions_and_metrics() {
     }
 }
 
-#[test]
 fn a_folder_with_such_a_file_is_left_alone() {
     for name in ["cells.csv", "trials.csv", "metrics.txt", "percentiles"] {
         let bench = Bench::new(SCENARIO);

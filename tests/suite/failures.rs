@@ -15,6 +15,31 @@ use nix::{
     unistd::Pid,
 };
 
+tests! {
+    nothing [
+        a_slip_in_a_scenario_exits_2_and_names_file_and_key,
+        everything_wrong_with_a_scenario_is_said_at_once_a_line_each,
+        an_unknown_metric_is_named_with_its_line,
+        a_port_taken_exits_1_and_names_address_and_holder,
+        a_folder_with_a_record_is_refused,
+        a_killed_worker_is_a_recorded_failure,
+        a_killed_loader_or_trial_is_a_recorded_failure,
+        a_stopped_worker_does_not_hang_the_run,
+        ctrl_c_and_a_closed_terminal_keep_what_ended_and_exit_130,
+        a_signal_that_was_ignored_at_the_start_stays_ignored,
+        killing_the_run_itself_leaves_no_process,
+        a_trial_past_its_deadline_is_invalid,
+        running_out_of_files_is_counted_and_ends_nothing,
+        a_worker_out_of_files_waits_and_goes_on,
+        a_run_waits_for_its_own_processes_only,
+        any_address_is_for_servers_only,
+        too_few_files_for_the_load_are_refused_beforehand,
+        the_machines_own_network_is_left_as_it_was,
+        the_host_network_works_too,
+        an_ordinary_user_can_run,
+    ]
+}
+
 const LONG: &str = r#"
     repetitions = 1
     [server]
@@ -39,7 +64,6 @@ fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
 
-#[test]
 fn a_slip_in_a_scenario_exits_2_and_names_file_and_key() {
     for (scenario, parts) in [
         ("[server]\nworker = 2", ["scenario.toml", "`server.worker`"]),
@@ -63,7 +87,6 @@ fn a_slip_in_a_scenario_exits_2_and_names_file_and_key() {
     }
 }
 
-#[test]
 fn everything_wrong_with_a_scenario_is_said_at_once_a_line_each() {
     let bench =
         Bench::new("nonsense = {}\n\n[server]\nworkers = 0\n\n[serach]\n\n[load]\nconnections = 1\nduration = \"1s\"");
@@ -84,7 +107,6 @@ fn everything_wrong_with_a_scenario_is_said_at_once_a_line_each() {
 }
 
 /// A metric is known only above scenarios, yet has its line.
-#[test]
 fn an_unknown_metric_is_named_with_its_line() {
     let output = Bench::new("question = \"?\"\nmetric = \"acept_wait_p99\"").run(&[]);
     assert_code(&output, 2);
@@ -92,7 +114,6 @@ fn an_unknown_metric_is_named_with_its_line() {
     assert!(text.starts_with("listenbench: scenario.toml:2: `metric`: unknown metric \"acept_wait_p99\""), "{text}");
 }
 
-#[test]
 fn a_port_taken_exits_1_and_names_address_and_holder() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -111,7 +132,6 @@ fn a_port_taken_exits_1_and_names_address_and_holder() {
     assert!(!bench.path("out").exists());
 }
 
-#[test]
 fn a_folder_with_a_record_is_refused() {
     let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
     assert_code(&bench.run(&[]), 0);
@@ -122,7 +142,6 @@ fn a_folder_with_a_record_is_refused() {
     assert_eq!(before, fs::read(bench.path("out/trials.jsonl")).unwrap());
 }
 
-#[test]
 fn a_killed_worker_is_a_recorded_failure() {
     let bench = Bench::new(LONG);
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
@@ -140,7 +159,6 @@ fn a_killed_worker_is_a_recorded_failure() {
     bench.demand_nothing_left();
 }
 
-#[test]
 fn a_killed_loader_or_trial_is_a_recorded_failure() {
     for name in ["lb:loader", "lb:trial"] {
         let bench = Bench::new(LONG);
@@ -157,7 +175,6 @@ fn a_killed_loader_or_trial_is_a_recorded_failure() {
     }
 }
 
-#[test]
 fn a_stopped_worker_does_not_hang_the_run() {
     let bench = Bench::new(LONG);
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
@@ -173,14 +190,12 @@ fn a_stopped_worker_does_not_hang_the_run() {
     bench.demand_nothing_left();
 }
 
-#[test]
 fn ctrl_c_and_a_closed_terminal_keep_what_ended_and_exit_130() {
     interrupt(Signal::SIGINT);
     interrupt(Signal::SIGHUP);
 }
 
 /// Under nohup, which ignores SIGHUP for what it runs, a run goes on when its terminal is closed.
-#[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let bench = Bench::new("repetitions = 4\n[load]\nrate = 100.0\nmode = \"open\"\nduration = \"300ms\"");
     let plain = bench.command(&["run", "scenario.toml", "--out", "out"]);
@@ -228,7 +243,6 @@ fn interrupt(signal: Signal) {
     bench.demand_nothing_left();
 }
 
-#[test]
 fn killing_the_run_itself_leaves_no_process() {
     for network in ["network=netns", "network=veth"] {
         let bench = Bench::new(LONG);
@@ -240,7 +254,6 @@ fn killing_the_run_itself_leaves_no_process() {
     }
 }
 
-#[test]
 fn a_trial_past_its_deadline_is_invalid() {
     let bench = Bench::new(
         "deadline = \"400ms\"\nrepetitions = 1\n[server]\naccept_delay = \"1h\"\n[load]\nconcurrency = 4\nconnections = 8\nduration = \"100ms\"",
@@ -257,7 +270,6 @@ fn a_trial_past_its_deadline_is_invalid() {
     assert_balanced(trial);
 }
 
-#[test]
 fn running_out_of_files_is_counted_and_ends_nothing() {
     let bench = Bench::new(
         r#"
@@ -282,7 +294,6 @@ fn running_out_of_files_is_counted_and_ends_nothing() {
     assert_balanced(trial);
 }
 
-#[test]
 fn a_worker_out_of_files_waits_and_goes_on() {
     let bench = Bench::new(
         r#"
@@ -307,7 +318,6 @@ fn a_worker_out_of_files_waits_and_goes_on() {
     }
 }
 
-#[test]
 fn a_run_waits_for_its_own_processes_only() {
     let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
     let mut command = Command::new("sh");
@@ -318,7 +328,6 @@ fn a_run_waits_for_its_own_processes_only() {
     kill(Pid::from_raw(stranger), Signal::SIGKILL).expect("the stranger has outlived the run");
 }
 
-#[test]
 fn any_address_is_for_servers_only() {
     let bench = Bench::new("network = \"host\"\naddress = \"0.0.0.0\"");
     let output = bench.run(&[]);
@@ -326,7 +335,6 @@ fn any_address_is_for_servers_only() {
     assert!(stderr(&output).contains("`address`"), "{}", stderr(&output));
 }
 
-#[test]
 fn too_few_files_for_the_load_are_refused_beforehand() {
     let bench = Bench::new("[load]\nconcurrency = 1000\nloaders = 1");
     let output = run_with_256_files(&bench);
@@ -335,7 +343,6 @@ fn too_few_files_for_the_load_are_refused_beforehand() {
     assert!(message.contains("load.loaders") && message.contains("ulimit -n") && message.contains("1000"), "{message}");
 }
 
-#[test]
 fn the_machines_own_network_is_left_as_it_was() {
     let sysctls = || {
         ["ip_local_port_range", "tcp_tw_reuse", "tcp_fin_timeout", "ip_local_reserved_ports"]
@@ -355,7 +362,6 @@ fn the_machines_own_network_is_left_as_it_was() {
     assert_code(&refused.run(&[]), 2);
 }
 
-#[test]
 fn the_host_network_works_too() {
     let bench =
         Bench::new(&format!("network = \"host\"\nport = {}\nrepetitions = 2\n[load]\nconnections = 100", free_port()));
@@ -366,23 +372,11 @@ fn the_host_network_works_too() {
     assert_eq!(common::read_json(&bench.path("out/host.json"))["network"], "host");
 }
 
-/// As root, becomes an ordinary user; as an ordinary user, is one already.
-#[test]
 fn an_ordinary_user_can_run() {
     let bench = Bench::new(
         "repetitions = 1\n[load]\nconnections = 50\n[sysctl]\ntcp_tw_reuse = 0\nsomaxconn = 77\n[matrix]\nnetwork = [\"netns\", \"veth\"]",
     );
-    let binary = bench.path("listenbench");
-    fs::copy(env!("CARGO_BIN_EXE_listenbench"), &binary).unwrap();
-    let mut command = Command::new(&binary);
-    command.args(["run", "scenario.toml", "--out", "out"]).current_dir(bench.folder.path());
-    if nix::unistd::geteuid().is_root() {
-        const NOBODY: u32 = 65_534;
-        std::os::unix::fs::chown(bench.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    assert_code(&output, 0);
+    assert_code(&bench.run_as_ordinary_user(), 0);
     for trial in bench.read_trials() {
         assert_balanced(&trial);
         assert_eq!(number(&trial["workers"][0]["queue_limit"]), 77);

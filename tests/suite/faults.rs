@@ -1,7 +1,24 @@
 //! What a stopped, burning or killed worker leaves, for every strategy.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, root, stderr, strategies};
+use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, stderr, strategies};
 use serde_json::Value;
+
+tests! {
+    nothing [
+        every_strategy_balances_with_every_fault,
+        a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue,
+        what_an_endless_stall_strands_is_left_in_the_queue,
+        what_nobody_can_know_is_null,
+        a_worker_killed_early_is_not_measured,
+        a_fault_that_did_not_happen_is_named,
+        a_killed_workers_queue_is_aborted_or_moves,
+        a_dispatcher_leaves_a_dead_worker_out,
+        impossible_faults_are_refused,
+    ]
+    root [
+        hermes_sends_a_burning_worker_nothing_after_the_threshold,
+    ]
+}
 
 fn fault(trial: &Value) -> &Value {
     &trial["events"][0]
@@ -13,7 +30,6 @@ fn share(trial: &Value) -> f64 {
 
 /// Whatever happens to a worker, every established connection is accepted, left or aborted, and the trial is valid: the
 /// scenario meant it.
-#[test]
 fn every_strategy_balances_with_every_fault() {
     let strategies = strategies();
     let bench = Bench::new(&format!(
@@ -51,7 +67,6 @@ fn every_strategy_balances_with_every_fault() {
 
 /// With a queue each, a stopped worker goes on getting its part, and who gets there waits until it is back. A shared queue
 /// is emptied by the others.
-#[test]
 fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
     let bench = Bench::new(
         r#"
@@ -93,11 +108,7 @@ fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
 }
 
 /// Userspace-directed steering takes the hung worker out after its threshold; the plain hash does not.
-#[test]
 fn hermes_sends_a_burning_worker_nothing_after_the_threshold() {
-    if !root("reuseport-hermes with a fault") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -125,7 +136,6 @@ fn hermes_sends_a_burning_worker_nothing_after_the_threshold() {
 }
 
 /// A stall without end: the clients that the hash sent there give up, and their connections are found in the queue.
-#[test]
 fn what_an_endless_stall_strands_is_left_in_the_queue() {
     let bench = Bench::new(
         r#"
@@ -152,7 +162,6 @@ fn what_an_endless_stall_strands_is_left_in_the_queue() {
 
 /// Where nobody can count who waits for a worker, the record says so, and what no worker has accepted is counted all the same:
 /// a stopped holder of the accept mutex holds everybody up.
-#[test]
 fn what_nobody_can_know_is_null() {
     let bench = Bench::new(
         r#"
@@ -186,7 +195,6 @@ fn what_nobody_can_know_is_null() {
 }
 
 /// A worker killed in the warm-up has no part in the measured window, and what it used is not forgotten.
-#[test]
 fn a_worker_killed_early_is_not_measured() {
     let bench = Bench::new(
         r#"
@@ -218,7 +226,6 @@ fn a_worker_killed_early_is_not_measured() {
 }
 
 /// A fault that the load does not live to see, or that finds its worker too late, is said not to have happened.
-#[test]
 fn a_fault_that_did_not_happen_is_named() {
     let bench = Bench::new(
         "repetitions = 1
@@ -238,7 +245,6 @@ at = \"1h\"",
 
 /// 50 connections wait over two listeners, one of which dies: they are aborted, or with net.ipv4.tcp_migrate_req moved to the
 /// other.
-#[test]
 fn a_killed_workers_queue_is_aborted_or_moves() {
     let bench = Bench::new(
         r#"
@@ -273,7 +279,6 @@ fn a_killed_workers_queue_is_aborted_or_moves() {
 }
 
 /// A dispatcher has one worker less, and nobody else notices.
-#[test]
 fn a_dispatcher_leaves_a_dead_worker_out() {
     let bench = Bench::new(
         r#"
@@ -302,7 +307,6 @@ fn a_dispatcher_leaves_a_dead_worker_out() {
     }
 }
 
-#[test]
 fn impossible_faults_are_refused() {
     for (faults, parts) in [
         ("[[fault]]\nat = \"1ms\"\nworker = 2", &["`fault.0.worker`", "no worker 2"][..]),

@@ -13,11 +13,23 @@ use nix::{
 };
 use serde_json::Value;
 
+tests! {
+    nothing [
+        http_keeps_alive_and_closes_as_asked,
+        echo_names_worker_nonce_and_both_ends,
+        load_and_serve_agree,
+        load_finds_its_way_through_another_server,
+        load_refuses_strangers_and_reports_closed_ports,
+        an_interrupted_load_says_what_ended,
+        serve_and_load_want_one_cell,
+        the_doctor_has_a_remedy_in_every_line,
+    ]
+}
+
 fn json(output: &std::process::Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
 }
 
-#[test]
 fn http_keeps_alive_and_closes_as_asked() {
     let bench = Bench::new("");
     let server = Server::start(&bench, &["server.app=http", "server.reply_bytes=7"]);
@@ -47,7 +59,6 @@ fn http_keeps_alive_and_closes_as_asked() {
     assert!(!first.contains("Connection") && second.contains("Connection: close\r\n"), "{text}");
 }
 
-#[test]
 fn echo_names_worker_nonce_and_both_ends() {
     let bench = Bench::new("");
     let server = Server::start(&bench, &["server.request_bytes=4", "server.reply_bytes=52"]);
@@ -62,7 +73,6 @@ fn echo_names_worker_nonce_and_both_ends() {
     assert_eq!(reply[50..52], server.port.to_le_bytes());
 }
 
-#[test]
 fn load_and_serve_agree() {
     for app in ["echo", "http", "close"] {
         let bench = Bench::new("[load]\nconnections = 300\nconcurrency = 8");
@@ -87,7 +97,6 @@ fn load_and_serve_agree() {
     }
 }
 
-#[test]
 fn load_finds_its_way_through_another_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap().to_string();
@@ -113,7 +122,6 @@ fn load_finds_its_way_through_another_server() {
     assert!(result["latency_ns"].get("accept_wait").is_none(), "another server's accept cannot be seen");
 }
 
-#[test]
 fn load_refuses_strangers_and_reports_closed_ports() {
     let bench = Bench::new("[load]\nconnections = 5\nconcurrency = 1");
     let output = bench.command(&["load", "scenario.toml", "--target", "192.0.2.1:80"]).output().unwrap();
@@ -141,7 +149,6 @@ fn voluntary_switches(pid: u32) -> u64 {
     switches.unwrap().trim().parse().unwrap()
 }
 
-#[test]
 fn an_interrupted_load_says_what_ended() {
     let bench = Bench::new("[load]\nduration = \"60s\"\nmode = \"open\"\nrate = 200.0\n[sysctl]\nsomaxconn = 7");
     let server = Server::start(&bench, &[]);
@@ -157,7 +164,6 @@ fn an_interrupted_load_says_what_ended() {
     assert!(stderr(&output).contains("sysctl.somaxconn"), "{}", stderr(&output));
 }
 
-#[test]
 fn serve_and_load_want_one_cell() {
     let bench = Bench::new("[matrix]\nserver.workers = [1, 2]");
     let output = bench.command(&["serve", "scenario.toml"]).output().unwrap();
@@ -171,7 +177,6 @@ fn serve_and_load_want_one_cell() {
     assert_code(&bench.command(&["load", "scenario.toml", "--target", "127.0.0.1:1"]).output().unwrap(), 2);
 }
 
-#[test]
 fn the_doctor_has_a_remedy_in_every_line() {
     let bench = Bench::new("");
     let output = bench.command(&["doctor", "--json"]).output().unwrap();

@@ -4,6 +4,16 @@ use serde_json::Value;
 
 use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout};
 
+tests! {
+    nothing [
+        a_ramp_has_all_connections_and_both_exchanges,
+        a_held_connection_is_small,
+        without_a_height_there_is_no_ramp,
+        connections_that_end_early_or_are_not_measured_make_no_ramp,
+        a_plan_says_whether_it_fits,
+    ]
+}
+
 const SCENARIO: &str = r#"
     repetitions = 1
     [server]
@@ -24,7 +34,6 @@ const SCENARIO: &str = r#"
 "#;
 
 /// All are open at once, every reply of both exchanges is checked, and the ramp's steps add up to the load.
-#[test]
 fn a_ramp_has_all_connections_and_both_exchanges() {
     let bench = Bench::new(SCENARIO);
     let trial = &bench.trials(0)[0];
@@ -58,7 +67,6 @@ fn a_ramp_has_all_connections_and_both_exchanges() {
 }
 
 /// An idle connection is a few hundred bytes of the processes', and several thousand of the kernel's.
-#[test]
 fn a_held_connection_is_small() {
     let bench = Bench::new(SCENARIO);
     let output =
@@ -76,7 +84,6 @@ fn a_held_connection_is_small() {
 }
 
 /// A load that ends its connections as it begins others comes to no height.
-#[test]
 fn without_a_height_there_is_no_ramp() {
     for changes in [
         ["--set", "load.hold=20ms", "--set", "load.follow_up="],
@@ -91,7 +98,6 @@ fn without_a_height_there_is_no_ramp() {
 
 /// A closed loop may have as many connections under way as it has in all, and end the first before it begins the last; and those
 /// of a warm-up are not measured.
-#[test]
 fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
     let bench = Bench::new(
         "repetitions = 1\n[load]\nconcurrency = 4000\nconnections = 4000\nhold = \"1ms\"\nclose_how = \"rst\"\n[server]\nworkers = 2",
@@ -104,7 +110,6 @@ fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
 }
 
 /// The plan says what a load wants of the machine, and what to change where it does not fit.
-#[test]
 fn a_plan_says_whether_it_fits() {
     let bench = Bench::new(SCENARIO);
     let list = stdout(&bench.run(&["--list"]));

@@ -4,6 +4,14 @@ use std::{fs, process::Command};
 
 use crate::common::{Bench, assert_code, stderr, stdout};
 
+tests! {
+    nothing [
+        every_command_s_help_has_examples,
+        bash_completes_commands_options_and_scenarios,
+        pages_are_printed_and_written,
+    ]
+}
+
 /// The commands, as the help lists them.
 fn commands(bench: &Bench) -> Vec<String> {
     let help = stdout(&bench.command(&["--help"]).output().unwrap());
@@ -16,7 +24,6 @@ fn commands(bench: &Bench) -> Vec<String> {
         .collect()
 }
 
-#[test]
 fn every_command_s_help_has_examples() {
     let bench = Bench::new("");
     let commands = commands(&bench);
@@ -50,7 +57,6 @@ fn complete(bench: &Bench, words: &[&str]) -> Vec<String> {
     stdout(&output).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-#[test]
 fn bash_completes_commands_options_and_scenarios() {
     let bench = Bench::new("");
     assert_eq!(complete(&bench, &["listenbench", "doc"]), ["doctor"]);
@@ -67,7 +73,6 @@ fn bash_completes_commands_options_and_scenarios() {
     assert_code(&bench.command(&["completions", "tcsh"]).output().unwrap(), 2);
 }
 
-#[test]
 fn pages_are_printed_and_written() {
     let bench = Bench::new("");
     let main = stdout(&bench.command(&["man"]).output().unwrap());

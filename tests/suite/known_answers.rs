@@ -3,13 +3,32 @@
 use crate::common::{Bench, Server, assert_balanced, assert_code, errors, number, verdicts};
 use serde_json::Value;
 
+tests! {
+    nothing [
+        a_backlog_of_2_holds_3_connections_that_nobody_accepts,
+        reuseport_spreads_connections_as_chance_does,
+        ten_at_once_are_served_one_after_the_other,
+        ten_at_once_wait_in_the_queue_one_service_longer_each,
+        listeners_are_registered_as_the_strategies_names_say,
+        spread_workers_are_pinned_round_the_processors,
+        a_batch_bounds_the_accepts_of_a_wake_up,
+        the_herd_comes_for_all_but_the_exclusive_listener,
+        a_hundred_ports_make_a_hundred_connections,
+        many_loaders_follow_one_schedule,
+        an_overloaded_worker_is_stopped_and_its_queue_counted,
+        all_ways_of_closing_balance,
+        the_seed_and_the_recorded_scenario_repeat_a_run,
+        service_time_is_burnt_in_the_worker,
+        held_connections_are_open_at_once,
+    ]
+}
+
 fn workers<'a>(trial: &'a Value, field: &str) -> Vec<u64> {
     let workers: &'a Vec<Value> = trial["workers"].as_array().unwrap();
     workers.iter().map(|worker| number(&worker[field])).collect()
 }
 
 /// The accept queue holds min(backlog, somaxconn) + 1: the kernel's test for "full" is `>`.
-#[test]
 fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
     let bench = Bench::new(
         r#"
@@ -41,7 +60,6 @@ fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
 }
 
 /// SO_REUSEPORT throws connections on listeners by a hash: their spread is the multinomial's.
-#[test]
 fn reuseport_spreads_connections_as_chance_does() {
     let bench = Bench::new(
         r#"
@@ -64,7 +82,6 @@ fn reuseport_spreads_connections_as_chance_does() {
 
 /// One worker, ten clients at once, 10 ms each: the k-th is answered after k services. CPU burnt takes at least as much time,
 /// and responses count from the burst's own instant, so the bounds are exact.
-#[test]
 fn ten_at_once_are_served_one_after_the_other() {
     let bench = Bench::new(
         r#"
@@ -94,7 +111,6 @@ fn ten_at_once_are_served_one_after_the_other() {
 
 /// The same without requests, so that the service follows the accept: the k-th client waits in the queue for k − 1
 /// services, less what the burst itself took.
-#[test]
 fn ten_at_once_wait_in_the_queue_one_service_longer_each() {
     let bench = Bench::new(
         r#"
@@ -125,7 +141,6 @@ fn ten_at_once_wait_in_the_queue_one_service_longer_each() {
 }
 
 /// What each strategy's name says, read from the kernel: the flags of the listener in each worker's epoll instance.
-#[test]
 fn listeners_are_registered_as_the_strategies_names_say() {
     const EPOLLIN: u64 = 0x1;
     const EPOLLET: u64 = 1 << 31;
@@ -163,7 +178,6 @@ fn listeners_are_registered_as_the_strategies_names_say() {
 }
 
 /// Spread workers have a processor each, counted round; others have all.
-#[test]
 fn spread_workers_are_pinned_round_the_processors() {
     let allowed = |pid: u32| -> String {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -181,7 +195,6 @@ fn spread_workers_are_pinned_round_the_processors() {
 }
 
 /// A batch bounds the accepts of a wake-up, whatever the trigger; a burst of 12 in batches of 3 takes four wake-ups.
-#[test]
 fn a_batch_bounds_the_accepts_of_a_wake_up() {
     let bench = Bench::new(
         r#"
@@ -215,7 +228,6 @@ fn a_batch_bounds_the_accepts_of_a_wake_up() {
 
 /// Without EPOLLEXCLUSIVE an arrival wakes every waiting worker; with it, one: the first registered that is idle. A worker
 /// that wakes too late is often sent back to sleep by epoll itself, so the herd shows in the times they go to sleep.
-#[test]
 fn the_herd_comes_for_all_but_the_exclusive_listener() {
     let bench = Bench::new(
         r#"
@@ -248,7 +260,6 @@ fn the_herd_comes_for_all_but_the_exclusive_listener() {
 
 /// A range of 100 ports, no reuse of TIME_WAIT, clients that close by FIN: exactly 100 connections, and the loader goes
 /// on to the end of its schedule.
-#[test]
 fn a_hundred_ports_make_a_hundred_connections() {
     let bench = Bench::new(
         r#"
@@ -273,7 +284,6 @@ fn a_hundred_ports_make_a_hundred_connections() {
 }
 
 /// A schedule is the scenario's, however many loaders share it: bursts stay whole, and the bound is met exactly.
-#[test]
 fn many_loaders_follow_one_schedule() {
     let run = |loaders: u32| {
         let bench = Bench::new(&format!(
@@ -303,7 +313,6 @@ fn many_loaders_follow_one_schedule() {
 }
 
 /// A server that cannot keep up is no failure: what it leaves in the queue is counted there.
-#[test]
 fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
     let bench = Bench::new(
         r#"
@@ -334,7 +343,6 @@ fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
 }
 
 /// Every way of closing, by either side, in every app: nothing is lost, nothing is an error.
-#[test]
 fn all_ways_of_closing_balance() {
     let bench = Bench::new(
         r#"
@@ -380,7 +388,6 @@ fn all_ways_of_closing_balance() {
 }
 
 /// The seed fixes order and schedule; another seed gives others; the record's scenario repeats the run.
-#[test]
 fn the_seed_and_the_recorded_scenario_repeat_a_run() {
     const SCENARIO: &str = r#"
         repetitions = 2
@@ -413,7 +420,6 @@ fn the_seed_and_the_recorded_scenario_repeat_a_run() {
 }
 
 /// Service times are CPU time: two workers on a burn of 5 ms use 5 ms for each connection, and say so.
-#[test]
 fn service_time_is_burnt_in_the_worker() {
     let bench = Bench::new(
         r#"
@@ -437,7 +443,6 @@ fn service_time_is_burnt_in_the_worker() {
 }
 
 /// A held connection stays open: as many at once as are held.
-#[test]
 fn held_connections_are_open_at_once() {
     let bench = Bench::new(
         r#"

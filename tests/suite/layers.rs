@@ -6,6 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+tests! {
+    nothing [
+        imports_are_found_in_groups_and_paths,
+        no_module_imports_upwards,
+        the_contributor_sees_the_same_layers,
+        every_key_is_read,
+        tests_are_listed_not_marked,
+    ]
+}
+
 /// The modules, bottom first, as the table of the crate's front page has them. A module imports only from those before it.
 fn layers(front_page: &str) -> Vec<&str> {
     let rows = front_page.lines().filter_map(|line| line.strip_prefix("//! | [`"));
@@ -56,14 +66,12 @@ fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-#[test]
 fn imports_are_found_in_groups_and_paths() {
     let source = "use crate::{ipc::{a, b::{c}}, scenario::X, sys};\nfn f() { crate::record::g() } // crate::no\n";
     assert_eq!(imports(source), ["ipc", "scenario", "sys", "record", "no"]);
     assert_eq!(imports("    // use crate::live;\nuse crate::load;\n"), ["load"]);
 }
 
-#[test]
 fn no_module_imports_upwards() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let front_page = fs::read_to_string(root.join("main.rs")).unwrap();
@@ -86,7 +94,6 @@ fn no_module_imports_upwards() {
     assert!(upwards.is_empty(), "{}", upwards.join("\n"));
 }
 
-#[test]
 fn the_contributor_sees_the_same_layers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
@@ -98,7 +105,6 @@ fn the_contributor_sees_the_same_layers() {
 }
 
 /// The compiler does not notice a key that is declared and never read, since the list of all keys names it.
-#[test]
 fn every_key_is_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (declaring, reading): (Vec<_>, Vec<_>) =
@@ -115,4 +121,13 @@ fn every_key_is_read() {
     let read: HashSet<String> = reading.split("keys::").skip(1).map(word).collect();
     let unread: Vec<&&str> = names.iter().filter(|name| !read.contains(**name)).collect();
     assert!(unread.is_empty(), "nothing reads {unread:?}");
+}
+
+/// Where a harness is the crate's own, the compiler drops what is marked so without a word.
+fn tests_are_listed_not_marked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for path in sources(&root) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.lines().any(|line| line.trim() == "#[test]"), "{}", path.display());
+    }
 }

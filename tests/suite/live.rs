@@ -19,6 +19,19 @@ use nix::{
     unistd::Pid,
 };
 
+tests! {
+    nothing [
+        the_screen_shows_the_run_and_q_keeps_what_has_ended,
+        a_signal_gives_the_terminal_back,
+        a_run_on_the_screen_ends_by_itself,
+        an_error_gives_the_terminal_back,
+        a_small_terminal_is_told_what_the_view_needs,
+        no_thread_runs_while_the_screen_is_up,
+        plain_progress_is_lines_on_a_terminal_too,
+        quiet_prints_the_record_s_folder_alone,
+    ]
+}
+
 /// Enough trials that a run is under way whenever a test looks.
 const LONG: &str =
     "repetitions = 200\n[load]\nconcurrency = 4\nclose_how = \"rst\"\nduration = \"200ms\"\n[server]\nworkers = 1";
@@ -115,7 +128,6 @@ fn wait_for_a_trial(bench: &Bench) {
     });
 }
 
-#[test]
 fn the_screen_shows_the_run_and_q_keeps_what_has_ended() {
     // Ctrl-C is a key like any other on the screen, and means the same.
     for key in [b"q", b"\x03"] {
@@ -149,7 +161,6 @@ fn the_screen_shows_the_run_and_q_keeps_what_has_ended() {
     }
 }
 
-#[test]
 fn a_signal_gives_the_terminal_back() {
     let bench = Bench::new(LONG);
     let mut terminal = OnTerminal::start(run(&bench, &[]), 80, 24);
@@ -161,7 +172,6 @@ fn a_signal_gives_the_terminal_back() {
     bench.demand_nothing_left();
 }
 
-#[test]
 fn a_run_on_the_screen_ends_by_itself() {
     let bench = Bench::new(SHORT);
     let mut terminal = OnTerminal::start(run(&bench, &[]), 120, 40);
@@ -170,7 +180,6 @@ fn a_run_on_the_screen_ends_by_itself() {
     assert_eq!(bench.read_trials().len(), 2);
 }
 
-#[test]
 fn an_error_gives_the_terminal_back() {
     let bench = Bench::new(LONG);
     let mut terminal = OnTerminal::start(run(&bench, &[]), 80, 24);
@@ -184,7 +193,6 @@ fn an_error_gives_the_terminal_back() {
     terminal.wait_for(&["host.json"]);
 }
 
-#[test]
 fn a_small_terminal_is_told_what_the_view_needs() {
     let bench = Bench::new(LONG);
     let mut terminal = OnTerminal::start(run(&bench, &[]), 60, 10);
@@ -195,7 +203,6 @@ fn a_small_terminal_is_told_what_the_view_needs() {
     terminal.demand_screen_given_back();
 }
 
-#[test]
 fn no_thread_runs_while_the_screen_is_up() {
     let bench = Bench::new(LONG);
     let mut terminal = OnTerminal::start(run(&bench, &[]), 80, 24);
@@ -213,7 +220,6 @@ fn no_thread_runs_while_the_screen_is_up() {
     assert_eq!(terminal.end().code(), Some(130));
 }
 
-#[test]
 fn plain_progress_is_lines_on_a_terminal_too() {
     for (term, arguments) in [("xterm", &["--progress", "plain"][..]), ("dumb", &[])] {
         let bench = Bench::new(SHORT);
@@ -226,7 +232,6 @@ fn plain_progress_is_lines_on_a_terminal_too() {
     }
 }
 
-#[test]
 fn quiet_prints_the_record_s_folder_alone() {
     let bench = Bench::new(SHORT);
     fs::write(bench.path("other.toml"), SHORT.replace("short", "other")).unwrap();

@@ -2,8 +2,17 @@
 
 use crate::common::{Bench, assert_balanced, assert_code, errors, number, read_json, stderr, verdicts};
 
+tests! {
+    nothing [
+        connections_cross_the_pair,
+        a_hundred_ports_make_a_hundred_connections_across_the_pair,
+        the_servers_time_wait_takes_no_port,
+        counters_of_both_sides_are_recorded,
+        an_address_that_cannot_cross_is_refused,
+    ]
+}
+
 /// Every connection is served, its accept wait known, and counted once on either side.
-#[test]
 fn connections_cross_the_pair() {
     let bench = Bench::new(
         r#"
@@ -35,7 +44,6 @@ fn connections_cross_the_pair() {
 
 /// Sysctls hold on both sides: the queue's limit on the server's, the port range on the loaders'. The default
 /// `tcp_tw_reuse = 2` means loopback: there ports in TIME_WAIT serve again after a second, across the pair they do not.
-#[test]
 fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
     let bench = Bench::new(
         r#"
@@ -72,7 +80,6 @@ fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
 }
 
 /// A server that closes first has TIME_WAIT on its side, where it takes no client's port.
-#[test]
 fn the_servers_time_wait_takes_no_port() {
     let bench = Bench::new(
         r#"
@@ -93,7 +100,6 @@ fn the_servers_time_wait_takes_no_port() {
 }
 
 /// The kernel counts a full queue where the server is, and SYNs sent again where the loaders are; the record has both.
-#[test]
 fn counters_of_both_sides_are_recorded() {
     let bench = Bench::new(
         r#"
@@ -119,7 +125,6 @@ fn counters_of_both_sides_are_recorded() {
     assert!(verdicts(trial).contains(&"queue-overflow") && verdicts(trial).contains(&"syn-retries"));
 }
 
-#[test]
 fn an_address_that_cannot_cross_is_refused() {
     for address in ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1", "fe80::1"] {
         let bench = Bench::new(&format!("network = \"veth\"\naddress = \"{address}\""));

@@ -3,17 +3,35 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    thread,
 };
 
-use crate::common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, stderr};
+use crate::{
+    common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, stderr},
+    requires,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
+tests! {
+    nothing [
+        a_deferred_connection_is_accepted_with_its_request,
+        fast_open_takes_requests_with_the_syn,
+        delayed_acknowledgements_spare_two_segments,
+        accept_flags_and_busy_poll_change_nothing_but_system_calls,
+        processes_are_pinned_where_the_list_says,
+        batches_are_as_large_as_allowed,
+        a_follow_up_asks_every_held_connection,
+        a_follow_up_for_nobody_is_refused_or_named,
+        shares_are_given_by_registration,
+    ]
+    two_processors [
+        incoming_processors_follow_the_list,
+    ]
+}
+
 /// Two clients connect and say nothing, a third speaks: only that one is accepted.
-#[test]
 fn a_deferred_connection_is_accepted_with_its_request() {
     let bench = Bench::new("[server]\nworkers = 1\nrequest_bytes = 4");
     for (option, accepted) in [("server.defer_accept=20s", "1"), ("server.defer_accept=0s", "3")] {
@@ -33,7 +51,6 @@ fn a_deferred_connection_is_accepted_with_its_request() {
 }
 
 /// Requests go with the SYN once a client knows the server's cookie; without the sysctl the option would be a lie.
-#[test]
 fn fast_open_takes_requests_with_the_syn() {
     let scenario = r#"
         repetitions = 1
@@ -56,7 +73,6 @@ fn fast_open_takes_requests_with_the_syn() {
 
 /// A small exchange takes eight segments: the handshake's three, request and reply with an acknowledgement each, and the reset.
 /// With delayed acknowledgements, the handshake's rides with the request, and the reply's is never sent.
-#[test]
 fn delayed_acknowledgements_spare_two_segments() {
     let bench = Bench::new(
         r#"
@@ -89,7 +105,6 @@ fn delayed_acknowledgements_spare_two_segments() {
     }
 }
 
-#[test]
 fn accept_flags_and_busy_poll_change_nothing_but_system_calls() {
     let bench = Bench::new(
         r#"
@@ -119,10 +134,9 @@ fn accept_flags_and_busy_poll_change_nothing_but_system_calls() {
 }
 
 /// Worker k runs on the k-th processor of the list, and nowhere else.
-#[test]
 fn processes_are_pinned_where_the_list_says() {
     let bench = Bench::new("[server]\nworkers = 3\npin = [1, 0]");
-    if thread::available_parallelism().unwrap().get() < 2 {
+    if !requires::two_processors() {
         assert_code(&bench.run(&[]), 2);
         return;
     }
@@ -145,11 +159,7 @@ fn processes_are_pinned_where_the_list_says() {
 }
 
 /// The list says which processor a listener is marked with: turned round, loader 0 is served by worker 1.
-#[test]
 fn incoming_processors_follow_the_list() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -171,7 +181,6 @@ fn incoming_processors_follow_the_list() {
 }
 
 /// What waits when a worker begins to accept is one batch, or as many as it may be.
-#[test]
 fn batches_are_as_large_as_allowed() {
     let bench = Bench::new(
         r#"
@@ -201,7 +210,6 @@ fn batches_are_as_large_as_allowed() {
 }
 
 /// Every held connection sends one request more, at one instant, and goes on being held.
-#[test]
 fn a_follow_up_asks_every_held_connection() {
     let bench = Bench::new(
         r#"
@@ -230,7 +238,6 @@ fn a_follow_up_asks_every_held_connection() {
 }
 
 /// A follow-up that nobody is held for would be an option without effect.
-#[test]
 fn a_follow_up_for_nobody_is_refused_or_named() {
     let bench = Bench::new("repetitions = 1\n[load]\nduration = \"200ms\"\nhold = \"50ms\"\nfollow_up = \"300ms\"");
     let output = bench.run(&[]);
@@ -241,7 +248,6 @@ fn a_follow_up_for_nobody_is_refused_or_named() {
 }
 
 /// Shares stand in the order of registration, whatever the workers' numbers.
-#[test]
 fn shares_are_given_by_registration() {
     let bench = Bench::new(
         r#"

@@ -2,7 +2,13 @@
 
 use crate::common::{Bench, assert_balanced, assert_code, number, stderr};
 
-#[test]
+tests! {
+    nothing [
+        spinning_keeps_the_schedule_and_does_not_sleep,
+        a_closed_loop_has_no_use_for_a_pacer,
+    ]
+}
+
 fn spinning_keeps_the_schedule_and_does_not_sleep() {
     let bench = Bench::new(
         r#"
@@ -35,7 +41,6 @@ fn spinning_keeps_the_schedule_and_does_not_sleep() {
     }
 }
 
-#[test]
 fn a_closed_loop_has_no_use_for_a_pacer() {
     let output = Bench::new("[load]\npacer = \"spin\"").run(&[]);
     assert_code(&output, 2);

@@ -3,6 +3,18 @@
 use crate::common::{self, Bench, assert_code, number, stderr};
 use serde_json::Value;
 
+tests! {
+    nothing [
+        the_wall_is_where_arithmetic_puts_it,
+        the_knee_is_at_half_the_range,
+        ports_come_back_when_their_connections_are_over,
+        impossible_pools_are_refused,
+        churn_ends_after_one_connection_a_port_unless_something_frees_them,
+        a_load_beyond_the_ports_is_refused_with_the_sum,
+        destroyed_time_waits_are_named,
+    ]
+}
+
 /// Attempts are established or failed, to the unit; what was established is what the listeners' queues hold.
 fn assert_counted(trial: &Value) {
     let connections = &trial["connections"];
@@ -15,7 +27,6 @@ fn assert_counted(trial: &Value) {
 
 /// A range of a thousand, one destination: a thousand, whichever way a port is chosen; with several destinations or sources as
 /// many times that, but for bind to port 0, which takes a port for all destinations at once.
-#[test]
 fn the_wall_is_where_arithmetic_puts_it() {
     for (keys, sources, walls) in [
         ("", "", [1_000, 1_000]),
@@ -62,7 +73,6 @@ fn the_wall_is_where_arithmetic_puts_it() {
 /// connect tries the ports of one parity first: its cost jumps at half the range. A program that chooses by itself, or a window
 /// that bounds the search, has no such knee. (Closed by reset: the limit of orphans, which a close by FIN leaves for a moment, is
 /// the machine's, and other tests run beside this one.)
-#[test]
 fn the_knee_is_at_half_the_range() {
     let bench = Bench::new(
         "kind = \"ports\"\nrepetitions = 1\n[load]\nclose_how = \"rst\"\n[matrix]\nload.source_ports = [\"kernel\", \"explicit\", \"range-window\"]",
@@ -84,7 +94,6 @@ fn the_knee_is_at_half_the_range() {
 
 /// Stopping short of the wall, and what comes back after: at once after resets, and after a second where loopback may use ports
 /// in TIME_WAIT again.
-#[test]
 fn ports_come_back_when_their_connections_are_over() {
     let bench = Bench::new(
         r#"
@@ -127,7 +136,6 @@ fn ports_come_back_when_their_connections_are_over() {
     assert_eq!((number(&trial["connections"]["established"]), &trial["ports"]["wall"]), (250, &Value::Null));
 }
 
-#[test]
 fn impossible_pools_are_refused() {
     for (text, parts) in [
         ("[load]\nsource_addresses = \"127.0.0.2\"", &["`load.source_addresses`", "bind-no-port"][..]),
@@ -153,7 +161,6 @@ fn impossible_pools_are_refused() {
 /// Churn over a thousand ports: whoever closes first by FIN leaves the port in TIME_WAIT, and a client that may not use it again
 /// is at the end after a thousand connections. It goes on with its schedule all the same, and counts every failure. A client that
 /// binds to its port may take it over at once: the kernel then asks for timestamps only, not for tcp_tw_reuse.
-#[test]
 fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
     let bench = Bench::new(
         r#"
@@ -203,7 +210,6 @@ fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
 }
 
 /// Several source addresses multiply what a load may hold; one that holds more than that is refused with the sum.
-#[test]
 fn a_load_beyond_the_ports_is_refused_with_the_sum() {
     let scenario = r#"
         repetitions = 1
@@ -241,7 +247,6 @@ fn a_load_beyond_the_ports_is_refused_with_the_sum() {
 }
 
 /// A namespace that may hold ten TIME_WAITs only destroys the rest, and the record says so.
-#[test]
 fn destroyed_time_waits_are_named() {
     let bench =
         Bench::new("repetitions = 1\n[load]\nconnections = 200\n[sysctl]\ntcp_max_tw_buckets = 10\ntcp_tw_reuse = 0");

@@ -3,13 +3,30 @@
 use std::{
     fs,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{self, Command, Output},
 };
 
-use crate::common::{Bench, assert_code, number, root, stderr, stdout, wait_until};
+use crate::common::{Bench, assert_code, number, stderr, stdout, wait_until};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+
+tests! {
+    nothing [
+        the_range_is_that_of_proc,
+        a_destination_has_the_connections_that_were_made,
+        a_listener_is_found_with_process_queue_and_group,
+        a_full_queue_and_its_drops_are_seen,
+        a_socket_of_datagrams_is_found,
+        ports_have_classes_and_privileges,
+        wrong_usage_is_told_apart,
+    ]
+    a_namespace [
+        a_namespace_of_its_own_has_its_own_ports,
+    ]
+    root [
+        other_users_processes_are_said_to_be_unseen,
+    ]
+}
 
 fn ports(arguments: &[&str]) -> Output {
     Bench::new("").command(&[&["ports"], arguments].concat()).output().unwrap()
@@ -42,7 +59,6 @@ fn held_by_test(socket: &Value) -> bool {
     socket["processes"].as_array().unwrap().iter().any(|held| held["pid"] == process::id())
 }
 
-#[test]
 fn the_range_is_that_of_proc() {
     let report = json(&ports(&["--json"]));
     let ends: Vec<u64> = sysctl("ip_local_port_range").split_whitespace().map(|end| end.parse().unwrap()).collect();
@@ -68,7 +84,6 @@ fn the_range_is_that_of_proc() {
 }
 
 /// In a namespace of its own nobody else is there to be counted.
-#[test]
 fn a_namespace_of_its_own_has_its_own_ports() {
     let bench = Bench::new("");
     let inside = |script: &str| {
@@ -76,10 +91,6 @@ fn a_namespace_of_its_own_has_its_own_ports() {
         let binary = env!("CARGO_BIN_EXE_listenbench");
         Command::new("unshare").args(["-rn", "sh", "-ec", &script, binary]).current_dir(bench.folder.path()).output()
     };
-    if !Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|output| output.status.success()) {
-        eprintln!("a_namespace_of_its_own_has_its_own_ports: not run, no namespace to be had");
-        return;
-    }
     let report = json(
         &inside(
             "cd /proc/sys/net/ipv4; echo 40000 40099 >ip_local_port_range; echo 80,40000-40009,40050 >ip_local_reserved_ports; \
@@ -97,7 +108,6 @@ fn a_namespace_of_its_own_has_its_own_ports() {
     assert!(meaning.contains("at most 1/s"), "89 ports in 60 s: {meaning}");
 }
 
-#[test]
 fn a_destination_has_the_connections_that_were_made() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = server.local_addr().unwrap();
@@ -132,7 +142,6 @@ fn a_destination_has_the_connections_that_were_made() {
     assert_eq!(number(&report["processes"]["without_process"]), 1);
 }
 
-#[test]
 fn a_listener_is_found_with_process_queue_and_group() {
     let (_first, address) = listener(0, 7);
     let found = port(address.port());
@@ -162,7 +171,6 @@ fn a_listener_is_found_with_process_queue_and_group() {
     assert!(text.contains("ip_local_reserved_ports") && text.contains(&process::id().to_string()), "{text}");
 }
 
-#[test]
 fn a_full_queue_and_its_drops_are_seen() {
     let (_server, address) = listener(0, 1);
     let _held: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -175,7 +183,6 @@ fn a_full_queue_and_its_drops_are_seen() {
     assert_eq!((number(&found["tcp"][0]["queue"]["length"]), &found["tcp"][0]["full"]), (2, &true.into()), "{found}");
 }
 
-#[test]
 fn a_socket_of_datagrams_is_found() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -188,7 +195,6 @@ fn a_socket_of_datagrams_is_found() {
     assert!((100..=number(&sockets[0]["limit"])).contains(&number(&sockets[0]["bytes"])), "{found}");
 }
 
-#[test]
 fn ports_have_classes_and_privileges() {
     let start: u64 = sysctl("ip_unprivileged_port_start").parse().unwrap();
     for (number, class) in [(80, "well-known"), (8_080, "registered"), (50_000, "dynamic")] {
@@ -204,22 +210,12 @@ fn ports_have_classes_and_privileges() {
     assert_eq!(port(80)["service"]["tcp"] == "http", has_http);
 }
 
-#[test]
 fn other_users_processes_are_said_to_be_unseen() {
-    if !root("other_users_processes_are_said_to_be_unseen") {
-        return;
-    }
     let (_server, address) = listener(0, 7);
     let _client = TcpStream::connect(address).unwrap();
-    // The clone may be closed to the other user. Copied by another process: while this one had the file open to write, a
-    // process that another test starts would have it open as well, and nobody could execute it.
-    let bench = Bench::new("");
-    fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = bench.path("listenbench");
-    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_listenbench")).arg(&binary).status().unwrap().success());
     let ask = |arguments: &[&str]| {
-        let mut command = Command::new(&binary);
-        json(&command.arg("ports").args(arguments).arg("--json").uid(65_534).gid(65_534).output().unwrap())
+        let arguments = [&["ports", "--json"], arguments].concat();
+        json(&Bench::new("").command_as_ordinary_user(&arguments).output().unwrap())
     };
     let found = ask(&[&address.port().to_string()]);
     assert!(found["tcp"][0]["processes"].as_array().unwrap().is_empty(), "{found}");
@@ -227,7 +223,6 @@ fn other_users_processes_are_said_to_be_unseen() {
     assert_eq!((number(&report["processes"]["count"]), number(&report["processes"]["unseen"])), (0, 1), "{report}");
 }
 
-#[test]
 fn wrong_usage_is_told_apart() {
     for arguments in [
         &["0"][..],

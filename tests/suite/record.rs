@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use crate::common::{Bench, assert_balanced, assert_code, number, read_json, root, stderr, stdout};
+use crate::{
+    common::{Bench, assert_balanced, assert_code, number, read_json, stderr, stdout},
+    requires,
+};
 use hdrhistogram::{
     Histogram,
     serialization::{
@@ -11,6 +14,16 @@ use hdrhistogram::{
     },
 };
 use serde_json::Value;
+
+tests! {
+    nothing [
+        a_record_has_every_file_and_name,
+        histograms_are_readable_and_add_up,
+        a_list_shows_the_trials_and_runs_none,
+        several_scenarios_leave_several_records,
+        without_out_a_record_lands_in_results,
+    ]
+}
 
 const SCENARIO: &str = r#"
     question = "What is it?"
@@ -34,7 +47,6 @@ fn demand_names(value: &Value, names: &[&str]) {
     }
 }
 
-#[test]
 fn a_record_has_every_file_and_name() {
     let bench = Bench::new(SCENARIO);
     let trials = bench.trials(0);
@@ -111,7 +123,7 @@ fn a_record_has_every_file_and_name() {
                 "series.open.0.1",
             ],
         );
-        let method = if root("exact stamps") { "sock_ops" } else { "connect-call" };
+        let method = if requires::root() { "sock_ops" } else { "connect-call" };
         assert_eq!(trial["latency_ns"]["accept_wait"]["method"], method);
         assert_eq!(trial["latency_ns"]["accept_wait"]["ends"], "serving");
         for latency in ["accept_wait", "connect", "connect_from_intended", "response", "service", "send_lag"] {
@@ -153,7 +165,7 @@ fn a_record_has_every_file_and_name() {
         }
     }
     let markdown = fs::read_to_string(bench.path("out/summary.md")).unwrap();
-    let method = if root("exact stamps") { "exact" } else { "upper bound" };
+    let method = if requires::root() { "exact" } else { "upper bound" };
     for part in ["What is it?", "| reuseport", "accept wait p50", "empty wake-ups", method, "tcp_tw_reuse", "kernel"] {
         assert!(markdown.contains(part), "{part} is missing in {markdown}");
     }
@@ -164,7 +176,6 @@ fn a_record_has_every_file_and_name() {
     assert!(!page.contains("https://") && page.ends_with("</html>"));
 }
 
-#[test]
 fn histograms_are_readable_and_add_up() {
     let bench = Bench::new(SCENARIO);
     let trials = bench.trials(0);
@@ -202,7 +213,7 @@ fn histograms_are_readable_and_add_up() {
         assert_eq!(number(&recorded["p99"]), histogram.value_at_quantile(0.99), "t{trial} {metric}");
         assert_eq!(number(&recorded["max"]), histogram.max(), "t{trial} {metric}");
     }
-    let stages = if root("exact stamps") { 8 } else { 7 };
+    let stages = if requires::root() { 8 } else { 7 };
     assert_eq!(merged.len(), 6 * (7 + stages));
 }
 
@@ -217,7 +228,6 @@ fn base64_decode(text: &str) -> Vec<u8> {
     chunks.collect()
 }
 
-#[test]
 fn a_list_shows_the_trials_and_runs_none() {
     let bench = Bench::new(SCENARIO);
     let output = bench.run(&["--list"]);
@@ -232,7 +242,6 @@ fn a_list_shows_the_trials_and_runs_none() {
     assert!(swept.contains("6 cells × 1 repetition = 6 trials"), "{swept}");
 }
 
-#[test]
 fn several_scenarios_leave_several_records() {
     let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
     fs::write(bench.path("other.toml"), "name = \"second\"\nrepetitions = 1\n[load]\nconnections = 5").unwrap();
@@ -244,7 +253,6 @@ fn several_scenarios_leave_several_records() {
     assert!(stdout(&output).contains("record: both/second"), "{}", stdout(&output));
 }
 
-#[test]
 fn without_out_a_record_lands_in_results() {
     let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
     assert_code(&bench.command(&["run", "scenario.toml"]).output().unwrap(), 0);

@@ -1,9 +1,20 @@
 //! Schedulers and placement: that they are really in force, and that refusals name the key.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use crate::common::{self, Bench, assert_balanced, assert_code, root, stderr};
+use crate::common::{self, Bench, assert_balanced, assert_code, stderr};
 use serde_json::Value;
+
+tests! {
+    nothing [
+        the_scheduler_asked_for_is_in_force,
+        real_time_runs_or_says_what_it_wants,
+        a_pair_without_places_is_refused,
+    ]
+    root [
+        real_time_is_refused_without_the_capability,
+    ]
+}
 
 const SCENARIO: &str = r#"
     repetitions = 1
@@ -26,7 +37,6 @@ fn schedulers(trial: &Value, rows: &str) -> Vec<String> {
     trial[rows].as_array().unwrap().iter().map(|row| row["scheduler"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
 fn the_scheduler_asked_for_is_in_force() {
     for (strategy, set, policies, names) in [
         ("reuseport", "server.scheduler=batch", (libc::SCHED_BATCH, libc::SCHED_OTHER), ("batch", "normal")),
@@ -49,10 +59,13 @@ fn the_scheduler_asked_for_is_in_force() {
     }
 }
 
+fn real_time() -> Bench {
+    Bench::new(&format!("{SCENARIO}connections = 200\n").replace("duration = \"2s\"", ""))
+}
+
 /// SCHED_FIFO is for root, or for whom the limit allows it. Others learn it before the run, and their trials fail by that name.
-#[test]
 fn real_time_runs_or_says_what_it_wants() {
-    let bench = Bench::new(&format!("{SCENARIO}connections = 200\n").replace("duration = \"2s\"", ""));
+    let bench = real_time();
     let output = bench.run(&["--set=server.scheduler=fifo"]);
     let trial = &bench.read_trials()[0];
     if let Some(error) = trial["error"].as_str() {
@@ -64,23 +77,20 @@ fn real_time_runs_or_says_what_it_wants() {
     assert_code(&output, 0);
     assert_balanced(trial);
     assert_eq!(schedulers(trial, "workers"), ["fifo"; 2]);
-    let unable = bench.command(&["run", "scenario.toml", "--out", "unable", "--set=load.scheduler=fifo"]);
-    if root("real_time_runs_or_says_what_it_wants") {
-        refused_without_the_capability(unable);
-    }
 }
 
-/// Takes CAP_SYS_NICE out of the bounding set, so that root has it no more after exec.
-fn refused_without_the_capability(command: std::process::Command) {
-    let mut wrapped = std::process::Command::new("setpriv");
+/// Without CAP_SYS_NICE in the bounding set, not even root has it after exec.
+fn real_time_is_refused_without_the_capability() {
+    let bench = real_time();
+    let command = bench.command(&["run", "scenario.toml", "--out", "out", "--set=load.scheduler=fifo"]);
+    let mut wrapped = Command::new("setpriv");
     wrapped.args(["--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]).arg(command.get_program());
-    wrapped.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
-    let Ok(output) = wrapped.output() else { return };
+    wrapped.args(command.get_args()).current_dir(bench.folder.path());
+    let output = wrapped.output().unwrap();
     assert!(stderr(&output).contains("load.scheduler"), "{}", stderr(&output));
     assert_code(&output, 3);
 }
 
-#[test]
 fn a_pair_without_places_is_refused() {
     let bench = Bench::new(SCENARIO);
     let output = bench.run(&["--set=server.pin=none", "--set=load.pin=pair"]);

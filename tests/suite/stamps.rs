@@ -2,8 +2,28 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root, stderr};
+use crate::{
+    common::{self, Bench, assert_balanced, assert_code, number, of_workers, stderr},
+    requires,
+};
 use serde_json::Value;
+
+tests! {
+    nothing [
+        stages_add_up_to_the_response,
+        queues_fill_to_the_backlog_and_account_for_every_drop,
+        without_privilege_the_bound_is_used_and_said,
+    ]
+    root [
+        waits_are_as_long_as_the_worker_sleeps,
+        waits_come_in_steps_of_the_service_time,
+        an_exact_wait_is_within_its_bound,
+        a_port_that_a_reset_has_freed_may_be_stamped_again,
+        ten_thousand_connections_have_ten_thousand_waits,
+        no_cgroup_and_no_program_is_left,
+        with_privilege_waits_are_exact,
+    ]
+}
 
 fn wait(trial: &Value) -> &Value {
     &trial["latency_ns"]["accept_wait"]
@@ -11,11 +31,7 @@ fn wait(trial: &Value) -> &Value {
 
 /// The wait of those who come while a worker sleeps is at least the rest of its sleep, to the nanosecond; no client sees it in
 /// its own connect.
-#[test]
 fn waits_are_as_long_as_the_worker_sleeps() {
-    if !root("exact stamps") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -50,11 +66,7 @@ fn waits_are_as_long_as_the_worker_sleeps() {
 
 /// One at a time, ten milliseconds of service each: the k-th of a burst waits for k others. Of app `close`, since a worker does
 /// not wait for a request that has not come yet, but takes the next connection.
-#[test]
 fn waits_come_in_steps_of_the_service_time() {
-    if !root("exact stamps") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -86,11 +98,7 @@ fn waits_come_in_steps_of_the_service_time() {
 }
 
 /// Both ways side by side: no exact wait is longer than its bound, in any strategy, over any network and family.
-#[test]
 fn an_exact_wait_is_within_its_bound() {
-    if !root("exact stamps") {
-        return;
-    }
     for network in ["", "address = \"::1\"", "network = \"veth\"", "network = \"veth\"\naddress = \"2001:2::1\""] {
         let bench = Bench::new(&format!(
             r#"
@@ -126,11 +134,7 @@ fn an_exact_wait_is_within_its_bound() {
 
 /// A server's reset frees the client's port at once: the next connection from it may be established, and stamped, before the
 /// first one's loader has looked for its own stamp. That is no impossible stamp, and nobody else's wait.
-#[test]
 fn a_port_that_a_reset_has_freed_may_be_stamped_again() {
-    if !root("exact stamps") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 4
@@ -157,11 +161,7 @@ fn a_port_that_a_reset_has_freed_may_be_stamped_again() {
 }
 
 /// As many waits as accepts, none lost, over many reuses of each port.
-#[test]
 fn ten_thousand_connections_have_ten_thousand_waits() {
-    if !root("exact stamps") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -229,11 +229,7 @@ fn cgroups() -> Vec<String> {
 }
 
 /// Nothing stays behind: no cgroup, no program, neither after an end nor when the run is killed in the midst.
-#[test]
 fn no_cgroup_and_no_program_is_left() {
-    if !root("exact stamps") {
-        return;
-    }
     let bench = Bench::new("repetitions = 3\nstamps = \"sock_ops\"\n[load]\nduration = \"400ms\"");
     let mut seen = Seen::default();
     let mut run = bench.spawn(&["run", "scenario.toml", "--out", "killed"]);
@@ -259,9 +255,8 @@ fn no_cgroup_and_no_program_is_left() {
 }
 
 /// The stages up to the last byte of the reply add up to the response: with stamps, and without.
-#[test]
 fn stages_add_up_to_the_response() {
-    let exact = if root("stages with exact stamps") { ", \"sock_ops\"" } else { "" };
+    let exact = if requires::root() { ", \"sock_ops\"" } else { "" };
     let bench = Bench::new(&format!(
         r#"
         repetitions = 1
@@ -297,7 +292,6 @@ fn stages_add_up_to_the_response() {
 
 /// The queue is never longer than backlog + 1, reaches it when nobody accepts, and each listener's drops are its part of the
 /// namespace's.
-#[test]
 fn queues_fill_to_the_backlog_and_account_for_every_drop() {
     let bench = Bench::new(
         r#"
@@ -342,17 +336,17 @@ fn queues_fill_to_the_backlog_and_account_for_every_drop() {
     }
 }
 
+fn with_privilege_waits_are_exact() {
+    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 20");
+    let trial = &bench.trials(0)[0];
+    assert_eq!(wait(trial)["method"], "sock_ops");
+    assert_eq!(common::read_json(&bench.path("out/host.json"))["accept_stamps"], "allowed");
+}
+
 /// An ordinary user gets bounds, and is told; one who insists is told why not.
-#[test]
 fn without_privilege_the_bound_is_used_and_said() {
     let bench = Bench::new("repetitions = 1\n[load]\nconnections = 20");
-    if root("") {
-        let trial = &bench.trials(0)[0];
-        assert_eq!(wait(trial)["method"], "sock_ops");
-        assert_eq!(common::read_json(&bench.path("out/host.json"))["accept_stamps"], "allowed");
-        return;
-    }
-    let output = bench.run(&[]);
+    let output = bench.run_as_ordinary_user();
     assert_code(&output, 0);
     assert!(
         stderr(&output).contains("upper bounds here") && stderr(&output).contains("run as root"),
@@ -361,6 +355,7 @@ fn without_privilege_the_bound_is_used_and_said() {
     );
     assert_eq!(wait(&bench.read_trials()[0])["method"], "connect-call");
     let bench = Bench::new("repetitions = 1\nstamps = \"sock_ops\"\n[load]\nconnections = 20");
-    let error = bench.trials(3)[0]["error"].as_str().unwrap().to_owned();
+    assert_code(&bench.run_as_ordinary_user(), 3);
+    let error = bench.read_trials()[0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains("BPF program stamp") && error.contains("run as root"), "{error}");
 }

@@ -1,18 +1,38 @@
 //! What is known of each strategy beforehand, demanded of the real binary.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, root, strategies};
+use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, strategies};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
 
+tests! {
+    nothing [
+        every_strategy_balances,
+        every_strategy_stops_in_order,
+        blocked_threads_take_turns,
+        the_receiving_processor_picks_the_worker,
+        killing_the_holder_of_the_accept_mutex_does_not_stop_accepts,
+        a_dispatcher_keeps_its_rule,
+        killing_the_dispatcher_is_a_recorded_failure,
+        the_first_registered_takes_nearly_all_of_an_exclusive_listener,
+        hermes_has_room_for_64_workers,
+        an_impossible_strategy_is_a_failed_cell_among_others,
+        every_strategy_serves_ipv6,
+    ]
+    root [
+        round_robin_differs_by_one_at_most,
+        least_keeps_open_connections_level,
+        hermes_leaves_a_stopped_worker_out,
+    ]
+}
+
 fn accepted(trial: &Value) -> Vec<u64> {
     of_workers(trial, "accepted")
 }
 
 /// Every strategy serves every connection, whatever the batch and whoever closes.
-#[test]
 fn every_strategy_balances() {
     let strategies = strategies();
     let bench = Bench::new(&format!(
@@ -40,7 +60,6 @@ fn every_strategy_balances() {
 
 /// An overload that nobody can serve in time ends with every connection accounted for in every strategy: what a thread
 /// or the kernel's ring had taken counts as accepted, the rest is in the queue.
-#[test]
 fn every_strategy_stops_in_order() {
     let strategies = strategies();
     let bench = Bench::new(&format!(
@@ -70,7 +89,6 @@ fn every_strategy_stops_in_order() {
 }
 
 /// The kernel wakes threads blocked in accept first in, first out: at a low rate they take turns.
-#[test]
 fn blocked_threads_take_turns() {
     let bench = Bench::new(
         r#"
@@ -95,7 +113,6 @@ fn blocked_threads_take_turns() {
 }
 
 /// Loaders pinned to processor i are served by worker i, all of them.
-#[test]
 fn the_receiving_processor_picks_the_worker() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let bench = Bench::new(&format!(
@@ -121,7 +138,6 @@ fn the_receiving_processor_picks_the_worker() {
 }
 
 /// The lock survives the death of its holder: the others go on accepting.
-#[test]
 fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
     let bench = Bench::new(
         r#"
@@ -154,7 +170,6 @@ fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
 }
 
 /// A dispatcher hands out in turn, or to whoever has least.
-#[test]
 fn a_dispatcher_keeps_its_rule() {
     let bench = Bench::new(
         r#"
@@ -181,7 +196,6 @@ fn a_dispatcher_keeps_its_rule() {
     }
 }
 
-#[test]
 fn killing_the_dispatcher_is_a_recorded_failure() {
     let bench = Bench::new(
         r#"
@@ -207,7 +221,6 @@ fn killing_the_dispatcher_is_a_recorded_failure() {
 }
 
 /// With EPOLLEXCLUSIVE the first registered worker that is idle takes nearly all, whichever its number.
-#[test]
 fn the_first_registered_takes_nearly_all_of_an_exclusive_listener() {
     let bench = Bench::new(
         r#"
@@ -240,19 +253,19 @@ fn the_first_registered_takes_nearly_all_of_an_exclusive_listener() {
     }
 }
 
+/// 65 workers do not fit into the program's word.
+fn hermes_has_room_for_64_workers() {
+    let bench = Bench::new("[server]\nstrategy = \"reuseport-hermes\"\nworkers = 65");
+    assert_code(&bench.run(&[]), 2);
+}
+
 /// An ordinary user's BPF cell fails with the reason, and the rest of the matrix runs.
-#[test]
 fn an_impossible_strategy_is_a_failed_cell_among_others() {
-    if root("") {
-        // As root nothing is impossible but this: 65 workers do not fit into the program's word.
-        let bench = Bench::new("[server]\nstrategy = \"reuseport-hermes\"\nworkers = 65");
-        assert_code(&bench.run(&[]), 2);
-        return;
-    }
     let bench = Bench::new(
         "repetitions = 1\n[load]\nconnections = 20\n[matrix]\nserver.strategy = [\"reuseport\", \"reuseport-random\"]",
     );
-    for trial in bench.trials(3) {
+    assert_code(&bench.run_as_ordinary_user(), 3);
+    for trial in bench.read_trials() {
         if trial["cell"]["strategy"] == "reuseport" {
             assert_eq!(trial["outcome"], "valid");
         } else {
@@ -264,11 +277,7 @@ fn an_impossible_strategy_is_a_failed_cell_among_others() {
 }
 
 /// One loader, one connection after the other: turns are exact.
-#[test]
 fn round_robin_differs_by_one_at_most() {
-    if !root("reuseport-round-robin") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -286,11 +295,7 @@ fn round_robin_differs_by_one_at_most() {
 }
 
 /// With connections held open, the open ones differ by one at most.
-#[test]
 fn least_keeps_open_connections_level() {
-    if !root("reuseport-least") {
-        return;
-    }
     let bench = Bench::new(
         r#"
         repetitions = 1
@@ -315,11 +320,7 @@ fn least_keeps_open_connections_level() {
 }
 
 /// A stopped worker gets nothing once it has hung for the threshold; the hash goes on sending it its part.
-#[test]
 fn hermes_leaves_a_stopped_worker_out() {
-    if !root("reuseport-hermes") {
-        return;
-    }
     let stranded = |strategy: &str| -> u64 {
         let bench = Bench::new(&format!(
             r#"
@@ -350,7 +351,6 @@ fn hermes_leaves_a_stopped_worker_out() {
 }
 
 /// IPv6 is like IPv4, for every strategy.
-#[test]
 fn every_strategy_serves_ipv6() {
     let strategies = strategies();
     let bench = Bench::new(&format!(
