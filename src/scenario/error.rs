@@ -1,31 +1,30 @@
-//! What is wrong with a scenario.
+//! Errors in scenarios.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use thiserror::Error;
 
-/// A scenario that cannot be run as written: everything that is wrong with it, one line each. The user can mend it, so
-/// commands exit with 2.
+/// Everything wrong with a scenario, one problem per line. The user can fix it, so commands exit with 2.
 #[derive(Debug, Error)]
 pub struct ScenarioError {
     /// The file, or the built-in scenario's name.
     source_name: String,
-    /// In the order of the file; what overrides got wrong comes last.
+    /// In the order of the file; problems of overrides come last.
     problems: Vec<Problem>,
 }
 
-/// Where something stands in a scenario.
+/// The place of a setting in a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Origin {
-    /// On a line of the file, counted from 1.
+    /// A line of the file, counted from 1.
     Line(usize),
-    /// In the file as a whole.
+    /// The file as a whole.
     File,
-    /// In an override, as it was given.
+    /// An override, as given.
     Override(Arc<str>),
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Problem {
     pub origin: Origin,
@@ -35,19 +34,19 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(origin: Origin, text: impl fmt::Display) -> Self {
-        // A key or value may be quoted that has line breaks.
+        // A quoted key or value may contain line breaks.
         let one_line = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
         Self { origin, text: text.to_string().chars().map(one_line).collect() }
     }
 }
 
 impl ScenarioError {
-    /// Something that is wrong with the scenario as a whole.
+    /// A problem with the scenario as a whole.
     pub fn other(source_name: &str, problem: impl fmt::Display) -> Self {
         Self::of(source_name, vec![Problem::new(Origin::File, problem)])
     }
 
-    /// Everything that is wrong, each problem once.
+    /// All problems, without duplicates.
     pub(super) fn of(source_name: &str, mut problems: Vec<Problem>) -> Self {
         let mut seen = HashSet::new();
         problems.retain(|problem| seen.insert(problem.clone()));

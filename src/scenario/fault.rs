@@ -1,4 +1,4 @@
-//! What is done to workers while a trial runs.
+//! Faults: what happens to workers during a trial.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use super::{
 };
 use crate::record::EventKind;
 
-/// Something done to one worker.
+/// A fault of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Its number in the scenario, from 0; faults of kind `none` count too.
+    /// Its number in the scenario, from 0, including faults of kind `none`.
     pub number: usize,
     /// The worker's number.
     pub worker: usize,
-    /// When, counted from the trial's start.
+    /// Time from the trial's start.
     pub at: Duration,
     /// What is done.
     pub kind: FaultKind,
 }
 
-/// What is done to a worker.
+/// What happens to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// It is stopped (SIGSTOP), for a while or to the trial's end.
+    /// Stopped (SIGSTOP), for a while or until the trial ends.
     Stall(Option<Duration>),
-    /// It burns CPU and serves nobody, as in a request that takes too long.
+    /// Burns CPU without serving anyone, as in a request that takes too long.
     Burn(Duration),
-    /// It is killed (SIGKILL).
+    /// Killed (SIGKILL).
     Kill,
 }
 
 impl FaultKind {
-    /// As records name it.
+    /// Its name in records.
     pub fn event(self) -> EventKind {
         match self {
             Self::Stall(_) => EventKind::Stall,
@@ -43,7 +43,7 @@ impl FaultKind {
         }
     }
 
-    /// How long the worker serves nobody; `None` for the rest of the trial.
+    /// How long the worker serves no one; `None` for the rest of the trial.
     pub fn lasts(self) -> Option<Duration> {
         match self {
             Self::Stall(lasts) => lasts,
@@ -54,12 +54,12 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// When it is over, counted from the trial's start; `None` if it never is.
+    /// When it ends, from the trial's start; `None` if it lasts.
     pub fn over(&self) -> Option<Duration> {
         self.kind.lasts().map(|lasts| self.at + lasts)
     }
 
-    /// All faults of a cell. `load` is the length of its load as far as the scenario fixes it.
+    /// All faults of a cell. `load` is the length of its load if the scenario fixes it.
     pub(super) fn read_all(settings: &Settings<'_>, workers: usize, load: Option<Duration>) -> Vec<Self> {
         let mut faults: Vec<Self> = Vec::new();
         for number in 0..settings.instances(paths::FAULTS) {
@@ -74,7 +74,7 @@ impl Fault {
                 settings.conflict(keys::FAULT_AT, others, format_args!("comes after the end of the load, {load:?}"));
             }
             if faults.iter().any(|other| other.worker == fault.worker && other.overlaps(&fault)) {
-                let problem = "another fault of the same worker is not over by then";
+                let problem = "overlaps another fault of the same worker";
                 settings.conflict(keys::FAULT_AT, &[keys::FAULT_FOR, keys::FAULT_WORKER], problem);
             }
             faults.push(fault);
@@ -83,7 +83,7 @@ impl Fault {
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        // A worker that is stopped can be killed.
+        // A stopped worker can be killed.
         let killed_in = |one: &Self, other: &Self| {
             matches!(one.kind, FaultKind::Stall(_)) && other.kind == FaultKind::Kill && one.at < other.at
         };
@@ -99,7 +99,7 @@ impl Fault {
         let lasts = || settings.get(keys::FAULT_FOR);
         let kind = match settings.get(keys::FAULT_KIND) {
             None => {
-                // It keeps its other keys.
+                // A fault that is switched off keeps its other keys.
                 settings.keep_instance();
                 return None;
             }
@@ -109,10 +109,10 @@ impl Fault {
         };
         let (at, worker) = (settings.get(keys::FAULT_AT), settings.get(keys::FAULT_WORKER));
         if kind.is_none() {
-            settings.conflict(keys::FAULT_FOR, &[keys::FAULT_KIND], "is missing: how long does the worker burn CPU?");
+            settings.conflict(keys::FAULT_FOR, &[keys::FAULT_KIND], "is missing: set how long the worker burns CPU");
         }
         if at.is_none() {
-            settings.conflict(keys::FAULT_AT, &[], "is missing: when, counted from the trial's start?");
+            settings.conflict(keys::FAULT_AT, &[], "is missing: set the time from the trial's start");
         }
         Some(Self { number, worker, at: at?, kind: kind? })
     }

@@ -1,5 +1,5 @@
-//! A scenario's text and overrides, flattened to `dotted.path → value`. Every value knows where it stands, every value is
-//! one that its key allows, and what is wrong is kept for the error.
+//! A scenario's text and overrides, flattened to `dotted.path → value`. Each value has its place in the scenario and is
+//! allowed by its key; problems are collected for the error.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,14 +15,14 @@ use super::{
     keys::{self, AnyKey, LOAD_CONNECTIONS, LOAD_DURATION, paths},
 };
 
-/// A value and where it stands.
+/// A value and its place in the scenario.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub value: Value,
     pub origin: Origin,
 }
 
-/// A scenario file, read but not yet judged cell by cell.
+/// A scenario file before its cells are read.
 #[derive(Debug, Default)]
 pub(super) struct File {
     /// Fixed values by dotted path, in the order of the file.
@@ -31,14 +31,13 @@ pub(super) struct File {
     pub matrix: Vec<(String, Vec<Entry>)>,
     /// Where each table begins.
     pub tables: HashMap<String, Origin>,
-    /// What is wrong.
     pub problems: Vec<Problem>,
-    /// Keys whose value is not known because it is wrong or because the key is probably misspelt.
+    /// Keys without a known value, because it is wrong or the key is probably misspelt.
     pub unknown: HashSet<String>,
 }
 
-/// Reads the text and applies the overrides `key=value`. Fails if the text is not TOML; anything else that is wrong with
-/// keys and values is kept in the result.
+/// Reads the text and applies the overrides `key=value`. Fails if the text is not TOML; all other problems are
+/// collected in the result.
 pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<File, ScenarioError> {
     let mut reader = Reader { lines: Lines::of(text), file: File::default() };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -67,7 +66,7 @@ impl Lines {
         Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
     }
 
-    /// The line of a byte, counted from 1.
+    /// The line of a byte, from 1.
     fn at(&self, byte: usize) -> usize {
         self.0.partition_point(|newline| *newline < byte) + 1
     }
@@ -185,7 +184,7 @@ impl File {
         self.problems.push(Problem::new(origin.clone(), problem));
     }
 
-    /// Whether a path is that of a key; complains if not.
+    /// Whether a path names a key; reports a problem if not.
     fn knows(&mut self, path: &str, origin: &Origin) -> bool {
         if paths::find(path).is_some() {
             return true;
@@ -212,7 +211,8 @@ impl File {
     /// Sweeps a key. `shown` is how the scenario writes it.
     fn sweep(&mut self, shown: &str, path: &str, origin: Origin, values: Vec<Entry>) {
         if keys::is_of_whole(path) {
-            return self.wrong(&origin, format_args!("`{shown}`: `{path}` belongs to the whole scenario"));
+            return self
+                .wrong(&origin, format_args!("`{shown}`: `{path}` applies to the whole scenario and cannot be swept"));
         }
         if values.is_empty() {
             return self.wrong(&origin, format_args!("`{shown}` is an empty list: nothing would run"));
@@ -220,7 +220,7 @@ impl File {
         let mut seen = HashSet::new();
         let twice = values.iter().find(|entry| !seen.insert(entry.value.to_string()));
         if let Some(Entry { value, origin }) = twice.cloned() {
-            return self.wrong(&origin, format_args!("`{shown}` names {value} twice"));
+            return self.wrong(&origin, format_args!("`{shown}` lists {value} twice"));
         }
         self.matrix.push((path.to_owned(), values));
     }
@@ -237,7 +237,7 @@ impl File {
         }
         self.remove(path);
         if value.is_empty() {
-            // Back to the default, and out of the way of a mode that has no use for it.
+            // Back to the default, and ignored by modes that don't use it.
             return;
         }
         let value = parse(value);
@@ -251,7 +251,7 @@ impl File {
             }
             value => value,
         };
-        // A bound given by hand replaces the other kind of bound.
+        // An explicit bound replaces the other kind of bound.
         let (connections, duration) = (LOAD_CONNECTIONS.path(), LOAD_DURATION.path());
         for (given, other) in [(connections, duration), (duration, connections)] {
             if path == given {
@@ -292,8 +292,8 @@ fn example(table: &str) -> String {
     key.map_or_else(|| format!("{prefix}tcp_tw_reuse"), str::to_owned)
 }
 
-/// TOML if it is valid, else a bare string or a list of such: strategy names and durations are strings, and quoting them
-/// inside a shell's quotes is a nuisance.
+/// TOML if valid, otherwise a bare string or a list of bare strings: strategy names and durations are strings, and
+/// quoting them again inside a shell's quotes is a nuisance.
 fn parse(text: &str) -> Value {
     let toml = |text: &str| format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
     toml(text).unwrap_or_else(|| match text.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {

@@ -33,7 +33,7 @@ pub struct Load {
     pub close_how: CloseHow,
     /// What moves the bytes.
     pub engine: Engine,
-    /// What becomes of a socket when its connection is over.
+    /// What happens to a socket after its connection ends.
     pub sockets: Sockets,
     /// Whether the kernel acknowledges at once (TCP_QUICKACK).
     pub quickack: bool,
@@ -41,15 +41,15 @@ pub struct Load {
     pub bound: Bound,
     /// Load before the measured span.
     pub warmup: Duration,
-    /// Loader processes; `None` for as many as needed.
+    /// Loader processes; `None` for as many as necessary.
     pub loaders: Option<usize>,
     /// Placement of loaders on processors.
     pub pin: Pin,
     /// How the kernel schedules loaders.
     pub scheduler: Scheduler,
-    /// When to give up an attempt to connect.
+    /// When to give up on connecting.
     pub connect_timeout: Duration,
-    /// When to give up a reply.
+    /// When to give up on a reply.
     pub reply_timeout: Duration,
     /// Path of HTTP requests.
     pub path: String,
@@ -122,13 +122,13 @@ impl Engine {
     }
 }
 
-/// What becomes of a client's socket when its connection is over.
+/// What happens to a client's socket after its connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Sockets {
-    /// It is closed; the next connection gets a new one.
+    /// Closed; the next connection gets a new one.
     Fresh,
-    /// It is disconnected by a reset and used for the next connection.
+    /// Disconnected by a reset and reused for the next connection.
     Recycled,
 }
 
@@ -149,7 +149,7 @@ impl Sockets {
             settings.conflict(
                 keys::LOAD_SOCKETS,
                 &[keys::SERVER_FASTOPEN],
-                "on a \"recycled\" socket TCP_FASTOPEN_CONNECT stalls every other connection (seen on Linux 6.18): set \
+                "on \"recycled\" sockets, TCP_FASTOPEN_CONNECT stalls every other connection (seen on Linux 6.18): set \
                  server.fastopen = 0",
             );
         }
@@ -206,7 +206,7 @@ impl Load {
         load
     }
 
-    /// Complains of a follow-up that comes too late, and of loaders without work.
+    /// Rejects a follow-up that comes too late, and loaders without work.
     fn check(&self, settings: &Settings<'_>) {
         let last = self.warmup + self.planned() + self.hold;
         if let (Some(follow_up), Bound::Duration(_)) = (self.follow_up, self.bound)
@@ -216,7 +216,7 @@ impl Load {
                 keys::LOAD_FOLLOW_UP,
                 &[keys::LOAD_WARMUP, keys::LOAD_DURATION, keys::LOAD_HOLD],
                 format_args!(
-                    "{follow_up:?} after the start no connection is held any more: the last hold ends at about {last:?}"
+                    "{follow_up:?} is too late: the last held connection closes about {last:?} after the start"
                 ),
             );
         }
@@ -227,7 +227,7 @@ impl Load {
             settings.conflict(
                 keys::LOAD_LOADERS,
                 &[keys::LOAD_MODE, keys::LOAD_CONCURRENCY],
-                format_args!("{loaders} loaders for {concurrency} connections at once: some would have nothing to do"),
+                format_args!("{loaders} loaders for {concurrency} connections at once: lower load.loaders, since some would be idle"),
             );
         }
     }

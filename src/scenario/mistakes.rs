@@ -72,7 +72,7 @@ fn a_wrong_structure_is_named_with_its_line() {
         ("[server]\nworkers = {}", "test.toml:2: `server.workers`: must be an integer from 1 to 512, not {}"),
         ("[matrix]\nserver.workers = 1", "test.toml:2: `matrix.server.workers` must be a list"),
         ("[matrix]\nserver.workers = []", "test.toml:2: `matrix.server.workers` is an empty list"),
-        ("[matrix]\nserver.workers = [1,\n2,\n1]", "test.toml:4: `matrix.server.workers` names 1 twice"),
+        ("[matrix]\nserver.workers = [1,\n2,\n1]", "test.toml:4: `matrix.server.workers` lists 1 twice"),
         ("[matrix]\nseed = [1, 2]", "test.toml:2: `matrix.seed`…whole scenario"),
         ("seed = 1\nseed = 2", "test.toml:2: not TOML: duplicate key"),
         ("[server]\n[load]\n[server]", "test.toml:3: not TOML: duplicate key"),
@@ -115,7 +115,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
             "test.toml:2: `load.arrivals`: must be one of \"constant\", \"poisson\", \"burst\", not 1",
         ),
         ("[server]\naccept_batch = \"all\"", "test.toml:2: `server.accept_batch`…from 1 to 4294967295…\"drain\""),
-        ("[server]\npin = [0, 0]", "test.toml:2: `server.pin`: names 0 twice"),
+        ("[server]\npin = [0, 0]", "test.toml:2: `server.pin`: lists 0 twice"),
         ("[server]\npin = []", "test.toml:2: `server.pin`: is an empty list"),
         ("[server]\npin = \"pair\"", "test.toml:2: `server.pin`: must be one of \"none\", \"spread\" or a list"),
         ("name = \"a/b\"", "test.toml:1: `name`: must consist of letters…folder, not \"a/b\""),
@@ -146,8 +146,8 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
             "server.workers=[1, 0]",
             "--set server.workers=[1, 0]: `server.workers`: must be an integer from 1 to 512, not 0",
         ),
-        ("server.workers=[1, 1]", "--set server.workers=[1, 1]: `server.workers` names 1 twice"),
-        ("seed=[1, 2]", "--set seed=[1, 2]: `seed`: `seed` belongs to the whole scenario"),
+        ("server.workers=[1, 1]", "--set server.workers=[1, 1]: `server.workers` lists 1 twice"),
+        ("seed=[1, 2]", "--set seed=[1, 2]: `seed`: `seed` applies to the whole scenario"),
         ("server=1", "--set server=1: `server` is a table"),
     ] {
         assert_lines("", &[set], &[expected]);

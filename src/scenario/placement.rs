@@ -19,7 +19,7 @@ pub enum Pin {
     Spread,
     /// Process k on the k-th of these, starting over at the end.
     List(Vec<usize>),
-    /// Loader k where worker k runs, starting over at the last worker.
+    /// Loader k on worker k's processor, starting over at the last worker.
     Pair {
         /// Where the workers run.
         workers: Box<Pin>,
@@ -73,7 +73,7 @@ impl Pin {
                     settings.conflict(
                         keys::LOAD_PIN,
                         &[keys::SERVER_PIN],
-                        "\"pair\" runs loaders beside workers, whose places server.pin = \"none\" leaves to the scheduler: \
+                        "\"pair\" runs loaders beside workers, whose placement server.pin = \"none\" leaves to the scheduler: \
                          remove that, or pin the workers",
                     );
                 }
@@ -108,8 +108,8 @@ impl Pin {
 pub struct Scheduler(pub Policy);
 
 impl Scheduler {
-    /// Applies the policy to the calling process and to the threads it will start. Returns the name of the policy in force
-    /// afterwards, as the kernel reports it. `key` is for the error.
+    /// Applies the policy to the calling process and the threads it starts. Returns the name of the resulting policy,
+    /// as the kernel reports it. `key` is named in the error.
     pub fn enforce(self, key: &dyn AnyKey) -> Result<Option<String>> {
         scheduler::set(self.0).with_context(|| format!("`{}` = \"{}\"", key.path(), self.name()))?;
         Ok(scheduler::in_force()?.map(|policy| Self(policy).name().to_owned()))

@@ -17,7 +17,7 @@ use super::{
     whole::{Search, Whole},
 };
 
-/// More cells or trials than this are a mistake.
+/// More cells or trials than this are taken to be a mistake.
 const TRIALS_LIMIT: usize = 100_000;
 
 /// Where a scenario's text comes from.
@@ -59,7 +59,7 @@ pub fn label(values: &Map<String, Json>) -> String {
 /// One execution of one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
-    /// Its number in the order of execution, from 0.
+    /// Its number in order of execution, from 0.
     pub number: usize,
     /// Its block of repetitions, from 0.
     pub repetition: usize,
@@ -70,13 +70,13 @@ pub struct Trial {
 /// Everything that will be run, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What belongs to no cell.
+    /// Settings of the scenario as a whole.
     pub whole: Whole,
     /// The cells, in the matrix's order.
     pub cells: Vec<Cell>,
-    /// The trials in the order of execution; with `[stop]` the most there may be. A search chooses its own.
+    /// The trials in order of execution; with `[stop]`, the most there may be. A search chooses its own.
     pub trials: Vec<Trial>,
-    /// Where a search starts: the value in the scenario of the key it varies.
+    /// Where a search starts: the scenario's value of the key it varies.
     pub search_from: Option<f64>,
     /// The scenario as TOML with every effective value; reading it gives the same plan.
     pub effective: String,
@@ -91,7 +91,7 @@ impl Plan {
         Self::of(source.name, file::read(source.name, source.text, overrides)?)
     }
 
-    /// The same cells with one value of the key that is searched, as the last swept key.
+    /// The same cells with one value of the searched key, as the last swept key.
     pub fn read_at(
         source: &Source<'_>,
         overrides: &[String],
@@ -134,12 +134,12 @@ impl Plan {
         Ok(Self { whole, cells, trials, search_from, effective, source: source.to_owned(), origins })
     }
 
-    /// An error about a key's value that shows only on this machine or to callers.
+    /// An error about a key's value that depends on this machine or on the caller.
     pub fn wrong(&self, key: &dyn AnyKey, problem: impl Display) -> ScenarioError {
         self.refused(key.path(), problem)
     }
 
-    /// An error about a sysctl that the kernel refuses. `name` is as the scenario writes it.
+    /// An error about a sysctl rejected by the kernel. `name` is as written in the scenario.
     pub fn refused_sysctl(&self, name: &str, problem: impl Display) -> ScenarioError {
         self.refused(&format!("{}{name}", paths::prefix(paths::SYSCTL)), problem)
     }
@@ -150,7 +150,7 @@ impl Plan {
     }
 }
 
-/// The value of the key that is searched, which some cell must make use of.
+/// The scenario's value of the searched key, which some cell must use.
 fn begins_at(
     search: &Search,
     file: &File,
@@ -164,13 +164,13 @@ fn begins_at(
         let origin = file.values.get(variable).map(|entry| &entry.origin).or_else(|| file.table_of(variable));
         problems.push(Problem::new(
             origin.cloned().unwrap_or(Origin::File),
-            format_args!("`{variable}`: `{}` has no effect in this scenario (load.mode?)", search.variable),
+            format_args!("`{variable}`: `{}` has no effect in this scenario: check load.mode", search.variable),
         ));
     }
     number
 }
 
-/// How many cells there are, unless they or their trials are too many.
+/// The number of cells, unless there are too many cells or trials.
 fn count(matrix: &[(String, Vec<Entry>)], repetitions: usize) -> Result<usize, String> {
     let cells = matrix.iter().try_fold(1_usize, |count, (_, values)| count.checked_mul(values.len()));
     let cells = cells
@@ -199,7 +199,7 @@ fn expand(file: &File, count: usize, log: &Log) -> Vec<Cell> {
     (0..count).map(cell).collect()
 }
 
-/// The last part of each path if that is unambiguous, else the whole path.
+/// The last part of each path if unambiguous, otherwise the whole path.
 fn short_names(matrix: &[(String, Vec<Entry>)]) -> Vec<String> {
     let leaf = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
     matrix
@@ -211,13 +211,13 @@ fn short_names(matrix: &[(String, Vec<Entry>)]) -> Vec<String> {
         .collect()
 }
 
-/// Keys that no cell makes use of: an option that is silently ignored is an option that lies.
+/// Keys that no cell uses: an option that is silently ignored is an option that lies.
 fn idle(file: &File, log: &Log) -> Vec<Problem> {
     let idle = file.origins().filter(|(path, _)| !log.uses(path));
     idle.map(|(path, origin)| {
         let problem = format_args!(
             "`{path}` has no effect with the protocol, strategy, app, mode, arrivals, closing and faults that this \
-             scenario sets: remove it (--set {path}= takes it out)"
+             scenario sets: remove it (`--set {path}=` does)"
         )
         .to_string();
         Problem::new(origin.clone(), problem)

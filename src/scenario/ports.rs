@@ -53,7 +53,7 @@ pub struct Fill {
     pub steps: usize,
     /// The share of the capacity that must be available again after everything is closed, in thousandths.
     pub recover_permille: Option<u32>,
-    /// The longest to wait for that.
+    /// The longest time to wait for that.
     pub recover_within: Duration,
 }
 

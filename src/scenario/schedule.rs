@@ -11,7 +11,7 @@ use super::{keys, settings::Settings};
 pub enum Mode {
     /// The end of another connection.
     Closed {
-        /// Connections at once, all loaders together.
+        /// Simultaneous connections, all loaders together.
         concurrency: usize,
     },
     /// A schedule.
@@ -39,7 +39,7 @@ pub enum ModeName {
 pub enum Pacer {
     /// A timer wakes it.
     Sleep,
-    /// It sleeps until shortly before, then watches the clock and its connections.
+    /// It sleeps until shortly before, then polls the clock and its connections.
     Spin,
 }
 
@@ -119,7 +119,7 @@ impl Bound {
             return Self::Duration(settings.get(keys::LOAD_DURATION));
         };
         if settings.is_set(keys::LOAD_DURATION) {
-            // Marks the key as used, lest it be reported a second time as without effect.
+            // Marks the key as used, so that it isn't also reported as having no effect.
             settings.get(keys::LOAD_DURATION);
             let problem = "excludes `load.duration`: keep one of the two";
             settings.conflict(keys::LOAD_CONNECTIONS, &[keys::LOAD_DURATION], problem);

@@ -119,7 +119,7 @@ impl ListenOptions {
             if strategy.calls_accept() {
                 options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
-            // A server that speaks first has no data to wait for, and its clients none to send with the SYN.
+            // A server that sends first has no data to wait for, and its clients have none to send in the SYN.
             if app != App::Close {
                 options.defer_accept_s = settings.get(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
                 options.fastopen = settings.get(keys::SERVER_FASTOPEN);
@@ -159,7 +159,7 @@ impl Registration {
             Self::Descending => ranks.reverse(),
             Self::Shuffled => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                // Neither a worker's stream, which has the top bit set, nor a schedule's.
+                // A stream used by neither workers, whose streams have the top bit set, nor schedules.
                 rng.set_stream(1 << 62 | repetition as u64);
                 ranks.shuffle(&mut rng);
             }
@@ -297,7 +297,7 @@ fn connected(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, w
     connected
 }
 
-/// The complaint about a worker's number.
+/// The problem of a nonexistent worker number.
 pub(super) fn no_such_worker(worker: usize, workers: usize) -> String {
     format!("there is no worker {worker}: workers are numbered from 0 to {}", workers - 1)
 }

@@ -1,4 +1,4 @@
-//! One cell's values by key; remembers which keys were asked for, and what does not fit together.
+//! One cell's values by key. Remembers which keys were read, and collects contradictions.
 
 use std::{
     borrow::Cow,
@@ -25,14 +25,14 @@ pub(super) struct Settings<'a> {
     file: &'a File,
     swept: Swept<'a>,
     log: &'a Log,
-    /// The instance of a table whose keys are asked for, such as `fault.0`.
+    /// The instance of a table whose keys are read, such as `fault.0`.
     instance: Option<String>,
 }
 
-/// Which keys the cells of a scenario use, and what is wrong with them.
+/// Which keys a scenario's cells use, and the problems found.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Keys that some cell uses, with their values in force.
+    /// Keys that some cell uses, with their effective values.
     used: RefCell<IndexMap<String, Option<Value>>>,
     /// Keys whose default differs between cells.
     differing: RefCell<HashSet<String>>,
@@ -45,13 +45,13 @@ impl Log {
         self.used.borrow().contains_key(path)
     }
 
-    /// Takes out what is wrong.
+    /// Removes and returns the problems.
     pub(super) fn take_problems(&self) -> Vec<Problem> {
         self.problems.take()
     }
 
-    /// The values in force. A default that depends on a swept key (`address` if `network` is swept) is left out, so that it
-    /// still depends on it when the result is read.
+    /// The effective values. A default that depends on a swept key (`address` if `network` is swept) is left out, so
+    /// that it still depends on it when the result is read again.
     pub(super) fn effective(&self) -> IndexMap<String, Value> {
         let (used, differing) = (self.used.borrow(), self.differing.borrow());
         used.iter()
@@ -60,7 +60,7 @@ impl Log {
             .collect()
     }
 
-    /// Notes that a key is used. `value` is computed only if it is not known yet or `depends` on the cell.
+    /// Records that a key is used. `value` is computed only if it is not yet known or `depends` on the cell.
     fn used(&self, path: &str, depends: bool, value: impl FnOnce() -> Option<Value>) {
         let mut used = self.used.borrow_mut();
         match used.get(path) {
@@ -127,12 +127,12 @@ impl<'a> Settings<'a> {
         value
     }
 
-    /// A key's value, without noting that it is used.
+    /// A key's value, without recording its use.
     pub(super) fn peek<D: Domain>(&self, key: &Key<D>) -> D::Value {
         self.entry(&self.path(key)).map_or_else(|| key.default(), |entry| parse(key, entry))
     }
 
-    /// A number from a range that other keys narrow; `why` follows the range in the error.
+    /// A number from a range narrowed by other keys; `why` follows the range in the error.
     pub(super) fn get_within<T>(
         &self,
         key: &Key<Integer<T>>,
@@ -162,12 +162,12 @@ impl<'a> Settings<'a> {
         self.entries(table).next().is_some()
     }
 
-    /// How many instances a table has; they are counted from 0 without a gap.
+    /// The number of a table's instances, which are counted from 0 without gaps.
     pub(super) fn instances(&self, table: &str) -> usize {
         let number = |path: &str| path.split('.').nth(1)?.parse::<usize>().ok();
         let numbers: BTreeSet<usize> = self.entries(table).filter_map(|(path, _)| number(path)).collect();
         if let Some((number, place)) = numbers.iter().zip(0..).find(|(number, place)| *number != place) {
-            let problem = format_args!("there is no {table}.{place}: they are counted from 0, without a gap");
+            let problem = format_args!("there is no {table}.{place}: they are counted from 0, without gaps");
             self.wrong(&format!("{table}.{number}"), &[], problem);
             self.keep(table);
             return 0;
@@ -175,7 +175,7 @@ impl<'a> Settings<'a> {
         numbers.len()
     }
 
-    /// Keeps all keys of the instance, used or not.
+    /// Marks all keys of the instance as used.
     pub(super) fn keep_instance(&self) {
         self.keep(self.instance.as_deref().expect("settings of an instance"));
     }
@@ -196,12 +196,12 @@ impl<'a> Settings<'a> {
         self.entries(paths::SYSCTL).filter_map(sysctl).collect()
     }
 
-    /// Complains about a sysctl.
+    /// Reports a problem with a sysctl.
     pub(super) fn refuse_sysctl(&self, name: &str, problem: &str) {
         self.wrong(&format!("{}.{name}", paths::SYSCTL), &[], problem);
     }
 
-    /// Complains that a key's value does not fit those of others, unless one of them is wrong itself: it could be the cause.
+    /// Reports a key whose value contradicts others, unless one of them is wrong itself and could be the cause.
     pub(super) fn conflict(&self, key: &dyn AnyKey, others: &[&dyn AnyKey], problem: impl Display) {
         self.wrong(&self.path(key), others, problem);
     }
@@ -224,7 +224,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Values that keys do not allow are taken out before cells are read.
+/// Values that keys don't allow have been removed before cells are read.
 fn parse<D: Domain>(key: &Key<D>, entry: &Entry) -> D::Value {
     key.parse(&entry.value).expect("values were checked when the file was read")
 }

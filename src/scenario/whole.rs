@@ -1,4 +1,4 @@
-//! What belongs to a whole scenario rather than to its cells: name, question, seed, and when there are enough trials.
+//! Settings of a whole scenario rather than its cells: name, question, seed, and when there are enough trials.
 
 use std::{fmt, path::Path, time::Duration};
 

@@ -318,7 +318,7 @@ fn impossible_faults_are_refused() {
         ("[[fault]]\nat = \"1ms\"\nhow = \"kill\"", &["unknown key `fault.0.how`"]),
         ("[[fault]]\nat = \"1ms\"\nkind = \"kill\"\n[[fault]]\nat = \"5ms\"", &["`fault.1.at`", "not over"]),
         ("[fault]\nat = \"1ms\"", &["[[fault]]"]),
-        ("[matrix]\nfault.1.at = [\"1ms\", \"2ms\"]", &["`fault.1`", "without a gap"]),
+        ("[matrix]\nfault.1.at = [\"1ms\", \"2ms\"]", &["`fault.1`", "without gaps"]),
     ] {
         let bench = Bench::new(faults);
         let output = bench.run(&[]);

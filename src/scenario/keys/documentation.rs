@@ -8,10 +8,10 @@ use crate::{
     scenario::server::DATAGRAM_LIMIT_BYTES,
 };
 
-/// Set, the test writes the tables instead of comparing them.
+/// If set, the test writes the tables instead of comparing them.
 const RENEW: &str = "LISTENBENCH_RENEW_KEYS";
 
-/// The file, read when the test is built: whoever runs it need not be allowed to read the sources.
+/// The file, embedded when the test is built, so that running it does not require the sources.
 const README: &str = include_str!("../../../bench-configs/README.md");
 
 /// The tables, each by the comment that precedes it in the file.
@@ -51,11 +51,11 @@ fn the_readme_documents_every_key_once() {
     }
     assert!(
         README == generated,
-        "bench-configs/README.md does not show the keys as they are; to renew its tables: {RENEW}=1 cargo test readme"
+        "bench-configs/README.md does not match the keys; renew its tables with {RENEW}=1 cargo test readme"
     );
 }
 
-/// Limits that the type of a key does not show are part of its meaning.
+/// Limits that a key's type does not show are part of its meaning.
 #[test]
 fn meanings_name_the_limits_that_types_do_not_show() {
     let limits: [(&dyn AnyKey, usize); 5] = [

@@ -1,4 +1,4 @@
-//! The values a key takes: type, range and unit. A domain reads them, writes them and documents them.
+//! The values a key takes: type, range and unit. A domain parses, writes and documents them.
 
 use std::{borrow::Cow, fmt::Display, marker::PhantomData, str::FromStr, time::Duration};
 
@@ -7,25 +7,25 @@ use toml::Value;
 
 /// The values a key takes.
 pub trait Domain: Sync {
-    /// What code gets.
+    /// The type of the parsed value.
     type Value: Clone + Sync + 'static;
 
     /// Reads a value. The error completes the sentence that begins with the key.
     fn parse(&self, value: &Value) -> Result<Self::Value, String>;
 
-    /// The value as TOML; `None` for one that is written by leaving the key out.
+    /// The value as TOML; `None` for a value expressed by leaving the key out.
     fn to_toml(&self, value: &Self::Value) -> Option<Value>;
 
     /// Type, range and unit, for the documentation.
     fn describe(&self) -> String;
 
-    /// Whether one value of the key may be a list, which then does not sweep it.
+    /// Whether a single value of the key may be a list, which then does not sweep it.
     fn takes_list(&self) -> bool {
         false
     }
 }
 
-/// A value as errors show it: as written, but cut where it is long.
+/// A value as shown in errors: as written, but shortened if long.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();
@@ -143,7 +143,7 @@ pub struct Span {
     step_name: &'static str,
 }
 
-/// Longer is a slip, and would overflow sums of nanoseconds.
+/// Anything longer is a mistake, and would overflow sums of nanoseconds.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Any duration, zero included.
@@ -161,7 +161,7 @@ impl Span {
         Self { step, step_name, ..self }
     }
 
-    /// Range and step in words; the range that every duration has goes without saying.
+    /// Range and step in words, without the range that all durations have.
     fn limits(&self) -> String {
         let show = |span| humantime::format_duration(span).to_string().replace(' ', "");
         let range = match (self.low, self.high) {
@@ -331,7 +331,7 @@ impl<D: Domain> Domain for OrWord<D> {
     }
 }
 
-/// A key that may be left out without there being a default: `None` where it is.
+/// A key without a default: `None` if left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Optional<D>(pub(super) D);
 

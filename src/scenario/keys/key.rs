@@ -18,7 +18,7 @@ impl<D: Domain> Key<D> {
         Self { path, domain, default, meaning }
     }
 
-    /// The value where the scenario sets none.
+    /// The value if the scenario sets none.
     pub fn default(&self) -> D::Value {
         self.default.clone()
     }
@@ -28,7 +28,7 @@ impl<D: Domain> Key<D> {
         self.domain.parse(value)
     }
 
-    /// A value of the key as TOML; `None` for one that is written by leaving the key out.
+    /// A value of the key as TOML; `None` for a value expressed by leaving the key out.
     pub(in crate::scenario) fn to_toml(&self, value: &D::Value) -> Option<Value> {
         self.domain.to_toml(value)
     }
@@ -76,7 +76,7 @@ pub trait AnyKey: Sync {
     /// Whether a value is allowed. The error completes the sentence that begins with the key.
     fn check(&self, value: &Value) -> Result<(), String>;
 
-    /// Whether one value of the key may be a list, which then does not sweep it.
+    /// Whether a single value of the key may be a list, which then does not sweep it.
     fn takes_list(&self) -> bool;
 }
 

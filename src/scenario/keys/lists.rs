@@ -24,10 +24,10 @@ impl Numbers {
         for value in values {
             let number = value.as_integer().and_then(|number| usize::try_from(number).ok());
             let number = number.filter(|number| *number <= self.high).ok_or_else(|| {
-                format!("must be a list of {} from 0 to {}, and {} is none", self.what, self.high, shown(value))
+                format!("must be a list of {} from 0 to {}; {} is not allowed", self.what, self.high, shown(value))
             })?;
             if numbers.contains(&number) {
-                return Err(format!("names {number} twice"));
+                return Err(format!("lists {number} twice"));
             }
             numbers.push(number);
         }
@@ -86,7 +86,7 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
     fn parse(&self, value: &Value) -> Result<Self::Value, String> {
         let what = self.numbers.what;
         match value {
-            Value::Array(values) if values.is_empty() => Err(format!("is an empty list: name {what}")),
+            Value::Array(values) if values.is_empty() => Err(format!("is an empty list: it must contain {what}")),
             Value::Array(values) => self.numbers.read(values).map(WordOrList::List),
             value => word(value).map(WordOrList::Word).ok_or_else(|| {
                 format!("must be one of {} or a list of {what}, not {}", quoted(E::VARIANTS), shown(value))
@@ -160,11 +160,11 @@ impl Domain for Addresses {
                 return Err(wrong());
             }
             if let Some(twice) = addresses.iter().find(|address| all.contains(*address)) {
-                return Err(format!("names {twice} twice"));
+                return Err(format!("lists {twice} twice"));
             }
             all.extend(addresses);
             if all.len() > LONGEST {
-                return Err(format!("names more than {LONGEST} addresses"));
+                return Err(format!("lists more than {LONGEST} addresses"));
             }
         }
         Ok(all)

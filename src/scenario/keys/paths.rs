@@ -9,10 +9,10 @@ use super::{AnyKey, all, domain::shown};
 /// The table of sysctls, whose keys have any name.
 pub(in crate::scenario) const SYSCTL: &str = "sysctl";
 
-/// The table that comes several times: its keys are those of an instance, as in `fault.0.at`.
+/// The table that may be repeated: its keys belong to an instance, as in `fault.0.at`.
 pub(in crate::scenario) const FAULTS: &str = "fault";
 
-/// The tables that ask for something only if one of their keys is set.
+/// The tables that take effect only if one of their keys is set.
 pub(in crate::scenario) const STOP: &str = "stop";
 /// See [`STOP`].
 pub(in crate::scenario) const SEARCH: &str = "search";
@@ -49,7 +49,7 @@ pub(in crate::scenario) fn is_table(path: &str) -> bool {
     }
 }
 
-/// Whether a path is a general one's in some instance, as `fault.0.at` is `fault.at`'s.
+/// Whether a path is an instance of a general one, as `fault.0.at` is of `fault.at`.
 pub(in crate::scenario) fn is_of_instance(path: &str, general: &str) -> bool {
     path != general && find(path).is_some_and(|key| key.path() == general)
 }
@@ -58,16 +58,16 @@ fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
     path.strip_prefix(table)?.strip_prefix('.')
 }
 
-/// The known key or table most like a misspelt one.
+/// The known key or table most similar to a misspelt one.
 pub(in crate::scenario) fn nearest(path: &str) -> Option<&'static str> {
     let leaf = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let table = |key: &'static str| key.split_once('.').map(|(table, _)| table);
     let known = all().map(AnyKey::path);
-    // A fault's keys are alike to others', and are written in tables of their own.
+    // A fault's keys resemble others, and are written in their own tables.
     let keys = known.filter(|key| below(key, FAULTS).is_some() == below(path, FAULTS).is_some());
     let tables = all().filter_map(|key| table(key.path())).chain([SYSCTL, "matrix"]);
     let alike = |known: &str| strsim::jaro_winkler(known, path);
-    // A key in the wrong table is as common a slip as a misspelt one.
+    // Putting a key in the wrong table is as common as misspelling it.
     keys.map(|key| (alike(key).max(strsim::jaro_winkler(&leaf(key), &leaf(path))), key))
         .chain(tables.map(|table| (alike(table), table)))
         .filter(|(alike, _)| *alike > 0.8)

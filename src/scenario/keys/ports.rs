@@ -18,7 +18,7 @@ keys! { PORTS:
     PORTS_STEPS: Integer<usize> = "ports.steps", integer(10, 1_000), 200,
         "Points of the curve.";
     PORTS_RECOVER: Number = "ports.recover", number(0.0, 1.0), 0.0,
-        "Once everything is closed, measure how long it takes until this share of the capacity is available again; 0: don't.";
+        "After everything is closed, measure the time until this share of the capacity is available again. 0: off.";
     PORTS_RECOVER_WITHIN: Span = "ports.recover_within", POSITIVE_SPAN, Duration::from_secs(90),
-        "The longest to wait for that.";
+        "Longest time to wait for that.";
 }

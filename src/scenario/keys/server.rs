@@ -38,15 +38,15 @@ keys! { SERVER:
     SERVER_BACKLOG: Integer<i32> = "server.backlog", integer(0, 65_535), 1_024,
         "Second argument of listen(2). The queue holds min(backlog, somaxconn) + 1 connections.";
     SERVER_ACCEPT_BATCH: OrWord<Integer<u32>> = "server.accept_batch", or_word("drain", integer(1, u32::MAX)), None,
-        "The most accepts per wake-up before any of them is served; `drain`: until the queue is empty.";
+        "Most accepts per wake-up before the accepted connections are served. `drain`: until the queue is empty.";
     SERVER_ACCEPT_FLAGS: Choice<AcceptFlags> = "server.accept_flags", choice(), AcceptFlags::NonblockCloexec,
         "Flags of accept4(2). Without `nonblock`, making a connection non-blocking takes two more system calls. Not for \
          `*-uring`.";
     SERVER_DEFER_ACCEPT: Span = "server.defer_accept", WHOLE_SECONDS, Duration::ZERO,
-        "TCP_DEFER_ACCEPT: deliver a connection when its request is there, or after about this long. `0s`: off. Not for app \
-         `close`.";
+        "TCP_DEFER_ACCEPT: accept a connection once its request has arrived, or after about this long. `0s`: off. \
+         Not for app `close`.";
     SERVER_FASTOPEN: Integer<u32> = "server.fastopen", integer(0, 65_535), 0,
-        "TCP_FASTOPEN: how many pending connections may bring their request with the SYN. 0: off. Requires \
+        "TCP_FASTOPEN: how many pending connections may send their request in the SYN. 0: off. Requires \
          `sysctl.tcp_fastopen = 3`. Not for app `close`.";
     SERVER_BUSY_POLL: Span = "server.busy_poll", WHOLE_MICROSECONDS, Duration::ZERO,
         "SO_BUSY_POLL of listeners and their connections: how long a read that finds nothing polls the device. `0s`: off. \
@@ -62,25 +62,26 @@ keys! { SERVER:
         "`reuseport-incoming-cpu`: which processor marks worker k's listener: the k-th allowed one, or the k-th of the list, \
          starting over at the end.";
     SERVER_ACCEPT_DELAY: Span = "server.accept_delay", SPAN, Duration::ZERO,
-        "Workers begin to accept this long after the trial's start, or never if the trial is shorter.";
+        "Time from the trial's start until workers begin to accept; never if the trial is shorter.";
     SERVER_ACCEPT_MUTEX_DELAY: Span = "server.accept_mutex_delay", POSITIVE_SPAN, Duration::from_millis(500),
-        "`shared-accept-mutex`: how long a worker that did not get the lock waits before it tries again.";
+        "`shared-accept-mutex`: how long a worker that failed to get the lock waits before retrying.";
     SERVER_DISPATCH: Choice<Dispatch> = "server.dispatch", choice(), Dispatch::RoundRobin,
         "`dispatcher`: which worker gets a connection.";
     SERVER_HERMES_HANG: Span = "server.hermes_hang", POSITIVE_SPAN, Duration::from_millis(100),
-        "`reuseport-hermes`: a worker whose event loop has not come round for this long gets no connections.";
+        "`reuseport-hermes`: a worker whose event loop has been stuck for this long gets no connections.";
     SERVER_HERMES_THETA: Number = "server.hermes_theta", number(0.0, 1_000.0), 0.5,
         "`reuseport-hermes`: a worker with more than 1 + θ times the mean of connections or pending events gets no \
          connections.";
     SERVER_REGISTRATION: Choice<Registration> = "server.registration", choice(), Registration::Ascending,
-        "Order, by number, in which workers add their listeners to epoll. EPOLLEXCLUSIVE wakes the first idle one.";
+        "Order, by worker number, in which workers add their listeners to epoll. EPOLLEXCLUSIVE wakes the first \
+         idle one.";
     SERVER_PIN: ChoiceOrNumbers<WorkerPlaces> =
         "server.pin", choice_or(PROCESSORS), WordOrList::Word(WorkerPlaces::None),
         "`spread`: worker k runs on the k-th allowed processor only, starting over at the end. A list: on the k-th of the \
          list.";
     SERVER_SCHEDULER: Choice<Policy> = "server.scheduler", choice(), Policy::Normal,
-        "How the kernel schedules workers: as usual; SCHED_BATCH, where a wake-up preempts nobody; or SCHED_FIFO, ahead of \
-         everything else, which requires root or RLIMIT_RTPRIO.";
+        "How the kernel schedules workers: as usual; SCHED_BATCH, where waking up preempts no other process; or \
+         SCHED_FIFO, ahead of everything else, which requires root or RLIMIT_RTPRIO.";
     SERVER_NODELAY: Boolean = "server.nodelay", Boolean, true,
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::scenario::model::{Kind, Network, Protocol, Stamps};
 
-/// A sample takes about a tenth of the shortest.
+/// At the shortest interval, sampling takes about a tenth of the time.
 const SAMPLING: Span = span(MILLISECOND, Duration::from_millis(100)).step(MILLISECOND, "milliseconds");
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -29,13 +29,13 @@ keys! { TRIAL:
         "How accept waits are measured: exactly, by a BPF program (`sock_ops`, requires root); from the client's connect \
          call, an upper bound; or both, side by side. `auto`: exactly where possible.";
     QUEUE_INTERVAL: Span = "queue_interval", SAMPLING, Duration::from_millis(10),
-        "Time between samples of the listeners' queues (sock_diag). `host.json` says what a sample costs.";
+        "Time between samples of the listeners' queues (sock_diag). `host.json` records the cost of a sample.";
     ADDRESS: Address = "address", Address, IpAddr::V4(Ipv4Addr::LOCALHOST),
-        "Address the server listens on and the loaders connect to. `veth`: any unicast address but loopback, by default \
-         `198.18.0.1`; the loaders' address differs in the last bit.";
+        "Address the server listens on and the loaders connect to. `veth`: any unicast address except loopback, by \
+         default `198.18.0.1`; the loaders' address differs in the last bit.";
     PORT: Integer<u16> = "port", integer(1, u16::MAX), 7_000,
         "Port the server listens on.";
     DEADLINE: OrWord<Span> = "deadline", or_word("auto", SPAN), None,
-        "A trial that has not ended this long after its start is ended and invalid. `auto`: the load's planned length and \
-         time-outs, plus 10 s.";
+        "A trial still running this long after its start is ended and invalid. `auto`: the load's planned length \
+         and timeouts, plus 10 s.";
 }

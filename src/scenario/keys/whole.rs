@@ -18,7 +18,7 @@ const NAME_OF_FOLDER: Text = text("string", |name| {
     (!plain).then_some("must consist of letters, digits, `-`, `_` and `.`, since it names a folder")
 });
 
-/// Whether a character may stand in a scenario's name.
+/// Whether a character is allowed in a scenario's name.
 pub(in crate::scenario) fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c)
 }
@@ -31,7 +31,7 @@ keys! { WHOLE:
     QUESTION: Text = "question", TEXT, EMPTY,
         "The question this scenario answers; printed above the results.";
     SEED: Integer<u64> = "seed", integer(0, i64::MAX as u64), 1,
-        "Fixes the order of trials, the arrival times and the service times.";
+        "Determines the order of trials, the arrival times and the service times.";
     REPETITIONS: Integer<usize> = "repetitions", integer(1, 10_000), 5,
         "Trials per cell. With `[stop]` the minimum; with `[search]` the trials that confirm each end of the answer.";
     METRIC: OrWord<Text> = "metric", or_word("auto", METRIC_NAME), None,

@@ -1,7 +1,7 @@
 //! How workers obtain connections: queues × steering × wake-up.
 //!
-//! Each axis is an enum in a file of its own, together with everything that follows from it; what follows from a
-//! combination is here. A combination with a name is one file and one line in `presets`.
+//! Each axis is an enum in its own file, together with everything that follows from it; what follows from a combination
+//! is here. A named combination is one file and one line in `presets`.
 
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
@@ -38,13 +38,13 @@ pub struct Strategy {
 /// How connections can wait for one worker and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// They cannot: other workers accept from the same queue.
+    /// Not at all: other workers accept from the same queue.
     Never,
-    /// In the queue of the worker's own listener.
+    /// In the queue of the worker's listener.
     InQueue,
-    /// Handed over by a dispatcher and not yet taken up.
+    /// Handed over by a dispatcher but not yet taken by the worker.
     HandedOver,
-    /// Where only the worker itself could count them.
+    /// Where only the worker could count them.
     Unseen,
 }
 
@@ -63,7 +63,7 @@ impl Strategy {
         strategy
     }
 
-    /// Refuses combinations that make no sense, with the reason.
+    /// Rejects combinations that make no sense.
     fn check(&self, workers: usize) -> Result<(), String> {
         let (name, queues) = (self.name, self.queues.count(workers));
         let steering = self.steering.traits();
@@ -107,13 +107,13 @@ impl Strategy {
         self.wake.traits().wait_end
     }
 
-    /// How connections can wait for this one of so many workers and for no other.
+    /// How connections can wait for this worker and no other.
     pub fn waiting(&self, worker: usize, workers: usize) -> Waiting {
         let shared = self.queues.sharers(worker, workers) > 1;
         self.wake.traits().waiting.unwrap_or(if shared { Waiting::Never } else { Waiting::InQueue })
     }
 
-    /// What it cannot do, or needs, as the documentation says it.
+    /// Its limitations and requirements, for the documentation.
     pub fn limits(&self) -> String {
         let steering = self.steering.traits();
         let limits: Vec<String> = [
@@ -136,7 +136,7 @@ mod tests {
 
     const LEVEL: Wake = Wake::Epoll(Trigger::Level);
 
-    /// The documentation's table is the list. Prints the rows that are missing, so that they can be pasted.
+    /// The documentation's table matches the list. Missing rows are printed for pasting.
     #[test]
     fn the_readme_documents_every_strategy_once() {
         let readme = include_str!("../../../bench-configs/README.md");

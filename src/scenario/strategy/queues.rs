@@ -1,12 +1,12 @@
 //! How many queues of connections there are.
 
-/// Queues of connections: listeners, or sockets of UDP. Worker w takes from queue w mod their number.
+/// Queues of connections: listeners, or UDP sockets. Worker w takes from queue w mod their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queues {
-    /// So many, each shared by its part of the workers. A single one is an ordinary listener; several form a SO_REUSEPORT
-    /// group.
+    /// This many, each shared by a part of the workers. A single queue is an ordinary listener; several form an
+    /// SO_REUSEPORT group.
     Shared(usize),
-    /// One per worker in a SO_REUSEPORT group.
+    /// One per worker, in an SO_REUSEPORT group.
     PerWorker,
 }
 
@@ -14,7 +14,7 @@ impl Queues {
     /// One that all workers share.
     pub const ONE: Self = Self::Shared(1);
 
-    /// How many there are for so many workers.
+    /// The number of queues for this many workers.
     pub fn count(self, workers: usize) -> usize {
         match self {
             Self::Shared(count) => count,
@@ -22,12 +22,12 @@ impl Queues {
         }
     }
 
-    /// Whether they form a SO_REUSEPORT group.
+    /// Whether they form an SO_REUSEPORT group.
     pub fn form_group(self) -> bool {
         self != Self::ONE
     }
 
-    /// How many of so many workers take from the same queue as this one, itself included.
+    /// How many workers take from the same queue as this one, itself included.
     pub fn sharers(self, worker: usize, workers: usize) -> usize {
         let count = self.count(workers);
         (worker % count..workers).step_by(count).count()

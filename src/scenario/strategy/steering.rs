@@ -12,35 +12,35 @@ use super::super::{
 /// Which queue of a group a connection goes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Steering {
-    /// The one that the kernel's hash of the 4-tuple picks. With a single queue there is nothing to pick.
+    /// The queue chosen by the kernel's hash of the 4-tuple, or the only queue.
     Hash,
-    /// Queue (receiving processor mod queues), by a classic BPF program.
+    /// Queue (receiving processor mod queues), chosen by a classic BPF program.
     ReceivingCpu,
-    /// A queue marked with the receiving processor (SO_INCOMING_CPU).
+    /// The queue marked with the receiving processor (SO_INCOMING_CPU).
     IncomingCpu {
-        /// The processors; queue k is marked with the k-th, counted round. `None` for those that may be used.
+        /// The processors; queue k is marked with the k-th, starting over at the end. `None` for the allowed ones.
         cpus: Option<Vec<usize>>,
     },
-    /// One after the other (eBPF).
+    /// Each queue in turn (eBPF).
     RoundRobin,
-    /// Any (eBPF).
+    /// A random queue (eBPF).
     Random,
-    /// The one of the worker with the fewest connections, open or on their way (eBPF).
+    /// The queue of the worker with the fewest connections, open or on the way (eBPF).
     Least,
-    /// One of those left when hung and overloaded workers are sieved out (eBPF; Hermes, SIGCOMM 2025).
+    /// One of the queues left after excluding hung and overloaded workers (eBPF; Hermes, SIGCOMM 2025).
     Hermes {
-        /// A worker whose loop has not come round for this long gets nothing.
+        /// A worker whose loop has been stuck for this long gets nothing.
         hang: Duration,
         /// A worker with more than (1 + θ) times the mean gets nothing.
         theta: f64,
     },
 }
 
-/// The queues' processors where a scenario names none.
+/// The queues' processors if the scenario lists none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum IncomingPlaces {
-    /// Those that may be used.
+    /// The allowed ones.
     Spread,
 }
 
@@ -48,23 +48,23 @@ pub enum IncomingPlaces {
 pub(super) struct SteeringTraits {
     /// Whether it makes sense for datagrams.
     pub datagrams: bool,
-    /// Whether only root may use it.
+    /// Whether it requires root.
     pub root: bool,
-    /// Whether it goes by what each worker has to do, and so by worker rather than by queue.
+    /// Whether it depends on each worker's load, and therefore steers by worker rather than by queue.
     pub by_worker: bool,
-    /// The most workers it can tell apart, if fewer than a scenario may have.
+    /// The most workers it can distinguish, if fewer than a scenario may have.
     pub most_workers: Option<usize>,
 }
 
 impl Steering {
     pub(super) fn traits(&self) -> SteeringTraits {
-        /// The program keeps its workers in the bits of one word.
+        /// The program represents workers as bits of one word.
         const HERMES_WORKERS: usize = 64;
         let plain = SteeringTraits { datagrams: true, root: false, by_worker: false, most_workers: None };
         match self {
             Self::Hash | Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
             Self::RoundRobin | Self::Random => SteeringTraits { root: true, ..plain },
-            // Flows of datagrams do not end, so there is no count of open ones.
+            // Flows of datagrams don't end, so open ones cannot be counted.
             Self::Least => SteeringTraits { datagrams: false, root: true, by_worker: true, ..plain },
             Self::Hermes { .. } => {
                 SteeringTraits { root: true, by_worker: true, most_workers: Some(HERMES_WORKERS), ..plain }
@@ -72,7 +72,7 @@ impl Steering {
         }
     }
 
-    /// Processors that the scenario names for queues.
+    /// Processors that the scenario lists for queues.
     pub fn incoming_cpus(&self) -> &[usize] {
         match self {
             Self::IncomingCpu { cpus: Some(cpus) } => cpus,

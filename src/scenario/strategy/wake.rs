@@ -15,20 +15,17 @@ use crate::record::WaitEnd;
 pub enum Wake {
     /// The queue is in the worker's epoll instance.
     Epoll(Trigger),
-    /// The same, level-triggered, while the worker holds a lock that those who share the queue compete for.
+    /// The same, level-triggered, while the worker holds a lock shared by the queue's workers.
     Lock {
-        /// How long a worker that did not get the lock waits before it tries again.
+        /// How long a worker that failed to get the lock waits before retrying.
         delay: Duration,
     },
-    /// A thread of the worker blocks in accept(2) and hands over to the worker's loop.
+    /// A thread of the worker blocks in accept(2) and hands connections over to the worker's loop.
     Thread,
     /// An io_uring multishot accept of the worker.
     Uring,
-    /// A process of its own accepts, and hands each connection to a worker (SCM_RIGHTS).
-    Dispatcher {
-        /// To which.
-        dispatch: Dispatch,
-    },
+    /// A separate process accepts and hands each connection to a worker (SCM_RIGHTS).
+    Dispatcher { dispatch: Dispatch },
 }
 
 /// When epoll reports a queue.
@@ -42,13 +39,13 @@ pub enum Trigger {
     Exclusive,
 }
 
-/// To whom a dispatcher hands a connection.
+/// Which worker a dispatcher hands a connection to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Dispatch {
-    /// To one worker after the other.
+    /// Each worker in turn.
     RoundRobin,
-    /// To the one with the fewest connections.
+    /// The worker with the fewest connections.
     LeastConnections,
 }
 
@@ -60,7 +57,7 @@ pub(super) struct WakeTraits {
     pub calls_accept: bool,
     /// Whether a process besides the workers accepts.
     pub helper: bool,
-    /// Where connections can wait for one worker besides its queue; `None` where the queue is all.
+    /// Where connections can wait for one worker outside its queue, if anywhere.
     pub waiting: Option<Waiting>,
     /// What ends the accept wait.
     #[allow(dead_code, reason = "no field of the record names it yet")]
@@ -78,7 +75,7 @@ impl Wake {
         };
         match self {
             Self::Epoll(_) => WakeTraits { datagrams: true, waiting: None, ..plain },
-            // Connections wait for whoever holds the lock, which only that worker knows.
+            // Connections wait for the lock's holder, which only that worker knows.
             Self::Lock { .. } => plain,
             // Connections wait between the thread and the loop.
             Self::Thread => WakeTraits { wait_end: WaitEnd::Accept, ..plain },

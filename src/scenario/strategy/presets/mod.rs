@@ -1,4 +1,4 @@
-//! The strategies that have names: one file and one line each.
+//! The named strategies: one file and one line each.
 
 use super::{Queues, Steering, Strategy, Trigger, Wake};
 use crate::scenario::{
@@ -12,7 +12,7 @@ macro_rules! presets {
     ($($file:ident)*) => {
         $(mod $file;)*
 
-        /// All strategies that have names, in the order of the documentation.
+        /// All named strategies, in the order of the documentation.
         pub const PRESETS: &[&Preset] = &[$(&$file::PRESET),*];
     };
 }
@@ -35,7 +35,7 @@ presets! {
     reuseport_hermes
 }
 
-/// The strategy of scenarios that name none.
+/// The default strategy.
 pub const DEFAULT: &Preset = &reuseport::PRESET;
 
 type Axes = (Queues, Steering, Wake);
@@ -47,7 +47,7 @@ pub struct Preset {
     pub name: &'static str,
     /// How workers obtain connections, for the documentation.
     pub meaning: &'static str,
-    /// Its place on each axis; parameters come from the scenario.
+    /// Its value on each axis; parameters come from the scenario.
     axes: fn(&Settings<'_>) -> Axes,
 }
 

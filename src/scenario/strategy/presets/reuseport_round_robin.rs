@@ -2,6 +2,6 @@ use super::{Preset, Queues, Steering, Trigger, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-round-robin",
-    meaning: "The same as `reuseport`, but an eBPF program picks: connection n goes to worker n mod workers.",
+    meaning: "Like `reuseport`, but an eBPF program chooses: connection n goes to worker n mod workers.",
     axes: |_| (Queues::PerWorker, Steering::RoundRobin, Wake::Epoll(Trigger::Level)),
 };

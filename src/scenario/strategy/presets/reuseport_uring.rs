@@ -2,6 +2,6 @@ use super::{Preset, Queues, Steering, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-uring",
-    meaning: "The same as `reuseport`, with an io_uring multishot accept in each worker.",
+    meaning: "Like `reuseport`, with an io_uring multishot accept in each worker.",
     axes: |_| (Queues::PerWorker, Steering::Hash, Wake::Uring),
 };

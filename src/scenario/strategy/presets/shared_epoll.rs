@@ -2,6 +2,7 @@ use super::{Preset, Queues, Steering, Trigger, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "shared-epoll",
-    meaning: "Every worker's epoll watches the inherited listener level-triggered. An arrival wakes all that wait.",
+    meaning: "Every worker's epoll watches the inherited listener, level-triggered. A new connection wakes all \
+              waiting workers.",
     axes: |_| (Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Level)),
 };

@@ -2,6 +2,6 @@ use super::{Preset, Queues, Steering, Trigger, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "shared-epoll-edge",
-    meaning: "The same as `shared-epoll`, edge-triggered.",
+    meaning: "Like `shared-epoll`, but edge-triggered.",
     axes: |_| (Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Edge)),
 };
