@@ -118,7 +118,7 @@ fn a_plan_says_whether_it_fits() {
     }
     let many = ["--set", "load.connections=100000", "--set", "load.hold=60s", "--set", "server.workers=512"];
     let list = stdout(&bench.run(&[&many[..], &["--list"]].concat()));
-    assert!(list.contains("too few, take 4 addresses (`load.source_addresses`)"), "{list}");
+    assert!(list.contains("not enough; use 4 source addresses (`load.source_addresses`)"), "{list}");
     let output = bench.run(&many);
     assert_code(&output, 2);
     assert!(stderr(&output).contains("100,000 source ports of 84,696"), "{}", stderr(&output));
