@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// Prints a line to standard error, unless progress is off. Use [`Progress::say`] while there is a [`Progress`].
+    /// Prints a line to standard error, unless progress is off. Not while there is a [`Progress`], which draws over it.
     pub fn note(self, line: impl Display) {
         if self != Self::Quiet {
             print(line);

@@ -71,7 +71,10 @@ mod tests {
         let readme = include_str!("../../../results/README.md");
         for name in names() {
             let heads = readme.lines().filter_map(|line| line.strip_prefix("| `"));
-            assert!(heads.filter(|head| head.split('|').next().unwrap().contains(name)).count() > 0, "{name}");
+            assert!(
+                heads.filter(|head| head.split('|').next().unwrap().contains(name)).count() > 0,
+                "results/README.md has no row for `{name}`"
+            );
         }
     }
 }
