@@ -157,7 +157,7 @@ fn decided(group: &Group, metric: &Metric) -> String {
     let known = known(group);
     let best = known[0];
     if known.len() == 1 {
-        return format!("{}'s {} is {}", best.name, metric.label, figure(best));
+        return format!("{}'s {} {} {}", best.name, metric.label, metric.is(), figure(best));
     }
     let level: Vec<&str> = known.iter().filter(|row| !row.is_shown_worse()).map(|row| &row.name[..]).collect();
     let superlative = if metric.better == Better::Higher { "most" } else { "lowest" };
