@@ -1,4 +1,4 @@
-//! What the processes of one trial have in common: made before the first fork, and copied into each.
+//! The context that the processes of one trial share: built before the first fork, and copied into each.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,33 +9,31 @@ use crate::{
     scenario::Scenario,
 };
 
-/// What workers, loaders and a strategy's helper share. Copies refer to the same memory.
+/// Shared by workers, loaders and a strategy's helper. Clones refer to the same memory.
 #[derive(Debug, Clone)]
 pub struct TrialContext {
     /// The cell's scenario.
     pub scenario: Arc<Scenario>,
-    /// Where loaders connect.
+    /// The address that loaders connect to.
     pub target: SocketAddr,
-    /// The control block.
     pub control: Arc<Control>,
-    /// The port ledger. Only where both server and load are ours.
+    /// The port ledger, if both server and load are listenbench's.
     pub ledger: Option<Arc<Ledger>>,
-    /// When connections were established, where that is known.
+    /// The kernel's stamps of ESTABLISHED, if they are taken.
     pub stamps: Option<Arc<Stamps>>,
-    /// Which accept waits are recorded.
     pub waits: Waits,
     /// Seed of schedules and service times.
     pub seed: u64,
-    /// Repetition, from 0: each has another schedule, and all strategies the same.
+    /// Repetition, from 0. Each has its own schedule, which all strategies share.
     pub repetition: usize,
 }
 
 /// Which accept waits a trial records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
-    /// From the kernel's stamp of ESTABLISHED, by workers.
+    /// Whether workers record exact waits, from the kernel's stamp of ESTABLISHED.
     pub exact: bool,
-    /// From the client's connect call, by loaders: an upper bound.
+    /// Whether loaders record upper bounds, from the client's connect call.
     pub bound: bool,
 }
 

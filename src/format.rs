@@ -44,6 +44,11 @@ pub fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A count with its noun, or a longer phrase, in the right number: `1 reply`, `3 replies`.
+pub fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// A share of 1 in percent: `99.8 %`.
 pub fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)

@@ -254,7 +254,8 @@ fn print(result: &LoadResult) -> Result<()> {
         ))?;
     }
     if result.misdelivered > 0 {
-        say(format_args!("{} replies belong to another connection", result.misdelivered))?;
+        let misdelivered = ("reply belongs to another connection", "replies belong to another connection");
+        say(format_args!("{}", format::counted(result.misdelivered, misdelivered.0, misdelivered.1)))?;
     }
     if result.outcomes.exhausted > 0 {
         say(format_args!(

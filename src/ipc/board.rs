@@ -1,5 +1,4 @@
-//! A board in shared memory: the phase, which the parent moves on, and words by which processes tell each other how far they
-//! are.
+//! A board in shared memory: the phase, which the parent advances, and words through which processes report their progress.
 
 use std::{
     fmt::Debug,
@@ -16,28 +15,27 @@ use crossbeam::utils::CachePadded;
 
 use crate::sys::shared::SharedSlice;
 
-/// How often a process that waits for another looks again. Only outside the measured window.
+/// How often a process polls while it waits for another. Only outside the measured window.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The phases that processes go through together.
 pub trait Phases: Copy + Ord + 'static {
-    /// All of them, in order.
+    /// Every phase, in order.
     const ALL: &'static [Self];
 }
 
 /// The words of a board besides the phase: an enum without data.
 pub trait Words: Copy + Debug {
-    /// How many there are.
     const COUNT: usize;
 
-    /// The word's place among them, from 0.
+    /// The word's index, from 0.
     fn place(self) -> usize;
 }
 
 /// A board with phases `P` and words `W`, all zero at first. Made before the fork.
 #[derive(Debug)]
 pub struct Board<P, W> {
-    /// The phase, and after it the others.
+    /// The phase, followed by the other words.
     words: SharedSlice<CachePadded<AtomicU64>>,
     names: PhantomData<(P, W)>,
 }
@@ -48,19 +46,18 @@ impl<P: Phases, W: Words> Board<P, W> {
         Ok(Self { words: SharedSlice::new(1 + W::COUNT)?, names: PhantomData })
     }
 
-    /// The phase.
     #[inline]
     pub fn phase(&self) -> P {
         P::ALL[(self.words[0].load(Acquire) as usize).min(P::ALL.len() - 1)]
     }
 
-    /// Moves on to a phase.
+    /// Advances to a phase.
     pub fn set_phase(&self, phase: P) {
-        let place = P::ALL.iter().position(|one| *one == phase).expect("`ALL` has all");
+        let place = P::ALL.iter().position(|one| *one == phase).expect("`ALL` lists every phase");
         self.words[0].store(place as u64, Release);
     }
 
-    /// Waits until a phase has come.
+    /// Waits until a phase is reached.
     pub fn wait_for(&self, phase: P) {
         while self.phase() < phase {
             std::thread::sleep(LOOK_AGAIN);
@@ -83,7 +80,7 @@ impl<P: Phases, W: Words> Board<P, W> {
         self.words[1 + word.place()].fetch_add(by as u64, Release);
     }
 
-    /// Waits until a word has reached a value; for at most so long, if that is given.
+    /// Waits until a word reaches a value, for no longer than `at_most`.
     pub fn wait_until(&self, word: W, value: u64, at_most: Option<Duration>) {
         let begun = std::time::Instant::now();
         while self.get(word) < value && at_most.is_none_or(|at_most| begun.elapsed() < at_most) {
@@ -134,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_with_a_limit_ends() {
+    fn a_bounded_wait_ends() {
         let board: Board<Day, Word> = Board::new().unwrap();
         board.wait_until(Word::Cups, 1, Some(Duration::from_millis(1)));
         assert_eq!(board.get(Word::Cups), 0);

@@ -1,8 +1,8 @@
 //! Forked children that report to their parent: forking them, noticing when one dies, collecting what they send, and ending
 //! them.
 //!
-//! A child runs a body, sends what that returns and exits. Whatever happens to a child, what it sent before is kept; and when
-//! its family is dropped, it is gone.
+//! A child runs a body, sends what the body returns, and exits. Whatever a child sent before it died is kept, and dropping a family
+//! kills its children.
 
 use std::{
     collections::BTreeMap,
@@ -34,19 +34,19 @@ use crate::{
     },
 };
 
-/// How often a waiting parent reports progress, and looks for a signal that came just before it began to wait.
+/// How often a waiting parent reports progress, and checks for a signal that arrived just before it began to wait.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a parent looks again at something nobody wakes it for. Only outside the measured window.
+/// How often a parent polls for what does not wake it. Only outside the measured window.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// How long to wait for children, and which flag cuts the wait short.
+/// How long to wait for children, and the flag that cuts the wait short.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience<'a> {
     at_most: Duration,
     interrupted: Option<&'a AtomicBool>,
 }
 
-/// Why a wait ended before what it waited for.
+/// Why a wait ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Cut {
     /// The user interrupted it.
@@ -57,14 +57,14 @@ pub enum Cut {
     TooLong(Duration),
 }
 
-/// A wait that has begun.
+/// A wait in progress.
 struct Wait<'a> {
     patience: Patience<'a>,
     since: Instant,
 }
 
 impl<'a> Patience<'a> {
-    /// To wait at most this long.
+    /// Patience for this long.
     pub fn of(at_most: Duration) -> Self {
         Self { at_most, interrupted: None }
     }
@@ -92,7 +92,7 @@ impl Wait<'_> {
     }
 }
 
-/// Waits until `done`. Fails when `check` does, or with a [`Cut`].
+/// Waits until `done` returns true. Fails if `check` fails, or with a [`Cut`].
 pub fn wait_until(
     patience: Patience<'_>,
     mut done: impl FnMut() -> bool,
@@ -107,9 +107,9 @@ pub fn wait_until(
     Ok(())
 }
 
-/// Runs `body` in a forked child and returns its result: for what would change the calling process, such as entering a
-/// namespace. The child leads a process group. Afterwards it is gone, and so are its descendants if the caller adopts them
-/// ([`process::adopt_orphans`]).
+/// Runs `body` in a forked child and returns its result: for work that would change the calling process, such as entering a
+/// namespace. The child leads a process group. By the time this returns it is gone, and so are its descendants if the caller adopts
+/// them ([`process::adopt_orphans`]).
 pub fn ask<R: Serialize + DeserializeOwned>(
     name: &'static str,
     patience: Patience<'_>,
@@ -136,37 +136,36 @@ impl<R> Default for Family<R> {
 
 #[derive(Debug)]
 struct Member {
-    /// For messages, such as `worker 0`.
+    /// Name in messages, such as `worker 0`.
     name: String,
     child: Child,
     leads_group: bool,
     inbox: Inbox,
-    /// It has closed its pipe, which a process does last.
+    /// Whether it has closed its pipe, which a process does last.
     closed: bool,
-    /// It was killed because it had not ended in time.
+    /// Whether it was killed because it did not exit in time.
     hung: bool,
     end: Option<End>,
 }
 
-/// What is left of a child that has ended.
+/// The account of a child that has ended.
 #[derive(Debug)]
 pub struct Account<R> {
-    /// Its name, for messages.
+    /// Name in messages.
     pub name: String,
-    /// Process id.
     pub pid: i32,
-    /// How it ended; an error of its body in words.
+    /// How it ended, or the error its body returned.
     pub exit: Exit,
-    /// What it used of the processors.
+    /// The CPU time it used.
     pub cpu: CpuUse,
-    /// What its body returned, unless it died first.
+    /// What its body returned; `None` if it died first.
     pub report: Option<R>,
     /// Histograms it sent, by name.
     pub histograms: BTreeMap<String, Histogram<u64>>,
 }
 
 impl<R> Account<R> {
-    /// Its report. If there is none, fails with its body's error, or else with how it ended.
+    /// Its report. If there is none, fails with its body's error or with how it ended.
     pub fn into_report(self) -> Result<R> {
         let failure = self.failure();
         self.report.context(failure)
@@ -181,7 +180,7 @@ impl<R> Account<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> Family<R> {
-    /// Forks a child that runs `body`. It shows as `process` (15 bytes at most) in process lists, and as `name` in messages.
+    /// Forks a child that runs `body`. Process lists show it as `process` (at most 15 bytes), messages as `name`.
     pub fn fork(
         &mut self,
         process: &str,
@@ -191,7 +190,7 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         self.fork_member(process, name.into(), false, body)
     }
 
-    /// The same, with the child the leader of a process group: its descendants are waited for too, if this process adopts them
+    /// Like [`Self::fork`], but the child leads a process group: its descendants are awaited too, if this process adopts them
     /// ([`process::adopt_orphans`]).
     pub fn fork_leader(
         &mut self,
@@ -211,7 +210,7 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
     ) -> Result<()> {
         let child = process::spawn(process, |pipe| {
             if leads_group {
-                // Here and in the parent, so that it is done before either goes on.
+                // Done here and in the parent, so that neither goes on before it is.
                 process::lead_group(getpid());
             }
             let mut sender = Sender::new(pipe);
@@ -227,7 +226,7 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         Ok(())
     }
 
-    /// Fails if a child has ended: with its own error, or else with how it ended.
+    /// Fails if a child has ended: with its own error, or with how it ended.
     pub fn check_running(&mut self) -> Result<()> {
         self.notice_ends();
         let Some(member) = self.members.iter_mut().find(|member| member.end.is_some()) else { return Ok(()) };
@@ -235,7 +234,7 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         Err(anyhow!(account.failure()).context(account.name))
     }
 
-    /// Waits until all have ended, kills those that have not by then, and returns their accounts.
+    /// Waits for all children, kills those that do not end in time, and returns the accounts of all.
     pub fn finish(mut self, patience: Patience<'_>) -> Vec<Account<R>> {
         if self.wait(patience, || ()).is_err() {
             for member in self.members.iter_mut().filter(|member| !member.closed) {
@@ -246,19 +245,18 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         self.members.iter_mut().map(Member::account).collect()
     }
 
-    /// The account of an only child, once it has ended.
+    /// Waits for an only child and returns its account.
     pub fn finish_one(mut self) -> Account<R> {
         self.members[0].account()
     }
 }
 
 impl<R> Family<R> {
-    /// The number of children.
+    /// Number of children, running or not.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// The process ids.
     pub fn pids(&self) -> impl Iterator<Item = i32> {
         self.members.iter().map(|member| member.child.pid.as_raw())
     }
@@ -268,7 +266,7 @@ impl<R> Family<R> {
         self.members[number].signal(signal);
     }
 
-    /// How many of these children have not ended.
+    /// How many of these children are still running.
     pub fn running(&mut self, numbers: Range<usize>) -> usize {
         self.notice_ends();
         self.members[numbers].iter().filter(|member| member.end.is_none()).count()
@@ -280,7 +278,7 @@ impl<R> Family<R> {
         }
     }
 
-    /// Reads what children send, for at most so long; true when all have ended. A signal ends the wait early.
+    /// Reads what children send, for no longer than `at_most`. Returns true once all have ended. A signal ends the wait early.
     pub fn drain(&mut self, at_most: Duration) -> bool {
         let mut open: Vec<&mut Member> = self.members.iter_mut().filter(|member| !member.closed).collect();
         if open.is_empty() {
@@ -298,7 +296,7 @@ impl<R> Family<R> {
         self.members.iter().all(|member| member.closed)
     }
 
-    /// Waits until all have ended, and calls `tick` ten times a second at most meanwhile.
+    /// Waits until all have ended, calling `tick` up to ten times a second.
     pub fn wait(&mut self, patience: Patience<'_>, mut tick: impl FnMut()) -> Result<(), Cut> {
         let wait = patience.begin();
         let mut next_tick = Instant::now() + TICK;
@@ -306,14 +304,14 @@ impl<R> Family<R> {
             wait.check()?;
             if Instant::now() >= next_tick {
                 tick();
-                // Ticks that were missed are not made up for.
+                // Do not make up for missed ticks.
                 next_tick = Instant::now() + TICK;
             }
         }
         Ok(())
     }
 
-    /// Kills all that have not ended.
+    /// Kills all children still running.
     pub fn kill(&self) {
         self.members.iter().for_each(|member| member.signal(Signal::SIGKILL));
     }
@@ -329,16 +327,16 @@ impl<R> Drop for Family<R> {
 }
 
 impl Member {
-    /// A process whose end has been noticed has lost its id, perhaps to somebody else.
+    /// Does nothing once the process has been reaped: its id may belong to another process by then.
     fn signal(&self, signal: Signal) {
         if self.end.is_none() {
             process::send_signal(self.child.pid, signal);
         }
     }
 
-    /// Reads what the pipe holds, and waits for that if it is empty.
+    /// Reads what the pipe holds, blocking if it is empty.
     fn read(&mut self) {
-        // A pipe that cannot be read has told all it will.
+        // Nothing more will come from a pipe that cannot be read.
         self.closed = self.inbox.read_from(&mut self.child.pipe).unwrap_or(true);
     }
 
@@ -351,7 +349,7 @@ impl Member {
         end
     }
 
-    /// Waits for its end, and sums up.
+    /// Waits for the child to end, and returns its account.
     fn account<R: DeserializeOwned>(&mut self) -> Account<R> {
         while !self.closed {
             self.read();
@@ -376,7 +374,7 @@ mod tests {
     const LONG: Patience<'_> = Patience { at_most: Duration::MAX, interrupted: None };
 
     #[test]
-    fn a_wait_ends_with_what_it_waits_for() {
+    fn a_wait_ends_once_its_condition_holds() {
         let looks = Cell::new(0);
         let done = || looks.replace(looks.get() + 1) == 3;
         wait_until(LONG, done, || Ok(())).unwrap();
@@ -390,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_with_patience_or_an_interrupt() {
+    fn a_wait_ends_on_timeout_or_interrupt() {
         let patience = Patience::of(Duration::from_millis(2));
         let error = wait_until(patience, || false, || Ok(())).unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&Cut::TooLong(Duration::from_millis(2))));
@@ -398,6 +396,6 @@ mod tests {
         let error = wait_until(LONG.unless(&interrupted), || false, || Ok(())).unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&Cut::Interrupted));
         let mut family: Family<()> = Family::default();
-        assert_eq!(family.wait(LONG.unless(&interrupted), || ()), Ok(()), "nobody is left to wait for");
+        assert_eq!(family.wait(LONG.unless(&interrupted), || ()), Ok(()), "no child is left to wait for");
     }
 }

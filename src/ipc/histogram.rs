@@ -1,8 +1,8 @@
-//! Histograms that cost little to record into. In shared memory: a worker that is killed leaves its values behind, and others
-//! can look while it counts. And [`LocalHistogram`], of one process.
+//! Histograms that are cheap to record into. Those in shared memory survive a worker that is killed, and other processes can read
+//! them while it counts; [`LocalHistogram`] belongs to one process.
 //!
-//! The buckets are those of HdrHistogram with three digits: values below 2,048 are told apart, larger ones in steps of
-//! 1/1,024 of their power of two or finer, so nothing is lost when they are copied into one.
+//! The buckets are those of HdrHistogram with three digits: values below 2,048 are exact, larger ones are kept to 1/1,024 of their
+//! power of two or finer, so copying them into an HdrHistogram loses nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,11 +10,11 @@ use hdrhistogram::Histogram;
 
 use crate::sys::pages::Pages;
 
-/// Values of so many bits are told apart exactly: HdrHistogram's sub-buckets for three digits.
+/// Values of up to this many bits are exact: HdrHistogram's sub-buckets for three digits.
 const EXACT_BITS: u32 = 11;
 /// Larger values are recorded as this one: 2³⁶ − 1, above the 60 s in nanoseconds that records show.
 const HIGHEST: u64 = (1 << 36) - 1;
-/// Buckets of a histogram, 216 KiB of which only used pages cost memory.
+/// Buckets of a histogram: 216 KiB, of which only touched pages use memory.
 pub const BUCKETS: usize = index(HIGHEST) + 1;
 
 /// The bucket of a value.
@@ -37,14 +37,14 @@ const fn lowest(index: usize) -> u64 {
     ((index - shift * half) as u64) << shift
 }
 
-/// Counts a value. The caller is the only one that writes these buckets.
+/// Counts a value. The caller must be the only writer of these buckets.
 #[inline]
 pub fn record(buckets: &[AtomicU64], value: u64) {
     let bucket = &buckets[index(value)];
     bucket.store(bucket.load(Relaxed) + 1, Relaxed);
 }
 
-/// Adds the buckets' values to a histogram; those beyond its range as its largest.
+/// Adds the buckets' values to a histogram. Values beyond its range count as its largest.
 pub fn add_to(buckets: &[AtomicU64], histogram: &mut Histogram<u64>) {
     add(buckets.iter().map(|bucket| bucket.load(Relaxed)), histogram);
 }
@@ -55,31 +55,31 @@ fn add(counts: impl Iterator<Item = u64>, histogram: &mut Histogram<u64>) {
     }
 }
 
-/// Values that a histogram of one process keeps one by one.
+/// Number of values that a local histogram keeps individually before it counts them in buckets.
 const FEW: usize = 512;
 const _: () = assert!(BUCKETS <= 1 << u16::BITS);
 
-/// A histogram of one process. Of a busy process, whose caches the kernel empties between any two connections, recording
-/// costs a cache line or two: a `Histogram` keeps extremes and totals besides, in lines of their own.
+/// A histogram of one process. The kernel evicts a busy process's cache between any two connections, so every cache line counts:
+/// recording here touches one or two, whereas a `Histogram` also updates extremes and totals in lines of their own.
 ///
-/// Where many processes meet many workers, most histograms have few values, which fall into as many pages: the first ones stand
-/// in a list, in two bytes each, until it is full.
+/// With many loaders and many workers, most histograms hold few values, each of which would touch its own page: the first values
+/// therefore go into a list, two bytes each, until it is full.
 #[derive(Debug)]
 pub struct LocalHistogram {
-    /// The buckets of the first values, in their order; empty once they are counted.
+    /// Bucket numbers of the first values, in order of arrival; empty once they are counted.
     few: Vec<u16>,
     counts: Pages,
     counting: bool,
 }
 
 impl LocalHistogram {
-    /// An empty one. Panics where the kernel has no address space left.
+    /// An empty histogram. Panics if there is no address space left.
     pub fn new() -> Self {
         let counts = Pages::zeroed(BUCKETS).expect("mapping a histogram's buckets");
         Self { few: Vec::with_capacity(FEW), counts, counting: false }
     }
 
-    /// Counts a value; more than four thousand million of one bucket count as so many.
+    /// Counts a value. A bucket's count stops at 2³² − 1.
     #[inline]
     pub fn record(&mut self, value: u64) {
         let bucket = index(value);
@@ -108,7 +108,7 @@ impl LocalHistogram {
         self.count(bucket);
     }
 
-    /// Adds its values to a histogram; those beyond its range as its largest.
+    /// Adds its values to a histogram. Values beyond its range count as its largest.
     pub fn add_to(&self, histogram: &mut Histogram<u64>) {
         for bucket in &self.few {
             histogram.saturating_record(lowest(usize::from(*bucket)));
@@ -145,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn copied_values_are_those_recorded(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
+        fn copying_preserves_the_recorded_values(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
             let empty = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
             let (buckets, mut own, mut direct) = (buckets(), LocalHistogram::new(), empty());
             for value in values {
@@ -158,7 +158,7 @@ mod tests {
             own.add_to(&mut of_own);
             prop_assert_eq!(&of_shared, &direct);
             prop_assert_eq!(&of_own, &direct);
-            // Equality of histograms does not look at these.
+            // Equality of histograms ignores these.
             let figures = |of: &Histogram<u64>| (of.len(), of.min(), of.max(), of.mean().to_bits());
             prop_assert_eq!(figures(&of_shared), figures(&direct));
             prop_assert_eq!(figures(&of_own), figures(&direct));

@@ -2,7 +2,7 @@
 
 use std::ops::Index;
 
-/// The values seen so far. Meant for a handful: a new value is compared with all of them.
+/// The values seen so far. Meant for a handful: lookup is linear.
 #[derive(Debug)]
 pub struct Interner<T>(Vec<T>);
 
@@ -13,7 +13,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: PartialEq> Interner<T> {
-    /// The number of a value, which is assigned when the value is first seen. Panics beyond 65,536 values.
+    /// The number of a value, assigned when it is first seen. Panics beyond 65,536 values.
     #[inline]
     pub fn number(&mut self, value: T) -> u16 {
         let place = self.0.iter().position(|known| *known == value).unwrap_or_else(|| {

@@ -1,8 +1,8 @@
 //! The port ledger: for every client port, how many connections a loader established and how many a worker accepted.
 //!
-//! It answers two questions that neither side can answer alone. Which established connections did no worker ever
-//! accept? And, for an app that sends no reply, when and by whom was mine accepted? A slot belongs to one client address
-//! and port; the kernel gives a port of one tuple group to one connection at a time.
+//! It answers two questions that neither side can answer alone: which established connections no worker ever accepted; and, for
+//! an app that sends no reply, which worker accepted a given connection, and when. A slot belongs to one client address and port;
+//! the kernel gives a port of one tuple group to one connection at a time.
 
 use std::{
     collections::HashMap,
@@ -20,47 +20,47 @@ use crate::sys::{clock, shared::SharedSlice};
 
 const PORTS: usize = 1 << 16;
 
-/// The words of a slot: how many a worker accepted, then the last accepts.
+/// The words of a slot: the number of accepts, then the latest accepts.
 const ACCEPTED: usize = 0;
 const ACCEPTS: usize = 1;
-/// A port freed by a reset may serve, and be accepted, again before the first connection's loader has looked.
+/// Accepts kept per slot: a port freed by a reset may be reused and accepted again before the first connection's loader looks.
 const KEPT: usize = 4;
 const WORDS: usize = ACCEPTS + KEPT;
-/// An accept in one word: its time above these bits, since the ledger was made, and its worker in them. That is enough for more
-/// workers than there may be, and for 52 days.
+/// An accept fits in one word: its worker in these low bits, and above them its time since the ledger was made. That is enough for
+/// more workers than a scenario may have, and for 52 days.
 const WORKER_BITS: u32 = 12;
 
-/// A few slots of together 76 bytes per client port: 5 MiB, of which only used pages cost memory. What loaders write and what
-/// workers write lies apart: a line that the other side has just written costs either a hundred nanoseconds.
+/// Slots totalling 76 bytes per client port: 5 MiB, of which only touched pages use memory. What loaders write and what workers write
+/// is kept apart: touching a cache line that the other side has just written costs a hundred nanoseconds.
 #[derive(Debug)]
 pub struct Ledger {
-    /// The loaders' addresses and their places; empty where there is one only, whichever the kernel picks.
+    /// Place of each loader address; empty if there is only one address, whichever the kernel picks.
     places: HashMap<IpAddr, usize>,
     /// When it was made, in nanoseconds of CLOCK_MONOTONIC: before any accept.
     since_ns: u64,
     slots: SharedSlice<[AtomicU64; WORDS]>,
     /// By client port: connections that a loader established.
     established: SharedSlice<AtomicU32>,
-    /// By client port: when the connection's worker did what, as [`Journey`].
+    /// By client port: the connection's [`Journey`].
     journeys: SharedSlice<[AtomicU64; 4]>,
-    /// Accepts of connections whose client had gone before its port could be read.
+    /// Number of accepted connections whose client was gone before its port could be read.
     nameless: SharedSlice<AtomicU64>,
 }
 
-/// A connection's way through its worker, in nanoseconds of CLOCK_MONOTONIC.
+/// A connection's journey through its worker, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Journey {
-    /// The wake-up in which the worker took it up.
+    /// The wake-up in which the worker accepted it.
     pub woke_ns: u64,
     /// accept's return.
     pub accept_ns: u64,
-    /// The first byte read.
+    /// When the first byte was read.
     pub read_ns: u64,
-    /// Just before the first reply was handed to the kernel; without replies, before the close.
+    /// Just before the first reply was passed to the kernel; without replies, just before the close.
     pub replied_ns: u64,
 }
 
-/// An accept as the worker entered it.
+/// An accept as the worker recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The accepting worker.
@@ -69,17 +69,17 @@ pub struct Entry {
     pub accept_ns: u64,
 }
 
-/// What the ledger shows when all has ended.
+/// What the ledger shows once loaders and workers have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// Established connections that no worker accepted.
     pub never_accepted: u64,
-    /// Accepts of connections that no loader established: somebody else's.
+    /// Accepted connections that no loader established: another program's.
     pub foreign: u64,
 }
 
 impl Ledger {
-    /// An empty ledger for clients at these addresses, or at one that nobody names, to be made before the fork.
+    /// An empty ledger for clients at these addresses; none means a single address that the kernel picks. Make it before the fork.
     pub fn new(addresses: &[IpAddr]) -> io::Result<Self> {
         Self::since(addresses, clock::monotonic_ns())
     }
@@ -97,21 +97,21 @@ impl Ledger {
         })
     }
 
-    /// The slot of a client; that of the first address for a stranger's.
+    /// The slot of a client. Unknown addresses share the slots of the first.
     #[inline]
     fn place(&self, client: SocketAddr) -> usize {
         let place = if self.places.is_empty() { 0 } else { self.places.get(&client.ip()).copied().unwrap_or(0) };
         place * PORTS + usize::from(client.port())
     }
 
-    /// A loader's connection from this port is established.
+    /// Records that a loader's connection from this port is established.
     #[inline]
     pub fn established(&self, client: SocketAddr) {
         // Loaders share the ports, so this is the one word with several writers.
         self.established[self.place(client)].fetch_add(1, Relaxed);
     }
 
-    /// A worker has accepted a connection from this port.
+    /// Records that a worker has accepted a connection from this port.
     #[inline]
     pub fn accepted(&self, client: SocketAddr, worker: u16, accept_ns: u64) {
         let slot = &self.slots[self.place(client)];
@@ -119,14 +119,14 @@ impl Ledger {
         slot[at].store((accept_ns - self.since_ns) << WORKER_BITS | u64::from(worker), Release);
     }
 
-    /// A worker has accepted a connection whose client is not known any more.
+    /// Records that a worker has accepted a connection whose client can no longer be identified.
     pub fn accepted_nameless(&self) {
         self.nameless[0].fetch_add(1, Relaxed);
     }
 
-    /// The accept of the connection from this port that began at `connect_ns`; `None` when it was not accepted (yet).
+    /// The accept of the connection from this port that began at `connect_ns`; `None` if it has not been accepted (yet).
     ///
-    /// Accepts since then may be of later connections from the same port; the earliest is this one's.
+    /// Later accepts may belong to later connections from the same port; the earliest is this one's.
     #[inline]
     pub fn entry(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
         let entry = |accept: u64| Entry {
@@ -140,7 +140,7 @@ impl Ledger {
             .min_by_key(|entry| entry.accept_ns)
     }
 
-    /// The worker of the connection from this port is about to answer it for the first time.
+    /// Records the journey of the connection from this port, just before its worker first answers it.
     #[inline]
     pub fn travelled(&self, client: SocketAddr, journey: &Journey) {
         let instants = [journey.woke_ns, journey.accept_ns, journey.read_ns, journey.replied_ns];
@@ -149,7 +149,7 @@ impl Ledger {
         }
     }
 
-    /// What the worker of the last connection from this port entered. The reply that it precedes brings it along.
+    /// The journey of the latest connection from this port. It is recorded before the reply is sent, so whoever has the reply sees it.
     #[inline]
     pub fn journey(&self, client: SocketAddr) -> Journey {
         let [woke_ns, accept_ns, read_ns, replied_ns] =
@@ -157,7 +157,7 @@ impl Ledger {
         Journey { woke_ns, accept_ns, read_ns, replied_ns }
     }
 
-    /// Sums up. Meaningful once loaders have ended and workers accept nothing more.
+    /// Sums up the ledger. Only meaningful once loaders have ended and workers no longer accept.
     pub fn balance(&self) -> Balance {
         let mut balance = Balance::default();
         for (slot, established) in self.slots.iter().zip(self.established.iter()) {
@@ -165,7 +165,7 @@ impl Ledger {
             balance.never_accepted += established.saturating_sub(accepted);
             balance.foreign += accepted.saturating_sub(established);
         }
-        // They are of established connections: of some whose own slots show none.
+        // Nameless accepts belong to established connections whose slots show no accept.
         balance.never_accepted = balance.never_accepted.saturating_sub(self.nameless[0].load(Relaxed));
         balance
     }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_balance_names_both_sides() {
+    fn the_balance_counts_both_sides() {
         let ledger = Ledger::since(&[], 0).unwrap();
         for port in [1, 2, 2, 3] {
             ledger.established(client(port));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_older_than_the_connection_is_not_its_own() {
+    fn an_accept_before_the_connect_is_not_this_connections() {
         let ledger = Ledger::since(&[], 0).unwrap();
         ledger.accepted(client(7), 3, 100);
         assert_eq!(ledger.entry(client(7), 90), Some(Entry { worker: 3, accept_ns: 100 }));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_accepts_the_earliest_since_the_connect_is_ones_own() {
+    fn the_earliest_accept_after_the_connect_is_this_connections() {
         let ledger = Ledger::since(&[], 0).unwrap();
         for (worker, accept_ns) in [(0, 100), (1, 200), (2, 300), (3, 400), (4, 500)] {
             ledger.accepted(client(7), worker, accept_ns);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_apart() {
+    fn addresses_have_separate_slots() {
         let addresses: Vec<IpAddr> = (2..5).map(|host| [127, 0, 0, host].into()).collect();
         let ledger = Ledger::since(&addresses, 0).unwrap();
         ledger.established((addresses[0], 7).into());

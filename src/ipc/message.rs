@@ -15,7 +15,7 @@ use hdrhistogram::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// No message is larger: a histogram of the range used here takes 230 kB at most, a report with its series less.
+/// Limit on a message's size. A histogram of the range used here takes at most 230 kB, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
 
 const JSON: u8 = 1;
@@ -34,7 +34,7 @@ impl<W: Write> Sender<W> {
         Self { pipe }
     }
 
-    /// Sends the report proper.
+    /// Sends the report.
     pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
         self.send(JSON, "", &serde_json::to_vec(value)?)
     }
@@ -65,7 +65,7 @@ impl<W: Write> Sender<W> {
     }
 }
 
-/// All that a child sent.
+/// Everything that a child sent.
 #[derive(Debug)]
 pub struct Message<T> {
     /// The report.
@@ -97,7 +97,7 @@ impl Inbox {
         }
     }
 
-    /// Takes apart what the child sent, as far as it came.
+    /// Decodes what the child sent, as far as it arrived.
     pub fn open<T: DeserializeOwned>(&self) -> Message<T> {
         let mut message = Message { report: None, histograms: BTreeMap::new(), error: None };
         let mut bytes = &self.bytes[..];
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_passed_on_and_silence_is_none() {
+    fn an_error_is_passed_on_and_silence_is_not_an_error() {
         let message = sent(|sender| sender.error(&anyhow::anyhow!("no descriptors")).unwrap()).open::<()>();
         assert_eq!((message.report, message.error.as_deref()), (None, Some("no descriptors")));
         let message = Inbox::default().open::<()>();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_cut_short_the_whole_parts_are_kept() {
+    fn complete_parts_of_a_truncated_message_are_kept() {
         let mut inbox = sent(|sender| {
             sender.histogram("connect", &Histogram::new(3).unwrap()).unwrap();
             sender.json(&"whole").unwrap();

@@ -1,5 +1,5 @@
 //! What the processes of one trial share: a control block and a port ledger in memory, messages over pipes, and the receipt
-//! that proves to which connection a reply belongs. [`family`] is how processes are forked, watched and ended.
+//! that proves which connection a reply belongs to. [`family`] forks, watches and ends processes.
 
 pub mod board;
 pub mod control;

@@ -1,5 +1,5 @@
-//! The receipt: the bytes by which a worker tells a client who served it, when it was accepted, and which request and
-//! which 4-tuple the worker believes this to be. The client checks them against its own.
+//! The receipt: bytes in a reply that state which worker served the client, when the connection was accepted, and which request and
+//! 4-tuple the worker saw. The client checks them against its own.
 //!
 //! Layout, little endian: worker `u16`, client's nonce `u32`, accept time `u48` (nanoseconds of CLOCK_MONOTONIC
 //! modulo 2⁴⁸), digest of the 4-tuple `u32`: 16 bytes. Where a reply has room, the 4-tuple itself follows: client
@@ -62,7 +62,7 @@ impl Receipt {
         Self { worker, nonce, accept_low48: accept_ns & TIME_MASK, digest: Tuple::digest(&bytes), tuple: Some(bytes) }
     }
 
-    /// The form without the 4-tuple.
+    /// The short form, without the 4-tuple.
     pub fn short(&self) -> [u8; RECEIPT_BYTES] {
         let mut bytes = [0; RECEIPT_BYTES];
         bytes[..2].copy_from_slice(&self.worker.to_le_bytes());
@@ -80,7 +80,7 @@ impl Receipt {
         }
     }
 
-    /// Reads the receipt at the head of a whole reply; `None` when it is too short to hold one.
+    /// Reads the receipt at the head of a whole reply; `None` if the reply is too short to hold one.
     pub fn read(reply: &[u8]) -> Option<Self> {
         let bytes = reply.get(..RECEIPT_BYTES)?;
         let mut time = [0; 8];
@@ -99,14 +99,14 @@ impl Receipt {
         self.nonce == nonce && self.is_of(tuple)
     }
 
-    /// Whether it is of this connection, whichever request it answers.
+    /// Whether the receipt belongs to this connection, whichever request it answers.
     pub fn is_of(&self, tuple: &Tuple) -> bool {
         let bytes = tuple.bytes();
         self.digest == Tuple::digest(&bytes) && self.tuple.is_none_or(|theirs| theirs == bytes)
     }
 
-    /// Nanoseconds from `connect_ns` to the accept, both on this machine's CLOCK_MONOTONIC; `None` when the accept
-    /// lies before it, or more than 39 hours (half of 2⁴⁸ ns) after: then one of the two is not of this connection.
+    /// Nanoseconds from `connect_ns` to the accept, both on this machine's CLOCK_MONOTONIC; `None` if the accept is earlier, or more
+    /// than 39 hours (half of 2⁴⁸ ns) later: then one of the two belongs to another connection.
     pub fn wait_since(&self, connect_ns: u64) -> Option<u64> {
         let wait = self.accept_low48.wrapping_sub(connect_ns) & TIME_MASK;
         (wait <= TIME_MASK / 2).then_some(wait)
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_of_another_connection_is_told_apart() {
+    fn another_connections_receipt_is_recognised() {
         for room in [RECEIPT_BYTES, FULL_RECEIPT_BYTES, 64] {
             let mut reply = vec![0; room];
             Receipt::new(1, 42, 1_000, &tuple(40_000)).write(&mut reply);
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_wait_survives_the_48_bits(connect_ns: u64, wait in 0..TIME_MASK / 2) {
+        fn the_wait_survives_truncation_to_48_bits(connect_ns: u64, wait in 0..TIME_MASK / 2) {
             let connect_ns = connect_ns / 2;
             let receipt = Receipt::new(3, 7, connect_ns + wait, &tuple(1));
             prop_assert_eq!(Receipt::read(&receipt.short()).unwrap().wait_since(connect_ns), Some(wait));

@@ -1,6 +1,6 @@
-//! Bytes that only a few connections have at any time: part of a reply, or of a request that the socket did not take whole.
+//! Bytes that only a few connections hold at any time: part of a reply, or of a request that the socket did not take whole.
 
-/// Bytes kept for one connection. Boxed, so that a connection that keeps none stays small.
+/// Bytes kept for one connection. Boxed, so that a connection without any stays small.
 pub(super) type Kept = Option<Box<Vec<u8>>>;
 
 /// The bytes kept.
@@ -12,12 +12,12 @@ pub(super) fn bytes(kept: &Kept) -> &[u8] {
 /// Gives buffers out and takes them back with what they have allocated.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    #[expect(clippy::vec_box, reason = "connections take them as they are, boxed")]
+    #[expect(clippy::vec_box, reason = "connections hold the box itself")]
     spare: Vec<Box<Vec<u8>>>,
 }
 
 impl Buffers {
-    /// Appends bytes, in a buffer that is taken if there is none yet.
+    /// Appends bytes, taking a buffer if the connection has none yet.
     pub fn append(&mut self, kept: &mut Kept, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_held_only_while_it_is_not_empty_and_then_reused() {
+    fn an_emptied_buffer_is_returned_and_reused() {
         let (mut buffers, mut first, mut second) = (Buffers::default(), None, None);
         buffers.append(&mut first, b"");
         assert!(first.is_none());

@@ -2,7 +2,7 @@
 
 use crate::sys;
 
-/// Tells the time.
+/// A source of the current time.
 pub(super) trait Clock {
     /// Now, in nanoseconds of CLOCK_MONOTONIC.
     fn now_ns(&self) -> u64;

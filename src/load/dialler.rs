@@ -1,4 +1,4 @@
-//! Sockets with the scenario's options, connected from the ports that it selects.
+//! Creates sockets with the scenario's options, and connects them from the ports it selects.
 
 use std::{io, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
     scenario::{Scenario, Transport},
 };
 
-/// How many ports, or windows of ports, are tried before a failure counts.
+/// How many ports, or windows of ports, to try before giving up.
 const TRIES: usize = 64;
 
 /// Makes and connects sockets.
@@ -46,8 +46,8 @@ impl Dialler {
         Ok(socket)
     }
 
-    /// Begins to connect a socket from a port of the scenario's selection. Returns the socket that replaces it, where another
-    /// attempt required a new one. Fails with the step that failed.
+    /// Begins to connect a socket from a port that the scenario selects. Returns the socket that replaces it, if a further attempt
+    /// needed a new one. Fails with the step that failed.
     pub fn connect(
         &mut self,
         socket: &Socket,
@@ -72,7 +72,7 @@ impl Dialler {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
             if transport == Transport::Tcp && !self.quickack {
-                // Before connect, to hold back the handshake's acknowledgement too, and for each connection: a disconnect resets it.
+                // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
                 socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
             match socket.connect(&self.target.into()) {
@@ -91,7 +91,7 @@ impl Dialler {
         Ok(another)
     }
 
-    /// A connection from this port is over.
+    /// Called when a connection from this port is over.
     pub fn freed(&mut self, group: &Group, port: u16) {
         self.source.freed(group, port);
     }

@@ -35,12 +35,12 @@ pub const TARGET: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ip
 pub const FIRST_PORT: u16 = 40_000;
 pub const REPLY_BYTES: usize = 64;
 
-/// The scenario of a text.
+/// Parses a scenario.
 pub fn scenario(text: &str) -> Scenario {
     Plan::read(&Source { name: "t", text }, &[]).unwrap().cells[0].scenario.clone()
 }
 
-/// What the sessions of a scenario share, with everything recorded.
+/// The shared state of a scenario's sessions, with everything recorded.
 pub fn shared(scenario: &Scenario, observer: FakeObserver) -> Shared<FakeObserver> {
     let waits = Waits { exact: false, bound: true };
     let groups = source::groups(&scenario.sources, &[TARGET]);
@@ -53,7 +53,7 @@ pub fn shared(scenario: &Scenario, observer: FakeObserver) -> Shared<FakeObserve
     )
 }
 
-/// The values of a histogram, as their number and the largest.
+/// The number of values in a histogram, and the largest.
 pub fn recorded(measures: &Measures, name: &str) -> (u64, u64) {
     let found = measures.named().find(|(found, _)| found == name);
     found.map_or((0, 0), |(_, histogram)| (histogram.len(), histogram.max()))
@@ -87,7 +87,7 @@ impl Clock for FakeClock {
     }
 }
 
-/// A trial in which a test says what the other processes have written.
+/// A trial in which the test sets what the other processes have written.
 #[derive(Debug, Clone, Default)]
 pub struct FakeObserver(Rc<FakeTrial>);
 
@@ -146,7 +146,7 @@ impl Observer for FakeObserver {
     }
 }
 
-/// An engine without sockets, in front of a server that answers echo requests as a test says. Waiting sets the clock.
+/// An engine without sockets, with a server that answers echo requests as the test specifies. Waiting advances the clock.
 #[derive(Debug, Clone, Default)]
 pub struct FakeEngine {
     pub world: Rc<RefCell<World>>,
@@ -154,18 +154,18 @@ pub struct FakeEngine {
     received: Vec<u8>,
 }
 
-/// What the test sets, and what it finds.
+/// What the test sets and inspects.
 #[derive(Debug, Default)]
 pub struct World {
-    /// How long the handshake of each connection takes; `None`: it is over at once.
+    /// Duration of every handshake; `None` if it completes at once.
     pub handshake_ns: Option<u64>,
-    /// How long each reply takes; `None`: there is none.
+    /// Duration of every reply; `None` if there is none.
     pub reply_ns: Option<u64>,
-    /// How long each socket takes to make.
+    /// How long it takes to create a socket.
     pub open_ns: u64,
     /// The errno of every connect.
     pub refuses: Option<i32>,
-    /// Whether a handshake that is given up turns out to be over.
+    /// Whether an abandoned handshake turns out to have completed.
     pub settles: bool,
     /// By key: whether there is a connection, and whether its handshake is over.
     pub keys: Vec<Option<bool>>,

@@ -1,7 +1,7 @@
-//! Fills the ephemeral ports: opens connection after connection, holds them all, and notes what each connect cost.
+//! Fills the ephemeral ports: opens connection after connection, holds them all, and records the cost of each connect().
 //!
-//! One process holds as many as it may have files; then the next goes on. They take turns, so that a connect's cost is that
-//! of the fill alone.
+//! One process holds as many connections as its limit on files allows; then the next takes over. They take turns, so that the cost
+//! of a connect() depends on the fill alone.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::{
 
 /// Descriptors that a process has open besides its connections, with room to spare.
 pub const RESERVED_FILES: u64 = 64;
-/// Attempts beyond the wall, to see what a failing connect costs.
+/// Attempts beyond the wall, to measure the cost of a failing connect().
 const BEYOND_THE_WALL: usize = 20;
 /// Pause between attempts while the ports recover.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(5);
 
-/// What processes that fill ports tell each other, in shared memory.
+/// The shared memory through which processes that fill ports coordinate.
 #[derive(Debug)]
 pub struct FillControl {
     board: Board<FillPhase, Word>,
@@ -37,15 +37,15 @@ pub struct FillControl {
 /// Words of the board.
 #[derive(Debug, Clone, Copy)]
 enum Word {
-    /// Whose turn it is.
+    /// Number of the process whose turn it is.
     Turn,
     /// Connections open.
     Open,
-    /// Whether the wall was met.
+    /// Whether the wall was reached.
     Wall,
-    /// Processes that have closed theirs.
+    /// Number of processes that have closed their connections.
     Closed,
-    /// Ports of all groups; 0 while nobody has counted them.
+    /// Ports of all groups; 0 until they are counted.
     Capacity,
 }
 
@@ -57,16 +57,16 @@ impl Words for Word {
     }
 }
 
-/// Where a ports trial is.
+/// The phases of a ports trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FillPhase {
     /// Nobody listens yet.
     SetUp,
     /// Connections are opened and held.
     Fill,
-    /// They are closed.
+    /// The connections are closed.
     Close,
-    /// They are opened again, as ports come free.
+    /// Connections are opened again as ports become free.
     Recover,
     /// Processes report and exit.
     Exit,
@@ -77,7 +77,7 @@ impl Phases for FillPhase {
 }
 
 impl FillControl {
-    /// To be made before the fork.
+    /// Must be called before the fork.
     pub fn new() -> io::Result<Self> {
         Ok(Self { board: Board::new()? })
     }
@@ -87,17 +87,17 @@ impl FillControl {
         self.board.get(Word::Open)
     }
 
-    /// The ports of all groups have been counted.
+    /// Publishes the number of ports of all groups.
     pub fn set_capacity(&self, ports: u64) {
         self.board.set(Word::Capacity, ports);
     }
 
-    /// Ports of all groups; 0 while nobody has counted them.
+    /// Ports of all groups; 0 until they are counted.
     pub fn capacity(&self) -> u64 {
         self.board.get(Word::Capacity)
     }
 
-    /// Whether there was no port left.
+    /// Whether the wall was reached: no port was left.
     pub fn at_the_wall(&self) -> bool {
         self.board.get(Word::Wall) != 0
     }
@@ -117,7 +117,7 @@ impl FillControl {
         self.board.get(Word::Closed)
     }
 
-    /// Moves on to a phase, in which the first process has the first turn.
+    /// Advances to a phase, in which the first process has the first turn.
     pub fn set_phase(&self, phase: FillPhase) {
         self.board.set(Word::Turn, 0);
         self.board.set_phase(phase);
@@ -136,46 +136,44 @@ impl FillControl {
 
 /// What a forked process needs to fill ports.
 pub struct Filler {
-    /// Which of the processes.
     pub share: Share,
     /// The cell's scenario.
     pub scenario: Arc<Scenario>,
-    /// What it shares with the others.
     pub control: Arc<FillControl>,
-    /// The ports of its network.
+    /// The ephemeral range of its network.
     pub range: Range,
-    /// Connections at which to stop; more than the capacity for the wall.
+    /// Connections at which to stop; more than the capacity to reach the wall.
     pub until: u64,
-    /// Connections that must be had again after the wall; 0 without recovery.
+    /// Connections to open again after the wall; 0 without recovery.
     pub recover: u64,
-    /// Nobody goes on after this instant of CLOCK_MONOTONIC, in nanoseconds.
+    /// When every process stops, in nanoseconds of CLOCK_MONOTONIC.
     pub deadline_ns: u64,
-    /// Longest time to wait for that.
+    /// How long to wait for recovery.
     pub recover_within: Duration,
     /// Seed of random orders.
     pub seed: u64,
 }
 
-/// What it did.
+/// What a filler did.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct FillReport {
-    /// Attempts, of the fill and beyond the wall.
+    /// Attempts during the fill and beyond the wall.
     pub attempted: u64,
-    /// Of those, established.
+    /// Attempts that succeeded.
     pub established: u64,
-    /// The rest, by phase and errno.
+    /// Attempts that failed, by phase and errno.
     pub errors: Vec<ErrorCount>,
-    /// Connections of all processes before its first.
+    /// Connections that all processes had open before this one's first.
     pub first: u64,
-    /// What each connect took, bind included, in order, ns.
+    /// Duration of each connect(), bind() included, in order, ns.
     pub connect_ns: Vec<u64>,
-    /// CPU time of the same, ns.
+    /// CPU time of each connect(), bind() included, in order, ns.
     pub cpu_ns: Vec<u64>,
-    /// The errno at the wall, if this process met it.
+    /// The errno at the wall, if this process reached it.
     pub exhausted: Option<String>,
-    /// What attempts beyond the wall took, ns.
+    /// Duration of each attempt beyond the wall, ns.
     pub failing_ns: Vec<u64>,
-    /// When the connections wanted back were had, in nanoseconds of CLOCK_MONOTONIC.
+    /// When recovery was complete, in nanoseconds of CLOCK_MONOTONIC.
     pub recovered_at_ns: Option<u64>,
     /// Whether the deadline ended the fill.
     pub gave_up: bool,
@@ -244,7 +242,7 @@ impl Failed {
 }
 
 impl Work {
-    /// Opens connections until there is no port, or no file, left, or enough are open.
+    /// Opens connections until enough are open, or no port or file is left.
     fn fill(&mut self) {
         let control = Arc::clone(&self.filler.control);
         self.report.first = control.open();
@@ -267,7 +265,7 @@ impl Work {
                 Err(failed) => {
                     self.errors.add(failed.step, &failed.error);
                     if !failed.is_exhaustion() {
-                        // Out of files or memory: another process may have some.
+                        // Out of files or memory; another process may have some left.
                         return;
                     }
                     let errno = nix::errno::Errno::from_raw(failed.error.raw_os_error().unwrap_or(0));
@@ -278,7 +276,7 @@ impl Work {
         }
     }
 
-    /// Groups take turns, so that they fill alike; `None` when all are full.
+    /// The next group. Groups take turns, so that they fill evenly; `None` when all are full.
     fn next_group(&mut self) -> Option<Group> {
         let count = self.groups.len();
         let place = (self.next..self.next + count).map(|place| place % count).find(|place| !self.full[*place])?;
@@ -301,7 +299,7 @@ impl Work {
         }
     }
 
-    /// No group has a port left for this process. That is the wall, unless others have ports of their own.
+    /// No group has a port left for this process. That is the wall, unless other processes have ports of their own.
     fn out_of_ports(&mut self) {
         let Share { process, processes } = self.filler.share;
         let own = matches!(self.filler.scenario.sources.selection, Selection::RangeWindow | Selection::Explicit);
@@ -310,7 +308,7 @@ impl Work {
         }
     }
 
-    /// What does it cost to find out that there is no port?
+    /// Measures the cost of finding out that no port is left.
     fn beyond_the_wall(&mut self) {
         self.filler.control.board.set(Word::Wall, 1);
         for attempt in 0..BEYOND_THE_WALL {
@@ -318,7 +316,7 @@ impl Work {
             self.report.attempted += 1;
             let before_ns = clock::monotonic_ns();
             match self.connect(&group) {
-                // Somebody else has freed one meanwhile.
+                // Another program has freed a port in the meantime.
                 Ok(socket) => {
                     self.report.established += 1;
                     self.filler.control.board.add(Word::Open, 1);
@@ -337,7 +335,7 @@ impl Work {
         for (socket, group) in self.held.drain(..) {
             let local = socket.local_addr().ok().and_then(|address| address.as_socket());
             if reset {
-                // Fails on a socket that is closed already, which is as well.
+                // Fails only on a socket that is already closed.
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }
             drop(socket);
@@ -346,7 +344,7 @@ impl Work {
         }
     }
 
-    /// Opens connections again until enough are open, however long the ports take to be had.
+    /// Opens connections again until enough are open, retrying while ports are still taken.
     fn recover(&mut self) {
         let control = Arc::clone(&self.filler.control);
         self.full.fill(false);

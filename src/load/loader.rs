@@ -25,14 +25,13 @@ use crate::{
 
 /// What a forked loader needs.
 pub struct Loader {
-    /// Which part of the load is this one's.
+    /// Its part of the load.
     pub part: Part,
-    /// What it shares with the trial's other processes.
     pub context: TrialContext,
 }
 
 impl Loader {
-    /// Sets up, waits for the barrier, runs the load to its end and returns account and histograms.
+    /// Sets up, waits for the barrier, runs the load to its end, and returns its account and histograms.
     pub fn run(self) -> Result<(LoaderReport, Measures)> {
         let load = &self.context.scenario.load;
         let room = limits::room(limits::raise_open_files().context("raising the limit of open files")?);

@@ -10,13 +10,13 @@ use crate::{
     scenario::{Scenario, Transport, keys},
 };
 
-/// The smallest value told apart from others …
+/// The smallest value that histograms distinguish.
 const LOWEST_NS: u64 = 1;
-/// … and the largest: longer ones are recorded as this one and counted as overflow.
+/// The largest: longer latencies are recorded as this one and counted as overflow.
 const HIGHEST_NS: u64 = 60_000_000_000;
 /// A relative resolution of 10⁻³.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// Beyond this, the number in a receipt cannot be a worker's.
+/// A higher number in a receipt cannot be a worker's.
 const WORKERS_LIMIT: usize = keys::SERVER_WORKERS.max();
 
 /// An empty histogram of latencies in nanoseconds: 1 ns to 60 s, three digits.
@@ -77,7 +77,7 @@ impl Measures {
         }
     }
 
-    /// Records a datagram's wait for its reception. Returns false as [`Self::record_accept_wait`] does.
+    /// Records a datagram's receive wait. Returns false if no scenario can have a worker of this number.
     #[inline]
     pub(super) fn record_receive_wait(&mut self, worker: u16, value_ns: u64) -> bool {
         !self.on || record_of_worker(&mut self.receive_wait, worker, value_ns, &mut self.overflows)
@@ -91,14 +91,13 @@ impl Measures {
         }
     }
 
-    /// The number of values beyond the histograms' range.
+    /// Number of values beyond the histograms' range.
     pub(super) fn overflows(&self) -> u64 {
         self.overflows
     }
 
-    /// All histograms that hold values, by name: those of [`Latency`], `w<worker>.accept_wait`,
-    /// `w<worker>.accept_wait_bound` where there are exact ones besides, `w<worker>.receive_wait`, `w<worker>.stage_<stage>`
-    /// and `f<fault>.stranded_wait`.
+    /// All histograms that hold values, by name: those of [`Latency`], `w<worker>.accept_wait` (or, if there are exact waits too,
+    /// `w<worker>.accept_wait_bound`), `w<worker>.receive_wait`, `w<worker>.stage_<stage>` and `f<fault>.stranded_wait`.
     pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
         let of_workers = |histograms: &'_ [LocalHistogram], name: &str| -> Vec<String> {
             (0..histograms.len()).map(|number| format!("w{number}.{name}")).collect()
@@ -136,7 +135,7 @@ fn record_of_worker(histograms: &mut Vec<LocalHistogram>, worker: u16, value_ns:
     if worker >= WORKERS_LIMIT {
         return false;
     }
-    // A server that was started separately may have more workers than this scenario says.
+    // A server started separately may have more workers than this scenario.
     while histograms.len() <= worker {
         histograms.push(LocalHistogram::new());
     }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_range_counts_as_overflow_and_as_the_largest() {
+    fn a_value_beyond_the_range_is_an_overflow_and_recorded_as_the_largest() {
         let mut measures = Measures::new(&scenario(""), Waits { exact: false, bound: true }, true);
         measures.record(Latency::Response, HIGHEST_NS + 1);
         assert_eq!((measures.overflows(), names(&measures)), (1, vec!["response".to_owned()]));

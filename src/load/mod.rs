@@ -1,7 +1,7 @@
-//! The load generator: forked loaders, each a loop that follows a pacer, has an engine move the bytes, and a session per connection
-//! decide what they mean.
+//! The load generator: forked loaders, each a loop that follows a pacer while an engine moves the bytes and a session per connection
+//! decides what they mean.
 //!
-//! In this order, a module imports only from those before it:
+//! A module imports only from those listed before it:
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | `measures`, `observer` | a loader's histograms; what it shows the trial, and learns from it |
 //! | `engine` | bytes: sockets under keys, commands in, events out |
 //! | `session` | decisions: events in, actions out; no socket and no clock |
-//! | `table` | sessions by key, and in the order of their waits |
+//! | `table` | sessions by key and in order of waiting |
 //! | `driver` | the loop between engine, sessions and pacer |
 //! | `loader` | the process around it |
 

@@ -1,4 +1,4 @@
-//! What a loader's sessions show to the trial's other processes, and what they learn from them.
+//! What a loader's sessions show to the trial's other processes and learn from them.
 
 use std::net::SocketAddr;
 
@@ -12,31 +12,31 @@ use crate::{
 
 /// The trial as a session sees it. Every call is on the path of a connection: none allocates or locks.
 pub(super) trait Observer {
-    /// Counts for whoever watches the trial.
+    /// Adds to a counter that the trial's process reads.
     fn count(&self, count: LoaderCount);
 
-    /// Shows a wait to whoever watches the trial.
+    /// Adds a wait to a histogram that the trial's process reads.
     fn show(&self, kept: LoaderKept, wait_ns: u64);
 
-    /// Enters an established connection in the ledger.
+    /// Records an established connection in the ledger.
     fn established(&self, client: SocketAddr);
 
     /// Whether workers and this loader share a ledger: the server is the trial's own.
     fn has_ledger(&self) -> bool;
 
-    /// The accept of the connection that this client began at `connect_ns`; `None` when no worker has accepted it.
+    /// The accept of the connection that this client began at `connect_ns`; `None` if no worker has accepted it.
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry>;
 
-    /// What the worker of this client's connection entered before it answered; `None` without a ledger.
+    /// The journey of this client's connection, which its worker records before it answers; `None` without a ledger.
     fn journey(&self, client: SocketAddr) -> Option<Journey>;
 
-    /// When the kernel had this client's connection established on the server's side; `None` where nobody stamps.
+    /// When the kernel established this client's connection on the server's side; `None` without stamps.
     fn stamp(&self, client: SocketAddr) -> Option<u64>;
 
     /// When a fault was over, in nanoseconds of CLOCK_MONOTONIC; 0 until then.
     fn fault_over_ns(&self, fault: usize) -> u64;
 
-    /// Whether somebody has ended the load.
+    /// Whether the user has interrupted the load.
     fn is_interrupted(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Decides when connections start. A pacer yields the intended starts; how late the loader then is, is measured apart.
+//! Decides when connections start. A pacer yields the intended starts; the loader's lateness is measured separately.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -27,7 +27,7 @@ impl Part {
         total / loaders + u64::from(loader < total % loaders)
     }
 
-    /// Whether this loader takes the start of this number: loaders take turns.
+    /// Whether the start with this number is this loader's: loaders take turns.
     fn owns(self, number: u64) -> bool {
         number % self.loaders as u64 == self.loader as u64
     }
@@ -44,7 +44,6 @@ pub struct Pacer {
 /// The measured starts taken so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Measured {
-    /// How many there were.
     pub count: u64,
     /// When the first was due, in nanoseconds of CLOCK_MONOTONIC.
     pub first_ns: u64,
@@ -54,7 +53,7 @@ pub struct Measured {
 
 #[derive(Debug)]
 enum Starts {
-    /// The instants at which slots became free, and, where the number of starts is bounded, how many measured ones are left.
+    /// The instants at which slots became free and, if the number of starts is bounded, how many measured starts are left.
     Closed {
         free: BinaryHeap<Reverse<u64>>,
         remaining: Option<u64>,
@@ -119,7 +118,7 @@ impl Pacer {
         Some(intended_ns)
     }
 
-    /// A connection has ended: a closed loop may start the next at `at_ns`.
+    /// Called when a connection has ended: a closed loop may start the next at `at_ns`.
     pub fn freed(&mut self, at_ns: u64) {
         if let Starts::Closed { free, .. } = &mut self.starts {
             free.push(Reverse(at_ns));
@@ -152,7 +151,7 @@ struct Schedule {
     /// Number of the start computed last, and its time since the barrier.
     number: u64,
     offset_ns: f64,
-    /// Where the number of starts is bounded: how many measured ones of all loaders are left.
+    /// How many measured starts of all loaders are left, if their number is bounded.
     remaining: Option<u64>,
     digest: u64,
     /// This loader's next start.
@@ -187,7 +186,7 @@ impl Schedule {
         self.walk();
     }
 
-    /// Goes on to this loader's next start, or to the end.
+    /// Advances to this loader's next start, or to the end.
     fn walk(&mut self) {
         loop {
             // f64 holds whole nanoseconds exactly for 104 days.
@@ -211,7 +210,7 @@ impl Schedule {
         }
     }
 
-    /// Computes the next start, whichever loader's it is.
+    /// Computes the next start of any loader.
     fn step(&mut self) {
         self.number += 1;
         self.offset_ns = match self.arrivals {
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn constant_arrivals_keep_their_distance_over_all_loaders() {
+    fn constant_arrivals_are_evenly_spaced_over_all_loaders() {
         let (all, _) = starts("mode='open'\narrivals='constant'\nrate=1000", window(7 * S), 3, 1);
         assert_eq!(all.len(), 2_000);
         assert!(all.windows(2).all(|pair| (999_998..=1_000_002).contains(&(pair[1] - pair[0]))));

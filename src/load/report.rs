@@ -1,4 +1,4 @@
-//! A loader's account of what it did, and the sum over all loaders.
+//! A loader's account of what it did, and the total over all loaders.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,33 +11,33 @@ pub struct LoaderReport {
     pub engine: String,
     /// Connections and flows begun.
     pub attempted: u64,
-    /// Of those, begun on a socket that an earlier connection had used.
+    /// Connections among those that reused the socket of an earlier one.
     pub recycled: u64,
     /// Connections established.
     pub established: u64,
-    /// Connections and flows that went as planned to their end.
+    /// Connections and flows that ran to their planned end.
     pub completed: u64,
-    /// Connections that were established and ended without a sign that a worker accepted them.
+    /// Established connections that ended without a sign that a worker accepted them.
     pub unserved: u64,
     /// Replies that belong to another connection or request.
     pub misdelivered: u64,
     /// Replies received.
     pub replies: u64,
-    /// Of those, replies whose receipt was checked.
+    /// Replies checked by their receipt.
     pub verified: u64,
-    /// Stamps that lie before the connect call or after accept's return. Must be 0.
+    /// Stamps earlier than the connect call or later than accept's return. Must be 0.
     pub stamps_impossible: u64,
-    /// The account of flows of datagrams.
+    /// The account of datagram flows.
     pub flows: Flows,
     /// Starts intended within the measured window.
     pub measured_planned: u64,
-    /// When the first of them was due, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the first of those starts was due, in nanoseconds of CLOCK_MONOTONIC.
     pub measured_first_ns: u64,
-    /// When the last of them was due.
+    /// When the last of those starts was due.
     pub measured_last_ns: u64,
-    /// Of those, how many began before the window's end.
+    /// How many of those starts came before the window's end.
     pub measured_in_time: u64,
-    /// Of those, how many completed.
+    /// How many of those connections and flows completed.
     pub measured_completed: u64,
     /// When the source ports first ran out, in nanoseconds of CLOCK_MONOTONIC.
     pub first_exhausted_ns: Option<u64>,
@@ -45,9 +45,9 @@ pub struct LoaderReport {
     pub errors: Vec<ErrorCount>,
     /// Latencies beyond the histograms' 60 s.
     pub overflows: u64,
-    /// Names the schedule; open loop only.
+    /// Identifies the schedule; `None` in a closed loop.
     pub schedule: Option<u64>,
-    /// Its scheduling policy, as read back from the kernel; `None` for one that scenarios do not know.
+    /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
     pub scheduler: Option<String>,
     /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
     pub ended_ns: u64,
@@ -63,7 +63,7 @@ pub struct LoaderReport {
     pub involuntary_switches: u64,
 }
 
-/// The account of flows of datagrams. A flow is a client's socket, with a 4-tuple of its own.
+/// The account of datagram flows. A flow is a client socket with a 4-tuple of its own.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
     /// Flows begun.
@@ -72,7 +72,7 @@ pub struct Flows {
     pub sent: u64,
     /// Replies received.
     pub replies: u64,
-    /// Late replies to earlier flows of the same 4-tuple that had been given up.
+    /// Late replies to earlier, abandoned flows with the same 4-tuple.
     pub stale: u64,
     /// Flows with several replies, all from one worker.
     pub sticky: u64,
@@ -121,9 +121,9 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
-        // All have found the same kernel.
+        // All run on the same kernel and so chose the same engine.
         sum.engine.clone_from(&one.engine);
-        // Each has walked the whole schedule, so all name the same one.
+        // Each has walked the whole schedule, so their digests agree.
         sum.schedule = one.schedule;
         sum.ended_ns = sum.ended_ns.max(one.ended_ns);
         sum.gave_up |= one.gave_up;

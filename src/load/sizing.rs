@@ -6,9 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, keys};
 
-/// The most loaders there may be.
 const LOADERS_LIMIT: usize = keys::LOAD_LOADERS.max();
-/// The most workers there may be.
 const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
 /// Descriptors that a loader or worker has open besides its connections, with room to spare.
 const RESERVED_FILES: u64 = 64;
@@ -19,7 +17,7 @@ const CONCURRENCY_PER_LOADER: usize = 16;
 /// How long a connection of an open loop is assumed to last besides its hold.
 const SECONDS_IN_FLIGHT: f64 = 1.0;
 
-/// How many loaders there are to be, and what they need.
+/// How many loaders a load needs, and what they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizing {
     /// The number of loader processes.
@@ -52,7 +50,7 @@ impl fmt::Display for Sizing {
 pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing> {
     let load = &scenario.load;
     if scenario.fill.is_some() {
-        // The trial counts the ports, and takes as many processes as they need.
+        // The trial counts the ports and forks as many processes as they need.
         return Ok(Sizing { loaders: 1, connections: 0, files_each: files_limit, files_limit });
     }
     let connections = connections_at_once(load);
@@ -71,9 +69,9 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
         );
     }
     let workers = scenario.server.workers as u64;
-    // Flows of datagrams take no descriptor of a worker's.
+    // Datagram flows do not use a worker's descriptors.
     let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
-    // Workers that share a queue make up for one another: if one has no files left, the next takes the connection.
+    // Workers that share a queue cover for each other: if one has no files left, another takes the connection.
     let most = |workers: u64| {
         let queues = scenario.server.strategy.queues.count(workers as usize) as u64;
         most_of_one(accepted, queues).div_ceil(workers / queues)
@@ -97,8 +95,8 @@ fn most_of_one(connections: u64, workers: u64) -> u64 {
     (mean + 4.0 * deviation).ceil() as u64
 }
 
-/// Connections and flows that a load is certain to hold at once, each of which needs a port of its own. What an open loop has under
-/// way besides its holds depends on the server, and is not counted.
+/// Connections and flows that a load is certain to hold at once, each of which needs its own port. The connections that an open loop
+/// has open besides its holds depend on the server, and are not counted.
 pub fn held_at_once(load: &Load) -> u64 {
     let begun_in = |span: Duration| match load.mode {
         Mode::Closed { concurrency } => concurrency as u64,
@@ -119,7 +117,7 @@ pub fn held_at_once(load: &Load) -> u64 {
 fn connections_at_once(load: &Load) -> u64 {
     let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
     let most = match load.bound {
-        // Connections of the warm-up are not in this number.
+        // The number excludes connections of the warm-up.
         Bound::Connections(count) if load.warmup.is_zero() => count,
         _ => u64::MAX,
     };
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_loaders_are_refused_with_the_sum() {
+    fn too_few_loaders_or_workers_are_refused_with_the_number_needed() {
         let error = sized("[load]\nconcurrency = 50000\nloaders = 2").unwrap_err().to_string();
         assert!(error.contains("50000") && error.contains("3 loaders") && error.contains("load.loaders"), "{error}");
         let error = sized("[load]\nconcurrency = 50000").unwrap_err().to_string();

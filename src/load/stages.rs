@@ -3,12 +3,12 @@
 
 use crate::{ipc::ledger::Journey, record::Stage};
 
-/// The instants of a connection that its client knows, in nanoseconds of CLOCK_MONOTONIC.
+/// The instants of a connection known to its client, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Instants {
     pub intended_ns: u64,
     pub connect_ns: u64,
-    /// The kernel's stamp; `None` where there are none.
+    /// The kernel's stamp; `None` without stamps.
     pub established_ns: Option<u64>,
     /// From the reply's receipt.
     pub accept_ns: u64,

@@ -1,16 +1,16 @@
-//! The sessions of a loader, by key and in the order of their waits.
+//! The sessions of a loader, by key and in order of waiting.
 //!
-//! Sessions that wait for the same thing stand in a list, the longest waiting first, so that looking for time-outs and ended holds
-//! costs nothing for the others, however many of them are held. The lists are linked through the entries themselves.
+//! Sessions that wait for the same thing form a list, the longest waiting first, so that checking for time-outs and ended holds costs
+//! nothing for the others, however many are held. The lists are linked through the entries themselves.
 
 use std::ops::{Index, IndexMut};
 
 use super::session::{Session, Wait};
 
-/// Stands for no key in a list.
+/// Marks the absence of a key in a list.
 const NOBODY: u32 = u32::MAX;
 
-/// The sessions under way.
+/// The open sessions.
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<Option<Entry>>,
@@ -22,7 +22,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Entry {
     session: Session,
-    /// The list in which it waits, if it does.
+    /// The list in which it waits, if any.
     wait: Option<Wait>,
     /// Its neighbours in that list.
     before: u32,
@@ -55,14 +55,14 @@ impl Table {
         self.join(key, Wait::Connect);
     }
 
-    /// Takes out a session that has ended.
+    /// Removes a session that has ended.
     pub fn take(&mut self, key: usize) -> Session {
         self.leave(key);
         self.open -= 1;
-        self.entries[key].take().expect("only a session under way ends").session
+        self.entries[key].take().expect("only an open session ends").session
     }
 
-    /// A session begins to wait: it is now the last in that list.
+    /// Makes a session wait, as the last in that list.
     pub fn wait(&mut self, key: usize, wait: Wait) {
         self.leave(key);
         self.join(key, wait);
@@ -74,7 +74,7 @@ impl Table {
         (first != NOBODY).then_some(first as usize)
     }
 
-    /// Takes a session out of its list.
+    /// Removes a session from its list.
     pub fn leave(&mut self, key: usize) {
         let entry = self.entry(key);
         let Some(wait) = entry.wait.take() else { return };
@@ -109,7 +109,7 @@ impl Table {
         self.open == 0
     }
 
-    /// The keys of the sessions that fulfil a condition.
+    /// The keys of the sessions that meet a condition.
     pub fn keys(&self, which: impl Fn(&Session) -> bool) -> Vec<usize> {
         let sessions = self.entries.iter().enumerate();
         sessions
@@ -120,7 +120,7 @@ impl Table {
 
     #[inline]
     fn entry(&mut self, key: usize) -> &mut Entry {
-        self.entries[key].as_mut().expect("a session under way")
+        self.entries[key].as_mut().expect("an open session")
     }
 }
 
@@ -129,7 +129,7 @@ impl Index<usize> for Table {
 
     #[inline]
     fn index(&self, key: usize) -> &Session {
-        &self.entries[key].as_ref().expect("a session under way").session
+        &self.entries[key].as_ref().expect("an open session").session
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         table
     }
 
-    /// Takes the longest waiting ones out, one after the other.
+    /// Removes sessions in order of waiting, until none is left.
     fn drained(table: &mut Table, wait: Wait) -> Vec<usize> {
         std::iter::from_fn(|| {
             let key = table.longest(wait)?;
@@ -166,12 +166,12 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        // A loader may spend 128 bytes on a connection that it holds, its key, its engine's seat and the ends of pages included.
+        // A loader may use 128 bytes for a held connection, its key, its engine's seat and unused ends of pages included.
         assert!(size_of::<Option<Entry>>() <= 80, "{}", size_of::<Option<Entry>>());
     }
 
     #[test]
-    fn the_longest_waiting_comes_first_whoever_leaves() {
+    fn the_longest_waiting_comes_first_even_after_others_leave() {
         let mut table = filled(6);
         for (key, wait) in [(4, Wait::Reply), (0, Wait::Hold), (2, Wait::Reply), (5, Wait::Hold)] {
             table.wait(key, wait);

@@ -1,4 +1,4 @@
-//! A calibration as it is written: by `listenbench calibrate`, and into `host.json`.
+//! A calibration: what `listenbench calibrate` writes, and `host.json` embeds.
 
 use std::collections::BTreeMap;
 
@@ -14,62 +14,62 @@ pub struct Calibration {
     pub schema: u32,
     /// RFC 3339, UTC.
     pub measured_at: String,
-    /// Where, and with which build of the tool: it holds for no other.
+    /// The machine and build it was measured with, and the only ones it holds for.
     pub machine: Machine,
-    /// Name of the scenario whose exchange was made.
+    /// Name of the scenario that defines the exchange.
     pub scenario: String,
     /// Values that replaced the scenario's, as `key=value`.
     pub set: Vec<String>,
-    /// Of the order within rounds.
+    /// Seed of the order within rounds.
     pub seed: u64,
     /// Length of a run's measured window, in seconds.
     pub seconds: f64,
-    /// Workers of the harness.
+    /// Number of workers in the harness.
     pub workers: usize,
-    /// Loaders of the harness.
+    /// Number of loaders in the harness.
     pub loaders: usize,
     /// Processes of the bare loop.
     pub bare: BareProcesses,
-    /// Why there are no runs with exact stamps; `null` where there are.
+    /// Why there are no runs with exact stamps; `null` if there are.
     pub stamps_error: Option<String>,
-    /// The rounds; each has every contestant once.
+    /// The rounds, with one run of each contestant per round.
     pub rounds: Vec<Round>,
-    /// Contestants against each other.
+    /// Comparisons between contestants.
     pub ratios: Vec<Ratio>,
-    /// What single operations cost.
+    /// The costs of single operations.
     pub costs: Costs,
-    /// How late timers are, and how long a way over loopback is.
+    /// How late timers fire, and how long a round trip over loopback takes.
     pub lags: Lags,
 }
 
 /// Processes of the bare loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BareProcesses {
-    /// Blocking in accept.
+    /// Processes that block in accept.
     pub servers: usize,
-    /// Blocking in connect and read.
+    /// Processes that block in connect and read.
     pub clients: usize,
 }
 
-/// Who makes the exchange.
+/// One of the programs that a calibration compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contestant {
     /// Forked processes with blocking system calls, and nothing else.
     Bare,
-    /// The harness, which only counts.
+    /// The harness, only counting.
     RecordingOff,
-    /// The harness, with accept waits from the client's connect call.
+    /// The harness, recording accept waits from the client's connect call.
     RecordingOn,
-    /// The harness, with accept waits from the kernel's own stamps.
+    /// The harness, recording accept waits from the kernel's stamps.
     ExactStamps,
 }
 
 impl Contestant {
-    /// All of them, each after the one that it is compared with.
+    /// Every contestant, each after the one that it is compared with.
     pub const ALL: [Self; 4] = [Self::Bare, Self::RecordingOff, Self::RecordingOn, Self::ExactStamps];
 
-    /// For people.
+    /// The name shown to users.
     pub fn words(self) -> &'static str {
         match self {
             Self::Bare => "bare loop",
@@ -80,65 +80,65 @@ impl Contestant {
     }
 }
 
-/// Runs that followed each other.
+/// One run of each contestant, back to back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Round {
-    /// In the order of execution.
+    /// The runs in order of execution.
     pub runs: Vec<Run>,
 }
 
 /// One contestant's run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
-    /// Whose.
+    /// The contestant that ran.
     pub contestant: Contestant,
-    /// Connections accepted per second in the measured window; of the bare loop, exchanges completed.
+    /// Connections accepted per second in the measured window; for the bare loop, exchanges completed.
     pub connections_per_s: f64,
     /// Connections over the whole run, warm-up included.
     pub connections: u64,
-    /// The kernel's count of the same (ActiveOpens of the run's network).
+    /// The kernel's count of those connections (ActiveOpens in the run's network).
     pub active_opens: u64,
     /// Processor time of all processes ÷ connections, in nanoseconds.
     pub cpu_ns_per_connection: f64,
-    /// Verdicts on the run that a reader must know.
+    /// Verdicts on the run that a reader must know about.
     pub verdicts: Vec<String>,
 }
 
-/// A contestant against another: the medians of the rounds' own ratios, with 95 % intervals.
+/// One contestant compared with another: medians of the per-round ratios, with 95 % intervals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ratio {
-    /// Which.
+    /// The contestant being compared.
     pub contestant: Contestant,
-    /// The other, which has one thing less to do.
+    /// The one it is compared with, which does one thing less.
     pub against: Contestant,
     /// Connections per second ÷ the other's.
     pub rate: Values,
     /// Processor time per connection ÷ the other's.
     pub cpu: Values,
-    /// The most that it may cost, as a share of the rate; `null` where nothing is demanded.
+    /// The largest acceptable cost, as a share of the rate; `null` if there is no limit.
     pub limit: Option<f64>,
-    /// Whether the rate is lower by the limit at most; `null` without a limit.
+    /// Whether the drop in rate is within the limit; `null` without a limit.
     pub verdict: Option<CostVerdict>,
-    /// Whether the processor time is higher by the limit at most; `null` without a limit.
+    /// Whether the rise in processor time is within the limit; `null` without a limit.
     pub cpu_verdict: Option<CostVerdict>,
 }
 
-/// Whether something costs at most what it may.
+/// Whether a cost stays within its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CostVerdict {
     /// It does: the whole interval lies within the limit.
     Shown,
-    /// It costs more: the whole interval lies beyond.
+    /// It does not: the whole interval lies beyond the limit.
     Exceeded,
     /// The limit lies within the interval.
     CannotBeTold,
-    /// Too few for an interval.
+    /// There were too few rounds for an interval.
     TooFewRounds,
 }
 
 impl CostVerdict {
-    /// For people.
+    /// The verdict in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Shown => "shown",
@@ -149,54 +149,54 @@ impl CostVerdict {
     }
 }
 
-/// What single operations cost in nanoseconds, over all ports in random order: the median of many batches, less an empty
-/// loop's. Nobody else uses the caches meanwhile.
+/// The costs of single operations in nanoseconds, over all ports in random order: the median of many batches, less an empty
+/// loop's. Nothing else uses the caches during the measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Costs {
     /// Reading CLOCK_MONOTONIC.
     pub clock_read_ns: f64,
-    /// Finding the stamp of a connection; `null` where there can be none.
+    /// Finding the stamp of a connection; `null` if stamps are unavailable.
     pub stamp_lookup_ns: Option<f64>,
     /// Recording into a worker's histogram, which others can read.
     pub shared_histogram_ns: f64,
     /// Recording into a loader's own histogram.
     pub own_histogram_ns: f64,
-    /// Entering an accept in the port ledger.
+    /// Recording an accept in the port ledger.
     pub ledger_entry_ns: f64,
-    /// Entering a connection's way through its worker, and reading it.
+    /// Recording a connection's journey through its worker, and reading it.
     pub journey_ns: f64,
 }
 
-/// Figures of a latency, in nanoseconds.
+/// Summary of a latency, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lag {
-    /// How many.
+    /// Number of values.
     pub count: u64,
     /// Median.
     pub p50: u64,
     /// 99th percentile.
     pub p99: u64,
-    /// The longest.
+    /// Largest value.
     pub max: u64,
 }
 
-/// Latencies of an otherwise idle loop.
+/// Latencies measured on an otherwise idle event loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lags {
-    /// From a timer's instant to epoll's return.
+    /// From the instant a timer is set for to epoll's return.
     pub timer: Lag,
-    /// 16 bytes there and back on an established connection of two processes over loopback.
+    /// Round trip of 16 bytes over an established loopback connection between two processes.
     pub round_trip: Lag,
 }
 
 impl Calibration {
-    /// One figure of a contestant in every round, by round.
+    /// One figure of a contestant, for each round.
     pub fn values(&self, contestant: Contestant, figure: fn(&Run) -> f64) -> Vec<f64> {
         let runs = self.rounds.iter().flat_map(|round| &round.runs).filter(|run| run.contestant == contestant);
         runs.map(figure).collect()
     }
 
-    /// Verdicts on runs, with the number of runs that have each.
+    /// Verdicts on runs, each with the number of runs that have it.
     pub fn verdicts(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for verdict in self.rounds.iter().flat_map(|round| &round.runs).flat_map(|run| &run.verdicts) {
@@ -206,14 +206,14 @@ impl Calibration {
     }
 }
 
-/// What a calibration depends on.
+/// The machine and build that a calibration depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// `listenbench` and its version.
     pub tool: String,
-    /// Git revision it was built from.
+    /// Git revision that the tool was built from.
     pub revision: String,
-    /// `optimized`, or `debug`.
+    /// `optimized` or `debug`.
     pub build: String,
     /// Host name.
     pub host: String,
@@ -225,14 +225,14 @@ pub struct Machine {
     pub architecture: String,
     /// Processor model.
     pub cpu: String,
-    /// Processors that the process was allowed.
+    /// Processors that the process may use.
     pub cpus_allowed: usize,
-    /// The clock behind CLOCK_MONOTONIC.
+    /// The clock source behind CLOCK_MONOTONIC.
     pub clocksource: String,
 }
 
 impl Machine {
-    /// The machine of a host, with this build.
+    /// The machine that `host` describes, with this build of the tool.
     pub fn of(host: &Host) -> Self {
         Self {
             tool: host.tool.clone(),
@@ -248,7 +248,7 @@ impl Machine {
         }
     }
 
-    /// In what another differs from this one, in words; empty where a calibration of either holds for both.
+    /// How `other` differs from this machine, in words; empty if a calibration of one holds for the other.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let cpus = [self, other].map(|machine| machine.cpus_allowed.to_string());
         let pairs = [
@@ -267,7 +267,7 @@ impl Machine {
         differing.map(|(name, here, there)| format!("{name} {there} there, {here} here")).collect()
     }
 
-    /// Whether the revision tells which code was built: not with changes that nobody committed.
+    /// Whether the revision identifies the code that was built; uncommitted changes prevent that.
     pub fn is_exact(&self) -> bool {
         self.revision != "unknown" && !self.revision.ends_with("-dirty")
     }

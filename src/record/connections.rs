@@ -8,19 +8,19 @@ use super::{ErrorCount, Outcomes};
 /// Where the connections of a trial went: established = accepted + left_in_queue + aborted + unaccounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Connections {
-    /// Begun by loaders, flows of datagrams included; = completed + the errors of loaders.
+    /// Connections and datagram flows that loaders began; = completed + the loaders' errors.
     pub attempted: u64,
-    /// Established, by the loaders' count.
+    /// Connections established, by the loaders' count.
     pub established: u64,
-    /// By the workers' count.
+    /// Connections accepted, by the workers' count.
     pub accepted: u64,
-    /// Gone as planned to their end, flows of datagrams included.
+    /// Connections and datagram flows that ran to their planned end.
     pub completed: u64,
-    /// In accept queues when the workers stopped, by the kernel's count.
+    /// Connections in accept queues when the workers stopped, by the kernel's count.
     pub left_in_queue: u64,
-    /// Accepts, by the port ledger, of connections that no loader established: somebody else's.
+    /// Accepted connections that no loader established, by the port ledger: another program's.
     pub foreign: u64,
-    /// Established and over without having been accepted, by the port ledger, and not left in a queue.
+    /// Connections established but never accepted, by the port ledger, and not left in a queue.
     pub aborted: u64,
     /// The rest. Must be 0.
     pub unaccounted: i64,
@@ -28,11 +28,11 @@ pub struct Connections {
     pub misdelivered: u64,
     /// Replies received.
     pub replies: u64,
-    /// Of those, checked by their receipt.
+    /// Replies checked by their receipt.
     pub verified: u64,
-    /// By phase and errno.
+    /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
-    /// Attempts to connect by what came of them.
+    /// Attempts to connect by outcome.
     pub outcomes: Outcomes,
 }
 
@@ -42,7 +42,7 @@ impl Connections {
         self.established as i64 - [self.accepted, self.left_in_queue, self.aborted].iter().sum::<u64>() as i64
     }
 
-    /// With `unaccounted` filled in.
+    /// Fills in `unaccounted`.
     pub fn balanced(self) -> Self {
         Self { unaccounted: self.unaccounted(), ..self }
     }
@@ -51,19 +51,19 @@ impl Connections {
 /// Counts over the measured window.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
-    /// Connections intended in the window.
+    /// Connections intended to start in the window.
     pub planned: u64,
-    /// Of those, begun before its end.
+    /// Planned connections that began before the window's end.
     pub in_time: u64,
-    /// Of those, completed.
+    /// Planned connections that were completed.
     pub completed: u64,
     /// Accepts in the window.
     pub accepted: u64,
     /// Datagrams received in the window.
     pub datagrams: u64,
-    /// Accepts of the whole trial whose exact wait is not known; `null` where none is.
+    /// Accepts over the whole trial whose exact wait is unknown; `null` if no exact wait is.
     pub unstamped: Option<u64>,
-    /// Stamps that a client found before its connect call, or after accept. Must be 0.
+    /// Stamps earlier than the client's connect call or later than accept. Must be 0.
     pub stamps_impossible: u64,
 }
 

@@ -10,29 +10,29 @@ use super::LatencySummary;
 pub struct Datagrams {
     /// Requests sent, by the loaders' count.
     pub sent: u64,
-    /// Received, by the workers' count.
+    /// Requests received, by the workers' count.
     pub received: u64,
-    /// Found in the workers' sockets after the load's end.
+    /// Requests found in the workers' sockets after the load's end.
     pub left_in_queue: u64,
-    /// Lost by the workers' sockets because their buffers were full, by the kernel's count.
+    /// Requests lost because a worker's socket buffer was full, by the kernel's count.
     pub lost: u64,
-    /// Arrived when no worker had the port, because it had died (UdpNoPorts, less the replies that found their client gone).
+    /// Requests that arrived when no worker had the port, because it had died (UdpNoPorts, less the replies whose client was gone).
     pub refused: u64,
-    /// Gone with the socket of a worker that died.
+    /// Requests that vanished with the socket of a worker that died.
     pub aborted: u64,
-    /// The rest; negative where more was received than sent. Must be 0.
+    /// The rest; negative if more was received than sent. Must be 0.
     pub unaccounted: i64,
     /// Replies that came back.
     pub replies: u64,
-    /// Late replies to flows that had been given up, when their port was another's.
+    /// Late replies to abandoned flows, received by the next flow on the same port.
     pub stale: u64,
-    /// Flows begun: clients' sockets, each with a 4-tuple of its own.
+    /// Flows begun: client sockets, each with a 4-tuple of its own.
     pub flows: u64,
-    /// Of those, answered at least once.
+    /// Flows answered at least once.
     pub answered_flows: u64,
-    /// Of those with several replies, the ones that one worker gave.
+    /// Flows with several replies, all from one worker.
     pub sticky_flows: u64,
-    /// … and the ones that several workers gave.
+    /// Flows with several replies, from more than one worker.
     pub moved_flows: u64,
 }
 
@@ -43,8 +43,8 @@ impl Datagrams {
         self.sent as i64 - parts.iter().sum::<u64>() as i64
     }
 
-    /// With `refused`, `aborted` and `unaccounted` filled in. `unreachable` datagrams found no socket (UdpNoPorts): requests, or
-    /// replies to clients that had given up. Whatever else is missing went with the socket of a worker that died.
+    /// Fills in `refused`, `aborted` and `unaccounted`. `unreachable` datagrams found no socket (UdpNoPorts): requests, or replies to
+    /// clients that had given up. If a worker died, its socket took the rest of what is missing with it.
     pub fn balanced(mut self, unreachable: u64, worker_died: bool) -> Self {
         let missing = |datagrams: &Self| u64::try_from(datagrams.unaccounted()).unwrap_or(0);
         let replies_lost = self.received.saturating_sub(self.replies + self.stale);
@@ -55,16 +55,16 @@ impl Datagrams {
     }
 }
 
-/// A worker's socket of datagrams. What is of a shared socket stands in every worker's row.
+/// A worker's datagram socket. The figures of a shared socket are repeated in every worker's row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DatagramSocketRow {
     /// Flows that this worker answered first.
     pub flows: u64,
-    /// Datagrams that the socket has lost because its buffer was full (SO_RXQ_OVFL; at the end, /proc/net/udp).
+    /// Datagrams that the socket lost because its buffer was full (SO_RXQ_OVFL; at the end, /proc/net/udp).
     pub lost: u64,
     /// The most bytes in its buffer among the samples, the kernel's overhead included.
     pub queue_peak_bytes: u64,
-    /// Sending to reception of the datagrams this worker received.
+    /// From sending to receiving, for the datagrams that this worker received.
     pub receive_wait: LatencySummary,
 }
 
@@ -79,7 +79,7 @@ mod tests {
             (495, 241, 0, 0, 254, 0, 0),
             (10, 4, 3, 2, 1, 0, 0),
             (10, 4, 1, 1, 1, 1, 2),
-            // An over-count is an imbalance as well.
+            // Counting too many is an imbalance too.
             (15, 15, 0, 0, 15, 0, -15),
             (10, 12, 0, 0, 0, 0, -2),
         ] {
@@ -89,13 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_was_refused_or_went_with_a_dead_worker() {
+    fn missing_datagrams_were_refused_or_died_with_a_worker() {
         for (sent, received, replies, unreachable, worker_died, [refused, aborted], unaccounted) in [
-            // The only worker was killed: what came afterwards was refused.
+            // The only worker was killed: what came later was refused.
             (495, 241, 241, 254, true, [254, 0], 0),
-            // Some were in its socket.
+            // Four were still in its socket.
             (495, 241, 241, 250, true, [250, 4], 0),
-            // Replies that found their client gone are not requests.
+            // Replies whose client was gone are not requests.
             (100, 100, 60, 40, false, [0, 0], 0),
             (100, 90, 80, 12, true, [2, 8], 0),
             // Others on this machine send to closed ports too.

@@ -1,4 +1,4 @@
-//! What went wrong with connections: at which step, and why.
+//! Failed connections: at which step they failed, and why.
 
 use std::{collections::BTreeMap, fmt, io};
 
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::Display;
 
-/// What a connection, or its process, was about to do.
+/// What a connection, or its process, was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -16,7 +16,7 @@ pub enum Step {
     Socket,
     /// bind(2) to a source address or port, in a loader.
     Bind,
-    /// connect(2) until established.
+    /// connect(2), until the connection is established.
     Connect,
     /// Sending a request.
     Send,
@@ -30,27 +30,27 @@ pub enum Step {
     Serve,
 }
 
-/// Why it went wrong: the errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`, `INTERRUPTED`.
+/// Why it failed: the errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`, `INTERRUPTED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum Cause {
     /// The kernel returned an error.
     Errno(i32),
-    /// The peer closed before it had answered.
+    /// The peer closed the connection before answering.
     EndOfFile,
-    /// The bytes are no reply, or one that belongs to another connection.
+    /// The bytes are not a reply, or are a reply that belongs to another connection.
     BadReply,
     /// An HTTP status of 400 or above.
     Status(u16),
-    /// Still under way at the trial's deadline.
+    /// Still in progress at the trial's deadline.
     Deadline,
-    /// Still under way when the user ended the load.
+    /// Still in progress when the user interrupted the load.
     Interrupted,
 }
 
 impl Cause {
-    /// Given up by a time-out of the scenario.
+    /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
 }
 
@@ -83,7 +83,7 @@ impl TryFrom<String> for Cause {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        /// EHWPOISON; 0 is how nix writes one it does not know.
+        /// EHWPOISON. nix maps unknown numbers to 0.
         const LAST_ERRNO: i32 = 133;
         Ok(match name.as_str() {
             "EOF" => Self::EndOfFile,
@@ -93,25 +93,27 @@ impl TryFrom<String> for Cause {
             _ => {
                 let status = name.strip_prefix("HTTP").and_then(|code| code.parse().ok()).map(Self::Status);
                 let errno = || (0..=LAST_ERRNO).map(Self::Errno).find(|errno| errno.to_string() == name);
-                status.or_else(errno).ok_or_else(|| format!("unknown cause of an error: {name}"))?
+                status.or_else(errno).ok_or_else(|| {
+                    format!("unknown cause `{name}`: expected an errno's name, or one of the schema's words")
+                })?
             }
         })
     }
 }
 
-/// One kind of error.
+/// One kind of error and how often it occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorCount {
-    /// What the connection was about to do.
+    /// The step that failed.
     pub phase: Step,
-    /// Why that failed.
+    /// Why it failed.
     pub errno: Cause,
-    /// How often.
+    /// How often it failed that way.
     pub count: u64,
 }
 
 impl ErrorCount {
-    /// Adds up errors of one kind, ordered by phase and errno.
+    /// Merges errors of the same kind, ordered by phase and errno.
     pub fn merged(errors: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut sums: BTreeMap<(Step, Cause), u64> = BTreeMap::new();
         for error in errors {
@@ -127,29 +129,29 @@ impl fmt::Display for ErrorCount {
     }
 }
 
-/// What became of attempts to connect, by the names that port scanners use.
+/// Outcomes of the attempts to connect, named as port scanners name them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcomes {
     /// Established.
     pub open: u64,
-    /// Refused: a reset came back, since nobody listens (ECONNREFUSED).
+    /// Refused with a reset, because nothing listens on the port (ECONNREFUSED).
     pub closed: u64,
     /// No answer within `load.connect_timeout` (ETIMEDOUT).
     pub filtered: u64,
-    /// No way there (ENETUNREACH, EHOSTUNREACH).
+    /// No route to the address (ENETUNREACH, EHOSTUNREACH).
     pub unreachable: u64,
-    /// No source port left (EADDRNOTAVAIL; of bind to port 0, EADDRINUSE).
+    /// No source port left (EADDRNOTAVAIL; from bind to port 0, EADDRINUSE).
     pub exhausted: u64,
-    /// No descriptor left (EMFILE, ENFILE).
+    /// No file descriptor left (EMFILE, ENFILE).
     pub out_of_files: u64,
-    /// Still under way at the trial's deadline, or when the user ended the load.
+    /// Still in progress at the trial's deadline, or when the user interrupted the load.
     pub interrupted: u64,
-    /// Anything else.
+    /// Any other error.
     pub other: u64,
 }
 
 impl Outcomes {
-    /// Sorts attempts to connect: so many were established, and these errors came from loaders.
+    /// Classifies attempts to connect: `established` succeeded, and loaders reported `errors`.
     pub fn of(established: u64, errors: &[ErrorCount]) -> Self {
         let mut outcomes = Self { open: established, ..Self::default() };
         for error in errors.iter().filter(|error| matches!(error.phase, Step::Socket | Step::Bind | Step::Connect)) {
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_read_back() {
+    fn causes_survive_a_round_trip() {
         for (cause, name) in [
             (Cause::Errno(libc::EADDRNOTAVAIL), "EADDRNOTAVAIL"),
             (Cause::EndOfFile, "EOF"),
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_displayed_as_they_are_written() {
+    fn serde_and_display_spell_steps_alike() {
         for step in [Step::Socket, Step::Bind, Step::Connect, Step::Send, Step::Receive, Step::Close, Step::Accept] {
             assert_eq!(serde_json::to_value(step).unwrap(), step.to_string());
         }

@@ -1,4 +1,4 @@
-//! How a process ended, as records name it.
+//! How a process ended.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use nix::sys::{signal::Signal, wait::WaitStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a process ended: `ok`, `exit status N`, `killed by SIG…`, or else what is known of it in words.
+/// How a process ended: `ok`, `exit status N`, `killed by SIG…`, or a description.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum Exit {
-    /// With status 0.
+    /// It exited with status 0.
     #[default]
     Ok,
-    /// With any other status.
+    /// It exited with any other status.
     Status(i32),
-    /// By a signal.
+    /// A signal killed it.
     Killed(Signal),
-    /// It hung, or reported an error of its own.
+    /// It hung, or reported an error.
     Other(String),
 }
 
 impl Exit {
-    /// Whether the process ended of its own accord and without complaint.
+    /// Whether the process exited by itself and without an error.
     pub fn is_ok(&self) -> bool {
         *self == Self::Ok
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_survive_a_round_trip() {
         for (exit, name) in [
             (Exit::Ok, "ok"),
             (Exit::Status(101), "exit status 101"),

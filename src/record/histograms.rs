@@ -13,12 +13,12 @@ use hdrhistogram::{
 
 use super::reader::{HISTOGRAMS, ReadError};
 
-/// A line longer than this is no histogram of ours: three digits up to a minute take a few hundred kilobytes at most.
+/// Longer lines are skipped: a histogram with three digits up to a minute takes at most a few hundred kilobytes.
 const LINE_LIMIT: usize = 4 << 20;
 
-/// Reads the histograms of some metrics of a record, and hands each trial's on, merged over its workers or loaders, in the order of
-/// the log: no more than one trial's are in memory at a time. Lines that are no histogram, such as a last one that was cut off,
-/// are passed over: what stands in `trials.jsonl` stands on its own.
+/// Reads a record's histograms of some metrics and calls `each` for every trial and metric, merged over workers or loaders, in the
+/// log's order. Only one trial's histograms are in memory at a time. Skips lines that are not histograms, such as an incomplete last
+/// one: `trials.jsonl` does not depend on them.
 pub fn for_each_trial(
     folder: &Path,
     metrics: &[&str],
@@ -45,7 +45,7 @@ pub fn for_each_trial(
         current.0 = Some(trial);
         match current.1.get_mut(metric) {
             None => drop(current.1.insert(metric.to_owned(), part)),
-            // All have the same bounds.
+            // Cannot fail: all histograms have the same bounds.
             Some(histogram) => drop(histogram.add(part)),
         }
     }
@@ -55,7 +55,7 @@ pub fn for_each_trial(
     Ok(())
 }
 
-/// `t7.w0.accept_wait` as (7, `accept_wait`).
+/// Splits `t7.w0.accept_wait` into 7 and `accept_wait`.
 fn place(tag: &str) -> Option<(usize, &str)> {
     let mut parts = tag.splitn(3, '.');
     let trial = parts.next()?.strip_prefix('t')?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Histograms in numbers.
+//! Summaries of histograms.
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{WaitEnd, WaitMethod};
 
-/// A histogram in numbers.
+/// Summary of a histogram of latencies.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySummary {
-    /// How the accept wait was measured; absent for all others.
+    /// How the accept wait was measured; absent for other latencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<WaitMethod>,
-    /// What ended it; absent for all others, and where that is unknown.
+    /// What ended the accept wait; absent for other latencies, and if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<WaitEnd>,
-    /// Values.
+    /// Number of values.
     pub count: u64,
     /// Smallest, ns.
     pub min: u64,
@@ -34,23 +34,23 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
-    /// Whether there was nothing to measure.
+    /// Whether no value was recorded.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether it is of accept waits that are upper bounds.
+    /// Whether it summarises accept waits that are upper bounds.
     pub fn is_bound(&self) -> bool {
         self.method == Some(WaitMethod::ConnectCall)
     }
 
-    /// Sums a histogram up.
+    /// Summarises a histogram.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             method: None,
             ends: None,
             count: histogram.len(),
-            // An empty histogram's minimum is 0, its maximum too.
+            // The minimum and the maximum of an empty histogram are 0.
             min: histogram.min(),
             mean: histogram.mean().round() as u64,
             p50: histogram.value_at_quantile(0.50),
@@ -61,16 +61,16 @@ impl LatencySummary {
         }
     }
 
-    /// Sums a histogram of accept waits up.
+    /// Summarises a histogram of accept waits.
     pub fn of_waits(histogram: &Histogram<u64>, method: WaitMethod, ends: Option<WaitEnd>) -> Self {
         Self { method: Some(method), ends, ..Self::of(histogram) }
     }
 }
 
-/// A histogram of numbers.
+/// Summary of a histogram of plain numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchSummary {
-    /// Values.
+    /// Number of values.
     pub count: u64,
     /// Mean.
     pub mean: f64,
@@ -83,7 +83,7 @@ pub struct BatchSummary {
 }
 
 impl BatchSummary {
-    /// Sums a histogram up.
+    /// Summarises a histogram.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),
@@ -100,29 +100,29 @@ impl BatchSummary {
 pub struct Latencies {
     /// Established (or, with `connect-call`, the client's connect call) to accept's return.
     pub accept_wait: LatencySummary,
-    /// With `stamps = "both"`: the client's connect call to accept's return, an upper bound of the same.
+    /// With `stamps = "both"`: the client's connect call to accept's return, an upper bound of the exact wait.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub accept_wait_bound: LatencySummary,
-    /// connect call to writable.
+    /// The connect call to writable.
     pub connect: LatencySummary,
     /// Intended start to writable.
     pub connect_from_intended: LatencySummary,
-    /// Intended start (for later requests of a connection: the request's sending) to the last byte of the reply.
+    /// Intended start (for later requests of a connection: when the request was sent) to the last byte of the reply.
     pub response: LatencySummary,
-    /// The same from the actual start.
+    /// Actual start to the last byte of the reply.
     pub service: LatencySummary,
     /// Intended to actual start: the loader's own lateness.
     pub send_lag: LatencySummary,
     /// Intended instant of the follow-up to the last byte of its reply.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub follow_up: LatencySummary,
-    /// Sending of a datagram to its reception by a worker: an upper bound of its time in the socket's queue.
+    /// From sending a datagram to a worker's receiving it: an upper bound of its time in the socket's queue.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub receive_wait: LatencySummary,
-    /// With connections and datagrams in one trial, `response` of the flows of datagrams.
+    /// `response` of datagram flows, in a trial that also has connections.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub udp_response: LatencySummary,
-    /// And their `service`.
+    /// `service` of datagram flows, in a trial that also has connections.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub udp_service: LatencySummary,
 }

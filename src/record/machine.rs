@@ -1,4 +1,4 @@
-//! What the machine and its network counted, apart from workers and loaders.
+//! Counts of the machine and its network, as opposed to those of workers and loaders.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 /// Sockets in a network namespace, over IPv4 and IPv6.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sockets {
-    /// TCP, in use: listening, or with a connection; both ends of a loopback connection count.
+    /// TCP sockets that listen or have a connection; both ends of a loopback connection count.
     pub in_use: u64,
-    /// TCP, in TIME_WAIT.
+    /// TCP sockets in TIME_WAIT.
     pub time_wait: u64,
-    /// TCP, without a process any more, but not yet over: of the machine, not of the namespace.
+    /// TCP sockets that no process holds but that are not closed yet; for the whole machine, not the namespace.
     pub orphans: u64,
-    /// TCP's memory, in pages: of the machine, not of the namespace.
+    /// Memory of TCP sockets, in pages; for the whole machine, not the namespace.
     pub memory_pages: u64,
-    /// UDP, bound.
+    /// Bound UDP sockets.
     pub udp: u64,
 }
 
 impl Sockets {
-    /// The largest of each.
+    /// Keeps the larger of each count.
     pub fn peak(&mut self, other: &Self) {
         self.in_use = self.in_use.max(other.in_use);
         self.time_wait = self.time_wait.max(other.time_wait);
@@ -29,34 +29,34 @@ impl Sockets {
     }
 }
 
-/// What the machine's processors did between two readings, as shares of all their time, 0 to 1.
+/// What the machine's processors did between two readings, as shares of their total time, 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuShares {
-    /// In user mode.
+    /// Share in user mode.
     pub user: f64,
-    /// In the kernel for processes.
+    /// Share in the kernel on behalf of processes.
     pub system: f64,
-    /// In the kernel for interrupts' deferred work.
+    /// Share in the kernel's deferred interrupt work.
     pub softirq: f64,
-    /// Taken by the host.
+    /// Share that the hypervisor took.
     pub steal: f64,
-    /// Somebody on this machine.
+    /// Share that anything on this machine used.
     pub busy: f64,
-    /// Switches between processes: a number.
+    /// Number of switches between processes, not a share.
     pub context_switches: u64,
 }
 
-/// What the processors could not receive in time, of the whole machine (/proc/net/softnet_stat).
+/// Packets that the processors could not receive in time, for the whole machine (/proc/net/softnet_stat).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Softnet {
     /// Packets dropped because a processor's backlog was full (net.core.netdev_max_backlog).
     pub dropped: u64,
-    /// Times that receiving stopped with work left (net.core.netdev_budget).
+    /// Times receiving stopped with work left (net.core.netdev_budget).
     pub squeezed: u64,
 }
 
 impl Softnet {
-    /// What came since an earlier reading.
+    /// The difference from an earlier reading.
     pub fn since(&self, before: &Self) -> Self {
         Self {
             dropped: self.dropped.saturating_sub(before.dropped),
@@ -65,7 +65,7 @@ impl Softnet {
     }
 }
 
-/// What the trial's own process used.
+/// CPU time of the trial's own process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ObserverRow {
     /// CPU time in user mode, ns.

@@ -1,11 +1,11 @@
-//! Rows of processes: those that accept, and those that load.
+//! The rows of a trial's members, helper and loaders.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BatchSummary, CountedBy, DatagramSocketRow, Exit, LatencySummary};
 
-/// The row of a member of the subject: whatever accepts.
+/// The row of a member: whatever accepts connections in the subject.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberRow {
     /// Number, from 0.
@@ -16,31 +16,31 @@ pub struct MemberRow {
     pub tid: i32,
     /// Command name, as in process lists.
     pub comm: String,
-    /// Who counted what it accepted; `null` where nobody could, and then its counts say nothing.
+    /// Who counted what the member accepted; `null` if nobody could: its counts are then meaningless.
     pub counted_by: Option<CountedBy>,
-    /// When it added its listener to epoll, from 0 for the first.
+    /// Rank in the order in which members added their listeners to epoll, from 0.
     pub registration_rank: usize,
-    /// How the kernel scheduled it, by the kernel's word; `null` of a worker that died.
+    /// Scheduling policy, as reported by the kernel; `null` for a worker that died.
     pub scheduler: Option<String>,
-    /// Over the whole trial.
+    /// Counts over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
-    /// Connections accepted per wake-up that had any, in the measured window.
+    /// Connections accepted per wake-up that accepted any, in the measured window.
     pub accept_batch: BatchSummary,
     /// Most connections open at once.
     pub open_peak: u64,
-    /// Samples of its listener's queue; what is of a shared listener stands in every row.
+    /// Samples of its listener's queue; those of a shared listener are repeated in every row.
     pub queue: QueueRow,
     /// Longest accept queue of its listener among the samples.
     pub queue_peak: u64,
-    /// The backlog in force: the queue holds one more.
+    /// The backlog in effect; the queue holds one connection more.
     pub queue_limit: u64,
     /// Accept waits of the connections it accepted.
     pub accept_wait: LatencySummary,
-    /// Its socket of datagrams; absent without datagrams.
+    /// Its datagram socket; absent without datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagram_socket: Option<DatagramSocketRow>,
-    /// The measured window's part of the counts.
+    /// Counts over the measured window.
     pub measured: WorkerCounts,
     /// How it ended.
     pub exit: Exit,
@@ -49,38 +49,38 @@ pub struct MemberRow {
 /// Samples of a listener's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueRow {
-    /// Their number.
+    /// Number of samples.
     pub samples: u64,
-    /// Mean length.
+    /// Mean length of the queue.
     pub mean: f64,
-    /// Share of them in which the queue was full.
+    /// Share of the samples that found the queue full.
     pub full_share: f64,
-    /// Segments that the listener dropped: its part of ListenDrops.
+    /// Segments that the listener dropped: its share of ListenDrops.
     pub drops: u64,
 }
 
-/// What a worker did and used.
+/// A worker's activity and the processor time it used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerCounts {
     /// Connections accepted.
     pub accepted: u64,
     /// Wake-ups in which the listener was reported ready.
     pub wakeups: u64,
-    /// Of those, the ones in which accept had nothing.
+    /// Wake-ups among those in which there was nothing to accept.
     pub empty_wakeups: u64,
-    /// Calls of accept that returned EAGAIN.
+    /// Calls to accept that returned EAGAIN.
     pub accept_eagain: u64,
     /// Datagrams received.
     pub datagrams: u64,
-    /// Wake-ups in which the socket of datagrams was reported ready.
+    /// Wake-ups in which the datagram socket was reported ready.
     pub datagram_wakeups: u64,
-    /// Of those, the ones in which there was nothing to receive.
+    /// Wake-ups among those in which there was nothing to receive.
     pub datagram_empty_wakeups: u64,
     /// CPU time in user mode, ns.
     pub cpu_user_ns: u64,
     /// CPU time in the kernel, ns.
     pub cpu_system_ns: u64,
-    /// Times the process went to sleep. A herd shows here even when the kernel sends it back to sleep by itself.
+    /// Times the process went to sleep. A thundering herd shows here even if the kernel puts it back to sleep unseen.
     pub voluntary_switches: u64,
     /// Times another process took its processor.
     pub involuntary_switches: u64,
@@ -93,15 +93,15 @@ impl WorkerCounts {
     }
 }
 
-/// The row of a process besides the workers. It accepts, but the workers count what they are handed.
+/// The row of a strategy's helper process. It accepts, but the workers count what it hands over.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HelperRow {
     /// Process id.
     pub pid: i32,
-    /// Over the whole trial: CPU and context switches.
+    /// CPU time and context switches over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
-    /// The measured window's part.
+    /// CPU time and context switches over the measured window.
     pub measured: WorkerCounts,
     /// How it ended.
     pub exit: Exit,
@@ -116,7 +116,7 @@ pub struct LoaderRow {
     pub pid: i32,
     /// Connections begun.
     pub attempted: u64,
-    /// Of those, on a socket that an earlier connection had used.
+    /// Connections among those that reused the socket of an earlier one.
     #[serde(default)]
     pub recycled: u64,
     /// CPU time in user mode, ns.
@@ -127,7 +127,7 @@ pub struct LoaderRow {
     pub voluntary_switches: u64,
     /// Times another process took its processor.
     pub involuntary_switches: u64,
-    /// How the kernel scheduled it, by the kernel's word.
+    /// Scheduling policy, as reported by the kernel.
     pub scheduler: Option<String>,
     /// How it ended.
     pub exit: Exit,

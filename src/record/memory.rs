@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Memory at the sample with the most open connections, beyond what there was before the start.
+/// Memory at the sample with the most open connections, less what was in use before the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// Connections open, by the workers' count.
     pub open: u64,
-    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes. Inodes of /proc, which other programs
-    /// make by looking at descriptors, are left out where the user may know of them (root).
+    /// Growth of the machine's slabs, both ends of a loopback connection included, bytes. Leaves out inodes of /proc, which other
+    /// programs create by looking at descriptors, if the user may see their number (root).
     pub kernel_bytes: u64,
     /// loader_bytes + worker_bytes + shared_bytes.
     pub user_bytes: u64,
@@ -19,7 +19,7 @@ pub struct Memory {
     /// Growth of the workers' own memory, bytes.
     #[serde(default)]
     pub worker_bytes: u64,
-    /// Growth of the machine's shared memory, where loaders and workers enter each connection for the other side, bytes.
+    /// Growth of the machine's shared memory, where loaders and workers record each connection for the other side, bytes.
     #[serde(default)]
     pub shared_bytes: u64,
     /// kernel_bytes ÷ open.

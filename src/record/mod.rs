@@ -1,4 +1,4 @@
-//! What a run leaves on disk: the schema, one writer, one reader.
+//! What a run leaves on disk: the schema, with one writer and one reader.
 
 mod calibration;
 mod connections;
@@ -50,7 +50,5 @@ pub use values::{IntervalKind, Values};
 pub use verdict::{
     Change, FaultOutcome, Grounds, Imbalance, Lateness, Nothing, Unfinished, Verdict, VerdictName, limits,
 };
-#[allow(unused_imports, reason = "words that no field of the record has yet")]
-pub use words::{CountedBy, Draws, SubjectKind};
-pub use words::{EventKind, Latency, Outcome, Stage, WaitEnd, WaitMethod};
+pub use words::{CountedBy, Draws, EventKind, Latency, Outcome, Stage, SubjectKind, WaitEnd, WaitMethod};
 pub use writer::{RecordExists, Writer, write_derived};

@@ -1,37 +1,37 @@
-//! How a load came to its height.
+//! How a load built up to its peak.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LatencySummary;
 
-/// The steps of a ramp.
+/// Number of steps that a ramp is divided into.
 pub const TENTHS: u64 = 10;
 
-/// How a load of connections that are all held at once came to its height.
+/// How a load whose connections are all held at once built up to its peak.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ramp {
-    /// From the barrier to the last accept.
+    /// Seconds from the barrier to the last accept.
     pub seconds: f64,
-    /// Its tenths by the number of connections; fewer where several fell between two samples of the queues.
+    /// The ramp in tenths of the connections; fewer if several tenths fell between two samples of the queues.
     pub steps: Vec<RampStep>,
-    /// Accepts per second in the last tenth ÷ in the first; `null` where either has no step of its own.
+    /// Accepts per second in the last tenth ÷ in the first; `null` if either has no separate step.
     pub rate_ratio: Option<f64>,
-    /// The same of the processor time per connection.
+    /// The same ratio for the processor time per connection.
     pub cpu_ratio: Option<f64>,
 }
 
 /// A step of a ramp.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RampStep {
-    /// Connections accepted by its end.
+    /// Connections accepted by the step's end.
     pub accepted: u64,
-    /// Its end, seconds from the barrier.
+    /// The step's end, in seconds from the barrier.
     pub until_s: f64,
-    /// Accepts per second in it.
+    /// Accepts per second during the step.
     pub accepted_per_s: f64,
-    /// Processor time of workers and loaders per connection accepted in it, nanoseconds.
+    /// Processor time of workers and loaders per connection accepted during the step, ns.
     pub cpu_ns_per_connection: f64,
-    /// Accept waits of it.
+    /// Accept waits during the step.
     pub accept_wait: LatencySummary,
 }

@@ -1,4 +1,4 @@
-//! What happened per second.
+//! Rates of a trial.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 pub struct Rates {
     /// Starts that the schedule asked for; `null` in a closed loop.
     pub offered_per_s: Option<f64>,
-    /// Accepts, all workers together.
+    /// Accepts of all workers.
     pub accepted_per_s: f64,
-    /// Connections and flows, of those intended in the window, that were completed.
+    /// Completed connections and datagram flows, of those intended to start in the window.
     pub completed_per_s: f64,
-    /// Datagrams received, all workers together; absent without datagrams.
+    /// Datagrams received by all workers; absent without datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams_per_s: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! Reads a record back, and names its files.
+//! Reads a record back. Also the names of its files.
 
 use std::{
     fs, io,
@@ -11,69 +11,50 @@ use thiserror::Error;
 
 use super::{SCHEMA, TrialRecord};
 
-/// The scenario as run.
+/// The effective scenario.
 pub const SCENARIO: &str = "scenario.toml";
-/// The machine.
+/// The machine it ran on.
 pub const HOST: &str = "host.json";
-/// One trial a line.
+/// The trials, one per line.
 pub const TRIALS: &str = "trials.jsonl";
 /// Every histogram.
 pub const HISTOGRAMS: &str = "histograms.hlog";
-/// The files that a run writes; all others are made from these.
+/// The files that a run writes; all others are derived from these.
 pub const FILES: [&str; 4] = [SCENARIO, HOST, TRIALS, HISTOGRAMS];
 
-/// A folder that is no record, or a damaged one.
+/// Why a folder cannot be read as a record.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// A file cannot be read.
     #[error("{}: {error}; is this the folder of a run?", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("{}, line {line}: {error}; remove the line, if nothing else is wrong", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Why.
-        error: serde_json::Error,
-    },
-    /// It was written by another version of the tool.
+    File { path: PathBuf, error: io::Error },
+    /// A file does not hold what it should. Lines count from 1.
+    #[error("{}, line {line}: {error}; if nothing else is wrong, remove the line", path.display())]
+    Content { path: PathBuf, line: usize, error: serde_json::Error },
+    /// The record was written by another version of the tool.
     #[error(
-        "{}, line {line}: schema {schema}, and this version reads schema {SCHEMA} only: \
+        "{}, line {line}: schema {schema} cannot be read, because this version reads only schema {SCHEMA}: \
          repeat the run with its `scenario.toml`, or read it with the version named in its `host.json`",
         path.display()
     )]
-    Schema {
-        /// Which.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Its schema.
-        schema: u32,
-    },
+    Schema { path: PathBuf, line: usize, schema: u32 },
 }
 
-/// What a run left in its folder, the scenario as text.
+/// The contents of a record's folder.
 #[derive(Debug, Default)]
 pub struct RawRecord {
-    /// `scenario.toml`.
+    /// `scenario.toml`, not parsed.
     pub scenario: String,
     /// `host.json`.
     pub host: Json,
-    /// `trials.jsonl`, in the order of execution.
+    /// `trials.jsonl`, in order of execution.
     pub trials: Vec<TrialRecord>,
-    /// Whether its last line had no end and is left out.
+    /// Whether the last line of `trials.jsonl` was incomplete and left out.
     pub cut_off: bool,
 }
 
 impl RawRecord {
-    /// Reads a record's folder. A last line of `trials.jsonl` that was cut off, as by a kill, is left out.
+    /// Reads a record's folder. Leaves out a last line of `trials.jsonl` that is incomplete because the run was killed.
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let host = text(folder, HOST)?;
         let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::SubjectKind;
 
-/// What a trial's connections were accepted by.
+/// The subject: the server that accepted a trial's connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
-    /// What kind of server it is.
+    /// Whether it is listenbench's own server or the user's.
     pub kind: SubjectKind,
-    /// Its name.
+    /// Name of the server.
     pub name: String,
-    /// The command that started it; `null` of listenbench's own workers.
+    /// The command that started it; `null` for listenbench's own workers.
     pub command: Option<String>,
-    /// Its version.
+    /// Version of the server.
     pub version: Option<String>,
 }
 

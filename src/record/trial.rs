@@ -16,40 +16,40 @@ use super::{
 /// Version of the schema.
 pub const SCHEMA: u32 = 2;
 
-/// A trial.
+/// One trial: a line of `trials.jsonl`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TrialRecord {
     /// Version of the schema.
     pub schema: u32,
     /// Name of the scenario.
     pub scenario: String,
-    /// Number in the order of execution, from 0.
+    /// Number in order of execution, from 0.
     pub trial: usize,
-    /// Block, from 0.
+    /// Repetition, from 0.
     pub repetition: usize,
     /// The run's seed.
     pub seed: u64,
-    /// RFC 3339, UTC.
+    /// When the trial started: RFC 3339, UTC.
     pub started_at: String,
     /// Swept values by short name.
     pub cell: Map<String, Json>,
     /// The cell's place in the scenario's matrix, from 0.
     pub cell_index: usize,
-    /// With `[search]`: what was tried; absent without.
+    /// With `[search]`, the value it tried; absent without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Searched>,
     /// The server under test.
     pub subject: Subject,
-    /// Whether its figures may be used.
+    /// Whether the trial's figures may be used.
     pub outcome: Outcome,
-    /// Why it failed.
+    /// Why the trial failed; absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What a reader must know of the figures.
+    /// What a reader of the figures must know.
     pub verdicts: Vec<Verdict>,
     /// Length of the measured window, in seconds.
     pub duration_s: f64,
-    /// What happened in the window, per second.
+    /// Rates over the measured window.
     pub rates: Rates,
     /// Counts over the whole trial, warm-up included.
     pub connections: Connections,
@@ -58,65 +58,64 @@ pub struct TrialRecord {
     pub datagrams: Option<Datagrams>,
     /// Counts over the measured window.
     pub measured: Measured,
-    /// Names the schedule that was followed, 16 hex digits; open loop only.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
     pub schedule: Option<String>,
-    /// Latencies of connections intended within the measured window; exact accept waits, of those established within it.
+    /// Latencies of connections intended to start in the measured window; exact accept waits cover those established in it.
     pub latency_ns: Latencies,
-    /// Where the time of first replies went, by stage, in order; absent where nobody knows.
+    /// Where the time of first replies went, by stage, in order; absent if unknown.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub stages_ns: IndexMap<Stage, LatencySummary>,
-    /// How accepts spread over workers; `null` without any.
+    /// How accepts spread over members; `null` if there were none.
     pub distribution: Option<Distribution>,
-    /// How answered flows of datagrams spread over workers; absent without datagrams.
+    /// How answered datagram flows spread over members; absent without datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_distribution: Option<Distribution>,
-    /// One row a member of the subject.
+    /// One row per member of the subject.
     pub workers: Vec<MemberRow>,
-    /// The process that a strategy has besides the workers; absent for all others.
+    /// The strategy's helper process; absent if the strategy has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<HelperRow>,
-    /// The engine that moved the loaders' bytes; `null` of a trial that failed, or has no loaders.
+    /// The engine that moved the loaders' bytes; `null` if the trial failed or has no loaders.
     pub engine: Option<String>,
-    /// One row a loader.
+    /// One row per loader.
     pub loaders: Vec<LoaderRow>,
-    /// What happened to workers; absent where nothing did.
+    /// Faults that workers suffered; absent if there were none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventRow>,
-    /// What connections took when most were open; absent where none was held.
+    /// Memory when the most connections were open; absent if none were held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// How the load came to its height; absent where it is not one of connections that are all held at once.
+    /// How the load built up to its peak; absent unless all its connections are held at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<Ramp>,
-    /// How the ports filled; absent but for scenarios of kind `ports`.
+    /// How the ports filled up; only in scenarios of kind `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
     /// Ports that connect may choose from, by the network's `ip_local_port_range`.
     pub usable_ports: u64,
-    /// The most ports in use or in TIME_WAIT at once, among the samples; of loopback connections both ends count as one.
+    /// The most ports in use or in TIME_WAIT at once, among the samples; the two ends of a loopback connection count as one.
     pub ports_peak: u64,
-    /// When connections found no source port for the first time, in seconds from the trial's start; `null` where that did not
-    /// happen.
+    /// When connections first found no source port, in seconds from the trial's start; `null` if that did not happen.
     pub ports_exhausted_after_s: Option<f64>,
-    /// Connections per second that the ports can bear for ever, by arithmetic: capacity ÷ the time that a port rests in
-    /// TIME_WAIT. `null` where none does on the clients' side.
+    /// Connections per second that the ports can sustain indefinitely, by arithmetic: capacity ÷ the time that a port rests in
+    /// TIME_WAIT. `null` if no port rests on the clients' side.
     pub ports_ceiling_per_s: Option<f64>,
-    /// Kernel counters, as differences over the whole trial; of the server's and the loaders' network namespace together.
+    /// Growth of kernel counters over the whole trial, summed over the network namespaces of server and loaders.
     pub kernel: BTreeMap<String, u64>,
-    /// The same over the measured window.
+    /// Growth of kernel counters over the measured window.
     pub kernel_measured: BTreeMap<String, u64>,
-    /// The most sockets at once, of each kind, in the loaders' network, among the samples.
+    /// The most sockets of each kind at once in the loaders' network, among the samples.
     pub sockets_peak: Sockets,
     /// Packets that the machine's processors could not receive in time, over the whole trial.
     pub softnet: Softnet,
     /// What the machine's processors did over the whole trial.
     pub machine: CpuShares,
-    /// What the trial's own process used: for samples of queues and counters.
+    /// CPU time of the trial's own process, which samples queues and counters.
     pub observer: ObserverRow,
-    /// Share of the machine's processor time that its host took, 0 to 1.
+    /// Share of the machine's processor time that the hypervisor took, 0 to 1.
     pub cpu_steal_share: f64,
-    /// Share of the machine's processor time that other processes used, 0 to 1: what was busy, less what workers and
-    /// loaders used.
+    /// Share of the machine's processor time that other processes used, 0 to 1: what was busy, less the share of workers and
+    /// loaders.
     pub cpu_others_share: f64,
     /// Samples over the whole trial.
     pub series: Series,
@@ -127,6 +126,6 @@ pub struct TrialRecord {
 pub struct Searched {
     /// Name of the searched key among the cell's values.
     pub name: String,
-    /// The value.
+    /// The value tried.
     pub value: f64,
 }

@@ -1,4 +1,4 @@
-//! A figure of several trials: its median, and the interval that holds it.
+//! A metric over several trials: its median and the interval around it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 /// A metric over the valid trials of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Values {
-    /// Median of `values`; the mean of the two middle ones if their number is even.
+    /// Median of `values`; the mean of the two middle values if their number is even.
     pub median: f64,
     /// Lower end of the interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: f64,
     /// What `low` and `high` are.
     pub interval: IntervalKind,
-    /// One per valid trial, in the order of repetitions.
+    /// One value per valid trial, in order of repetition.
     pub values: Vec<f64>,
 }
 
@@ -24,12 +24,12 @@ pub struct Values {
 pub enum IntervalKind {
     /// A confidence interval of the median.
     Bootstrap,
-    /// The smallest and the largest value, because there are too few for an interval.
+    /// The smallest and the largest value, because there are too few values for a confidence interval.
     Range,
 }
 
 impl IntervalKind {
-    /// As in records.
+    /// The name used in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bootstrap => "bootstrap",

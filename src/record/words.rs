@@ -1,10 +1,10 @@
-//! Words that records spell in one way each. Whoever measures, judges or reports uses the enum, never the text.
+//! The words used in records. Code that measures, judges or reports uses these enums, never their text.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumCount, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// An enum whose variants serde and strum spell alike.
+/// Defines an enum whose variants serde and strum spell alike.
 macro_rules! words {
     ($(#[$attribute:meta])* $name:ident in $case:literal { $($(#[$variant_attribute:meta])* $variant:ident,)+ }) => {
         $(#[$attribute])*
@@ -17,7 +17,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_attribute])* $variant,)+ }
 
         impl $name {
-            /// As in records.
+            /// The name used in records.
             pub fn name(self) -> &'static str {
                 self.into()
             }
@@ -29,11 +29,11 @@ words! {
     /// Whether a trial's figures may be used.
     #[derive(Default)]
     Outcome in "kebab-case" {
-        /// They may.
+        /// The figures may be used.
         Valid,
-        /// It ran, but a verdict forbids it.
+        /// The trial ran, but a verdict rules out using its figures.
         Invalid,
-        /// It did not run to its end.
+        /// The trial did not run to its end.
         #[default]
         Failed,
     }
@@ -52,21 +52,21 @@ words! {
 }
 
 words! {
-    /// What ends an accept wait. Waits with different ends are never compared.
+    /// What ends an accept wait. Waits that end differently are never compared.
     WaitEnd in "kebab-case" {
         /// The worker that serves the connection has it.
         Serving,
-        /// accept(2) has returned, in a thread or a process that hands the connection over.
+        /// accept(2) has returned in a thread or process that hands the connection over.
         Accept,
-        /// The ring has completed an accept, and the worker may see that later.
+        /// The ring has completed an accept; the worker may notice later.
         Completion,
     }
 }
 
 words! {
-    /// What a loader measures of each connection besides its accept wait.
+    /// The latencies that a loader measures for each connection, besides its accept wait.
     Latency in "snake_case" {
-        /// connect call to writable.
+        /// The connect call to writable.
         Connect,
         /// Intended start to writable.
         ConnectFromIntended,
@@ -78,40 +78,40 @@ words! {
         SendLag,
         /// Intended instant of the follow-up to the last byte of its reply.
         FollowUp,
-        /// `response` of flows of datagrams, in a trial that has connections as well.
+        /// `response` of datagram flows, in a trial that also has connections.
         UdpResponse,
-        /// `service` of the same.
+        /// `service` of datagram flows, in a trial that also has connections.
         UdpService,
     }
 }
 
 words! {
-    /// Where a connection's time goes, in order: each stage ends where the next begins. Without exact stamps, nobody knows where
-    /// the handshake ends and the queue begins: `handshake_and_queue` stands for both.
+    /// Where a connection's time goes, in order: each stage ends where the next begins. Without exact stamps, the boundary between
+    /// handshake and queue is unknown, and `handshake_and_queue` replaces both.
     Stage in "snake_case" {
         /// Intended start to connect call.
         Lag,
-        /// Connect call to established, on the server's side.
+        /// Connect call to ESTABLISHED on the server's side.
         Handshake,
-        /// Established to the wake-up in which the worker took it up.
+        /// ESTABLISHED to the wake-up in which the worker accepted it.
         Queue,
         /// Connect call to that wake-up.
         HandshakeAndQueue,
-        /// Wake-up, or established if that came later, to accept's return.
+        /// That wake-up, or ESTABLISHED if it came later, to accept's return.
         Accept,
         /// accept's return to the first byte read.
         Read,
-        /// First byte read to the reply's writing.
+        /// First byte read to the write of the reply.
         Serve,
-        /// The reply's writing to its last byte at the client.
+        /// The write of the reply to its last byte at the client.
         Return,
-        /// That byte, or the last of further replies, or the end of the hold, to the end of the connection.
+        /// The last byte of the last reply, or the end of the hold, to the end of the connection.
         Close,
     }
 }
 
 impl Stage {
-    /// Whether it is part of the response: all but what follows the reply.
+    /// Whether the stage is part of the response, as every stage up to the reply is.
     pub fn is_of_response(self) -> bool {
         self != Self::Close
     }
@@ -121,7 +121,7 @@ words! {
     /// What happens to a worker during a trial.
     #[derive(Default)]
     EventKind in "kebab-case" {
-        /// It is stopped (SIGSTOP), for a while or to the trial's end.
+        /// It is stopped (SIGSTOP), for a while or until the trial's end.
         #[default]
         Stall,
         /// It burns CPU and serves nobody.
@@ -132,7 +132,7 @@ words! {
 }
 
 words! {
-    /// What kind of server a trial is about.
+    /// What kind of server the subject is.
     #[derive(Default)]
     SubjectKind in "kebab-case" {
         /// listenbench's own workers.
@@ -144,17 +144,17 @@ words! {
 words! {
     /// Who counted what a member accepted.
     CountedBy in "kebab-case" {
-        /// The member itself, one of listenbench's own workers.
+        /// The member itself: one of listenbench's own workers.
         Own,
     }
 }
 
 words! {
-    /// What a test of the spread over members takes as one draw.
+    /// What counts as one draw when testing how evenly work spread over members.
     Draws in "kebab-case" {
-        /// Every connection that was accepted.
+        /// Each accepted connection.
         Connections,
-        /// Every flow of datagrams that was answered.
+        /// Each answered datagram flow.
         Flows,
     }
 }

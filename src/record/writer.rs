@@ -21,10 +21,10 @@ use thiserror::Error;
 
 use super::{TrialRecord, reader};
 
-/// The folder holds a record already.
+/// The folder already holds a record.
 #[derive(Debug, Error)]
 #[error(
-    "{} holds a record already ({found}), and records are never overwritten: choose another folder with --out",
+    "{} already holds a record ({found}), and records are never overwritten: choose another folder with --out",
     folder.display()
 )]
 pub struct RecordExists {
@@ -42,7 +42,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Refuses a folder that holds any part of a record, `derived` files included.
+    /// Fails if a folder holds any part of a record, `derived` files included.
     pub fn check(folder: &Path, derived: impl Iterator<Item = &'static str>) -> Result<()> {
         match reader::FILES.into_iter().chain(derived).find(|name| folder.join(name).exists()) {
             Some(found) => bail!(RecordExists { folder: folder.to_owned(), found: found.to_owned() }),
@@ -50,17 +50,17 @@ impl Writer {
         }
     }
 
-    /// Makes a record's folder, if need be.
+    /// Creates a record's folder if it does not exist.
     pub fn make_folder(folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)
-            .with_context(|| format!("making the folder {} (another can be chosen with --out)", folder.display()))
+            .with_context(|| format!("creating the folder {} (choose another with --out)", folder.display()))
     }
 
-    /// Begins a record in a folder. Refuses one that holds any part of a record, `derived` files included.
+    /// Begins a record in a folder. Fails if the folder holds any part of a record, `derived` files included.
     pub fn create(folder: &Path, derived: impl Iterator<Item = &'static str>, scenario_toml: &str) -> Result<Self> {
         Self::check(folder, derived)?;
         Self::make_folder(folder)?;
-        // `create_new` settles a race between two runs into one folder.
+        // `create_new` settles a race between two runs with the same folder.
         let trials = create_new(&folder.join(reader::TRIALS))?;
         let mut histograms = create_new(&folder.join(reader::HISTOGRAMS))?;
         let began = SystemTime::now();
@@ -72,7 +72,7 @@ impl Writer {
             .with_start_time(began)
             .with_base_time(began)
             .begin_log_with(&mut histograms, &mut serializer)
-            .context("writing the histogram log's head")?;
+            .context("writing the header of the histogram log")?;
         let writer = Self { folder: folder.to_owned(), trials, histograms, began };
         writer.write_text(reader::SCENARIO, scenario_toml)?;
         Ok(writer)
@@ -83,7 +83,7 @@ impl Writer {
         &self.folder
     }
 
-    /// Writes a trial that has ended: first its histograms, then its line, which makes it count.
+    /// Writes a trial that has ended: first its histograms, then its line, which completes it.
     pub fn trial(&mut self, record: &TrialRecord, histograms: &BTreeMap<String, Histogram<u64>>) -> Result<()> {
         let mut log = Vec::new();
         for (name, histogram) in histograms.iter().filter(|(_, histogram)| !histogram.is_empty()) {
@@ -99,17 +99,17 @@ impl Writer {
     fn interval(&self, log: &mut Vec<u8>, tag: &str, record: &TrialRecord, histogram: &Histogram<u64>) -> Result<()> {
         let mut serializer = V2DeflateSerializer::new();
         let mut text = Vec::new();
-        // The builder's only way to a writer leads through a head, which a log has once: it is cut off again.
+        // The builder writes a header with every writer, but a log has only one: keep just the histogram's line.
         let mut writer = IntervalLogWriterBuilder::new().begin_log_with(&mut text, &mut serializer)?;
         let started = humantime::parse_rfc3339(&record.started_at).unwrap_or(UNIX_EPOCH);
         let since = started.duration_since(self.began).unwrap_or_default();
         let length = Duration::try_from_secs_f64(record.duration_s).unwrap_or_default();
-        let tag = Tag::new(tag).context("tags hold no comma, space or line break")?;
+        let tag = Tag::new(tag).context("a tag may not hold a comma, a space or a line break")?;
         if let Err(error) = writer.write_histogram(histogram, since, length, Some(tag)) {
             bail!("{error:?}");
         }
         let line = text.split_inclusive(|byte| *byte == b'\n').find(|line| line.starts_with(b"Tag="));
-        log.extend_from_slice(line.context("no line was written")?);
+        log.extend_from_slice(line.context("the histogram log has no line for it")?);
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Writer {
     }
 }
 
-/// Writes a file that is made from a record's others, in place of an earlier one: whole, or not at all.
+/// Writes or replaces a file derived from a record, atomically.
 pub fn write_derived(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     let parent = path.parent().unwrap_or(folder);
@@ -143,6 +143,6 @@ fn create_new(path: &Path) -> Result<File> {
             folder: path.parent().unwrap_or(path).to_owned(),
             found: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         }),
-        _ => anyhow::Error::new(error).context(format!("making {}", path.display())),
+        _ => anyhow::Error::new(error).context(format!("creating {}", path.display())),
     })
 }

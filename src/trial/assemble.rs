@@ -1,4 +1,4 @@
-//! Completes a trial's record, once all processes have ended.
+//! Completes a trial's record once all its processes have ended.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -22,21 +22,21 @@ use crate::{
     stats,
 };
 
-/// What is known at a trial's end and has no place in a record by itself.
+/// What is known at a trial's end besides the rows of its processes.
 pub(super) struct Ended {
     pub window: Window,
     /// What the port ledger shows.
     pub balance: Balance,
     pub members: Together,
-    /// The inode of each worker's socket of datagrams; none without datagrams.
+    /// The inode of each worker's datagram socket; empty without datagrams.
     pub sockets: Vec<u32>,
-    /// The last accept, in nanoseconds of CLOCK_MONOTONIC; 0 without any.
+    /// The last accept, in nanoseconds of CLOCK_MONOTONIC; 0 if there was none.
     pub last_accept_ns: u64,
-    /// Processor time that there was, in nanoseconds.
+    /// Processor time available, in nanoseconds.
     pub cpu_available_ns: u64,
 }
 
-/// The record of a trial of which nothing is known but that it has begun: who, when, and what for.
+/// The record of a trial that has just begun.
 pub(crate) fn begun(job: Job<'_>, started: SystemTime) -> TrialRecord {
     let searched = |value| Searched { name: job.cell().values.keys().next_back().cloned().unwrap_or_default(), value };
     TrialRecord {
@@ -60,7 +60,7 @@ pub(super) fn failed(record: TrialRecord, error: &anyhow::Error) -> TrialOutcome
     TrialOutcome { record: TrialRecord { error: Some(format!("{error:#}")), ..record }, histograms: Histograms::new() }
 }
 
-/// Completes the record of a trial that ran to its end. Fails if a loader died, and its account with it.
+/// Completes the record of a trial that ran to its end. Fails if a loader died, because its account is lost.
 pub(super) fn complete(
     context: &TrialContext,
     ended: Ended,
@@ -106,9 +106,9 @@ pub(super) fn complete(
     Ok(())
 }
 
-/// Three parties counted: loaders what was established, workers what they accepted, the kernel what was left in its queues. The
-/// port ledger tells which established connections no worker accepted; of those, the ones that never showed a client any sign
-/// of a worker and do not stand in a queue were aborted by the kernel.
+/// Enters the balance of connections. Loaders counted what was established, workers what they accepted, the kernel what was left in
+/// its queues. The port ledger shows which established connections no worker accepted; the kernel aborted those of them that
+/// showed their client no sign of a worker and are not in a queue.
 fn enter_connections(ended: &Ended, loaders: &LoaderReport, record: &mut TrialRecord) {
     let accepts = accepts(&record.workers);
     let left_in_queue = record.connections.left_in_queue;
@@ -165,7 +165,7 @@ fn enter_datagrams(ended: &Ended, loaders: &LoaderReport, record: &mut TrialReco
     record.flow_distribution = stats::distribution(&answered, Draws::Flows);
 }
 
-/// Datagrams that sockets have lost; workers that share one see the same of it, each up to its last reception.
+/// Datagrams that sockets have lost. Each worker of a shared socket knows its losses up to the last datagram that it received.
 fn lost(sockets: &[u32], workers: &[MemberRow]) -> u64 {
     let mut lost: HashMap<u32, u64> = HashMap::new();
     for (inode, worker) in sockets.iter().zip(workers) {
@@ -176,10 +176,10 @@ fn lost(sockets: &[u32], workers: &[MemberRow]) -> u64 {
     lost.values().sum()
 }
 
-/// What happened in the measured window, and how long that was.
+/// Enters what happened in the measured window, and how long the window was.
 fn enter_window(context: &TrialContext, ended: &Ended, loaders: &LoaderReport, record: &mut TrialRecord) {
     let load = &context.scenario.load;
-    // Bound by a number of connections, the window ends with the last accept: what follows is holds and time-outs.
+    // If a number of connections is the bound, the window ends with the last accept: only holds and time-outs follow.
     let measure_to_ns = match (load.bound, ended.last_accept_ns) {
         (Bound::Duration(_), _) => ended.window.measure_to_ns,
         (Bound::Connections(_), 0) => loaders.ended_ns,
@@ -212,13 +212,13 @@ fn offered_per_s(load: &Load, loaders: &LoaderReport, duration_s: f64) -> Option
     let span_s = loaders.measured_last_ns.saturating_sub(loaders.measured_first_ns) as f64 / 1e9;
     Some(match load.bound {
         Bound::Duration(_) => loaders.measured_planned as f64 / duration_s,
-        // n starts have n − 1 gaps between them. One burst has none: then the scenario's word is all there is.
+        // n starts have n − 1 gaps between them. A single burst has none, so the scenario's rate is used.
         Bound::Connections(_) if span_s > 0.0 => (loaders.measured_planned - 1) as f64 / span_s,
         Bound::Connections(_) => arrivals.per_second(),
     })
 }
 
-/// All histograms whose name ends in a metric, as one.
+/// Merges all histograms of a metric.
 pub fn merge(histograms: &Histograms, metric: &str) -> Histogram<u64> {
     let mut sum = histogram();
     for (name, part) in histograms {

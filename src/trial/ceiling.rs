@@ -1,4 +1,4 @@
-//! The ports that loaders may take, and how many connections per second they can bear for ever.
+//! The ports that loaders may use, and how many connections per second those can sustain indefinitely.
 
 use crate::{
     load::source,
@@ -7,15 +7,15 @@ use crate::{
     scenario::{CloseBy, CloseHow, Scenario, Selection},
 };
 
-/// Enters both, for the network that the calling process is in.
+/// Enters both figures for the calling process's network.
 pub(super) fn enter(scenario: &Scenario, record: &mut TrialRecord) {
     record.usable_ports = Range::read().map_or(0, |range| range.usable());
     record.ports_ceiling_per_s = ceiling_per_s(scenario, record.usable_ports);
 }
 
-/// Connections per second that the loaders' ports can bear for ever, in the calling process's network: a client that closes
-/// first by FIN leaves its port in TIME_WAIT, for a minute, or where tcp_tw_reuse allows, for tcp_tw_reuse_delay. One that
-/// binds to its port may take it over at once (kernel, tcp_twsk_unique without a death row).
+/// Connections per second that the loaders' ports can sustain indefinitely in the calling process's network. A client that closes
+/// first by FIN leaves its port in TIME_WAIT for a minute or, if tcp_tw_reuse allows, for tcp_tw_reuse_delay. A client that binds to
+/// its port may take it over at once (kernel, tcp_twsk_unique without a death row).
 fn ceiling_per_s(scenario: &Scenario, usable: u64) -> Option<f64> {
     /// TCP_TIMEWAIT_LEN of the kernel's include/net/tcp.h.
     const TIME_WAIT_S: f64 = 60.0;

@@ -1,4 +1,4 @@
-//! Carries out the scenario's faults, and keeps what each of them left behind.
+//! Carries out the scenario's faults, and records the effects of each.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ pub(super) struct Faults {
     scenario: Arc<Scenario>,
     control: Arc<Control>,
     start_ns: u64,
-    /// What is still to be done, the next last.
+    /// Pending acts, the next one last.
     ahead: Vec<Act>,
-    /// By fault: how things stood when it began.
+    /// By fault: the state when it began.
     before: Vec<Option<Standing>>,
-    /// By fault: what it left.
+    /// By fault: its effects.
     rows: Vec<EventRow>,
 }
 
@@ -31,21 +31,21 @@ struct Act {
     begins: bool,
 }
 
-/// How things stand at one instant.
+/// The state at one instant.
 #[derive(Clone)]
 struct Standing {
     at_ns: u64,
     /// Connections established, by the loaders' count.
     established: u64,
-    /// Of those, accepted by any worker.
+    /// Connections accepted by any worker.
     accepted: u64,
-    /// By the fault's worker.
+    /// Connections accepted by the fault's worker.
     own_accepted: u64,
-    /// Waiting for this worker and no other; `None` where nobody can know.
+    /// Connections waiting for this worker alone; `None` if unknowable.
     own_waiting: Option<u64>,
     /// Open connections of the worker.
     own_open: u64,
-    /// Datagrams sent by loaders, received by the worker, and the bytes in its socket; without datagrams none.
+    /// Datagrams sent by loaders, datagrams received by the worker, and bytes in its socket; `None` without datagrams.
     datagrams: Option<(u64, u64, u64)>,
 }
 
@@ -59,7 +59,7 @@ impl Faults {
                 ahead.push(Act { at_ns: at_ns(over), fault: number, begins: false });
             }
         }
-        // Of one instant, an end comes before a begin.
+        // At the same instant, ends come before begins.
         ahead.sort_by_key(|act| std::cmp::Reverse((act.at_ns, act.begins)));
         let row = |fault: &Fault| EventRow {
             event: fault.number,
@@ -77,12 +77,12 @@ impl Faults {
         }
     }
 
-    /// When the next thing is due.
+    /// When the next act is due.
     pub fn next_ns(&self) -> Option<u64> {
         self.ahead.last().map(|act| act.at_ns)
     }
 
-    /// Does what is due.
+    /// Carries out the acts that are due.
     pub fn act(&mut self, now_ns: u64, subject: &mut dyn Subject, sampler: &mut Sampler) -> Result<()> {
         while let Some(act) = self.ahead.pop_if(|act| act.at_ns <= now_ns) {
             let fault = self.scenario.faults[act.fault];
@@ -104,7 +104,7 @@ impl Faults {
         match fault.kind {
             FaultKind::Stall(_) => subject.signal(fault.worker, Signal::SIGSTOP),
             FaultKind::Kill => subject.signal(fault.worker, Signal::SIGKILL),
-            // The worker's own doing.
+            // The worker burns by itself.
             FaultKind::Burn(_) => {}
         }
         if !matches!(fault.kind, FaultKind::Burn(_)) {
@@ -135,12 +135,12 @@ impl Faults {
         })
     }
 
-    /// Fills a fault's row, at its end or at the load's.
+    /// Fills in a fault's row at the end of the fault or of the load.
     fn close(&mut self, number: usize, after: &Standing) {
         let Some(before) = self.before[number].take() else { return };
         let fault = self.scenario.faults[number];
         let row = &mut self.rows[number];
-        // A worker begins to burn when it comes round, and that instant is its own.
+        // A worker starts to burn in its next round of the loop, and records when.
         let begun_ns = self.control.fault(number).begun_ns.max(before.at_ns);
         row.at_s = begun_ns.saturating_sub(self.start_ns) as f64 / 1e9;
         row.lasted_s = after.at_ns.saturating_sub(begun_ns) as f64 / 1e9;
@@ -148,7 +148,7 @@ impl Faults {
             row.established = after.established.saturating_sub(before.established);
             row.accepted = after.own_accepted.saturating_sub(before.own_accepted);
             row.arrived = before.own_waiting.zip(after.own_waiting).map(|(before, after)| {
-                // The queue of a killed worker is gone, and nothing arrives there any more.
+                // A killed worker's queue is gone, and nothing more arrives there.
                 row.accepted + if fault.kind == FaultKind::Kill { 0 } else { after.saturating_sub(before) }
             });
             row.share = row.arrived.filter(|_| row.established > 0).map(|n| n as f64 / row.established as f64);
@@ -163,8 +163,8 @@ impl Faults {
         });
     }
 
-    /// The load has ended: what still lasts is over with it. Workers that are stopped stay so: they must accept nothing
-    /// more before the queues are counted.
+    /// The load has ended, and with it every fault still in progress. Stalled workers stay stopped: they must not accept anything
+    /// before the queues are counted.
     pub fn finish(mut self, subject: &dyn Subject, sampler: &mut Sampler) -> Result<Vec<EventRow>> {
         for number in 0..self.rows.len() {
             if self.before[number].is_some() {
@@ -172,7 +172,7 @@ impl Faults {
                 self.close(number, &standing);
             }
         }
-        // One that was due after the load's end did not happen.
+        // A fault that was due after the load's end did not happen.
         let control = Arc::clone(&self.control);
         let happened = |number: usize| control.fault(number).begun_ns != 0;
         Ok(self.rows.into_iter().enumerate().filter(|(number, _)| happened(*number)).map(|(_, row)| row).collect())

@@ -4,15 +4,15 @@ use anyhow::{Context, Result};
 
 use crate::{observe::memory, record::Memory};
 
-/// Fewer connections say nothing: slabs grow and shrink by themselves.
+/// Fewest connections worth a reading: slabs also grow and shrink by themselves.
 const LEAST_OPEN: u64 = 1_000;
-/// While the number grows, memory is looked at again when it is so many times what it was: looking takes the longer the more
-/// there is, half a second for a hundred processes that share a hundred megabytes.
+/// While connections increase, memory is read again each time their number has grown by this factor: a reading takes longer the more
+/// memory there is, half a second for a hundred processes that share a hundred megabytes.
 const GROWN: f64 = 2.0;
-/// It has come to its height where a sample finds it so many times what the last one did, or less.
-const STILL: f64 = 1.005;
+/// The number of connections has reached its plateau once it grows from one sample to the next by no more than this factor.
+const PLATEAU_RATIO: f64 = 1.005;
 
-/// Memory when most connections were open, and before any was.
+/// Memory before any connection was open, and when most were.
 pub(super) struct MemoryWatch {
     loaders: Vec<i32>,
     workers: Vec<i32>,
@@ -35,12 +35,12 @@ impl MemoryWatch {
         Ok(Self { loaders, workers, before, open_last: 0, at_peak: None })
     }
 
-    /// So many connections are open.
+    /// Reads memory if the number of open connections calls for it.
     pub fn look(&mut self, open: u64) -> Result<()> {
         let last = std::mem::replace(&mut self.open_last, open);
         let most = self.at_peak.map_or(0, |peak| peak.open);
         let grown = open as f64 >= GROWN * most as f64;
-        let still = open as f64 <= STILL * last as f64;
+        let still = open as f64 <= PLATEAU_RATIO * last as f64;
         if open < LEAST_OPEN || open <= most || !(grown || still) {
             return Ok(());
         }
@@ -49,7 +49,7 @@ impl MemoryWatch {
         Ok(())
     }
 
-    /// At the sample with the most connections of those that were looked at.
+    /// Memory at the reading with the most connections.
     pub fn end(self) -> Option<Memory> {
         self.at_peak
     }
@@ -74,7 +74,7 @@ impl Bytes {
         }
     }
 
-    /// As records have it, with so many connections open.
+    /// The record of this growth, with `open` connections open.
     fn at(&self, open: u64) -> Memory {
         let user_bytes = self.loaders + self.workers + self.shared;
         let per_connection = |bytes: u64| bytes as f64 / open as f64;

@@ -1,4 +1,4 @@
-//! The loaders of a load: forking them, and their accounts. A trial and `listenbench load` use the same.
+//! Forks a load's loaders and collects their accounts, for trials and for `listenbench load`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,11 +21,9 @@ pub type Histograms = BTreeMap<String, Histogram<u64>>;
 /// A loader's account.
 #[derive(Debug)]
 pub struct LoaderAccount {
-    /// Process id.
     pub pid: i32,
-    /// How it ended.
     pub exit: Exit,
-    /// Its report; `None` when the loader died.
+    /// Its report; `None` if the loader died.
     pub report: Option<LoaderReport>,
 }
 
@@ -48,15 +46,14 @@ pub fn fork_loaders(context: &TrialContext, loaders: usize) -> Result<Loaders> {
     Ok(family)
 }
 
-/// The accounts of loaders that have ended, and their histograms. Accept waits are added to those of the worker, whoever
-/// measured them.
+/// The accounts and histograms of loaders that have ended. The histograms of a worker or fault are merged over all loaders.
 pub fn loader_accounts(loaders: Loaders) -> Result<(Vec<LoaderAccount>, Histograms)> {
     let mut histograms = Histograms::new();
     let mut accounts = Vec::with_capacity(loaders.len());
     for (number, account) in loaders.finish(Patience::of(EXIT_PATIENCE)).into_iter().enumerate() {
         let Account { pid, exit, report, histograms: parts, .. } = account;
         for (name, part) in parts {
-            // What is of a worker or of a fault, whichever loader measured it, has its name already.
+            // Histograms of a worker or a fault already carry its name, whichever loader measured them.
             let name = if name.contains('.') { name } else { format!("l{number}.{name}") };
             histograms.entry(name).or_insert_with(histogram).add(&part).context("merging histograms")?;
         }

@@ -1,4 +1,4 @@
-//! The rows of the subject's members, and of the process besides them.
+//! The rows of the subject's members and of its helper process.
 
 use super::{
     Histograms,
@@ -10,18 +10,18 @@ use crate::{
     record::{BatchSummary, ErrorCount, LatencySummary, MemberRow, TrialRecord},
 };
 
-/// What is known of the members together, besides their rows.
+/// Totals over all members that have no place in their rows.
 #[derive(Default)]
 pub(super) struct Together {
-    /// Their errors, the helper's included.
+    /// Errors of members and helper.
     pub errors: Vec<ErrorCount>,
-    /// Accepts whose exact wait is not known.
+    /// Accepts whose exact wait is unknown.
     pub unstamped: u64,
     /// Datagrams found in their sockets after the load's end.
     pub datagrams_left: u64,
 }
 
-/// Enters the rows of a subject that has ended. `sampled` rows have what was seen of their queues.
+/// Enters the rows of a subject that has ended. `sampled` rows hold the samples of their queues.
 pub(super) fn enter(
     context: &TrialContext,
     finished: Finished,
@@ -66,14 +66,14 @@ fn row(ended: Ended, sampled: MemberRow) -> MemberRow {
         row.measured = (&counted.measured).into();
         row.open_peak = counted.total.get(Count::OpenPeak);
         if let Some(socket) = &mut row.datagram_socket {
-            // What was lost after the last datagram that the worker received, only /proc knows.
+            // Losses after the last datagram that the worker received show only in /proc.
             socket.lost = socket.lost.max(counted.total.get(Count::DatagramsLost));
         }
     }
     row
 }
 
-/// Enters what histograms say of each member.
+/// Enters each member's histogram summaries.
 pub(super) fn enter_histograms(context: &TrialContext, histograms: &Histograms, rows: &mut [MemberRow]) {
     let ends = Some(context.scenario.server.strategy.wait_end());
     let waits = |waits| LatencySummary::of_waits(waits, context.waits.method(), ends);

@@ -1,8 +1,8 @@
-//! A trial: its own process tree in network namespaces of its own, from the fork to the finished record.
+//! A trial: a process tree in its own network namespaces, from the fork to the finished record.
 //!
-//! [`run`] stays in the calling process: it forks the trial's process, waits for what that gathers and turns it into a
-//! record. `process` is the trial's process: it makes the networks, forks loaders and workers, opens the barrier,
-//! samples, stops and counts. Whatever happens to them, `run` returns with every process of the trial gone.
+//! [`run`] stays in the calling process: it forks the trial's process, waits for its results and turns them into a record.
+//! `process` is the trial's process: it creates the networks, forks loaders and workers, opens the barrier, samples, stops and
+//! counts. Whatever happens, every process of the trial is gone when `run` returns.
 
 mod assemble;
 mod ceiling;
@@ -66,23 +66,23 @@ use crate::{
     sys::cgroup,
 };
 
-/// How long a trial's process may take beyond its own deadline: for set-up, counting and clean-up.
+/// How long a trial's process may take beyond the trial's deadline for set-up, counting and clean-up.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// One trial to be run.
+/// A trial to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// The plan it belongs to.
     pub plan: &'a Plan,
-    /// Which of its trials.
+    /// Its place in the plan.
     pub trial: Trial,
-    /// Loader processes.
+    /// The loader processes it needs.
     pub sizing: Sizing,
-    /// The value that a search tries, that of the cell's last swept key.
+    /// The value that a search tries for the cell's last swept key.
     pub searched: Option<f64>,
-    /// Whether this kernel lets this user have exact stamps, for `stamps = "auto"`.
+    /// Whether kernel and user permit exact stamps, for `stamps = "auto"`.
     pub stamps_allowed: bool,
-    /// Whether it records; without, it counts only.
+    /// Whether it records, or only counts.
     pub recording: Recording,
 }
 
@@ -106,17 +106,16 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What a trial leaves.
+/// The results of a trial.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Its line.
     pub record: TrialRecord,
-    /// Its histograms by `w<worker>.<metric>` or `l<loader>.<metric>`.
+    /// Histograms by `w<worker>.<metric>` or `l<loader>.<metric>`.
     pub histograms: Histograms,
 }
 
-/// Runs one trial. `tick` is called at most ten times a second. When `interrupted` is set, the trial is ended, and its record
-/// says so. Fails only if no process can be forked.
+/// Runs one trial, calling `tick` up to ten times a second. Once `interrupted` is set, ends the trial, and its record says so. Fails
+/// only if no process can be forked.
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
     let begun = assemble::begun(job, SystemTime::now());
     let scenario = &job.cell().scenario;
@@ -141,8 +140,8 @@ pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_
     Ok(outcome.unwrap_or_else(|error| assemble::failed(begun, &error)))
 }
 
-/// Runs a trial's body in a process of its own, and returns its report and its histograms. Afterwards the process is gone, and
-/// with it all its descendants. Fails only if no process can be forked.
+/// Runs a trial's body in a separate process, and returns its report and histograms. By then the process and all its descendants are
+/// gone. Fails only if no process can be forked.
 fn in_process<R: Serialize + DeserializeOwned>(
     job: Job<'_>,
     interrupted: &AtomicBool,
@@ -165,17 +164,17 @@ fn in_process<R: Serialize + DeserializeOwned>(
             let histograms = std::mem::take(&mut account.histograms);
             account.into_report().map(|report| (report, histograms))
         }
-        Err(Cut::TooLong(_)) => Err(anyhow!("not ended {GRACE:?} after its deadline of {deadline:?}")),
+        Err(Cut::TooLong(_)) => Err(anyhow!("still running {GRACE:?} after its deadline of {deadline:?}")),
         Err(Cut::Interrupted) => Err(Cut::Interrupted.into()),
     })
 }
 
-/// The cgroup that a trial's process makes for its listeners.
+/// Name of the cgroup that a trial's process creates for its listeners.
 fn cgroup_name(trial: i32) -> String {
     format!("listenbench-{trial}")
 }
 
-/// Tries exact stamps, and measures what sampling a queue costs.
+/// Tries whether exact stamps work, and measures the cost of sampling a queue.
 pub fn probe(patience: Patience<'_>) -> Result<Probe> {
     family::ask("lb:probe", patience, || {
         let own_cgroup = cgroup_name(getpid().as_raw());
@@ -185,21 +184,21 @@ pub fn probe(patience: Patience<'_>) -> Result<Probe> {
     })
 }
 
-/// What a rehearsal found.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Rehearsal {
-    /// The cell's networks can be had.
+    /// The cell's networks can be created.
     Ready {
-        /// Their sysctls before the scenario's own.
+        /// The networks' sysctls before the scenario's are set.
         sysctls: BTreeMap<String, String>,
-        /// Why the cell's strategy cannot be had here.
+        /// Why the cell's strategy does not work here; `None` if it does.
         strategy_error: Option<String>,
-        /// The ports that the loaders may choose from, the scenario's sysctls being set.
+        /// The ports that the loaders may choose from once the scenario's sysctls are set.
         ports: Range,
     },
-    /// A sysctl of the scenario does not exist or was refused.
+    /// A sysctl of the scenario does not exist, or the kernel refused it.
     Refused {
-        /// Its name, as the scenario writes it.
+        /// Its name in the scenario.
         sysctl: String,
         /// The kernel's reason.
         why: String,
@@ -211,8 +210,8 @@ pub enum Rehearsal {
 #[error("`sysctl.{0}`")]
 struct UnwrittenSysctl(String);
 
-/// Tries in a child what a cell's trials will need of their networks: making them, setting the sysctls, opening the strategy.
-/// Fails if they cannot be made, with the reason and the remedy.
+/// Tries in a child what a cell's trials need: creating the networks, setting the sysctls, opening the strategy. Fails if the
+/// networks cannot be created, with the reason and the remedy.
 pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
     family::ask("lb:rehearsal", patience, || {
         let networks = Networks::enter(&cell.scenario)?;
@@ -236,8 +235,7 @@ pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
     })
 }
 
-/// Tries in a child what a scenario asks of the kernel for its processes. Returns what is refused, with the reason and the
-/// remedy.
+/// Tries in a child what a scenario's processes ask of the kernel. Returns what the kernel refuses, with the reason and the remedy.
 pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
     let wanted: [(&dyn AnyKey, _); 2] =
         [(keys::SERVER_SCHEDULER, scenario.server.scheduler), (keys::LOAD_SCHEDULER, scenario.load.scheduler)];

@@ -1,4 +1,4 @@
-//! A trial's networks: the one that its server listens in, and the one that its loaders connect from.
+//! A trial's networks: the one its server listens in, and the one its loaders connect from.
 
 use std::{
     io,
@@ -18,27 +18,27 @@ use crate::{
     },
 };
 
-/// A datagram not there so long after it was sent is sent again.
+/// How long to wait for a datagram before sending it again.
 const SEND_AGAIN: Duration = Duration::from_millis(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// How long devices may take until they carry something.
+/// How long devices may take until they carry packets.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The networks of a trial. The calling process is in the server's.
 pub(crate) struct Networks {
-    /// `None`: both are one.
+    /// `None` if server and loaders share one network.
     apart: Option<Apart>,
 }
 
-/// Server and loaders in a network namespace each.
+/// Separate network namespaces for server and loaders.
 struct Apart {
     server: Namespace,
     loaders: Namespace,
 }
 
 impl Networks {
-    /// Makes what the scenario asks for and moves the calling process, which must have one thread only, into the server's
-    /// network. Its parent death signal may be gone afterwards, as after [`namespace::enter_network`].
+    /// Creates the networks that the scenario asks for, and moves the calling process, which must be single-threaded, into the
+    /// server's network. This may clear its parent-death signal, like [`namespace::enter_network`].
     pub(crate) fn enter(scenario: &Scenario) -> Result<Self> {
         let apart = match scenario.network {
             Network::Host => None,
@@ -56,7 +56,7 @@ impl Networks {
         self.apart.is_none()
     }
 
-    /// Does something in the loaders' network.
+    /// Runs `body` in the loaders' network.
     pub(crate) fn for_loaders<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
         match &self.apart {
             None => body(),
@@ -64,7 +64,7 @@ impl Networks {
         }
     }
 
-    /// Does something in every network.
+    /// Runs `body` in every network.
     pub(crate) fn in_each(&self, mut body: impl FnMut() -> Result<()>) -> Result<()> {
         body()?;
         match &self.apart {
@@ -94,8 +94,8 @@ impl Apart {
         result
     }
 
-    /// Waits until a datagram has crossed and another has come back. The kernel has its devices and an IPv6 address's
-    /// routes ready only a moment after it said so, and no connection's first packet is to be lost to that.
+    /// Waits until a datagram has crossed and another has come back. Devices and IPv6 routes are ready only a moment after the kernel
+    /// reports them so, and no connection may lose its first packet to that.
     fn await_crossing(&self, address: IpAddr) -> Result<()> {
         let endpoint = |address| {
             let socket =
@@ -120,7 +120,7 @@ impl Apart {
                         )
                     });
                 }
-                // A refusal comes at once.
+                // A refusal arrives immediately.
                 Err(_) => thread::sleep(LOOK_AGAIN),
             }
         }

@@ -1,7 +1,7 @@
 //! A trial of kind `ports`: listeners that nobody accepts from, and processes that fill the ports with connections to them.
 //!
-//! An established connection stands in its listener's queue, which is as long as it need be: so the server needs no file for
-//! it, and what is left in the queues must be what was established.
+//! Established connections stay in their listener's queue, which is as long as necessary: the server needs no file for them, and
+//! the number left in the queues must equal the number established.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -31,11 +31,11 @@ use crate::{
     sys::{clock, limits, process},
 };
 
-/// Queues hold this many connections, if the scenario does not say otherwise.
+/// Length of the queues, unless the scenario sets it.
 const SOMAXCONN: &str = "4194304";
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// What the trial's process hands to its parent.
+/// What the trial's process sends to its parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Account {
     groups: u64,
@@ -55,7 +55,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let fill = scenario.fill.as_ref().context("the scenario is not of kind `ports`")?;
     let parent = getppid();
     let networks = Networks::enter(&scenario)?;
-    // A user namespace changes credentials, which clears the parent's death signal.
+    // Entering a user namespace changes credentials, which clears the parent-death signal.
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| {
         sysctl::write("somaxconn", SOMAXCONN)?;
@@ -67,7 +67,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let part = |permille: u32| (capacity * u64::from(permille)).div_ceil(1_000);
     control.set_capacity(capacity);
     let deadline_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline);
-    // Each wait is for a part of the trial.
+    // Applies to each phase of the trial separately.
     let patience = Patience::of(scenario.deadline + REPORT_PATIENCE);
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard.saturating_sub(RESERVED_FILES).max(1);
     let until = fill.until_permille.map_or(u64::MAX, part);
@@ -82,7 +82,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
         deadline_ns,
         seed: job.plan.whole.seed,
     };
-    // One more than the files demand, for whoever meets the wall.
+    // One more than the files require, to meet the wall.
     let processes = (capacity.min(until) / files + 1) as usize;
     let mut fillers = networks.for_loaders(|| fork(processes, template))?;
     let listeners: Vec<Socket> =
@@ -103,7 +103,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     control.set_phase(FillPhase::Close);
     wait_for(FillControl::closed)?;
     let closed_ns = clock::monotonic_ns();
-    // The other ends, so that a close by FIN is one of both sides.
+    // Close the other ends too, so that a close by FIN completes on both sides.
     listeners.iter().for_each(drain);
     let time_wait_after_close = settled(&mut sockets, listeners.len() as u64)?;
     if fill.recover_permille.is_some() {
@@ -146,7 +146,7 @@ fn listen(address: SocketAddr) -> Result<Socket> {
 /// Connections in the queues of all destinations.
 fn waiting(destinations: &[SocketAddr]) -> Result<u64> {
     let mut ports: Vec<SocketAddr> = destinations.to_vec();
-    // A dump is of a port, whatever the address.
+    // A dump covers a port on every address.
     ports.sort_unstable_by_key(SocketAddr::port);
     ports.dedup_by_key(|address| address.port());
     let mut sum = 0;
@@ -157,14 +157,14 @@ fn waiting(destinations: &[SocketAddr]) -> Result<u64> {
     Ok(sum)
 }
 
-/// Accepts and closes what waits.
+/// Accepts and closes the connections that wait.
 fn drain(listener: &Socket) {
     while let Ok((connection, _)) = listener.accept() {
         drop(connection);
     }
 }
 
-/// Sockets in TIME_WAIT once the last connection is over, which the kernel may bring about a moment after the calls.
+/// Sockets in TIME_WAIT once the last connection is over, which may be a moment after the calls that close it.
 fn settled(sockets: &mut SocketReader, listeners: u64) -> Result<u64> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let patience_ns = clock::monotonic_ns() + clock::nanoseconds(PATIENCE);
@@ -229,7 +229,7 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
     TrialOutcome { record, histograms: Histograms::new() }
 }
 
-/// What a connect cost, step by step of the fill.
+/// The cost of connect() at each step of the fill.
 fn curve(account: &Account, capacity: u64, steps: usize) -> Vec<PortsStep> {
     let mut fillers: Vec<&FillReport> = account.fillers.iter().collect();
     fillers.sort_by_key(|filler| filler.first);

@@ -34,7 +34,7 @@ use crate::{
     sys::{clock, process},
 };
 
-/// Time between the moment when all are ready and the start, so that all see it coming.
+/// Time from all processes being ready to the start, so that each of them knows the start before it comes.
 const START_AHEAD_NS: u64 = 20_000_000;
 /// How long processes may take to set themselves up.
 pub const SETUP_PATIENCE: Duration = Duration::from_secs(30);
@@ -44,10 +44,10 @@ pub const REPORT_PATIENCE: Duration = Duration::from_secs(20);
 /// Runs a trial in the calling process, and completes its record.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<(TrialRecord, Histograms)> {
     let networks = enter_networks(job)?;
-    // The stamper stamps as long as it is here.
+    // The stamper works until it is dropped.
     let (context, mut stamper) = context(job, control)?;
     let scenario = &context.scenario;
-    // Loaders first: what is opened afterwards they do not inherit.
+    // Fork the loaders first: they inherit nothing that is opened later.
     let mut loaders = networks.for_loaders(|| fork_loaders(&context, job.sizing.loaders))?;
     let mut subject: Box<dyn Subject> = open_and_fork(&context, stamper.as_mut())?;
     record.subject = subject.describe();
@@ -92,7 +92,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
 fn enter_networks(job: Job<'_>) -> Result<Networks> {
     let parent = getppid();
     let networks = Networks::enter(&job.cell().scenario)?;
-    // A user namespace changes credentials, which clears the parent's death signal.
+    // Entering a user namespace changes credentials, which clears the parent-death signal.
     process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
     networks.in_each(|| set_sysctls(job.cell()))?;
     Ok(networks)
@@ -138,7 +138,7 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
     Sampler::new(control, queues, subject, clients, loaders, ramp, scenario.queue_interval)
 }
 
-/// Waits until so many processes stand at the barrier. `check` fails when one of them has ended instead.
+/// Waits until this many processes are at the barrier. `check` fails if one of them has ended instead.
 pub fn wait_until_ready(
     control: &Control,
     processes: usize,
@@ -150,7 +150,7 @@ pub fn wait_until_ready(
         .with_context(|| format!("{} of {processes} processes are ready", control.ready()))
 }
 
-/// Sets the trial's instants and lets everybody start.
+/// Sets the trial's instants and opens the barrier.
 pub fn open_barrier(scenario: &Scenario, control: &Control) -> Window {
     let start_ns = clock::monotonic_ns() + START_AHEAD_NS;
     let measure_from_ns = start_ns + clock::nanoseconds(scenario.load.warmup);
@@ -167,8 +167,8 @@ pub fn open_barrier(scenario: &Scenario, control: &Control) -> Window {
     window
 }
 
-/// Reads what the loaders send until the last has ended. Meanwhile samples, reads the counters at the window's borders and
-/// causes the faults.
+/// Reads what the loaders send until the last has ended; meanwhile samples, reads the counters at the window's edges, and carries
+/// out the faults.
 fn supervise(
     window: Window,
     loaders: &mut Loaders,
@@ -183,7 +183,7 @@ fn supervise(
         if now_ns > patience_ns {
             loaders.kill();
         }
-        // Faults first: nobody is to wait for them while a sample is taken.
+        // Faults first: a sample must not delay them.
         faults.act(now_ns, subject, sampler)?;
         kernel.pass(now_ns)?;
         sampler.sample_due(now_ns, subject)?;

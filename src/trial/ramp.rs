@@ -1,4 +1,4 @@
-//! How a load whose connections are all held at once comes to its height: does the next one cost more, the more there are?
+//! How a load whose connections are all held at once builds up: does the next connection cost more the more there are?
 
 use hdrhistogram::Histogram;
 
@@ -12,28 +12,28 @@ use crate::{
     sys::clock,
 };
 
-/// Takes the figures of each step when a sample finds it done.
+/// Takes the figures of each step once a sample finds it complete.
 pub(super) struct RampWatch {
-    /// All connections.
+    /// Connections in total.
     planned: u64,
-    /// How long each stays open at least.
+    /// How long each stays open, at least.
     hold_s: f64,
     waits: Waits,
     ends: WaitEnd,
     /// Workers and loaders.
     pids: Vec<i32>,
     start_ns: u64,
-    /// At the end of the last step.
+    /// Connections accepted by the end of the last step.
     accepted: u64,
     at_ns: u64,
     cpu_ns: u64,
-    /// Waits before the step that is under way, or before the last one.
+    /// Accept waits before the current step, or before the last one.
     waited: Histogram<u64>,
     steps: Vec<RampStep>,
 }
 
 impl RampWatch {
-    /// For a load of a number of connections, all of them measured, that is to have all open at once; `None` for others.
+    /// Watches a load of a fixed number of connections, all measured, that are to be open at once; `None` for other loads.
     pub fn new(context: &TrialContext, pids: impl Iterator<Item = i32>) -> Option<Self> {
         let scenario = &context.scenario;
         let Bound::Connections(planned) = scenario.load.bound else { return None };
@@ -56,19 +56,19 @@ impl RampWatch {
         })
     }
 
-    /// The trial starts then.
+    /// Sets when the trial starts.
     pub fn start(&mut self, start_ns: u64) {
         (self.start_ns, self.at_ns, self.cpu_ns) = (start_ns, start_ns, self.cpu_now_ns());
     }
 
-    /// Takes a step's figures if it is done.
+    /// Takes a step's figures if the step is complete.
     pub fn look(&mut self, subject: &dyn Subject, control: &Control) {
         let Some(accepted) = subject.total(Count::Accepted) else { return };
         if self.accepted >= self.planned || self.tenths(accepted) == self.tenths(self.accepted) {
             return;
         }
         let cpu_ns = self.cpu_now_ns();
-        // The last accept's instant: the load may have been at its height for most of a sample's interval.
+        // Use the last accept's instant: the load may have been at its peak for most of the sample's interval.
         let now_ns = subject.last_accept_ns().unwrap_or(0).max(self.at_ns);
         let waited = self.waited_by_now(control);
         let connections = (accepted - self.accepted) as f64;
@@ -85,16 +85,16 @@ impl RampWatch {
         }
     }
 
-    /// The ramp, as far as it came; `None` where its first connections may have ended before the last ones began.
+    /// The ramp, as far as it came; `None` if its first connections may have ended before the last ones began.
     pub fn end(mut self, control: &Control) -> Option<Ramp> {
-        // A wait is on record only after its accept is counted, or even its reply is back.
+        // A wait is recorded only after its accept is counted, sometimes only after its reply is back.
         let last_waits = self.wait_since_last(&self.waited_by_now(control));
         let last = self.steps.last_mut()?;
         if self.accepted >= self.planned {
             last.accept_wait = last_waits;
         }
         let seconds = last.until_s;
-        // Of one tenth each: several together say nothing of begin or end.
+        // Compare single tenths only: a step of several describes neither the beginning nor the end.
         let ends = match &self.steps[..] {
             [first, .., before, last]
                 if [first, before, last].map(|step| self.tenths(step.accepted)) == [1, TENTHS - 1, TENTHS] =>

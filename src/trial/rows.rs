@@ -1,14 +1,14 @@
-//! The rows of a trial's series. Their number has a bound, so that memory and record do not grow with a trial's length: where it
-//! is reached, neighbours become one, and rows are twice as long from then on.
+//! The rows of a trial's series. Their number is bounded, so that memory and record do not grow with a trial's length: at the bound,
+//! neighbouring rows are merged, and rows cover twice as much time from then on.
 
 use crate::record::Series;
 
-/// Distance of the ticks at which all is looked at, and of the rows of a short trial, in milliseconds.
+/// Interval between ticks, at which everything is sampled, and between the rows of a short trial, in milliseconds.
 pub(super) const TICK_MS: u64 = 100;
-/// Rows at most; even, so that all have a neighbour. Trials of up to two minutes keep their ticks.
+/// Most rows; even, so that every row has a neighbour. Trials of up to two minutes keep one row per tick.
 const LIMIT: usize = 1_200;
 
-/// What was seen at one tick: by worker, or of the whole network.
+/// The samples of one tick: by worker, or for the whole network.
 #[derive(Clone)]
 pub(super) struct Tick {
     pub accepted: Vec<u64>,
@@ -18,13 +18,13 @@ pub(super) struct Tick {
     pub open: Vec<u64>,
     pub ports_taken: u64,
     pub time_wait: u64,
-    /// Empty without datagrams, as the next.
+    /// Empty without datagrams, like the next field.
     pub datagrams: Vec<u64>,
     pub receive_queue_bytes: Vec<u64>,
 }
 
 impl Tick {
-    /// The part of this tick, if it came so late that it stands for several: what it counted is spread evenly over them.
+    /// Part `number` of a late tick that covers `of` ticks: its counts are spread evenly over them.
     fn part(&self, number: u64, of: u64) -> Self {
         let spread = |counts: &[u64]| counts.iter().map(|n| n * (number + 1) / of - n * number / of).collect();
         Self {
@@ -38,7 +38,7 @@ impl Tick {
 
 pub(super) struct Rows {
     series: Series,
-    /// Ticks that the last row has.
+    /// Ticks in the last row.
     filled: u64,
 }
 
@@ -47,7 +47,7 @@ impl Rows {
         Self { series: Series { interval_ms: TICK_MS, ..Series::default() }, filled: 0 }
     }
 
-    /// Adds a tick that stands for so many: more than one where the look came late. Rows are equally far apart all the same.
+    /// Adds a tick that covers this many: more than one if the sample was late. Rows stay evenly spaced.
     pub(super) fn push_late(&mut self, tick: &Tick, ticks: u64) {
         (0..ticks).for_each(|number| self.push(tick.part(number, ticks)));
     }
@@ -86,7 +86,7 @@ impl Rows {
         if self.series.accepted.len() == LIMIT && self.filled == ticks {
             self.join_from(0);
             self.series.interval_ms *= 2;
-            // The row that was just joined to its neighbour is full.
+            // The row just merged with its neighbour is full.
             self.filled = 2 * ticks;
         }
     }
@@ -95,7 +95,7 @@ impl Rows {
         self.series
     }
 
-    /// From that row on, every two become one.
+    /// Merges rows in pairs, starting at row `from`.
     fn join_from(&mut self, from: usize) {
         let series = &mut self.series;
         let columns = |join: fn(u64, u64) -> u64| {
@@ -117,7 +117,7 @@ impl Rows {
     }
 }
 
-/// Joins every two rows from that one on; a row without a neighbour stays.
+/// Merges rows in pairs, starting at row `from`. A row without a neighbour stays.
 fn join_pairs<T>(rows: &mut Vec<T>, from: usize, join: impl Fn(T, T) -> T) {
     if rows.is_empty() {
         return;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_tick_fills_the_rows_that_it_missed() {
+    fn a_late_tick_fills_the_missed_rows() {
         let mut rows = Rows::new();
         rows.push_late(&tick(10), 4);
         let series = rows.finish();
@@ -179,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn at_the_limit_neighbours_become_one() {
+    fn neighbours_merge_at_the_limit() {
         let series = series(LIMIT as u64 + 3);
         assert_eq!(series.interval_ms, 2 * TICK_MS);
-        // Two ticks more are a row, and the last one begins another.
+        // Two more ticks make a row, and the last one begins another.
         assert_eq!(series.accepted.len(), LIMIT / 2 + 2);
         assert_eq!(series.accepted[..2], [[3, 0], [7, 0]], "the sum of ticks 1 and 2, of 3 and 4");
         assert_eq!(series.queue_drops[0], [2, 0]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn however_long_a_trial_no_count_is_lost_and_rows_have_a_bound() {
+    fn long_trials_lose_no_count_and_stay_within_the_limit() {
         for ticks in [1, 2, 1_199, 1_200, 1_201, 2_399, 2_400, 2_401, 4_801, 6_000, 100_003] {
             let series = series(ticks);
             let rows = [

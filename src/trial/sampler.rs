@@ -1,4 +1,4 @@
-//! Samples of a trial's course: the listeners' queues every few milliseconds, and all that is seen every 100 ms.
+//! Samples a running trial: the listeners' queues every few milliseconds, everything else every 100 ms.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     sys::clock,
 };
 
-/// The same distance in nanoseconds.
+/// The same interval in nanoseconds.
 const TICK_NS: u64 = TICK_MS * 1_000_000;
 
 pub(super) struct Sampler {
@@ -32,9 +32,9 @@ pub(super) struct Sampler {
     accepted_before: Vec<u64>,
     datagrams_before: Vec<u64>,
     rows: Rows,
-    /// By worker: what was seen of its listener's queue.
+    /// By worker: samples of its listener's queue.
     seen: Vec<QueueSeen>,
-    /// By worker: the most bytes seen, and the losses as last seen.
+    /// By worker: the most bytes sampled, and the latest count of losses.
     datagram_queues: Vec<DatagramQueue>,
     clients: Clients,
     ports_peak: u64,
@@ -46,18 +46,18 @@ pub(super) struct Sampler {
     next_tick_ns: u64,
 }
 
-/// What was seen of one listener's queue.
+/// Samples of one listener's queue.
 #[derive(Debug, Clone, Copy, Default)]
 struct QueueSeen {
     pub last: Queue,
-    /// The longest, and the limit.
+    /// The queue at its longest.
     pub peak: Queue,
     pub samples: u64,
     /// Sum of all lengths.
     pub lengths: u64,
-    /// Samples without room.
+    /// Samples that found the queue full.
     pub full: u64,
-    /// Since the last tick: the longest, and the drops at its beginning.
+    /// Longest queue since the last tick, and the drops at that tick.
     tick_peak: u32,
     tick_drops: u32,
 }
@@ -74,7 +74,7 @@ impl QueueSeen {
         self.tick_peak = self.tick_peak.max(queue.length);
     }
 
-    /// A worker's row with no more than this in it.
+    /// A worker's row with only these samples in it.
     fn row(&self) -> MemberRow {
         MemberRow {
             queue: QueueRow {
@@ -97,26 +97,26 @@ impl QueueSeen {
     }
 }
 
-/// Where the ports that clients take are counted.
+/// Counts the ports that clients use.
 pub(super) struct Clients {
     /// The sockets of the loaders' network namespace.
     pub sockets: SocketReader,
-    /// Whether the server is in the same, so that its sockets are among them.
+    /// Whether the server is in the same namespace, so that its sockets are among them.
     pub with_server: bool,
-    /// Who closes first, and so has TIME_WAIT on its side.
+    /// Which side closes first, and so has TIME_WAIT.
     pub close_by: CloseBy,
 }
 
 impl Clients {
-    /// Ports taken of TCP, or of UDP, whose spaces are apart: the larger number. The server has so many listeners and
-    /// sockets of datagrams.
+    /// Ports taken by TCP or by UDP, whichever are more: their port spaces are separate. The server has this many listeners and
+    /// datagram sockets.
     fn ports_taken(&self, sockets: Sockets, listeners: u64, datagram_sockets: u64) -> u64 {
         if !self.with_server {
             return (sockets.in_use + sockets.time_wait).max(sockets.udp);
         }
-        // On loopback both ends are in use, and listeners besides.
+        // On loopback, both ends count as in use, and so do listeners.
         let held = sockets.in_use.saturating_sub(listeners) / 2;
-        // TIME_WAIT takes a port on the clients' side only.
+        // TIME_WAIT takes a port only on the clients' side.
         let tcp = held + if self.close_by == CloseBy::Client { sockets.time_wait } else { 0 };
         tcp.max(sockets.udp.saturating_sub(datagram_sockets))
     }
@@ -151,7 +151,7 @@ impl Sampler {
         })
     }
 
-    /// The trial starts then. Without recording there are no samples but the last.
+    /// Sets when the trial starts. Without recording, only the last sample is taken.
     pub(super) fn start(&mut self, start_ns: u64) {
         if !self.control.records() {
             (self.next_queues_ns, self.next_tick_ns, self.ramp) = (u64::MAX, u64::MAX, None);
@@ -169,7 +169,7 @@ impl Sampler {
         self.next_queues_ns.min(self.next_tick_ns)
     }
 
-    /// Takes what is due. Samples of queues that were missed are not made up for; a late tick stands for those before it.
+    /// Takes the samples that are due. Missed samples of queues are skipped; a late tick covers the ticks before it.
     pub(super) fn sample_due(&mut self, now_ns: u64, subject: &dyn Subject) -> Result<()> {
         let tick = now_ns >= self.next_tick_ns;
         if tick || now_ns >= self.next_queues_ns {
@@ -187,13 +187,13 @@ impl Sampler {
         Ok(())
     }
 
-    /// Takes a last look.
+    /// Takes the last sample.
     pub(super) fn sample_last(&mut self, subject: &dyn Subject) -> Result<()> {
         self.sample_queues(subject)?;
         self.tick(1, subject)
     }
 
-    /// Looks at everything, for so many ticks: more than one where the last ones were missed.
+    /// Samples everything, for this many ticks: more than one if earlier ones were missed.
     fn tick(&mut self, ticks: u64, subject: &dyn Subject) -> Result<()> {
         let (ports_taken, time_wait) = self.sample_ports(subject)?;
         let members = 0..subject.members();
@@ -218,7 +218,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Ports taken, and sockets in TIME_WAIT.
+    /// Samples ports taken and sockets in TIME_WAIT.
     fn sample_ports(&mut self, subject: &dyn Subject) -> Result<(u64, u64)> {
         let sockets = self.clients.sockets.read().context("reading /proc/self/net/sockstat")?;
         let listeners = |transport| subject.listeners(transport).len() as u64;
@@ -228,7 +228,7 @@ impl Sampler {
         Ok((taken, sockets.time_wait))
     }
 
-    /// Looks at the queues, and at how far a ramp has come.
+    /// Samples the queues and the progress of a ramp.
     fn sample_queues(&mut self, subject: &dyn Subject) -> Result<()> {
         if let Some(ramp) = &mut self.ramp {
             ramp.look(subject, &self.control);
@@ -257,7 +257,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// The bytes in sockets of datagrams by worker.
+    /// The bytes in datagram sockets, by worker.
     fn sample_datagram_queues(&mut self, subject: &dyn Subject) -> Result<Vec<u64>> {
         let members = 0..subject.members();
         let inodes: Vec<u32> = members.filter_map(|member| subject.listener(member, Transport::Udp)).collect();
@@ -267,7 +267,7 @@ impl Sampler {
         self.datagram_queues.resize(inodes.len(), DatagramQueue::default());
         let sockets = datagrams::read().context("reading /proc/self/net/udp")?;
         let rows = inodes.iter().zip(&mut self.datagram_queues).map(|(inode, seen)| {
-            // A dead member's socket is gone, and what it lost has been seen.
+            // A dead member's socket is gone, and its losses are already known.
             let now = sockets.get(inode).copied().unwrap_or(DatagramQueue { bytes: 0, lost: seen.lost });
             *seen = DatagramQueue { bytes: seen.bytes.max(now.bytes), lost: now.lost };
             now.bytes
@@ -286,20 +286,20 @@ impl Sampler {
         Ok(waiting.map(|(_, queue)| u64::from(queue.length)).sum())
     }
 
-    /// The length of the queue of a member's listener now; 0 where it has none any more.
+    /// The current length of the queue of a member's listener; 0 if the listener is gone.
     pub(super) fn queue_of(&mut self, member: usize, subject: &dyn Subject) -> Result<u64> {
         let queues = self.queues.read()?;
         let queue = subject.listener(member, Transport::Tcp).and_then(|inode| queues.get(&inode));
         Ok(queue.map_or(0, |queue| u64::from(queue.length)))
     }
 
-    /// The bytes in a member's socket of datagrams now; `None` without datagrams.
+    /// The bytes now in a member's datagram socket; `None` without datagrams.
     pub(super) fn datagram_bytes_of(&mut self, member: usize, subject: &dyn Subject) -> Result<Option<u64>> {
         let now = self.sample_datagram_queues(subject)?;
         Ok(now.get(member).copied())
     }
 
-    /// Enters what was seen of the whole trial, and returns rows that have what was seen of each worker's queues.
+    /// Enters the samples of the whole trial, and returns rows with the samples of each worker's queues.
     pub(super) fn end(self, record: &mut TrialRecord) -> Vec<MemberRow> {
         record.series = self.rows.finish();
         record.ports_peak = self.ports_peak;
@@ -316,7 +316,7 @@ impl Sampler {
     }
 }
 
-/// What a counter of each member has grown by since it was last looked at; empty where nobody counts.
+/// Growth of each member's counter since the last sample; empty if nobody counts.
 fn growth(subject: &dyn Subject, count: Count, before: &mut Vec<u64>) -> Vec<u64> {
     before.resize(subject.members(), 0);
     let grown = before.iter_mut().enumerate().map_while(|(member, before)| {

@@ -1,4 +1,4 @@
-//! What can be seen of a trial while it runs: all of it lies in memory that the trial's processes share.
+//! A view of a running trial, read from the memory that the trial's processes share.
 
 use hdrhistogram::Histogram;
 
@@ -10,37 +10,34 @@ use crate::{
     sys::clock,
 };
 
-/// A running trial. Looking makes nobody wait and wakes nobody.
+/// A running trial. Reading it blocks and wakes no process.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The trial's control block.
     pub control: &'a Control,
     /// The control of a trial of kind `ports`, which has neither workers nor loaders.
     pub fill: Option<&'a FillControl>,
-    /// Which accept waits it records.
     pub waits: Waits,
-    /// What is exchanged.
     pub protocol: Protocol,
 }
 
-/// Where a trial is.
+/// The stages of a trial, as users see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Networks, listeners and processes are made.
+    /// Networks, listeners and processes are created.
     SetUp,
-    /// The load runs, and is not measured yet.
+    /// The load runs, but is not measured yet.
     WarmUp,
     /// The load is measured.
     Measuring,
-    /// What is under way or held comes to its end, and is counted.
+    /// Connections still open come to their end, and everything is counted.
     Closing,
     /// Ports are filled with connections.
     Filling,
-    /// Ports that were filled come free again.
+    /// Filled ports become free again.
     Recovering,
 }
 
-/// Waits of connections or datagrams so far.
+/// The waits of connections or datagrams so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitSeen {
     /// Whether they are upper bounds, from the client's call.
@@ -51,7 +48,7 @@ pub struct WaitSeen {
     pub p99_ns: u64,
 }
 
-/// Adds the waits that a trial's workers, or its loaders, have recorded so far: of accepts, or without connections, of datagrams.
+/// Adds the waits that a trial's workers or loaders have recorded so far: accept waits or, without connections, those of datagrams.
 pub(super) fn add_waits(control: &Control, waits: Waits, protocol: Protocol, sum: &mut Histogram<u64>) {
     if waits.exact {
         (0..control.workers()).for_each(|worker| control.add_to(worker, Kept::AcceptWait, sum));
@@ -77,13 +74,13 @@ impl View<'_> {
         self.control.loader_total(count)
     }
 
-    /// A worker's listener as the last sample saw it; workers that share one see the same.
+    /// A worker's listener in the latest sample. Workers may share one.
     pub fn listener(&self, worker: usize) -> Option<ListenerSeen> {
         self.control.listener(worker)
     }
 
-    /// The waits so far, all workers together: of accepts, or without connections, of datagrams; `None` while there is none.
-    /// `scratch` is one of [`crate::load::histogram`], used anew.
+    /// The waits of all workers so far: accept waits or, without connections, those of datagrams; `None` before the first. `scratch`
+    /// is a reusable [`crate::load::histogram`].
     pub fn waits(&self, scratch: &mut Histogram<u64>) -> Option<WaitSeen> {
         scratch.reset();
         let bound = !self.waits.exact;
@@ -99,7 +96,7 @@ impl View<'_> {
         (window.start_ns != 0).then_some(window)
     }
 
-    /// Where the trial is now.
+    /// The stage that the trial is in.
     pub fn stage(&self) -> Stage {
         if let Some(fill) = self.fill {
             return match fill.phase() {

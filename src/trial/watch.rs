@@ -1,4 +1,4 @@
-//! What the machine and its networks count during a trial, as differences between its begin and its end.
+//! What the machine and its networks count during a trial, as differences between its start and its end.
 
 use anyhow::{Context, Result};
 use nix::unistd::{SysconfVar, sysconf};
@@ -11,17 +11,17 @@ use crate::{
     sys::clock::{self, CpuUse},
 };
 
-/// The kernel's counters: over the whole trial, and over the measured window.
+/// Watches the kernel's counters over the whole trial and over the measured window.
 pub(super) struct KernelWatch {
     counters: CounterReader,
     before: Counters,
-    /// Borders of the window that are still to come, the next last.
+    /// Edges of the window not passed yet, the next one last.
     ahead: Vec<u64>,
     at_borders: Vec<Counters>,
 }
 
 impl KernelWatch {
-    /// Begins to count in the trial's networks.
+    /// Starts counting in the trial's networks.
     pub fn begin(networks: &Networks) -> Result<Self> {
         let mut counters = CounterReader::default();
         networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
@@ -29,17 +29,17 @@ impl KernelWatch {
         Ok(Self { counters, before, ahead: Vec::new(), at_borders: Vec::with_capacity(2) })
     }
 
-    /// The window is known.
+    /// Sets the measured window.
     pub fn expect(&mut self, window: Window) {
         self.ahead = vec![window.measure_to_ns, window.measure_from_ns];
     }
 
-    /// When the window's next border is passed.
+    /// When the window's next edge is due.
     pub fn next_ns(&self) -> Option<u64> {
         self.ahead.last().copied()
     }
 
-    /// Reads the counters if a border has been passed.
+    /// Reads the counters if an edge has been passed.
     pub fn pass(&mut self, now_ns: u64) -> Result<()> {
         while self.ahead.pop_if(|border_ns| *border_ns <= now_ns).is_some() {
             self.at_borders.push(self.counters.read().context("reading /proc/self/net")?);
@@ -47,12 +47,12 @@ impl KernelWatch {
         Ok(())
     }
 
-    /// The load has ended, and with it a window that has no end of its own.
+    /// The load has ended, and with it an open-ended window.
     pub fn end_window(&mut self) -> Result<()> {
         self.pass(u64::MAX)
     }
 
-    /// Enters what was counted.
+    /// Enters the counts in the record.
     pub fn end(mut self, record: &mut TrialRecord) -> Result<()> {
         let after = self.counters.read().context("reading /proc/self/net")?;
         record.kernel = counters::difference(&self.before, &after);
@@ -61,7 +61,7 @@ impl KernelWatch {
     }
 }
 
-/// The machine's processors, what they could not receive, and the trial's own process.
+/// Watches the machine's processors, the packets they could not receive, and the trial's own process.
 pub(super) struct MachineWatch {
     own: CpuUse,
     softnet: Softnet,
@@ -70,7 +70,7 @@ pub(super) struct MachineWatch {
 }
 
 impl MachineWatch {
-    /// Begins to count.
+    /// Starts counting.
     pub fn begin() -> Result<Self> {
         Ok(Self {
             own: clock::cpu_use(),
@@ -80,7 +80,7 @@ impl MachineWatch {
         })
     }
 
-    /// Enters what was counted, and returns the processor time that there was, in nanoseconds.
+    /// Enters the counts in the record, and returns the processor time that was available, in nanoseconds.
     pub fn end(self, record: &mut TrialRecord) -> Result<u64> {
         let now = Self::begin()?;
         record.machine = now.ticks.since(&self.ticks);
@@ -94,7 +94,7 @@ impl MachineWatch {
     }
 }
 
-/// The share of the processors that was used by none of the trial's processes, which the record has with what they used.
+/// The share of the processors that was busy but not with the trial's processes, whose use the record has.
 pub(super) fn others_share(record: &TrialRecord, available_ns: u64) -> f64 {
     let workers: u64 = record.workers.iter().map(|worker| worker.total.cpu_ns()).sum();
     let helper = record.helper.as_ref().map_or(0, |helper| helper.total.cpu_ns());
@@ -106,7 +106,7 @@ pub(super) fn others_share(record: &TrialRecord, available_ns: u64) -> f64 {
     (record.machine.busy - (workers + helper + observer + loaders) as f64 / available_ns as f64).max(0.0)
 }
 
-/// Processors that /proc/stat counts.
+/// Number of processors in /proc/stat.
 fn online_cpus() -> u64 {
     sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| u64::try_from(count).ok()).unwrap_or(1)
 }

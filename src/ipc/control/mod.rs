@@ -1,7 +1,7 @@
-//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader. What workers count
-//! is in `workers`.
+//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader. The workers' counters
+//! are in `workers`.
 //!
-//! Every counter has one writer. A process that is killed leaves its counters behind, so its accepts still balance.
+//! Every counter has one writer. The counters of a killed process survive it, so its accepts still balance.
 
 mod workers;
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::sys::{clock, shared::SharedSlice};
 
-/// How long a worker waits for its turn to register: one that died before its turn must not hold up the others.
+/// How long a worker waits for its turn to register: a worker that died before its turn must not hold up the others.
 const REGISTRATION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Words of the board.
@@ -38,11 +38,11 @@ enum Word {
     MeasureFromNs,
     MeasureToNs,
     DeadlineNs,
-    /// Processes that wait at the barrier.
+    /// Number of processes waiting at the barrier.
     Ready,
-    /// Workers that have registered.
+    /// Number of workers that have registered.
     Registered,
-    /// Workers that accept nothing more.
+    /// Number of workers that no longer accept.
     Stopped,
 }
 
@@ -54,12 +54,12 @@ impl Words for Word {
     }
 }
 
-/// Where a trial is.
+/// The phases of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Processes start, connect and accept.
     Running,
-    /// Workers accept nothing more, and keep their listeners open so that the queues can be counted.
+    /// Workers no longer accept, but keep their listeners open so that the queues can be counted.
     Stop,
     /// Workers exit.
     Exit,
@@ -69,45 +69,45 @@ impl Phases for Phase {
     const ALL: &'static [Self] = &[Self::Running, Self::Stop, Self::Exit];
 }
 
-/// What a loader shows while it runs; the exact account follows in its report.
+/// What a loader shows while it runs. Its report has the exact account.
 #[derive(Debug, Clone, Copy)]
 pub enum LoaderCount {
     /// Connections begun.
     Attempted,
     /// Connections established.
     Established,
-    /// Connections that went as planned to their end.
+    /// Connections that ran to their planned end.
     Completed,
     /// Datagrams sent.
     Sent,
-    /// Connections, and flows of datagrams, that failed.
+    /// Connections and datagram flows that failed.
     Failed,
 }
 
 type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Failed as usize + 1]>;
 
-/// What a loader counts here besides its own histograms, which nobody else can see before its end.
+/// What a loader records here in addition to its own histograms, which no other process can see before it ends.
 #[derive(Debug, Clone, Copy)]
 pub enum LoaderKept {
     /// Accept waits from the client's connect call, in nanoseconds, of measured connections.
     AcceptWait,
-    /// Waits of datagrams from the client's send to a worker's reception, in nanoseconds, of measured flows.
+    /// Waits from a client's sending a datagram to a worker's receiving it, in nanoseconds, of measured flows.
     ReceiveWait,
 }
 
 type LoaderHistograms = [[AtomicU64; histogram::BUCKETS]; LoaderKept::ReceiveWait as usize + 1];
 
-/// A listener as the last sample saw it: inode, length, limit, drops.
+/// A listener in the latest sample: inode, length, limit, drops.
 type ListenerCell = [AtomicU64; 4];
 
-/// A worker's listener as the last sample saw it.
+/// A worker's listener in the latest sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListenerSeen {
     /// Its inode: workers with the same one share the listener, and its queue.
     pub inode: u64,
     /// Connections in its accept queue.
     pub length: u64,
-    /// The backlog in force.
+    /// The backlog in effect.
     pub limit: u64,
     /// Segments it has dropped so far.
     pub drops: u64,
@@ -129,23 +129,21 @@ pub struct Control {
     recording: Recording,
 }
 
-/// Whether a trial's processes record what they measure, or only count.
+/// Whether a trial's processes record what they measure or only count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recording {
-    /// All of it.
+    /// They record everything.
     #[default]
     On,
-    /// Counters only: no histogram, stage, ledger, stamp or sample. Only for finding out what recording costs; no scenario
-    /// can ask for it, so that nobody has an unrecorded run by mistake.
+    /// They only count: no histogram, stage, ledger, stamp or sample. Used only to measure the cost of recording; no scenario can
+    /// ask for it, so no run goes unrecorded by mistake.
     Off,
 }
 
-/// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 while that has not happened.
+/// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 until that happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FaultTimes {
-    /// It began.
     pub begun_ns: u64,
-    /// It was over.
     pub over_ns: u64,
 }
 
@@ -156,7 +154,7 @@ pub struct Window {
     pub start_ns: u64,
     /// Connections intended from here on are measured.
     pub measure_from_ns: u64,
-    /// … until here; `u64::MAX` while a number of connections is the bound.
+    /// End of the measured window; `u64::MAX` if the load is bounded by a number of connections.
     pub measure_to_ns: u64,
     /// Loaders give up here.
     pub deadline_ns: u64,
@@ -171,7 +169,7 @@ impl Window {
 }
 
 impl Control {
-    /// A block for so many workers, and one process besides them, loaders and faults.
+    /// A control block for this many workers plus one helper, loaders and faults.
     pub fn new(workers: usize, loaders: usize, faults: usize) -> io::Result<Self> {
         Ok(Self {
             board: Board::new()?,
@@ -187,8 +185,7 @@ impl Control {
         })
     }
 
-    /// The same with or without recording. Without, there are no histograms: what would be recorded finds none, at no more
-    /// than the look that every slice takes.
+    /// Switches recording on or off. When off, there are no histograms, and an attempt to record costs no more than a bounds check.
     pub fn with(self, recording: Recording) -> io::Result<Self> {
         Ok(match recording {
             Recording::On => self,
@@ -203,7 +200,7 @@ impl Control {
         self.recording == Recording::On
     }
 
-    /// Number of workers. A process besides them counts under this number.
+    /// Number of workers. The helper process counts under this number.
     pub fn workers(&self) -> usize {
         self.workers.len() - 1
     }
@@ -227,7 +224,7 @@ impl Control {
         self.board.set(Word::MeasureFromNs, window.measure_from_ns);
         self.board.set(Word::MeasureToNs, window.measure_to_ns);
         self.board.set(Word::DeadlineNs, window.deadline_ns);
-        // Last: it makes the others valid.
+        // Set last: it makes the others valid.
         self.board.set(Word::StartNs, window.start_ns);
     }
 
@@ -241,7 +238,7 @@ impl Control {
         }
     }
 
-    /// Waits until it is the turn of the worker with this rank, so that workers register one after the other.
+    /// Waits for the turn of the worker with this rank, so that workers register one at a time.
     pub fn wait_for_registration_turn(&self, rank: usize) {
         self.board.wait_until(Word::Registered, rank as u64, Some(REGISTRATION_PATIENCE));
     }
@@ -251,16 +248,15 @@ impl Control {
         self.board.set(Word::Registered, rank as u64 + 1);
     }
 
-    /// The phase.
     #[inline]
     pub fn phase(&self) -> Phase {
         self.board.phase()
     }
 
-    /// Moves on to a phase, and wakes processes that wait for [`Self::wake`].
+    /// Advances to a phase, and wakes processes that wait for [`Self::wake`].
     pub fn set_phase(&self, phase: Phase) {
         self.board.set_phase(phase);
-        // Fails only if the counter is at its limit, and then the descriptor is readable.
+        // Fails only if the counter is at its limit, and then the descriptor is readable anyway.
         let _ = self.wake.write(1);
     }
 
@@ -269,7 +265,7 @@ impl Control {
         &self.wake
     }
 
-    /// A worker reports that it accepts nothing more, and waits until it may close its listener.
+    /// Reports that the calling worker no longer accepts, and waits until it may close its listener.
     pub fn stopped_and_wait_for_exit(&self) {
         self.board.add(Word::Stopped, 1);
         self.board.wait_for(Phase::Exit);
@@ -280,12 +276,12 @@ impl Control {
         self.board.get(Word::Stopped)
     }
 
-    /// A fault begins.
+    /// Records that a fault begins.
     pub fn fault_begins(&self, fault: usize, at_ns: u64) {
         self.faults[fault][0].store(at_ns, Release);
     }
 
-    /// A fault is over.
+    /// Records that a fault is over.
     pub fn fault_is_over(&self, fault: usize, at_ns: u64) {
         self.faults[fault][1].store(at_ns, Release);
     }
@@ -303,7 +299,7 @@ impl Control {
         increase(&self.loaders[loader][count as usize], 1);
     }
 
-    /// Counts a wait in a loader's own histogram. The caller is its only writer.
+    /// Counts a wait in a loader's histogram. The caller must be its only writer.
     #[inline]
     pub fn keep_of_loader(&self, loader: usize, kept: LoaderKept, wait_ns: u64) {
         if let Some(histograms) = self.loader_histograms.get(loader) {
@@ -318,12 +314,11 @@ impl Control {
         }
     }
 
-    /// Number of loaders.
     pub fn loaders(&self) -> usize {
         self.loaders.len()
     }
 
-    /// A sample has seen a worker's listener so.
+    /// Publishes a worker's listener as just sampled.
     pub fn saw_listener(&self, worker: usize, seen: ListenerSeen) {
         let words = [seen.inode, seen.length, seen.limit, seen.drops];
         for (word, value) in self.listeners[worker].iter().zip(words) {
@@ -331,7 +326,7 @@ impl Control {
         }
     }
 
-    /// A worker's listener as the last sample saw it; `None` before the first, and where it has none.
+    /// A worker's listener in the latest sample; `None` before the first sample, and if the worker has none.
     pub fn listener(&self, worker: usize) -> Option<ListenerSeen> {
         let [inode, length, limit, drops] = &self.listeners[worker];
         let inode = inode.load(Relaxed);
@@ -350,7 +345,7 @@ impl Control {
     }
 }
 
-/// Plain load and store suffice for a word with one writer, and cost less than a locked add.
+/// Adds to a word with one writer: a plain load and store suffice, and cost less than a locked add.
 #[inline]
 fn increase(word: &AtomicU64, by: u64) {
     word.store(word.load(Relaxed).wrapping_add(by), Relaxed);

@@ -1,4 +1,4 @@
-//! What workers count and record, now and as it stood at the borders of the measured window.
+//! What workers count and record, both now and as it stood at the edges of the measured window.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,32 +12,30 @@ use crate::{
     sys::clock::{self, CpuUse},
 };
 
-/// What a worker counts. `Cpu*` and `*Switches` are brought up to date at the borders of the measured window and at
-/// the end.
+/// What a worker counts. `Cpu*` and `*Switches` are updated only at the edges of the measured window and at the end.
 #[derive(Debug, Clone, Copy)]
 pub enum Count {
     /// Connections that accept returned.
     Accepted,
     /// Wake-ups of the loop in which the listener was reported ready.
     Wakeups,
-    /// Of those, the ones in which accept had nothing: another worker was faster.
+    /// Wake-ups among those in which there was nothing to accept: another worker was faster.
     EmptyWakeups,
-    /// Calls of accept that returned EAGAIN.
+    /// Calls to accept that returned EAGAIN.
     AcceptEagain,
     /// Datagrams received.
     Datagrams,
-    /// Wake-ups of the loop in which the socket of datagrams was reported ready.
+    /// Wake-ups of the loop in which the datagram socket was reported ready.
     DatagramWakeups,
-    /// Of those, the ones in which there was nothing to receive.
+    /// Wake-ups among those in which there was nothing to receive.
     DatagramEmptyWakeups,
     /// Datagrams found in the socket after the load's end.
     DatagramsLeft,
-    /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Of a shared socket, each worker sees
-    /// all of them.
+    /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Each worker sees all losses of a shared socket.
     DatagramsLost,
-    /// Connections that a dispatcher has handed to the worker; the dispatcher's word.
+    /// Connections that a dispatcher has handed to the worker, counted by the dispatcher.
     HandedOver,
-    /// Accepted connections whose exact accept wait is not known.
+    /// Accepted connections whose exact accept wait is unknown.
     Unstamped,
     /// Connections open now.
     Open,
@@ -49,20 +47,20 @@ pub enum Count {
     CpuSystemNs,
     /// Times the process went to sleep.
     VoluntarySwitches,
-    /// Times another took its processor.
+    /// Times another process took its processor.
     InvoluntarySwitches,
-    /// 1 in the copies kept at a border that the worker has passed.
+    /// 1 in the copy kept at an edge that the worker has passed.
     Marked,
 }
 
-/// An instant that a worker keeps up to date.
+/// When a worker last accepted.
 pub(super) type LastAcceptCell = CachePadded<AtomicU64>;
 
 const COUNTS: usize = Count::Marked as usize + 1;
 
 type CountWords = [AtomicU64; COUNTS];
 
-/// A worker's counters: now, and as they stood at the three borders.
+/// A worker's counters: now, and as they stood at the three edges.
 const NOW: usize = 0;
 const AT_START: usize = 1;
 const AT_MEASURE_FROM: usize = 2;
@@ -74,15 +72,14 @@ pub(super) type WorkerCell = CachePadded<[CountWords; 4]>;
 pub enum Kept {
     /// Exact accept waits, in nanoseconds, of connections established in the measured window.
     AcceptWait,
-    /// Accepts per wake-up that had any, in the measured window.
+    /// Connections accepted per wake-up that accepted any, in the measured window.
     AcceptBatch,
 }
 
 pub(super) type WorkerHistograms = [[AtomicU64; histogram::BUCKETS]; Kept::AcceptBatch as usize + 1];
 
 impl Control {
-    /// The counters of one worker, for that worker to write from the barrier on. What it used before is not the
-    /// trial's.
+    /// The counters of one worker, for that worker to write from the barrier on. CPU time used before then is not counted.
     pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
         let cell = &self.workers[worker];
         let mut meter = Meter {
@@ -97,7 +94,7 @@ impl Control {
         meter
     }
 
-    /// One counter of a worker as it stands.
+    /// The current value of a worker's counter.
     pub fn count(&self, worker: usize, count: Count) -> u64 {
         self.workers[worker][NOW][count as usize].load(Relaxed)
     }
@@ -108,7 +105,7 @@ impl Control {
         Counts::between(&cell[AT_START], &cell[NOW])
     }
 
-    /// A worker's counters over the measured window. A worker that died inside counts until its death, one that died before
+    /// A worker's counters over the measured window. A worker that died in the window counts until its death; one that died before it,
     /// not at all.
     pub fn measured(&self, worker: usize) -> Counts {
         let cell = &self.workers[worker];
@@ -119,12 +116,12 @@ impl Control {
         Counts::between(&cell[AT_MEASURE_FROM], &cell[if marked(AT_MEASURE_TO) { AT_MEASURE_TO } else { NOW }])
     }
 
-    /// A worker has died, and had used so much since its process began.
+    /// Records the total CPU use of a worker that has died.
     pub fn died(&self, worker: usize, cpu: CpuUse) {
         store_cpu(&self.workers[worker][NOW], cpu);
     }
 
-    /// The dispatcher has handed a connection to a worker.
+    /// Records that the dispatcher has handed a connection to a worker.
     #[inline]
     pub fn handed_over(&self, worker: usize) {
         increase(&self.workers[worker][NOW][Count::HandedOver as usize], 1);
@@ -137,7 +134,7 @@ impl Control {
         }
     }
 
-    /// When a worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
+    /// When any worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
     pub fn last_accept_ns(&self) -> u64 {
         self.last_accepts[..self.workers()].iter().map(|at_ns| at_ns.load(Relaxed)).max().unwrap_or(0)
     }
@@ -154,7 +151,7 @@ fn store_cpu(words: &CountWords, cpu: CpuUse) {
     }
 }
 
-/// A difference of a worker's counters between two instants.
+/// The growth of a worker's counters between two instants.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts([u64; COUNTS]);
 
@@ -163,7 +160,6 @@ impl Counts {
         Self(std::array::from_fn(|i| to[i].load(Relaxed).saturating_sub(from[i].load(Relaxed))))
     }
 
-    /// One of them.
     pub fn get(&self, count: Count) -> u64 {
         self.0[count as usize]
     }
@@ -213,7 +209,7 @@ impl Meter<'_> {
         self.last_accept.store(accept_ns, Relaxed);
     }
 
-    /// Counts a datagram that was received at `now_ns`.
+    /// Counts a datagram received at `now_ns`.
     #[inline]
     pub fn received(&mut self, now_ns: u64) {
         self.pass(now_ns);
@@ -221,13 +217,13 @@ impl Meter<'_> {
         self.last_accept.store(now_ns, Relaxed);
     }
 
-    /// The socket of datagrams has lost so many so far.
+    /// Records how many datagrams the socket has lost so far.
     #[inline]
     pub fn lost(&self, datagrams: u64) {
         self.cell[NOW][Count::DatagramsLost as usize].store(datagrams, Relaxed);
     }
 
-    /// Records the wait of a connection that the kernel had established at `established_ns`, for one who accepted it.
+    /// Records the accept wait of a connection that the kernel established at `established_ns`.
     #[inline]
     pub fn waited(&self, established_ns: u64, accept_ns: u64) {
         if let (true, Some(histograms)) = (self.window.measures(established_ns), self.histograms) {
@@ -235,7 +231,7 @@ impl Meter<'_> {
         }
     }
 
-    /// Records a wake-up's accepts.
+    /// Records how many connections a wake-up accepted.
     #[inline]
     pub fn batch(&self, accepts: u32) {
         if let (AT_MEASURE_TO, Some(histograms)) = (self.next_mark, self.histograms) {
@@ -261,7 +257,7 @@ impl Meter<'_> {
         word.store(word.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
-    /// Time has come to `now_ns`: keeps the counters' state when a border of the measured window was crossed.
+    /// It is now `now_ns`: saves the counters if an edge of the measured window has been crossed.
     #[inline]
     pub fn pass(&mut self, now_ns: u64) {
         if self.next_mark == AT_MEASURE_FROM && now_ns >= self.window.measure_from_ns {
@@ -274,7 +270,7 @@ impl Meter<'_> {
         }
     }
 
-    /// The worker stops: brings its CPU time up to date and closes a window that is still open.
+    /// The worker stops: updates its CPU time and closes a window that is still open.
     pub fn stop(&mut self) {
         self.pass(self.window.measure_from_ns);
         self.update_cpu();
@@ -301,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn measured_counts_lie_between_the_borders() {
+    fn measured_counts_lie_between_the_edges() {
         let control = Control::new(1, 1, 0).unwrap();
         let window = Window { start_ns: 10, measure_from_ns: 20, measure_to_ns: 30, deadline_ns: 99 };
         let mut meter = control.meter(0, window);
@@ -315,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_without_end_is_closed_by_the_stop() {
+    fn the_stop_closes_an_open_ended_window() {
         let control = Control::new(1, 1, 0).unwrap();
         let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
         let mut meter = control.meter(0, window);

@@ -12,7 +12,7 @@ impl Client for Close {
         match (input.is_empty(), ended) {
             (true, true) => Reply::Whole { length: 0, receipt: None },
             (true, false) => Reply::Partial,
-            // This is some other server.
+            // Only another server sends bytes.
             (false, _) => Reply::Bad(Cause::BadReply),
         }
     }

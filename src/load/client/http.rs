@@ -6,7 +6,7 @@ use super::{Client, Reply};
 use crate::ipc::receipt::{RECEIPT_BYTES, Receipt};
 use crate::record::Cause;
 
-/// The longest reply that is accepted: replies are buffered whole.
+/// The longest reply accepted. Replies are buffered whole.
 const REPLY_LIMIT_BYTES: usize = 16 << 20;
 const HEADERS_LIMIT: usize = 64;
 /// The header that carries the nonce, as eight hexadecimal digits.
@@ -30,7 +30,7 @@ impl Http {
 impl Client for Http {
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>) {
         hex::encode_to_slice(nonce.to_be_bytes(), &mut self.request[self.nonce_at..self.nonce_at + 8])
-            .expect("two digits a byte");
+            .expect("two digits per byte");
         request.extend_from_slice(&self.request);
         if last && self.server_closes {
             request.extend_from_slice(b"Connection: close\r\n");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn all_kinds_of_body_are_found_whole() {
+    fn every_kind_of_body_is_recognised_whole() {
         let lengthy = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
         assert_eq!(take(lengthy, false), whole(lengthy.len()));
         assert_eq!(take(&lengthy[..lengthy.len() - 1], false), Reply::Partial);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_and_nonsense_are_told_apart() {
+    fn refusals_and_malformed_replies_are_distinguished() {
         assert_eq!(take("HTTP/1.1 503 Busy\r\n\r\n", false), Reply::Bad(Cause::Status(503)));
         assert_eq!(take("SSH-2.0-x\r\n", false), Reply::Bad(Cause::BadReply));
         let receipt = "HTTP/1.1 200 OK\r\nX-Receipt: 00\r\nContent-Length: 0\r\n\r\n";

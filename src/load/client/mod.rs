@@ -10,10 +10,9 @@ use crate::{
     scenario::{App, CloseBy, Scenario},
 };
 
-/// A protocol, from the client's side. It is asked about one connection after another; what it knows of a single connection
-/// belongs in the session.
+/// A protocol, from the client's side. One client serves many connections; the state of a single connection belongs in its session.
 pub trait Client {
-    /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: no other request follows on this
+    /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: it is the last request on its
     /// connection.
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>);
 

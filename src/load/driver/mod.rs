@@ -1,5 +1,5 @@
-//! The loader's loop: starts what is due, gives up what has waited too long, and carries the engine's events to the sessions and the
-//! sessions' actions to the engine, until all is done.
+//! The loader's loop: starts what is due, abandons what has waited too long, and carries the engine's events to the sessions and the
+//! sessions' actions to the engine until the load is done.
 
 mod start;
 
@@ -21,11 +21,11 @@ use crate::{
     sys::clock,
 };
 
-/// How many connections may start before events are looked at again.
+/// How many connections may start before the loop checks for events again.
 const STARTS_AT_ONCE: usize = 64;
-/// The last stretch before a start, during which a pacer that spins does not sleep: a timer may be that late.
+/// How long before a start a spinning pacer stops sleeping: a timer may be this late.
 const SPIN_NS: u64 = 1_000_000;
-/// The interval at which time-outs are looked for.
+/// How often the loop checks for time-outs.
 const SWEEP_NS: u64 = 100_000_000;
 /// A closed loop's pause after a failed connection: without it, refusals that cost nothing would make a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
@@ -40,16 +40,16 @@ pub(super) struct Driver<E, O, C> {
     dialler: Dialler,
     window: Window,
     settings: Settings,
-    /// Flows due by the scenario's share of them, in fractions: the next start is a flow once this reaches one.
+    /// Fraction of a flow that is owed by the scenario's share: the next start is a flow once this reaches one.
     flows_owed: f64,
     next_sweep_ns: u64,
-    /// When the follow-up is due, until it is done.
+    /// When the follow-up is due; `None` once it is sent.
     follow_up_ns: Option<u64>,
-    /// When follow-ups without a reply are given up.
+    /// When follow-ups without a reply are abandoned.
     follow_up_ends_ns: Option<u64>,
 }
 
-/// What the driver needs of the scenario.
+/// The scenario's settings for the driver.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     requests: u32,
@@ -58,7 +58,7 @@ struct Settings {
     reply_timeout_ns: u64,
     /// How long before a start it stays awake.
     awake_ns: u64,
-    /// How connections close that went as planned, and how the others do.
+    /// How completed connections close, and how failed ones do.
     close_completed: Close,
     close_failed: Close,
 }
@@ -74,14 +74,14 @@ impl Settings {
             connect_timeout_ns: clock::nanoseconds(load.connect_timeout),
             reply_timeout_ns: clock::nanoseconds(load.reply_timeout),
             awake_ns: if spins { SPIN_NS } else { 0 },
-            // Of a connection that has failed, nobody knows what is still to come.
+            // A failed connection's socket may still receive data, so it is not recycled.
             close_completed: if load.sockets == Sockets::Recycled { Close::Recycle } else { close_failed },
             close_failed,
         }
     }
 }
 
-/// What a driver works with.
+/// The parts that a driver is built from.
 pub(super) struct Parts<E, O, C> {
     pub engine: E,
     pub clock: C,
@@ -112,13 +112,13 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
-    /// Runs until the load is done, its deadline has come, or somebody has ended it.
+    /// Runs until the load is done, its deadline passes, or the user interrupts it.
     pub fn run(&mut self) -> Result<()> {
         while self.turn()? {}
         Ok(())
     }
 
-    /// What the load came to.
+    /// The results of the load.
     pub fn into_parts(self) -> (Shared<O>, Pacer) {
         (self.shared, self.pacer)
     }
@@ -152,7 +152,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok(true)
     }
 
-    /// When there is something to do besides events.
+    /// When the loop next has something to do besides handling events.
     fn next_ns(&self) -> u64 {
         let start_ns = self.pacer.next().map(|next_ns| next_ns.saturating_sub(self.settings.awake_ns));
         let hold_ends_ns = self.table.longest(Wait::Hold).map(|key| self.table[key].hold_until_ns());
@@ -186,7 +186,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok(())
     }
 
-    /// Does what a session has decided. Returns whether its connection goes on.
+    /// Carries out a session's decision. Returns whether its connection goes on.
     fn carry_out(&mut self, key: usize, action: Action, now_ns: u64) -> bool {
         let action = if let Action::Send(wait) = action { self.send(key, wait, now_ns) } else { action };
         match action {
@@ -198,7 +198,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         !matches!(action, Action::Complete | Action::Fail(..))
     }
 
-    /// Sends what a session has written, and returns what is to be done next.
+    /// Sends what a session has written, and returns the next action.
     fn send(&mut self, key: usize, wait: Option<Wait>, now_ns: u64) -> Action {
         if let Some(wait) = wait {
             self.table.wait(key, wait);
@@ -213,7 +213,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
-    /// Counts a connection's end, and has it closed.
+    /// Counts a connection's end and closes it.
     fn end(&mut self, key: usize, ending: Ending, now_ns: u64) {
         let mut session = self.table.take(key);
         self.shared.ended(&mut session, ending, now_ns);
@@ -228,7 +228,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     }
 
     fn release_held(&mut self, now_ns: u64) {
-        // Every hold is equally long, so they end in the order in which they began.
+        // All holds are equally long, so they end in the order in which they began.
         while let Some(key) = self.table.longest(Wait::Hold) {
             let session = &self.table[key];
             if session.hold_until_ns() > now_ns {
@@ -256,7 +256,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok(())
     }
 
-    /// Ends what has waited longer than the scenario allows.
+    /// Ends connections that have waited longer than the scenario allows.
     fn sweep(&mut self, now_ns: u64) {
         self.next_sweep_ns = now_ns + SWEEP_NS;
         let limits = [(Wait::Connect, self.settings.connect_timeout_ns), (Wait::Reply, self.settings.reply_timeout_ns)];
@@ -281,7 +281,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
-    /// Gives a connection up, and counts it as what it has become by then.
+    /// Abandons a connection, and counts it by the state it has reached.
     fn abandon(&mut self, key: usize, cause: Cause, now_ns: u64) {
         let session = &mut self.table[key];
         if session.is_connecting() && self.engine.settle(key) {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
-    /// Starts a connection, or flow, that the schedule wanted at `intended_ns`.
+    /// Starts a connection or flow that was due at `intended_ns`.
     pub(super) fn start(&mut self, intended_ns: u64) -> Result<()> {
         self.shared.report.attempted += 1;
         self.shared.observer.count(LoaderCount::Attempted);
@@ -52,7 +52,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     fn connect(&mut self, transport: Transport, intended_ns: u64) -> Result<(usize, Session), (Step, io::Error)> {
         let opened = self.engine.open(transport, &self.dialler);
         self.shared.report.recycled += u64::from(opened.as_ref().is_ok_and(|opened| opened.recycled));
-        // The socket is there, or is known not to be: what follows is the connect.
+        // Taken after the attempt to open a socket, so that it marks the connect call.
         let connect_ns = self.clock.now_ns();
         let measured = self.window.measures(intended_ns);
         if measured {
@@ -67,7 +67,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok((key, Session::new(transport, own_end, start, self.settings.requests, measured)))
     }
 
-    /// Sends the first request, if it can go at once. Returns whether the connection goes on.
+    /// Sends the first request if it can go out at once. Returns whether the connection goes on.
     fn send_first(&mut self, key: usize) -> bool {
         let session = &mut self.table[key];
         let action = session.on_started(&mut self.shared);
@@ -81,7 +81,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let action = match self.engine.send(key, &self.shared.out) {
             Ok(taken) => {
                 session.on_taken(&mut self.shared, taken);
-                // A socket that takes bytes is established. Otherwise the event of its handshake is waited for.
+                // A socket that takes bytes is established. Otherwise wait for the event of its handshake.
                 let connected = taken != Taken::Nothing;
                 if connected { session.on_connected(&mut self.shared, now_ns) } else { Action::Continue }
             }

@@ -95,13 +95,13 @@ fn a_handshake_that_takes_time_delays_nothing_but_its_connection() {
 }
 
 #[test]
-fn whoever_waits_too_long_is_given_up() {
+fn connections_that_wait_too_long_are_abandoned() {
     let text = "[load]\nconcurrency = 1\nconnections = 1\nconnect_timeout = \"300ms\"\nreply_timeout = \"500ms\"";
     let never = 100_000 * MS;
     for (world, established, expected, ended_ms) in [
         (World::default(), 1, error(Step::Receive, Cause::TIMED_OUT, 1), 500),
         (World { handshake_ns: Some(never), ..World::default() }, 0, error(Step::Connect, Cause::TIMED_OUT, 1), 300),
-        // Established at this very moment, with its request still to be sent.
+        // Established just now, with its request not sent yet.
         (
             World { handshake_ns: Some(never), settles: true, ..World::default() },
             1,
@@ -142,14 +142,14 @@ fn a_failed_start_counts_and_the_next_waits_a_moment() {
 }
 
 #[test]
-fn lag_is_what_the_loader_adds_before_the_connect_call() {
+fn send_lag_is_the_delay_before_the_connect_call() {
     let bench = bench(
         "[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 3\nconnections = 3",
         World { open_ns: 2 * MS, reply_ns: Some(MS), ..World::default() },
     );
     let (report, measures) = bench.run();
     assert_eq!(report.completed, 3);
-    // Sockets are made one after the other, which the third waits for.
+    // The third start waits while the first two sockets are created.
     assert_eq!(recorded(&measures, "send_lag").1 / MS, 6);
     // The first connects after 2 ms, and its reply is read only when all have been started.
     assert_eq!(recorded(&measures, "service").1 / MS, 4);
@@ -169,7 +169,7 @@ fn held_connections_end_with_their_hold_and_answer_the_follow_up() {
     assert!(world.sent[4..].iter().all(|(at_ns, _)| *at_ns == START_NS + 20 * MS));
     drop(world);
 
-    // The follow-up finds nobody: given up after its own time-out, past the end of the hold.
+    // The follow-up goes unanswered and is abandoned after its own time-out, past the end of the hold.
     let mut second = bench(text, World { reply_ns: Some(MS), ..World::default() });
     while (second.clock.now_ns() - START_NS) / MS < 20 {
         assert!(second.driver.turn().unwrap());
@@ -180,7 +180,7 @@ fn held_connections_end_with_their_hold_and_answer_the_follow_up() {
 }
 
 #[test]
-fn sockets_are_recycled_only_after_what_completed() {
+fn only_completed_connections_leave_their_socket_for_reuse() {
     let text =
         "[load]\nconcurrency = 1\nconnections = 1\nclose_how = \"rst\"\nsockets = \"recycled\"\nreply_timeout = \"1s\"";
     for (reply_ns, how) in [(Some(MS), Close::Recycle), (None, Close::Rst)] {

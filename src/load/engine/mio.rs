@@ -35,24 +35,24 @@ const SCRATCH_BYTES: usize = 65_536;
 pub struct Mio {
     poll: Poll,
     timer: TimerFd,
-    /// When the timer fires; it is set anew only when that changes.
+    /// When the timer fires; it is set again only when that changes.
     armed_ns: u64,
     events: Events,
-    /// What the last wait found, and which of it is in hand.
+    /// Sockets that the last wait reported ready, and the index of the current one.
     ready: Vec<Ready>,
     at: usize,
     stage: Stage,
     now_ns: u64,
     scratch: Vec<u8>,
     seats: Seats,
-    /// By key: what epoll watches the socket for, also while it waits for its next connection.
+    /// By key: what epoll watches the socket for, even while the socket awaits its next connection.
     watched: Vec<Option<Interest>>,
     /// Connections that epoll refused to watch.
     refused: Vec<(usize, Cause)>,
     fastopen: bool,
 }
 
-/// What epoll says of a socket.
+/// What epoll reported about a socket.
 #[derive(Debug, Clone, Copy)]
 struct Ready {
     key: usize,
@@ -60,16 +60,16 @@ struct Ready {
     read_closed: bool,
 }
 
-/// What comes next with the socket in hand.
+/// The next step for the current socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nothing has been done with it yet.
     Fresh,
-    /// Send what is still to be sent.
+    /// Send what is still unsent.
     Flush,
-    /// Read what has come.
+    /// Read what has arrived.
     Read,
-    /// Only the watch is to be renewed, where necessary.
+    /// Only renew the watch if necessary.
     Over,
 }
 
@@ -104,8 +104,8 @@ impl Mio {
         })
     }
 
-    /// Has epoll watch a connection for what it waits for. That it is writable is news only before it is established, and while
-    /// bytes are still to be sent: asked for always, it would cost an event for nothing with every registration.
+    /// Makes epoll watch a connection for what it waits for. Writability matters only before the connection is established and while
+    /// bytes are unsent: watching for it always would cause a useless event with every registration.
     fn renew_watch(&mut self, key: usize) {
         let seat = &self.seats[key];
         let writes = seat.state == State::Connecting || !seat.unsent().is_empty();
@@ -127,11 +127,11 @@ impl Mio {
         }
     }
 
-    /// Goes on with the socket in hand. `None` when there is nothing more to do with it.
+    /// Continues with the current socket. `None` when there is nothing more to do with it.
     fn follow(&mut self, ready: Ready) -> Option<Found> {
         let key = ready.key;
         loop {
-            // It may have been closed meanwhile.
+            // It may have been closed in the meantime.
             if !self.seats.get(key)?.is_in_use() {
                 return None;
             }
@@ -144,8 +144,8 @@ impl Mio {
                     self.stage = if self.seats[key].unsent().is_empty() { Stage::Read } else { Stage::Flush };
                 }
                 Stage::Flush => {
-                    // A server may answer, or close, before it has read everything, or as soon as it accepts: it may be in the
-                    // same event, and then no other comes.
+                    // A server may answer or close before it has read everything, or as soon as it accepts. That may be part of this
+                    // event, and then no other follows.
                     self.stage = if ready.readable { Stage::Read } else { Stage::Over };
                     if self.seats[key].unsent().is_empty() {
                         continue;
@@ -178,7 +178,7 @@ impl Mio {
         }
     }
 
-    /// Reads once. `None` when nothing is there.
+    /// Reads once. `None` if there is nothing to read.
     fn read(&mut self, ready: Ready) -> Option<Found> {
         let seat = &self.seats[ready.key];
         let ended = |cause| Some(Found::Other(Kind::Ended(Step::Receive, cause)));
@@ -186,8 +186,8 @@ impl Mio {
             return match seat.socket().read(&mut self.scratch) {
                 Ok(0) => ended(Cause::EndOfFile),
                 Ok(length) => {
-                    // A read that did not fill the buffer emptied the socket; what comes later makes an event of its own. The
-                    // server's close that came with the data does not, and of datagrams there may be more.
+                    // A read that did not fill the buffer emptied the socket; later data causes another event. A server's close that
+                    // came with the data does not, and there may be more datagrams.
                     if length < SCRATCH_BYTES && !ready.read_closed && seat.transport == Transport::Tcp {
                         self.stage = Stage::Over;
                     }
@@ -289,8 +289,8 @@ impl Engine for Mio {
 
     fn close(&mut self, key: usize, how: Close) {
         let seat = &self.seats[key];
-        // Events of the old connection cannot be taken for the new one's: those of this turn find no connection under the key, and
-        // epoll reports what is true when it is asked.
+        // Events of the old connection cannot be mistaken for the new one's: those of this turn find no connection under the key, and
+        // epoll reports the state at the time of the call.
         let recycles = how == Close::Recycle && socket::disconnect(seat.socket()).is_ok();
         if how != Close::Fin && !recycles {
             seat.reset_on_close();

@@ -1,4 +1,4 @@
-//! The ways to move bytes: one engine a file, behind one trait.
+//! The ways to move bytes: one file per engine, behind one trait.
 //!
 //! An engine owns the sockets. It connects them, sends, receives and closes, and reports what happened as events. It knows nothing
 //! of requests, replies, schedules or measures: sessions judge the events, and the driver tells the engine what to do next.
@@ -18,8 +18,8 @@ use crate::{
     sys::uring::ClientRing,
 };
 
-/// Moves the bytes of many connections. Connections have keys, small numbers that are used again once a connection has been
-/// closed, the last one freed first.
+/// Moves the bytes of many connections. Connections have keys: small numbers that are reused once a connection is closed, the one
+/// freed last first.
 pub(super) trait Engine {
     /// The name in scenarios.
     fn name(&self) -> &'static str;
@@ -27,29 +27,29 @@ pub(super) trait Engine {
     /// Provides a key and a socket that is about to connect: the one that the key's last connection left, or a new one.
     fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened>;
 
-    /// Begins to connect an opened socket, and returns its own address. When that fails, the key is free again.
+    /// Begins to connect an opened socket, and returns its local address. On failure, the key is free again.
     fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
 
-    /// Sends bytes after those that are still to be sent, or one datagram. What the socket does not take at once is kept and sent
-    /// later; [`Kind::Sent`] then says when it has gone. A datagram is not kept.
+    /// Sends bytes after those still unsent, or one datagram. What the socket does not take at once is kept and sent later, and
+    /// [`Kind::Sent`] reports when it has gone out. A datagram is not kept.
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken>;
 
-    /// Has the engine watch a connection. Called after the start, and after bytes were sent outside of an event.
+    /// Makes the engine watch a connection. Called after the start, and after bytes were sent outside an event.
     fn watch(&mut self, key: usize) -> Result<()>;
 
-    /// Waits for events until an instant of CLOCK_MONOTONIC, or only looks for them.
+    /// Waits for events until an instant of CLOCK_MONOTONIC, or only polls.
     fn wait(&mut self, until_ns: Option<u64>) -> Result<()>;
 
-    /// The next event of those that are there. The connection may be used, or closed, before the call that follows.
+    /// The next pending event. Its connection may be used or closed before the next call.
     fn next(&mut self) -> Result<Option<Event<'_>>>;
 
-    /// Settles whether a handshake under way has succeeded. If not, it never will.
+    /// Settles whether a handshake in progress has succeeded. If it has not, it never will.
     fn settle(&mut self, key: usize) -> bool;
 
     /// Whether the socket has a connection that neither side has reset or both sides have closed.
     fn has_connection(&self, key: usize) -> bool;
 
-    /// Closes a connection. No event of it follows.
+    /// Closes a connection, which then causes no more events.
     fn close(&mut self, key: usize, how: Close);
 }
 
@@ -85,7 +85,7 @@ pub(super) enum Close {
 pub(super) struct Event<'a> {
     pub key: usize,
     pub kind: Kind<'a>,
-    /// When the engine took it up, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the engine picked it up, in nanoseconds of CLOCK_MONOTONIC.
     pub now_ns: u64,
 }
 
@@ -96,22 +96,23 @@ pub(super) enum Kind<'a> {
     Connected,
     /// There is no connection yet, but bytes may be sent, and go out with the SYN (TCP_FASTOPEN).
     FastOpen,
-    /// Bytes, or one datagram.
+    /// Bytes, or one datagram, arrived.
     Received(&'a [u8]),
-    /// What the socket had not taken at once has gone out.
+    /// The bytes that the socket had not taken at once have gone out.
     Sent,
-    /// A call failed, or (`Receive`, `EndOfFile`) the peer has closed. `Receive` on a connection that was not reported as
-    /// established says that it was, before it ended.
+    /// A call failed, or (`Receive`, `EndOfFile`) the peer has closed. `Receive` on a connection not reported as established means
+    /// that it was established before it ended.
     Ended(Step, Cause),
 }
 
-/// An engine, by its kind.
+/// Any of the engines.
 pub(super) enum AnyEngine {
     Mio(mio::Mio),
     Uring(uring::Uring),
 }
 
-/// Builds a scenario's engine with room for so many connections, after the fork. `auto` is io_uring where the scenario and this kernel allow it.
+/// Builds a scenario's engine with room for this many connections. Call it after the fork. `auto` means io_uring if the scenario and
+/// this kernel allow it.
 pub(super) fn build(scenario: &Scenario, room: usize) -> Result<AnyEngine> {
     let fastopen = scenario.server.listen.fastopen > 0;
     match scenario.load.engine {
@@ -124,7 +125,7 @@ pub(super) fn build(scenario: &Scenario, room: usize) -> Result<AnyEngine> {
     }
 }
 
-/// Tries whether this kernel lets this user have io_uring for loaders. Fails with the reason and the remedy.
+/// Tries whether kernel and user permit io_uring for loaders. Fails with the reason and the remedy.
 pub fn try_ring() -> Result<()> {
     ClientRing::new(1).map(drop).context(
         "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, or older than \

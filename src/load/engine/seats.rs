@@ -1,4 +1,4 @@
-//! What every engine keeps by key: the socket, where its connection stands, and bytes still to be sent.
+//! What every engine keeps by key: the socket, the state of its connection, and unsent bytes.
 
 use std::{
     io::{self, ErrorKind},
@@ -25,12 +25,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Seats {
     seats: Vec<Seat>,
-    /// Keys that may be used, the next one last.
+    /// Free keys, the next one last.
     free: Vec<u32>,
     buffers: Buffers,
 }
 
-/// One connection's.
+/// One connection's seat.
 #[derive(Debug)]
 pub(super) struct Seat {
     /// In a free seat: a disconnected socket, for the key's next connection.
@@ -40,20 +40,20 @@ pub(super) struct Seat {
     unsent: Kept,
 }
 
-/// Where a seat's connection stands.
+/// The state of a seat's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// There is none.
+    /// There is no connection.
     Free,
     /// connect(2) was called.
     Connecting,
-    /// Established; and any flow of datagrams.
+    /// The connection is established; datagram flows are always open.
     Open,
-    /// Closed, while the kernel still has operations of it. `recycles`: its socket then serves the next one.
+    /// The connection is closed, but the kernel still has operations on it. `recycles`: its socket then serves the next connection.
     Closing { recycles: bool },
 }
 
-/// How a handshake stands.
+/// The state of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handshake {
     /// The connection is established.
@@ -65,7 +65,7 @@ pub(super) enum Handshake {
 }
 
 impl Seat {
-    /// The socket. Panics in a seat that has none.
+    /// The socket. Panics if the seat has none.
     #[inline]
     pub fn socket(&self) -> &Socket {
         self.socket.as_ref().expect("a seat in use has a socket")
@@ -82,7 +82,7 @@ impl Seat {
         buffers::bytes(&self.unsent)
     }
 
-    /// Asks the kernel how a handshake went on which something has happened.
+    /// Asks the kernel for the state of a handshake after an event.
     pub fn handshake(&mut self, fastopen: bool) -> Handshake {
         match self.socket().take_error() {
             // In place of a refusal: the connection was established before it was reset.
@@ -99,17 +99,17 @@ impl Seat {
         }
     }
 
-    /// Settles whether a handshake under way has succeeded.
+    /// Settles whether a handshake in progress has succeeded.
     pub fn settle(&self) -> bool {
-        // It may complete at this very moment. Shutting down first settles it: in SYN_SENT the kernel drops the attempt (state
-        // CLOSE), otherwise the connection was established and the server has it.
+        // It may complete at any moment. Shutting down settles it: in SYN_SENT the kernel drops the attempt (state CLOSE); otherwise
+        // the connection was established and the server has it.
         self.shut_down();
         self.has_connection()
     }
 
     /// Ends both directions of the connection.
     pub fn shut_down(&self) {
-        // Fails only where there is no connection any more.
+        // Fails only if the connection is already gone.
         let _ = self.socket().shutdown(Shutdown::Both);
     }
 
@@ -117,15 +117,15 @@ impl Seat {
         socket::has_connection(self.socket()).unwrap_or(false)
     }
 
-    /// Has the coming close(2) reset the connection.
+    /// Makes the next close(2) reset the connection.
     pub fn reset_on_close(&self) {
-        // Fails only on a socket that is closed already.
+        // Fails only on a socket that is already closed.
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 }
 
 impl Seats {
-    /// With room for so many connections: a list that has to grow leaves what it has outgrown behind in the heap.
+    /// Seats with room for this many connections: a list that grows leaves its outgrown allocations in the heap.
     pub fn with_capacity(room: usize) -> Self {
         Self { seats: Vec::with_capacity(room), free: Vec::with_capacity(room), buffers: Buffers::default() }
     }
@@ -135,7 +135,7 @@ impl Seats {
         self.seats.get(key)
     }
 
-    /// As [`super::Engine::open`].
+    /// See [`super::Engine::open`].
     pub fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened> {
         let key = self.free.pop().map_or_else(
             || {
@@ -159,7 +159,7 @@ impl Seats {
         Ok(Opened { key, recycled })
     }
 
-    /// As [`super::Engine::connect`]; besides, says whether another socket has replaced the opened one.
+    /// See [`super::Engine::connect`]. Also returns whether another socket has replaced the opened one.
     pub fn connect(
         &mut self,
         key: usize,
@@ -185,13 +185,13 @@ impl Seats {
         connected
     }
 
-    /// As [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
+    /// See [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
     pub fn send(&mut self, key: usize, bytes: &[u8], opens: bool) -> io::Result<Taken> {
         let seat = &mut self.seats[key];
         if seat.transport == Transport::Udp {
             return seat.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL).map(|_| Taken::All);
         }
-        // Behind what is still to be sent: a server may answer before it has read everything.
+        // Queue behind unsent bytes: a server may answer before it has read everything.
         let taken = if seat.unsent.is_some() { 0 } else { send(seat.socket(), bytes)? };
         if taken > 0 && opens {
             seat.state = State::Open;
@@ -203,14 +203,14 @@ impl Seats {
         Ok(if taken == 0 { Taken::Nothing } else { Taken::Part })
     }
 
-    /// Sends what the socket did not take before, as far as it takes it now. Returns whether all of it has gone.
+    /// Sends as many of the unsent bytes as the socket takes now. Returns whether all of them have gone out.
     pub fn flush(&mut self, key: usize) -> io::Result<bool> {
         let seat = &self.seats[key];
         let sent = send(seat.socket(), seat.unsent())?;
         Ok(self.sent(key, sent))
     }
 
-    /// So many of the unsent bytes have gone. Returns whether those were the last.
+    /// Drops the first `length` unsent bytes, which have gone out. Returns whether they were the last.
     pub fn sent(&mut self, key: usize, length: usize) -> bool {
         let seat = &mut self.seats[key];
         self.buffers.consume(&mut seat.unsent, length);
@@ -245,7 +245,7 @@ impl IndexMut<usize> for Seats {
     }
 }
 
-/// Sends as many bytes as the socket takes. Returns how many those were.
+/// Sends as many bytes as the socket takes, and returns their number.
 fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {

@@ -1,6 +1,5 @@
-//! `uring`: one io_uring for everything that waits: a handshake that is not over at once, room to send, and what comes. A
-//! receive is queued with its buffer and submitted together with all others once a turn, which saves both the registration and
-//! the read.
+//! `uring`: one io_uring for every wait: for a handshake that does not complete at once, for room to send, and for bytes. Receives
+//! are queued with their buffers and submitted together once per turn, which saves both the registration and the read.
 
 use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
@@ -20,18 +19,18 @@ use crate::{
     },
 };
 
-/// A ring, and the connections whose waits it carries.
+/// A ring and the connections that wait in it.
 pub struct Uring {
     ring: ClientRing,
     seats: Seats,
-    /// The connection whose event was handed out last, and what comes next with it.
+    /// The connection of the event returned last, and the next step for it.
     in_hand: Option<(usize, Stage)>,
     now_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Send what is still to be sent.
+    /// Send what is still unsent.
     Flush,
     /// Queue its next wait.
     Over,
@@ -48,7 +47,7 @@ impl Uring {
         Self { ring, seats: Seats::with_capacity(room), in_hand: None, now_ns: 0 }
     }
 
-    /// Goes on with the connection in hand; with the next operation that is over when there is nothing left to do with it.
+    /// Continues with the current connection, then with the next completed operation.
     fn follow(&mut self) -> Result<Option<(usize, Found)>> {
         loop {
             if let Some((key, stage)) = self.in_hand.take().filter(|(key, _)| self.seats[*key].is_in_use()) {
@@ -80,7 +79,7 @@ impl Uring {
         }
     }
 
-    /// What an operation that is over means.
+    /// Translates a completed operation.
     fn found(&mut self, done: Done) -> Option<Found> {
         let key = done.slot;
         Some(Found::Other(match (done.operation, done.result) {
@@ -93,7 +92,7 @@ impl Uring {
                 Handshake::Failed(step, cause) => Kind::Ended(step, cause),
             },
             (Operation::Connect, Err(errno)) => Kind::Ended(Step::Connect, Cause::Errno(errno)),
-            // Kernels before 5.19 may send a part; the rest is queued again.
+            // Kernels before 5.19 may send only part; the rest is queued again.
             (Operation::Send, Ok(length)) => return self.seats.sent(key, length).then_some(Found::Other(Kind::Sent)),
             (Operation::Send, Err(errno)) => Kind::Ended(Step::Send, Cause::Errno(errno)),
             (Operation::Receive, Ok(0)) => Kind::Ended(Step::Receive, Cause::EndOfFile),
@@ -102,7 +101,7 @@ impl Uring {
         }))
     }
 
-    /// Queues the wait for what comes next: the end of the handshake; or room to send, and bytes, which also shows the end.
+    /// Queues the next wait: for the end of the handshake, or for room to send and for bytes, which also reveals the connection's end.
     fn queue_wait(&mut self, key: usize) -> Result<()> {
         let seat = &self.seats[key];
         let socket = seat.socket().as_fd();
@@ -121,7 +120,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Frees the key of a closed connection once the kernel has no operation of it left.
+    /// Frees the key of a closed connection once the kernel has no operation on it left.
     fn free_if_quiet(&mut self, key: usize) {
         if let State::Closing { recycles } = self.seats[key].state
             && self.ring.is_quiet(key)
@@ -184,7 +183,7 @@ impl Engine for Uring {
             seat.reset_on_close();
         }
         if !quiet && !disconnected {
-            // Operations under way keep the socket open after its descriptor's close.
+            // Operations in progress keep the socket open after its descriptor is closed.
             seat.shut_down();
         }
         seat.state = State::Closing { recycles: how == Close::Recycle && disconnected };

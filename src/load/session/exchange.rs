@@ -16,15 +16,15 @@ use crate::{
 const RESET: Cause = Cause::Errno(libc::ECONNRESET);
 
 impl Session {
-    /// Its socket has begun to connect: says what can be sent at once. On loopback, and wherever else the handshake is over when
-    /// connect(2) returns, no event has to be waited for, and the worker that accepts finds the request there.
+    /// Its socket has begun to connect: returns what can be sent at once. On loopback, and wherever else the handshake is over when
+    /// connect(2) returns, there is no event to wait for, and the worker that accepts finds the request already there.
     pub fn on_started<O: Observer>(&mut self, shared: &mut Shared<O>) -> Action {
         if self.is_flow {
             shared.report.flows.begun += 1;
             self.enter(Phase::Exchanging, self.connect_ns);
             return self.ask(shared, Some(Wait::Reply));
         }
-        // With TCP_FASTOPEN the kernel takes bytes that it will only send with the SYN.
+        // With TCP_FASTOPEN, the kernel accepts bytes that it sends only with the SYN.
         if shared.policy.app == App::Close || shared.policy.fastopen {
             return Action::Continue;
         }
@@ -32,7 +32,7 @@ impl Session {
         self.ask(shared, None)
     }
 
-    /// An event of the engine's.
+    /// The engine reported an event.
     #[inline]
     pub fn on_event<O: Observer>(&mut self, shared: &mut Shared<O>, kind: Kind<'_>, now_ns: u64) -> Action {
         match kind {
@@ -53,7 +53,7 @@ impl Session {
         if self.asked_early { Action::Wait(Wait::Reply) } else { self.ask(shared, Some(Wait::Reply)) }
     }
 
-    /// It turns out to be established, and is given up all the same.
+    /// The connection turns out to be established, but is abandoned anyway.
     pub fn on_settled<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) {
         self.enter(Phase::Exchanging, now_ns);
         shared.established(self, now_ns);
@@ -81,25 +81,24 @@ impl Session {
     /// The last [`Action::Send`] failed.
     pub fn on_send_failed<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
         if self.phase != Phase::Connecting || shared.policy.fastopen {
-            // A datagram that the kernel does not take is lost: it is not for the loader to try again.
+            // A datagram that the kernel does not take is lost: loaders do not retry.
             return Action::Fail(Step::Send, cause);
         }
         if cause == RESET {
-            // Established and then reset, which is for the exchange to judge.
+            // Established and then reset: the exchange decides what that means.
             return self.on_ended(shared, Step::Receive, cause, now_ns);
         }
         Action::Fail(Step::Connect, cause)
     }
 
-    /// The scenario's follow-up is due on a connection that is held. The connection keeps its place among those that are held: its
-    /// hold goes on.
+    /// The scenario's follow-up is due on a held connection, whose hold goes on.
     pub fn on_follow_up<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) -> Action {
         self.exchange = Exchange::FollowUp;
         self.enter(Phase::Exchanging, now_ns);
         self.ask(shared, None)
     }
 
-    /// Its hold is over. A follow-up under way goes on to its end.
+    /// The hold is over. A follow-up in progress still runs to its end.
     pub fn on_hold_over(&self) -> Action {
         if self.phase == Phase::Holding { Action::Complete } else { Action::Continue }
     }
@@ -111,7 +110,7 @@ impl Session {
         Action::Send(wait)
     }
 
-    /// Bytes have come.
+    /// Bytes have arrived.
     pub fn on_received<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
         if self.phase != Phase::Exchanging {
             return Action::Fail(Step::Close, Cause::BadReply);
@@ -131,37 +130,37 @@ impl Session {
             && receipt.nonce != self.nonce
             && receipt.is_of(&shared.ends.tuple(self))
         {
-            // A late reply to an earlier flow that had this port and was given up.
+            // A late reply to an earlier, abandoned flow on the same port.
             shared.report.flows.stale += 1;
             return Action::Continue;
         }
         match reply {
             Reply::Partial => Action::Continue,
             Reply::Bad(cause) => Action::Fail(Step::Receive, cause),
-            // A client that has asked once is owed one reply.
+            // One request gets one reply.
             Reply::Whole { length, .. } if length != had => Action::Fail(Step::Receive, Cause::BadReply),
             Reply::Whole { receipt, .. } => self.on_reply(shared, receipt, now_ns),
         }
     }
 
-    /// A call of the engine's failed; or the server has closed or reset the connection: as planned, as a reply's end, or too early.
+    /// A call by the engine failed, or the server has closed or reset the connection: as planned, as the end of a reply, or too early.
     pub fn on_ended<O: Observer>(&mut self, shared: &mut Shared<O>, step: Step, cause: Cause, now_ns: u64) -> Action {
         if step != Step::Receive {
             return Action::Fail(step, cause);
         }
         if self.is_flow {
-            // ICMP says that nobody has the port; or an empty datagram came, which is no reply.
+            // ICMP reported an unused port, or an empty datagram arrived, which is not a reply.
             let cause = if cause == Cause::EndOfFile { Cause::BadReply } else { cause };
             return Action::Fail(Step::Receive, cause);
         }
         if self.phase == Phase::Connecting {
-            // What a peer ends was established, even where nobody saw it.
+            // A connection that its peer ends was established, even if no event showed it.
             self.on_settled(shared, now_ns);
         }
         let policy = &shared.policy;
         let reset = cause == RESET;
         let as_agreed = policy.close_by == CloseBy::Server && reset == (policy.close_how == CloseHow::Rst);
-        // A close without a word is the reply of app `close`, but only from a worker: the kernel, too, resets what it aborts.
+        // A close without data is app `close`'s reply, but only from a worker: the kernel also resets what it aborts.
         if policy.app == App::Close && self.acceptance(shared) == Acceptance::Never {
             return Action::Fail(Step::Receive, cause);
         }
@@ -172,11 +171,11 @@ impl Session {
         }
     }
 
-    /// No bytes will follow those that have come: they may be a whole reply because of that.
+    /// No more bytes will arrive, which may make those received a whole reply.
     fn on_last_bytes<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
         match shared.client.take(buffers::bytes(&self.input), true) {
             Reply::Whole { receipt, .. } => match self.on_reply(shared, receipt, now_ns) {
-                // Another request would find no server.
+                // The server is gone and cannot answer another request.
                 Action::Send(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
                 // The reply's end was the connection's end.
                 Action::Continue | Action::Wait(_) => Action::Complete,
@@ -187,7 +186,7 @@ impl Session {
         }
     }
 
-    /// A whole reply has come: checks whose it is, records it, and goes on to what follows.
+    /// A whole reply has arrived: checks that it belongs here, records it, and continues.
     fn on_reply<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>, now_ns: u64) -> Action {
         shared.report.replies += 1;
         if !self.verify(shared, receipt, now_ns) {
@@ -206,7 +205,7 @@ impl Session {
         }
         if self.exchange == Exchange::FollowUp {
             self.enter(Phase::Holding, now_ns);
-            // It has kept its place among those that are held.
+            // The connection is still in the list of held ones.
             return if self.hold_until_ns <= now_ns { Action::Complete } else { Action::Continue };
         }
         let hold_ns = shared.policy.hold_ns;

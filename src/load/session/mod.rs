@@ -1,7 +1,7 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
 //! no clock: every call gets the time, and returns an [`Action`] for the driver.
 //!
-//! `exchange` holds the transitions, `verify` the checks of replies, `shared` what all sessions of a loader have in common.
+//! `exchange` holds the transitions, `verify` the checks of replies, `shared` the state that all sessions of a loader share.
 //!
 //! Bytes reach the session as they come off the wire and leave through [`Shared::out`], so a layer such as TLS, or a protocol with
 //! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `input`: a
@@ -20,22 +20,22 @@ use crate::{
     scenario::Transport,
 };
 
-/// What the driver is to do with a connection.
+/// What the driver must do with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing: it waits on.
+    /// Nothing: it keeps waiting.
     Continue,
-    /// It begins to wait for something else.
+    /// Make it wait for something else.
     Wait(Wait),
-    /// Send [`Shared::out`]. With a [`Wait`], it begins to wait for that.
+    /// Send [`Shared::out`], and make it wait for what is given, if anything.
     Send(Option<Wait>),
-    /// It went as planned to its end: close it.
+    /// Close it: it ran to its planned end.
     Complete,
-    /// It failed, in this step: close it.
+    /// Close it: it failed in this step.
     Fail(Step, Cause),
 }
 
-/// What a connection waits for, and so which time-out ends it.
+/// What a connection waits for, which determines the time-out that ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// To be established.
@@ -55,15 +55,15 @@ impl Wait {
 enum Phase {
     /// connect(2) was called.
     Connecting,
-    /// A request is under way, or its reply awaited; with app `close`, the server's close.
+    /// A request is being sent, or its reply awaited; with app `close`, the server's close.
     Exchanging,
-    /// All replies have come; the client keeps the connection open.
+    /// All replies have arrived; the client keeps the connection open.
     Holding,
-    /// All replies have come; the server closes first.
+    /// All replies have arrived; the server closes first.
     AwaitingClose,
 }
 
-/// Which of a connection's exchanges is under way.
+/// Which of a connection's exchanges is in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exchange {
     /// Its response time counts from the intended start, its service time from the connect call.
@@ -74,57 +74,57 @@ enum Exchange {
     FollowUp,
 }
 
-/// One connection, or flow of datagrams. A loader may hold tens of thousands that do nothing, so it is kept small: what all have
-/// in common is in [`Shared`].
+/// One connection or datagram flow. A loader may hold tens of thousands of idle ones, so it is kept small: what they have in common
+/// is in [`Shared`].
 #[derive(Debug)]
 pub(super) struct Session {
     phase: Phase,
     exchange: Exchange,
-    /// Its own port. 0: the connection was over before its port could be read.
+    /// Its local port; 0 if the connection was over before its port could be read.
     port: u16,
-    /// Number of its own address: of its tuple group where groups name addresses, else among those that the kernel picked.
+    /// Number of its local address: that of its tuple group if groups name addresses, otherwise among those that the kernel picked.
     address: u16,
-    /// Nonce of the request under way.
+    /// Nonce of the current request.
     nonce: u32,
     /// Requests not yet begun.
     requests_left: u32,
-    /// The schedule's time.
+    /// When the schedule intended it to start.
     intended_ns: u64,
-    /// Just before connect(2).
+    /// When connect(2) was called.
     connect_ns: u64,
-    /// Start of the wait that a time-out would end: of the connect, of the exchange under way, or of the close.
+    /// Start of the wait that a time-out would end: for the connect, the current exchange, or the close.
     waiting_since_ns: u64,
     /// When its hold ends, once it is held.
     hold_until_ns: u64,
-    /// Who has answered so far.
+    /// The workers that have answered so far.
     answered: Answered,
-    /// Whether it is a flow of datagrams.
+    /// Whether it is a datagram flow.
     is_flow: bool,
     /// Whether its figures are recorded.
     measured: bool,
-    /// Whether a receipt has come: some worker has accepted it.
+    /// Whether a receipt has arrived, and so some worker has accepted it.
     served: bool,
     /// Whether its first request was made before it was known to be established.
     asked_early: bool,
-    /// Whether part of a request is still to be sent.
+    /// Whether part of a request is still unsent.
     sending: bool,
     /// Whether its stages are recorded.
     staged: bool,
-    /// A reply so far, while only part of it has come.
+    /// The part of a reply received so far.
     input: Kept,
 }
 
-/// When a connection was to start, and when it did, in nanoseconds of CLOCK_MONOTONIC.
+/// When a connection was meant to start, and when it did, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
-    /// The schedule's time.
+    /// When the schedule intended it to start.
     pub intended_ns: u64,
-    /// Just before connect(2).
+    /// When connect(2) was called.
     pub connect_ns: u64,
 }
 
 impl Session {
-    /// A connection that has begun to connect from a port of its own. `address` as [`Ends::number`] has it.
+    /// A connection that has begun to connect. `address` and `port` are those of [`Ends::number`].
     pub fn new(transport: Transport, (address, port): (u16, u16), start: Start, requests: u32, measured: bool) -> Self {
         Self {
             phase: Phase::Connecting,
@@ -160,7 +160,7 @@ impl Session {
         self.phase == Phase::Connecting
     }
 
-    /// Whether it is held, with no exchange under way.
+    /// Whether it is held, with no exchange in progress.
     pub fn is_holding(&self) -> bool {
         self.phase == Phase::Holding
     }
@@ -178,7 +178,7 @@ impl Session {
         self.hold_until_ns
     }
 
-    /// The step that it is at, for the count of errors.
+    /// Its current step, for counting errors.
     pub fn step(&self) -> Step {
         match self.phase {
             Phase::Connecting => Step::Connect,
@@ -197,11 +197,11 @@ impl Session {
 /// Which workers have answered a connection or flow.
 #[derive(Debug, Clone, Copy, Default)]
 struct Answered {
-    /// The first that did, its number plus one.
+    /// Number of the first worker, plus one.
     first: Option<NonZeroU16>,
     /// Whether there was more than one reply.
     again: bool,
-    /// Whether another worker answered as well.
+    /// Whether another worker answered too.
     moved: bool,
 }
 

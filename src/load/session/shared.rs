@@ -1,4 +1,4 @@
-//! What all sessions of a loader have in common: what the scenario asks for, the protocol, and the account of what happened.
+//! The state that all sessions of a loader share: what the scenario asks for, the protocol, and the account of what happened.
 //!
 //! Every attempt ends in exactly one of two ways: completed, or as one error counted by step and cause.
 
@@ -15,10 +15,10 @@ use crate::{
     sys::clock,
 };
 
-/// Bytes of the longest request.
+/// Length of the longest request.
 const REQUEST_BYTES: usize = keys::SERVER_REQUEST_BYTES.max();
 
-/// What sessions share.
+/// The state that sessions share.
 pub(in crate::load) struct Shared<O> {
     pub policy: Policy,
     pub ends: Ends,
@@ -27,10 +27,10 @@ pub(in crate::load) struct Shared<O> {
     pub measures: Measures,
     pub report: LoaderReport,
     pub observer: O,
-    /// The instant of the scenario's follow-up, from which its response times count.
+    /// When the scenario's follow-up is due. Its response times count from then.
     pub follow_up_ns: u64,
-    /// Set when a connection's stamp is too late: impossible, unless the connection has gone and its port serves another. The
-    /// driver asks the engine which of the two it is.
+    /// Set when a connection's stamp is too late, which is impossible unless the connection is gone and its port serves another. The
+    /// driver asks the engine which it is.
     pub stamp_in_doubt: bool,
     pub(super) client: Box<dyn Client>,
     pub(super) buffers: Buffers,
@@ -47,7 +47,7 @@ pub(in crate::load) struct Policy {
     pub fastopen: bool,
     /// Length of the hold; 0 for none.
     pub hold_ns: u64,
-    /// Whether flows of datagrams have latencies of their own: a percentile over flows and connections would describe neither.
+    /// Whether datagram flows have separate latencies: a percentile over flows and connections together would describe neither.
     pub(super) tells_flows_apart: bool,
     /// Whether accept waits from the connect call are recorded.
     pub(super) bounds_waits: bool,
@@ -92,12 +92,12 @@ impl Ends {
         Self { target, groups, picked: Interner::default() }
     }
 
-    /// Groups take turns.
+    /// The tuple group of an attempt. Groups take turns.
     pub fn group_for(&self, attempt: u64) -> Group {
         self.groups[attempt as usize % self.groups.len()]
     }
 
-    /// The number of a connection's own address, and its port.
+    /// The number of a connection's local address, and its local port.
     pub fn number(&mut self, group: &Group, client: SocketAddr) -> (u16, u16) {
         // A scenario has 256 source addresses at most.
         let address = if group.source.is_some() { group.number as u16 } else { self.picked.number(client.ip()) };
@@ -111,7 +111,7 @@ impl Ends {
         &self.groups[if named { usize::from(session.address) } else { 0 }]
     }
 
-    /// A session's own end.
+    /// A session's local end.
     #[inline]
     pub(super) fn client(&self, session: &Session) -> SocketAddr {
         let named = self.group(session).source;
@@ -143,7 +143,7 @@ impl<O: Observer> Shared<O> {
         }
     }
 
-    /// Writes the next request, and returns its nonce. `last`: none follows on its connection.
+    /// Writes the next request, and returns its nonce. `last`: it is the last one on its connection.
     #[inline]
     pub(super) fn request(&mut self, last: bool) -> u32 {
         self.nonce = self.nonce.wrapping_add(1);
@@ -152,7 +152,7 @@ impl<O: Observer> Shared<O> {
         self.nonce
     }
 
-    /// Counts a connection that is established.
+    /// Counts an established connection.
     pub(super) fn established(&mut self, session: &Session, now_ns: u64) {
         self.report.established += 1;
         self.observer.count(LoaderCount::Established);
@@ -176,7 +176,7 @@ impl<O: Observer> Shared<O> {
             return;
         }
         if let (true, Some(worker)) = (session.staged, session.answered.first()) {
-            // A hold is the scenario's own time.
+            // The hold is part of the scenario, not of the wait.
             let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
@@ -186,7 +186,7 @@ impl<O: Observer> Shared<O> {
         self.report.ended_ns = now_ns;
     }
 
-    /// Counts an attempt that failed, whether it had come as far as a connection or not.
+    /// Counts a failed attempt, whether or not it got as far as a connection.
     pub fn failed(&mut self, step: Step, cause: Cause, now_ns: u64) {
         if matches!(cause, Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) {
             self.report.first_exhausted_ns.get_or_insert(now_ns);
@@ -196,7 +196,7 @@ impl<O: Observer> Shared<O> {
         self.report.ended_ns = now_ns;
     }
 
-    /// Counts by which workers a flow was answered.
+    /// Counts a flow by the workers that answered it.
     fn count_flow(&mut self, session: &Session) {
         let answered = &session.answered;
         let Some(first) = answered.first().map(usize::from) else { return };

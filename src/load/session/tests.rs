@@ -1,4 +1,4 @@
-//! Sessions without sockets: what each event makes them do, and what is recorded of it.
+//! Sessions without sockets: what they do on each event, and what they record.
 
 use super::*;
 use crate::{
@@ -89,7 +89,7 @@ fn a_reply_may_come_in_pieces() {
 }
 
 #[test]
-fn more_than_was_asked_for_is_no_reply() {
+fn excess_bytes_are_not_a_reply() {
     let mut one = One::established("");
     let bytes = [one.reply(0), vec![0]].concat();
     assert_eq!(one.event(Kind::Received(&bytes), 120), Action::Fail(Step::Receive, Cause::BadReply));
@@ -134,7 +134,7 @@ fn a_held_connection_answers_a_follow_up_and_completes_when_both_are_over() {
 }
 
 #[test]
-fn a_server_closes_as_agreed_or_the_connection_fails() {
+fn a_close_other_than_the_scenarios_fails_the_connection() {
     let reset = Kind::Ended(Step::Receive, RESET);
     for (how, end, action) in [
         ("fin", Kind::Ended(Step::Receive, Cause::EndOfFile), Action::Complete),
@@ -163,7 +163,7 @@ fn a_server_that_closes_before_it_has_answered_fails_the_connection() {
 }
 
 #[test]
-fn what_is_reset_was_established_but_what_is_refused_was_not() {
+fn a_reset_connection_was_established_but_a_refused_one_was_not() {
     let refused = Cause::Errno(libc::ECONNREFUSED);
     for (cause, step, established) in [(RESET, Step::Receive, 1), (refused, Step::Connect, 0)] {
         // Before the first request is out.
@@ -182,7 +182,7 @@ fn what_is_reset_was_established_but_what_is_refused_was_not() {
 }
 
 #[test]
-fn a_request_is_at_step_send_until_all_of_it_has_gone() {
+fn a_request_is_at_step_send_until_all_of_it_is_sent() {
     let mut one = One::established("");
     one.session.on_taken(&mut one.shared, Taken::Part);
     assert_eq!(one.session.step(), Step::Send);
@@ -214,7 +214,7 @@ fn another_connections_reply_is_misdelivered() {
 }
 
 #[test]
-fn stamps_lie_between_connect_and_accept_or_are_doubted() {
+fn stamps_not_between_connect_and_accept_are_doubted() {
     let journey = Journey { woke_ns: 125, accept_ns: 130, read_ns: 150, replied_ns: 170 };
     for (stamp_ns, staged, impossible, doubted) in
         [(Some(105), true, 0, false), (None, true, 0, false), (Some(99), false, 1, false), (Some(131), false, 0, true)]

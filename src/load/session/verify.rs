@@ -1,4 +1,5 @@
-//! Checks whose reply it is, and who accepted the connection when. Every reply is checked, and every wait recorded once.
+//! Checks that a reply belongs to its connection, and finds who accepted the connection and when. Every reply is checked, and every
+//! wait recorded once.
 
 use super::{Exchange, Session, Shared};
 use crate::{
@@ -15,19 +16,19 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acceptance {
     By(Entry),
-    /// Nobody has.
+    /// No worker has.
     Never,
     /// There is no ledger, or the connection was over before its port could be read.
     Unknown,
 }
 
-/// What the stamps say of the client's port.
+/// The stamp found for the client's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stamp {
-    /// Nothing: connections are not stamped.
+    /// Connections are not stamped.
     None,
     At(u64),
-    /// Nothing of this connection: a reset by the server frees the client's port at once, and the next connection from it may be
+    /// This connection's stamp is gone: a reset by the server frees the client's port at once, and the next connection from it may be
     /// established before the first one's loader has looked. Or the stamp is impossible.
     Lost,
 }
@@ -49,7 +50,7 @@ impl Session {
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
                 shared.report.verified += 1;
-                // Only the clock of this machine can be compared with ours.
+                // Accept times can be compared only with those of this machine's clock.
                 if !tuple.server.ip().is_loopback() && !shared.observer.has_ledger() {
                     return receipt.belongs_to(self.nonce, &tuple);
                 }
@@ -62,7 +63,7 @@ impl Session {
                 Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connect_ns),
                 Acceptance::Never | Acceptance::Unknown => return true,
             },
-            // Our own server's replies always have a receipt, so within a trial this one is not a worker's.
+            // listenbench's own server always sends a receipt, so within a trial this reply is not a worker's.
             None => return !shared.observer.has_ledger(),
         };
         self.answered.by(worker);
@@ -87,14 +88,14 @@ impl Session {
             self.record_stages(shared, worker, stamp, accept_ns, replied_ns);
         }
         if shared.policy.bounds_waits {
-            // Shown whether or not anybody watches, so that watching costs nothing.
+            // Shown whether or not anything watches, so that watching costs nothing.
             shared.observer.show(LoaderKept::AcceptWait, wait_ns);
         }
         shared.measures.record_accept_wait(worker, wait_ns)
     }
 
-    /// When the kernel had the connection established on the server's side. That must lie between the connect call and accept's
-    /// return, or something is wrong with the stamp, or with the loader.
+    /// When the kernel established the connection on the server's side. Unless that lies between the connect call and accept's return,
+    /// something is wrong with the stamp or the loader.
     fn stamp<O: Observer>(&self, shared: &mut Shared<O>, accept_ns: u64) -> Stamp {
         let Some(at_ns) = shared.observer.stamp(shared.ends.client(self)) else { return Stamp::None };
         if (self.connect_ns..=accept_ns).contains(&at_ns) {
@@ -108,7 +109,7 @@ impl Session {
         Stamp::Lost
     }
 
-    /// Records the stages of a first reply, if worker and loader agree on whose it is.
+    /// Records the stages of a first reply, if worker and loader agree on the connection it belongs to.
     fn record_stages<O: Observer>(
         &mut self,
         shared: &mut Shared<O>,
@@ -143,10 +144,10 @@ impl Session {
         }
     }
 
-    /// As [`Self::verify`], for a datagram: each has waited for its own reception.
+    /// Like [`Self::verify`], for a datagram: each datagram has its own receive wait.
     fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>) -> bool {
         let tuple = shared.ends.tuple(self);
-        // A reply without a receipt is another server's.
+        // A reply without a receipt comes from another server.
         let Some(receipt) = receipt else { return !shared.observer.has_ledger() };
         if !receipt.belongs_to(self.nonce, &tuple) {
             return false;
@@ -189,7 +190,7 @@ impl Session {
         shared.measures.record(service, now_ns - service_from_ns);
     }
 
-    /// What the ledger knows of the connection's accept, for an app whose workers send nothing.
+    /// The connection's accept according to the ledger, for an app whose workers send nothing.
     pub(super) fn acceptance<O: Observer>(&self, shared: &Shared<O>) -> Acceptance {
         let client = shared.ends.client(self);
         if !shared.observer.has_ledger() || client.port() == 0 {

@@ -1,5 +1,5 @@
 //! `bind-zero`: bind(2) to port 0 before connect(2), as many programs do to set a source address. bind does not know the
-//! destination, so it only takes ports that no other socket has, wherever that is connected to.
+//! destination, so it only takes ports that no other socket has, wherever that socket is connected.
 
 use std::io;
 

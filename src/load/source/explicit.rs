@@ -1,5 +1,5 @@
 //! `explicit`: the program chooses the port itself and binds to it. Each process has its own ports, in random order, and knows
-//! which are in use, so nothing is searched, however full the range is.
+//! which are in use, so nothing needs searching, however full the range is.
 
 use std::{collections::VecDeque, io};
 
@@ -11,9 +11,9 @@ use super::{Group, Share, Source, bind_address};
 use crate::observe::ports::Range;
 
 pub(super) struct Explicit {
-    /// By group: ports that are free, the next first. A port goes to the end when its connection is over, so that one in
-    /// TIME_WAIT rests as long as possible; a socket that is bound to it may take it over all the same, if the server's
-    /// timestamps have gone on (kernel, tcp_twsk_unique).
+    /// By group: free ports, the next one first. A port goes to the end when its connection is over, so that a port in TIME_WAIT rests
+    /// as long as possible; a socket bound to it may take it over anyway, once the server's timestamps have advanced (kernel,
+    /// tcp_twsk_unique).
     free: Vec<VecDeque<u16>>,
     /// The port bound last, while its socket has yet to connect.
     last: Option<u16>,
@@ -41,7 +41,7 @@ impl Source for Explicit {
                     self.last = Some(port);
                     return Ok(());
                 }
-                // Another program has it.
+                // Another program uses the port.
                 Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
                 Err(error) => return Err(error),
             }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_did_not_connect_can_be_had_again() {
+    fn a_port_that_did_not_connect_is_free_again() {
         let range = Range::parse("41000 41001", "").unwrap();
         let mut source = Explicit::new(&range, 1, Share { process: 0, processes: 1 }, 1);
         let group = Group { number: 0, source: Some([127, 0, 0, 1].into()), destination: ([127, 0, 0, 1], 1).into() };

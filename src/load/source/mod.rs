@@ -27,19 +27,19 @@ pub trait Source {
     /// if there is no port left.
     fn prepare(&mut self, socket: &Socket, group: &Group) -> io::Result<()>;
 
-    /// connect(2) found no port for the socket prepared last. Returns whether another attempt may find one.
+    /// Called when connect(2) found no port for the socket prepared last. Returns whether another attempt may find one.
     fn try_elsewhere(&mut self, _group: &Group) -> bool {
         false
     }
 
-    /// The socket prepared last will not connect after all: its port, if it has one, is free again.
+    /// Called when the socket prepared last will not connect after all: its port, if it has one, is free again.
     fn given_up(&mut self, _group: &Group) {}
 
-    /// A connection of a group from this port is over.
+    /// Called when a connection of a group from this port is over.
     fn freed(&mut self, _group: &Group, _port: u16) {}
 }
 
-/// A tuple group: what one ephemeral range serves.
+/// A tuple group: source address, destination address and destination port, which one ephemeral range serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
     /// Its number, from 0.
@@ -60,7 +60,7 @@ pub fn groups(sources: &Sources, destinations: &[SocketAddr]) -> Vec<Group> {
     pairs.enumerate().map(|(number, (source, destination))| Group { number, source, destination }).collect()
 }
 
-/// Which of several processes that share the ports this one is.
+/// This process's place among those that share the ports.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     /// Number of this process, from 0.

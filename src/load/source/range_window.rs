@@ -14,7 +14,7 @@ const WINDOW: usize = 256;
 
 pub(super) struct RangeWindow {
     windows: Vec<(u16, u16)>,
-    /// By group: the window in use, and how many in a row were full.
+    /// By group: the current window, and how many windows in a row were full.
     at: Vec<(usize, usize)>,
 }
 

@@ -1,4 +1,4 @@
-//! Verdicts: named conditions that a reader of the figures has to know.
+//! Verdicts: named conditions that a reader of the figures must know about.
 //!
 //! A verdict is one entry of the list in `list.rs`. To add one, write its entry there, and the rule that gives it: in `trial::judge` if a
 //! single trial shows it, in `stats::judge` if it takes several. The compiler asks for every part of an entry; `results/README.md`
@@ -14,15 +14,16 @@ use serde::{Deserialize, Serialize};
 pub use list::{Grounds, VerdictName, limits};
 
 use super::{Connections, Datagrams, ErrorCount, EventKind};
+use crate::format::counted;
 
 /// A verdict on a trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Name of the verdict.
     pub name: VerdictName,
-    /// What it rests on, in numbers.
+    /// The numbers it rests on, in words.
     pub detail: String,
-    /// Whether it forbids using the trial's figures.
+    /// Whether the trial's figures must not be used.
     pub invalidates: bool,
 }
 
@@ -40,7 +41,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What a verdict is about.
+/// How many trials a verdict concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// A single trial.
@@ -49,12 +50,11 @@ pub enum Scope {
     Run,
 }
 
-/// What becomes of the figures.
+/// Whether the figures of what a verdict concerns remain usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figures {
-    /// They are used.
     Valid,
-    /// They must not be used: they are not what they say.
+    /// They must not be used: they are not what they claim to be.
     Invalid,
 }
 
@@ -70,18 +70,16 @@ impl VerdictName {
         format!("{}{}", self.meaning(), remedy.unwrap_or_default())
     }
 
-    /// A verdict in full: its name, the numbers it rests on, what it means and what to do.
+    /// The verdict in full: its name, the numbers it rests on, what it means and what to do about it.
     pub fn explain(self, detail: &str) -> String {
         format!("{self}: {detail}. {}", self.advice())
     }
 }
 
-/// A sum that does not come out.
+/// A sum that does not add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Imbalance {
-    /// Of a trial's connections.
     Connections(Connections),
-    /// Of a trial's datagrams.
     Datagrams(Datagrams),
 }
 
@@ -90,8 +88,8 @@ impl fmt::Display for Imbalance {
         match self {
             Self::Connections(Connections { established, accepted, left_in_queue, aborted, foreign, .. }) => write!(
                 f,
-                "{established} established ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted; of the \
-                 accepted, no loader established {foreign}"
+                "{established} established ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted; \
+                 {foreign} of those accepted had not been established by a loader"
             ),
             Self::Datagrams(Datagrams { sent, received, left_in_queue, lost, refused, aborted, .. }) => write!(
                 f,
@@ -105,7 +103,6 @@ impl fmt::Display for Imbalance {
 /// What the deadline cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfinished {
-    /// The load.
     Load,
     /// The fill of the ports.
     Fill,
@@ -114,11 +111,10 @@ pub enum Unfinished {
 /// Why there is nothing to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nothing {
-    /// The measured window holds no start.
+    /// No start was due in the measured window.
     Due,
-    /// The fill of the ports stopped before it reached its end.
+    /// The fill of the ports stopped early.
     Filled {
-        /// Connections established.
         established: u64,
         /// Connections that the ports can hold.
         capacity: u64,
@@ -130,39 +126,35 @@ pub enum Nothing {
 /// How a loader fell behind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lateness {
-    /// Starts came after the window's end.
+    /// Some starts came after the window's end.
     Missed {
-        /// Those starts.
         missed: u64,
-        /// All starts of the window.
+        /// All starts due in the window.
         planned: u64,
     },
-    /// Starts came late within the window.
+    /// Starts came within the window, but late.
     Lag {
-        /// 99th percentile of the send lag.
+        /// The 99th percentile of the send lag.
         p99_ns: u64,
-        /// Median response.
+        /// The median response latency.
         response_p50_ns: u64,
     },
 }
 
-/// Levels before and after.
+/// The mean of a quantity in the first and in the second half of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// Mean before.
     pub before: f64,
-    /// Mean after.
     pub after: f64,
 }
 
-/// What came of a fault of the scenario.
+/// What became of a fault in the scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultOutcome {
-    /// What was to be done.
     pub kind: EventKind,
-    /// Number of the worker.
+    /// The worker's number, from 0.
     pub worker: usize,
-    /// When it began and how long it lasted, in seconds; `None` where it was not carried out.
+    /// When it began and how long it lasted, in seconds; `None` if it was not carried out.
     pub carried_out: Option<(f64, f64)>,
 }
 
@@ -171,7 +163,7 @@ impl fmt::Display for FaultOutcome {
         write!(f, "{} of worker {} ", self.kind, self.worker)?;
         match self.carried_out {
             Some((at_s, lasted_s)) => write!(f, "at {at_s:.2} s for {lasted_s:.2} s"),
-            None => write!(f, "not carried out: the load or the fault was over first"),
+            None => write!(f, "not carried out: the load, or the fault's time, was over before it could begin"),
         }
     }
 }
@@ -182,10 +174,11 @@ fn listed(errors: &[ErrorCount]) -> String {
     errors.join(", ")
 }
 
-/// `; 12 connects took 1 s, 3 connects took 3 s`; nothing where none took as long.
+/// `; 12 connects took 1 s, 1 connect took 3 s`; empty if none took as long.
 fn slow(connects_by_seconds: &BTreeMap<u64, u64>) -> String {
+    let connects = |count| counted(count, "connect", "connects");
     let modes: Vec<String> =
-        connects_by_seconds.iter().map(|(seconds, count)| format!("{count} connects took {seconds} s")).collect();
+        connects_by_seconds.iter().map(|(seconds, count)| format!("{} took {seconds} s", connects(*count))).collect();
     if modes.is_empty() { String::new() } else { format!("; {}", modes.join(", ")) }
 }
 
@@ -195,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// `results/README.md` shows the list: print what is missing, so that mending it is pasting.
+    /// `results/README.md` shows the list: on failure, print the table to paste.
     #[test]
     fn the_readme_lists_every_verdict_once() {
         let readme = include_str!("../../../results/README.md");

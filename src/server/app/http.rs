@@ -84,7 +84,7 @@ impl Http {
             reply.extend_from_slice(b"X-Receipt: ");
             let receipt = Receipt::new(caller.worker, nonce, caller.accept_ns, &caller.tuple).short();
             let mut digits = [0; 2 * RECEIPT_BYTES];
-            hex::encode_to_slice(receipt, &mut digits).expect("two digits a byte");
+            hex::encode_to_slice(receipt, &mut digits).expect("two digits per byte");
             reply.extend_from_slice(&digits);
             reply.extend_from_slice(b"\r\n");
         }

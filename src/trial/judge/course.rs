@@ -1,4 +1,4 @@
-//! How a trial went over time: what was done to its workers, and whether its two halves are alike.
+//! How a trial went over time: the faults of its workers, and whether its two halves agree.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 /// Mean length of a worker's queue below which its changes do not matter.
 const SHORT_QUEUE: f64 = 5.0;
 
-/// What was done to workers, and what was not.
+/// The faults that were carried out, and those that were not.
 pub(super) fn faults(asked: &[Fault], carried_out: &[EventRow]) -> Option<Grounds> {
     let outcome = |fault: &Fault| FaultOutcome {
         kind: fault.kind.event(),
@@ -21,7 +21,7 @@ pub(super) fn faults(asked: &[Fault], carried_out: &[EventRow]) -> Option<Ground
     (!asked.is_empty()).then(|| Grounds::Faults { faults: asked.iter().map(outcome).collect() })
 }
 
-/// Whether the two halves of the measured window differ: in what was accepted, or in how long the queues were.
+/// Whether the two halves of the measured window differ in accepts or in queue lengths.
 pub(super) fn drift(
     series: &Series,
     warmup: Duration,
@@ -42,7 +42,7 @@ pub(super) fn drift(
     let per_second = 1e3 / series.interval_ms as f64;
     let accepts_per_s = drift_within(&measured(&series.accepted))
         .map(|Change { before, after }| Change { before: before * per_second, after: after * per_second });
-    // A shared queue stands in every worker's column, which the ratio of the halves does not mind.
+    // A shared queue is repeated in every worker's column, which does not affect the ratio of the halves.
     let queued = drift_within(&measured(&series.queue_peak))
         .filter(|change| change.before.max(change.after) >= SHORT_QUEUE * workers as f64);
     (accepts_per_s.is_some() || queued.is_some()).then_some(Grounds::DriftInTrial { accepts_per_s, queued })
@@ -61,7 +61,8 @@ mod tests {
         let row = EventRow { event: 0, at_s: 1.004, lasted_s: 0.5, ..EventRow::default() };
         assert_eq!(
             words(faults(&asked, &[row])).unwrap(),
-            "faults: stall of worker 1 at 1.00 s for 0.50 s, kill of worker 1 not carried out: the load or the fault was over first"
+            "faults: stall of worker 1 at 1.00 s for 0.50 s, kill of worker 1 not carried out: the load, or the fault's time, was \
+             over before it could begin"
         );
     }
 

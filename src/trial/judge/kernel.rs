@@ -1,4 +1,4 @@
-//! What the kernel's counters and the processors say.
+//! Rules about the kernel's counters and the processors.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ pub(super) fn time_wait_overflow(kernel: &Counters) -> Option<Grounds> {
     (connections > 0).then_some(Grounds::TimeWaitOverflow { connections })
 }
 
-/// How far above a whole second a connect may end and still be one whose SYN was sent again then.
+/// How long after a whole second a connect may end and still count as one whose SYN was retransmitted then.
 const MODE_WIDTH_NS: u64 = 400_000_000;
 
-/// Segments sent again, and what that did to connects: the kernel repeats a SYN after 1, 2, 3, 4, 5, 7, 11, 19, 35 s
-/// (tcp_syn_linear_timeouts, since Linux 6.5), so that their latency has modes at whole seconds.
+/// Retransmitted segments and their effect on connects: the kernel repeats a SYN after 1, 2, 3, 4, 5, 7, 11, 19, 35 s
+/// (tcp_syn_linear_timeouts, since Linux 6.5), so connect latencies have modes at whole seconds.
 pub(super) fn retries(kernel: &Counters, connects: &Histogram<u64>) -> Option<Grounds> {
     let segments = count(kernel, "RetransSegs");
     if segments == 0 {
@@ -52,7 +52,7 @@ pub(super) fn datagrams_lost(datagrams: &Datagrams) -> Option<Grounds> {
     (lost > 0).then_some(Grounds::DatagramsLost { lost, sent })
 }
 
-/// A program that chooses its ports itself searches for none.
+/// Whether the kernel had to search for ports. With `explicit`, listenbench chooses them and the kernel does not search.
 pub(super) fn ports_scarce(peak: u64, usable: u64, sources: &Sources) -> Option<Grounds> {
     let capacity = usable * sources.addresses.len().max(1) as u64;
     let scarce = peak as f64 > limits::PORTS * capacity as f64 && sources.selection != Selection::Explicit;
@@ -86,16 +86,14 @@ mod tests {
         let lost = |lost| words(datagrams_lost(&Datagrams { lost, sent: 200, ..Datagrams::default() }));
         for (given, expected) in [
             (overflow(0), None),
-            (overflow(1), Some("queue-overflow: 1 segments were dropped at a full accept queue (limit 128)")),
+            (overflow(1), Some("queue-overflow: 1 segment was dropped at a full accept queue (limit 128)")),
             (reused(0), None),
             (
                 reused(1),
-                Some(
-                    "time-wait-overflow: 1 connections ended without a TIME_WAIT, since tcp_max_tw_buckets was reached",
-                ),
+                Some("time-wait-overflow: 1 connection skipped TIME_WAIT because tcp_max_tw_buckets was reached"),
             ),
             (lost(0), None),
-            (lost(1), Some("datagrams-lost: 1 datagrams (0.5 % of those sent) found the receive buffer full")),
+            (lost(1), Some("datagrams-lost: 1 datagram (0.5 % of those sent) found the receive buffer full")),
         ] {
             assert_eq!(given.as_deref(), expected);
         }
@@ -112,15 +110,15 @@ mod tests {
         let counts = [("RetransSegs", 9), ("TCPSynRetrans", 8), ("ListenOverflows", 6)];
         assert_eq!(
             words(retries(&kernel(&counts), &connects)).unwrap(),
-            "syn-retries: 9 segments were sent again, 8 of them SYNs; 5 connects took 1 s, 2 connects took 3 s; 6 segments were \
+            "syn-retries: 9 segments were retransmitted, including 8 SYNs; 5 connects took 1 s, 2 connects took 3 s; 6 segments were \
              dropped at full queues"
         );
         let quick = words(retries(&kernel(&counts), &histogram()));
-        assert_eq!(quick.unwrap(), "syn-retries: 9 segments were sent again, 8 of them SYNs");
+        assert_eq!(quick.unwrap(), "syn-retries: 9 segments were retransmitted, including 8 SYNs");
     }
 
     #[test]
-    fn ports_are_scarce_beyond_the_half_of_them() {
+    fn ports_are_scarce_beyond_half_of_them() {
         let sources = |selection, addresses: u8| Sources {
             selection,
             addresses: (1..=addresses).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect(),
@@ -135,10 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn processors_that_others_had() {
+    fn stolen_and_contended_processors() {
         for (given, expected) in [
             (words(steal(0.05)), None),
-            (words(steal(0.051)), Some("cpu-steal: the host took 5.1 % of the processor time")),
+            (words(steal(0.051)), Some("cpu-steal: the hypervisor took 5.1 % of the processor time")),
             (words(contended(0.15)), None),
             (words(contended(0.16)), Some("cpu-contended: other processes used 16 % of the processor time")),
         ] {

@@ -16,7 +16,7 @@ pub(super) fn nothing_measured(measured: &Measured) -> Option<Grounds> {
     (measured.planned == 0).then_some(Grounds::NothingMeasured { nothing: Nothing::Due })
 }
 
-/// A fill ends at the wall, or at as many connections as the scenario asks for.
+/// Whether a fill stopped before the wall and before the number of connections that the scenario asks for.
 pub(super) fn fill_stopped(connections: &Connections, ports: &Ports, enough: Option<u64>) -> Option<Grounds> {
     let (established, capacity) = (connections.established, ports.capacity);
     let stopped = ports.wall.is_none() && enough.is_none_or(|enough| established < enough);
@@ -24,14 +24,13 @@ pub(super) fn fill_stopped(connections: &Connections, ports: &Ports, enough: Opt
     stopped.then(|| Grounds::NothingMeasured { nothing: Nothing::Filled { established, capacity, errors: errors() } })
 }
 
-/// Whether the loaders' lateness is too large beside what they measured.
+/// Whether the loaders' lateness is too large compared with what they measured.
 pub fn late(send_lag: &LatencySummary, response: &LatencySummary) -> Option<Lateness> {
     let late = response.count > 0 && send_lag.p99 as f64 > limits::SEND_LAG * response.p50 as f64;
     late.then_some(Lateness::Lag { p99_ns: send_lag.p99, response_p50_ns: response.p50 })
 }
 
-/// Starts that missed the window, or came late. How busy the loaders were tells whether that is load or only the lateness of
-/// timers.
+/// Whether too many starts missed the window or came late. How busy the loaders were distinguishes overload from late timers.
 pub(super) fn saturated(
     measured: &Measured,
     latencies: &Latencies,
@@ -39,7 +38,7 @@ pub(super) fn saturated(
     busiest: Option<f64>,
 ) -> Option<Grounds> {
     let (planned, missed) = (measured.planned, measured.planned.saturating_sub(measured.in_time));
-    // The shorter of the two, where connections and datagrams have each their own.
+    // The shorter of the two, if connections and datagrams have separate latencies.
     let responses = [&latencies.response, &latencies.udp_response];
     let response = responses.into_iter().filter(|response| !response.is_empty()).min_by_key(|response| response.p50)?;
     let missing = missed as f64 > limits::STARTS_MISSED * planned as f64;
@@ -48,7 +47,7 @@ pub(super) fn saturated(
     Some(Grounds::LoaderSaturated { lateness, offered_per_s, busiest })
 }
 
-/// An open loop's starts that were not served in the window.
+/// Whether an open loop's rate was not met in the window.
 pub(super) fn rate_unmet(offered_per_s: Option<f64>, met: Option<(&'static str, f64)>) -> Option<Grounds> {
     let (offered_per_s, (what, met_per_s)) = offered_per_s.zip(met)?;
     (met_per_s < limits::RATE_MET * offered_per_s).then_some(Grounds::RateUnmet { what, met_per_s, offered_per_s })
@@ -58,7 +57,7 @@ pub(super) fn no_follow_up(asked: bool, latencies: &Latencies) -> Option<Grounds
     (asked && latencies.follow_up.is_empty()).then_some(Grounds::NoFollowUp {})
 }
 
-/// Whether so many connections failed that a reader must know.
+/// Whether enough connections failed that a reader must know.
 pub fn errors(errors: &[ErrorCount], attempted: u64) -> Option<Grounds> {
     let failed: u64 = errors.iter().map(|error| error.count).sum();
     (failed as f64 > limits::ERRORS * attempted as f64).then(|| Grounds::Errors { errors: errors.to_vec() })
@@ -78,18 +77,18 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_left_undone_is_enough() {
+    fn a_single_occurrence_is_enough() {
         let planned = |planned| words(nothing_measured(&Measured { planned, ..Measured::default() }));
         let followed = |count| Latencies { follow_up: latency(count, 1, 1), ..Latencies::default() };
         for (given, expected) in [
             (words(deadline(false)), None),
-            (words(deadline(true)), Some("deadline: the load had not ended by the deadline")),
+            (words(deadline(true)), Some("deadline: the load had not finished by the deadline")),
             (words(fill_deadline(false)), None),
             (words(fill_deadline(true)), Some("deadline: the ports were not full by the deadline")),
             (planned(1), None),
             (planned(0), Some("nothing-measured: no connection was due in the measured window")),
             (words(beyond_range(0)), None),
-            (words(beyond_range(1)), Some("beyond-range: 1 latencies over 60 s were recorded as 60 s")),
+            (words(beyond_range(1)), Some("beyond-range: 1 latency over 60 s was recorded as 60 s")),
             (words(no_follow_up(false, &followed(0))), None),
             (words(no_follow_up(true, &followed(1))), None),
             (
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fill_goes_to_the_wall_or_as_far_as_asked() {
+    fn a_fill_reaches_the_wall_or_the_number_asked_for() {
         let errors = vec![ErrorCount { phase: Step::Connect, errno: Cause::Errno(libc::EMFILE), count: 3 }];
         let stopped = |established, enough, wall| {
             let connections = Connections { established, errors: errors.clone(), ..Connections::default() };
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_that_are_late_or_missing() {
+    fn late_and_missing_starts_saturate_a_loader() {
         let said = |in_time, lag, offered, busiest| {
             let measured = Measured { planned: 1_000, in_time, ..Measured::default() };
             let response = latency(900, 1_000_000, 9_000_000);
@@ -132,10 +131,10 @@ mod tests {
             said(990, 100_001, None, None).unwrap(),
             "loader-saturated: send lag p99 0.100 ms, more than 10 % of the response p50 1.000 ms"
         );
-        // Nothing was answered: there is nothing to compare with.
+        // Nothing was answered, so there is nothing to compare with.
         let measured = Measured { planned: 1_000, ..Measured::default() };
         assert_eq!(saturated(&measured, &Latencies::default(), None, None), None);
-        // Flows of datagrams, which are answered sooner, are held up by as much.
+        // Datagram flows are answered sooner, but delayed by as much.
         let (response, udp_response) = (latency(9, 2_000, 2_000), latency(9, 1_000, 1_000));
         let both = Latencies { response, udp_response, send_lag: latency(18, 1, 150), ..Latencies::default() };
         assert!(saturated(&Measured::default(), &both, None, None).is_some());
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_in_a_thousand_is_let_pass() {
+    fn one_failure_in_a_thousand_is_tolerated() {
         let count = |phase, count| ErrorCount { phase, errno: Cause::Errno(libc::EPIPE), count };
         let said = |counts: &[ErrorCount]| words(errors(counts, 2_000));
         assert_eq!(said(&[count(Step::Send, 1), count(Step::Receive, 1)]), None);

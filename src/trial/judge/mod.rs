@@ -1,4 +1,4 @@
-//! The rules that give a trial its verdicts. Each is a pure function of parts of its record, and says on what grounds it gives one.
+//! The rules that give a trial its verdicts. Each is a pure function of parts of the record, and returns the grounds for its verdict.
 
 mod balance;
 mod course;
@@ -13,17 +13,17 @@ use crate::{
     scenario::Scenario,
 };
 
-/// What the loaders know besides the record.
+/// Facts about the load that the record does not hold.
 pub(super) struct Loaded<'a> {
-    /// The deadline ended the load.
+    /// Whether the deadline ended the load.
     pub gave_up: bool,
     /// Latencies beyond the histograms' range.
     pub overflows: u64,
-    /// Latencies of connect, of the measured connections.
+    /// Connect latencies of the measured connections.
     pub connects: &'a Histogram<u64>,
 }
 
-/// The verdicts on a record that is complete but for them.
+/// The verdicts on an otherwise complete record.
 pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'_>) -> Vec<Verdict> {
     let datagrams = record.datagrams.as_ref();
     let grounds = [
@@ -64,7 +64,7 @@ pub(super) fn judge_fill(connections: &Connections, ports: &Ports, enough: Optio
     grounds.into_iter().flatten().map(Verdict::from).collect()
 }
 
-/// What an open loop wants to be as high as its rate: accepts per second, or with datagrams, what was completed.
+/// The rate that should match an open loop's: accepts per second or, with datagrams, completions per second.
 fn met(record: &TrialRecord) -> Option<(&'static str, f64)> {
     match &record.datagrams {
         None => Some(("accepted", record.rates.accepted_per_s)),
@@ -79,7 +79,7 @@ fn busiest(record: &TrialRecord) -> Option<f64> {
     (trial_ns > 0.0).then(|| (busiest as f64 / trial_ns).min(1.0))
 }
 
-/// For the tests of the rules: the grounds in words.
+/// The grounds in words, for the rules' tests.
 #[cfg(test)]
 fn words(grounds: Option<crate::record::Grounds>) -> Option<String> {
     grounds.map(|grounds| Verdict::from(grounds).to_string())

@@ -22,14 +22,14 @@ impl Listening {
         Ok(Self { mechanisms: mechanisms.collect::<Result<_>>()? })
     }
 
-    /// The inode of each worker's listener; none where the scenario has no such transport.
+    /// The inode of each worker's listener; empty if the scenario does not use the transport.
     pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<u32>> {
         let mechanism = self.mechanisms.iter().find(|(of, _)| *of == transport);
         mechanism
             .map_or(Ok(Vec::new()), |(_, mechanism)| mechanism.listeners().inodes().context("fstat of the listeners"))
     }
 
-    /// What a worker takes, in that worker's process: the rest is closed there.
+    /// Takes a worker's part, in that worker's process, and closes the rest there.
     pub(super) fn intake(&mut self, worker: usize) -> Result<Intake> {
         let mut intake = Intake::default();
         for (transport, mechanism) in self.mechanisms.drain(..) {
@@ -41,12 +41,12 @@ impl Listening {
         Ok(intake)
     }
 
-    /// The name of the process that a strategy needs besides the workers.
+    /// The name of the strategy's helper process, if it needs one.
     pub(super) fn helper(&self) -> Option<&'static str> {
         self.mechanisms.iter().find_map(|(_, mechanism)| mechanism.helper())
     }
 
-    /// What that process does, in that process.
+    /// Takes the helper's part, in the helper's process.
     pub(super) fn take_helper(&mut self) -> Option<Box<dyn Helper>> {
         self.mechanisms.drain(..).find_map(|(_, mechanism)| mechanism.into_helper())
     }

@@ -1,5 +1,5 @@
-//! The server under test, as its trial sees it: who accepts, what can be counted, where it listens, and how it is stopped. One
-//! kind of server a file.
+//! The server under test, as its trial sees it: who accepts, what can be counted, where it listens, and how it is stopped. Each
+//! kind of server has its own file.
 
 mod listening;
 mod own;
@@ -19,25 +19,25 @@ use crate::{
 
 /// The server under test.
 ///
-/// Its members are whatever accepts. They are numbered from 0; one that ends keeps its number, and one that appears later gets
-/// the next. What nobody counts, or nobody can know, is `None`.
+/// Its members are whatever accepts, numbered from 0. A member that ends keeps its number, and one that appears later gets the next.
+/// What is not counted, or cannot be known, is `None`.
 pub trait Subject {
     /// What the record says it is.
     fn describe(&self) -> record::Subject;
 
-    /// Where it listens.
+    /// The address it listens on.
     fn address(&self) -> SocketAddr;
 
-    /// How many members there are so far.
+    /// Number of members so far.
     fn members(&self) -> usize;
 
     /// The processes whose CPU time and memory are the server's.
     fn pids(&self) -> Vec<i32>;
 
-    /// How many of its processes wait at the trial's barrier once they are set up.
+    /// How many of its processes wait at the trial's barrier after set-up.
     fn at_barrier(&self) -> usize;
 
-    /// Fails if a process of the server has ended, with its error or with how it ended.
+    /// Fails if a process of the server has ended: with its error, or with how it ended.
     fn check_running(&mut self) -> Result<()>;
 
     /// What a member has counted so far.
@@ -62,45 +62,42 @@ pub trait Subject {
     /// Sends a signal to a member that still runs.
     fn signal(&mut self, member: usize, signal: Signal);
 
-    /// Has the members accept nothing more. Their listeners stay open, so that what is left in the queues can be counted.
+    /// Makes the members stop accepting. Their listeners stay open, so that what is left in the queues can be counted.
     fn stop(&mut self);
 
-    /// Ends the server and says what each member did.
+    /// Ends the server and returns what each member did.
     fn finish(self: Box<Self>) -> Finished;
 }
 
-/// What is left of a server that has ended.
+/// The account of a server that has ended.
 pub struct Finished {
-    /// By member.
+    /// The members by number.
     pub members: Vec<Ended>,
-    /// The process besides the members, if there was one, and its errors.
+    /// The helper process and its errors, if there was one.
     pub helper: Option<(HelperRow, Vec<ErrorCount>)>,
     /// What members recorded, by `w<member>.<metric>`.
     pub histograms: Histograms,
 }
 
-/// What was counted of a member, and by whom.
+/// A member's counts, and who took them.
 pub struct Counted {
-    /// Who counted.
     pub by: CountedBy,
-    /// From the barrier to the member's end.
+    /// Counts from the barrier to the member's end.
     pub total: Counts,
-    /// In the measured window.
+    /// Counts over the measured window.
     pub measured: Counts,
 }
 
-/// What is left of a member that has ended.
+/// The account of a member that has ended.
 pub struct Ended {
-    /// Process id.
     pub pid: i32,
     /// Command name, as in process lists.
     pub comm: String,
-    /// How it ended.
     pub exit: Exit,
-    /// What was counted of it; `None` where nobody does.
+    /// Its counts; `None` if nobody took any.
     pub counted: Option<Counted>,
-    /// Errors of accepting and serving.
+    /// Errors while accepting and serving.
     pub errors: Vec<ErrorCount>,
-    /// How the kernel scheduled it; `None` of a member that died.
+    /// Scheduling policy, as reported by the kernel; `None` for a member that died.
     pub scheduler: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! listenbench's own server: forked workers that get their connections by the scenario's strategy.
+//! listenbench's own server: forked workers that obtain connections by the scenario's strategy.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
     trial::Histograms,
 };
 
-/// How long a worker may take to leave its loop: longer than any service time that makes sense.
+/// How long a worker may take to leave its loop: longer than any reasonable service time.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stopped worker may take to exit.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// The workers of one server. A trial and `listenbench serve` use the same.
+/// The workers of one server, in a trial or in `listenbench serve`.
 pub struct OwnServer {
-    /// The workers, and after them the strategy's helper, if it has one.
+    /// The workers, followed by the strategy's helper if it has one.
     family: Family<WorkerReport>,
     workers: usize,
     control: Arc<Control>,
-    /// Workers that this process has stopped.
+    /// Workers that this process has stopped with SIGSTOP.
     stalled: Vec<usize>,
     inodes: Vec<u32>,
     datagram_inodes: Vec<u32>,
@@ -40,7 +40,7 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// Forks the workers, each with its own part of what the server listens with. They wait at the control block's barrier.
+    /// Forks the workers, each with its own part of `listening`. They wait at the control block's barrier.
     pub fn fork(context: &TrialContext, mut listening: Listening) -> Result<Self> {
         let server = &context.scenario.server;
         let (inodes, datagram_inodes) = (listening.inodes(Transport::Tcp)?, listening.inodes(Transport::Udp)?);
@@ -53,11 +53,11 @@ impl OwnServer {
         }
         if let Some(name) = listening.helper() {
             family.fork(name, "the strategy's own process", |_| {
-                let helper = listening.take_helper().context("a strategy names a helper and has none")?;
+                let helper = listening.take_helper().context("the strategy names a helper but does not provide it")?;
                 help(helper, context)
             })?;
         }
-        // With this process's copies of the listeners closed, a worker's dies with it.
+        // Close this process's copies of the listeners, so that a worker's listener dies with the worker.
         drop(listening);
         Ok(Self {
             family,
@@ -121,8 +121,8 @@ impl Subject for OwnServer {
         self.family.signal(member, signal);
     }
 
-    /// Waits until the workers accept nothing more, for ten seconds at most: a worker that hangs still has its queue, and what
-    /// is stranded there can be counted.
+    /// Waits up to ten seconds until the workers no longer accept. A worker that hangs keeps its queue, so what is stranded there can
+    /// still be counted.
     fn stop(&mut self) {
         self.control.set_phase(Phase::Stop);
         for worker in std::mem::take(&mut self.stalled) {
@@ -130,7 +130,7 @@ impl Subject for OwnServer {
         }
         let (family, control, workers) = (&mut self.family, &self.control, self.workers);
         let all_stopped = || control.stopped() >= family.running(0..workers) as u64;
-        // Those that hang are killed in the end.
+        // Workers that hang are killed later.
         let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
     }
 
@@ -150,14 +150,14 @@ impl Subject for OwnServer {
     }
 }
 
-/// How a worker shows in process lists.
+/// A worker's name in process lists.
 fn process_name(number: usize) -> String {
     format!("lb:worker{number}")
 }
 
 fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> Ended {
     if !account.exit.is_ok() {
-        // It has not brought its own counters up to date.
+        // A dead worker has not updated its own counters.
         control.died(number, account.cpu);
     }
     let report = account.report.unwrap_or_default();
@@ -175,7 +175,7 @@ fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> En
     }
 }
 
-/// What workers recorded in shared memory, by name; also of those that have died.
+/// The histograms that workers recorded in shared memory, by name; those of dead workers too.
 fn histograms(control: &Control) -> Histograms {
     let mut histograms = Histograms::new();
     for worker in 0..control.workers() {
@@ -190,7 +190,7 @@ fn histograms(control: &Control) -> Histograms {
     histograms
 }
 
-/// The process besides the workers, from its set-up to its end.
+/// Runs the helper process from its set-up to its end.
 fn help(helper: Box<dyn Helper>, context: &TrialContext) -> Result<WorkerReport> {
     let TrialContext { scenario, control, .. } = context;
     let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
