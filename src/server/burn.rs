@@ -1,5 +1,5 @@
-//! A worker's part of the scenario's faults: it burns CPU and serves nobody, as during a request that takes too long, until
-//! the trial's process says that the fault is over. Stopping and killing are done to the worker from outside.
+//! A worker's part in the scenario's faults: it burns CPU and serves no connection, as during a request that takes too long, until
+//! the trial's process ends the fault. The trial's process itself stops and kills workers.
 
 use crate::{
     ipc::control::{Control, Window},
@@ -7,7 +7,7 @@ use crate::{
     sys::clock,
 };
 
-/// The burns that one worker still has ahead, the next one last.
+/// One worker's pending burns, the next one last.
 pub(super) struct Burns {
     ahead: Vec<Burn>,
 }
@@ -36,11 +36,11 @@ impl Burns {
         self.ahead.last().map(|burn| burn.from_ns)
     }
 
-    /// Burns what is due, until its end and only as long as `running` says so.
+    /// Carries out a burn that is due, until its end and only as long as `running` returns true.
     pub fn burn_due(&mut self, now_ns: u64, control: &Control, running: impl Fn() -> bool) {
         while let Some(burn) = self.ahead.pop_if(|burn| burn.from_ns <= now_ns) {
             if control.fault(burn.fault).over_ns != 0 {
-                // The worker has come round too late: it is over.
+                // The worker's loop got here too late: the fault is over.
                 continue;
             }
             control.fault_begins(burn.fault, now_ns);

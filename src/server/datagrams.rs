@@ -1,4 +1,4 @@
-//! Datagrams of a worker: the loop waits for them, this receives and answers them. It is the same for every strategy.
+//! A worker's datagrams: the loop waits for them; this module receives and answers them. It is the same for every strategy.
 
 use std::{
     io::{self, ErrorKind, IoSliceMut},
@@ -26,10 +26,10 @@ use crate::{
     sys::clock,
 };
 
-/// The most receptions per wake-up, the same number as the kernel's own budget for a device: under load the socket may
-/// never be empty, and connections are waiting too.
+/// Most datagrams received per wake-up, the same number as the kernel's budget for a device: under load the socket may never be
+/// empty, and connections are waiting too.
 const PASS: u32 = 64;
-/// No datagram is longer.
+/// Enough for the longest datagram.
 const BUFFER_BYTES: usize = 65_536;
 
 /// A worker's source of datagrams, with its buffers.
@@ -57,7 +57,7 @@ impl Datagrams {
         Self { receiver, worker: worker as u16, address, buffer, control }
     }
 
-    /// Receives and answers what is there, at most `most` datagrams, as long as `running` says so.
+    /// Receives and answers up to `most` datagrams, as long as `running` returns true.
     pub fn serve(
         &mut self,
         most: u32,
@@ -79,7 +79,7 @@ impl Datagrams {
                     emptied = true;
                     break;
                 }
-                // An error of an earlier reply, e.g. to a client that has gone; it concerns only that reply.
+                // The error of an earlier reply, for example to a client that is gone; it concerns only that reply.
                 Err(error) => errors.add(Step::Serve, &error),
             }
         }
@@ -108,7 +108,7 @@ impl Datagrams {
         }
     }
 
-    /// Counts what nobody will answer now.
+    /// Drains the socket, and counts the datagrams that will not be answered.
     pub fn drain(&mut self, meter: &mut Meter<'_>) {
         loop {
             match self.receive() {

@@ -29,13 +29,10 @@ const FASTOPEN_BOTH: u32 = 3;
 /// Where a server listens, for how many workers, and with which options.
 #[derive(Debug, Clone, Copy)]
 pub struct Site {
-    /// The address.
     pub address: SocketAddr,
-    /// Connections or datagrams.
     pub transport: Transport,
-    /// Worker processes.
+    /// Number of worker processes.
     pub workers: usize,
-    /// Options of the listeners.
     pub options: ListenOptions,
 }
 
@@ -55,7 +52,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Connections or datagrams.
     pub fn transport(&self) -> Transport {
         self.transport
     }
@@ -73,7 +69,7 @@ impl Listener {
         Ok((TcpStream::from_std(stream.into()), peer))
     }
 
-    /// The socket itself, for those who do not call accept.
+    /// The socket itself, for mechanisms that do not call accept.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
@@ -91,10 +87,10 @@ impl From<Listener> for TcpListener {
     }
 }
 
-/// The listeners of a trial, one for each queue.
+/// The listeners of a trial, one per queue.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Worker w's is number w modulo their count.
+    /// Worker w uses number w modulo their count.
     sockets: Vec<Socket>,
     site: Site,
 }
@@ -114,7 +110,7 @@ impl fmt::Display for ListenError {
         match (self.error.raw_os_error(), self.call) {
             (Some(libc::EADDRINUSE), _) => {
                 let holder = holder::of_port(self.address.port(), self.transport);
-                write!(f, "; held by {holder}: stop it, or choose another `port`")
+                write!(f, "; {holder} holds it: stop that program, or choose another `port`")
             }
             (Some(libc::EADDRNOTAVAIL), _) => {
                 write!(f, "; no network device here has this address: choose another `address`")
@@ -134,20 +130,20 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 impl Listeners {
-    /// Opens a listener for each queue. The kernel numbers the members of a SO_REUSEPORT group in listen(2) order, sockets
-    /// of UDP in bind(2) order: queue k is member k.
+    /// Opens a listener for each queue. The kernel numbers the members of a SO_REUSEPORT group in listen(2) order, or for UDP in
+    /// bind(2) order: queue k is member k.
     pub fn open(site: Site, queues: Queues) -> Result<Self, ListenError> {
         let group = queues.form_group();
         if group {
-            // A stranger's group of the same user would let us in and take part of the load: bind without the option
-            // first.
+            // Another program's group of the same user would admit these sockets and take part of the load: bind without the
+            // option first.
             bound(site, false)?;
         }
         let sockets = (0..queues.count(site.workers)).map(|_| listener(site, group)).collect::<Result<_, _>>()?;
         Ok(Self { sockets, site })
     }
 
-    /// The number of the queue that a worker takes from.
+    /// The number of the queue that a worker accepts from.
     pub fn queue_of(&self, worker: usize) -> usize {
         worker % self.sockets.len()
     }
@@ -168,17 +164,17 @@ impl Listeners {
         Listener { socket, transport: self.site.transport, flags: self.site.options.accept_flags }
     }
 
-    /// One of them, for options that concern the group.
+    /// Any one of the listeners, for options that apply to the whole group.
     pub fn any(&self) -> &Socket {
         &self.sockets[0]
     }
 
-    /// Each of them, in the order of the queues.
+    /// Every listener, in the order of the queues.
     pub fn each(&self) -> impl ExactSizeIterator<Item = SockRef<'_>> {
         self.sockets.iter().map(SockRef::from)
     }
 
-    /// The socket inode of each worker's listener: what tells the members of a group apart in the kernel's tables.
+    /// The socket inode of each worker's listener, which distinguishes the members of a group in the kernel's tables.
     pub fn inodes(&self) -> io::Result<Vec<u32>> {
         let inodes = self
             .sockets
@@ -215,10 +211,10 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     }
     match transport {
         Transport::Tcp => {
-            // So that an earlier run's connections in TIME_WAIT are no obstacle; another listener still is.
+            // An earlier run's connections in TIME_WAIT do not then block the port; another listener still does.
             socket.set_reuse_address(true).map_err(failed("setsockopt SO_REUSEADDR"))?;
             if options.nodelay {
-                // Connections inherit it, which saves a call for each.
+                // Connections inherit it, which saves a system call for each.
                 socket.set_tcp_nodelay(true).map_err(failed("setsockopt TCP_NODELAY"))?;
             }
             if options.defer_accept_s > 0 {
@@ -230,7 +226,7 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
                 socket::set_fastopen(&socket, options.fastopen).map_err(failed("setsockopt TCP_FASTOPEN"))?;
             }
         }
-        // With each datagram, the kernel then tells how many the socket has lost so far.
+        // The kernel then reports with each datagram how many the socket has lost so far.
         Transport::Udp => setsockopt(&socket, sockopt::RxqOvfl, &1)
             .map_err(|errno: Errno| failed("setsockopt SO_RXQ_OVFL")(errno.into()))?,
     }
@@ -241,7 +237,7 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
-/// Unless it is forced, the kernel silently reduces a size that is more than the sysctl allows.
+/// Sets the buffer's size or fails: by default, the kernel silently reduces a size beyond the sysctl's limit.
 fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_ok() {
         return Ok(());
@@ -256,7 +252,7 @@ fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     )))
 }
 
-/// Without the sysctl, the kernel accepts the option and ignores it.
+/// Fails unless the sysctl enables TCP Fast Open: without it, the kernel accepts the option but ignores it.
 fn fastopen_allowed() -> io::Result<()> {
     let value: u32 = sysctl::read("tcp_fastopen").and_then(|text| text.parse().ok()).unwrap_or(0);
     if value & FASTOPEN_BOTH == FASTOPEN_BOTH {
@@ -274,7 +270,7 @@ mod tests {
 
     use super::*;
 
-    /// A site on a port that nobody else had a moment ago.
+    /// A site on a port that was free a moment ago.
     fn site(workers: usize) -> Site {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         Site { address, transport: Transport::Tcp, workers, options: ListenOptions::default() }
@@ -296,8 +292,8 @@ mod tests {
         }
     }
 
-    /// The kernel spreads connections over all members of a group that are open anywhere: once a worker has taken its own,
-    /// every connection goes there.
+    /// The kernel spreads connections over all members of a group that any process has open: once a worker has taken its own and
+    /// closed the others, every connection goes there.
     #[test]
     fn a_worker_that_takes_its_listener_closes_the_others() {
         for worker in 0..5 {

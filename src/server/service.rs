@@ -15,7 +15,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Each (seed, stream) has a random generator of its own.
+    /// Each combination of `seed` and `stream` has its own random generator.
     pub(super) fn new(time: ServiceTime, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);

@@ -14,7 +14,7 @@ use crate::{server::Listeners, sys::bpf};
 
 const WANTED: &str = "4.19 or later is required, with BPF_PROG_TYPE_SK_REUSEPORT and BPF_MAP_TYPE_REUSEPORT_SOCKARRAY";
 
-/// Has a program pick the members of a group. Returns the memory through which workers direct it, if it reads any.
+/// Makes a program pick the members of a group. Returns the memory through which workers direct it, if it reads any.
 pub(super) fn steer(
     name: &str,
     object: &[u8],

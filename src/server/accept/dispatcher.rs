@@ -1,7 +1,7 @@
 //! One process accepts for all workers, and hands each connection to one of them (SCM_RIGHTS).
 //!
-//! `server.dispatch` says to which: `round-robin`, or `least-connections`: the worker with the fewest connections open or
-//! on their way to it; of equals, the one with the lowest number.
+//! `server.dispatch` chooses the worker: `round-robin`, or `least-connections`, that is, the worker with the fewest connections open
+//! or on their way to it and, among equals, the lowest number.
 
 use std::{
     io::{self, ErrorKind},
@@ -26,7 +26,7 @@ use crate::{
     sys::{clock, fd_passing},
 };
 
-/// How long the dispatcher leaves the listener alone when it has run out of descriptors.
+/// How long the dispatcher ignores the listener after running out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
 /// How long a stopping worker waits for the dispatcher to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,8 +43,8 @@ impl Channel {
         Ok(Self { dispatcher, worker })
     }
 
-    /// The worker's side. The end of the dispatcher shows here once every other process has closed its copy of the
-    /// dispatcher's end.
+    /// The worker's side. It notices that the dispatcher has ended once every other process has closed its copy of the dispatcher's
+    /// end.
     pub(super) fn into_acceptor(self) -> ChannelAcceptor {
         ChannelAcceptor { channel: self.worker, registry: None }
     }
@@ -83,7 +83,7 @@ pub(super) struct Work {
     sent: Vec<u64>,
     /// Workers that have died.
     gone: Vec<bool>,
-    /// Round-robin's next.
+    /// The next worker, for round-robin.
     next: usize,
     errors: Tally,
 }
@@ -137,7 +137,7 @@ impl Work {
                     control.handed_over(worker);
                     return Ok(());
                 }
-                // A worker that does not keep up holds up the dispatcher, and so everybody: that is inherent in this strategy.
+                // A worker that does not keep up blocks the dispatcher, and so every worker: that is inherent in this strategy.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if control.phase() != Phase::Running {
                         return Ok(());
@@ -146,7 +146,7 @@ impl Work {
                     self.next = worker;
                 }
                 Err(error) => {
-                    // The worker has died: this connection goes to another, and it gets no more.
+                    // The worker has died: it gets no more connections, and this one goes to another.
                     self.errors.add(Step::Accept, &error);
                     self.gone[worker] = true;
                 }
@@ -219,7 +219,7 @@ impl Source for ChannelAcceptor {
 
     fn left_some(&mut self) -> io::Result<()> {
         match &self.registry {
-            // Makes epoll look again.
+            // Makes epoll check the descriptor again.
             Some(registry) => registry.reregister(&mut SourceFd(&self.channel.as_raw_fd()), TOKEN, Interest::READABLE),
             None => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! A lock among the workers that share a queue: only the one that holds it has the queue in its epoll instance.
+//! A lock among the workers that share a queue: only the worker that holds it has the queue in its epoll instance.
 //!
 //! nginx's rule (`accept_mutex on`, ngx_event_accept.c): before it waits, a worker tries the lock. If it gets the lock, it
 //! puts the listener into its epoll instance, waits, accepts, and gives the lock back before it serves anything. If not, it
@@ -13,12 +13,12 @@ use crate::{scenario::Trigger, server::Listener, sys::robust_mutex::RobustMutex}
 
 pub(super) struct LockedListener {
     listener: EpollListener,
-    /// Whether the listener is in the epoll instance. It stays there until somebody else takes the lock.
+    /// Whether the listener is in the epoll instance. It stays there until another worker takes the lock.
     listening: bool,
     lock: RobustMutex,
     holding: bool,
     delay: Duration,
-    /// `None` while the worker wants no connections.
+    /// `None` while the worker takes no connections.
     registry: Option<Registry>,
 }
 

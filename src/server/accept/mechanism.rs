@@ -1,4 +1,4 @@
-//! A strategy put together from its axes.
+//! A strategy assembled from its queues, steering and wake-up.
 
 use std::{io, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
 /// takes its own part, which closes the rest there.
 pub struct Mechanism {
     listeners: Listeners,
-    /// Where workers publish what they have to do, if the steering goes by that.
+    /// Where workers publish their load, if the steering uses it.
     states: Option<States>,
     wake: SharedWake,
 }
 
-/// How workers learn of connections, with what they share for it.
+/// How workers learn of connections, with the state they share for it.
 enum SharedWake {
     Epoll(Trigger),
     /// A lock for each queue.
@@ -96,8 +96,8 @@ impl Mechanism {
         })
     }
 
-    /// The receiver of one worker, in that worker's process, where the listeners are sockets of UDP. Scenarios allow only
-    /// strategies that take datagrams.
+    /// The receiver of one worker, in that worker's process, if the listeners are UDP sockets. Scenarios allow only strategies that
+    /// take datagrams.
     pub fn receiver(self, worker: usize) -> Result<Box<dyn Receiver>> {
         let SharedWake::Epoll(trigger) = self.wake else { bail!("the strategy has no receiver of datagrams") };
         let receiver = EpollListener::new(self.listeners.take(worker), trigger);
@@ -107,19 +107,19 @@ impl Mechanism {
         })
     }
 
-    /// The name of the process that accepts for the workers, if one does.
+    /// The name of the helper process that accepts for the workers, if there is one.
     pub fn helper(&self) -> Option<&'static str> {
         matches!(self.wake, SharedWake::Dispatcher { .. }).then_some("lb:dispatcher")
     }
 
-    /// What that process runs, in that process.
+    /// The helper itself, in the helper's process.
     pub fn into_helper(self) -> Option<Box<dyn Helper>> {
         let SharedWake::Dispatcher { dispatch, channels } = self.wake else { return None };
         Some(Box::new(dispatcher::Work::new(self.listeners.take(0), dispatch, channels)))
     }
 }
 
-/// An acceptor that publishes, if the steering goes by that.
+/// Boxes an acceptor, which publishes if the steering uses that.
 fn boxed(acceptor: impl Acceptor + 'static, publisher: Option<Publisher>) -> Box<dyn Acceptor> {
     match publisher {
         Some(publisher) => Box::new(Publishing::new(acceptor, publisher)),
@@ -127,8 +127,8 @@ fn boxed(acceptor: impl Acceptor + 'static, publisher: Option<Publisher>) -> Box
     }
 }
 
-/// Tries whether this kernel lets this user run a strategy, in a network namespace of the caller's own: opens it for two
-/// workers and makes the acceptor, or receiver, of one. Fails with the reason and the remedy.
+/// Tries whether kernel and user permit a strategy, in the caller's own network namespace: opens it for two workers and creates the
+/// acceptor, or receiver, of one. Fails with the reason and the remedy.
 pub fn try_out(strategy: &Strategy, site: Site) -> Result<()> {
     let mechanism = Mechanism::open(strategy, Site { workers: 2, ..site })?;
     match site.transport {

@@ -1,12 +1,12 @@
 //! The seam between the worker loop and the ways of obtaining connections.
 //!
-//! A strategy acts twice. Before the fork, [`Mechanism::open`] makes what its processes share: listeners, steering, locks.
+//! A strategy acts twice. Before the fork, [`Mechanism::open`] creates what its processes share: listeners, steering, locks.
 //! In each worker, [`Mechanism::acceptor`] turns the worker's part into an [`Acceptor`], which puts its event source into the
 //! worker's own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else. For
 //! datagrams it is a [`Receiver`] under [`TOKEN_DATAGRAMS`]: strategies differ only in how they wake a worker for them.
 //!
-//! `steering` has the ways to choose a queue; each way to wake a worker (`epoll`, `lock`, `thread`, `uring`, `dispatcher`) is
-//! a file of its own.
+//! `steering` has the ways to choose a queue; each way to wake a worker (`epoll`, `lock`, `thread`, `uring`, `dispatcher`) has its own
+//! file.
 
 mod bpf;
 mod dispatcher;
@@ -46,7 +46,7 @@ fn token(transport: Transport) -> Token {
     }
 }
 
-/// A process besides the workers.
+/// A strategy's helper process, in addition to the workers.
 pub trait Helper {
     /// Runs from the barrier until the phase changes. Returns its errors.
     fn run(self: Box<Self>, control: &Control, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>>;
@@ -55,16 +55,15 @@ pub trait Helper {
 /// A connection, non-blocking.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Its socket.
     pub stream: TcpStream,
-    /// The client's end; `None` when the client had reset the connection before it could be asked for.
+    /// The client's end; `None` if the client reset the connection before it could be read.
     pub peer: Option<SocketAddr>,
     /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
 }
 
 impl Accepted {
-    /// A connection that accept has returned just now.
+    /// A connection that accept has just returned.
     fn now((stream, peer): (TcpStream, SocketAddr)) -> Self {
         Self { stream, peer: Some(peer), accept_ns: clock::monotonic_ns() }
     }
@@ -75,20 +74,19 @@ pub trait Source {
     /// Adds the event source to the worker's epoll instance, under its token.
     fn register(&mut self, registry: &Registry) -> io::Result<()>;
 
-    /// Takes the event source out again for a while: the worker cannot take connections now, and must not be woken for
-    /// them over and over.
+    /// Removes the event source for a while: the worker cannot accept now, and must not be woken for connections over and over.
     fn deregister(&mut self) -> io::Result<()>;
 
-    /// The worker is about to wait for events. Returns the longest it may wait, or `None` if there is no limit.
+    /// Called when the worker is about to wait for events. Returns the longest it may wait, or `None` if there is no limit.
     fn before_wait(&mut self) -> io::Result<Option<Duration>> {
         Ok(None)
     }
 
-    /// The wait has ended with this many events for the loop.
+    /// Called when the wait has ended, with this many events for the loop.
     fn woke(&mut self, _events: usize) {}
 
-    /// A wake-up's accepts, or receptions, ended before there was nothing more. An event source that reports only
-    /// changes must make sure that the rest is reported.
+    /// Called when a wake-up's accepts or receptions ended with some left. An event source that reports only changes must make sure
+    /// that the rest is reported.
     fn left_some(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -99,10 +97,10 @@ pub trait Acceptor: Source {
     /// The next connection; fails with `WouldBlock` when there is none.
     fn accept(&mut self) -> io::Result<Accepted>;
 
-    /// A connection from this acceptor has been closed.
+    /// Called when a connection from this acceptor has been closed.
     fn closed(&mut self) {}
 
-    /// The accepts of a wake-up, if it had any, are over; what was accepted is served next.
+    /// Called after the accepts of a wake-up, if it had any; what was accepted is served next.
     fn after_accepts(&mut self) -> io::Result<()> {
         Ok(())
     }

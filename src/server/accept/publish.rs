@@ -1,5 +1,5 @@
-//! Workers that publish what they have to do, for steering programs that go by it. They write to memory that the program
-//! reads, so it takes no system call.
+//! Workers that publish their load for steering programs that use it. They write to memory that the program reads, so this takes no
+//! system call.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ enum Word {
 pub(super) struct States {
     /// `struct worker_state` of `src/bpf/state.h`: a cache line of words per worker.
     words: SharedSlice<[AtomicU64; 8]>,
-    /// How long a worker's loop may wait at most, if the program wants to know that it comes round.
+    /// The longest a worker's loop may wait, if the program checks that the loop still turns.
     heartbeat: Option<Duration>,
 }
 
@@ -53,7 +53,7 @@ impl Publisher {
         Self { states, worker }
     }
 
-    /// The loop comes round, with this many events to handle.
+    /// Publishes a turn of the loop, with this many events to handle.
     fn comes_round(&self, events: usize) {
         self.set(Word::Pending, events as u64);
         self.set(Word::LoopNs, clock::monotonic_ns());

@@ -10,8 +10,8 @@ use crate::{
     sys::{affinity, clock, reuseport_bpf},
 };
 
-/// Has the kernel choose queues as the scenario says. Returns the memory in which workers are to publish what they have to
-/// do, if the choice depends on that.
+/// Makes the kernel choose queues as the scenario says. Returns the memory in which workers publish their load, if the choice depends
+/// on it.
 pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<Option<States>> {
     match steering {
         Steering::Hash => Ok(None),
@@ -27,7 +27,7 @@ pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<Option
                 [("hang_ns", clock::nanoseconds(*hang)), ("theta_permille", (theta * 1_000.0).round() as u64)];
             let object = include_bytes_aligned!("../../bpf/hermes.bpf.o");
             let states = bpf::steer("hermes", object, listeners, &globals)?;
-            // An idle worker comes round four times per `hang`, so that it is not taken for one that hangs.
+            // An idle worker's loop turns four times per `hang`, so that it is not mistaken for one that hangs.
             Ok(states.map(|states| states.with_heartbeat(*hang / 4)))
         }
     }
@@ -37,12 +37,12 @@ pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<Option
 /// SYN: on loopback, the client's own.
 fn by_receiving_cpu(listeners: &Listeners) -> Result<()> {
     reuseport_bpf::pick_by_cpu(listeners.any(), listeners.each().len() as u32)
-        .context("setsockopt SO_ATTACH_REUSEPORT_CBPF; kernels from 4.5 on have it")
+        .context("setsockopt SO_ATTACH_REUSEPORT_CBPF, which requires Linux 4.5 or later")
 }
 
-/// Marks each queue with a processor (SO_INCOMING_CPU); the kernel prefers the queue whose processor received the SYN. Queue
-/// k gets the k-th of the scenario's list, or of the processors that this process may use, counted round. Where several
-/// queues have one processor's mark, or none has, the hash decides among them.
+/// Marks each queue with a processor (SO_INCOMING_CPU); the kernel prefers the queue whose processor received the SYN. Queue k gets
+/// the k-th processor of the scenario's list, or of those that this process may use, wrapping around. If several queues carry that
+/// processor's mark, or none does, the hash decides among them.
 fn mark_with_cpus(listeners: &Listeners, cpus: Option<&[usize]>) -> Result<()> {
     let cpus = match cpus {
         Some(cpus) => cpus.to_vec(),
@@ -51,7 +51,7 @@ fn mark_with_cpus(listeners: &Listeners, cpus: Option<&[usize]>) -> Result<()> {
     for (socket, cpu) in listeners.each().zip(cpus.iter().cycle()) {
         socket
             .set_cpu_affinity(*cpu)
-            .context("setsockopt SO_INCOMING_CPU; for listeners, kernels from 6.2 on have it")?;
+            .context("setsockopt SO_INCOMING_CPU, which for listeners requires Linux 6.2 or later")?;
     }
     Ok(())
 }

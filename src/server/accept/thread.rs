@@ -20,7 +20,7 @@ use crate::{server::Listener, sys::thread};
 
 /// Connections on their way from the thread to the loop. When this many wait, the thread stops accepting.
 const IN_HAND: usize = 1_024;
-/// How long the thread pauses when the loop does not keep up, or accept fails.
+/// How long the thread pauses if the loop does not keep up or accept fails.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread and the loop share.
@@ -46,7 +46,7 @@ impl ThreadAcceptor {
 }
 
 impl Shared {
-    /// Accepts until told to stop, and a signal has ended the accept that was under way.
+    /// Accepts until the worker stops it and a signal interrupts the pending accept.
     fn accept(&self, waker: &Waker) {
         while !self.stop.load(Relaxed) {
             if self.queue.is_full() {
@@ -58,7 +58,7 @@ impl Shared {
                 accepted => accepted.map(Accepted::now),
             };
             let failed = accepted.is_err();
-            // The loop need not hear of every failure in a row, and no connection should queue behind them.
+            // The loop need not see every one of several failures, and no connection should queue behind them.
             if !failed || self.queue.is_empty() {
                 // Only this thread pushes, so there is still room.
                 let _ = self.queue.push(accepted);
@@ -81,12 +81,12 @@ impl Source for ThreadAcceptor {
             self.thread = Some(thread.spawn(move || shared.accept(&for_thread))?);
             self.waker = Some(waker);
         }
-        // The wake-ups for what came while the loop paused are spent.
+        // The wake-ups for connections that arrived while the loop paused are gone.
         self.left_some()
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        // The thread pauses by itself when accept fails, so nothing wakes the loop in vain.
+        // The thread itself pauses when accept fails, so nothing wakes the loop unnecessarily.
         Ok(())
     }
 

@@ -1,8 +1,7 @@
-//! An io_uring multishot accept, armed until the kernel says that it is over, in a ring whose descriptor is in the worker's
-//! epoll instance.
+//! An io_uring multishot accept, armed until the kernel ends it, in a ring whose descriptor is in the worker's epoll instance.
 //!
-//! The kernel accepts connections as they come, without being asked: a batch bounds only how many the worker takes up per
-//! wake-up, and the listener's queue stays empty as long as descriptors last.
+//! The kernel accepts connections as they arrive: a batch limits only how many the worker processes per wake-up, and the listener's
+//! queue stays empty as long as descriptors last.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -15,7 +14,7 @@ use crate::{
     sys::{clock, uring::AcceptRing},
 };
 
-/// Completions that may wait in the ring.
+/// Number of completions that fit in the ring.
 const ENTRIES: u32 = 1_024;
 
 pub(super) struct UringAcceptor {
@@ -55,7 +54,7 @@ impl Source for UringAcceptor {
 
     fn left_some(&mut self) -> io::Result<()> {
         if let Some(registry) = &self.registry {
-            // Makes epoll look again: the ring is readable as long as it holds a completion.
+            // Makes epoll check again: the ring is readable as long as it holds a completion.
             registry.reregister(&mut SourceFd(&self.ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
         }
         Ok(())
@@ -66,7 +65,7 @@ impl Acceptor for UringAcceptor {
     fn accept(&mut self) -> io::Result<Accepted> {
         match self.ring.next() {
             Some(Ok(stream)) => {
-                // The kernel may end a multishot accept at any time, e.g. when the ring was full.
+                // The kernel may end a multishot accept at any time, for example when the ring is full.
                 if !self.ring.is_armed() {
                     self.ring.arm()?;
                 }

@@ -10,7 +10,7 @@ use httparse::{EMPTY_HEADER, Status};
 use super::{Caller, Protocol, Take};
 use crate::ipc::receipt::{RECEIPT_BYTES, Receipt};
 
-/// A request whose head is longer is refused with 431, as servers do.
+/// A request with a longer head is refused with 431.
 const HEAD_LIMIT_BYTES: usize = 16_384;
 /// A request with a longer body is refused with 413.
 const BODY_LIMIT_BYTES: usize = 1 << 20;
@@ -88,7 +88,7 @@ impl Http {
             reply.extend_from_slice(&digits);
             reply.extend_from_slice(b"\r\n");
         }
-        // HTTP/1.1 keeps connections alive by default; clients of 1.0 need to be told.
+        // HTTP/1.1 keeps connections alive by default; an HTTP/1.0 client relies on the header.
         if !head.keep_alive {
             reply.extend_from_slice(b"Connection: close\r\n");
         } else if head.version_1_0 {

@@ -23,7 +23,7 @@ use crate::{
     sys::clock,
 };
 
-/// Bytes read at once.
+/// Most bytes per read.
 const SCRATCH_BYTES: usize = 65_536;
 
 /// Finds requests and writes replies.
@@ -37,13 +37,13 @@ trait Protocol {
 enum Take {
     /// Not yet a whole request.
     Partial,
-    /// A request of `length` bytes; with `close`, the protocol wants the connection closed after the reply.
+    /// A request of `length` bytes. `close`: the protocol requires the connection to be closed after the reply.
     Request { length: usize, close: bool },
     /// Not a request: what is in `reply` is sent, and the connection closed.
     Bad,
 }
 
-/// Whom a reply is for.
+/// The connection that a reply goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// Number of the worker that accepted the connection.
@@ -54,28 +54,26 @@ pub struct Caller {
     pub tuple: Tuple,
 }
 
-/// A connection that accept has returned.
+/// A connection just returned by accept.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Its socket.
     pub stream: TcpStream,
     /// The connection's ends as the worker sees them.
     pub tuple: Tuple,
     /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
-    /// The wake-up in which the worker took it up.
+    /// The wake-up in which the worker accepted it.
     pub woke_ns: u64,
 }
 
-/// A connection that a worker serves. A worker may have tens of thousands that do nothing, so it is kept small.
+/// A connection that a worker serves. A worker may hold tens of thousands of idle ones, so it is kept small.
 #[derive(Debug)]
 pub struct Connection {
-    /// The socket.
     pub stream: TcpStream,
-    /// What the worker's epoll instance watches it for, if it does.
+    /// What the worker's epoll instance watches it for; `None` if it is not registered.
     pub watched: Option<Interest>,
     closing: bool,
-    /// The number of its server's end among those that the application knows.
+    /// The number of its server end among those that the application knows.
     server: u16,
     client: SocketAddr,
     accept_ns: u64,
@@ -83,11 +81,11 @@ pub struct Connection {
     /// When the first byte was read; 0 until then.
     read_ns: u64,
     served: u64,
-    /// Bytes that it has to keep, while there are any.
+    /// Bytes that it must keep, if any.
     buffers: Option<Box<Buffers>>,
 }
 
-/// Bytes that a connection has to keep. There are some only when a request has not arrived whole, or a reply is stuck.
+/// Bytes that a connection must keep, because a request has not arrived whole or a reply is stuck.
 #[derive(Debug, Default)]
 struct Buffers {
     /// Input that is not yet a whole request.
@@ -97,8 +95,8 @@ struct Buffers {
 }
 
 impl Connection {
-    /// What it waits for. Whether it can be written to matters only while a reply is stuck: if it were always asked for,
-    /// every registration would cause a useless event.
+    /// What it waits for. Writability matters only while a reply is stuck: watching for it always would cause a useless event with
+    /// every registration.
     pub fn awaits(&self) -> Interest {
         if self.has_unsent() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
@@ -144,12 +142,12 @@ pub struct Application {
     requests: u64,
     scratch: Vec<u8>,
     reply: Vec<u8>,
-    /// Where the loader looks up each connection's journey; there is none for other programs' clients.
+    /// Where the loader looks up each connection's journey; `None` for other programs' clients.
     ledger: Option<Arc<Ledger>>,
 }
 
 impl Application {
-    /// The scenario's app, for one worker. `stream` keeps this worker's random numbers apart from the others'.
+    /// The scenario's app, for one worker. `stream` gives this worker its own random numbers.
     pub fn new(scenario: &Scenario, worker: u16, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
         let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
             App::Close => None,
@@ -172,7 +170,7 @@ impl Application {
         }
     }
 
-    /// Takes up a connection that was just accepted.
+    /// Starts serving a connection that was just accepted.
     pub fn take_up(&mut self, arrival: Arrival) -> Connection {
         let Arrival { stream, tuple, accept_ns, woke_ns } = arrival;
         Connection {
@@ -284,7 +282,7 @@ impl Application {
     }
 }
 
-/// Enters a connection's journey where its client looks it up.
+/// Records a connection's journey in the ledger, where its client looks it up.
 fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
         ledger.travelled(connection.client, &connection.journey());

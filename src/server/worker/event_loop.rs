@@ -48,7 +48,7 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    /// Workers register one after the other: with EPOLLEXCLUSIVE the order decides who is woken.
+    /// Workers register one at a time: with EPOLLEXCLUSIVE, the order decides which is woken.
     pub(super) fn register(&mut self) -> Result<()> {
         self.worker.context.control.wait_for_registration_turn(self.worker.rank);
         for source in sources(&mut self.acceptor, &mut self.datagrams) {
@@ -58,7 +58,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Waits before accepting; false if the trial ended meanwhile.
+    /// Waits before accepting; false if the trial ended in the meantime.
     pub(super) fn sleep_until(&mut self, window: Window, delay: Duration, burns: &mut Burns) -> Result<bool> {
         let until = window.start_ns.saturating_add(clock::nanoseconds(delay));
         let mut events = Events::with_capacity(1);
@@ -128,12 +128,12 @@ impl Loop {
         Ok(())
     }
 
-    /// Checked between any two requests: after a stop, what is still unserved no longer has a client.
+    /// Whether the worker should go on. Checked between requests: after a stop, unserved connections no longer have a client.
     pub(super) fn running(&self) -> bool {
         self.worker.context.control.phase() == Phase::Running
     }
 
-    /// Accepts a batch, which is served next: its size decides how long the queue waits for the service.
+    /// Accepts a batch, to be served next. Its size determines how long the queue waits while the batch is served.
     fn accept(&mut self, meter: &mut Meter<'_>) -> Result<()> {
         let Some(mut acceptor) = self.acceptor.take() else { return Ok(()) };
         let result = self.accept_from(acceptor.as_mut(), meter);
@@ -164,11 +164,11 @@ impl Loop {
                 Err(error) => {
                     self.errors.add(Step::Accept, &error);
                     if error.kind() == ErrorKind::ConnectionAborted {
-                        // It concerns this connection only.
+                        // The error concerns only this connection.
                         continue;
                     }
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the worker cannot take any now, and a queue that is not empty
-                    // would wake it again at once, in vain.
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the worker cannot accept anything now, and a non-empty queue would wake
+                    // it again at once for nothing.
                     acceptor.deregister().context("taking the listener out of epoll")?;
                     self.paused_until_ns = Some(clock::monotonic_ns() + EXHAUSTED_PAUSE_NS);
                     break;
@@ -187,7 +187,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Enters a connection where all accepts are counted.
+    /// Counts an accept, in the ledger too.
     pub(super) fn count(&self, accepted: &Accepted, meter: &mut Meter<'_>) {
         meter.accepted(accepted.accept_ns);
         match (&self.worker.context.ledger, accepted.peer) {
@@ -205,7 +205,7 @@ impl Loop {
         }
     }
 
-    /// Takes up a connection, to be served after the wake-up's accepts; false if it is already over.
+    /// Opens a connection, to be served after the wake-up's accepts; false if it is already over.
     fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
         // A client that has gone needs no service.
         let Some(peer) = accepted.peer else { return false };
@@ -226,7 +226,7 @@ impl Loop {
         }
     }
 
-    /// The server's end of a connection. A listener bound to one address has no connections of others.
+    /// The server's end of a connection. All connections of a listener bound to one address have that address.
     fn own_end(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
         let bound = self.worker.context.scenario.address;
         if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }

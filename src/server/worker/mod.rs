@@ -28,9 +28,9 @@ use crate::{
 
 /// The token of the descriptor that wakes the worker when the phase changes.
 const WAKE: Token = Token(2);
-/// Tokens of connections are their slab keys, moved past that one and those of listeners.
+/// Tokens of connections are their slab keys, offset past the wake token and those of listeners.
 const FIRST_CONNECTION: usize = 3;
-/// Events taken from epoll at once.
+/// Most events taken from epoll at once.
 const EVENTS: usize = 1_024;
 
 /// What a forked worker needs.
@@ -39,7 +39,6 @@ pub struct Worker {
     pub number: usize,
     /// Its place in the order of registration, from 0.
     pub rank: usize,
-    /// What it shares with the trial's other processes.
     pub context: TrialContext,
 }
 
@@ -55,9 +54,9 @@ pub struct Intake {
 /// What a worker sends when it ends. Its counters are in the control block.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// Errors of accepting and serving.
+    /// Errors while accepting and serving.
     pub errors: Vec<ErrorCount>,
-    /// How the kernel scheduled it, as read back from the kernel; `None` for a policy that no scenario can ask for.
+    /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
     pub scheduler: Option<String>,
 }
 
@@ -107,7 +106,7 @@ impl Worker {
             work.register()?;
         }
         work.run(&mut burns, &mut meter)?;
-        // What the strategy had already taken from the kernel was accepted, though nobody will serve it.
+        // Connections that the strategy had already taken from the kernel count as accepted, though no worker will serve them.
         let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
         for accepted in taken.into_iter().flatten() {
             work.count(&accepted, &mut meter);
@@ -128,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// Keeps this worker's random numbers apart from those of other workers, loaders and repetitions.
+    /// The random stream of this worker and repetition, distinct from those of loaders.
     fn stream(&self) -> u64 {
         1 << 63 | (self.context.repetition as u64) << 16 | self.number as u64
     }

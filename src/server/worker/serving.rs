@@ -40,7 +40,7 @@ impl Loop {
         let connection = &mut self.connections[key];
         let next = match self.application.serve(connection, ended) {
             Ok(Next::Wait) => {
-                // Registered only now: a connection that is served by its first read never needs to be.
+                // Registered only now, because a connection served by its first read never needs it.
                 match watch(self.poll.registry(), connection, Token(FIRST_CONNECTION + key)) {
                     Ok(()) => return,
                     Err(error) => {
@@ -51,14 +51,14 @@ impl Loop {
             }
             Ok(next) => next,
             Err(error) => {
-                // A client that closes by reset is gone; the loader itself counts what it had still to get.
+                // A client that closes by reset is gone; the loader itself counts the replies it missed.
                 if error.kind() != ErrorKind::ConnectionReset {
                     self.errors.add(Step::Serve, &error);
                 }
                 Next::Gone
             }
         };
-        // A close that the scenario leaves to the client, but that the client's request asked for, is orderly.
+        // If the client's request asked for the close, it is orderly even though the scenario leaves closing to the client.
         let load = &self.worker.context.scenario.load;
         if next == Next::Close && load.close_by == CloseBy::Server && load.close_how == CloseHow::Rst {
             let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
@@ -75,7 +75,7 @@ impl Loop {
     }
 }
 
-/// Has epoll watch a connection for what it waits for.
+/// Makes epoll watch a connection for what it waits for.
 fn watch(registry: &Registry, connection: &mut Connection, token: Token) -> io::Result<()> {
     let awaited = connection.awaits();
     match connection.watched.replace(awaited) {
