@@ -149,7 +149,7 @@ impl Ledger {
         }
     }
 
-    /// The journey of the latest connection from this port. It is recorded before the reply is sent, so whoever has the reply sees it.
+    /// The journey of the latest connection from this port. It is recorded before the reply is sent, so a client that has the reply sees it.
     #[inline]
     pub fn journey(&self, client: SocketAddr) -> Journey {
         let [woke_ns, accept_ns, read_ns, replied_ns] =

@@ -64,8 +64,8 @@ pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing
     let remedy = "raise the limit of open files (`ulimit -n`), or lower `load.concurrency`, `load.rate` or `load.hold`";
     if for_files > loaders || loaders > LOADERS_LIMIT {
         bail!(
-            "the load may have {connections} connections open at once, which wants {for_files} loaders of {files_limit} \
-             open files each: raise `load.loaders` ({LOADERS_LIMIT} at most), {remedy}"
+            "the load may have {connections} connections open at once, which requires {for_files} loaders of {files_limit} \
+             open files each: raise `load.loaders` (at most {LOADERS_LIMIT}), {remedy}"
         );
     }
     let workers = scenario.server.workers as u64;

@@ -46,7 +46,7 @@ impl One {
         self.session.on_event(&mut self.shared, kind, now_ns)
     }
 
-    /// A worker's reply to the request under way, for a connection accepted at 130.
+    /// A worker's reply to the current request, for a connection accepted at 130.
     fn reply(&self, worker: u16) -> Vec<u8> {
         reply(worker, self.session.nonce, 130, client_of(0))
     }

@@ -102,7 +102,6 @@ impl Strategy {
     }
 
     /// What ends the accept wait of a connection.
-    #[allow(dead_code, reason = "no field of the record names it yet")]
     pub fn wait_end(&self) -> WaitEnd {
         self.wake.traits().wait_end
     }

@@ -60,7 +60,6 @@ pub(super) struct WakeTraits {
     /// Where connections can wait for one worker outside its queue, if anywhere.
     pub waiting: Option<Waiting>,
     /// What ends the accept wait.
-    #[allow(dead_code, reason = "no field of the record names it yet")]
     pub wait_end: WaitEnd,
 }
 

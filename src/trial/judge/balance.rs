@@ -29,7 +29,7 @@ pub(super) fn deaths(workers: &[MemberRow], helper: Option<&HelperRow>, faults: 
         .filter(|worker| !worker.exit.is_ok() && !meant(worker))
         .map(|worker| (format!("worker {} (pid {})", worker.member, worker.pid), &worker.exit));
     let helper = helper.filter(|helper| !helper.exit.is_ok());
-    let helper = helper.map(|helper| (format!("the strategy's own process (pid {})", helper.pid), &helper.exit));
+    let helper = helper.map(|helper| (format!("the strategy's helper (pid {})", helper.pid), &helper.exit));
     workers.chain(helper).map(|(process, exit)| Grounds::WorkerDied { process, exit: exit.clone() }).collect()
 }
 
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(said(&[], "ok"), [died]);
         assert_eq!(said(&[fault(EventKind::Kill, 0), fault(EventKind::Stall, 1)], "ok"), [died]);
         assert!(said(&[fault(EventKind::Kill, 1)], "ok").is_empty());
-        let helper = "worker-died: the strategy's own process (pid 8): exit status 1";
+        let helper = "worker-died: the strategy's helper (pid 8): exit status 1";
         assert_eq!(said(&[fault(EventKind::Kill, 1)], "exit status 1"), [helper]);
     }
 }

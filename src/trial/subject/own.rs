@@ -52,7 +52,7 @@ impl OwnServer {
             family.fork(&process_name(number), format!("worker {number}"), run)?;
         }
         if let Some(name) = listening.helper() {
-            family.fork(name, "the strategy's own process", |_| {
+            family.fork(name, "the strategy's helper", |_| {
                 let helper = listening.take_helper().context("the strategy names a helper but does not provide it")?;
                 help(helper, context)
             })?;
