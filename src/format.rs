@@ -59,6 +59,11 @@ pub fn ratio(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }
 }
 
+/// A count with a regular noun: `1 trial`, `2 trials`.
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! `listenbench compare`: compares records, for people and for continuous integration.
+//! `listenbench compare`: compares records, for readers and for continuous integration.
 
 mod condition;
 mod differences;
@@ -145,7 +145,7 @@ fn name(folder: &Path) -> String {
     folder.display().to_string()
 }
 
-/// What a reader must know before looking at any figure.
+/// Warnings that must precede any figure.
 fn warnings(run: &Run) -> Vec<String> {
     let differing = |what: &str, differences: &[Difference]| -> Vec<String> {
         differences.iter().map(|one| format!("different {what}: {}: {} versus {}", one.key, one.a, one.b)).collect()

@@ -240,13 +240,13 @@ fn cores() -> Check {
     let cpus = affinity::allowed_cpus().map_or(0, |cpus| cpus.len());
     let found = format!("{cpus} processors allowed");
     if cpus >= 4 {
-        check("cores", Status::Ok, found, "enough for load and server not to compete for every one")
+        check("cores", Status::Ok, found, "enough that load and server need not compete for each one")
     } else {
         check(
             "cores",
             Status::Limited,
             found,
-            "load, server and kernel compete for them: compare strategies as ratios within one run and do not quote absolute \
+            "load, server and kernel compete for them: compare strategies as ratios within one run, and do not quote absolute \
              rates; use 4 or more processors, or widen the affinity mask (taskset)",
         )
     }

@@ -249,7 +249,7 @@ fn print(result: &LoadResult) -> Result<()> {
     }
     if result.replies > result.verified {
         say(format_args!(
-            "{} replies have no receipt and were not checked for misdelivery",
+            "{} replies had no receipt and were not checked for misdelivery",
             result.replies - result.verified
         ))?;
     }
@@ -259,7 +259,7 @@ fn print(result: &LoadResult) -> Result<()> {
     }
     if result.outcomes.exhausted > 0 {
         say(format_args!(
-            "! {} connections were never made for lack of a source port: `listenbench ports` shows what uses them",
+            "! {} connections could not be opened for lack of a source port: `listenbench ports` shows what uses the ports",
             result.outcomes.exhausted
         ))?;
     }

@@ -28,7 +28,7 @@ pub fn run(options: &cli::Man) -> Result<Ended> {
 }
 
 fn main_command() -> Command {
-    // `listenbench help run` is `listenbench run --help`: no page of its own.
+    // `listenbench help run` is `listenbench run --help` and needs no page.
     let mut main = cli::Cli::command().disable_help_subcommand(true);
     main.build();
     main
@@ -40,7 +40,7 @@ fn unknown(main: &Command, name: &str) -> Usage {
 }
 
 fn write_all(main: &Command, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("creating the folder {}", folder.display()))?;
     for command in std::iter::once(main).chain(main.get_subcommands()) {
         let path = folder.join(format!("{}.1", title(command)));
         fs::write(&path, page(command)?).with_context(|| format!("writing {}", path.display()))?;

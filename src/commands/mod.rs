@@ -66,8 +66,8 @@ fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// A flag set by SIGINT, SIGTERM and SIGHUP, but for those that were ignored when the program started: whoever ignores one for it
-/// wants it to go on.
+/// A flag set by SIGINT, SIGTERM and SIGHUP, except those ignored when the program started: its caller wants it to
+/// continue.
 fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {

@@ -1,4 +1,4 @@
-//! The JSON Schemas under results/ are those of the types.
+//! Tests that the JSON Schemas under results/ match the types.
 
 use std::{env, fs, path::Path};
 
@@ -11,10 +11,10 @@ use crate::{
     stats::Summary,
 };
 
-/// Set, the test writes the schemas instead of comparing them.
+/// If set, the test writes the schemas instead of comparing them.
 const RENEW: &str = "LISTENBENCH_RENEW_SCHEMAS";
 
-/// The schema of what is written: what a record may leave out is not required, what it always has is.
+/// The schema of what is written: only what a record always contains is required.
 fn schema<T: JsonSchema>(title: &str) -> String {
     let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
     schema.insert("title".to_owned(), json!(title));
@@ -29,7 +29,7 @@ fn the_committed_schemas_are_those_of_the_types() {
     let comparison = schema::<Comparison>("What listenbench compare --json prints: runs against a baseline");
     let calibration =
         schema::<Calibration>("What listenbench calibrate measured: --json, --out, and host.json's calibration");
-    // Committed ones are read when the test is built: whoever runs it need not be allowed to read the sources.
+    // The committed schemas are embedded when the test is built, so that running it does not require the sources.
     for (name, committed, schema) in [
         ("trial.schema.json", include_str!("../../results/trial.schema.json"), trial),
         ("host.schema.json", include_str!("../../results/host.schema.json"), host),
@@ -43,7 +43,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         }
         assert!(
             committed == schema,
-            "results/{name} is not the schema of the types; to renew it: {RENEW}=1 cargo test schemas"
+            "results/{name} does not match the types; renew it with {RENEW}=1 cargo test schemas"
         );
     }
 }

@@ -10,7 +10,7 @@ use nix::{
     unistd::read,
 };
 
-/// Ctrl-C in raw mode, in which the terminal does not turn it into a signal.
+/// Ctrl-C in raw mode, where the terminal does not turn it into a signal.
 const CONTROL_C: u8 = 3;
 
 /// Whether q or Ctrl-C was typed since the last call. Never waits. Reads standard input without the standard library's buffer

@@ -1,7 +1,7 @@
-//! A run's progress for whoever started it: none, a line for each trial, or a live screen.
+//! A run's progress for its user: none, a line per trial, or a live screen.
 //!
-//! Everything is read from memory that the trial shares anyway, at most ten times a second, in the calling process. No thread
-//! is started, so trials can be forked while the screen is up; a forked child draws nothing.
+//! Everything is read at most ten times a second, in the calling process, from memory the trial shares anyway. No
+//! thread is started, so trials can be forked while the screen is shown; a forked child draws nothing.
 
 mod draw;
 mod keys;
@@ -102,14 +102,14 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Called again and again while it runs.
+    /// Called repeatedly while the trial runs.
     pub fn tick(&mut self, view: &View<'_>) {
         if let Form::Screen(screen) = &mut self.form {
             screen.tick(view, &self.pace);
         }
     }
 
-    /// Called when it has ended.
+    /// Called when a trial has ended.
     pub fn end(&mut self, job: Job<'_>, record: &TrialRecord) {
         self.pace.end();
         match &mut self.form {
@@ -119,7 +119,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Gives the terminal back.
+    /// Restores the terminal.
     pub fn finish(self) {}
 }
 

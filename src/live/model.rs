@@ -101,7 +101,7 @@ impl Model {
         self.left = pace.left();
     }
 
-    /// Takes in a look at the trial, and logs what has begun to go wrong since the previous one.
+    /// Takes in one look at the trial, and logs what has started to go wrong since the previous one.
     pub(super) fn saw(&mut self, seen: Seen, now: Instant) {
         let Some(trial) = &mut self.trial else { return };
         let before = trial.seen.as_ref();
@@ -178,9 +178,7 @@ impl TrialModel {
     fn saw(&mut self, seen: Seen, now: Instant) {
         let counts: Vec<u64> = match seen.ports {
             Some(ports) => vec![ports.open],
-            None => {
-                seen.workers.iter().map(|worker| counted(seen.protocol, worker.accepted, worker.datagrams)).collect()
-            }
+            None => seen.workers.iter().map(|worker| taken(seen.protocol, worker.accepted, worker.datagrams)).collect(),
         };
         if self.looks.is_empty() {
             self.looks.push_back((now.checked_sub(seen.elapsed).unwrap_or(now), vec![0; counts.len()]));
@@ -208,7 +206,7 @@ impl TrialModel {
                 number % 2 == 0
             });
         }
-        // One look from before the span is kept, so that rates are over all of it.
+        // One look from before the span is kept, so that rates cover all of it.
         while self.looks.get(1).is_some_and(|(then, _)| now - *then >= SPAN) {
             self.looks.pop_front();
         }
@@ -229,6 +227,6 @@ impl TrialModel {
 }
 
 /// What a worker's rate counts: connections, or datagrams if there are none.
-pub(super) fn counted(protocol: Protocol, accepted: u64, datagrams: u64) -> u64 {
+pub(super) fn taken(protocol: Protocol, accepted: u64, datagrams: u64) -> u64 {
     if protocol.has(Transport::Tcp) { accepted } else { datagrams }
 }

@@ -1,4 +1,4 @@
-//! How far a run has come, and how long it will take.
+//! A run's progress and remaining time.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::format::seconds;
 pub enum Trials {
     /// Exactly this many.
     Exactly(usize),
-    /// This many, or fewer if they are enough.
+    /// This many, or fewer if fewer suffice.
     AtMost(usize),
 }
 

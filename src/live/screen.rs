@@ -1,4 +1,4 @@
-//! The screen: taken when the trials begin, and given back when they end, however that happens.
+//! The screen: taken over when the trials begin, and restored when they end, however that happens.
 
 use std::{
     io::{self, BufWriter, Stderr, stderr},
@@ -50,7 +50,7 @@ impl<'a> Screen<'a> {
         let area = area()?;
         take()?;
         let model = Model::new();
-        // From here on, any failure gives the terminal back.
+        // From here on, any failure restores the terminal.
         let canvas = canvas(area).inspect_err(|_| give_back())?;
         Ok(Self { canvas, area, palette: Palette::from_environment(), model, kept: Vec::new(), interrupted })
     }
@@ -108,7 +108,7 @@ fn canvas(area: Rect) -> io::Result<Canvas> {
 }
 
 fn area() -> io::Result<Rect> {
-    let size = terminal_size_of(stderr()).ok_or_else(|| io::Error::other("the terminal does not tell its size"))?;
+    let size = terminal_size_of(stderr()).ok_or_else(|| io::Error::other("the terminal does not report its size"))?;
     let (Width(columns), Height(rows)) = size;
     Ok(Rect::new(0, 0, columns, rows))
 }

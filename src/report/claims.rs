@@ -1,4 +1,4 @@
-//! What comparisons show, in words. A sentence claims what a verdict shows, and no more.
+//! What comparisons show, in words. A sentence claims what a verdict shows and no more.
 
 use serde_json::{Map, Value as Json};
 
@@ -13,7 +13,7 @@ use crate::{
 /// For comparisons in which no outcome could have shown a difference.
 pub const TOO_FEW: &str = "too few trials to show any difference";
 
-/// What is shown of a cell (`b`) against another (`a`), in a clause.
+/// What is shown about cell `b` against cell `a`, as a clause.
 pub fn shown(verdict: Difference) -> &'static str {
     match verdict {
         Difference::AHigher => "shown to be lower",
@@ -33,7 +33,7 @@ pub fn relation(verdict: Difference) -> &'static str {
     }
 }
 
-/// The same as an equation: `p = 0.0079`, `p < 0.0001`.
+/// A probability as an equation: `p = 0.0079`, `p < 0.0001`.
 pub fn p_equals(p: f64) -> String {
     let value = p_value(p);
     if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
@@ -48,7 +48,7 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
-/// With a capital first letter.
+/// Capitalizes the first letter.
 pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())

@@ -6,18 +6,18 @@ use super::{
     markdown, terminal,
 };
 use crate::{
-    format::ratio,
+    format::{plural, ratio},
     record::Values,
     scenario::label,
     stats::{AgainstBaseline, Better, CellPair, Difference, Metric, MetricPair, SIGNIFICANCE, metric_named},
 };
 
-/// What it is written for.
+/// The form of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// For a terminal.
+    /// Tables for a terminal.
     Terminal,
-    /// For a pull request.
+    /// Markdown, for a pull request.
     Markdown,
 }
 
@@ -40,7 +40,7 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
     lines.extend(alerts.map(|alert| listed(&format!("! {alert}"), style)));
     lines.extend(findings(against).into_iter().map(|finding| listed(&finding, style)));
     if against.cells.iter().all(|cell| cell.metrics.is_empty()) {
-        lines.push(listed("the records share no cell with any of these metrics", style));
+        lines.push(listed("no cell of both records has any of these metrics", style));
         return lines.join("\n") + "\n";
     }
     let grid = grid(against);
@@ -50,7 +50,7 @@ pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBa
     });
     lines.push(listed(
         &format!(
-            "Medians over valid trials with their 95 % intervals (with fewer than five trials, the smallest and the largest). ratio: b ÷ a. p: permutation test, after Holm's correction \
+            "Medians over valid trials with their 95 % intervals (with fewer than five trials, the smallest and largest value). ratio: b ÷ a. p: permutation test, after Holm's correction \
              over all cells of a metric; a difference is shown where p ≤ {SIGNIFICANCE}."
         ),
         style,
@@ -68,7 +68,7 @@ fn listed(line: &str, style: Style) -> String {
 fn not_compared(cell: &CellPair) -> Option<String> {
     (!cell.not_compared.is_empty()).then(|| {
         format!(
-            "{}: not compared, because only one record has it or they measured it differently: {}",
+            "{}: not compared because only one record has it, or they measured it differently: {}",
             label(&cell.cell),
             cell.not_compared.join(", ")
         )
@@ -98,13 +98,13 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
     if shown.is_empty() {
         let too_few = pairs.iter().all(|(_, pair)| pair.compared.verdict == Difference::TooFewTrials);
         let why = if too_few { TOO_FEW } else { "no difference shown" };
-        return format!("{}: {why} in {}", metric.label, counted(all));
+        return format!("{}: {why} in {}", metric.label, plural(all, "cell"));
     }
     let size = |pair: &MetricPair| pair.worse_by(metric).abs();
     let largest = shown.iter().max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)));
     let largest = largest.map(|(cell, pair)| {
-        let times = pair.compared.ratio.map_or_else(|| "from nothing".to_owned(), |times| format!("{}×", ratio(times)));
-        format!("; most at {}: {times}", label(&cell.cell))
+        let times = pair.compared.ratio.map_or_else(|| "from zero".to_owned(), |times| format!("{}×", ratio(times)));
+        format!("; the largest at {}: {times}", label(&cell.cell))
     });
     let worse = shown.iter().filter(|(_, pair)| pair.is_shown_worse(metric)).count();
     let counts = if metric.better == Better::Neither {
@@ -116,11 +116,7 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
             (worse, better) => format!("worse in {worse} and better in {better}"),
         }
     };
-    format!("{}: b is {counts} of {}{}", metric.label, counted(all), largest.unwrap_or_default())
-}
-
-fn counted(cells: usize) -> String {
-    format!("{cells} cell{}", if cells == 1 { "" } else { "s" })
+    format!("{}: b is {counts} of {}{}", metric.label, plural(all, "cell"), largest.unwrap_or_default())
 }
 
 fn grid(against: &AgainstBaseline) -> Grid {

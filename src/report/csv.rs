@@ -1,4 +1,4 @@
-//! What CSV exporters share: columns of swept values, and the text of a table.
+//! Shared by CSV exporters: columns of swept values, and the text of a table.
 
 use anyhow::{Context, Result};
 use csv::Writer;
@@ -17,7 +17,7 @@ pub fn swept<'a>(cells: impl Iterator<Item = &'a Map<String, Json>>) -> Vec<&'a 
     names
 }
 
-/// Heads of their columns: `cell.<name>`, which no other column starts with.
+/// Headings of their columns: `cell.<name>`, which no other column starts with.
 pub fn columns(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| format!("cell.{name}")).collect()
 }

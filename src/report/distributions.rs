@@ -1,4 +1,5 @@
-//! What reports take from `histograms.hlog`: each cell's valid trials merged, and each trial's percentiles.
+//! Distributions from `histograms.hlog`: the merged histogram of each cell's valid trials, and each trial's
+//! percentiles.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,12 +16,12 @@ use crate::{
 
 /// Metrics whose distributions are in reports.
 const METRICS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
-/// Those whose trials have curves of their own.
+/// Metrics with a curve for each trial.
 const CURVED: [&str; 2] = [ACCEPT_WAIT, "receive_wait"];
-/// The one that may be measured in two ways.
+/// The metric that may be measured in two ways.
 const ACCEPT_WAIT: &str = "accept_wait";
 
-/// Percentiles that tables and pointers show: as written in percent, and as quantiles.
+/// Percentiles in tables and hover texts: in percent, and as quantiles.
 pub const NAMED: [(&str, f64); 9] = [
     ("50", 0.5),
     ("75", 0.75),
@@ -69,21 +70,20 @@ pub struct Collector {
 }
 
 impl Distributions {
-    /// Reads those of a record's folder.
+    /// Reads the distributions from a record's folder.
     pub fn read(folder: &Path, record: &Record, summary: &Summary) -> Result<Self, ReadError> {
         let mut collector = Collector::new(record, summary);
         histograms::for_each_trial(folder, &METRICS, |trial, metric, part| collector.add(trial, metric, part))?;
         Ok(collector.distributions())
     }
 
-    /// A metric of a cell; `None` where no valid trial has it.
+    /// A metric of a cell, if any valid trial has it.
     pub fn of(&self, metric: &str, cell: usize) -> Option<&Distribution> {
         self.0.get(metric)?.get(&cell)
     }
 }
 
 impl Collector {
-    /// For a record's trials.
     pub fn new(record: &Record, summary: &Summary) -> Self {
         let cells: HashMap<String, usize> =
             summary.cells.iter().enumerate().map(|(number, cell)| (label(&cell.cell), number)).collect();

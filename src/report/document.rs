@@ -1,4 +1,4 @@
-//! A report's content, before it takes a form.
+//! A report's content, independent of its format.
 
 use super::{
     Ranked,
@@ -9,24 +9,22 @@ use super::{
 };
 use crate::record::Outcome;
 
-/// What every form of a report is made of.
+/// The content of every form of a report.
 pub struct Document {
     /// Name of the scenario.
     pub title: String,
-    /// Its question; may be empty.
+    /// The scenario's question; may be empty.
     pub question: String,
-    /// Its answer.
     pub answer: Answer,
-    /// What was run, in a few words each.
+    /// What was run, as short phrases.
     pub facts: Vec<String>,
     /// What the record lacks, as a sentence.
     pub missing: Option<String>,
-    /// The sections, in order.
     pub sections: Vec<Content>,
 }
 
 impl Document {
-    /// Of a ranked record.
+    /// The document for a ranked record.
     pub fn of(ranked: &Ranked<'_>) -> Self {
         let record = ranked.record;
         let valid = record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid).count();

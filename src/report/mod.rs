@@ -1,7 +1,7 @@
-//! Reports of records, for readers and for programs.
+//! Reports of records, for readers and programs.
 //!
-//! A [`Reading`] is a record with its summary. [`Ranked`] ranks and names its cells, the sections say what was found, and
-//! `terminal`, `markdown` and `html` give that [`Document`] a form. `exports` makes the files.
+//! A [`Reading`] is a record with its summary. [`Ranked`] ranks and names its cells, the sections state the findings,
+//! and `terminal`, `markdown` and `html` format the resulting [`Document`]. `exports` writes the files.
 
 mod answer;
 mod claims;

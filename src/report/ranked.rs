@@ -1,4 +1,4 @@
-//! What a report is made from: a record with its cells ranked and named.
+//! The basis of a report: a record with its cells ranked and named.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,12 @@ use crate::{
 
 /// A record whose cells are ranked and named.
 pub struct Ranked<'a> {
-    /// As it is on disk.
     pub record: &'a Record,
-    /// Of some latencies, by metric and cell.
+    /// Distributions of latencies, by metric and cell.
     pub distributions: &'a Distributions,
     /// Medians, intervals, comparisons, verdicts.
     pub summary: &'a Summary,
-    /// The cells by the metric that ranks them.
+    /// The cells, ranked by the ranking metric.
     pub ranking: Ranking,
     /// In the order of the scenario's matrix.
     pub cells: Vec<Cell<'a>>,
@@ -27,7 +26,7 @@ pub struct Ranked<'a> {
 
 /// A cell.
 pub struct Cell<'a> {
-    /// Its value for the key that cells compete in.
+    /// Its value of the contested key.
     pub name: String,
     /// The same, with all other swept values.
     pub full_name: String,
@@ -80,8 +79,8 @@ impl<'a> Ranked<'a> {
     }
 }
 
-/// A style for each name, in the order of the matrix. Of more names than can be distinguished, only those in the first and the
-/// last places of their groups get one.
+/// Assigns styles to names, in the order of the matrix. If there are too many to distinguish, only names in the first
+/// and last places of their groups get one.
 fn styles(summary: &Summary, ranking: &Ranking) -> HashMap<String, usize> {
     let mut names: Vec<(usize, &str, f64)> = Vec::new();
     for group in &ranking.groups {

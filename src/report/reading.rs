@@ -1,4 +1,4 @@
-//! A record as read from its folder, and the files that are made from it. `run` writes them when it ends, `report` at any time.
+//! A record read from its folder, and the files derived from it. `run` writes them when it ends, `report` at any time.
 
 use std::path::Path;
 
@@ -10,11 +10,10 @@ use crate::{
     stats::{self, ReadError, Record, Summary},
 };
 
-/// A record with what follows from it.
+/// A record with everything derived from it.
 pub struct Reading {
-    /// As it is on disk.
     pub record: Record,
-    /// Of some latencies, by metric and cell.
+    /// Distributions of latencies, by metric and cell.
     pub distributions: Distributions,
     /// Medians, intervals, comparisons, verdicts.
     pub summary: Summary,
@@ -28,23 +27,20 @@ impl Reading {
         Ok(Self { distributions: Distributions::read(folder, &record, &summary)?, summary, record })
     }
 
-    /// Its report.
     pub fn report(&self) -> Report<'_> {
         let ranked = Ranked::of(self);
         Report { document: Document::of(&ranked), ranked }
     }
 }
 
-/// A record's report, ready to be written in all its forms.
+/// A record's report, ready to be written in all forms.
 pub struct Report<'a> {
-    /// What it is made from.
     pub ranked: Ranked<'a>,
-    /// What it says.
     pub document: Document,
 }
 
 impl Report<'_> {
-    /// Writes all files that are made from the record into its folder. Returns their names.
+    /// Writes all files derived from the record into its folder. Returns their names.
     pub fn write(&self, folder: &Path) -> Result<Vec<String>> {
         let files = exports::files(self)?;
         files.iter().try_for_each(|(name, text)| write_derived(folder, name, text))?;

@@ -1,14 +1,15 @@
 //! The report on a terminal.
 
+use crate::format::plural;
 use std::ops::Range;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Document, Grid, sections::Content};
 
-/// Length of lines of prose where no terminal sets it; tables are then as wide as they need to be.
+/// Line length of prose without a terminal; tables are then as wide as necessary.
 const PROSE_WIDTH: usize = 120;
-/// More lines of evidence are only in the files.
+/// Further lines of evidence appear only in the files.
 const EVIDENCE: usize = 12;
 /// Border and padding of a column.
 const COLUMN_EXTRA: usize = 3;
@@ -25,7 +26,10 @@ pub fn render(document: &Document, width: Option<usize>) -> String {
         text += &prose(&format!("  {line}"), "    ");
     }
     if document.answer.evidence.len() > EVIDENCE {
-        text += &prose(&format!("  … {} more lines in summary.md", document.answer.evidence.len() - EVIDENCE), "    ");
+        text += &prose(
+            &format!("  … {} in summary.md", plural(document.answer.evidence.len() - EVIDENCE, "more line")),
+            "    ",
+        );
     }
     let sections = || document.sections.iter();
     for grid in sections().flat_map(Content::text_tables) {
@@ -62,7 +66,7 @@ pub fn width() -> Option<usize> {
     Table::new().width().map(usize::from)
 }
 
-/// The columns of each table: as many as fit beside the cell's name.
+/// The columns of each table: as many as fit next to the cell's name.
 fn blocks(grid: &Grid, width: Option<usize>) -> Vec<Range<usize>> {
     let wide = |column: usize| {
         let cells = grid.rows.iter().map(|row| row[column].as_str());

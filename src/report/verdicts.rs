@@ -1,4 +1,4 @@
-//! What a reader has to know about a record's figures: its verdicts with what they mean, and the trials that are not used.
+//! What readers must know about a record's figures: its verdicts and their meaning, and the trials not used.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use crate::{
     stats::{Record, Summary},
 };
 
-/// A verdict and whom it is about.
+/// A verdict and the trials it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     /// Name of the verdict.
     pub name: VerdictName,
     /// Number of trials that have it; `None` for a verdict on several trials together.
     pub trials: Option<usize>,
-    /// The numbers it rests on; where several trials have it, those of the first, and which one that is.
+    /// The numbers it is based on; if several trials have it, those of the first, which is named.
     pub detail: String,
 }
 
 impl Given {
-    /// The verdict in words, to be read among `all` trials.
+    /// The verdict in words, for a record of `all` trials.
     fn sentence(&self, all: usize) -> String {
         let Self { name, trials, detail } = self;
         match trials {
@@ -65,7 +65,7 @@ pub fn missing(record: &Record) -> Option<String> {
     (!facts.is_empty()).then(|| facts.join("; "))
 }
 
-/// All of it, a line each.
+/// Verdicts and unused trials, one line each.
 pub fn notes(record: &Record, summary: &Summary) -> Vec<String> {
     let advisory = given(record, summary).into_iter().filter(|given| !given.name.invalidates());
     let advisory = advisory.map(|given| given.sentence(record.trials.len()));

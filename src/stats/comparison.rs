@@ -1,4 +1,4 @@
-//! Compares two cells: how much they differ, and whether that was shown.
+//! Compares two cells: how much they differ, and whether a difference was shown.
 
 use std::cmp::Ordering;
 
@@ -90,7 +90,7 @@ fn median_of(values: &[f64]) -> Option<f64> {
     median(&ascending(values))
 }
 
-/// What Holm's correction would make of a pair's p-value if it were smaller and all others stayed the same.
+/// What Holm's correction would make of one pair's p-value if it were smaller and all others unchanged.
 struct BestCase {
     /// In ascending order.
     p_values: Vec<f64>,

@@ -1,4 +1,4 @@
-//! Where the cost of a connect leaves the flat part of its curve.
+//! Finds where the cost of a connect leaves the flat part of its curve.
 
 use crate::record::PortsStep;
 

@@ -1,4 +1,4 @@
-//! A run read back, with the scenario that it answers. Summaries and reports know a run only through this.
+//! A run read from disk, with the scenario it answers. Summaries and reports access a run only through this.
 
 use std::{ops::Deref, path::Path};
 
@@ -12,9 +12,8 @@ use crate::{
 /// A record as read from its folder.
 #[derive(Debug)]
 pub struct Record {
-    /// Its files.
     pub raw: RawRecord,
-    /// What its scenario says of the run as a whole.
+    /// The scenario's settings for the run as a whole.
     pub whole: Whole,
 }
 
@@ -37,7 +36,7 @@ impl Record {
         Ok(Self { raw, whole })
     }
 
-    /// How many trials the scenario asks for, where that is known beforehand.
+    /// The number of trials the scenario plans, if known in advance.
     pub fn planned(&self) -> Option<usize> {
         if self.whole.stop.is_some() || self.whole.search.is_some() {
             return None;

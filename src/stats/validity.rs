@@ -9,9 +9,9 @@ use crate::record::{Change, limits};
 
 /// Rows of each half.
 const ROWS: usize = 5;
-/// Repetitions whose orders are counted; of more, the normal distribution is as good.
+/// Up to this many repetitions, orders are counted; beyond, the normal distribution is accurate enough.
 const EXACT: usize = 60;
-/// The smaller of two groups of trials has so many at least, …
+/// The smaller of two groups of trials has at least this many, …
 const GROUP: usize = 2;
 /// … and the groups' means are this far apart, relative to the mean of all.
 const APART: f64 = 0.1;
@@ -70,8 +70,8 @@ pub fn drift_over(cells: &[Vec<(usize, f64)>]) -> Option<Drift> {
         .then_some(Drift { change, p_value })
 }
 
-/// The share of the orders of n values that have at most so many inversions, or at least as many as would be left: the
-/// two-sided p-value of Kendall's rank correlation with time, for values without ties.
+/// The share of the orders of n values that have at most this many inversions, or at least as many as their mirrors:
+/// the two-sided p-value of Kendall's rank correlation with time, for values without ties.
 fn kendall_p(n: usize, inversions: usize) -> f64 {
     let most = n * (n - 1) / 2;
     let fewer = inversions.min(most - inversions);

@@ -61,7 +61,7 @@ fn a_ramp_has_all_connections_and_both_exchanges() {
     assert!(ramp["seconds"].as_f64().unwrap() > 0.99, "{ramp}");
 
     let summary = std::fs::read_to_string(bench.path("out/summary.md")).unwrap();
-    assert!(summary.contains("Over the ramp") && summary.contains("ramp: until all connections"), "{summary}");
+    assert!(summary.contains("Over the ramp") && summary.contains("ramp: the time until all connections"), "{summary}");
     let report = std::fs::read_to_string(bench.path("out/report.html")).unwrap();
     assert!(report.contains("Over the ramp"));
 }

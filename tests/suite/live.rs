@@ -140,7 +140,7 @@ fn the_screen_shows_the_run_and_q_keeps_what_has_ended() {
             "worker",
             "share",
             "p99",
-            "q quits and keeps what has ended",
+            "q quits and keeps finished trials",
         ]);
         terminal.wait_for(&["measuring", "100.0 %"]);
         wait_for_a_trial(&bench);

@@ -55,7 +55,7 @@ impl Condition {
         Ok(Self { text: text.to_owned(), metric, part: percent / 100.0 })
     }
 
-    /// Judges all cells of all runs. Cells that cannot be judged are listed: silence must mean that all is well.
+    /// Judges all cells of all runs. Cells that cannot be judged are listed, so that silence means success.
     pub fn judge(&self, records: &[PathBuf], runs: &[AgainstBaseline]) -> Judged {
         let mut judged = Judged { condition: self.text.clone(), met_in: Vec::new(), cannot_judge: Vec::new() };
         for (record, run) in records.iter().zip(runs) {
@@ -102,7 +102,7 @@ impl Condition {
 }
 
 impl Judged {
-    /// Lines for people.
+    /// The result as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let met = self.met_in.iter().map(|place| format!("! {}: met: {place}", self.condition));
         let unknown = self.cannot_judge.iter().map(|why| format!("! {}: cannot be judged: {why}", self.condition));

@@ -14,7 +14,7 @@ use super::{
     say, states, table,
 };
 use crate::{
-    format::{percent, thousands},
+    format::{percent, plural, thousands},
     observe::{
         holder::{self, Process},
         ports::{self, Range},
@@ -73,22 +73,22 @@ struct InUse {
     time_wait: u64,
     /// Sockets in TIME_WAIT in the namespace, whatever their port.
     time_wait_namespace: u64,
-    /// Local ports that the sockets have, each once.
+    /// Distinct local ports of the sockets.
     ports: u64,
-    /// Usable ports that are bound: connect without bind passes them over.
+    /// Usable ports that are bound: connect without bind skips them.
     barred: u64,
 }
 
-/// Who has the sockets in use.
+/// The processes that use the sockets.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Processes {
-    /// Those with the most. A socket that several have open counts for each.
+    /// The processes with the most sockets. A socket opened by several counts for each.
     most: Vec<ProcessRow>,
-    /// Processes seen.
+    /// Number of processes found.
     count: usize,
-    /// Sockets without a descriptor: in TIME_WAIT, say, or not yet accepted.
+    /// Sockets without a descriptor, for example in TIME_WAIT or not yet accepted.
     without_process: u64,
-    /// Sockets of processes that this user may not see.
+    /// Sockets whose processes this user may not see.
     unseen: u64,
 }
 
@@ -102,7 +102,7 @@ struct ProcessRow {
 impl Report {
     /// Reads the caller's network namespace. Fails if /proc or sock_diag does not answer.
     pub fn read(to: Option<SocketAddr>) -> Result<Self> {
-        // As sockets are shown.
+        // In the form in which sockets are shown.
         let to = to.map(|to| SocketAddr::new(to.ip().to_canonical(), to.port()));
         let range = Range::read()?;
         let sockets = sockets::read(Transport::Tcp, None)?;
@@ -153,10 +153,10 @@ impl Report {
             say(self.groups())?;
         }
         if self.tuple_groups_count > self.tuple_groups.len() {
-            say(format_args!("and {} more tuple groups", self.tuple_groups_count - self.tuple_groups.len()))?;
+            say(format_args!("and {}", plural(self.tuple_groups_count - self.tuple_groups.len(), "more tuple group")))?;
         }
         let mut sysctls = table();
-        sysctls.set_header(["sysctl", "value", "means here"]);
+        sysctls.set_header(["sysctl", "value", "effect here"]);
         for Meaning { name, value, meaning } in &self.sysctls {
             sysctls.add_row([name, value.as_deref().unwrap_or("–"), meaning]);
         }
@@ -224,8 +224,8 @@ impl RangeRow {
 impl Capacity {
     fn line(&self) -> String {
         format!(
-            "{} connections per tuple group (source address, destination address, destination port)\ntotal: {}; a second one \
-             of any makes {}",
+            "{} connections per tuple group (source address, destination address, destination port)\ntotal: {}; with a \
+             second of any: {}",
             thousands(self.per_tuple_group as f64),
             self.formula,
             thousands(self.of_two_groups as f64)
@@ -273,7 +273,7 @@ impl Processes {
             .map(|row| format!("{} ({}): {}", row.process.pid, row.process.name, thousands(row.sockets as f64)))
             .collect();
         if self.count > self.most.len() {
-            parts.push(format!("and {} more processes", self.count - self.most.len()));
+            parts.push(format!("and {} more", self.count - self.most.len()));
         }
         for (count, what) in [
             (self.unseen, "not visible to this user"),

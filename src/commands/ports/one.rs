@@ -58,7 +58,7 @@ struct Listener {
     #[serde(flatten)]
     owned: Owned,
     queue: Queue,
-    /// Whether the next connection will be dropped.
+    /// Whether the next connection would be dropped.
     full: bool,
 }
 
@@ -83,8 +83,9 @@ struct Owned {
     address: SocketAddr,
     inode: u32,
     processes: Vec<Process>,
-    /// Number of sockets with the same address, port and device (and peer), this one included. More than one means a
-    /// SO_REUSEPORT group, or with UDP perhaps SO_REUSEADDR. A group of one cannot be told from a socket without the option.
+    /// Number of sockets with the same address, port and device (and peer), this one included. More than one means an
+    /// SO_REUSEPORT group, or with UDP perhaps SO_REUSEADDR. A group of one cannot be told from a socket without the
+    /// option.
     group: usize,
 }
 
@@ -135,7 +136,7 @@ impl Report {
         ]);
         facts.add_row(["privilege", &self.privilege()]);
         facts.add_row(["ephemeral", &self.ephemeral()]);
-        facts.add_row(["TCP", &places(self.tcp.iter().map(|listener| &listener.owned), "a SO_REUSEPORT group")]);
+        facts.add_row(["TCP", &places(self.tcp.iter().map(|listener| &listener.owned), "an SO_REUSEPORT group")]);
         facts.add_row([
             "UDP",
             &places(self.udp.iter().map(|socket| &socket.owned), "sharing by SO_REUSEPORT or SO_REUSEADDR"),
@@ -237,7 +238,7 @@ fn remedy(range: &Range, port: u16) -> String {
     format!("sysctl -w net.ipv4.ip_local_reserved_ports={}{port}", reserved.collect::<String>())
 }
 
-/// `2 sockets on 127.0.0.1:80: a SO_REUSEPORT group`, one line per address.
+/// `2 sockets on 127.0.0.1:80: an SO_REUSEPORT group`, one line per address.
 fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String {
     let mut places: BTreeMap<SocketAddr, (usize, bool)> = BTreeMap::new();
     for owned in sockets {

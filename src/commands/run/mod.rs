@@ -59,7 +59,7 @@ pub fn run(options: &cli::Run) -> Result<Ended> {
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let patience = Patience::of(trial::SETUP_PATIENCE).unless(&interrupted);
-    // Whatever can be known to fail fails before the first trial of the first scenario.
+    // Whatever will predictably fail does so before the first trial of the first scenario.
     let sysctls: Vec<BTreeMap<String, String>> =
         chosen.iter().map(|chosen| rehearse::rehearse(chosen, options.force, kind, patience)).collect::<Result<_>>()?;
     let probe = trial::probe(patience)?;
@@ -118,7 +118,7 @@ fn list(chosen: &Chosen) -> Result<()> {
 }
 
 fn folders(out: Option<&Path>, chosen: &[Chosen]) -> Result<Vec<PathBuf>> {
-    // 2026-01-31T12:00:00Z without the characters that file systems and shells dislike.
+    // 2026-01-31T12:00:00Z without the characters that file systems and shells treat specially.
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     let folders: Vec<PathBuf> = chosen
         .iter()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    format::seconds,
+    format::{plural, seconds},
     load::Sizing,
     scenario::{Bound, Plan, Trial},
     stats::{self, RankSum, SIGNIFICANCE},
@@ -33,8 +33,8 @@ pub(super) fn too_few(plan: &Plan) -> Option<String> {
         format!(
             "{}: {} per cell cannot show a difference among {}, however large; use --set repetitions={needed}",
             plan.whole.name,
-            counted(planned, "trial"),
-            counted(pairs, "pair"),
+            plural(planned, "trial"),
+            plural(pairs, "pair"),
         )
     })
 }
@@ -42,14 +42,14 @@ pub(super) fn too_few(plan: &Plan) -> Option<String> {
 /// How many trials there are and how long they take, if known.
 fn amount(plan: &Plan) -> String {
     let whole = &plan.whole;
-    let cells = counted(plan.cells.len(), "cell");
+    let cells = plural(plan.cells.len(), "cell");
     if let Some(search) = &whole.search {
         return format!(
             "{cells}, each searched for the highest {} that keeps {} within {}, with at most {}",
             search.variable,
             search.metric,
             search.limit,
-            counted(search.max_trials, "trial")
+            plural(search.max_trials, "trial")
         );
     }
     let length = |trials: &[Trial]| planned_length(plan, trials).map(seconds);
@@ -59,22 +59,18 @@ fn amount(plan: &Plan) -> String {
         return format!(
             "{cells} × {} to {} until all intervals are within ±{:.1} % = at most {}{}",
             whole.repetitions,
-            counted(stop.max_repetitions, "repetition"),
+            plural(stop.max_repetitions, "repetition"),
             100.0 * stop.relative_error,
-            counted(plan.trials.len(), "trial"),
+            plural(plan.trials.len(), "trial"),
             length.unwrap_or_default()
         );
     }
     format!(
         "{cells} × {} = {}{}",
-        counted(whole.repetitions, "repetition"),
-        counted(plan.trials.len(), "trial"),
+        plural(whole.repetitions, "repetition"),
+        plural(plan.trials.len(), "trial"),
         length(&plan.trials).map_or_else(String::new, |length| format!(", about {length}"))
     )
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `None` if a cell is bounded by a number of connections, since its duration is unknown.

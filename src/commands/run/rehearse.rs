@@ -1,4 +1,4 @@
-//! Finds everything that can be known to fail before the first trial.
+//! Finds predictable failures before the first trial.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     trial::{self, Rehearsal},
 };
 
-/// Tries out what every trial will need. Returns the sysctls of the network the trials will use.
+/// Tries everything that each trial will need. Returns the sysctls of the network the trials will use.
 pub(super) fn rehearse(
     chosen: &Chosen,
     force: bool,
@@ -91,7 +91,7 @@ pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, prob
     }
 }
 
-/// Refuses unknown metrics and limits of the wrong unit.
+/// Rejects unknown metrics and limits of the wrong unit.
 pub(super) fn metrics_exist(plan: &Plan) -> Result<()> {
     if let Some(metric) = plan.whole.metric.as_ref().filter(|metric| stats::metric_named(metric).is_none()) {
         let known: Vec<&str> = stats::METRICS.iter().map(|metric| metric.name).collect();

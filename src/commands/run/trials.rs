@@ -1,4 +1,4 @@
-//! Runs trials one after the other, as planned or as a search chooses them, and records each as it ends.
+//! Runs trials in sequence, as planned or as a search chooses them, and records each as it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! The trial's rate since its beginning.
+//! The trial's rate over its course.
 
 use ratatui::{
     Frame,

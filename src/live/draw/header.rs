@@ -94,7 +94,7 @@ fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
     let shown = |span: Duration| format!("{:.1} s", span.as_secs_f64());
     match (trial.length, trial.connections) {
         (Some(length), _) if seen.elapsed > length => {
-            (stage, 1.0, format!("{}, load over at {}", shown(seen.elapsed), shown(length)))
+            (stage, 1.0, format!("{}, load ended at {}", shown(seen.elapsed), shown(length)))
         }
         (Some(length), _) => {
             let fraction = seen.elapsed.as_secs_f64() / length.as_secs_f64().max(1e-9);
@@ -104,7 +104,7 @@ fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
         (None, Some(count)) => {
             let all = thousands(count as f64);
             let ended = seen.completed + seen.failed;
-            let (done, word) = if seen.attempted < count { (seen.attempted, "begun") } else { (ended, "ended") };
+            let (done, word) = if seen.attempted < count { (seen.attempted, "started") } else { (ended, "ended") };
             (stage, done as f64 / count.max(1) as f64, format!("{} of {all} {word}", thousands(done as f64)))
         }
         (None, None) => (stage, 0.0, shown(seen.elapsed)),

@@ -32,7 +32,7 @@ const COURSE_ROWS: u16 = 3;
 /// A terminal with this many rows has some to spare.
 const TALL: u16 = 36;
 
-const KEYS: &str = "q quits and keeps what has ended";
+const KEYS: &str = "q quits and keeps finished trials";
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {

@@ -1,5 +1,6 @@
 //! The cells' medians so far.
 
+use crate::format::plural;
 use ratatui::{
     Frame,
     layout::Rect,
@@ -52,7 +53,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pa
         put(frame, row(area, number as u16 + 2), Line::from(line(texts)));
     }
     if shown < rows.len() {
-        let more = format!("… and {} more cells", rows.len() - shown);
+        let more = format!("… and {}", plural(rows.len() - shown, "more cell"));
         put(frame, row(area, shown as u16 + 2), Line::from(Span::styled(more, palette.faint())));
     }
 }

@@ -126,7 +126,7 @@ const ESSENTIAL: [&str; 20] = [
     "queue / limit",
     "12 / 4,096",
     "50.0 %",
-    "q quits and keeps what has ended",
+    "q quits and keeps finished trials",
 ];
 
 #[test]
@@ -148,7 +148,7 @@ fn a_small_terminal_is_told_so() {
     let model = model(&plan, seen(2));
     for (width, height) in [(40, 10), (79, 24), (80, 23)] {
         let screen = rendered(&model, width, height).replace('\n', " ");
-        demand(&screen, &["needs 80×24", &format!("{width}×{height}"), "1 of at most 12", "keeps what has"]);
+        demand(&screen, &["needs 80×24", &format!("{width}×{height}"), "1 of at most 12", "keeps finished"]);
     }
     // Even if nothing fits.
     for (width, height) in [(1, 1), (0, 0), (5, 2)] {
@@ -214,7 +214,7 @@ fn a_verdict_is_explained_once_and_named_each_time() {
 #[test]
 fn a_trial_of_so_many_connections_shows_how_many_are_begun() {
     let plan = plan("[load]\nconnections = 10000");
-    demand(&rendered(&model(&plan, seen(2)), 80, 24), &["6,100 of 10,000 begun"]);
+    demand(&rendered(&model(&plan, seen(2)), 80, 24), &["6,100 of 10,000 started"]);
     let all = Seen { attempted: 10_000, ..seen(2) };
     demand(&rendered(&model(&plan, all), 80, 24), &["6,000 of 10,000 ended"]);
 }

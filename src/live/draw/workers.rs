@@ -12,10 +12,10 @@ use super::{
     text::{bar, put, row},
 };
 use crate::{
-    format::{percent, thousands},
+    format::{percent, plural, thousands},
     ipc::control::ListenerSeen,
     live::{
-        model::{TrialModel, counted},
+        model::{TrialModel, taken},
         seen::Seen,
     },
 };
@@ -63,14 +63,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
         put(frame, row(area, number as u16 + 1), line);
     }
     if shown < seen.workers.len() {
-        let more = format!("{:>WORKER$}  and {} more workers", "…", seen.workers.len() - shown);
+        let more = format!("{:>WORKER$}  and {}", "…", plural(seen.workers.len() - shown, "more worker"));
         put(frame, row(area, shown as u16 + 1), Line::from(Span::styled(more, palette.faint())));
     }
 }
 
 /// A worker's share of all accepts so far.
 fn share(seen: &Seen, number: usize) -> String {
-    let of = |worker: usize| counted(seen.protocol, seen.workers[worker].accepted, seen.workers[worker].datagrams);
+    let of = |worker: usize| taken(seen.protocol, seen.workers[worker].accepted, seen.workers[worker].datagrams);
     let all: u64 = (0..seen.workers.len()).map(of).sum();
     if all == 0 { "–".to_owned() } else { percent(of(number) as f64 / all as f64) }
 }

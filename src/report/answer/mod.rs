@@ -1,4 +1,4 @@
-//! The answer to a scenario's question in one sentence, and the evidence. It claims what a verdict shows, and no more.
+//! The answer to a scenario's question in one sentence, with its evidence. It claims what a verdict shows and no more.
 
 mod search;
 
@@ -28,7 +28,7 @@ const NOT_TESTED: &str = "differences are not tested";
 pub struct Answer {
     /// One sentence.
     pub sentence: String,
-    /// What supports it, a line each.
+    /// What supports it, one line each.
     pub evidence: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-/// Group by group, but once if the same is true of all.
+/// Group by group, or once if the same is true of all.
 fn few(groups: &[&Group], metric: &Metric) -> String {
     let undecided: Vec<Option<&str>> = groups.iter().map(|group| undecided(group)).collect();
     let parts: Vec<String> = match undecided[0] {

@@ -69,7 +69,7 @@ pub(super) fn of_search(summary: &Summary) -> Answer {
 pub fn status(status: SearchStatus) -> &'static str {
     match status {
         SearchStatus::Confirmed => "both ends confirmed",
-        SearchStatus::NoEndFound => "search.highest keeps the limit as well",
+        SearchStatus::NoEndFound => "even search.highest keeps the limit",
         SearchStatus::NothingWithin => "not even the lowest value tried keeps the limit",
         SearchStatus::TrialsExhausted => "search.max_trials was reached first",
         SearchStatus::Failed => "its trials failed or were invalid",

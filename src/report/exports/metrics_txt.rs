@@ -1,7 +1,7 @@
-//! `metrics.txt`: the cells' figures as OpenMetrics text, for whatever reads Prometheus' formats.
+//! `metrics.txt`: the cells' figures as OpenMetrics text, for tools that read Prometheus formats.
 //!
-//! As OpenMetrics 1.0 asks: base units, named in the metric's suffix; the samples of a family together; `\`, `"` and line
-//! breaks escaped; `# EOF` at the end.
+//! As OpenMetrics 1.0 requires: base units, named in the metric's suffix; the samples of a family together; `\`, `"`
+//! and line breaks escaped; `# EOF` at the end.
 
 use std::fmt::Write;
 

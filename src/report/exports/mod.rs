@@ -1,4 +1,4 @@
-//! The files that are made from a record: an exporter is one file here, and a line in the list.
+//! The files derived from a record: each exporter is one file here and one line in the list.
 
 mod cells_csv;
 mod metrics_txt;
@@ -15,17 +15,16 @@ use super::Report;
 
 pub use percentiles::FOLDER as PERCENTILES;
 
-/// A file, or a folder of files, that is made from a record.
+/// A file or a folder of files derived from a record.
 struct Exporter {
     /// Name of the file or folder in the record's folder.
     name: &'static str,
-    /// Makes it.
     render: Render,
 }
 
-/// What an exporter makes.
+/// What an exporter renders.
 enum Render {
-    /// A file; `None` where the record has nothing for it.
+    /// A file; `None` if the record has no data for it.
     File(fn(&Report<'_>) -> Result<Option<String>>),
     /// A folder of files, each with its name.
     Folder(fn(&Report<'_>) -> Vec<(String, String)>),
@@ -43,7 +42,7 @@ const EXPORTERS: &[Exporter] = &[
     ports_curve::EXPORTER,
 ];
 
-/// Names of all files and folders that are made from records.
+/// Names of all files and folders derived from records.
 pub fn names() -> impl Iterator<Item = &'static str> {
     EXPORTERS.iter().map(|exporter| exporter.name)
 }

@@ -1,4 +1,4 @@
-//! `ports-curve.svg`: what a connect costs as the ports fill, as a picture of its own.
+//! `ports-curve.svg`: the cost of a connect as the ports fill, as a stand-alone picture.
 
 use super::{Exporter, Render};
 use crate::report::{

@@ -1,4 +1,5 @@
-// Shows values at a pointer, a finger or the arrow keys, and brings single lines out. All of it stands in the tables, too.
+// Shows values at the pointer, a touch or the arrow keys, and highlights single lines. The tables contain all of it,
+// too.
 (() => {
   "use strict";
   const tip = document.createElement("div");

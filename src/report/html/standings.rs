@@ -12,17 +12,14 @@ use crate::report::{
 /// Cells by a figure, best first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standings {
-    /// The finding.
     pub title: String,
-    /// What it is about, in a few words.
+    /// The topic, as a short phrase.
     pub about: String,
     /// The axis of all groups.
     pub axis: Axis,
     /// In the order of the matrix.
     pub groups: Vec<Places>,
-    /// The same in numbers.
     pub table: Grid,
-    /// How to read it.
     pub notes: Vec<String>,
 }
 

@@ -88,13 +88,13 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<
         (
             true,
             "Numbers are medians over the valid trials, with the median's 95 % interval in parentheses (bootstrap; with fewer \
-             than five trials, the smallest and the largest).",
+             than five trials, the smallest and largest value).",
         ),
         (
             has("ports_wall") || has("connect_p50_ns_at_25"),
-            "connect at n %: time of a connect, bind included, with that part of the capacity in use. knee: open connections when \
-             that time left its flat part for good (–: it never did). wall: open connections when the ports ran out. failing \
-             connect: time of a connect beyond the wall.",
+            "connect at n %: time of a connect, bind included, with n % of the capacity in use. knee: open connections when that \
+             time rose for good above its flat level (–: never). wall: open connections when the ports ran out. failing connect: \
+             time of a connect beyond the wall.",
         ),
         (
             method(WaitMethod::SockOps),
@@ -119,14 +119,14 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<
         ),
         (
             has("flow_imbalance"),
-            "flow: the datagrams of one 4-tuple, counted for the worker that answers first. imbalance: busiest worker ÷ mean. \
-             sticky: all replies came from one worker. lost: datagrams that found the socket's buffer full.",
+            "flow: the datagrams of one 4-tuple, credited to the worker that answers first. imbalance: busiest worker ÷ mean. \
+             sticky: all replies came from one worker. lost: datagrams dropped because the socket's buffer was full.",
         ),
         (
             has("fault_not_accepted"),
-            "share in the fault: the part of the connections established during the scenario's first fault that went to its \
-             worker. stranded: connections that only this worker could have accepted, waiting when the fault ended (kill: \
-             when it began). not accepted: connections waiting for any worker when it ended. –: unknown.",
+            "share in the fault: share of the connections established during the scenario's first fault that went to the faulty \
+             worker. stranded: connections that only this worker could have accepted and that were waiting when the fault \
+             ended (kill: when it began). not accepted: connections waiting for any worker when it ended. –: unknown.",
         ),
         (
             has("empty_wakeups_per_accept"),
@@ -135,7 +135,7 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<
         ),
         (
             ranks,
-            "share by registration: each worker's share of all accepts, in the order in which workers registered their listeners.",
+            "share by registration: each worker's share of all accepts, in the order in which the workers registered.",
         ),
     ];
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()

@@ -70,9 +70,9 @@ fn contest(calibration: &Calibration) -> Grid {
             "contestant",
             "connections/s",
             "CPU per\nconnection",
-            "connections/s\n÷ those of",
-            "CPU\n÷ that of",
-            "of which",
+            "connections/s,\nratio",
+            "CPU,\nratio",
+            "compared with",
             "costs at most 3 %",
         ]),
         labels: 1,
@@ -129,7 +129,7 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
     let mut lines = vec![
         format!(
             "{TITLE}: calibrated {} with scenario {}{}, {} workers, {} loaders; {} rounds of {} s each, in random order. bare loop: {} \
-             servers and {} clients that make blocking system calls but check and record nothing: the machine's own ceiling.",
+             servers and {} clients that only make blocking system calls, without checking or recording anything: the machine's ceiling.",
             calibration.measured_at,
             calibration.scenario,
             calibration.set.iter().map(|set| format!(" {set}")).collect::<String>(),
@@ -141,13 +141,13 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
             bare.clients,
         ),
         "Ratios: medians of the ratios of each round, with 95 % intervals. recording off: only counters, without histograms, \
-         stages, ledger, stamps or samples. Operations: with the caches to themselves, unlike in a trial."
+         stages, ledger, stamps or samples. Operations: measured with the caches to themselves, unlike in a trial."
             .to_owned(),
     ];
-    lines.extend(calibration.stamps_error.as_ref().map(|why| format!("No exact stamps here: {why}")));
+    lines.extend(calibration.stamps_error.as_ref().map(|why| format!("Exact stamps are not available here: {why}")));
     let verdicts = calibration.verdicts();
     if let Some(runs) = verdicts.get("cpu-contended").or(verdicts.get("cpu-steal")) {
-        lines.push(format!("Other programs used the processors in {runs} runs: repeat on a quieter machine."));
+        lines.push(format!("Other programs used the processors in {runs} of the runs: repeat on a quieter machine."));
     }
     lines
 }

@@ -27,16 +27,16 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         p { "The command as run:" }
         pre { (command(host)) }
         @if record.whole.search.is_some() {
-            p { "To repeat the search from this folder (which trials run depends on what they find):" }
+            p { "To repeat the search from this folder (its trials depend on what they find):" }
         } @else {
             p { "To run the same trials in the same order with the same arrivals, from this folder:" }
         }
         pre { "listenbench run scenario.toml --out again" }
-        (folded("scenario.toml, with all values in effect", &html! { pre { (record.scenario) } }))
+        (folded("scenario.toml, with all effective values", &html! { pre { (record.scenario) } }))
     };
     Some(Content {
         title: "Host and how to repeat it".to_owned(),
-        finding: format!("Linux {} on {} processors of {}", text("kernel"), text("cpus_allowed"), text("cpu")),
+        finding: format!("Linux {}, {} processors ({})", text("kernel"), text("cpus_allowed"), text("cpu")),
         figure: Some(figure),
         conditions: conditions(record),
         ..Content::default()

@@ -1,4 +1,4 @@
-//! The sections of a report, one a file: what was found, drawn and in numbers.
+//! The sections of a report, one per file: finding, figure and tables.
 
 mod cells;
 pub mod harness;
@@ -17,10 +17,10 @@ use maud::Markup;
 
 use super::{Grid, Ranked};
 
-/// A section; `None` where the record has nothing for it.
+/// Renders a section, or `None` if the record has nothing for it.
 type Section = fn(&Ranked<'_>) -> Option<Content>;
 
-/// All sections, in the order in which every form of the report has them.
+/// All sections, in the order of every form of the report.
 const SECTIONS: &[Section] = &[
     cells::section,
     searches::section,
@@ -36,16 +36,15 @@ const SECTIONS: &[Section] = &[
     host::section,
 ];
 
-/// What a section has to say. The page, the terminal and Markdown each take their part of it.
+/// The content of a section. The page, the terminal and Markdown each use their part of it.
 #[derive(Default)]
 pub struct Content {
-    /// What it is about, in a few words.
+    /// The topic, as a short phrase.
     pub title: String,
-    /// What was found: a sentence without a full stop. Empty for a section that is not on the page.
+    /// The finding, a sentence without a full stop. Empty for a section that is not on the page.
     pub finding: String,
     /// The page's picture.
     pub figure: Option<Markup>,
-    /// In numbers.
     pub tables: Vec<(In, Grid)>,
     /// How to read pictures and tables.
     pub notes: Vec<(In, String)>,
@@ -88,7 +87,7 @@ impl Content {
     }
 }
 
-/// The sections that a record has something for.
+/// The sections for which a record has content.
 pub fn sections(ranked: &Ranked<'_>) -> Vec<Content> {
     SECTIONS.iter().filter_map(|section| section(ranked)).collect()
 }

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::{Content, In};
 use crate::{
-    format::duration,
+    format::{duration, plural},
     report::{
         Grid, Ranked,
         claims::{self, capital},
@@ -76,7 +76,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         figure: Some(html! {
             (legend(chart.figures.iter().flat_map(|figure| &figure.lines)))
             (panels(open))
-            @if !more.is_empty() { (folded(&format!("{} more settings", more.len()), &panels(more))) }
+            @if !more.is_empty() { (folded(&plural(more.len(), "more setting"), &panels(more))) }
         }),
         notes: chart.notes.into_iter().map(|note| (In::Page, note)).collect(),
         tables: vec![(In::Page, chart.table)],
@@ -228,30 +228,31 @@ fn table(ranked: &Ranked<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -
 fn notes(shown: &Shown, curves: &[Curve<'_>], bounds: usize, left_out: usize) -> Vec<String> {
     let mut notes = vec![
         "Line: the merged histogram of a cell's valid trials. Band: from the lowest to the highest trial. Each nine of a \
-         percentile takes up the same width."
+         percentile has the same width."
             .to_owned(),
     ];
     if shown.histograms == RECEIVE_WAIT.histograms {
         notes.push(
-            "A receive wait counts from the client's send: an upper bound on the time in the worker's socket."
+            "A receive wait is measured from the client's send: an upper bound on the time in the worker's socket."
                 .to_owned(),
         );
     } else if bounds == curves.len() {
         notes.push(
-            "≤: all accept waits are upper bounds, counted from the client's connect call; the true waits are shorter by the handshake."
+            "≤: all accept waits are upper bounds, measured from the client's connect call; the true waits are shorter by the handshake."
                 .to_owned(),
         );
     } else if bounds > 0 {
         notes.push(
-            "Dotted and ≤: upper bounds on the accept wait, counted from the client's connect call. They must not be compared \
+            "Dotted and ≤: upper bounds on the accept wait, measured from the client's connect call. Do not compare them \
              with exact ones."
                 .to_owned(),
         );
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} of {} cells have no line: only the names in the first and the last places are drawn. The table has all.",
-            curves.len()
+            "{left_out} of {} cells {} no line: only the first and last places are drawn. The table has all cells.",
+            curves.len(),
+            if left_out == 1 { "has" } else { "have" }
         ));
     }
     notes

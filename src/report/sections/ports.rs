@@ -1,4 +1,4 @@
-//! What a connect costs as the ports fill: the knee and the wall.
+//! The cost of a connect as the ports fill: the knee and the wall.
 
 use maud::html;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Fills that the table and pointers show.
+/// Fills in the table and hover texts.
 const FILLS: [f64; 10] = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95];
 
 /// The chart.
@@ -48,7 +48,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The first valid trial of each cell that filled ports; `None` where none did.
+/// The curve of each cell's first valid trial that filled ports, if any did.
 pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
     let of = |cell: &'_ Cell<'_>| {
         cell.trials.iter().filter_map(|trial| trial.ports.clone()).find(|ports| !ports.curve.is_empty())
@@ -79,8 +79,8 @@ pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
         figure,
         table: table(&cells),
         notes: vec![
-            "Dot: the knee, where the cost left its flat part for good. Cross: the wall, where the ports ran out. Each line is the \
-             cell's first valid trial."
+            "Dot: the knee, where the cost rose for good above its flat level. Cross: the wall, where the ports ran out. Each line \
+             shows the cell's first valid trial."
                 .to_owned(),
         ],
     })
@@ -124,7 +124,7 @@ fn stops(cells: &[(&Cell<'_>, Ports)]) -> Vec<Stop> {
     FILLS.iter().map(stop).filter(|stop| stop.values.iter().any(|value| !value.is_empty())).collect()
 }
 
-/// Where the cost jumps, and where it does not.
+/// Where the cost rises, and where it does not.
 fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
     let part = |ports: &Ports, at: u64| percent(at as f64 / ports.capacity.max(1) as f64);
     let kneed: Vec<_> = cells.iter().filter_map(|(cell, ports)| Some((cell, ports, ports.knee?))).collect();
@@ -132,9 +132,9 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         kneed.iter().min_by(|(_, one, knee), (_, other, later)| (*knee * other.capacity).cmp(&(*later * one.capacity)));
     let Some((cell, ports, knee)) = earliest else {
         return if cells.len() == 1 {
-            "The cost of a connect never leaves its flat part".to_owned()
+            "The cost of a connect stays flat".to_owned()
         } else {
-            format!("The cost of a connect never leaves its flat part in any of the {} cells", cells.len())
+            format!("The cost of a connect stays flat in all {} cells", cells.len())
         };
     };
     let flat = cells.len() - kneed.len();
@@ -144,11 +144,11 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         1 => cells
             .iter()
             .find(|(_, ports)| ports.knee.is_none())
-            .map_or_else(String::new, |(cell, _)| format!("; {}'s never does", cell.full_name)),
-        count => format!("; in {count} of {} cells it never does", cells.len()),
+            .map_or_else(String::new, |(cell, _)| format!("; {}'s stays flat", cell.full_name)),
+        count => format!("; in {count} of {} cells it stays flat", cells.len()),
     };
     format!(
-        "The cost of {}'s connects leaves its flat part at {} of the ports and rises to {}{flat}",
+        "The cost of {}'s connects starts to rise at {} of the ports and reaches {}{flat}",
         cell.full_name,
         part(ports, *knee),
         duration(steepest as f64)

@@ -15,7 +15,7 @@ const TITLE: &str = "Over the ramp";
 const DESCRIBED: usize = 3;
 
 /// What the columns mean.
-const LEGEND: &str = "ramp: until all connections were open at once, in tenths of their number. after: time since the start. \
+const LEGEND: &str = "ramp: the time until all connections were open at once, in tenths of their number. after: time since the start. \
     CPU/connection: CPU time of workers and loaders in the step ÷ its accepts. wait: accept waits in the step.";
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {

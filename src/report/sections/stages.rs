@@ -5,7 +5,7 @@ use strum::VariantArray;
 
 use super::{Content, In};
 use crate::{
-    format::{duration, percent},
+    format::{duration, percent, plural},
     record::Stage,
     report::{
         Grid, Ranked,
@@ -22,7 +22,7 @@ const OPEN: usize = 15;
 /// What the stages are.
 const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker \
     that takes the connection wakes up; accept, until accept returns; read, until the first byte of the request; serve, until the \
-    reply is written; return, until its last byte is at the client; close, until the end. All but the last add up to the response.";
+    reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up to the response.";
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,10 +64,10 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
             }
         }
         (bars(open))
-        @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &bars(more))) }
+        @if !more.is_empty() { (folded(&plural(more.len(), "more cell"), &bars(more))) }
     };
     let note = "Means over the first replies of all valid trials, from the intended start to the last byte of the reply. All bars have \
-                the same length: their parts are shares of the cell's own response.";
+                the same length: their parts are shares of the cell's response.";
     Some(Content {
         title: "Where the time to the first reply goes".to_owned(),
         finding: chart.title,

@@ -11,7 +11,7 @@ use self::{
 };
 use super::{Content, In};
 use crate::{
-    format::thousands,
+    format::{plural, thousands},
     record::TrialRecord,
     report::{
         Grid, Ranked,
@@ -76,7 +76,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let figure = html! {
         (legend(lines.flat_map(|figure| &figure.lines)))
         @for cell in open { (cell) }
-        @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &html! { @for cell in more { (cell) } })) }
+        @if !more.is_empty() { (folded(&plural(more.len(), "more cell"), &html! { @for cell in more { (cell) } })) }
     };
     Some(Content {
         title: "Over time, per worker".to_owned(),
@@ -233,10 +233,9 @@ fn title(rows: &[Rows<'_>]) -> String {
     let Some((most, point, at, kind)) = peaks.max_by(|one, other| one.0.total_cmp(&other.0)) else {
         return "What each worker did over time".to_owned();
     };
-    let (what, unit) =
-        if kind.heading == QUEUE { ("accept queue", "connections") } else { ("socket's queue", "bytes") };
+    let (what, unit) = if kind.heading == QUEUE { ("accept queue", "connections") } else { ("socket queue", "bytes") };
     if most == 0.0 {
-        return format!("Every {what} was empty whenever it was sampled");
+        return format!("Every {what} was empty in every sample");
     }
     let end = at.ends[point];
     let fault = at.trial.events.iter().find(|fault| fault.at_s <= end && end <= fault.at_s + fault.lasted_s + 0.1);
@@ -246,8 +245,8 @@ fn title(rows: &[Rows<'_>]) -> String {
 
 fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
-        "Shown is each cell's valid trial with the median {}. All charts of a kind share a vertical scale. Light grey: warm-up, not \
-         measured. Rates end with the load; connections still under way are served after that, and counted in trials.jsonl.",
+        "Shows each cell's valid trial with the median {}. All charts of a kind share a vertical scale. Light grey: warm-up, not \
+         measured. Rates end with the load; connections still under way are served after that, and plural in trials.jsonl.",
         ranked.ranking.metric.label
     )];
     let intervals = rows.iter().map(|rows| {
@@ -265,8 +264,8 @@ fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String>
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} cells are left out: cells with faults come first, then the lowest and the highest medians. All series are in \
-             trials.jsonl."
+            "{} left out: cells with faults come first, then the lowest and highest medians. All series are in trials.jsonl.",
+            if left_out == 1 { "1 cell is".to_owned() } else { format!("{left_out} cells are") }
         ));
     }
     notes

@@ -1,4 +1,4 @@
-//! What chance allows if each connection goes to a random worker.
+//! The spread that chance allows if each connection goes to a random worker.
 
 use statrs::distribution::{Binomial, DiscreteCDF};
 

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use self::chance::{band, is_chance, is_outside};
 use super::{Content, In};
 use crate::{
-    format::percent,
+    format::{percent, plural},
     record::{MemberRow, TrialRecord},
     report::{
         Grid, Ranked,
@@ -75,7 +75,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let (open, more) = chart.cells.split_at(chart.cells.len().min(OPEN));
     let figure = html! {
         (cells(open))
-        @if !more.is_empty() { (folded(&format!("{} more cells", more.len()), &cells(more))) }
+        @if !more.is_empty() { (folded(&plural(more.len(), "more cell"), &cells(more))) }
     };
     let what = chart.what;
     let note = format!(
@@ -151,8 +151,8 @@ fn title(ranked: &Ranked<'_>, cells: &[CellShares], what: &str, count: fn(&Membe
         _ => format!("; {chance} of {} cells stay within chance", cells.len()),
     };
     match most {
-        None if cells.len() == 1 => format!("{}'s workers share all {what} as chance would have it", cells[0].name),
-        None => format!("In all {} cells, workers share {what} as chance would have it", cells.len()),
+        None if cells.len() == 1 => format!("{}'s spread of {what} stays within chance", cells[0].name),
+        None => format!("In all {} cells, the spread of {what} stays within chance", cells.len()),
         // A spread more even than chance would make it is beyond chance.
         Some(cell) if busiest(cell) <= cell.band.1 => {
             format!("{} spreads {what} more evenly than chance would{rest}", cell.name)
@@ -224,7 +224,7 @@ fn cell(shares: &CellShares, axis: &Axis) -> Markup {
         div.group {
             h3 { (shares.name) " " span.remark.worse[!shares.is_chance] { (verdict) ": " (shares.outside) " of " (all) @if all == 1 { " trial" } @else { " trials" } " outside the band" } }
             @for worker in shown { (row(shares, worker, axis)) }
-            @if left_out > 0 { p.note { (left_out) " workers between these are only in the table." } }
+            @if left_out > 0 { p.note { (plural(left_out, "worker")) " between these: only in the table." } }
             (scale(axis))
         }
     }
