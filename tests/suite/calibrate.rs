@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    common::{Bench, assert_code, number, read_json, stderr, stdout},
+    common::{Bench, assert_code, number, read_json, scenario, stderr, stdout},
     requires,
 };
 use nix::{
@@ -148,9 +148,7 @@ fn what_would_not_tell_the_harness_s_cost_is_refused_with_the_remedy() {
 
 fn a_run_keeps_the_calibration_of_this_machine_and_refuses_another_s() {
     let _alone = alone();
-    let bench = Bench::new(
-        "repetitions = 1\n[server]\nworkers = 1\nstrategy = \"reuseport\"\n[load]\nconnections = 50\nconcurrency = 2\n",
-    );
+    let bench = scenario().strategy("reuseport").workers(1).closed(2, 50).bench();
     assert_code(&bench.command(&[&SHORT[..], &["--out", "here.json"]].concat()).output().unwrap(), 0);
     let here = read_json(&bench.path("here.json"));
     let output = bench.run(&["--calibration", "here.json"]);

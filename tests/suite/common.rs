@@ -125,6 +125,79 @@ impl Bench {
     }
 }
 
+/// A scenario of one repetition.
+pub fn scenario() -> Scenario {
+    Scenario { keys: "repetitions = 1\n".to_owned(), faults: String::new() }
+}
+
+/// A scenario under way: each method adds to it, and `bench` puts it into a folder.
+pub struct Scenario {
+    keys: String,
+    faults: String,
+}
+
+impl Scenario {
+    pub fn bench(self) -> Bench {
+        Bench::new(&(self.keys + &self.faults))
+    }
+
+    /// A key with its whole name, such as `load.hold`.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        // Of numbers, texts and lists, JSON is TOML.
+        self.keys += &format!("{key} = {}\n", value.into());
+        self
+    }
+
+    /// A key that takes each of these values in turn: a dimension of the matrix.
+    pub fn each(self, key: &str, values: impl Into<Value>) -> Self {
+        self.set(&format!("matrix.{key}"), values)
+    }
+
+    pub fn fault(mut self, fault: Value) -> Self {
+        self.faults += "[[fault]]\n";
+        for (key, value) in fault.as_object().unwrap() {
+            self.faults += &format!("{key} = {value}\n");
+        }
+        self
+    }
+
+    pub fn strategy(self, name: &str) -> Self {
+        self.set("server.strategy", name)
+    }
+
+    pub fn workers(self, count: usize) -> Self {
+        self.set("server.workers", count)
+    }
+
+    pub fn connections(self, count: u64) -> Self {
+        self.set("load.connections", count)
+    }
+
+    pub fn duration(self, duration: &str) -> Self {
+        self.set("load.duration", duration)
+    }
+
+    pub fn closed(self, concurrency: usize, connections: u64) -> Self {
+        self.set("load.concurrency", concurrency).connections(connections)
+    }
+
+    /// An open loop at a constant rate.
+    pub fn constant(self, rate: f64) -> Self {
+        self.poisson(rate).set("load.arrivals", "constant")
+    }
+
+    /// An open loop whose starts come by chance.
+    pub fn poisson(self, rate: f64) -> Self {
+        self.set("load.mode", "open").set("load.rate", rate)
+    }
+
+    /// All connections at once.
+    pub fn burst(self, connections: u64) -> Self {
+        let burst = self.set("load.mode", "open").set("load.arrivals", "burst").set("load.burst_every", "10s");
+        burst.set("load.burst_size", connections).connections(connections)
+    }
+}
+
 /// Connections that the kernel has established for listeners in a process's network.
 fn passive_opens(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).ok()?;
@@ -210,9 +283,9 @@ pub fn of_workers(trial: &Value, name: &str) -> Vec<u64> {
     trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker[name])).collect()
 }
 
-/// The strategies that this user can run and whose limits do not contain a text, as a TOML list. They are read from the
+/// The strategies that this user can run and whose limits do not contain a text. They are read from the
 /// documentation's table, which a unit test compares with the list in the source.
-pub fn strategies_without(limit: &str) -> String {
+pub fn strategies_without(limit: &str) -> Vec<String> {
     let readme = include_str!("../../bench-configs/README.md");
     let (_, section) = readme.split_once("\n## The strategies\n").unwrap();
     let rows = section.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
@@ -220,13 +293,13 @@ pub fn strategies_without(limit: &str) -> String {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let [name, _, limits] = cells[..] else { panic!("{row}") };
         let runs = (requires::root() || !limits.contains("requires root")) && !limits.contains(limit);
-        runs.then(|| name.replace('`', "\""))
+        runs.then(|| name.replace('`', ""))
     });
-    format!("[{}]", names.collect::<Vec<_>>().join(", "))
+    names.collect()
 }
 
-/// All strategies that this user can run, as a TOML list.
-pub fn strategies() -> String {
+/// All strategies that this user can run.
+pub fn strategies() -> Vec<String> {
     strategies_without("no such limit")
 }
 

@@ -2,12 +2,12 @@
 
 use crate::{
     common::{
-        self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, stderr,
-        stdout, strategies_without,
+        self, Bench, Server, assert_balanced, assert_code, assert_datagrams_balanced, number, of_workers, scenario,
+        stderr, stdout, strategies_without,
     },
     requires,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 tests! {
     nothing [
@@ -28,7 +28,7 @@ tests! {
     ]
 }
 
-fn strategies() -> String {
+fn strategies() -> Vec<String> {
     strategies_without("connections only")
 }
 
@@ -56,7 +56,7 @@ fn every_datagram_is_answered() {
             server.strategy = {}
             server.accept_batch = ["drain", 1]
             "#,
-            strategies()
+            json!(strategies())
         ));
         for trial in bench.trials(0) {
             assert_datagrams_balanced(&trial);
@@ -107,19 +107,12 @@ fn the_hash_spreads_flows_by_chance_and_keeps_them() {
 
 /// Sockets connected elsewhere take nothing from other peers; the others share evenly, whichever are connected.
 fn connected_members_of_a_group_get_nothing() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        workers = 5
-        [load]
-        concurrency = 4
-        connections = 600
-        [matrix]
-        server.connected = [[0, 1], [1, 3], [4, 2]]
-        "#,
-    );
+    let bench = scenario()
+        .workers(5)
+        .closed(4, 600)
+        .set("protocol", "udp")
+        .each("server.connected", json!([[0, 1], [1, 3], [4, 2]]))
+        .bench();
     for trial in bench.trials(0) {
         assert_datagrams_balanced(&trial);
         let connected: Vec<u64> = trial["cell"]["connected"].as_array().unwrap().iter().map(number).collect();
@@ -136,19 +129,13 @@ fn connected_members_of_a_group_get_nothing() {
 
 /// One loader, one datagram after the other: turns are exact.
 fn round_robin_counts_datagrams() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        strategy = "reuseport-round-robin"
-        workers = 3
-        [load]
-        concurrency = 1
-        connections = 20
-        requests = 5
-        "#,
-    );
+    let bench = scenario()
+        .strategy("reuseport-round-robin")
+        .workers(3)
+        .closed(1, 20)
+        .set("protocol", "udp")
+        .set("load.requests", 5)
+        .bench();
     let mut counts = of_workers(&bench.trials(0)[0], "datagrams");
     counts.sort_unstable();
     assert_eq!(counts, [33, 33, 34]);
@@ -157,26 +144,16 @@ fn round_robin_counts_datagrams() {
 /// A worker that is stopped, with room for a few datagrams only: what comes then is lost, counted by the kernel, and missed by
 /// its sender; the rest is served afterwards.
 fn lost_datagrams_are_counted() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        workers = 1
-        receive_buffer = 4096
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 500.0
-        duration = "800ms"
-        reply_timeout = "2s"
-        [[fault]]
-        at = "200ms"
-        for = "300ms"
-        [matrix]
-        server.strategy = ["reuseport", "shared-epoll"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .constant(500.0)
+        .duration("800ms")
+        .set("protocol", "udp")
+        .set("server.receive_buffer", 4_096)
+        .set("load.reply_timeout", "2s")
+        .fault(json!({ "at": "200ms", "for": "300ms" }))
+        .each("server.strategy", ["reuseport", "shared-epoll"])
+        .bench();
     for trial in bench.trials(0) {
         assert_datagrams_balanced(&trial);
         let lost = number(&trial["datagrams"]["lost"]);
@@ -191,23 +168,14 @@ fn lost_datagrams_are_counted() {
 
 /// With the only worker dead, nobody has the port: each datagram is accounted for to the unit, and those to the closed port by name.
 fn datagrams_to_a_dead_servers_port_are_refused() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        workers = 1
-        [load]
-        mode = "open"
-        rate = 500.0
-        duration = "1s"
-        reply_timeout = "300ms"
-        [[fault]]
-        kind = "kill"
-        worker = 0
-        at = "500ms"
-    "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .poisson(500.0)
+        .duration("1s")
+        .set("protocol", "udp")
+        .set("load.reply_timeout", "300ms")
+        .fault(json!({ "kind": "kill", "worker": 0, "at": "500ms" }))
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_datagrams_balanced(trial);
     let datagrams = &trial["datagrams"];
@@ -217,27 +185,15 @@ fn datagrams_to_a_dead_servers_port_are_refused() {
 
 /// What a killed worker's socket held is gone with it, and said so.
 fn a_killed_workers_datagrams_are_aborted() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        workers = 2
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        duration = "700ms"
-        reply_timeout = "500ms"
-        [[fault]]
-        worker = 1
-        at = "100ms"
-        [[fault]]
-        kind = "kill"
-        worker = 1
-        at = "300ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .constant(400.0)
+        .duration("700ms")
+        .set("protocol", "udp")
+        .set("load.reply_timeout", "500ms")
+        .fault(json!({ "worker": 1, "at": "100ms" }))
+        .fault(json!({ "kind": "kill", "worker": 1, "at": "300ms" }))
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_datagrams_balanced(trial);
     let aborted = number(&trial["datagrams"]["aborted"]);
@@ -248,25 +204,15 @@ fn a_killed_workers_datagrams_are_aborted() {
 
 /// Late replies to flows that were given up come to whoever has their port now, and are told from replies to it.
 fn late_replies_are_not_another_flows() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "udp"
-        [server]
-        workers = 2
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 2000.0
-        duration = "800ms"
-        reply_timeout = "100ms"
-        [[fault]]
-        at = "200ms"
-        for = "300ms"
-        [sysctl]
-        ip_local_port_range = "40000 40399"
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .constant(2_000.0)
+        .duration("800ms")
+        .set("protocol", "udp")
+        .set("load.reply_timeout", "100ms")
+        .set("sysctl.ip_local_port_range", "40000 40399")
+        .fault(json!({ "at": "200ms", "for": "300ms" }))
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_datagrams_balanced(trial);
     assert_eq!((&trial["connections"]["misdelivered"], &trial["outcome"]), (&0.into(), &"valid".into()));
@@ -276,22 +222,15 @@ fn late_replies_are_not_another_flows() {
 
 /// With a service time and no limit on batches, a busy socket of datagrams leaves connections their turn.
 fn datagrams_do_not_starve_connections() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "tcp+udp"
-        [server]
-        workers = 1
-        service_time = "1ms"
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 2000.0
-        udp_share = 0.95
-        duration = "1s"
-        reply_timeout = "500ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .constant(2_000.0)
+        .duration("1s")
+        .set("protocol", "tcp+udp")
+        .set("server.service_time", "1ms")
+        .set("load.udp_share", 0.95)
+        .set("load.reply_timeout", "500ms")
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_datagrams_balanced(trial);
     // 100 connections came; a pass of 64 datagrams takes 64 ms, so that all but the last were accepted in time.
@@ -300,23 +239,15 @@ fn datagrams_do_not_starve_connections() {
 
 /// Connections and datagrams on one port number, as DNS servers have it: each with its own balance and latencies.
 fn both_protocols_share_a_port_number() {
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        protocol = "tcp+udp"
-        [server]
-        workers = 2
-        [load]
-        concurrency = 16
-        connections = 400
-        requests = 2
-        loaders = 2
-        [matrix]
-        server.strategy = {}
-        load.udp_share = [0.25, 0.5]
-        "#,
-        strategies()
-    ));
+    let bench = scenario()
+        .workers(2)
+        .closed(16, 400)
+        .set("protocol", "tcp+udp")
+        .set("load.requests", 2)
+        .set("load.loaders", 2)
+        .each("server.strategy", strategies())
+        .each("load.udp_share", [0.25, 0.5])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_datagrams_balanced(&trial);

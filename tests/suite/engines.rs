@@ -1,7 +1,7 @@
 //! Loaders' engines and sockets: whichever moves the bytes, the same connections, the same truth, the same segments.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, stderr};
-use serde_json::Value;
+use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, scenario, stderr};
+use serde_json::{Value, json};
 
 tests! {
     nothing [
@@ -46,26 +46,19 @@ fn demand_recycling(trial: &Value, connections: u64, at_once: u64) {
 
 fn every_engine_balances_with_every_app_strategy_and_kind_of_socket() {
     for (app, strategies) in [
-        ("echo", r#"["reuseport", "shared-epoll", "shared-uring", "dispatcher", "shared-blocking"]"#),
-        ("http", r#"["reuseport", "shared-epoll-exclusive"]"#),
-        ("close", r#"["reuseport", "shared-accept-mutex"]"#),
+        ("echo", json!(["reuseport", "shared-epoll", "shared-uring", "dispatcher", "shared-blocking"])),
+        ("http", json!(["reuseport", "shared-epoll-exclusive"])),
+        ("close", json!(["reuseport", "shared-accept-mutex"])),
     ] {
-        let bench = Bench::new(&format!(
-            r#"
-            repetitions = 1
-            [server]
-            app = "{app}"
-            [load]
-            concurrency = 8
-            loaders = 2
-            connections = 400
-            close_how = "rst"
-            [matrix]
-            server.strategy = {strategies}
-            load.engine = ["mio", "uring"]
-            load.sockets = ["fresh", "recycled"]
-            "#
-        ));
+        let bench = scenario()
+            .closed(8, 400)
+            .set("server.app", app)
+            .set("load.loaders", 2)
+            .set("load.close_how", "rst")
+            .each("server.strategy", strategies)
+            .each("load.engine", ["mio", "uring"])
+            .each("load.sockets", ["fresh", "recycled"])
+            .bench();
         for trial in bench.trials(0) {
             demand_all(&trial, 400);
             demand_recycling(&trial, 400, 8);
@@ -77,21 +70,15 @@ fn every_engine_balances_with_every_app_strategy_and_kind_of_socket() {
 
 /// A disconnect is a close by reset, on the wire as well: one reset a connection.
 fn recycled_sockets_send_as_many_resets_as_fresh_ones() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        concurrency = 4
-        connections = 300
-        requests = 3
-        hold = "1ms"
-        close_how = "rst"
-        [matrix]
-        load.engine = ["mio", "uring"]
-        load.sockets = ["fresh", "recycled"]
-        network = ["netns", "veth"]
-        "#,
-    );
+    let bench = scenario()
+        .closed(4, 300)
+        .set("load.requests", 3)
+        .set("load.hold", "1ms")
+        .set("load.close_how", "rst")
+        .each("load.engine", ["mio", "uring"])
+        .each("load.sockets", ["fresh", "recycled"])
+        .each("network", ["netns", "veth"])
+        .bench();
     let mut veth = true;
     let output = bench.run(&[]);
     for trial in bench.read_trials() {
@@ -110,22 +97,15 @@ fn recycled_sockets_send_as_many_resets_as_fresh_ones() {
 }
 
 fn recycled_sockets_take_their_ports_as_the_scenario_says() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [sysctl]
-        ip_local_port_range = "40000 40999"
-        [load]
-        concurrency = 4
-        connections = 300
-        close_how = "rst"
-        sockets = "recycled"
-        source_addresses = "127.0.0.2-127.0.0.4"
-        [matrix]
-        load.engine = ["mio", "uring"]
-        load.source_ports = ["bind-zero", "bind-no-port", "range-window"]
-        "#,
-    );
+    let bench = scenario()
+        .closed(4, 300)
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .set("load.close_how", "rst")
+        .set("load.sockets", "recycled")
+        .set("load.source_addresses", "127.0.0.2-127.0.0.4")
+        .each("load.engine", ["mio", "uring"])
+        .each("load.source_ports", ["bind-zero", "bind-no-port", "range-window"])
+        .bench();
     for trial in bench.trials(0) {
         demand_all(&trial, 300);
         assert!(recycled(&trial) >= 292, "{}", trial["cell"]);
@@ -140,17 +120,12 @@ fn recycled_sockets_take_their_ports_as_the_scenario_says() {
 
 /// Beside flows of datagrams, which have sockets of their own.
 fn connections_recycle_beside_datagrams() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        protocol = "tcp+udp"
-        [load]
-        concurrency = 4
-        connections = 300
-        close_how = "rst"
-        sockets = "recycled"
-        "#,
-    );
+    let bench = scenario()
+        .closed(4, 300)
+        .set("protocol", "tcp+udp")
+        .set("load.close_how", "rst")
+        .set("load.sockets", "recycled")
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     common::assert_datagrams_balanced(trial);
@@ -160,22 +135,15 @@ fn connections_recycle_beside_datagrams() {
 
 /// A socket whose connection failed is closed, not recycled.
 fn failed_connections_are_not_recycled() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        service_time = "30ms"
-        [load]
-        concurrency = 2
-        connections = 20
-        reply_timeout = "10ms"
-        close_how = "rst"
-        sockets = "recycled"
-        [matrix]
-        load.engine = ["mio", "uring"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .closed(2, 20)
+        .set("server.service_time", "30ms")
+        .set("load.reply_timeout", "10ms")
+        .set("load.close_how", "rst")
+        .set("load.sockets", "recycled")
+        .each("load.engine", ["mio", "uring"])
+        .bench();
     let output = bench.run(&[]);
     for trial in &bench.read_trials() {
         assert_balanced(trial);
@@ -187,22 +155,15 @@ fn failed_connections_are_not_recycled() {
 
 /// An orderly close, by either side, over several requests, and replies longer than a receive.
 fn engines_agree_on_orderly_closes_and_long_replies() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        reply_bytes = 60000
-        [load]
-        concurrency = 4
-        connections = 100
-        requests = 3
-        [matrix]
-        load.engine = ["mio", "uring"]
-        server.app = ["echo", "http"]
-        load.close_by = ["client", "server"]
-        load.close_how = ["fin", "rst"]
-        "#,
-    );
+    let bench = scenario()
+        .closed(4, 100)
+        .set("server.reply_bytes", 60_000)
+        .set("load.requests", 3)
+        .each("load.engine", ["mio", "uring"])
+        .each("load.close_by", ["client", "server"])
+        .each("load.close_how", ["fin", "rst"])
+        .each("server.app", ["echo", "http"])
+        .bench();
     for trial in bench.trials(0) {
         demand_all(&trial, 100);
         assert_eq!(trial["connections"]["replies"], 300, "{}", trial["cell"]);
@@ -212,26 +173,18 @@ fn engines_agree_on_orderly_closes_and_long_replies() {
 
 /// Requests and replies go out in as many parts as the sockets' buffers make of them.
 fn requests_that_no_buffer_takes_whole_arrive_whole() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [sysctl]
-        tcp_wmem = "4096 4608 4608"
-        tcp_rmem = "4096 4608 8192"
-        [server]
-        workers = 2
-        request_bytes = 65536
-        reply_bytes = 65536
-        [load]
-        concurrency = 8
-        connections = 60
-        requests = 3
-        loaders = 2
-        [matrix]
-        load.engine = ["mio", "uring"]
-        load.close_how = ["fin", "rst"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .closed(8, 60)
+        .set("sysctl.tcp_wmem", "4096 4608 4608")
+        .set("sysctl.tcp_rmem", "4096 4608 8192")
+        .set("server.request_bytes", 65_536)
+        .set("server.reply_bytes", 65_536)
+        .set("load.requests", 3)
+        .set("load.loaders", 2)
+        .each("load.engine", ["mio", "uring"])
+        .each("load.close_how", ["fin", "rst"])
+        .bench();
     for trial in bench.trials(0) {
         demand_all(&trial, 60);
         assert_eq!(trial["connections"]["verified"], 180, "{}", trial["cell"]);
@@ -240,22 +193,16 @@ fn requests_that_no_buffer_takes_whole_arrive_whole() {
 
 /// The same schedule from the same seed, and a follow-up on what is held.
 fn engines_keep_the_same_schedule() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        seed = 7
-        [load]
-        mode = "open"
-        rate = 1000.0
-        duration = "300ms"
-        hold = "1500ms"
-        follow_up = "1200ms"
-        close_how = "rst"
-        [matrix]
-        load.engine = ["mio", "uring", "auto"]
-        load.sockets = ["fresh", "recycled"]
-        "#,
-    );
+    let bench = scenario()
+        .poisson(1_000.0)
+        .duration("300ms")
+        .set("seed", 7)
+        .set("load.hold", "1500ms")
+        .set("load.follow_up", "1200ms")
+        .set("load.close_how", "rst")
+        .each("load.engine", ["mio", "uring", "auto"])
+        .each("load.sockets", ["fresh", "recycled"])
+        .bench();
     bench.run(&[]);
     let trials = bench.read_trials();
     assert_eq!(trials.len(), 6);
@@ -305,9 +252,7 @@ fn auto_takes_what_can_be_had_and_the_record_says_what() {
     let checks: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let check = checks.as_array().unwrap().iter().find(|check| check["name"] == "load engine").unwrap();
     let best = if check["status"] == "ok" { "uring" } else { "mio" };
-    let bench = Bench::new(
-        "repetitions = 1\n[load]\nconnections = 20\nengine = \"auto\"\n[matrix]\nprotocol = [\"tcp\", \"tcp+udp\"]",
-    );
+    let bench = scenario().connections(20).set("load.engine", "auto").each("protocol", ["tcp", "tcp+udp"]).bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let expected = if trial["cell"]["protocol"] == "tcp" { best } else { "mio" };

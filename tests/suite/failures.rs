@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::common::{
-    self, Bench, assert_balanced, assert_code, errors, free_port, number, stderr, verdicts, wait_until,
+    self, Bench, assert_balanced, assert_code, errors, free_port, number, scenario, stderr, verdicts, wait_until,
 };
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -133,7 +133,7 @@ fn a_port_taken_exits_1_and_names_address_and_holder() {
 }
 
 fn a_folder_with_a_record_is_refused() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    let bench = scenario().connections(5).bench();
     assert_code(&bench.run(&[]), 0);
     let before = fs::read(bench.path("out/trials.jsonl")).unwrap();
     let output = bench.run(&[]);
@@ -255,14 +255,11 @@ fn killing_the_run_itself_leaves_no_process() {
 }
 
 fn a_trial_past_its_deadline_is_invalid() {
-    let bench = Bench::new(
-        "deadline = \"400ms\"\nrepetitions = 1\n[server]\naccept_delay = \"1h\"\n[load]\nconcurrency = 4\nconnections = 8\nduration = \"100ms\"",
-    );
+    let bench =
+        scenario().closed(4, 8).duration("100ms").set("deadline", "400ms").set("server.accept_delay", "1h").bench();
     // Two bounds are refused; one is the test's.
     assert_code(&bench.run(&[]), 2);
-    let bench = Bench::new(
-        "deadline = \"400ms\"\nrepetitions = 1\n[server]\naccept_delay = \"1h\"\n[load]\nconcurrency = 4\nconnections = 8",
-    );
+    let bench = scenario().closed(4, 8).set("deadline", "400ms").set("server.accept_delay", "1h").bench();
     let trial = &bench.trials(3)[0];
     assert_eq!(trial["outcome"], "invalid");
     assert!(verdicts(trial).contains(&"deadline"), "{}", trial["verdicts"]);
@@ -271,20 +268,13 @@ fn a_trial_past_its_deadline_is_invalid() {
 }
 
 fn running_out_of_files_is_counted_and_ends_nothing() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        accept_delay = "1h"
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 150.0
-        loaders = 1
-        connections = 400
-        reply_timeout = "4s"
-        "#,
-    );
+    let bench = scenario()
+        .constant(150.0)
+        .connections(400)
+        .set("server.accept_delay", "1h")
+        .set("load.loaders", 1)
+        .set("load.reply_timeout", "4s")
+        .bench();
     // Planned for a second in flight; nobody accepts, so that it becomes four.
     let output = run_with_256_files(&bench);
     assert_code(&output, 0);
@@ -295,20 +285,13 @@ fn running_out_of_files_is_counted_and_ends_nothing() {
 }
 
 fn a_worker_out_of_files_waits_and_goes_on() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        [load]
-        concurrency = 350
-        connections = 350
-        loaders = 4
-        hold = "500ms"
-        [matrix]
-        server.strategy = ["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .closed(350, 350)
+        .set("load.loaders", 4)
+        .set("load.hold", "500ms")
+        .each("server.strategy", ["shared-blocking", "shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"])
+        .bench();
     assert_code(&run_with_256_files(&bench), 0);
     for trial in bench.read_trials() {
         assert_balanced(&trial);
@@ -319,7 +302,7 @@ fn a_worker_out_of_files_waits_and_goes_on() {
 }
 
 fn a_run_waits_for_its_own_processes_only() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    let bench = scenario().connections(5).bench();
     let mut command = Command::new("sh");
     let script = "sleep 60 >/dev/null 2>&1 & echo $! >stranger; exec \"$0\" run scenario.toml --out out";
     command.args(["-c", script, env!("CARGO_BIN_EXE_listenbench")]).current_dir(bench.folder.path());
@@ -349,13 +332,16 @@ fn the_machines_own_network_is_left_as_it_was() {
             .map(|name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap())
     };
     let before = sysctls();
-    let bench = Bench::new(
-        "repetitions = 1\n[load]\nconnections = 20\n[sysctl]\nip_local_port_range = \"40000 40999\"\ntcp_tw_reuse = 0\ntcp_fin_timeout = 7",
-    );
+    let bench = scenario()
+        .connections(20)
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .set("sysctl.tcp_tw_reuse", 0)
+        .set("sysctl.tcp_fin_timeout", 7)
+        .bench();
     assert_balanced(&bench.trials(0)[0]);
     assert_eq!(before, sysctls());
     // Nor does a scenario that takes every port take one of the machine's.
-    let ports = Bench::new("kind = \"ports\"\nrepetitions = 1\n[sysctl]\nip_local_port_range = \"40000 40999\"");
+    let ports = scenario().set("kind", "ports").set("sysctl.ip_local_port_range", "40000 40999").bench();
     assert_eq!(ports.trials(0)[0]["ports"]["wall"], 1_000);
     assert_eq!(before, sysctls());
     let refused = Bench::new("network = \"host\"\n[sysctl]\ntcp_fin_timeout = 7");
@@ -373,9 +359,12 @@ fn the_host_network_works_too() {
 }
 
 fn an_ordinary_user_can_run() {
-    let bench = Bench::new(
-        "repetitions = 1\n[load]\nconnections = 50\n[sysctl]\ntcp_tw_reuse = 0\nsomaxconn = 77\n[matrix]\nnetwork = [\"netns\", \"veth\"]",
-    );
+    let bench = scenario()
+        .connections(50)
+        .set("sysctl.tcp_tw_reuse", 0)
+        .set("sysctl.somaxconn", 77)
+        .each("network", ["netns", "veth"])
+        .bench();
     assert_code(&bench.run_as_ordinary_user(), 0);
     for trial in bench.read_trials() {
         assert_balanced(&trial);

@@ -1,7 +1,9 @@
 //! What a stopped, burning or killed worker leaves, for every strategy.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, errors, number, of_workers, stderr, strategies};
-use serde_json::Value;
+use crate::common::{
+    self, Bench, assert_balanced, assert_code, errors, number, of_workers, scenario, stderr, strategies,
+};
+use serde_json::{Value, json};
 
 tests! {
     nothing [
@@ -32,25 +34,15 @@ fn share(trial: &Value) -> f64 {
 /// scenario meant it.
 fn every_strategy_balances_with_every_fault() {
     let strategies = strategies();
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 3
-        [load]
-        mode = "open"
-        rate = 600.0
-        duration = "500ms"
-        reply_timeout = "2s"
-        [[fault]]
-        worker = 1
-        at = "150ms"
-        for = "200ms"
-        [matrix]
-        server.strategy = {strategies}
-        fault.0.kind = ["stall", "burn", "kill"]
-        "#
-    ));
+    let bench = scenario()
+        .workers(3)
+        .poisson(600.0)
+        .duration("500ms")
+        .set("load.reply_timeout", "2s")
+        .fault(json!({ "worker": 1, "at": "150ms", "for": "200ms" }))
+        .each("server.strategy", strategies)
+        .each("fault.0.kind", ["stall", "burn", "kill"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["outcome"], "valid", "{}: {}", trial["cell"], trial["verdicts"]);
@@ -68,24 +60,13 @@ fn every_strategy_balances_with_every_fault() {
 /// With a queue each, a stopped worker goes on getting its part, and who gets there waits until it is back. A shared queue
 /// is emptied by the others.
 fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 4
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 800.0
-        connections = 1200
-        [[fault]]
-        worker = 2
-        at = "300ms"
-        for = "800ms"
-        [matrix]
-        server.strategy = ["reuseport", "shared-epoll", "shared-epoll-exclusive"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(4)
+        .constant(800.0)
+        .connections(1_200)
+        .fault(json!({ "worker": 2, "at": "300ms", "for": "800ms" }))
+        .each("server.strategy", ["reuseport", "shared-epoll", "shared-epoll-exclusive"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let fault = fault(&trial);
@@ -109,26 +90,14 @@ fn a_stopped_worker_strands_its_part_of_a_group_and_none_of_a_shared_queue() {
 
 /// Userspace-directed steering takes the hung worker out after its threshold; the plain hash does not.
 fn hermes_sends_a_burning_worker_nothing_after_the_threshold() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 4
-        hermes_hang = "50ms"
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 800.0
-        connections = 1200
-        [[fault]]
-        kind = "burn"
-        worker = 2
-        at = "300ms"
-        for = "800ms"
-        [matrix]
-        server.strategy = ["reuseport", "reuseport-hermes"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(4)
+        .constant(800.0)
+        .connections(1_200)
+        .set("server.hermes_hang", "50ms")
+        .fault(json!({ "kind": "burn", "worker": 2, "at": "300ms", "for": "800ms" }))
+        .each("server.strategy", ["reuseport", "reuseport-hermes"])
+        .bench();
     let trials = bench.trials(0);
     let share_of = |strategy: &str| share(trials.iter().find(|trial| trial["cell"]["strategy"] == strategy).unwrap());
     // A sixteenth of the time at a quarter: 1.6 %; on a slow machine somewhat more.
@@ -137,21 +106,13 @@ fn hermes_sends_a_burning_worker_nothing_after_the_threshold() {
 
 /// A stall without end: the clients that the hash sent there give up, and their connections are found in the queue.
 fn what_an_endless_stall_strands_is_left_in_the_queue() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        [load]
-        mode = "open"
-        rate = 300.0
-        connections = 200
-        reply_timeout = "300ms"
-        [[fault]]
-        worker = 0
-        at = "200ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .poisson(300.0)
+        .connections(200)
+        .set("load.reply_timeout", "300ms")
+        .fault(json!({ "worker": 0, "at": "200ms" }))
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     let left = number(&trial["connections"]["left_in_queue"]);
@@ -163,23 +124,16 @@ fn what_an_endless_stall_strands_is_left_in_the_queue() {
 /// Where nobody can count who waits for a worker, the record says so, and what no worker has accepted is counted all the same:
 /// a stopped holder of the accept mutex holds everybody up.
 fn what_nobody_can_know_is_null() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        connections = 300
-        [[fault]]
-        at = "200ms"
-        for = "300ms"
-        [matrix]
-        server.strategy = ["shared-accept-mutex", "shared-blocking", "shared-uring", "reuseport-uring", "dispatcher"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .constant(400.0)
+        .connections(300)
+        .fault(json!({ "at": "200ms", "for": "300ms" }))
+        .each(
+            "server.strategy",
+            ["shared-accept-mutex", "shared-blocking", "shared-uring", "reuseport-uring", "dispatcher"],
+        )
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let fault = fault(&trial);
@@ -196,23 +150,14 @@ fn what_nobody_can_know_is_null() {
 
 /// A worker killed in the warm-up has no part in the measured window, and what it used is not forgotten.
 fn a_worker_killed_early_is_not_measured() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        service_time = "500us"
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        warmup = "400ms"
-        duration = "400ms"
-        [[fault]]
-        kind = "kill"
-        at = "200ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .constant(400.0)
+        .duration("400ms")
+        .set("server.service_time", "500us")
+        .set("load.warmup", "400ms")
+        .fault(json!({ "kind": "kill", "at": "200ms" }))
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     let dead = &trial["workers"][0];
@@ -227,13 +172,7 @@ fn a_worker_killed_early_is_not_measured() {
 
 /// A fault that the load does not live to see, or that finds its worker too late, is said not to have happened.
 fn a_fault_that_did_not_happen_is_named() {
-    let bench = Bench::new(
-        "repetitions = 1
-[load]
-connections = 20
-[[fault]]
-at = \"1h\"",
-    );
+    let bench = scenario().connections(20).fault(json!({ "at": "1h" })).bench();
     let trial = &bench.trials(0)[0];
     assert_eq!(trial["events"], Value::Null);
     let verdict = trial["verdicts"].as_array().unwrap().iter().find(|verdict| verdict["name"] == "faults").unwrap();
@@ -246,26 +185,13 @@ at = \"1h\"",
 /// 50 connections wait over two listeners, one of which dies: they are aborted, or with net.ipv4.tcp_migrate_req moved to the
 /// other.
 fn a_killed_workers_queue_is_aborted_or_moves() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        accept_delay = "500ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 50
-        burst_every = "10s"
-        connections = 50
-        [[fault]]
-        kind = "kill"
-        worker = 1
-        at = "250ms"
-        [matrix]
-        sysctl.tcp_migrate_req = [0, 1]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .burst(50)
+        .set("server.accept_delay", "500ms")
+        .fault(json!({ "kind": "kill", "worker": 1, "at": "250ms" }))
+        .each("sysctl.tcp_migrate_req", [0, 1])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let connections = &trial["connections"];
@@ -280,25 +206,14 @@ fn a_killed_workers_queue_is_aborted_or_moves() {
 
 /// A dispatcher has one worker less, and nobody else notices.
 fn a_dispatcher_leaves_a_dead_worker_out() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "dispatcher"
-        workers = 3
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        connections = 300
-        [[fault]]
-        kind = "kill"
-        worker = 0
-        at = "200ms"
-        [matrix]
-        server.dispatch = ["round-robin", "least-connections"]
-        "#,
-    );
+    let bench = scenario()
+        .strategy("dispatcher")
+        .workers(3)
+        .constant(400.0)
+        .connections(300)
+        .fault(json!({ "kind": "kill", "worker": 0, "at": "200ms" }))
+        .each("server.dispatch", ["round-robin", "least-connections"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         // At most what it had in hand.

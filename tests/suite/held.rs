@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout};
+use crate::common::{Bench, assert_balanced, assert_code, number, scenario, stderr, stdout};
 
 tests! {
     nothing [
@@ -99,9 +99,7 @@ fn without_a_height_there_is_no_ramp() {
 /// A closed loop may have as many connections under way as it has in all, and end the first before it begins the last; and those
 /// of a warm-up are not measured.
 fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
-    let bench = Bench::new(
-        "repetitions = 1\n[load]\nconcurrency = 4000\nconnections = 4000\nhold = \"1ms\"\nclose_how = \"rst\"\n[server]\nworkers = 2",
-    );
+    let bench = scenario().workers(2).closed(4_000, 4_000).set("load.hold", "1ms").set("load.close_how", "rst").bench();
     let _ = bench.run(&[]);
     assert_eq!(bench.read_trials()[0]["ramp"], Value::Null);
     let bench = Bench::new(SCENARIO);

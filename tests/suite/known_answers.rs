@@ -1,7 +1,7 @@
 //! Answers that are known beforehand, demanded of the real binary.
 
-use crate::common::{Bench, Server, assert_balanced, assert_code, errors, number, verdicts};
-use serde_json::Value;
+use crate::common::{Bench, Server, assert_balanced, assert_code, errors, number, scenario, verdicts};
+use serde_json::{Value, json};
 
 tests! {
     nothing [
@@ -30,21 +30,15 @@ fn workers<'a>(trial: &'a Value, field: &str) -> Vec<u64> {
 
 /// The accept queue holds min(backlog, somaxconn) + 1: the kernel's test for "full" is `>`.
 fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        backlog = 2
-        accept_delay = "1h"
-        [load]
-        concurrency = 10
-        connections = 10
-        loaders = 1
-        connect_timeout = "400ms"
-        reply_timeout = "400ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .closed(10, 10)
+        .set("server.backlog", 2)
+        .set("server.accept_delay", "1h")
+        .set("load.loaders", 1)
+        .set("load.connect_timeout", "400ms")
+        .set("load.reply_timeout", "400ms")
+        .bench();
     let trials = bench.trials(0);
     let connections = &trials[0]["connections"];
     assert_eq!(number(&connections["established"]), 3, "{connections}");
@@ -61,18 +55,7 @@ fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
 
 /// SO_REUSEPORT throws connections on listeners by a hash: their spread is the multinomial's.
 fn reuseport_spreads_connections_as_chance_does() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "reuseport"
-        workers = 4
-        [load]
-        concurrency = 16
-        connections = 2000
-        close_how = "rst"
-        "#,
-    );
+    let bench = scenario().strategy("reuseport").workers(4).closed(16, 2_000).set("load.close_how", "rst").bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["accepted"]), 2_000);
@@ -83,22 +66,13 @@ fn reuseport_spreads_connections_as_chance_does() {
 /// One worker, ten clients at once, 10 ms each: the k-th is answered after k services. CPU burnt takes at least as much time,
 /// and responses count from the burst's own instant, so the bounds are exact.
 fn ten_at_once_are_served_one_after_the_other() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        accept_batch = 1
-        service_time = "10ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 10
-        burst_every = "10s"
-        connections = 10
-        loaders = 1
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .burst(10)
+        .set("server.accept_batch", 1)
+        .set("server.service_time", "10ms")
+        .set("load.loaders", 1)
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     let response = &trial["latency_ns"]["response"];
@@ -112,23 +86,14 @@ fn ten_at_once_are_served_one_after_the_other() {
 /// The same without requests, so that the service follows the accept: the k-th client waits in the queue for k − 1
 /// services, less what the burst itself took.
 fn ten_at_once_wait_in_the_queue_one_service_longer_each() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        accept_batch = 1
-        app = "close"
-        service_time = "10ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 10
-        burst_every = "10s"
-        connections = 10
-        loaders = 1
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .burst(10)
+        .set("server.accept_batch", 1)
+        .set("server.app", "close")
+        .set("server.service_time", "10ms")
+        .set("load.loaders", 1)
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     let wait = &trial["latency_ns"]["accept_wait"];
@@ -196,25 +161,15 @@ fn spread_workers_are_pinned_round_the_processors() {
 
 /// A batch bounds the accepts of a wake-up, whatever the trigger; a burst of 12 in batches of 3 takes four wake-ups.
 fn a_batch_bounds_the_accepts_of_a_wake_up() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        accept_batch = 3
-        app = "close"
-        service_time = "5ms"
-        accept_delay = "800ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 12
-        burst_every = "10s"
-        connections = 12
-        [matrix]
-        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .burst(12)
+        .set("server.accept_batch", 3)
+        .set("server.app", "close")
+        .set("server.service_time", "5ms")
+        .set("server.accept_delay", "800ms")
+        .each("server.strategy", ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(number(&trial["connections"]["completed"]), 12);
@@ -229,21 +184,13 @@ fn a_batch_bounds_the_accepts_of_a_wake_up() {
 /// Without EPOLLEXCLUSIVE an arrival wakes every waiting worker; with it, one: the first registered that is idle. A worker
 /// that wakes too late is often sent back to sleep by epoll itself, so the herd shows in the times they go to sleep.
 fn the_herd_comes_for_all_but_the_exclusive_listener() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 4
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 100.0
-        connections = 100
-        close_how = "rst"
-        [matrix]
-        server.strategy = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(4)
+        .constant(100.0)
+        .connections(100)
+        .set("load.close_how", "rst")
+        .each("server.strategy", ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive"])
+        .bench();
     let trials = bench.trials(0);
     let trial = |strategy: &str| trials.iter().find(|trial| trial["cell"]["strategy"] == strategy).unwrap();
     let sleeps = |strategy: &str| -> u64 { workers(trial(strategy), "voluntary_switches").iter().sum() };
@@ -261,19 +208,12 @@ fn the_herd_comes_for_all_but_the_exclusive_listener() {
 /// A range of 100 ports, no reuse of TIME_WAIT, clients that close by FIN: exactly 100 connections, and the loader goes
 /// on to the end of its schedule.
 fn a_hundred_ports_make_a_hundred_connections() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 200.0
-        connections = 150
-        [sysctl]
-        ip_local_port_range = "40000 40099"
-        tcp_tw_reuse = 0
-        "#,
-    );
+    let bench = scenario()
+        .constant(200.0)
+        .connections(150)
+        .set("sysctl.ip_local_port_range", "40000 40099")
+        .set("sysctl.tcp_tw_reuse", 0)
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["completed"]), 100);
@@ -286,16 +226,11 @@ fn a_hundred_ports_make_a_hundred_connections() {
 /// A schedule is the scenario's, however many loaders share it: bursts stay whole, and the bound is met exactly.
 fn many_loaders_follow_one_schedule() {
     let run = |loaders: u32| {
-        let bench = Bench::new(&format!(
-            r#"
-            repetitions = 1
-            [load]
-            mode = "open"
-            loaders = {loaders}
-            [matrix]
-            load.arrivals = ["burst", "poisson"]
-            "#
-        ));
+        let bench = scenario()
+            .set("load.mode", "open")
+            .set("load.loaders", loaders)
+            .each("load.arrivals", ["burst", "poisson"])
+            .bench();
         let sets = ["load.burst_size=2", "load.burst_every=50ms", "load.rate=400", "load.connections=31"];
         let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
         assert_code(&bench.run(&arguments), 0);
@@ -314,24 +249,18 @@ fn many_loaders_follow_one_schedule() {
 
 /// A server that cannot keep up is no failure: what it leaves in the queue is counted there.
 fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        app = "close"
-        service_time = "40ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 500
-        burst_every = "10s"
-        duration = "300ms"
-        reply_timeout = "300ms"
-        [matrix]
-        server.accept_batch = ["drain", 1]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .duration("300ms")
+        .set("server.app", "close")
+        .set("server.service_time", "40ms")
+        .set("load.mode", "open")
+        .set("load.arrivals", "burst")
+        .set("load.burst_size", 500)
+        .set("load.burst_every", "10s")
+        .set("load.reply_timeout", "300ms")
+        .each("server.accept_batch", json!(["drain", 1]))
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["outcome"], "valid");
@@ -344,20 +273,14 @@ fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
 
 /// Every way of closing, by either side, in every app: nothing is lost, nothing is an error.
 fn all_ways_of_closing_balance() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        concurrency = 8
-        connections = 150
-        requests = 3
-        [matrix]
-        server.strategy = ["shared-epoll-edge", "reuseport"]
-        server.app = ["echo", "http"]
-        load.close_by = ["client", "server"]
-        load.close_how = ["fin", "rst"]
-        "#,
-    );
+    let bench = scenario()
+        .closed(8, 150)
+        .set("load.requests", 3)
+        .each("server.strategy", ["shared-epoll-edge", "reuseport"])
+        .each("server.app", ["echo", "http"])
+        .each("load.close_by", ["client", "server"])
+        .each("load.close_how", ["fin", "rst"])
+        .bench();
     let trials = bench.trials(0);
     assert_eq!(trials.len(), 16);
     for trial in &trials {
@@ -368,18 +291,7 @@ fn all_ways_of_closing_balance() {
         assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 150);
         assert_eq!(number(&trial["latency_ns"]["response"]["count"]), 450);
     }
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        app = "close"
-        [load]
-        concurrency = 8
-        connections = 300
-        [matrix]
-        load.close_how = ["fin", "rst"]
-        "#,
-    );
+    let bench = scenario().closed(8, 300).set("server.app", "close").each("load.close_how", ["fin", "rst"]).bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(number(&trial["connections"]["completed"]), 300, "{}", trial["connections"]);
@@ -421,19 +333,12 @@ fn the_seed_and_the_recorded_scenario_repeat_a_run() {
 
 /// Service times are CPU time: two workers on a burn of 5 ms use 5 ms for each connection, and say so.
 fn service_time_is_burnt_in_the_worker() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        service_time = "5ms"
-        [load]
-        concurrency = 2
-        connections = 40
-        [matrix]
-        server.service_distribution = ["fixed", "exponential"]
-        server.app = ["close", "echo"]
-        "#,
-    );
+    let bench = scenario()
+        .closed(2, 40)
+        .set("server.service_time", "5ms")
+        .each("server.service_distribution", ["fixed", "exponential"])
+        .each("server.app", ["close", "echo"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let cpu: u64 = workers(&trial, "cpu_user_ns").iter().chain(&workers(&trial, "cpu_system_ns")).sum();
@@ -444,19 +349,14 @@ fn service_time_is_burnt_in_the_worker() {
 
 /// A held connection stays open: as many at once as are held.
 fn held_connections_are_open_at_once() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 50
-        connections = 50
-        hold = "300ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .connections(50)
+        .set("load.mode", "open")
+        .set("load.arrivals", "burst")
+        .set("load.burst_size", 50)
+        .set("load.hold", "300ms")
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(workers(trial, "open_peak"), [50]);

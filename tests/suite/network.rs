@@ -1,6 +1,6 @@
 //! Server and loaders in two network namespaces, joined by a veth pair: demanded of the real binary.
 
-use crate::common::{Bench, assert_balanced, assert_code, errors, number, read_json, stderr, verdicts};
+use crate::common::{Bench, assert_balanced, assert_code, errors, number, read_json, scenario, stderr, verdicts};
 
 tests! {
     nothing [
@@ -14,22 +14,15 @@ tests! {
 
 /// Every connection is served, its accept wait known, and counted once on either side.
 fn connections_cross_the_pair() {
-    let bench = Bench::new(
-        r#"
-        network = "veth"
-        repetitions = 1
-        [server]
-        workers = 3
-        [load]
-        concurrency = 24
-        connections = 300
-        loaders = 2
-        [matrix]
-        address = ["198.18.0.1", "2001:2::1"]
-        server.strategy = ["reuseport", "shared-epoll-exclusive", "dispatcher"]
-        server.app = ["close", "echo"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(3)
+        .closed(24, 300)
+        .set("network", "veth")
+        .set("load.loaders", 2)
+        .each("address", ["198.18.0.1", "2001:2::1"])
+        .each("server.strategy", ["reuseport", "shared-epoll-exclusive", "dispatcher"])
+        .each("server.app", ["close", "echo"])
+        .bench();
     let trials = bench.trials(0);
     assert_eq!(trials.len(), 12);
     for trial in trials {
@@ -45,21 +38,13 @@ fn connections_cross_the_pair() {
 /// Sysctls hold on both sides: the queue's limit on the server's, the port range on the loaders'. The default
 /// `tcp_tw_reuse = 2` means loopback: there ports in TIME_WAIT serve again after a second, across the pair they do not.
 fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 100.0
-        connections = 300
-        [sysctl]
-        ip_local_port_range = "40000 40099"
-        somaxconn = 77
-        [matrix]
-        network = ["netns", "veth"]
-        "#,
-    );
+    let bench = scenario()
+        .constant(100.0)
+        .connections(300)
+        .set("sysctl.ip_local_port_range", "40000 40099")
+        .set("sysctl.somaxconn", 77)
+        .each("network", ["netns", "veth"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(number(&trial["usable_ports"]), 100);
@@ -81,18 +66,8 @@ fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
 
 /// A server that closes first has TIME_WAIT on its side, where it takes no client's port.
 fn the_servers_time_wait_takes_no_port() {
-    let bench = Bench::new(
-        r#"
-        network = "veth"
-        repetitions = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 1000.0
-        connections = 500
-        close_by = "server"
-        "#,
-    );
+    let bench =
+        scenario().constant(1_000.0).connections(500).set("network", "veth").set("load.close_by", "server").bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["completed"]), 500);
@@ -101,22 +76,16 @@ fn the_servers_time_wait_takes_no_port() {
 
 /// The kernel counts a full queue where the server is, and SYNs sent again where the loaders are; the record has both.
 fn counters_of_both_sides_are_recorded() {
-    let bench = Bench::new(
-        r#"
-        network = "veth"
-        repetitions = 1
-        [server]
-        workers = 1
-        backlog = 2
-        accept_delay = "1h"
-        [load]
-        concurrency = 10
-        connections = 10
-        loaders = 1
-        connect_timeout = "1500ms"
-        reply_timeout = "400ms"
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .closed(10, 10)
+        .set("network", "veth")
+        .set("server.backlog", 2)
+        .set("server.accept_delay", "1h")
+        .set("load.loaders", 1)
+        .set("load.connect_timeout", "1500ms")
+        .set("load.reply_timeout", "400ms")
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["left_in_queue"]), 3, "{}", trial["connections"]);

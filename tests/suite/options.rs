@@ -6,13 +6,14 @@ use std::{
 };
 
 use crate::{
-    common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, stderr},
+    common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, scenario, stderr},
     requires,
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
 
 tests! {
     nothing [
@@ -74,20 +75,13 @@ fn fast_open_takes_requests_with_the_syn() {
 /// A small exchange takes eight segments: the handshake's three, request and reply with an acknowledgement each, and the reset.
 /// With delayed acknowledgements, the handshake's rides with the request, and the reply's is never sent.
 fn delayed_acknowledgements_spare_two_segments() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        [load]
-        concurrency = 16
-        connections = 2000
-        close_how = "rst"
-        [matrix]
-        load.sockets = ["fresh", "recycled"]
-        load.quickack = [true, false]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .closed(16, 2_000)
+        .set("load.close_how", "rst")
+        .each("load.sockets", ["fresh", "recycled"])
+        .each("load.quickack", [true, false])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["connections"]["completed"], 2_000, "{}", trial["connections"]);
@@ -106,24 +100,17 @@ fn delayed_acknowledgements_spare_two_segments() {
 }
 
 fn accept_flags_and_busy_poll_change_nothing_but_system_calls() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        [load]
-        concurrency = 8
-        connections = 200
-        [matrix]
-        server.strategy = ["shared-epoll", "shared-blocking", "dispatcher", "reuseport"]
-        server.accept_flags = ["nonblock+cloexec", "nonblock", "cloexec", "none"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .closed(8, 200)
+        .each("server.strategy", ["shared-epoll", "shared-blocking", "dispatcher", "reuseport"])
+        .each("server.accept_flags", ["nonblock+cloexec", "nonblock", "cloexec", "none"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["connections"]["completed"], 200, "{}", trial["cell"]);
     }
-    let bench = Bench::new("repetitions = 1\n[server]\nbusy_poll = \"50us\"\n[load]\nconnections = 20");
+    let bench = scenario().connections(20).set("server.busy_poll", "50us").bench();
     // Some kernels want root for it.
     let output = bench.run(&[]);
     let trial = &bench.read_trials()[0];
@@ -160,19 +147,13 @@ fn processes_are_pinned_where_the_list_says() {
 
 /// The list says which processor a listener is marked with: turned round, loader 0 is served by worker 1.
 fn incoming_processors_follow_the_list() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "reuseport-incoming-cpu"
-        incoming_cpu = [1, 0]
-        [load]
-        pin = [0, 1]
-        loaders = 2
-        concurrency = 2
-        connections = 101
-        "#,
-    );
+    let bench = scenario()
+        .strategy("reuseport-incoming-cpu")
+        .closed(2, 101)
+        .set("server.incoming_cpu", [1, 0])
+        .set("load.pin", [0, 1])
+        .set("load.loaders", 2)
+        .bench();
     let trial = &bench.trials(0)[0];
     let mut attempted: Vec<u64> =
         trial["loaders"].as_array().unwrap().iter().map(|loader| number(&loader["attempted"])).collect();
@@ -182,22 +163,12 @@ fn incoming_processors_follow_the_list() {
 
 /// What waits when a worker begins to accept is one batch, or as many as it may be.
 fn batches_are_as_large_as_allowed() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 1
-        accept_delay = "300ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 50
-        burst_every = "10s"
-        connections = 50
-        [matrix]
-        server.accept_batch = ["drain", 1, 20]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .burst(50)
+        .set("server.accept_delay", "300ms")
+        .each("server.accept_batch", json!(["drain", 1, 20]))
+        .bench();
     for trial in bench.trials(0) {
         let batches = &trial["workers"][0]["accept_batch"];
         let (count, max) = match trial["cell"]["accept_batch"].as_u64() {
@@ -211,23 +182,15 @@ fn batches_are_as_large_as_allowed() {
 
 /// Every held connection sends one request more, at one instant, and goes on being held.
 fn a_follow_up_asks_every_held_connection() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 3
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        connections = 60
-        hold = "500ms"
-        follow_up = "300ms"
-        [matrix]
-        server.app = ["echo", "http"]
-        server.strategy = ["shared-epoll-exclusive", "reuseport"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(3)
+        .constant(400.0)
+        .connections(60)
+        .set("load.hold", "500ms")
+        .set("load.follow_up", "300ms")
+        .each("server.app", ["echo", "http"])
+        .each("server.strategy", ["shared-epoll-exclusive", "reuseport"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["connections"]["completed"], 60, "{}", trial["cell"]);
@@ -239,31 +202,23 @@ fn a_follow_up_asks_every_held_connection() {
 
 /// A follow-up that nobody is held for would be an option without effect.
 fn a_follow_up_for_nobody_is_refused_or_named() {
-    let bench = Bench::new("repetitions = 1\n[load]\nduration = \"200ms\"\nhold = \"50ms\"\nfollow_up = \"300ms\"");
+    let bench = scenario().duration("200ms").set("load.hold", "50ms").set("load.follow_up", "300ms").bench();
     let output = bench.run(&[]);
     assert_code(&output, 2);
     assert!(stderr(&output).contains("`load.follow_up`"), "{}", stderr(&output));
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5\nhold = \"20ms\"\nfollow_up = \"9s\"");
+    let bench = scenario().connections(5).set("load.hold", "20ms").set("load.follow_up", "9s").bench();
     assert!(common::verdicts(&bench.trials(0)[0]).contains(&"no-follow-up"));
 }
 
 /// Shares stand in the order of registration, whatever the workers' numbers.
 fn shares_are_given_by_registration() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "shared-epoll-exclusive"
-        workers = 3
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 50.0
-        connections = 30
-        [matrix]
-        server.registration = ["ascending", "descending"]
-        "#,
-    );
+    let bench = scenario()
+        .strategy("shared-epoll-exclusive")
+        .workers(3)
+        .constant(50.0)
+        .connections(30)
+        .each("server.registration", ["ascending", "descending"])
+        .bench();
     bench.trials(0);
     let summary = common::read_json(&bench.path("out/summary.json"));
     for cell in summary["cells"].as_array().unwrap() {

@@ -1,6 +1,6 @@
 //! How a loader waits for the next start of an open loop.
 
-use crate::common::{Bench, assert_balanced, assert_code, number, stderr};
+use crate::common::{Bench, assert_balanced, assert_code, number, scenario, stderr};
 
 tests! {
     nothing [
@@ -10,20 +10,14 @@ tests! {
 }
 
 fn spinning_keeps_the_schedule_and_does_not_sleep() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        mode = "open"
-        rate = 5000.0
-        connections = 1000
-        loaders = 1
-        close_how = "rst"
-        [matrix]
-        load.engine = ["mio", "auto"]
-        load.pacer = ["sleep", "spin"]
-        "#,
-    );
+    let bench = scenario()
+        .poisson(5_000.0)
+        .connections(1_000)
+        .set("load.loaders", 1)
+        .set("load.close_how", "rst")
+        .each("load.engine", ["mio", "auto"])
+        .each("load.pacer", ["sleep", "spin"])
+        .bench();
     // On a busy machine a trial may be invalid for its lateness; its counts hold all the same.
     let output = bench.run(&[]);
     let trials = bench.read_trials();

@@ -1,6 +1,6 @@
 //! What the ephemeral ports take, against arithmetic.
 
-use crate::common::{self, Bench, assert_code, number, stderr};
+use crate::common::{self, Bench, assert_code, number, scenario, stderr};
 use serde_json::Value;
 
 tests! {
@@ -74,9 +74,11 @@ fn the_wall_is_where_arithmetic_puts_it() {
 /// that bounds the search, has no such knee. (Closed by reset: the limit of orphans, which a close by FIN leaves for a moment, is
 /// the machine's, and other tests run beside this one.)
 fn the_knee_is_at_half_the_range() {
-    let bench = Bench::new(
-        "kind = \"ports\"\nrepetitions = 1\n[load]\nclose_how = \"rst\"\n[matrix]\nload.source_ports = [\"kernel\", \"explicit\", \"range-window\"]",
-    );
+    let bench = scenario()
+        .set("kind", "ports")
+        .set("load.close_how", "rst")
+        .each("load.source_ports", ["kernel", "explicit", "range-window"])
+        .bench();
     for trial in bench.trials(0) {
         assert_counted(&trial);
         let ports = &trial["ports"];
@@ -95,20 +97,14 @@ fn the_knee_is_at_half_the_range() {
 /// Stopping short of the wall, and what comes back after: at once after resets, and after a second where loopback may use ports
 /// in TIME_WAIT again.
 fn ports_come_back_when_their_connections_are_over() {
-    let bench = Bench::new(
-        r#"
-        kind = "ports"
-        repetitions = 1
-        [ports]
-        recover = 0.9
-        recover_within = "5s"
-        [sysctl]
-        ip_local_port_range = "40000 40999"
-        [matrix]
-        sysctl.tcp_tw_reuse = [0, 2]
-        load.close_how = ["fin", "rst"]
-        "#,
-    );
+    let bench = scenario()
+        .set("kind", "ports")
+        .set("ports.recover", 0.9)
+        .set("ports.recover_within", "5s")
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .each("sysctl.tcp_tw_reuse", [0, 2])
+        .each("load.close_how", ["fin", "rst"])
+        .bench();
     for trial in bench.trials(0) {
         assert_counted(&trial);
         let recovered = trial["ports"]["recovered_after_s"].as_f64();
@@ -128,9 +124,11 @@ fn ports_come_back_when_their_connections_are_over() {
             ),
         }
     }
-    let bench = Bench::new(
-        "kind = \"ports\"\nrepetitions = 1\n[ports]\nuntil = 0.25\n[sysctl]\nip_local_port_range = \"40000 40999\"",
-    );
+    let bench = scenario()
+        .set("kind", "ports")
+        .set("ports.until", 0.25)
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_counted(trial);
     assert_eq!((number(&trial["connections"]["established"]), &trial["ports"]["wall"]), (250, &Value::Null));
@@ -162,23 +160,15 @@ fn impossible_pools_are_refused() {
 /// is at the end after a thousand connections. It goes on with its schedule all the same, and counts every failure. A client that
 /// binds to its port may take it over at once: the kernel then asks for timestamps only, not for tcp_tw_reuse.
 fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 2000.0
-        connections = 2400
-        [sysctl]
-        ip_local_port_range = "40000 40999"
-        [matrix]
-        sysctl.tcp_tw_reuse = [0]
-        load.close_by = ["client", "server"]
-        load.close_how = ["fin", "rst"]
-        load.source_ports = ["kernel", "bind-no-port", "explicit"]
-        "#,
-    );
+    let bench = scenario()
+        .constant(2_000.0)
+        .connections(2_400)
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .each("sysctl.tcp_tw_reuse", [0])
+        .each("load.close_by", ["client", "server"])
+        .each("load.close_how", ["fin", "rst"])
+        .each("load.source_ports", ["kernel", "bind-no-port", "explicit"])
+        .bench();
     for trial in bench.trials(0) {
         common::assert_balanced(&trial);
         let connections = &trial["connections"];
@@ -248,8 +238,7 @@ fn a_load_beyond_the_ports_is_refused_with_the_sum() {
 
 /// A namespace that may hold ten TIME_WAITs only destroys the rest, and the record says so.
 fn destroyed_time_waits_are_named() {
-    let bench =
-        Bench::new("repetitions = 1\n[load]\nconnections = 200\n[sysctl]\ntcp_max_tw_buckets = 10\ntcp_tw_reuse = 0");
+    let bench = scenario().connections(200).set("sysctl.tcp_max_tw_buckets", 10).set("sysctl.tcp_tw_reuse", 0).bench();
     let trial = &bench.trials(0)[0];
     assert!(number(&trial["kernel"]["TCPTimeWaitOverflow"]) > 100, "{}", trial["kernel"]);
     assert!(common::verdicts(trial).contains(&"time-wait-overflow"), "{}", trial["verdicts"]);

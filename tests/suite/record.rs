@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use crate::{
-    common::{Bench, assert_balanced, assert_code, number, read_json, stderr, stdout},
+    common::{Bench, assert_balanced, assert_code, number, read_json, scenario, stderr, stdout},
     requires,
 };
 use hdrhistogram::{
@@ -243,7 +243,7 @@ fn a_list_shows_the_trials_and_runs_none() {
 }
 
 fn several_scenarios_leave_several_records() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    let bench = scenario().connections(5).bench();
     fs::write(bench.path("other.toml"), "name = \"second\"\nrepetitions = 1\n[load]\nconnections = 5").unwrap();
     let output = bench.command(&["run", "scenario.toml", "other.toml", "--out", "both"]).output().unwrap();
     assert_code(&output, 0);
@@ -254,7 +254,7 @@ fn several_scenarios_leave_several_records() {
 }
 
 fn without_out_a_record_lands_in_results() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 5");
+    let bench = scenario().connections(5).bench();
     assert_code(&bench.command(&["run", "scenario.toml"]).output().unwrap(), 0);
     let folders: Vec<String> = fs::read_dir(bench.path("results"))
         .unwrap()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use crate::{
-    common::{self, Bench, assert_balanced, assert_code, number, of_workers, stderr},
+    common::{self, Bench, assert_balanced, assert_code, number, of_workers, scenario, stderr},
     requires,
 };
 use serde_json::Value;
@@ -32,23 +32,17 @@ fn wait(trial: &Value) -> &Value {
 /// The wait of those who come while a worker sleeps is at least the rest of its sleep, to the nanosecond; no client sees it in
 /// its own connect.
 fn waits_are_as_long_as_the_worker_sleeps() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        stamps = "sock_ops"
-        [server]
-        workers = 1
-        accept_delay = "400ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 30
-        burst_every = "100ms"
-        connections = 90
-        [matrix]
-        server.strategy = ["shared-epoll", "reuseport", "shared-blocking", "shared-uring", "dispatcher"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .connections(90)
+        .set("stamps", "sock_ops")
+        .set("server.accept_delay", "400ms")
+        .set("load.mode", "open")
+        .set("load.arrivals", "burst")
+        .set("load.burst_size", 30)
+        .set("load.burst_every", "100ms")
+        .each("server.strategy", ["shared-epoll", "reuseport", "shared-blocking", "shared-uring", "dispatcher"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let (wait, connect) = (wait(&trial), &trial["latency_ns"]["connect"]);
@@ -67,23 +61,14 @@ fn waits_are_as_long_as_the_worker_sleeps() {
 /// One at a time, ten milliseconds of service each: the k-th of a burst waits for k others. Of app `close`, since a worker does
 /// not wait for a request that has not come yet, but takes the next connection.
 fn waits_come_in_steps_of_the_service_time() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        stamps = "sock_ops"
-        [server]
-        workers = 1
-        accept_batch = 1
-        app = "close"
-        service_time = "10ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 10
-        burst_every = "10s"
-        connections = 10
-        "#,
-    );
+    let bench = scenario()
+        .workers(1)
+        .burst(10)
+        .set("stamps", "sock_ops")
+        .set("server.accept_batch", 1)
+        .set("server.app", "close")
+        .set("server.service_time", "10ms")
+        .bench();
     let trial = &bench.trials(0)[0];
     let wait = wait(trial);
     assert_eq!(number(&wait["count"]), 10);
@@ -162,22 +147,14 @@ fn a_port_that_a_reset_has_freed_may_be_stamped_again() {
 
 /// As many waits as accepts, none lost, over many reuses of each port.
 fn ten_thousand_connections_have_ten_thousand_waits() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        stamps = "sock_ops"
-        [server]
-        workers = 2
-        [load]
-        concurrency = 64
-        connections = 10000
-        close_how = "rst"
-        [sysctl]
-        ip_local_port_range = "40000 40999"
-        [matrix]
-        server.strategy = ["reuseport", "shared-epoll"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .closed(64, 10_000)
+        .set("stamps", "sock_ops")
+        .set("load.close_how", "rst")
+        .set("sysctl.ip_local_port_range", "40000 40999")
+        .each("server.strategy", ["reuseport", "shared-epoll"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!((number(&wait(&trial)["count"]), number(&trial["measured"]["unstamped"])), (10_000, 0));
@@ -256,23 +233,16 @@ fn no_cgroup_and_no_program_is_left() {
 
 /// The stages up to the last byte of the reply add up to the response: with stamps, and without.
 fn stages_add_up_to_the_response() {
-    let exact = if requires::root() { ", \"sock_ops\"" } else { "" };
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        service_time = "200us"
-        [load]
-        mode = "open"
-        rate = 1000.0
-        connections = 1000
-        [matrix]
-        stamps = ["connect-call"{exact}]
-        server.app = ["close", "echo", "http"]
-        server.strategy = ["reuseport", "shared-blocking", "dispatcher", "shared-uring"]
-        "#
-    ));
+    let stamps = if requires::root() { &["connect-call", "sock_ops"][..] } else { &["connect-call"] };
+    let bench = scenario()
+        .workers(2)
+        .poisson(1_000.0)
+        .connections(1_000)
+        .set("server.service_time", "200us")
+        .each("stamps", stamps)
+        .each("server.app", ["close", "echo", "http"])
+        .each("server.strategy", ["reuseport", "shared-blocking", "dispatcher", "shared-uring"])
+        .bench();
     for trial in bench.trials(0) {
         let stages = trial["stages_ns"].as_object().unwrap();
         let response = &trial["latency_ns"]["response"];
@@ -293,25 +263,15 @@ fn stages_add_up_to_the_response() {
 /// The queue is never longer than backlog + 1, reaches it when nobody accepts, and each listener's drops are its part of the
 /// namespace's.
 fn queues_fill_to_the_backlog_and_account_for_every_drop() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        queue_interval = "5ms"
-        [server]
-        workers = 2
-        backlog = 5
-        accept_delay = "700ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 60
-        burst_every = "10s"
-        connections = 60
-        connect_timeout = "6s"
-        [matrix]
-        server.strategy = ["reuseport", "shared-epoll"]
-        "#,
-    );
+    let bench = scenario()
+        .workers(2)
+        .burst(60)
+        .set("queue_interval", "5ms")
+        .set("server.backlog", 5)
+        .set("server.accept_delay", "700ms")
+        .set("load.connect_timeout", "6s")
+        .each("server.strategy", ["reuseport", "shared-epoll"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let workers = trial["workers"].as_array().unwrap();
@@ -337,7 +297,7 @@ fn queues_fill_to_the_backlog_and_account_for_every_drop() {
 }
 
 fn with_privilege_waits_are_exact() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 20");
+    let bench = scenario().connections(20).bench();
     let trial = &bench.trials(0)[0];
     assert_eq!(wait(trial)["method"], "sock_ops");
     assert_eq!(common::read_json(&bench.path("out/host.json"))["accept_stamps"], "allowed");
@@ -345,7 +305,7 @@ fn with_privilege_waits_are_exact() {
 
 /// An ordinary user gets bounds, and is told; one who insists is told why not.
 fn without_privilege_the_bound_is_used_and_said() {
-    let bench = Bench::new("repetitions = 1\n[load]\nconnections = 20");
+    let bench = scenario().connections(20).bench();
     let output = bench.run_as_ordinary_user();
     assert_code(&output, 0);
     assert!(
@@ -354,7 +314,7 @@ fn without_privilege_the_bound_is_used_and_said() {
         stderr(&output)
     );
     assert_eq!(wait(&bench.read_trials()[0])["method"], "connect-call");
-    let bench = Bench::new("repetitions = 1\nstamps = \"sock_ops\"\n[load]\nconnections = 20");
+    let bench = scenario().connections(20).set("stamps", "sock_ops").bench();
     assert_code(&bench.run_as_ordinary_user(), 3);
     let error = bench.read_trials()[0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains("BPF program stamp") && error.contains("run as root"), "{error}");

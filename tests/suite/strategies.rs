@@ -1,11 +1,11 @@
 //! What is known of each strategy beforehand, demanded of the real binary.
 
-use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, strategies};
+use crate::common::{self, Bench, assert_balanced, assert_code, number, of_workers, scenario, strategies};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 tests! {
     nothing [
@@ -35,22 +35,15 @@ fn accepted(trial: &Value) -> Vec<u64> {
 /// Every strategy serves every connection, whatever the batch and whoever closes.
 fn every_strategy_balances() {
     let strategies = strategies();
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 3
-        [load]
-        concurrency = 24
-        connections = 300
-        loaders = 2
-        [matrix]
-        server.strategy = {strategies}
-        server.accept_batch = ["drain", 2]
-        server.app = ["close", "echo"]
-        load.close_how = ["fin", "rst"]
-        "#
-    ));
+    let bench = scenario()
+        .workers(3)
+        .closed(24, 300)
+        .set("load.loaders", 2)
+        .each("server.strategy", strategies)
+        .each("server.accept_batch", json!(["drain", 2]))
+        .each("server.app", ["close", "echo"])
+        .each("load.close_how", ["fin", "rst"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(number(&trial["connections"]["completed"]), 300, "{}: {}", trial["cell"], trial["connections"]);
@@ -62,24 +55,18 @@ fn every_strategy_balances() {
 /// or the kernel's ring had taken counts as accepted, the rest is in the queue.
 fn every_strategy_stops_in_order() {
     let strategies = strategies();
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        [server]
-        workers = 2
-        accept_batch = 1
-        service_time = "20ms"
-        [load]
-        mode = "open"
-        arrivals = "burst"
-        burst_size = 200
-        burst_every = "10s"
-        duration = "200ms"
-        reply_timeout = "200ms"
-        [matrix]
-        server.strategy = {strategies}
-        "#
-    ));
+    let bench = scenario()
+        .workers(2)
+        .duration("200ms")
+        .set("server.accept_batch", 1)
+        .set("server.service_time", "20ms")
+        .set("load.mode", "open")
+        .set("load.arrivals", "burst")
+        .set("load.burst_size", 200)
+        .set("load.burst_every", "10s")
+        .set("load.reply_timeout", "200ms")
+        .each("server.strategy", strategies)
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(trial["outcome"], "valid", "{}: {}", trial["cell"], trial["verdicts"]);
@@ -90,20 +77,13 @@ fn every_strategy_stops_in_order() {
 
 /// The kernel wakes threads blocked in accept first in, first out: at a low rate they take turns.
 fn blocked_threads_take_turns() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "shared-blocking"
-        workers = 4
-        accept_batch = 1
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 50.0
-        connections = 40
-        "#,
-    );
+    let bench = scenario()
+        .strategy("shared-blocking")
+        .workers(4)
+        .constant(50.0)
+        .connections(40)
+        .set("server.accept_batch", 1)
+        .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert!(accepted(trial).iter().all(|count| (9..=11).contains(count)), "{:?}", accepted(trial));
@@ -115,20 +95,13 @@ fn blocked_threads_take_turns() {
 /// Loaders pinned to processor i are served by worker i, all of them.
 fn the_receiving_processor_picks_the_worker() {
     let cpus = std::thread::available_parallelism().unwrap().get();
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        [server]
-        workers = {cpus}
-        [load]
-        pin = "spread"
-        loaders = {cpus}
-        concurrency = {cpus}
-        connections = 400
-        [matrix]
-        server.strategy = ["reuseport-cpu", "reuseport-incoming-cpu"]
-        "#
-    ));
+    let bench = scenario()
+        .workers(cpus)
+        .closed(cpus, 400)
+        .set("load.pin", "spread")
+        .set("load.loaders", cpus)
+        .each("server.strategy", ["reuseport-cpu", "reuseport-incoming-cpu"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let loaders: Vec<u64> =
@@ -139,21 +112,14 @@ fn the_receiving_processor_picks_the_worker() {
 
 /// The lock survives the death of its holder: the others go on accepting.
 fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "shared-accept-mutex"
-        accept_mutex_delay = "20ms"
-        workers = 3
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 100.0
-        duration = "3s"
-        reply_timeout = "1s"
-        "#,
-    );
+    let bench = scenario()
+        .strategy("shared-accept-mutex")
+        .workers(3)
+        .constant(100.0)
+        .duration("3s")
+        .set("server.accept_mutex_delay", "20ms")
+        .set("load.reply_timeout", "1s")
+        .bench();
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     // Two of three die; the holder among them is whichever is asleep with the lock.
     for (victim, connections) in bench.wait_for("lb:worker", 3).into_iter().zip([70, 140]) {
@@ -171,22 +137,14 @@ fn killing_the_holder_of_the_accept_mutex_does_not_stop_accepts() {
 
 /// A dispatcher hands out in turn, or to whoever has least.
 fn a_dispatcher_keeps_its_rule() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "dispatcher"
-        workers = 4
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        connections = 81
-        hold = "2s"
-        [matrix]
-        server.dispatch = ["round-robin", "least-connections"]
-        "#,
-    );
+    let bench = scenario()
+        .strategy("dispatcher")
+        .workers(4)
+        .constant(400.0)
+        .connections(81)
+        .set("load.hold", "2s")
+        .each("server.dispatch", ["round-robin", "least-connections"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let mut counts = accepted(&trial);
@@ -197,18 +155,8 @@ fn a_dispatcher_keeps_its_rule() {
 }
 
 fn killing_the_dispatcher_is_a_recorded_failure() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "dispatcher"
-        [load]
-        mode = "open"
-        rate = 200.0
-        duration = "1s"
-        reply_timeout = "500ms"
-        "#,
-    );
+    let bench =
+        scenario().strategy("dispatcher").poisson(200.0).duration("1s").set("load.reply_timeout", "500ms").bench();
     let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
     let victim = bench.wait_for("lb:dispatcher", 1)[0];
     bench.wait_for_connections(victim, 60);
@@ -222,21 +170,13 @@ fn killing_the_dispatcher_is_a_recorded_failure() {
 
 /// With EPOLLEXCLUSIVE the first registered worker that is idle takes nearly all, whichever its number.
 fn the_first_registered_takes_nearly_all_of_an_exclusive_listener() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "shared-epoll-exclusive"
-        workers = 4
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 50.0
-        connections = 40
-        [matrix]
-        server.registration = ["ascending", "descending", "shuffled"]
-        "#,
-    );
+    let bench = scenario()
+        .strategy("shared-epoll-exclusive")
+        .workers(4)
+        .constant(50.0)
+        .connections(40)
+        .each("server.registration", ["ascending", "descending", "shuffled"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         let rows = trial["workers"].as_array().unwrap();
@@ -261,9 +201,7 @@ fn hermes_has_room_for_64_workers() {
 
 /// An ordinary user's BPF cell fails with the reason, and the rest of the matrix runs.
 fn an_impossible_strategy_is_a_failed_cell_among_others() {
-    let bench = Bench::new(
-        "repetitions = 1\n[load]\nconnections = 20\n[matrix]\nserver.strategy = [\"reuseport\", \"reuseport-random\"]",
-    );
+    let bench = scenario().connections(20).each("server.strategy", ["reuseport", "reuseport-random"]).bench();
     assert_code(&bench.run_as_ordinary_user(), 3);
     for trial in bench.read_trials() {
         if trial["cell"]["strategy"] == "reuseport" {
@@ -278,17 +216,7 @@ fn an_impossible_strategy_is_a_failed_cell_among_others() {
 
 /// One loader, one connection after the other: turns are exact.
 fn round_robin_differs_by_one_at_most() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "reuseport-round-robin"
-        workers = 3
-        [load]
-        concurrency = 1
-        connections = 100
-        "#,
-    );
+    let bench = scenario().strategy("reuseport-round-robin").workers(3).closed(1, 100).bench();
     let mut counts = accepted(&bench.trials(0)[0]);
     counts.sort_unstable();
     assert_eq!(counts, [33, 33, 34]);
@@ -296,20 +224,13 @@ fn round_robin_differs_by_one_at_most() {
 
 /// With connections held open, the open ones differ by one at most.
 fn least_keeps_open_connections_level() {
-    let bench = Bench::new(
-        r#"
-        repetitions = 1
-        [server]
-        strategy = "reuseport-least"
-        workers = 4
-        [load]
-        mode = "open"
-        arrivals = "constant"
-        rate = 400.0
-        connections = 82
-        hold = "1s"
-        "#,
-    );
+    let bench = scenario()
+        .strategy("reuseport-least")
+        .workers(4)
+        .constant(400.0)
+        .connections(82)
+        .set("load.hold", "1s")
+        .bench();
     let trial = &bench.trials(0)[0];
     let peaks: Vec<u64> =
         trial["workers"].as_array().unwrap().iter().map(|worker| number(&worker["open_peak"])).collect();
@@ -322,20 +243,13 @@ fn least_keeps_open_connections_level() {
 /// A stopped worker gets nothing once it has hung for the threshold; the hash goes on sending it its part.
 fn hermes_leaves_a_stopped_worker_out() {
     let stranded = |strategy: &str| -> u64 {
-        let bench = Bench::new(&format!(
-            r#"
-            repetitions = 1
-            [server]
-            strategy = "{strategy}"
-            workers = 4
-            [load]
-            mode = "open"
-            arrivals = "constant"
-            rate = 300.0
-            duration = "2500ms"
-            reply_timeout = "300ms"
-            "#
-        ));
+        let bench = scenario()
+            .strategy(strategy)
+            .workers(4)
+            .constant(300.0)
+            .duration("2500ms")
+            .set("load.reply_timeout", "300ms")
+            .bench();
         let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
         let victim = bench.wait_for("lb:worker", 4)[1];
         bench.wait_for_connections(victim, 100);
@@ -353,18 +267,12 @@ fn hermes_leaves_a_stopped_worker_out() {
 /// IPv6 is like IPv4, for every strategy.
 fn every_strategy_serves_ipv6() {
     let strategies = strategies();
-    let bench = Bench::new(&format!(
-        r#"
-        repetitions = 1
-        address = "::1"
-        [load]
-        concurrency = 8
-        connections = 100
-        [matrix]
-        server.strategy = {strategies}
-        server.app = ["close", "echo"]
-        "#
-    ));
+    let bench = scenario()
+        .closed(8, 100)
+        .set("address", "::1")
+        .each("server.strategy", strategies)
+        .each("server.app", ["close", "echo"])
+        .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
         assert_eq!(number(&trial["connections"]["completed"]), 100, "{}: {}", trial["cell"], trial["connections"]);
