@@ -165,7 +165,7 @@ pub(super) fn remembered(file: &Path, probe: &Probe) -> Result<Calibration> {
     let differences = here.differences(&calibration.machine);
     if !differences.is_empty() {
         anyhow::bail!(Usage(format!(
-            "{name} was measured under other conditions: {}; measure again with `listenbench calibrate --out`",
+            "{name} was measured under different conditions: {}; measure again with `listenbench calibrate --out`",
             differences.join(", ")
         )));
     }

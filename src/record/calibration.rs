@@ -143,7 +143,7 @@ impl CostVerdict {
         match self {
             Self::Shown => "shown",
             Self::Exceeded => "no: it costs more",
-            Self::CannotBeTold => "cannot be told here",
+            Self::CannotBeTold => "cannot be decided here",
             Self::TooFewRounds => "too few rounds",
         }
     }

@@ -14,7 +14,7 @@ pub struct Ports {
     pub usable: u64,
     /// groups × usable.
     pub capacity: u64,
-    /// The knee: connections open when the cost of connect() left its flat part for good; `null` if it never did.
+    /// The knee: connections open from which connect() was permanently slower; `null` if it never was.
     pub knee: Option<u64>,
     /// The wall: connections open when no group had a port left; `null` if it was not reached.
     pub wall: Option<u64>,

@@ -58,6 +58,9 @@ impl RawRecord {
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
         let host = text(folder, HOST)?;
         let host = serde_json::from_str(&host).map_err(|error| content(folder, HOST, error.line(), error))?;
+        // Decides for a record without trials.
+        let versioned = Versioned::deserialize(&host).map_err(|error| content(folder, HOST, 1, error))?;
+        versioned.check(folder, HOST, 1)?;
         let lines = text(folder, TRIALS)?;
         let complete = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let trials = complete.enumerate().map(|(i, line)| trial(folder, i + 1, line)).collect::<Result<_, _>>()?;
@@ -67,14 +70,22 @@ impl RawRecord {
 }
 
 fn trial(folder: &Path, line: usize, text: &str) -> Result<TrialRecord, ReadError> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        schema: u32,
-    }
     let damaged = |error| content(folder, TRIALS, line, error);
-    match serde_json::from_str(text).map_err(damaged)? {
-        Versioned { schema: SCHEMA } => serde_json::from_str(text).map_err(damaged),
-        Versioned { schema } => Err(ReadError::Schema { path: folder.join(TRIALS), line, schema }),
+    serde_json::from_str::<Versioned>(text).map_err(damaged)?.check(folder, TRIALS, line)?;
+    serde_json::from_str(text).map_err(damaged)
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    schema: u32,
+}
+
+impl Versioned {
+    fn check(&self, folder: &Path, name: &str, line: usize) -> Result<(), ReadError> {
+        match self.schema {
+            SCHEMA => Ok(()),
+            schema => Err(ReadError::Schema { path: folder.join(name), line, schema }),
+        }
     }
 }
 

@@ -71,7 +71,7 @@ impl Fault {
             }
             if let Some(load) = load.filter(|load| fault.at >= *load) {
                 let others: &[&dyn keys::AnyKey] = &[keys::LOAD_WARMUP, keys::LOAD_DURATION];
-                settings.conflict(keys::FAULT_AT, others, format_args!("comes after the end of the load, {load:?}"));
+                settings.conflict(keys::FAULT_AT, others, format_args!("is not before the end of the load, {load:?}"));
             }
             if faults.iter().any(|other| other.worker == fault.worker && other.overlaps(&fault)) {
                 let problem = "overlaps another fault of the same worker";

@@ -288,8 +288,13 @@ impl File {
 /// A key of a table, for errors.
 fn example(table: &str) -> String {
     let prefix = paths::prefix(table);
-    let key = keys::all().map(|key| key.path()).find(|path| path.starts_with(&prefix));
-    key.map_or_else(|| format!("{prefix}tcp_tw_reuse"), str::to_owned)
+    let in_table = |path: &&str| {
+        path.starts_with(&prefix) || paths::is_of_instance(&format!("{prefix}{}", paths::leaf(path)), path)
+    };
+    match keys::all().map(|key| key.path()).find(in_table) {
+        Some(path) => format!("{prefix}{}", paths::leaf(path)),
+        None => format!("{prefix}tcp_tw_reuse"),
+    }
 }
 
 /// TOML if valid, otherwise a bare string or a list of bare strings: strategy names and durations are strings, and

@@ -29,7 +29,7 @@ pub struct Load {
     pub udp_share: f64,
     /// Who closes first.
     pub close_by: CloseBy,
-    /// How the first to close closes.
+    /// How the side that closes first does so.
     pub close_how: CloseHow,
     /// What moves the bytes.
     pub engine: Engine,

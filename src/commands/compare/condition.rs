@@ -50,7 +50,7 @@ impl Condition {
         };
         let metric = named(name)?;
         if metric.better == Better::Neither {
-            bail!(Usage(format!("--fail-if '{text}': {name} has no worse direction")));
+            bail!(Usage(format!("--fail-if '{text}': {name} cannot get worse or better, so it cannot be a condition")));
         }
         Ok(Self { text: text.to_owned(), metric, part: percent / 100.0 })
     }
@@ -125,7 +125,7 @@ mod tests {
             ("accept_wait_p99 worse than 5", "not a percentage"),
             ("accept_wait_p99 worse than -5%", "not a percentage"),
             ("nonsense worse than 5%", "unknown metric"),
-            ("offered_per_s worse than 5%", "no worse direction"),
+            ("offered_per_s worse than 5%", "cannot be a condition"),
         ] {
             let error = format!("{:#}", Condition::parse(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");

@@ -11,7 +11,7 @@ use crate::stats::Record;
 /// Ignored: these keys identify the run rather than its conditions.
 const OF_THE_RUN: [&str; 5] = ["calibration", "command", "schema", "queue_sample_ns", "seed"];
 const OF_THE_SCENARIO: [&str; 2] = ["name", "question"];
-const ABSENT: &str = "nothing";
+const ABSENT: &str = "unset";
 
 /// A key whose values differ.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]

@@ -311,7 +311,7 @@ verdicts! {
         figures: Valid,
         given_when: format!("over {} % of the connections failed", 100.0 * limits::ERRORS),
         detail: listed(errors),
-        meaning: "Connections failed, and a failed connection has no latency.",
+        meaning: "Some attempts failed, and the latencies do not include them.",
         remedy: Some("Fix what the errors point to, or lower the load."),
     }
 
@@ -398,7 +398,7 @@ verdicts! {
         figures: Valid,
         given_when: "the scenario has faults; the detail says when each was carried out, or why it was not",
         detail: faults.iter().map(FaultOutcome::to_string).collect::<Vec<_>>().join(", "),
-        meaning: "The scenario did this to the workers on purpose, and all figures include the effects.",
+        meaning: "These faults are part of the scenario, and all figures include their effects.",
         remedy: None,
     }
 
@@ -408,7 +408,7 @@ verdicts! {
         given_when: "no measured connection was held when `load.follow_up` was due",
         detail: "no measured connection was held when the follow-up was due",
         meaning: "No follow-up was sent, so its latency is unknown.",
-        remedy: Some("Start the connections before `load.follow_up`, and make `load.hold` last beyond it."),
+        remedy: Some("Start the connections before `load.follow_up`, and make `load.hold` outlast it."),
     }
 
     DriftInTrial {
@@ -460,7 +460,7 @@ verdicts! {
         ),
         meaning: "The machine became faster or slower during the run. Cells are interleaved, so their ratios hold; absolute figures do \
                   not.",
-        remedy: Some("Repeat once the machine has settled."),
+        remedy: Some("Rerun when the machine is quiet."),
     }
 
     Bimodal {
@@ -490,7 +490,7 @@ verdicts! {
             let lie = if *low_trials == 1 { "lies" } else { "lie" };
             format!("{cell}: {metric}: {low_trials} of {trials} trials {lie} near {low}, {others} near {high}")
         },
-        meaning: "The trials of one cell fall into two groups, and the median belongs to neither.",
+        meaning: "The trials of one cell fall into two groups, and the median may represent neither.",
         remedy: Some("Look at the individual trials."),
     }
 

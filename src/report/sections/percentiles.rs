@@ -227,8 +227,8 @@ fn table(ranked: &Ranked<'_>, metric: &Shown, curves: &[Curve<'_>], most: u64) -
 
 fn notes(shown: &Shown, curves: &[Curve<'_>], bounds: usize, left_out: usize) -> Vec<String> {
     let mut notes = vec![
-        "Line: the merged histogram of a cell's valid trials. Band: from the lowest to the highest trial. Each nine of a \
-         percentile has the same width."
+        "Line: the merged histogram of a cell's valid trials. Band: from the lowest to the highest trial. The axis \
+         is logarithmic in the distance to 100 %."
             .to_owned(),
     ];
     if shown.histograms == RECEIVE_WAIT.histograms {

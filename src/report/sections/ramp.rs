@@ -96,7 +96,7 @@ fn finding(record: &Record, summary: &Summary) -> String {
             (middle(ramps.iter().filter_map(|r| r.rate_ratio)), middle(ramps.iter().filter_map(|r| r.cpu_ratio)))
         {
             described += &format!(
-                "; the last tenth at {}× the rate of the first, for {}× the CPU time",
+                "; the last tenth was opened at {}× the rate of the first, with {}× its CPU time per connection",
                 ratio(rate),
                 ratio(cpu)
             );
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(grid.rows[1][..3], ["2,000", "1.0 s", "2,000"]);
         assert_eq!(
             finding(&record, &summary),
-            "2,000 connections open after 2 s; the last tenth at 0.90× the rate of the first, for 1.10× the CPU time"
+            "2,000 connections open after 2 s; the last tenth was opened at 0.90× the rate of the first, with 1.10× its CPU time per connection"
         );
     }
 

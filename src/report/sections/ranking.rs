@@ -101,7 +101,7 @@ fn place(ranked: &Ranked<'_>, metric: &Metric, row: &Row) -> Place {
         trials: thinned(&values.values),
     });
     let standing = match (&row.values, &row.against_best) {
-        (None, _) => "no valid trial has it".to_owned(),
+        (None, _) => "not measured in any valid trial".to_owned(),
         (_, None) => "best".to_owned(),
         (_, Some(compared)) => {
             let times = compared.ratio.map_or_else(String::new, |times| format!("{}× · ", ratio(times)));

@@ -58,17 +58,22 @@ fn below<'a>(path: &'a str, table: &str) -> Option<&'a str> {
     path.strip_prefix(table)?.strip_prefix('.')
 }
 
+/// The last part of a path.
+pub(in crate::scenario) fn leaf(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or_default()
+}
+
 /// The known key or table most similar to a misspelt one.
 pub(in crate::scenario) fn nearest(path: &str) -> Option<&'static str> {
-    let leaf = |path: &'_ str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let table = |key: &'static str| key.split_once('.').map(|(table, _)| table);
     let known = all().map(AnyKey::path);
     // A fault's keys resemble others, and are written in their own tables.
     let keys = known.filter(|key| below(key, FAULTS).is_some() == below(path, FAULTS).is_some());
-    let tables = all().filter_map(|key| table(key.path())).chain([SYSCTL, "matrix"]);
+    // A path with a dot has its table already.
+    let tables = all().filter_map(|key| table(key.path())).chain([SYSCTL, "matrix"]).filter(|_| !path.contains('.'));
     let alike = |known: &str| strsim::jaro_winkler(known, path);
     // Putting a key in the wrong table is as common as misspelling it.
-    keys.map(|key| (alike(key).max(strsim::jaro_winkler(&leaf(key), &leaf(path))), key))
+    keys.map(|key| (alike(key).max(strsim::jaro_winkler(leaf(key), leaf(path))), key))
         .chain(tables.map(|table| (alike(table), table)))
         .filter(|(alike, _)| *alike > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -119,6 +124,8 @@ mod tests {
             ("serach", Some("search")),
             ("fault.0.worke", Some("fault.worker")),
             ("server.strategyy", Some("server.strategy")),
+            ("server.foo", None),
+            ("stop.foo", None),
             ("zzz", None),
         ] {
             assert_eq!(nearest(slip), meant, "{slip}");

@@ -79,9 +79,9 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     };
     let what = chart.what;
     let note = format!(
-        "Bar: share of all {what} in the cell's valid trials. Dots: trials. Grey band: holds the shares of all workers at once in \
-         95 % of trials as small as the cell's smallest, if each of the {what} goes to a worker by chance (binomial quantiles, \
-         Bonferroni)."
+        "Bar: share of all {what} in the cell's valid trials. Dots: trials. Grey band: if chance alone \
+         decided, the shares of all workers would lie within it in 95 % of trials as small as the cell's smallest (binomial \
+         quantiles, Bonferroni)."
     );
     Some(Content {
         title: format!("Share of {what} per worker"),
