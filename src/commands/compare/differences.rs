@@ -83,6 +83,6 @@ mod tests {
         let b = json!({"kernel": "6.18", "sysctls": {"somaxconn": "4096"}, "command": ["y"], "calibration": null});
         let found = differences(&a, &b, &OF_THE_RUN);
         let found: Vec<_> = found.iter().map(|one| (&one.key[..], &one.a[..], &one.b[..])).collect();
-        assert_eq!(found, [("kernel", "6.12", "6.18"), ("sysctls.tcp_tw_reuse", "2", "nothing")]);
+        assert_eq!(found, [("kernel", "6.12", "6.18"), ("sysctls.tcp_tw_reuse", "2", "unset")]);
     }
 }

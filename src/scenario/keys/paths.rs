@@ -72,10 +72,15 @@ pub(in crate::scenario) fn nearest(path: &str) -> Option<&'static str> {
     // A path with a dot has its table already.
     let tables = all().filter_map(|key| table(key.path())).chain([SYSCTL, "matrix"]).filter(|_| !path.contains('.'));
     let alike = |known: &str| strsim::jaro_winkler(known, path);
-    // Putting a key in the wrong table is as common as misspelling it.
-    keys.map(|key| (alike(key).max(strsim::jaro_winkler(leaf(key), leaf(path))), key))
-        .chain(tables.map(|table| (alike(table), table)))
-        .filter(|(alike, _)| *alike > 0.8)
+    let own_table = path.strip_suffix(leaf(path)).unwrap_or_default();
+    // Putting a key in the wrong table is as common as misspelling it. A table that is right makes no key more alike.
+    let keys = keys.map(|key| {
+        let leaves = strsim::jaro_winkler(leaf(key), leaf(path));
+        let whole = if key.strip_suffix(leaf(key)) == Some(own_table) { 0.0 } else { alike(key) };
+        (leaves.max(whole), key)
+    });
+    keys.chain(tables.map(|table| (alike(table), table)))
+        .filter(|(alike, _)| *alike > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, path)| path)
 }
