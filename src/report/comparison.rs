@@ -104,7 +104,7 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
     let largest = shown.iter().max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)));
     let largest = largest.map(|(cell, pair)| {
         let times = pair.compared.ratio.map_or_else(|| "from zero".to_owned(), |times| format!("{}×", ratio(times)));
-        format!("; the largest at {}: {times}", label(&cell.cell))
+        format!("; the largest difference at {}: {times}", label(&cell.cell))
     });
     let worse = shown.iter().filter(|(_, pair)| pair.is_shown_worse(metric)).count();
     let counts = if metric.better == Better::Neither {

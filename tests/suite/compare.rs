@@ -101,7 +101,7 @@ fn what_is_worse_is_shown_and_fails_the_condition() {
     assert_code(&output, 3);
     let text = stdout(&output);
     for part in [
-        "accept wait p99: b is worse in 1 of 2 cells; the largest at strategy=reuseport: 1.5",
+        "accept wait p99: b is worse in 1 of 2 cells; the largest difference at strategy=reuseport: 1.5",
         "accepts: b is better in 1 of 2 cells",
         "b-higher (worse)",
         "b-higher (better)",

@@ -231,7 +231,10 @@ fn impossible_faults_are_refused() {
         ("[[fault]]\nat = \"1ms\"\nkind = \"burn\"", &["`fault.0.for`", "missing"]),
         ("[[fault]]\nat = \"1ms\"\nkind = \"kill\"\nfor = \"1s\"", &["`fault.0.for`", "no effect"]),
         ("[[fault]]\nat = \"1ms\"\nhow = \"kill\"", &["unknown key `fault.0.how`"]),
-        ("[[fault]]\nat = \"1ms\"\nkind = \"kill\"\n[[fault]]\nat = \"5ms\"", &["`fault.1.at`", "not over"]),
+        (
+            "[[fault]]\nat = \"1ms\"\nkind = \"kill\"\n[[fault]]\nat = \"5ms\"",
+            &["`fault.1.at`", "overlaps another fault"],
+        ),
         ("[fault]\nat = \"1ms\"", &["[[fault]]"]),
         ("[matrix]\nfault.1.at = [\"1ms\", \"2ms\"]", &["`fault.1`", "without gaps"]),
     ] {

@@ -246,7 +246,7 @@ fn title(rows: &[Rows<'_>]) -> String {
 fn notes(ranked: &Ranked<'_>, rows: &[Rows<'_>], left_out: usize) -> Vec<String> {
     let mut notes = vec![format!(
         "Shows each cell's valid trial with the median {}. All charts of a kind share a vertical scale. Light grey: warm-up, not \
-         measured. Rates end with the load; connections still under way are served after that, and plural in trials.jsonl.",
+         measured. Rates end with the load; connections still under way are served after that, and counted in trials.jsonl.",
         ranked.ranking.metric.label
     )];
     let intervals = rows.iter().map(|rows| {
