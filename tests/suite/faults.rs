@@ -225,7 +225,7 @@ fn a_dispatcher_leaves_a_dead_worker_out() {
 fn impossible_faults_are_refused() {
     for (faults, parts) in [
         ("[[fault]]\nat = \"1ms\"\nworker = 2", &["`fault.0.worker`", "no worker 2"][..]),
-        ("[[fault]]\nat = \"2s\"", &["`fault.0.at`", "after the end"]),
+        ("[[fault]]\nat = \"2s\"", &["`fault.0.at`", "not before the end"]),
         ("[[fault]]\nworker = 1", &["`fault.0.at`", "missing"]),
         ("[[fault]]", &["`fault.0.at`", "empty"]),
         ("[[fault]]\nat = \"1ms\"\nkind = \"burn\"", &["`fault.0.for`", "missing"]),
