@@ -61,7 +61,7 @@ pub fn ratio(value: f64) -> String {
 
 /// A count with a regular noun: `1 trial`, `2 trials`.
 pub fn plural(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    counted(count as u64, what, &format!("{what}s"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::note;
 use crate::{
-    format::thousands,
+    format::{counted, thousands},
     ipc::family::Patience,
     load::{self, Sizing},
     observe::{
@@ -212,8 +212,8 @@ struct Sum<'a> {
 impl fmt::Display for Sum<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sources, range, taken } = self;
-        let plural = if *sources == 1 { "" } else { "es" };
-        write!(f, "{sources} source address{plural} × {} usable ports ({}–{}", range.usable(), range.low, range.high)?;
+        let addresses = counted(*sources, "source address", "source addresses");
+        write!(f, "{addresses} × {} usable ports ({}–{}", range.usable(), range.low, range.high)?;
         if range.size() > range.usable() {
             write!(f, ", less {} reserved", range.size() - range.usable())?;
         }

@@ -16,6 +16,7 @@ use self::{
 use super::{Ended, Usage, note, say};
 use crate::{
     cli,
+    format::plural,
     record::SCHEMA,
     report::comparison::{self, Style},
     stats::{self, AgainstBaseline, METRICS, Metric, Record, Summary},
@@ -169,11 +170,10 @@ fn conclude(comparison: &Comparison) -> Result<Ended> {
         return Ok(Ended::Flawed);
     }
     if let Some(judged) = comparison.conditions.iter().find(|judged| !judged.cannot_judge.is_empty()) {
-        let places = judged.cannot_judge.len();
         bail!(
-            "--fail-if '{}' cannot be judged in {places} place{}: {}",
+            "--fail-if '{}' cannot be judged in {}: {}",
             judged.condition,
-            if places == 1 { "" } else { "s" },
+            plural(judged.cannot_judge.len(), "place"),
             judged.cannot_judge[0]
         );
     }

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{Arrivals, Bound, Load, Mode, Scenario, keys};
+use crate::{
+    format::plural,
+    scenario::{Arrivals, Bound, Load, Mode, Scenario, keys},
+};
 
 const LOADERS_LIMIT: usize = keys::LOAD_LOADERS.max();
 const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
@@ -35,11 +38,13 @@ impl fmt::Display for Sizing {
         if self.connections == 0 {
             return write!(f, "as many connections as there are ports");
         }
-        let plural = if self.loaders == 1 { "" } else { "s" };
         write!(
             f,
-            "{} loader{plural} for up to {} connections at once ({} of {} open files each)",
-            self.loaders, self.connections, self.files_each, self.files_limit
+            "{} for up to {} connections at once ({} of {} open files each)",
+            plural(self.loaders, "loader"),
+            self.connections,
+            self.files_each,
+            self.files_limit
         )
     }
 }
