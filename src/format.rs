@@ -1,9 +1,21 @@
 //! Numbers as people read them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
+
+/// A formatted number with a minus sign instead of a hyphen, and none before nothing: `−0.5`, `0.0`.
+fn signed(text: String) -> String {
+    match text.strip_prefix('-') {
+        Some(number) if number.contains(|c: char| ('1'..='9').contains(&c) || c == 'i') => format!("−{number}"),
+        Some(nothing) => nothing.to_owned(),
+        None => text,
+    }
+}
 
 /// Nanoseconds with three significant digits: `1.23 µs`, `45.6 ms`, `7.00 s`.
 pub fn duration(value_ns: f64) -> String {
+    if value_ns < 0.0 {
+        return signed(format!("-{}", duration(-value_ns)));
+    }
     let (value, unit) = match value_ns {
         ns if ns < 999.5 => (ns, "ns"),
         ns if ns < 999.5e3 => (ns / 1e3, "µs"),
@@ -27,21 +39,26 @@ pub fn seconds(length: Duration) -> String {
 
 /// A whole number with its thousands apart: `17,890`.
 pub fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
+    let digits = format!("{:.0}", value.abs());
+    let mut grouped = if value < 0.0 { "-".to_owned() } else { String::new() };
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && grouped != "-" {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
     }
-    grouped
+    signed(grouped)
+}
+
+/// A rate, with a decimal where it is small: `66.7`, `17,890`.
+pub fn rate(value: f64) -> String {
+    if value != 0.0 && value.abs() < 99.95 { number((10.0 * value).round() / 10.0) } else { thousands(value) }
 }
 
 /// A number without digits that say nothing: `0.5`, `2`.
 pub fn number(value: f64) -> String {
     let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    signed(text.trim_end_matches('0').trim_end_matches('.').to_owned())
 }
 
 /// A count with its noun, or a longer phrase, in the right number: `1 reply`, `3 replies`.
@@ -49,14 +66,72 @@ pub fn counted(count: u64, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 
+/// A large number of bytes: `23.5 GiB`.
+pub fn gibibytes(bytes: f64) -> String {
+    format!("{:.1} GiB", bytes / f64::from(1 << 30))
+}
+
 /// A share of 1 in percent: `99.8 %`.
 pub fn percent(value: f64) -> String {
-    format!("{:.1} %", 100.0 * value)
+    signed(format!("{:.1} %", 100.0 * value))
+}
+
+/// A share of 1 in percent, with two digits where it is small but not nothing: `99.8 %`, `0.039 %`, `< 0.001 %`.
+pub fn share(value: f64) -> String {
+    match 100.0 * value {
+        small if !(small > 0.0 && small < 0.095) => percent(value),
+        small if small >= 0.009_5 => format!("{small:.3} %"),
+        small if small >= 0.000_95 => format!("{small:.4} %"),
+        _ => "< 0.001 %".to_owned(),
+    }
+}
+
+/// A probability as an equation: `p = 0.0079`, `p < 0.0001`.
+pub fn p_equals(p: f64) -> String {
+    let value = p_value(p);
+    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
+}
+
+/// A probability with two digits: `0.0079`, `< 0.0001`.
+pub fn p_value(p: f64) -> String {
+    match p {
+        p if p < 0.000_1 => "< 0.0001".to_owned(),
+        p if p < 0.01 => format!("{p:.4}"),
+        p => format!("{p:.3}"),
+    }
 }
 
 /// A ratio with two decimals, or three where it is small but not nothing.
 pub fn ratio(value: f64) -> String {
-    if value != 0.0 && value.abs() < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }
+    signed(if value != 0.0 && value.abs() < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") })
+}
+
+/// An error with its causes, from the outside in, each said once: some errors repeat their cause in their own words.
+pub fn causes(error: &anyhow::Error) -> String {
+    said_once(error.chain().map(ToString::to_string))
+}
+
+/// The parts, without those that the one before ends with.
+pub fn said_once(parts: impl IntoIterator<Item = String>) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if text.is_empty() {
+            text = part;
+        } else if !text.ends_with(&part) {
+            text = format!("{text}: {part}");
+        }
+    }
+    text
+}
+
+/// A text as a label's value in OpenMetrics.
+pub fn label_value(text: &str) -> String {
+    harmless(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// All of a count of at least two: `both`, `all 3`.
+pub fn all_of(count: usize) -> String {
+    if count == 2 { "both".to_owned() } else { format!("all {count}") }
 }
 
 /// A count with a regular noun: `1 trial`, `2 trials`.
@@ -64,9 +139,63 @@ pub fn plural(count: usize, what: &str) -> String {
     counted(count as u64, what, &format!("{what}s"))
 }
 
+/// Whether a character makes a terminal or a reader see something other than the text: control characters (which begin escape
+/// sequences), marks that reverse the order of what follows, letters without width, and what XML forbids. Line breaks and tabs are left to the format.
+pub fn is_harmful(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{e007f}' => true,
+        c => c.is_control(),
+    }
+}
+
+/// A text from outside, with a visible sign in place of each harmful character. Everything that is printed goes through here.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if text.contains(is_harmful) { text.replace(is_harmful, "\u{fffd}").into() } else { text.into() }
+}
+
+/// JSON in which harmful characters are escaped, so that it means the same and can be printed.
+pub fn harmless_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_harmful) {
+        return json.into();
+    }
+    let mut text = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if is_harmful(c) {
+            text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text.into()
+}
+
+/// A name from outside, such as a process's, on one line: it may hold anything.
+pub fn one_line(name: &str) -> String {
+    harmless(name).replace(['\n', '\t'], "\u{fffd}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_do_not_repeat_their_causes() {
+        let error = |parts: &[&'static str]| {
+            let (root, outer) = parts.split_last().unwrap();
+            causes(&outer.iter().rev().fold(anyhow::anyhow!(*root), |error, part| error.context(*part)))
+        };
+        assert_eq!(error(&["failed to create map", "failed to create map"]), "failed to create map");
+        assert_eq!(error(&["loading: no map", "no map", "no map"]), "loading: no map");
+        assert_eq!(error(&["loading", "no map", "EPERM"]), "loading: no map: EPERM");
+    }
+
+    #[test]
+    fn small_rates_keep_a_decimal() {
+        assert_eq!([0.0, 66.666, 99.94, 99.96, 17_889.6].map(rate), ["0", "66.7", "99.9", "100", "17,890"]);
+    }
 
     #[test]
     fn three_digits_and_a_unit() {
@@ -85,12 +214,53 @@ mod tests {
     }
 
     #[test]
+    fn a_small_share_is_not_nothing() {
+        for (value, text) in [
+            (0.0, "0.0 %"),
+            (0.5, "50.0 %"),
+            (0.001, "0.1 %"),
+            (0.000_39, "0.039 %"),
+            (0.000_043, "0.0043 %"),
+            (0.000_000_1, "< 0.001 %"),
+            (-0.5, "−50.0 %"),
+        ] {
+            assert_eq!(share(value), text);
+        }
+    }
+
+    #[test]
     fn groups_of_three() {
         assert_eq!(
             (thousands(7.0), thousands(1_234.4), thousands(-123_456.0)),
-            ("7".into(), "1,234".into(), "-123,456".into())
+            ("7".into(), "1,234".into(), "−123,456".into())
         );
         assert_eq!((number(0.5), number(2.0), number(100.0)), ("0.5".into(), "2".into(), "100".into()));
+        assert_eq!(
+            (thousands(-0.2), number(-0.000_1), percent(-0.000_1), ratio(-0.0)),
+            ("0".into(), "0".into(), "0.0 %".into(), "0.00".into())
+        );
+        assert_eq!(
+            (ratio(-0.5), percent(-0.021), duration(-2e6), duration(-0.1)),
+            ("−0.50".into(), "−2.1 %".into(), "−2.00 ms".into(), "0 ns".into())
+        );
         assert_eq!((ratio(0.0), ratio(0.034), ratio(1.5)), ("0.00".into(), "0.034".into(), "1.50".into()));
+    }
+
+    #[test]
+    fn what_would_mislead_is_replaced() {
+        assert_eq!(harmless("a\tb\nc: é µ − 漢"), "a\tb\nc: é µ − 漢");
+        for c in "\0\u{7}\u{8}\r\u{1b}\u{7f}\u{85}\u{9b}\u{200b}\u{202e}\u{2066}\u{feff}\u{e0041}".chars() {
+            assert_eq!(harmless(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
+        }
+        let json = serde_json::to_string("\u{1b}[31m\u{9b}\u{e0041}é").unwrap();
+        let printed = harmless_json(&json);
+        assert_eq!(printed, "\"\\u001b[31m\\u009b\\udb40\\udc41é\"");
+        assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), "\u{1b}[31m\u{9b}\u{e0041}é");
+    }
+
+    #[test]
+    fn a_name_is_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(one_line("nginx: é"), "nginx: é");
     }
 }

@@ -1,8 +1,8 @@
-/* reuseport-random: each connection goes to a worker at random. */
+/* reuseport-random: each connection goes to a queue at random. */
 #include "reuseport.h"
 
 SEC("sk_reuseport")
 int pick(struct sk_reuseport_md *ctx)
 {
-	return pick_worker(ctx, bpf_get_prandom_u32() % workers);
+	return pick_queue(ctx, bpf_get_prandom_u32() % queues);
 }

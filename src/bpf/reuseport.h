@@ -5,25 +5,25 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#define MAX_WORKERS 512
+#define MAX_QUEUES 512
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Number of workers, set when the program is loaded. */
-const volatile __u32 workers = 1;
+/* Number of queues, set when the program is loaded. */
+const volatile __u32 queues = 1;
 
-/* Worker k's listener at k. */
+/* Queue k's listener at k. */
 struct {
 	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
-	__uint(max_entries, MAX_WORKERS);
+	__uint(max_entries, MAX_QUEUES);
 	__type(key, __u32);
 	__type(value, __u32);
 } members SEC(".maps");
 
-/* Picks a worker. Without a listener there (it has just died), the kernel falls back to its hash. */
-static __always_inline int pick_worker(struct sk_reuseport_md *ctx, __u32 worker)
+/* Picks a queue. Without a listener there (its last worker has just died), the kernel falls back to its hash. */
+static __always_inline int pick_queue(struct sk_reuseport_md *ctx, __u32 queue)
 {
-	bpf_sk_select_reuseport(ctx, &members, &worker, 0);
+	bpf_sk_select_reuseport(ctx, &members, &queue, 0);
 	return SK_PASS;
 }
 

@@ -14,11 +14,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    context::Role,
     ipc::{
         control::{Control, LoaderCount, Phase, Window},
         family::{self, Family, Patience},
@@ -32,7 +32,7 @@ use crate::{
         Listeners, Site,
         app::{Application, Caller},
     },
-    sys::{clock, process},
+    sys::clock,
     trial::{Networks, SETUP_PATIENCE, set_sysctls, wait_until_ready},
 };
 
@@ -54,10 +54,7 @@ pub(super) struct Score {
 /// namespaces.
 pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span: Duration) -> Result<Score> {
     let scenario = &cell.scenario;
-    let parent = getppid();
-    let networks = Networks::enter(scenario)?;
-    // A user namespace changes credentials, which clears the parent's death signal.
-    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    let networks = Networks::enter(scenario, false, Role::default())?;
     networks.in_each(|| set_sysctls(cell))?;
     let mut counters = CounterReader::default();
     networks.for_loaders(|| counters.add_namespace().context("opening /proc/self/net"))?;
@@ -79,6 +76,7 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     wait_until_ready(&control, processes.clients, Patience::of(SETUP_PATIENCE), || {
         clients.check_running().and_then(|()| servers.check_running())
     })?;
+    networks.confine(scenario, false, Role::default())?;
     let start_ns = clock::monotonic_ns();
     control.open(Window { start_ns, measure_from_ns: start_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     let made = || control.loader_total(LoaderCount::Completed);
@@ -138,7 +136,8 @@ struct Exchange {
 impl Exchange {
     /// Exchanges the same bytes as the harness's own client and app.
     fn of(scenario: &Scenario) -> Result<Self> {
-        let request = load::first_request(scenario, &scenario.address.to_string());
+        let load = &scenario.loads[0];
+        let request = load::first_request(scenario, load, &scenario.address.to_string());
         let tuple = Tuple { client: scenario.address, server: scenario.address };
         let caller = Caller { worker: 0, accept_ns: 0, tuple };
         let mut app = Application::new(scenario, 0, None, 0, 0);
@@ -148,7 +147,7 @@ impl Exchange {
         } else {
             app.answer(&request, &caller).context("the app did not answer its own client's request")?.to_vec()
         };
-        let Load { requests, close_by, close_how, .. } = scenario.load;
+        let Load { requests, close_by, close_how, .. } = *load;
         let nodelay = scenario.server.listen.nodelay;
         Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
     }
@@ -159,7 +158,7 @@ impl Exchange {
         control.wait_for_start();
         while control.phase() == Phase::Running {
             match self.ask(&mut scratch) {
-                Ok(()) => control.add_loader(number, LoaderCount::Completed),
+                Ok(()) => control.add_loader(number, LoaderCount::Completed, 1),
                 Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => std::thread::sleep(NO_PORT_PAUSE),
                 Err(error) => return Err(error),
             }

@@ -11,13 +11,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::bare;
 use crate::{
+    context::Role,
     ipc::{
         control::Recording,
         family::{self, Cut, Patience},
     },
     load::Sizing,
     record::{BareProcesses, Contestant, Outcome, Round, Run, TrialRecord},
-    scenario::{Bound, Mode, Plan, Scenario, ServiceTime, Stamps, Transport, Trial},
+    scenario::{Bound, Mode, Plan, Scenario, ServiceTime, Span, Stamps, Transport, Trial},
     trial::{self, Job},
 };
 
@@ -47,7 +48,12 @@ pub struct Contest {
 /// Checks that the bare loop can make a scenario's exchange and that comparing against it shows what the harness costs.
 pub fn fits(scenario: &Scenario) -> Result<(), String> {
     let requires = |what: &str, remedy: &str| Err(format!("calibrate requires {what}: {remedy}"));
-    let load = &scenario.load;
+    let Some(load) = scenario.only_load() else {
+        return requires("a single population", "use a scenario with one [load]");
+    };
+    if !load.start.is_zero() || load.end.is_some() {
+        return requires("a load that runs all the time", "leave out load.start and load.end");
+    }
     if scenario.fill.is_some() {
         return requires("a scenario with a load", "kind \"ports\" has none");
     }
@@ -63,8 +69,8 @@ pub fn fits(scenario: &Scenario) -> Result<(), String> {
     if scenario.server.service_time != ServiceTime::Fixed(Duration::ZERO) {
         return requires("requests without service time", "--set server.service_time=0s");
     }
-    if !scenario.server.accept_delay.is_zero() || !scenario.faults.is_empty() {
-        return requires("undisturbed workers", "use a scenario without [[fault]] and server.accept_delay");
+    if !scenario.server.accept_delay.is_zero() || !scenario.events.is_empty() {
+        return requires("undisturbed workers", "use a scenario without [[event]] and server.accept_delay");
     }
     Ok(())
 }
@@ -73,11 +79,10 @@ impl Contest {
     /// A contest over the first cell of a plan. `stamps`: whether exact stamps take part.
     pub fn new(mut plan: Plan, sizing: Sizing, span: Duration, stamps: bool) -> Self {
         let scenario = &mut plan.cells[0].scenario;
-        scenario.load.bound = Bound::Duration(span);
-        scenario.load.warmup = WARM_UP;
+        scenario.span = Span { warmup: WARM_UP, bound: Bound::Duration(span) };
         scenario.deadline = scenario.deadline.max(WARM_UP + span + PATIENCE);
         let bare =
-            BareProcesses { servers: scenario.server.workers * SERVERS_EACH, clients: sizing.loaders * CLIENTS_EACH };
+            BareProcesses { servers: scenario.server.workers * SERVERS_EACH, clients: sizing.loaders() * CLIENTS_EACH };
         Self { plan, sizing, span, stamps, bare }
     }
 
@@ -99,24 +104,28 @@ impl Contest {
         Contestant::ALL.into_iter().filter(|contestant| self.stamps || *contestant != Contestant::ExactStamps)
     }
 
-    /// Runs this many rounds. Fails with [`Cut::Interrupted`] once `interrupted` is set.
-    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, on_run: OnRun<'_>) -> Result<Vec<Round>> {
+    /// Runs this many rounds. Beside them, returns why there are fewer: [`Cut::Interrupted`] once `interrupted` is set, or the error that
+    /// ended the last run, which is left out.
+    pub fn hold(&mut self, rounds: usize, interrupted: &AtomicBool, on_run: OnRun<'_>) -> (Vec<Round>, Result<()>) {
         let mut rng = ChaCha8Rng::seed_from_u64(self.plan.whole.seed);
         let mut order: Vec<Contestant> = self.contestants().collect();
-        let mut held = Vec::with_capacity(rounds);
+        let mut held: Vec<Round> = Vec::with_capacity(rounds);
         for round in 0..rounds {
             order.shuffle(&mut rng);
-            let mut runs = Vec::with_capacity(order.len());
-            for &contestant in &order {
+            for (place, &contestant) in order.iter().enumerate() {
                 on_run(round, contestant);
-                runs.push(match contestant {
-                    Contestant::Bare => self.bare_run(interrupted)?,
-                    harness => self.harness_run(harness, round, interrupted)?,
-                });
+                let run = match contestant {
+                    Contestant::Bare => self.bare_run(interrupted),
+                    harness => self.harness_run(harness, round, interrupted),
+                };
+                match run {
+                    Ok(run) if place == 0 => held.push(Round { runs: vec![run] }),
+                    Ok(run) => held[round].runs.push(run),
+                    Err(error) => return (held, Err(error)),
+                }
             }
-            held.push(Round { runs });
         }
-        Ok(held)
+        (held, Ok(()))
     }
 
     fn bare_run(&self, interrupted: &AtomicBool) -> Result<Run> {
@@ -139,10 +148,15 @@ impl Contest {
         let job = Job {
             plan: &self.plan,
             trial: Trial { number: round, repetition: round, cell: 0 },
-            sizing: self.sizing,
+            sizing: &self.sizing,
             searched: None,
+            place: None,
             stamps_allowed: self.stamps,
             recording: if whose == Contestant::RecordingOff { Recording::Off } else { Recording::On },
+            seen: None,
+            allow_remote: false,
+            role: Role::default(),
+            hosts: None,
         };
         let record = trial::run(job, interrupted, &mut |_| ())?.record;
         if interrupted.load(Relaxed) {
@@ -158,14 +172,14 @@ impl Contest {
 }
 
 fn run(contestant: Contestant, record: &TrialRecord) -> Run {
-    let workers = record.workers.iter().map(|worker| worker.total.cpu_ns());
+    let workers = record.workers.iter().filter_map(|worker| worker.total.cpu_ns());
     let loaders = record.loaders.iter().map(|loader| loader.cpu_user_ns + loader.cpu_system_ns);
-    let helper = record.helper.iter().map(|helper| helper.total.cpu_ns());
+    let helper = record.helper.iter().filter_map(|helper| helper.total.cpu_ns());
     let observer = record.observer.cpu_user_ns + record.observer.cpu_system_ns;
     let cpu_ns = workers.chain(loaders).chain(helper).sum::<u64>() + observer;
     Run {
         contestant,
-        connections_per_s: record.rates.accepted_per_s,
+        connections_per_s: record.rates.accepted_per_s.unwrap_or(0.0),
         connections: record.connections.established,
         active_opens: record.kernel.get("ActiveOpens").copied().unwrap_or(0),
         cpu_ns_per_connection: cpu_ns as f64 / record.connections.established.max(1) as f64,

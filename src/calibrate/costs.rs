@@ -1,6 +1,10 @@
 //! The cost of single operations on the hot path.
 
-use std::{hint::black_box, net::SocketAddr, sync::atomic::AtomicU64};
+use std::{
+    hint::black_box,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
@@ -8,10 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     ipc::{
-        histogram::{self, BUCKETS, LocalHistogram},
-        ledger::{Journey, Ledger},
+        histogram::{self, BUCKETS, SharedHistograms},
+        ledger::Ledger,
     },
-    observe::stamps::Stamps,
+    observe::stamps::{Room, Stamps},
     record::Costs,
     stats::{ascending, median},
     sys::{clock, shared::SharedSlice},
@@ -40,26 +44,27 @@ pub fn costs(stamps: bool, seed: u64) -> Result<Costs> {
     let cost = |body: &mut dyn FnMut(usize)| (batches(clients.len(), body) - empty_ns).max(0.0);
 
     let shared: SharedSlice<[AtomicU64; BUCKETS]> = SharedSlice::new(1).context("mapping shared memory")?;
-    let mut own = LocalHistogram::new();
-    let ledger = Ledger::new(&[]).context("mapping shared memory")?;
+    let own = SharedHistograms::new(1).context("mapping shared memory")?;
+    let ledger = Ledger::new(Arc::default()).context("mapping shared memory")?;
     let made_ns = clock::monotonic_ns();
-    let stamps = if stamps { Some(Stamps::load(1)?) } else { None };
+    // No connection is made: an empty slot is looked up like any other.
+    let stamps = stamps.then(|| Stamps::load(Room::Any(1), SocketAddr::from(([127, 0, 0, 1], 0)))).transpose()?;
     Ok(Costs {
         clock_read_ns: cost(&mut |_| {
             black_box(clock::monotonic_ns());
         }),
-        stamp_lookup_ns: stamps.map(|(stamps, _stamper)| {
+        stamp_lookup_ns: stamps.map(|stamps| {
             cost(&mut |i| {
                 black_box(stamps.take(black_box(clients[i])));
             })
         }),
         shared_histogram_ns: cost(&mut |i| histogram::record(&shared[0], black_box(values[i]))),
-        own_histogram_ns: cost(&mut |i| own.record(black_box(values[i]))),
+        own_histogram_ns: cost(&mut |i| own.record(0, black_box(values[i]))),
         ledger_entry_ns: cost(&mut |i| ledger.accepted(black_box(clients[i]), 1, made_ns + values[i])),
         journey_ns: cost(&mut |i| {
             let now_ns = values[i];
-            let journey = Journey { woke_ns: now_ns, accept_ns: now_ns, read_ns: now_ns, replied_ns: now_ns };
-            ledger.travelled(black_box(clients[i]), &journey);
+            ledger.arrived(black_box(clients[i]), now_ns, now_ns, now_ns);
+            ledger.answered(black_box(clients[i]), now_ns, now_ns);
             black_box(ledger.journey(clients[i]));
         }),
     })

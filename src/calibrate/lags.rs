@@ -17,6 +17,7 @@ use nix::sys::{
 use crate::{
     ipc::family::Family,
     load,
+    observe::reach::demand_local,
     record::{Lag, Lags},
     sys::clock,
 };
@@ -67,6 +68,7 @@ fn timer() -> Result<Lag> {
 fn round_trip() -> Result<Lag> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind 127.0.0.1")?;
     let address = listener.local_addr().context("getsockname")?;
+    demand_local(address)?;
     // Killed if still running when this function returns.
     let mut family = Family::default();
     family.fork("lb:echo", "the echo process", |_| Ok(echo(&listener)?))?;

@@ -2,25 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
     io::Write,
     path::Path,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
+use super::{Ended, Lines, Usage, capacity, interrupt_flag, note, say, say_json, shorthands, sources};
 use crate::{
     calibrate::{self, Contest},
     cli,
+    context::Role,
     format::seconds,
     ipc::family::{self, Patience},
+    load,
     observe::host::{self, Probe},
-    record::{Calibration, Machine, SCHEMA},
+    record::{Calibration, Machine, SCHEMA, bounds, read_bounded, remedy},
     report::{harness, terminal},
     scenario::Plan,
-    sys::process,
+    sys::{clock, process},
     trial::{self, Rehearsal, SETUP_PATIENCE},
 };
 
@@ -34,14 +36,16 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
     if let Some(file) = options.out.as_deref().filter(|file| file.exists()) {
         anyhow::bail!(Usage(format!("{} already exists and is not overwritten: choose another file", file.display())));
     }
-    let (name, set) = chosen(options);
-    let plan = plan(&name, &set)?;
+    shorthands::settings(&[], &options.overrides)?;
+    let (text, set) = chosen(options)?;
+    let plan = plan(&text, &set)?;
+    let name = text.name;
     let interrupted = interrupt_flag()?;
     process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
     rehearse(&name, &plan, patience)?;
-    let probe = trial::probe(patience)?;
-    let sizing = capacity::size(&plan.cells[0].scenario).with_context(|| name.clone())?;
+    let probe = trial::probe(&[plan.cells[0].scenario.network], patience)?;
+    let sizing = load::size(&plan.cells[0].scenario, capacity::room()?).with_context(|| name.clone())?;
     let (seed, workers) = (plan.whole.seed, plan.cells[0].scenario.server.workers);
     let scenario = plan.whole.name.clone();
 
@@ -53,17 +57,18 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
         Ok((calibrate::costs(stamps, seed)?, calibrate::lags()?))
     })?;
     let rounds = options.rounds as usize;
+    let loaders = sizing.loaders();
     let mut contest = Contest::new(plan, sizing, span, stamps);
     let length = seconds(contest.length(rounds));
     note(format_args!("{scenario}: {} runs, about {length}; keep the machine otherwise idle", contest.runs(rounds)));
-    let measured_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let measured_at = humantime::format_rfc3339_seconds(clock::wall()).to_string();
     let mut begun = 0;
-    let rounds = contest.hold(rounds, &interrupted, &mut |round, _| {
+    let (rounds, held) = contest.hold(rounds, &interrupted, &mut |round, _| {
         if round == begun {
             begun += 1;
             note(format_args!("round {begun} of {rounds}"));
         }
-    })?;
+    });
     let calibration = Calibration {
         schema: SCHEMA,
         measured_at,
@@ -73,43 +78,48 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
         seed,
         seconds: span.as_secs_f64(),
         workers,
-        loaders: sizing.loaders,
+        loaders,
         bare: contest.bare(),
         stamps_error: probe.stamps_error,
         ratios: calibrate::ratios(&rounds, seed),
+        partial: held.is_err(),
         rounds,
         costs,
         lags,
     };
+    // One that cannot be written is still shown, and the reverse.
     let json = serde_json::to_string_pretty(&calibration)?;
-    if let Some(file) = &options.out {
-        write_new(file, &json)?;
-    }
-    if options.json {
-        say(json)?;
-    } else {
-        show(&calibration)?;
-    }
-    Ok(Ended::Done)
+    let written = match &options.out {
+        Some(file) if calibration.rounds.is_empty() => {
+            note(format_args!("{} is not written: no run had ended, so that nothing can be compared", file.display()));
+            Ok(())
+        }
+        Some(file) => write_new(file, &json),
+        None => Ok(()),
+    };
+    let shown = if options.json { say_json(&calibration, Lines::Several) } else { show(&calibration) };
+    // Whatever ended it early, what was measured is kept.
+    written.and(shown).and(held).map(|()| Ended::Done)
 }
 
-/// The scenario's name and the values that override its own.
-fn chosen(options: &cli::Calibrate) -> (String, Vec<String>) {
+/// The scenario and the values that override its own.
+fn chosen(options: &cli::Calibrate) -> Result<(sources::Text, Vec<String>)> {
     let mut set = options.overrides.all();
-    match &options.scenario {
-        Some(name) => (name.clone(), set),
+    Ok(match &options.scenario {
+        Some(name) => (sources::text(name)?, set),
         None => {
             // The default scenario sweeps strategies; use the one the bare loop implements.
             if !set.iter().any(|one| one.starts_with("server.strategy=")) {
                 set.push("server.strategy=reuseport".to_owned());
             }
-            (sources::DEFAULT.to_owned(), set)
+            (sources::text(sources::DEFAULT)?, set)
         }
-    }
+    })
 }
 
-fn plan(name: &str, set: &[String]) -> Result<Plan> {
-    let plan = sources::plan(&sources::text(name)?, set)?;
+fn plan(text: &sources::Text, set: &[String]) -> Result<Plan> {
+    let name = &text.name;
+    let plan = sources::plan(text, set)?;
     let cell = &plan.cells[0];
     if plan.cells.len() > 1 {
         let flags: Vec<String> = cell.swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
@@ -125,12 +135,10 @@ fn plan(name: &str, set: &[String]) -> Result<Plan> {
 
 /// Tries out what every run will need.
 fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
-    match trial::rehearse(&plan.cells[0], patience)? {
+    match trial::rehearse(&plan.cells[0], Role::default(), patience)? {
         Rehearsal::Ready { strategy_error: None, .. } => Ok(()),
         Rehearsal::Ready { strategy_error: Some(why), .. } => anyhow::bail!("{name}: {why}"),
-        Rehearsal::Refused { sysctl, why } => {
-            anyhow::bail!(plan.refused_sysctl(&sysctl, why))
-        }
+        Rehearsal::Refused { path, why } => anyhow::bail!(plan.refused(&path, why)),
     }
 }
 
@@ -141,9 +149,18 @@ fn here(seed: u64, probe: &Probe) -> Machine {
 
 fn write_new(file: &Path, json: &str) -> Result<()> {
     let opened = OpenOptions::new().write(true).create_new(true).open(file);
-    opened
-        .and_then(|mut opened| opened.write_all(format!("{json}\n").as_bytes()))
-        .with_context(|| format!("writing {}", file.display()))
+    let written = opened.and_then(|mut opened| {
+        let written = opened.write_all(format!("{json}\n").as_bytes()).and_then(|()| opened.sync_data());
+        // Half of it would be refused by `run --calibration`, and be in the way of the next.
+        written.inspect_err(|_| drop(fs::remove_file(file)))
+    });
+    written.map_err(|error| {
+        let remedy = remedy(&error);
+        anyhow!(
+            "writing {}: {error}: the calibration is only shown, and not kept; {remedy}, then calibrate again",
+            file.display()
+        )
+    })
 }
 
 fn show(calibration: &Calibration) -> Result<()> {
@@ -158,9 +175,13 @@ fn show(calibration: &Calibration) -> Result<()> {
 /// Reads a file written by `calibrate --out`. Refuses one from another machine, kernel or build.
 pub(super) fn remembered(file: &Path, probe: &Probe) -> Result<Calibration> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
-    let calibration: Calibration = serde_json::from_str(&text)
+    let bytes = File::open(file).and_then(|file| read_bounded(file, bounds::TEXT_BYTES));
+    let bytes = bytes.with_context(|| format!("reading {name}"))?;
+    let calibration: Calibration = serde_json::from_slice(&bytes)
         .map_err(|error| Usage(format!("{name}: {error}; expected a file written by `listenbench calibrate --out`")))?;
+    if calibration.rounds.is_empty() {
+        anyhow::bail!(Usage(format!("{name} has no rounds: measure again with `listenbench calibrate --out`")));
+    }
     let here = here(0, probe);
     let differences = here.differences(&calibration.machine);
     if !differences.is_empty() {

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 
 use super::note;
 use crate::{
+    context::{Role, Side},
     format::{counted, thousands},
     ipc::family::Patience,
-    load::{self, Sizing},
+    load::{self, Room, Sizing, source},
     observe::{
         limits::{files_of_machine, may_administrate},
         memory,
@@ -17,7 +18,7 @@ use crate::{
         sockets,
         tuples::Usage,
     },
-    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport},
+    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport, keys},
     sys::{affinity, limits},
     trial::{self, Rehearsal},
 };
@@ -66,24 +67,43 @@ impl fmt::Display for Need {
     }
 }
 
-/// Sizes a scenario's load for this process's limit of open files and its processors.
-pub(super) fn size(scenario: &Scenario) -> Result<Sizing> {
+/// What this machine allows a load that runs on it alone.
+pub(super) fn room() -> Result<Room> {
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
     let cpus = affinity::allowed_cpus().context("sched_getaffinity")?.len();
-    load::size(scenario, files, cpus)
+    Ok(Room { hosts: 1, files, cpus, server_files: files })
 }
 
-/// What a cell's load needs at its peak. `range` is the port range of the loaders' network. Empty if the load holds nothing, or
-/// if finding the limit is its purpose.
-pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Result<Vec<Need>> {
-    let all = load::held_at_once(&scenario.load);
+/// What a cell's load needs at its peak of this machine, which has this side of it. `range` is the port range of the loaders' network.
+/// Empty if the load holds nothing, or if finding the limit is its purpose.
+pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: Side) -> Result<Vec<Need>> {
+    let all = load::held_at_once(scenario);
     if scenario.fill.is_some() || all == 0 {
         return Ok(Vec::new());
     }
-    let flows = (all as f64 * scenario.load.udp_share) as u64;
-    let held = Held { connections: all - flows, flows };
-    let processes = (sizing.loaders + scenario.server.workers) as u64;
-    Ok(vec![ports(scenario, held, range)?, files(held, processes)?, bytes(held, processes)?])
+    let flows = scenario.loads.iter().zip(load::held_by_each(scenario));
+    let flows: u64 = flows.map(|(load, held)| (held as f64 * load.udp_share) as u64).sum();
+    let all = Held { connections: all - flows, flows };
+    let (held, processes) = match side {
+        Side::Whole => (all, sizing.loaders() + scenario.all_workers()),
+        Side::Server => (all, scenario.all_workers()),
+        Side::Load => (all.on_each_of(sizing.hosts as u64), sizing.loaders()),
+    };
+    let (sockets, processes) = (held.sockets(side), processes as u64);
+    let mut needs = vec![files(sockets, processes)?, bytes(scenario, sockets, processes)?];
+    if side != Side::Server {
+        needs.insert(0, ports(scenario, held, range)?);
+    }
+    Ok(needs)
+}
+
+/// What decides whether a cell's load fits; loads for which it is the same need the same.
+pub(super) fn demand(scenario: &Scenario, sizing: &Sizing, range: &Range) -> String {
+    let each: Vec<(u64, f64)> =
+        load::held_by_each(scenario).zip(scenario.loads.iter().map(|load| load.udp_share)).collect();
+    let processes = sizing.loaders() + scenario.server.workers;
+    let (sources, network) = (scenario.sources(), scenario.network);
+    format!("{each:?} {processes} {sources:?} {network:?} {:?} {range:?}", scenario.destinations())
 }
 
 /// What a load holds open at once.
@@ -95,9 +115,18 @@ struct Held {
 }
 
 impl Held {
-    /// Both ends of a connection are sockets on this machine; a UDP flow has one socket of its own.
-    fn sockets(self) -> u64 {
-        2 * self.connections + self.flows
+    /// What one of several hosts holds of it.
+    fn on_each_of(self, hosts: u64) -> Self {
+        Self { connections: self.connections.div_ceil(hosts), flows: self.flows.div_ceil(hosts) }
+    }
+
+    /// Sockets on the machine that has this side: each end of a connection is one, and a UDP flow has one of its own, at its client's.
+    fn sockets(self, side: Side) -> u64 {
+        match side {
+            Side::Whole => 2 * self.connections + self.flows,
+            Side::Server => self.connections,
+            Side::Load => self.connections + self.flows,
+        }
     }
 
     /// TCP and UDP have separate port spaces.
@@ -107,32 +136,38 @@ impl Held {
 }
 
 fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
-    let sources = scenario.sources.addresses.len().max(1) as u64;
+    let (sources, largest) = (scenario.sources(), load::largest(scenario));
+    let groups = source::groups(&sources, &[scenario.address]);
+    let usable = source::usable(range, sources.selection, &groups, &source::bound(scenario)?);
+    let count = groups.len() as u64;
+    let there: u64 = usable.iter().sum();
     let taken = match scenario.network {
         // A fresh namespace is empty.
         Network::Namespace | Network::Veth => 0,
         Network::Host => {
             let all = sockets::read(Transport::Tcp, None).context("reading this machine's sockets")?;
-            Usage::of(range, &all, Some(scenario.address)).fill.used
+            let usage = Usage::of(range, &all, Some(scenario.address));
+            usage.fill.used - usage.barred
         }
     };
     Ok(Need {
         what: "source ports",
         wanted: held.ports(),
-        there: (sources * range.usable()).saturating_sub(taken),
-        sum: Sum { sources, range, taken }.to_string(),
+        there: there.saturating_sub(taken),
+        sum: Sum { sources: count, range, bound: count * range.usable() - there, taken }.to_string(),
         remedy: format!(
-            "use {} source addresses (`load.source_addresses`), widen `sysctl.ip_local_port_range`, or lower `load.concurrency`, \
-             `load.rate` or `load.hold`",
-            (held.ports() + taken).div_ceil(range.usable().max(1))
+            "use {} source addresses (`{}`), widen `sysctl.ip_local_port_range`, or lower {}",
+            (held.ports() + taken).div_ceil(usable.into_iter().min().unwrap_or(0).max(1)),
+            largest.path(keys::LOAD_SOURCE_ADDRESSES),
+            largest.size_keys()
         ),
         bytes: false,
         exempt: false,
     })
 }
 
-fn files(held: Held, processes: u64) -> Result<Need> {
-    let wanted = held.sockets() + processes * PROCESS_FILES;
+fn files(sockets: u64, processes: u64) -> Result<Need> {
+    let wanted = sockets + processes * PROCESS_FILES;
     let machine = files_of_machine().context("reading /proc/sys/fs/file-nr")?;
     Ok(Need {
         what: "open files in total",
@@ -153,71 +188,87 @@ fn files(held: Held, processes: u64) -> Result<Need> {
     })
 }
 
-fn bytes(held: Held, processes: u64) -> Result<Need> {
+fn bytes(scenario: &Scenario, sockets: u64, processes: u64) -> Result<Need> {
     Ok(Need {
         what: "memory",
-        wanted: held.sockets() * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
+        wanted: sockets * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
         sum: format!(
             "{} bytes per connection, {} MiB per process",
             thousands(CONNECTION_BYTES as f64),
             PROCESS_BYTES >> 20
         ),
-        remedy: "lower `load.concurrency`, `load.rate` or `load.hold`".to_owned(),
+        remedy: format!("lower {}", load::largest(scenario).size_keys()),
         bytes: true,
         exempt: false,
     })
 }
 
-/// What the cell with the largest load needs, if that is worth mentioning.
-pub(super) fn of_height(plan: &Plan, sizings: &[Sizing]) -> Result<Vec<Need>> {
-    let held = plan.cells.iter().map(|cell| load::held_at_once(&cell.scenario.load));
+/// What the cell with the largest load needs of this machine, which has this side of it, if that is worth mentioning.
+pub(super) fn of_height(plan: &Plan, sizings: &[Sizing], side: Side) -> Result<Vec<Need>> {
+    let held = plan.cells.iter().map(|cell| load::held_at_once(&cell.scenario));
     let most = held.zip(plan.cells.iter().zip(sizings)).max_by_key(|(held, _)| *held);
     let Some((_, (cell, sizing))) = most.filter(|(held, _)| *held >= MENTION_FROM) else { return Ok(Vec::new()) };
     let range = match cell.scenario.network {
         Network::Host => Range::read().context("reading ip_local_port_range")?,
-        Network::Namespace | Network::Veth => match trial::rehearse(cell, Patience::of(trial::SETUP_PATIENCE))? {
-            Rehearsal::Ready { ports, .. } => ports,
-            Rehearsal::Refused { sysctl, why } => anyhow::bail!("`sysctl.{sysctl}`: {why}"),
-        },
+        Network::Namespace | Network::Veth => {
+            match trial::rehearse(cell, Role::default(), Patience::of(trial::SETUP_PATIENCE))? {
+                Rehearsal::Ready { ports, .. } => ports,
+                Rehearsal::Refused { path, why } => anyhow::bail!(plan.refused(&path, why)),
+            }
+        }
     };
-    needs(&cell.scenario, sizing, &range)
+    needs(&cell.scenario, sizing, &range, side)
 }
 
-/// Refuses a load this machine cannot hold, showing the arithmetic and the remedy; with `force`, only warns.
-pub(super) fn check(name: &str, cell: &Cell, sizing: &Sizing, range: &Range, force: bool) -> Result<()> {
-    let Some(lacks) = needs(&cell.scenario, sizing, range)?.into_iter().find(|need| !need.is_met()) else {
-        return Ok(());
+/// Why this machine cannot hold its side of a load, with the arithmetic and the remedy; `None` if it can.
+pub(super) fn lack(cell: &Cell, sizing: &Sizing, range: &Range, side: Side) -> Result<Option<String>> {
+    let Some(lacks) = needs(&cell.scenario, sizing, range, side)?.into_iter().find(|need| !need.is_met()) else {
+        return Ok(None);
     };
-    let held = load::held_at_once(&cell.scenario.load);
-    let problem = format!(
-        "{}: the load holds up to {held} connections at once and needs {lacks}: {}, or use --force",
-        cell.label(),
-        lacks.remedy
-    );
+    let held = load::held_at_once(&cell.scenario);
+    let whose = match side {
+        Side::Whole => "",
+        Side::Server => ", over all load hosts,",
+        Side::Load => ", over all load hosts, of which this one",
+    };
+    let (label, remedy) = (cell.label(), lacks.remedy.clone());
+    let needs = if side == Side::Load { "needs" } else { "and needs" };
+    Ok(Some(format!(
+        "{label}: the load holds up to {held} connections at once{whose} {needs} {lacks}: {remedy}, or use --force"
+    )))
+}
+
+/// Refuses a load because of what a machine lacks to hold it; with `force`, only warns.
+pub(super) fn refuse(name: &str, problem: &str, force: bool) -> Result<()> {
     if force {
         note(format_args!("{name}: {problem}"));
         return Ok(());
     }
-    anyhow::bail!(ScenarioError::other(name, problem))
+    anyhow::bail!(ScenarioError::other(name, problem.to_owned()))
 }
 
 /// The arithmetic behind the number of ports.
 struct Sum<'a> {
     sources: u64,
     range: &'a Range,
+    /// Ports that sockets are bound to, for all sources together.
+    bound: u64,
     taken: u64,
 }
 
 impl fmt::Display for Sum<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sources, range, taken } = self;
+        let Self { sources, range, bound, taken } = self;
         let addresses = counted(*sources, "source address", "source addresses");
         write!(f, "{addresses} × {} usable ports ({}–{}", range.usable(), range.low, range.high)?;
         if range.size() > range.usable() {
             write!(f, ", less {} reserved", range.size() - range.usable())?;
         }
         write!(f, ") × 1 destination")?;
+        if *bound > 0 {
+            write!(f, ", less {bound} that sockets are bound to")?;
+        }
         if *taken > 0 {
             write!(f, ", less {taken} in use or in TIME_WAIT now")?;
         }

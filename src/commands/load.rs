@@ -1,273 +1,272 @@
-//! `listenbench load`: a scenario's load in the foreground, against a server that is already running.
+//! `listenbench load`: the short form of `run` for a server that is already running. The target and the options become values of the
+//! scenario; everything else is `run`'s.
 
-use std::{
-    io::ErrorKind,
-    net::{SocketAddr, TcpStream},
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+mod target;
 
-use anyhow::{Context, Result, bail};
-use indexmap::IndexMap;
-use serde::Serialize;
-use strum::VariantArray;
+use std::{borrow::Cow, net::SocketAddr};
 
-use super::{Ended, Usage, capacity, interrupt_flag, note, say, sources};
+use anyhow::{Result, bail};
+use indexmap::IndexSet;
+use toml::Value;
+
+use super::{Ended, Usage, note, run, shorthands, sources};
 use crate::{
-    cli,
-    context::{TrialContext, Waits},
-    format,
-    ipc::{
-        control::{Control, Phase},
-        family::Patience,
+    cli::{self, Shorthand, Target},
+    scenario::{
+        App, Plan,
+        keys::{self, AnyKey},
     },
-    load::{self, Flows, LoaderReport, Sizing},
-    record::{ErrorCount, Grounds, Latency, LatencySummary, Outcomes, SCHEMA, WaitMethod},
-    scenario::{Bound, Scenario, Transport},
-    sys::clock,
-    trial::{
-        Histograms, SETUP_PATIENCE, errors, fork_loaders, late, loader_accounts, merge, open_barrier, wait_until_ready,
-    },
+    trial::hosts::Hosts,
 };
 
-/// The accept wait, as named in records.
-const ACCEPT_WAIT: &str = "accept_wait";
-/// Time a loader has to report after its deadline.
-const REPORT_PATIENCE_NS: u64 = 20_000_000_000;
-
-/// The client side of a load. Names and units are those of a trial's record.
-#[derive(Debug, Serialize)]
-struct LoadResult {
-    schema: u32,
-    scenario: String,
-    target: SocketAddr,
-    seed: u64,
-    loaders: usize,
-    engine: String,
-    duration_s: f64,
-    completed_per_s: f64,
-    attempted: u64,
-    established: u64,
-    completed: u64,
-    replies: u64,
-    /// Replies whose receipt was checked; other servers' replies have none.
-    verified: u64,
-    misdelivered: u64,
-    /// UDP flows; `null` without UDP.
-    flows: Option<Flows>,
-    errors: Vec<ErrorCount>,
-    /// Connection attempts by outcome.
-    outcomes: Outcomes,
-    latency_ns: IndexMap<&'static str, LatencySummary>,
-    /// Connections by worker, if replies name it.
-    workers: Vec<WorkerShare>,
-}
-
-#[derive(Debug, Serialize)]
-struct WorkerShare {
-    worker: usize,
-    connections: u64,
-}
+/// What runs without a scenario.
+const DEFAULT: (&str, &str) = ("load", include_str!("load/default.toml"));
 
 /// Runs the command.
 pub fn run(options: &cli::Load) -> Result<Ended> {
-    if !options.target.ip().is_loopback() && !options.allow_remote {
-        bail!(Usage(format!(
-            "--target {}: not a loopback address; if the owner of that machine agrees to be loaded, add --allow-remote",
-            options.target
-        )));
-    }
-    let (plan, cell) = sources::single_cell("load", &options.scenario, &options.overrides, |a, b| {
-        let asked = |scenario: &Scenario| (scenario.protocol, scenario.server.app, scenario.server.listen.nodelay);
-        a.load == b.load && asked(a) == asked(b) && a.server.listen.fastopen == b.server.listen.fastopen
-    })?;
-    let sizing = capacity::size(&cell.scenario).with_context(|| options.scenario.clone())?;
-    let scenario = Arc::new(cell.scenario);
-    if scenario.protocol.has(Transport::Tcp) {
-        is_open(options.target, scenario.load.connect_timeout)?;
-    }
-    note(format_args!("{}: {sizing}, to {}", plan.whole.name, options.target));
-    let Driven { report, histograms, duration_s, interrupted } =
-        drive(options.target, plan.whole.seed, &scenario, sizing)?;
-    let result = LoadResult {
-        schema: SCHEMA,
-        scenario: plan.whole.name,
-        target: options.target,
-        seed: plan.whole.seed,
-        loaders: sizing.loaders,
-        engine: report.engine.clone(),
-        duration_s,
-        completed_per_s: if duration_s > 0.0 { report.measured_completed as f64 / duration_s } else { 0.0 },
-        attempted: report.attempted,
-        established: report.established,
-        completed: report.completed,
-        replies: report.replies,
-        verified: report.verified,
-        misdelivered: report.misdelivered,
-        flows: scenario.protocol.has(Transport::Udp).then(|| report.flows.clone()),
-        errors: report.errors.clone(),
-        outcomes: Outcomes::of(report.established, &report.errors),
-        latency_ns: latencies(&histograms),
-        workers: shares(&histograms),
+    run::lead(|hosts| run_on(options, hosts))
+}
+
+fn run_on(options: &cli::Load, hosts: Option<&Hosts>) -> Result<Ended> {
+    let [scenario @ .., target] = &options.scenario_and_target[..] else { unreachable!("clap demands a target") };
+    let target = target.parse().map_err(|problem| Usage(format!("{target}: {problem}")))?;
+    let text = match scenario.first() {
+        Some(name) => sources::text(name)?,
+        None => sources::Text::of_binary(DEFAULT.0, DEFAULT.1),
     };
-    if options.json {
-        say(serde_json::to_string_pretty(&result)?)?;
-    } else {
-        print(&result)?;
-    }
-    if interrupted {
-        return Ok(Ended::Interrupted);
-    }
-    if report.established == 0 && report.completed == 0 {
-        bail!("no connection to {} was established: is a server listening there?", options.target);
-    }
-    let flawed = report.misdelivered > 0 || report.gave_up || report.completed == 0;
-    Ok(if flawed { Ended::Flawed } else { Ended::Done })
+    let settings = Settings::new(&text, options, &target)?;
+    let chosen =
+        settings.overrides().and_then(|all| run::Chosen::read(text, all, options.recording.allow_remote, hosts));
+    let given: Vec<Shorthand<'_>> = options.recording.shorthands.given().collect();
+    let chosen = shorthands::as_typed(&given, &options.recording.overrides, chosen)?;
+    run::execute(vec![chosen], false, &options.recording, hosts)
 }
 
-/// Connects once beforehand, so that a closed or filtered target is reported instead of loaded.
-fn is_open(target: SocketAddr, patience: Duration) -> Result<()> {
-    let Err(error) = TcpStream::connect_timeout(&target, patience) else { return Ok(()) };
-    match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            bail!("{target} is closed: nothing listens there (ECONNREFUSED); start the server")
+/// The address that a scenario for this target loads. Whether its packets may leave this machine is decided when it runs.
+pub(super) fn address_of(target: &Target) -> Result<SocketAddr> {
+    target::choose(target, true)
+}
+
+/// A value of the scenario, by its key.
+type Setting = (&'static dyn AnyKey, Value);
+
+/// What the command line makes of a scenario.
+struct Settings<'a> {
+    text: &'a sources::Text,
+    options: &'a cli::Load,
+    target: &'a Target,
+    /// What follows from the target.
+    of_target: Vec<Setting>,
+}
+
+impl<'a> Settings<'a> {
+    /// Finds the target's address.
+    fn new(text: &'a sources::Text, options: &'a cli::Load, target: &'a Target) -> Result<Self> {
+        let of_target = target::settings(target, options.recording.allow_remote)?;
+        let settings = Self { text, options, target, of_target };
+        settings.refuse_repeated()?;
+        Ok(settings)
+    }
+
+    /// Refuses `--set` and options for a key that the target decides.
+    fn refuse_repeated(&self) -> Result<()> {
+        let has_path = self.target.url.as_ref().is_some_and(|url| url.path.is_some());
+        let path = has_path.then_some(keys::LOAD_PATH as &dyn AnyKey);
+        for key in self.of_target.iter().map(|(key, _)| *key).chain(path) {
+            let repeats = |set: &&String| shorthands::path_of(set) == key.path();
+            if let Some(set) = self.options.recording.overrides.set.iter().find(repeats) {
+                bail!(Usage(format!(
+                    "--set {set}: `{}` follows from {}: leave one of the two out",
+                    key.path(),
+                    self.target
+                )));
+            }
         }
-        ErrorKind::TimedOut => {
-            bail!("{target} is filtered: no answer within {patience:?}; check the address and the firewall")
-        }
-        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-            bail!("{target} is unreachable ({error}): check the address and the route")
-        }
-        // The failure is local: the load will count it.
-        _ => Ok(()),
+        Ok(())
     }
-}
 
-/// A finished load.
-struct Driven {
-    report: LoaderReport,
-    histograms: Histograms,
-    duration_s: f64,
-    interrupted: bool,
-}
-
-/// Runs the load. If interrupted, the loaders abandon open connections and report the rest.
-fn drive(target: SocketAddr, seed: u64, scenario: &Arc<Scenario>, sizing: Sizing) -> Result<Driven> {
-    let interrupted = interrupt_flag()?;
-    let control = Arc::new(Control::new(0, sizing.loaders, 0).context("mapping shared memory")?);
-    let context = TrialContext {
-        scenario: Arc::clone(scenario),
-        target,
-        control: Arc::clone(&control),
-        ledger: None,
-        stamps: None,
-        // Only the client side can be measured.
-        waits: Waits { exact: false, bound: true },
-        seed,
-        repetition: 0,
-    };
-    let mut loaders = fork_loaders(&context, sizing.loaders)?;
-    let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
-    wait_until_ready(&control, sizing.loaders, patience, || loaders.check_running())?;
-    let window = open_barrier(scenario, &control);
-    while !loaders.drain(Duration::from_millis(100)) {
-        if interrupted.load(Relaxed) {
-            control.set_phase(Phase::Stop);
+    /// All values that override the scenario's, as `key=value`.
+    fn overrides(&self) -> Result<Vec<String>> {
+        let recording = &self.options.recording;
+        let mut overrides = recording.overrides.all();
+        overrides.extend(self.of_target.iter().map(shown));
+        let given = recording.shorthands.given().collect::<Vec<_>>();
+        let overrides_of_options = shorthands::settings(&given, &recording.overrides)?;
+        shorthands::fit(&given, self.text, &overrides)?;
+        overrides.extend(overrides_of_options);
+        let useless = Plan::of_no_use_to_running(&self.text.source(), &overrides)?;
+        if !useless.paths.is_empty() {
+            let all: Vec<String> = useless.paths.iter().map(|path| format!("`{path}`")).collect();
+            note(format_args!(
+                "{}: left out, as it has no effect on {}: {}",
+                self.text.name,
+                self.target,
+                all.join(", ")
+            ));
         }
-        if clock::monotonic_ns() > window.deadline_ns + REPORT_PATIENCE_NS {
-            loaders.kill();
+        overrides.extend(useless.paths.iter().map(|path| format!("{path}=")));
+        if useless.question {
+            // One server cannot answer what was asked of several.
+            let default = Plan::read(&sources::Text::of_binary(DEFAULT.0, DEFAULT.1).source(), &[])?;
+            overrides.push(shown(&(keys::QUESTION, Value::from(default.whole.question))));
         }
+        let plan = Plan::read(&self.text.source(), &overrides)?;
+        overrides.extend(self.request(&plan));
+        Ok(overrides)
     }
-    let interrupted = interrupted.load(Relaxed);
-    let (accounts, histograms) = loader_accounts(loaders)?;
-    if let Some(dead) = accounts.iter().find(|account| account.report.is_none()) {
-        bail!("a loader (pid {}) ended early: {}", dead.pid, dead.exit);
-    }
-    let report = load::total(accounts.iter().filter_map(|account| account.report.as_ref()));
-    let length_ns = match scenario.load.bound {
-        Bound::Duration(span) if !interrupted => clock::nanoseconds(span),
-        _ => report.ended_ns.saturating_sub(window.measure_from_ns),
-    };
-    Ok(Driven { report, histograms, duration_s: length_ns as f64 / 1e9, interrupted })
-}
 
-fn latencies(histograms: &Histograms) -> IndexMap<&'static str, LatencySummary> {
-    let waits = LatencySummary::of_waits(&merge(histograms, ACCEPT_WAIT), WaitMethod::ConnectCall, None);
-    // Accepts of a foreign server are not visible.
-    let waits = (waits.count > 0).then_some((ACCEPT_WAIT, waits));
-    let others = Latency::VARIANTS.iter().map(|latency| latency.name()).chain(["receive_wait"]);
-    waits.into_iter().chain(others.map(|name| (name, LatencySummary::of(&merge(histograms, name))))).collect()
-}
-
-fn shares(histograms: &Histograms) -> Vec<WorkerShare> {
-    let mut shares: Vec<WorkerShare> = histograms
-        .iter()
-        .filter_map(|(name, waits)| {
-            let worker = name.strip_prefix('w')?.strip_suffix(".accept_wait")?.parse().ok()?;
-            Some(WorkerShare { worker, connections: waits.len() })
-        })
-        .filter(|share| share.connections > 0)
-        .collect();
-    shares.sort_unstable_by_key(|share| share.worker);
-    shares
-}
-
-fn print(result: &LoadResult) -> Result<()> {
-    say(format_args!(
-        "{} of {} completed, {} connections established; {}/s in the measured {:.2} s",
-        format::thousands(result.completed as f64),
-        format::thousands(result.attempted as f64),
-        format::thousands(result.established as f64),
-        format::thousands(result.completed_per_s),
-        result.duration_s
-    ))?;
-    say(format_args!("{:<26} {:>9} {:>10} {:>10} {:>10} {:>10}", "latency", "count", "p50", "p99", "p99.9", "max"))?;
-    for (name, summary) in result.latency_ns.iter().filter(|(_, summary)| summary.count > 0) {
-        let [p50, p99, p999, max] =
-            [summary.p50, summary.p99, summary.p999, summary.max].map(|ns| format::duration(ns as f64));
-        let shown = match *name {
-            ACCEPT_WAIT => "accept_wait (upper bound)",
-            "receive_wait" => "receive_wait (upper bound)",
-            name => name,
+    /// What HTTP requests take from the target: the path of a URL, and the host unless the scenario names one.
+    fn request(&self, plan: &Plan) -> Vec<String> {
+        let target = self.target;
+        let scenarios = || plan.cells.iter().map(|cell| &cell.scenario);
+        let of_each = |key: &dyn AnyKey| -> IndexSet<Cow<'static, str>> {
+            scenarios().flat_map(|scenario| &scenario.loads).map(|load| load.path(key)).collect()
         };
-        say(format_args!("{shown:<26} {:>9} {p50:>10} {p99:>10} {p999:>10} {max:>10}", summary.count))?;
+        let mut settings: Vec<String> = Vec::new();
+        if let Some(path) = target.url.as_ref().and_then(|url| url.path.as_ref()) {
+            for load in scenarios().flat_map(|scenario| &scenario.loads) {
+                let set = load.path(keys::LOAD_PATH);
+                if plan.sets(&set) && load.http.path != *path {
+                    note(format_args!("{}: the URL's path, {path}, replaces `{set}`", self.text.name));
+                }
+            }
+            let value = Value::from(path.as_str());
+            settings.extend(of_each(keys::LOAD_PATH).iter().map(|set| format!("{set}={value}")));
+        }
+        let is_http = scenarios().any(|scenario| matches!(scenario.server.app, App::Http { .. }));
+        if let Some(host) = target.authority().filter(|_| is_http).map(Value::from) {
+            let unset = of_each(keys::LOAD_HOST).into_iter().filter(|set| !plan.sets(set));
+            settings.extend(unset.map(|set| format!("{set}={host}")));
+        }
+        settings
     }
-    if let Some(flows) = &result.flows {
-        say(format_args!(
-            "{} datagrams sent in {} flows, {} replies; flows with several replies: {} from one worker, {} from more than one",
-            flows.sent, flows.begun, flows.replies, flows.sticky, flows.moved
-        ))?;
-        for (worker, count) in flows.by_worker.iter().enumerate() {
-            say(format_args!("worker {worker}: {count} flows"))?;
+}
+
+/// A setting as `--set` takes it.
+fn shown((key, value): &Setting) -> String {
+    format!("{}={value}", key.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Command},
+        scenario::{Bound, Mode, Network, UnderTest},
+    };
+
+    /// The plan that a command line makes of a scenario.
+    fn plan(text: &'static str, arguments: &[&str]) -> Result<Plan> {
+        let all = ["listenbench", "load", "test.toml"].iter().chain(arguments);
+        let Command::Load(options) = Cli::try_parse_from(all)?.command else { panic!("not `load`") };
+        let text = sources::Text::of_binary("test.toml", text);
+        let target = options.scenario_and_target[1].parse().map_err(Usage)?;
+        let overrides = Settings::new(&text, &options, &target)?.overrides()?;
+        Ok(Plan::read(&text.source(), &overrides)?)
+    }
+
+    fn error(text: &'static str, arguments: &[&str]) -> String {
+        format!("{:#}", plan(text, arguments).unwrap_err())
+    }
+
+    #[test]
+    fn the_default_fits_every_target() {
+        for target in ["127.0.0.1:80", "http://127.0.0.1:80/x", "http://127.0.0.1", "[::1]:80"] {
+            let plan = plan(DEFAULT.1, &[target]).unwrap();
+            let [cell] = &plan.cells[..] else { panic!("{target}") };
+            assert_eq!((&plan.whole.name[..], plan.trials.len()), ("load", 5));
+            assert!(cell.scenario.subject == UnderTest::Running && cell.scenario.network == Network::Host);
         }
     }
-    for share in &result.workers {
-        say(format_args!("worker {}: {} connections", share.worker, share.connections))?;
+
+    #[test]
+    fn a_url_is_what_requests_ask_for() {
+        let http = |text, arguments: &[&str]| plan(text, arguments).unwrap().cells[0].scenario.loads[0].http.clone();
+        let plain = http("", &["http://127.0.0.1:8080/a?b=c"]);
+        assert_eq!((&plain.path[..], plain.host.as_deref()), ("/a?b=c", Some("127.0.0.1:8080")));
+        assert_eq!(http("", &["http://127.0.0.1"]).host.as_deref(), Some("127.0.0.1"));
+        // What the URL leaves open, the scenario decides.
+        let text = "server.app = \"http\"\nload.path = \"/y\"\nload.host = \"www.example\"";
+        let named = http(text, &["http://127.0.0.1:80"]);
+        assert_eq!((&named.path[..], named.host.as_deref()), ("/y", Some("www.example")));
+        assert_eq!(http(text, &["http://127.0.0.1:80/x"]).path, "/x");
+        assert_eq!(http(text, &["127.0.0.1:80"]).path, "/y");
+        let app = |arguments: &[&str]| plan("", arguments).unwrap().cells[0].scenario.server.app.name();
+        assert_eq!((app(&["127.0.0.1:80"]), app(&["http://127.0.0.1:80"])), ("echo", "http"));
     }
-    for error in &result.errors {
-        say(format_args!("errors: {error}"))?;
+
+    #[test]
+    fn options_set_the_load_and_what_it_makes_idle_is_left_out() {
+        let load = |text, arguments: &[&str]| plan(text, arguments).unwrap().cells[0].scenario.clone();
+        let open = "repetitions = 1\n[load]\nmode = \"open\"\nrate = 5.0\narrivals = \"constant\"\nduration = \"1s\"";
+        assert_eq!(load(open, &["127.0.0.1:80", "--concurrency", "7"]).loads[0].mode, Mode::Closed { concurrency: 7 });
+        let closed = "repetitions = 1\nload.concurrency = 9\nload.connections = 4";
+        let Mode::Open { arrivals, .. } = load(closed, &["127.0.0.1:80", "--rate", "2000"]).loads[0].mode else {
+            panic!()
+        };
+        assert_eq!(arrivals.per_second(), 2_000.0);
+        assert_eq!(
+            load(closed, &["127.0.0.1:80", "--for", "10s"]).span.bound,
+            Bound::Duration(Duration::from_secs(10))
+        );
+        assert_eq!(load(open, &["127.0.0.1:80", "--connections", "12"]).span.bound, Bound::Connections(12));
+        // Each trial is measured for that long.
+        let repeated = &["127.0.0.1:80", "--for", "10s", "--repetitions", "4"];
+        assert_eq!(load(open, repeated).span.bound, Bound::Duration(Duration::from_secs(10)));
+        let rates = plan(open, &["127.0.0.1:80", "--rate=5,6,7"]).unwrap();
+        assert_eq!((rates.cells.len(), rates.trials.len()), (3, 3));
+        let all = plan(open, &["127.0.0.1:80", "--repetitions=4", "--set=load.rate=[5,6]"]).unwrap();
+        assert_eq!((all.cells.len(), all.trials.len()), (2, 8));
     }
-    if result.replies > result.verified {
-        say(format_args!(
-            "{} replies had no receipt and were not checked for misdelivery",
-            result.replies - result.verified
-        ))?;
+
+    #[test]
+    fn what_concerns_our_own_server_is_left_out_of_the_scenario() {
+        let own = "compare = [\"server.strategy\"]\nnetwork = \"veth\"\naddress = \"198.18.0.1\"\nstamps = \"both\"\n\
+                   [server]\nbacklog = 5\nservice_time = \"1ms\"\n[sysctl]\nsomaxconn = 9\n\
+                   [[event]]\nat = \"1ms\"\nworker = 0\n\
+                   [matrix]\nserver.strategy = [\"shared-epoll\", \"reuseport\"]\nload.requests = [1, 2]";
+        let plan_of = plan(own, &["127.0.0.1:80"]).unwrap();
+        assert_eq!(plan_of.cells.len(), 2);
+        assert_eq!(plan_of.cells[0].scenario.address, "127.0.0.1:80".parse().unwrap());
+        // A question about what was varied is not asked of a single server.
+        let question = |text, arguments: &[&str]| plan(text, arguments).unwrap().whole.question;
+        let asked = "question = \"Which strategy?\"\nmatrix.server.strategy = [\"shared-epoll\", \"reuseport\"]";
+        assert!(question(asked, &["127.0.0.1:80"]).starts_with("How long do this server's clients wait"));
+        assert_eq!(question(asked, &["127.0.0.1:80", "--set=question=Why?"]), "Why?");
+        let kept = "question = \"How slow?\"\nserver.backlog = 5\nmatrix.load.requests = [1, 2]";
+        assert_eq!(question(kept, &["127.0.0.1:80"]), "How slow?");
+        // On the command line it is a mistake.
+        let says = error(own, &["127.0.0.1:80", "--set", "server.backlog=7"]);
+        assert!(says.contains("--set server.backlog=7: `server.backlog` has no effect"), "{says}");
+        assert!(error("[server]\nbaclog = 5", &["127.0.0.1:80"]).contains("unknown key `server.baclog`"));
     }
-    if result.misdelivered > 0 {
-        let misdelivered = ("reply belongs to another connection", "replies belong to another connection");
-        say(format_args!("{}", format::counted(result.misdelivered, misdelivered.0, misdelivered.1)))?;
+
+    #[test]
+    fn nothing_is_set_twice() {
+        for (arguments, says) in [
+            (&["127.0.0.1:80", "--set", "port=81"][..], "--set port=81: `port` follows from 127.0.0.1:80"),
+            (&["127.0.0.1:80", "--set", "server.subject=own"], "`server.subject` follows from 127.0.0.1:80"),
+            (&["127.0.0.1:80", "--set", "network=netns"], "`network` follows from 127.0.0.1:80"),
+            (&["http://127.0.0.1/x", "--set", "load.path=/y"], "`load.path` follows from http://127.0.0.1/x"),
+            (&["http://127.0.0.1", "--set", "server.app=echo"], "`server.app` follows from http://127.0.0.1"),
+            (&["127.0.0.1:80", "--rate=5", "--set", "load.rate=6"], "--set load.rate=6: --rate decides `load.rate`"),
+            (&["127.0.0.1:80", "--rate=5", "--set", "load.mode=closed"], "--rate decides `load.mode`"),
+            (&["127.0.0.1:80", "--for=5s", "--set", "load.duration=6s"], "--for decides `load.duration`"),
+            (&["127.0.0.1:80", "--for=5s", "--connections=6"], "cannot be used with"),
+            (&["127.0.0.1:80", "--rate=5", "--concurrency=6"], "cannot be used with"),
+            (&["127.0.0.1:80", "--for=5s", "--set", "load.connections=6"], "--for decides `load.connections`"),
+            (&["127.0.0.1:80", "--seed=5", "--set", "seed=6"], "--seed decides `seed`"),
+            (&["127.0.0.1:80", "--rate=0"], "load.rate"),
+            (&["127.0.0.1:0"], "`0` is not a port"),
+            (&["https://127.0.0.1/"], "TLS is not supported"),
+        ] {
+            let error = error("", arguments);
+            assert!(error.contains(says), "{arguments:?}: {error}");
+        }
+        assert!(error("kind = \"ports\"", &["127.0.0.1:80"]).contains("`kind`"));
     }
-    if result.outcomes.exhausted > 0 {
-        say(format_args!(
-            "! {} connections could not be opened for lack of a source port: `listenbench ports` shows what uses the ports",
-            result.outcomes.exhausted
-        ))?;
-    }
-    // The same verdicts as a trial's.
-    let saturated = late(&result.latency_ns["send_lag"], &result.latency_ns["response"])
-        .map(|lateness| Grounds::LoaderSaturated { lateness, offered_per_s: None, busiest: None });
-    for grounds in errors(&result.errors, result.attempted).into_iter().chain(saturated) {
-        say(format_args!("! {}", grounds.name().explain(&grounds.to_string())))?;
-    }
-    Ok(())
 }

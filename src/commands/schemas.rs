@@ -6,9 +6,10 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::json;
 
 use crate::{
-    commands::compare::Comparison,
+    commands::{compare::Comparison, run::lines::Line},
     record::{Calibration, Host, TrialRecord},
-    stats::Summary,
+    report::SummaryFile,
+    watch::Look,
 };
 
 /// If set, the test writes the schemas instead of comparing them.
@@ -25,16 +26,20 @@ fn schema<T: JsonSchema>(title: &str) -> String {
 fn the_committed_schemas_are_those_of_the_types() {
     let trial = schema::<TrialRecord>("A line of trials.jsonl: one trial of a listenbench run");
     let host = schema::<Host>("host.json: the machine of a listenbench run");
-    let summary = schema::<Summary>("summary.json: a listenbench run in medians and intervals");
+    let summary = schema::<SummaryFile<'_>>("summary.json: a listenbench run in medians and intervals");
     let comparison = schema::<Comparison>("What listenbench compare --json prints: runs against a baseline");
     let calibration =
         schema::<Calibration>("What listenbench calibrate measured: --json, --out, and host.json's calibration");
+    let run = schema::<Line<'_>>("A line of listenbench run --json: a trial, or a record's summary");
+    let look = schema::<Look>("A line of listenbench observe --json: the listeners of a network over one interval");
     // The committed schemas are embedded when the test is built, so that running it does not require the sources.
     for (name, committed, schema) in [
         ("trial.schema.json", include_str!("../../results/trial.schema.json"), trial),
         ("host.schema.json", include_str!("../../results/host.schema.json"), host),
         ("comparison.schema.json", include_str!("../../results/comparison.schema.json"), comparison),
         ("calibration.schema.json", include_str!("../../results/calibration.schema.json"), calibration),
+        ("run.schema.json", include_str!("../../results/run.schema.json"), run),
+        ("observe.schema.json", include_str!("../../results/observe.schema.json"), look),
         ("summary.schema.json", include_str!("../../results/summary.schema.json"), summary),
     ] {
         if env::var_os(RENEW).is_some() {

@@ -5,18 +5,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use super::{Ended, interrupt_flag, say, sources};
+use super::{Ended, interrupt_flag, note, say, sources};
 use crate::{
     cli,
-    context::{TrialContext, Waits},
+    context::{Side, TrialContext, Waits},
     format,
     ipc::{
         control::{Control, Count, Window},
         family::Patience,
     },
-    scenario::Scenario,
+    scenario::keys,
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
@@ -26,9 +26,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Runs the command: serves until SIGINT or SIGTERM, its normal end, then prints what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
-        let closing = |scenario: &Scenario| (scenario.load.close_by, scenario.load.close_how, scenario.load.requests);
-        a.server == b.server && a.protocol == b.protocol && a.address == b.address && closing(a) == closing(b)
+        a.server == b.server && a.protocol == b.protocol && a.address == b.address && a.closing() == b.closing()
     })?;
+    if let Some(problem) = cell.scenario.amplifies() {
+        anyhow::bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
+    }
     let interrupted = interrupt_flag()?;
     let scenario = Arc::new(cell.scenario);
     let workers = scenario.server.workers;
@@ -37,28 +39,41 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         scenario: Arc::clone(&scenario),
         target: scenario.address,
         control: Arc::clone(&control),
+        side: Side::Whole,
+        clients: Arc::default(),
         ledger: None,
         stamps: None,
+        completions: None,
         waits: Waits { exact: false, bound: false },
         seed: plan.whole.seed,
         repetition: 0,
     };
-    let mut server = Box::new(OwnServer::fork(&context, Listening::open(&scenario)?)?);
+    let mut server = Box::new(OwnServer::fork(&context, Listening::open(&scenario)?, "worker")?);
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
     wait_until_ready(&control, server.at_barrier(), patience, || server.check_running())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(
-        "listening on {}: strategy {}, {workers} workers, app {}; stop with Ctrl-C",
+        "listening on {}: strategy {}, {}, app {}; stop with Ctrl-C",
         server.address(),
         scenario.server.strategy.name,
+        format::plural(workers, "worker"),
         scenario.server.app.name()
     ))?;
-    while !interrupted.load(Relaxed) {
-        server.check_running()?;
-        std::thread::sleep(LOOK_AGAIN);
+    if scenario.is_beyond_loopback() {
+        note(format_args!("{} is not a loopback address: other machines may reach this server", server.address()));
     }
-    server.stop();
+    let ended_early = loop {
+        if let Err(died) = server.check_running() {
+            break Err(died);
+        }
+        if interrupted.load(Relaxed) {
+            break Ok(());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
+    // Also after a worker's death: what it counted is known.
+    server.stop()?;
     say(format_args!(
         "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
         "worker", "accepted", "datagrams", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
@@ -83,5 +98,10 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             say(format_args!("errors of {pid}: {error}"))?;
         }
     }
-    Ok(Ended::Done)
+    ended_early.map(|()| Ended::Done).map_err(|died| {
+        anyhow!(
+            "{}; the server was stopped: look for the cause in the kernel log (`dmesg`), and serve again",
+            format::causes(&died)
+        )
+    })
 }

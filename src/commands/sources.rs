@@ -1,12 +1,13 @@
 //! Scenarios from files, and those built into the binary.
 
-use std::{borrow::Cow, fs, io, path::Path};
+use std::{borrow::Cow, fs::File, io, os::fd::AsFd, path::Path, time::Duration};
 
 use anyhow::Context;
 
-use super::{Usage, note};
+use super::{Usage, beside, meant, note, shorthands};
 use crate::{
     cli::Overrides,
+    record::{bounds, read_bounded},
     scenario::{
         Cell, Network, Plan, Scenario, Source,
         keys::{self, AnyKey},
@@ -17,35 +18,58 @@ use crate::{
 /// The scenario `run` uses by default.
 pub(super) const DEFAULT: &str = "quick";
 
-/// The built-in scenarios by name.
-const EMBEDDED: [(&str, &str); 19] = [
-    ("quick", include_str!("../../bench-configs/quick.toml")),
-    ("herd", include_str!("../../bench-configs/herd.toml")),
-    ("tail", include_str!("../../bench-configs/tail.toml")),
-    ("strategies", include_str!("../../bench-configs/strategies.toml")),
-    ("accept-order", include_str!("../../bench-configs/accept-order.toml")),
-    ("burst", include_str!("../../bench-configs/burst.toml")),
-    ("stalled-worker", include_str!("../../bench-configs/stalled-worker.toml")),
-    ("udp-spread", include_str!("../../bench-configs/udp-spread.toml")),
-    ("backlog", include_str!("../../bench-configs/backlog.toml")),
-    ("stages", include_str!("../../bench-configs/stages.toml")),
-    ("ports-fill", include_str!("../../bench-configs/ports-fill.toml")),
-    ("ports-sources", include_str!("../../bench-configs/ports-sources.toml")),
-    ("ports-recover", include_str!("../../bench-configs/ports-recover.toml")),
-    ("ports-churn", include_str!("../../bench-configs/ports-churn.toml")),
-    ("hold", include_str!("../../bench-configs/hold.toml")),
-    ("million", include_str!("../../bench-configs/million.toml")),
-    ("sustain", include_str!("../../bench-configs/sustain.toml")),
-    ("ceiling", include_str!("../../bench-configs/ceiling.toml")),
-    ("smoke", include_str!("../../bench-configs/smoke.toml")),
+/// The built-in scenarios by name, each with how many seconds it takes in all, on two processors.
+const EMBEDDED: &[(&str, u64, &str)] = &[
+    ("quick", 60, include_str!("../../bench-configs/quick.toml")),
+    ("herd", 240, include_str!("../../bench-configs/herd.toml")),
+    ("tail", 120, include_str!("../../bench-configs/tail.toml")),
+    ("shards", 180, include_str!("../../bench-configs/shards.toml")),
+    ("strategies", 960, include_str!("../../bench-configs/strategies.toml")),
+    ("accept-order", 120, include_str!("../../bench-configs/accept-order.toml")),
+    ("burst", 120, include_str!("../../bench-configs/burst.toml")),
+    ("storm", 300, include_str!("../../bench-configs/storm.toml")),
+    ("stalled-worker", 480, include_str!("../../bench-configs/stalled-worker.toml")),
+    ("udp-spread", 120, include_str!("../../bench-configs/udp-spread.toml")),
+    ("backlog", 300, include_str!("../../bench-configs/backlog.toml")),
+    ("stages", 180, include_str!("../../bench-configs/stages.toml")),
+    ("ports-fill", 120, include_str!("../../bench-configs/ports-fill.toml")),
+    ("ports-sources", 60, include_str!("../../bench-configs/ports-sources.toml")),
+    ("ports-recover", 60, include_str!("../../bench-configs/ports-recover.toml")),
+    ("ports-churn", 60, include_str!("../../bench-configs/ports-churn.toml")),
+    ("hold", 60, include_str!("../../bench-configs/hold.toml")),
+    ("million", 240, include_str!("../../bench-configs/million.toml")),
+    ("sustain", 180, include_str!("../../bench-configs/sustain.toml")),
+    ("ceiling", 60, include_str!("../../bench-configs/ceiling.toml")),
+    ("nginx", 180, include_str!("../../bench-configs/nginx.toml")),
+    ("haproxy", 120, include_str!("../../bench-configs/haproxy.toml")),
+    ("nginx-upstream", 240, include_str!("../../bench-configs/nginx-upstream.toml")),
+    ("haproxy-upstream", 240, include_str!("../../bench-configs/haproxy-upstream.toml")),
+    ("reload", 180, include_str!("../../bench-configs/reload.toml")),
+    ("nginx-reload", 120, include_str!("../../bench-configs/nginx-reload.toml")),
+    ("haproxy-reload", 60, include_str!("../../bench-configs/haproxy-reload.toml")),
+    ("gunicorn", 120, include_str!("../../bench-configs/gunicorn.toml")),
+    ("beside", 60, include_str!("../../bench-configs/beside.toml")),
+    ("smoke", 2, include_str!("../../bench-configs/smoke.toml")),
 ];
 
 /// Names of the built-in scenarios.
 pub(super) fn built_in() -> impl Iterator<Item = &'static str> {
-    EMBEDDED.iter().map(|(name, _)| *name)
+    EMBEDDED.iter().map(|(name, ..)| *name)
+}
+
+/// About how long a built-in scenario takes.
+pub(super) fn takes(name: &str) -> Option<Duration> {
+    EMBEDDED.iter().find(|(known, ..)| *known == name).map(|(_, seconds, _)| Duration::from_secs(*seconds))
+}
+
+/// The text of a built-in scenario.
+#[cfg(any(test, fuzzing))]
+pub fn built_in_text(name: &str) -> Option<&'static str> {
+    EMBEDDED.iter().find(|(known, ..)| *known == name).map(|(.., text)| *text)
 }
 
 /// A scenario's text and its origin.
+#[derive(Clone)]
 pub(super) struct Text {
     /// The file, or the built-in scenario's name.
     pub name: String,
@@ -53,26 +77,66 @@ pub(super) struct Text {
 }
 
 impl Text {
+    /// A text that is part of the binary.
+    pub fn of_binary(name: &str, text: &'static str) -> Self {
+        Self { name: name.to_owned(), text: Cow::Borrowed(text) }
+    }
+
+    /// The text as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text as the planner takes it.
     pub fn source(&self) -> Source<'_> {
         Source { name: &self.name, text: &self.text }
     }
 }
 
-/// Reads a scenario file, or the built-in scenario of that name if there is no such file.
+/// How the command line names standard input.
+pub(super) const STDIN: &str = "-";
+
+/// How it names standard output.
+pub(super) const STDOUT: &str = "-";
+
+/// Reads standard input, a scenario file, or, if no such file exists, the built-in scenario of that name.
 pub(super) fn text(name: &str) -> anyhow::Result<Text> {
-    let embedded = EMBEDDED.iter().find(|(known, _)| *known == name);
-    let text = match (fs::read_to_string(name), embedded) {
+    if name == STDIN {
+        let name = "standard input".to_owned();
+        let read = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| read_text(stdin.into()));
+        let text = read.map_err(|error| Usage(format!("{name}: {error}; expected a scenario")))?;
+        // The program that was to write it has probably failed. A file may be empty: all of its values are defaults.
+        if text.trim().is_empty() {
+            anyhow::bail!(Usage(format!("{name} is empty; expected a scenario")));
+        }
+        return Ok(Text { name, text: Cow::Owned(text) });
+    }
+    let embedded = EMBEDDED.iter().find(|(known, ..)| *known == name);
+    let text = match (read(name), embedded) {
         (Ok(text), _) => Cow::Owned(text),
-        (Err(error), Some((_, text))) if error.kind() == io::ErrorKind::NotFound => Cow::Borrowed(*text),
+        (Err(error), Some((.., text))) if error.kind() == io::ErrorKind::NotFound => Cow::Borrowed(*text),
         // A folder that happens to share a built-in scenario's name.
-        (Err(_), Some((_, text))) if Path::new(name).is_dir() => Cow::Borrowed(*text),
+        (Err(_), Some((.., text))) if Path::new(name).is_dir() => Cow::Borrowed(*text),
         (Err(error), _) => {
             let known: Vec<&str> = built_in().collect();
-            anyhow::bail!(Usage(format!("{name}: {error}; expected a scenario file or one of {}", known.join(", "))));
+            let files = beside(Path::new(name), |entry| entry.file_name().to_string_lossy().ends_with(".toml"));
+            let meant = meant(name, known.iter().copied().chain(files.iter().map(String::as_str)));
+            let meant =
+                if meant.is_empty() { "; `listenbench list` has the built-in scenarios".to_owned() } else { meant };
+            anyhow::bail!(Usage(format!("{name}: {error}{meant}")));
         }
     };
     Ok(Text { name: name.to_owned(), text })
+}
+
+/// A text file that the user names, which may be a pipe.
+fn read(name: &str) -> io::Result<String> {
+    read_text(File::open(name)?)
+}
+
+fn read_text(file: File) -> io::Result<String> {
+    let bytes = read_bounded(file, bounds::TEXT_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)"))
 }
 
 /// Plans a scenario.
@@ -85,30 +149,34 @@ pub(super) fn plan(text: &Text, overrides: &[String]) -> anyhow::Result<Plan> {
 
 /// Refuses processors this process is not allowed to use.
 fn processors_exist(plan: &Plan, scenario: &Scenario, allowed: &[usize]) -> anyhow::Result<()> {
-    let (server, load) = (&scenario.server, &scenario.load);
-    let named: [(&dyn AnyKey, &[usize]); 3] = [
-        (keys::SERVER_PIN, server.pin.named()),
-        (keys::LOAD_PIN, load.pin.named()),
-        (keys::SERVER_INCOMING_CPU, server.strategy.steering.incoming_cpus()),
-    ];
-    for (key, named) in named {
+    // Behind a proxy, the workers are those of its upstream.
+    let backend = scenario.backend();
+    let server = backend.as_ref().map_or(&scenario.server, |backend| &backend.server);
+    let of_server: [(&dyn AnyKey, &[usize]); 2] =
+        [(keys::SERVER_PIN, server.pin.named()), (keys::SERVER_INCOMING_CPU, server.strategy.steering.incoming_cpus())];
+    let of_server = of_server.into_iter().map(|(key, named)| (Cow::Borrowed(key.path()), named));
+    let of_loads = scenario.loads.iter().map(|load| (load.path(keys::LOAD_PIN), load.pin.named()));
+    for (path, named) in of_server.chain(of_loads) {
         if let Some(cpu) = named.iter().find(|cpu| !allowed.contains(cpu)) {
             let problem = format!("this process is not allowed to run on processor {cpu}; allowed: {allowed:?}");
-            anyhow::bail!(plan.wrong(key, problem));
+            anyhow::bail!(plan.refused(&path, problem));
         }
     }
     Ok(())
 }
 
-/// The scenario's only cell, moved to the host's network, for `serve` and `load`. Cells that are the `same` as far as the
-/// command is concerned count as one: `load` does not care about the server's strategy.
+/// The scenario's only cell, moved to the host's network, for `command`. Cells that are the `same` as far as the command is concerned
+/// count as one: `serve` does not care about the load's rate.
 pub(super) fn single_cell(
     command: &str,
     name: &str,
     overrides: &Overrides,
     same: fn(&Scenario, &Scenario) -> bool,
 ) -> anyhow::Result<(Plan, Cell)> {
-    let mut plan = plan(&text(name)?, &overrides.all())?;
+    shorthands::settings(&[], overrides)?;
+    let text = text(name)?;
+    let name = &text.name;
+    let mut plan = plan(&text, &overrides.all())?;
     if plan.cells.iter().any(|cell| !same(&cell.scenario, &plan.cells[0].scenario)) {
         let flags: Vec<String> =
             plan.cells[0].swept.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
@@ -122,12 +190,48 @@ pub(super) fn single_cell(
     if cell.scenario.fill.is_some() {
         anyhow::bail!(Usage(format!("{name}: `{command}` cannot run a scenario of kind \"ports\"")));
     }
+    if !cell.scenario.subject.is_own() {
+        anyhow::bail!(Usage(format!(
+            "{name}: `{command}` runs listenbench's own server, and this scenario is about another: use --set server.subject=own"
+        )));
+    }
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
         note(format_args!("{name}: `{command}` runs on the host's network and ignores `sysctl.{sysctl}`"));
     }
-    if !std::mem::take(&mut cell.scenario.faults).is_empty() {
-        note(format_args!("{name}: `{command}` ignores [[fault]]"));
+    if !std::mem::take(&mut cell.scenario.events).is_empty() {
+        note(format_args!("{name}: `{command}` ignores [[event]]"));
     }
     Ok((plan, cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::PRESETS;
+
+    #[test]
+    fn help_and_documents_list_every_built_in_scenario() {
+        let help = include_str!("../cli/run.rs").split_once("names of built-in scenarios: ").unwrap().1;
+        let help = help.split_once("#[arg").unwrap().0.replace("///", "");
+        let help: Vec<&str> = help.split(',').map(str::trim).collect();
+        let scenarios = include_str!("../../bench-configs/README.md");
+        let changes = include_str!("../../CHANGELOG.md");
+        for name in built_in() {
+            assert!(
+                help.iter().any(|listed| listed.split(' ').next() == Some(name)),
+                "`run --help` lacks {name}: {help:?}"
+            );
+            let seconds = takes(name).unwrap().as_secs();
+            let takes = if seconds < 60 { format!("{seconds} s") } else { format!("{} min", seconds / 60) };
+            let row = scenarios.lines().find(|line| line.starts_with(&format!("| `{name}.toml` | ")));
+            assert!(
+                row.is_some_and(|row| row.ends_with(&format!(" | {takes} |"))),
+                "bench-configs/README.md should say that {name} takes {takes}: {row:?}"
+            );
+            assert!(changes.contains(&format!("`{name}`")), "CHANGELOG.md lacks {name}");
+        }
+        let count = ["fifteen", "sixteen", "seventeen", "eighteen"].get(PRESETS.len() - 15);
+        assert!(include_str!("../../README.md").contains(&format!("compares all {} strategies", count.unwrap())));
+    }
 }

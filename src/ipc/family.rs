@@ -38,6 +38,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// How often a parent polls for what does not wake it. Only outside the measured window.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a child may take to exit once it has nothing more to say, and its descendants to end once it is gone. Then they are killed.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait for children, and the flag that cuts the wait short.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +60,8 @@ pub enum Cut {
 }
 
 /// A wait in progress.
-struct Wait<'a> {
+#[derive(Debug)]
+pub struct Wait<'a> {
     patience: Patience<'a>,
     since: Instant,
 }
@@ -74,21 +77,29 @@ impl<'a> Patience<'a> {
         Self { interrupted: Some(interrupted), ..self }
     }
 
-    fn begin(self) -> Wait<'a> {
+    /// Begins a wait that may last this long.
+    pub fn begin(self) -> Wait<'a> {
         Wait { patience: self, since: Instant::now() }
     }
 }
 
 impl Wait<'_> {
-    fn check(&self) -> Result<(), Cut> {
+    /// Fails once the wait is to end.
+    pub fn check(&self) -> Result<(), Cut> {
         if self.patience.interrupted.is_some_and(|interrupted| interrupted.load(Relaxed)) {
             return Err(Cut::Interrupted);
         }
         if self.left().is_zero() { Err(Cut::TooLong(self.patience.at_most)) } else { Ok(()) }
     }
 
-    fn left(&self) -> Duration {
+    /// How much of it is left.
+    pub fn left(&self) -> Duration {
         self.patience.at_most.saturating_sub(self.since.elapsed())
+    }
+
+    /// Until when to sleep at most before the next [`Self::check`].
+    pub fn nap(&self) -> Duration {
+        self.left().min(TICK)
     }
 }
 
@@ -108,8 +119,8 @@ pub fn wait_until(
 }
 
 /// Runs `body` in a forked child and returns its result: for work that would change the calling process, such as entering a
-/// namespace. The child leads a process group. By the time this returns it is gone, and so are its descendants if the caller adopts
-/// them ([`process::adopt_orphans`]).
+/// namespace. The child leads a process group. By the time this returns it is gone, and so are its descendants of that group if the
+/// caller adopts them ([`process::adopt_orphans`]).
 pub fn ask<R: Serialize + DeserializeOwned>(
     name: &'static str,
     patience: Patience<'_>,
@@ -190,8 +201,8 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         self.fork_member(process, name.into(), false, body)
     }
 
-    /// Like [`Self::fork`], but the child leads a process group: its descendants are awaited too, if this process adopts them
-    /// ([`process::adopt_orphans`]).
+    /// Like [`Self::fork`], but the child leads a process group: its descendants in that group are ended too, if this process adopts
+    /// them ([`process::adopt_orphans`]).
     pub fn fork_leader(
         &mut self,
         process: &str,
@@ -231,21 +242,20 @@ impl<R: Serialize + DeserializeOwned> Family<R> {
         self.notice_ends();
         let Some(member) = self.members.iter_mut().find(|member| member.end.is_some()) else { return Ok(()) };
         let account: Account<R> = member.account();
-        Err(anyhow!(account.failure()).context(account.name))
+        let failure = anyhow!(account.failure());
+        // How it ended names it already.
+        Err(if matches!(account.exit, Exit::Other(_)) { failure.context(account.name) } else { failure })
     }
 
     /// Waits for all children, kills those that do not end in time, and returns the accounts of all.
     pub fn finish(mut self, patience: Patience<'_>) -> Vec<Account<R>> {
         if self.wait(patience, || ()).is_err() {
-            for member in self.members.iter_mut().filter(|member| !member.closed) {
-                member.hung = true;
-                member.signal(Signal::SIGKILL);
-            }
+            self.kill_hung();
         }
         self.members.iter_mut().map(Member::account).collect()
     }
 
-    /// Waits for an only child and returns its account.
+    /// Returns the account of an only child, which has nothing more to say or was killed.
     pub fn finish_one(mut self) -> Account<R> {
         self.members[0].account()
     }
@@ -270,6 +280,12 @@ impl<R> Family<R> {
     pub fn running(&mut self, numbers: Range<usize>) -> usize {
         self.notice_ends();
         self.members[numbers].iter().filter(|member| member.end.is_none()).count()
+    }
+
+    /// The numbers of those that have ended.
+    pub fn ended(&mut self) -> impl Iterator<Item = usize> {
+        self.notice_ends();
+        self.members.iter().enumerate().filter(|(_, member)| member.end.is_some()).map(|(number, _)| number)
     }
 
     fn notice_ends(&mut self) {
@@ -303,12 +319,27 @@ impl<R> Family<R> {
         while !self.drain(next_tick.saturating_duration_since(Instant::now()).min(wait.left())) {
             wait.check()?;
             if Instant::now() >= next_tick {
+                self.close_ended();
                 tick();
                 // Do not make up for missed ticks.
                 next_tick = Instant::now() + TICK;
             }
         }
         Ok(())
+    }
+
+    /// Reads the rest of what children sent that have ended. A descendant may keep a pipe open beyond that.
+    fn close_ended(&mut self) {
+        self.notice_ends();
+        self.members.iter_mut().filter(|member| member.end.is_some()).for_each(Member::read_rest);
+    }
+
+    /// Kills the children that have not ended when told to, and notes that.
+    pub fn kill_hung(&mut self) {
+        for member in self.members.iter_mut().filter(|member| !member.closed) {
+            member.hung = true;
+            member.signal(Signal::SIGKILL);
+        }
     }
 
     /// Kills all children still running.
@@ -334,27 +365,43 @@ impl Member {
         }
     }
 
-    /// Reads what the pipe holds, blocking if it is empty.
+    /// Reads a part of what the pipe holds, blocking if it is empty.
     fn read(&mut self) {
         // Nothing more will come from a pipe that cannot be read.
         self.closed = self.inbox.read_from(&mut self.child.pipe).unwrap_or(true);
     }
 
-    fn reap(&mut self) -> &End {
-        let (pid, leads_group) = (self.child.pid, self.leads_group);
-        let end = self.end.get_or_insert_with(|| process::wait(pid));
-        if leads_group {
-            process::reap_group(pid);
+    /// Reads all that the child, which has ended, has written.
+    fn read_rest(&mut self) {
+        let is_readable = |member: &Self| {
+            let mut fds = [PollFd::new(member.child.pipe.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, 0_u8).is_ok_and(|ready| ready > 0)
+        };
+        while !self.closed && is_readable(self) {
+            self.read();
         }
-        end
+        self.closed = true;
+    }
+
+    /// Waits for the child to end, and for its process group. Kills what takes too long, which a stopped process would do for good.
+    fn reap(&mut self) -> &End {
+        let pid = self.child.pid;
+        if self.end.is_none() {
+            self.end = within(EXIT_PATIENCE, || process::ended(pid));
+        }
+        self.hung |= self.end.is_none();
+        self.signal(Signal::SIGKILL);
+        if self.leads_group && within(EXIT_PATIENCE, || process::reap_group(pid).then_some(())).is_none() {
+            process::kill_group(pid);
+            within(EXIT_PATIENCE, || process::reap_group(pid).then_some(()));
+        }
+        self.end.get_or_insert_with(|| process::wait(pid))
     }
 
     /// Waits for the child to end, and returns its account.
     fn account<R: DeserializeOwned>(&mut self) -> Account<R> {
-        while !self.closed {
-            self.read();
-        }
         let End { status, cpu } = self.reap().clone();
+        self.read_rest();
         let Message { report, histograms, error } = self.inbox.open();
         let exit = match (Exit::from(status), error) {
             (Exit::Ok, Some(error)) => Exit::Other(error),
@@ -362,6 +409,18 @@ impl Member {
             (exit, _) => exit,
         };
         Account { name: self.name.clone(), pid: self.child.pid.as_raw(), exit, cpu, report, histograms }
+    }
+}
+
+/// Polls until there is a result, but no longer than this.
+fn within<T>(at_most: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+    let since = Instant::now();
+    loop {
+        let result = poll();
+        if result.is_some() || since.elapsed() > at_most {
+            return result;
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

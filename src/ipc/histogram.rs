@@ -1,14 +1,20 @@
-//! Histograms that are cheap to record into. Those in shared memory survive a worker that is killed, and other processes can read
-//! them while it counts; [`LocalHistogram`] belongs to one process.
+//! Histograms in shared memory. They are cheap to record into, survive a process that is killed, and can be read by others while it
+//! counts.
 //!
 //! The buckets are those of HdrHistogram with three digits: values below 2,048 are exact, larger ones are kept to 1/1,024 of their
 //! power of two or finer, so copying them into an HdrHistogram loses nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    io,
+    sync::atomic::{
+        AtomicU16, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
 
 use hdrhistogram::Histogram;
 
-use crate::sys::pages::Pages;
+use crate::sys::shared::SharedSlice;
 
 /// Values of up to this many bits are exact: HdrHistogram's sub-buckets for three digits.
 const EXACT_BITS: u32 = 11;
@@ -55,73 +61,65 @@ fn add(counts: impl Iterator<Item = u64>, histogram: &mut Histogram<u64>) {
     }
 }
 
-/// Number of values that a local histogram keeps individually before it counts them in buckets.
+/// Number of values that a histogram lists before it counts further ones in buckets.
 const FEW: usize = 512;
 const _: () = assert!(BUCKETS <= 1 << u16::BITS);
 
-/// A histogram of one process. The kernel evicts a busy process's cache between any two connections, so every cache line counts:
-/// recording here touches one or two, whereas a `Histogram` also updates extremes and totals in lines of their own.
+/// Histograms of loaders, in shared memory, each with one writer. The kernel evicts a busy process's cache between any two connections,
+/// so every cache line counts: recording here touches two or three, whereas a `Histogram` also updates extremes and totals in lines of
+/// their own.
 ///
 /// With many loaders and many workers, most histograms hold few values, each of which would touch its own page: the first values
 /// therefore go into a list, two bytes each, until it is full.
+///
+/// Whatever a writer that dies leaves can be read: a value is counted by one store, the last one of its recording.
 #[derive(Debug)]
-pub struct LocalHistogram {
-    /// Bucket numbers of the first values, in order of arrival; empty once they are counted.
-    few: Vec<u16>,
-    counts: Pages,
-    counting: bool,
+pub struct SharedHistograms {
+    /// By histogram: how many values its list holds.
+    listed: SharedSlice<AtomicU32>,
+    /// Bucket numbers of the first values, in order of arrival.
+    few: SharedSlice<[AtomicU16; FEW]>,
+    /// Numbers of further values.
+    counts: SharedSlice<[AtomicU32; BUCKETS]>,
 }
 
-impl LocalHistogram {
-    /// An empty histogram. Panics if there is no address space left.
-    pub fn new() -> Self {
-        let counts = Pages::zeroed(BUCKETS).expect("mapping a histogram's buckets");
-        Self { few: Vec::with_capacity(FEW), counts, counting: false }
+impl SharedHistograms {
+    /// So many empty histograms.
+    pub fn new(count: usize) -> io::Result<Self> {
+        Ok(Self { listed: SharedSlice::new(count)?, few: SharedSlice::new(count)?, counts: SharedSlice::new(count)? })
     }
 
-    /// Counts a value. A bucket's count stops at 2³² − 1.
+    /// Counts a value in the histogram of this number. The caller must be its only writer. A bucket's count stops at 2³² − 1.
     #[inline]
-    pub fn record(&mut self, value: u64) {
+    pub fn record(&self, number: usize, value: u64) {
         let bucket = index(value);
-        if self.counting {
-            self.count(bucket);
+        let listed = &self.listed[number];
+        let length = listed.load(Relaxed);
+        if let Some(place) = self.few[number].get(length as usize) {
+            place.store(bucket as u16, Relaxed);
+            listed.store(length + 1, Release);
         } else {
-            self.list(bucket);
+            let count = &self.counts[number][bucket];
+            count.store(count.load(Relaxed).saturating_add(1), Relaxed);
         }
     }
 
-    #[inline]
-    fn count(&mut self, bucket: usize) {
-        let count = &mut self.counts[bucket];
-        *count = count.saturating_add(1);
+    /// The smallest value of each bucket in use with its count. A value may come more than once.
+    pub fn counts(&self, number: usize) -> impl Iterator<Item = (u64, u64)> {
+        let listed = self.listed[number].load(Acquire) as usize;
+        let few = self.few[number].iter().take(listed).map(|bucket| u64::from(bucket.load(Relaxed)));
+        // Merely reading a page of shared memory allocates it.
+        let further = if listed < FEW { &[] } else { &self.counts[number][..] };
+        let further = further.iter().map(|count| u64::from(count.load(Relaxed))).enumerate();
+        few.map(|bucket| (lowest(bucket as usize), 1))
+            .chain(further.filter(|(_, count)| *count > 0).map(|(index, count)| (lowest(index), count)))
     }
 
-    fn list(&mut self, bucket: usize) {
-        if self.few.len() < FEW {
-            self.few.push(bucket as u16);
-            return;
+    /// Adds a histogram's values to another. Values beyond its range count as its largest.
+    pub fn add_to(&self, number: usize, histogram: &mut Histogram<u64>) {
+        for (value, count) in self.counts(number) {
+            histogram.saturating_record_n(value, count);
         }
-        self.counting = true;
-        for first in std::mem::take(&mut self.few) {
-            self.count(usize::from(first));
-        }
-        self.count(bucket);
-    }
-
-    /// Adds its values to a histogram. Values beyond its range count as its largest.
-    pub fn add_to(&self, histogram: &mut Histogram<u64>) {
-        for bucket in &self.few {
-            histogram.saturating_record(lowest(usize::from(*bucket)));
-        }
-        if self.counting {
-            add(self.counts.iter().map(|count| u64::from(*count)), histogram);
-        }
-    }
-}
-
-impl Default for LocalHistogram {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -147,15 +145,16 @@ mod tests {
         #[test]
         fn copying_preserves_the_recorded_values(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
             let empty = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-            let (buckets, mut own, mut direct) = (buckets(), LocalHistogram::new(), empty());
+            let (buckets, own, mut direct) = (buckets(), SharedHistograms::new(2).unwrap(), empty());
             for value in values {
                 record(&buckets, value);
-                own.record(value);
+                own.record(1, value);
                 direct.record(value).unwrap();
             }
             let (mut of_shared, mut of_own) = (empty(), empty());
             add_to(&buckets, &mut of_shared);
-            own.add_to(&mut of_own);
+            own.add_to(1, &mut of_own);
+            prop_assert_eq!(own.counts(0).count(), 0);
             prop_assert_eq!(&of_shared, &direct);
             prop_assert_eq!(&of_own, &direct);
             // Equality of histograms ignores these.
@@ -163,5 +162,14 @@ mod tests {
             prop_assert_eq!(figures(&of_shared), figures(&direct));
             prop_assert_eq!(figures(&of_own), figures(&direct));
         }
+    }
+
+    #[test]
+    fn a_value_that_its_writer_did_not_finish_is_not_there() {
+        let histograms = SharedHistograms::new(1).unwrap();
+        histograms.record(0, 7);
+        // Killed before its last store.
+        histograms.few[0][1].store(9, Relaxed);
+        assert_eq!(histograms.counts(0).collect::<Vec<_>>(), [(7, 1)]);
     }
 }

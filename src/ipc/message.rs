@@ -15,6 +15,8 @@ use hdrhistogram::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::{format, record::histograms};
+
 /// Limit on a message's size. A histogram of the range used here takes at most 230 kB, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
 
@@ -41,14 +43,12 @@ impl<W: Write> Sender<W> {
 
     /// Sends one histogram under a name.
     pub fn histogram(&mut self, name: &str, histogram: &Histogram<u64>) -> Result<()> {
-        let mut bytes = Vec::new();
-        V2Serializer::new().serialize(histogram, &mut bytes).context("encoding a histogram")?;
-        self.send(HISTOGRAM, name, &bytes)
+        self.send(HISTOGRAM, name, &encoded(histogram)?)
     }
 
     /// Sends why there is no report.
     pub fn error(&mut self, error: &anyhow::Error) -> Result<()> {
-        self.send(ERROR, "", format!("{error:#}").as_bytes())
+        self.send(ERROR, "", format::causes(error).as_bytes())
     }
 
     fn send(&mut self, kind: u8, name: &str, payload: &[u8]) -> Result<()> {
@@ -102,7 +102,7 @@ impl Inbox {
         let mut message = Message { report: None, histograms: BTreeMap::new(), error: None };
         let mut bytes = &self.bytes[..];
         while !bytes.is_empty() && message.error.is_none() {
-            message.error = message.take(&mut bytes).err().map(|error| format!("{error:#}"));
+            message.error = message.take(&mut bytes).err().map(|error| format::causes(&error));
         }
         message
     }
@@ -114,15 +114,28 @@ impl<T: DeserializeOwned> Message<T> {
         match kind {
             JSON => self.report = Some(serde_json::from_slice(payload).context("decoding its report")?),
             HISTOGRAM => {
-                let histogram = Deserializer::new().deserialize(&mut &payload[..]);
-                let histogram = histogram.with_context(|| format!("decoding histogram {name}"))?;
-                self.histograms.insert(name.to_owned(), histogram);
+                self.histograms.insert(name.to_owned(), decoded(name, payload)?);
             }
             ERROR => bail!("{}", String::from_utf8_lossy(payload)),
             kind => bail!("a message of unknown kind {kind}"),
         }
         Ok(())
     }
+}
+
+/// A histogram as messages carry it: HdrHistogram's V2 form, uncompressed.
+pub fn encoded(histogram: &Histogram<u64>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    V2Serializer::new().serialize(histogram, &mut bytes).context("encoding a histogram")?;
+    Ok(bytes)
+}
+
+/// The histogram of this name in such a form. One whose header promises more than its bytes hold is refused.
+pub fn decoded(name: &str, mut bytes: &[u8]) -> Result<Histogram<u64>> {
+    if !histograms::is_sound(bytes) {
+        bail!("histogram {name} is not what its header says");
+    }
+    Deserializer::new().deserialize(&mut bytes).with_context(|| format!("decoding histogram {name}"))
 }
 
 fn frame<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a str, &'a [u8])> {
@@ -167,6 +180,16 @@ mod tests {
         assert_eq!((message.report, message.error.as_deref()), (None, Some("no descriptors")));
         let message = Inbox::default().open::<()>();
         assert_eq!((message.report, message.error), (None, None));
+    }
+
+    #[test]
+    fn a_histogram_longer_than_its_message_is_refused() {
+        let mut inbox = sent(|sender| sender.histogram("connect", &Histogram::new(3).unwrap()).unwrap());
+        // The length in the histogram's own header, behind the frame's and the cookie.
+        let at = 2 + "connect".len() + 4 + 4;
+        inbox.bytes[at] = 0x41;
+        let message = inbox.open::<()>();
+        assert!(message.histograms.is_empty() && message.error.unwrap().contains("histogram connect"));
     }
 
     #[test]

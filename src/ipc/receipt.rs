@@ -53,13 +53,30 @@ pub struct Receipt {
     accept_low48: u64,
     digest: u32,
     tuple: Option<[u8; TUPLE_BYTES]>,
+    certainty: Certainty,
+}
+
+/// Whether bytes in the place of a receipt are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    /// A header names them, or they contain the 4-tuple that their digest is of.
+    Certain,
+    /// They have a receipt's length.
+    Possible,
 }
 
 impl Receipt {
     /// The receipt for a request with `nonce` on a connection accepted at `accept_ns`.
     pub fn new(worker: u16, nonce: u32, accept_ns: u64, tuple: &Tuple) -> Self {
         let bytes = tuple.bytes();
-        Self { worker, nonce, accept_low48: accept_ns & TIME_MASK, digest: Tuple::digest(&bytes), tuple: Some(bytes) }
+        Self {
+            worker,
+            nonce,
+            accept_low48: accept_ns & TIME_MASK,
+            digest: Tuple::digest(&bytes),
+            tuple: Some(bytes),
+            certainty: Certainty::Certain,
+        }
     }
 
     /// The short form, without the 4-tuple.
@@ -80,18 +97,38 @@ impl Receipt {
         }
     }
 
-    /// Reads the receipt at the head of a whole reply; `None` if the reply is too short to hold one.
+    /// Reads the receipt at the head of a whole reply; `None` if the reply is too short to hold one, or has a 4-tuple that doesn't fit
+    /// its digest: then other bytes are in its place.
     pub fn read(reply: &[u8]) -> Option<Self> {
-        let bytes = reply.get(..RECEIPT_BYTES)?;
+        let receipt = Self::parse(reply.first_chunk()?);
+        let Some(tuple) = reply.get(RECEIPT_BYTES..FULL_RECEIPT_BYTES).and_then(|tuple| tuple.try_into().ok()) else {
+            return Some(receipt);
+        };
+        let certain = Self { tuple: Some(tuple), certainty: Certainty::Certain, ..receipt };
+        (Tuple::digest(&tuple) == receipt.digest).then_some(certain)
+    }
+
+    /// Reads a receipt's short form from where only receipts are.
+    pub fn read_short(bytes: &[u8; RECEIPT_BYTES]) -> Self {
+        Self { certainty: Certainty::Certain, ..Self::parse(bytes) }
+    }
+
+    fn parse(bytes: &[u8; RECEIPT_BYTES]) -> Self {
         let mut time = [0; 8];
         time[..6].copy_from_slice(&bytes[6..12]);
-        Some(Self {
+        Self {
             worker: u16::from_le_bytes([bytes[0], bytes[1]]),
             nonce: u32::from_le_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]),
             accept_low48: u64::from_le_bytes(time),
             digest: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
-            tuple: reply.get(RECEIPT_BYTES..FULL_RECEIPT_BYTES).and_then(|tuple| tuple.try_into().ok()),
-        })
+            tuple: None,
+            certainty: Certainty::Possible,
+        }
+    }
+
+    /// Whether this is certainly a receipt. Another program's bytes may look like one.
+    pub fn is_certain(&self) -> bool {
+        self.certainty == Certainty::Certain
     }
 
     /// Whether the receipt answers this request on this connection.
@@ -138,6 +175,15 @@ mod tests {
     #[test]
     fn a_reply_too_short_for_a_receipt_has_none() {
         assert_eq!(Receipt::read(&[0; RECEIPT_BYTES - 1]), None);
+    }
+
+    #[test]
+    fn another_programs_bytes_are_not_a_receipt() {
+        assert_eq!(Receipt::read(&[0; FULL_RECEIPT_BYTES]), None);
+        assert_eq!(Receipt::read(&[b'x'; 64]), None);
+        // A short form cannot be told from other bytes, unless it stands where only receipts do.
+        let zeros = [0; RECEIPT_BYTES];
+        assert!(!Receipt::read(&zeros).unwrap().is_certain() && Receipt::read_short(&zeros).is_certain());
     }
 
     proptest! {

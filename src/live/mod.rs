@@ -3,27 +3,36 @@
 //! Everything is read at most ten times a second, in the calling process, from memory the trial shares anyway. No
 //! thread is started, so trials can be forked while the screen is shown; a forked child draws nothing.
 
+mod canvas;
 mod draw;
+mod forecast;
 mod keys;
 mod log;
 mod model;
+mod observed;
 mod pace;
 mod plain;
 mod results;
 mod screen;
 mod seen;
+mod waiting;
 
 use std::{
     env,
     fmt::Display,
     io::{IsTerminal, Write, stderr, stdin},
     sync::atomic::AtomicBool,
+    time::Duration,
 };
 
+pub use draw::use_colours;
+pub use forecast::whole as whole_trial;
+pub use observed::ObservedScreen;
 pub use pace::{Expected, Trials};
 
 use self::{pace::Pace, plain::Plain, screen::Screen};
 use crate::{
+    format::{duration, harmless},
     record::{TrialRecord, Verdict},
     sys::terminal,
     trial::{Job, View},
@@ -76,25 +85,31 @@ enum Form<'a> {
 impl<'a> Progress<'a> {
     /// Prints the outline. A screen takes the terminal until [`Self::finish`], or until this is dropped, even by a panic.
     /// `interrupted` is set when the user quits at the screen.
-    pub fn start(kind: Kind, outline: &str, expected: Expected, interrupted: &'a AtomicBool) -> Self {
+    /// `verbose` adds what trials wait for, and what they took.
+    pub fn start(
+        (kind, verbose): (Kind, bool),
+        outline: &str,
+        expected: Expected,
+        interrupted: &'a AtomicBool,
+    ) -> Self {
         kind.note(outline);
         let form = match kind {
             Kind::Quiet => Form::Quiet,
-            Kind::Plain => Form::Plain(Plain),
-            Kind::Screen => match Screen::start(interrupted) {
+            Kind::Plain => Form::Plain(Plain::new(verbose)),
+            Kind::Screen => match Screen::start(interrupted, verbose) {
                 Ok(screen) => Form::Screen(Box::new(screen)),
                 Err(error) => {
                     print(format_args!("no live screen, falling back to a line per trial: {error}"));
-                    Form::Plain(Plain)
+                    Form::Plain(Plain::new(verbose))
                 }
             },
         };
         Self { pace: Pace::start(expected), form }
     }
 
-    /// Called when a trial begins.
-    pub fn begin(&mut self, job: Job<'_>) {
-        self.pace.begin();
+    /// Called when a trial of one of the expected cells begins.
+    pub fn begin(&mut self, job: Job<'_>, cell: usize) {
+        self.pace.begin(cell);
         match &mut self.form {
             Form::Quiet => {}
             Form::Plain(plain) => plain.begin(job, &self.pace),
@@ -103,19 +118,23 @@ impl<'a> Progress<'a> {
     }
 
     /// Called repeatedly while the trial runs.
-    pub fn tick(&mut self, view: &View<'_>) {
-        if let Form::Screen(screen) = &mut self.form {
-            screen.tick(view, &self.pace);
+    pub fn tick(&mut self, job: Job<'_>, view: &View<'_>) {
+        self.pace.see(job, view);
+        match &mut self.form {
+            Form::Quiet => {}
+            Form::Plain(plain) => plain.tick(job, view, &self.pace),
+            Form::Screen(screen) => screen.tick(job, view, &self.pace),
         }
     }
 
     /// Called when a trial has ended.
     pub fn end(&mut self, job: Job<'_>, record: &TrialRecord) {
+        let how = how(record, &self.pace);
         self.pace.end();
         match &mut self.form {
             Form::Quiet => {}
-            Form::Plain(plain) => plain.end(job, record),
-            Form::Screen(screen) => screen.end(job, record),
+            Form::Plain(plain) => plain.end(job, record, &how),
+            Form::Screen(screen) => screen.end(job, record, &how),
         }
     }
 
@@ -125,7 +144,7 @@ impl<'a> Progress<'a> {
 
 /// Ignores errors: a terminal that is gone must not end a run.
 fn print(line: impl Display) {
-    let _ = writeln!(stderr(), "{line}");
+    let _ = writeln!(stderr(), "{}", harmless(&line.to_string()));
 }
 
 /// Why a trial is invalid or failed, if it is: its error, or its invalidating verdicts.
@@ -135,7 +154,27 @@ fn flaw(record: &TrialRecord) -> Option<String> {
     record.error.clone().or_else(|| (!verdicts.is_empty()).then(|| verdicts.join("; ")))
 }
 
+/// What a trial that has ended took, and how it was measured.
+fn how(record: &TrialRecord, pace: &Pace) -> String {
+    let shown = |length: Duration| duration(length.as_nanos() as f64);
+    let mut parts = match pace.taken() {
+        (all, Some(set_up)) => vec![format!("took {}, {} of them for set-up", shown(all), shown(set_up))],
+        (all, None) => vec![format!("took {}", shown(all))],
+    };
+    if let Some(method) = record.latency_ns.accept_wait.method {
+        parts.push(format!("accept waits by {method}"));
+    }
+    if let Some(probe) = &record.probe {
+        let missing = probe.missing.as_ref().map_or_else(String::new, |missing| format!(", without {missing}"));
+        parts.push(format!("accepts seen by {}{missing}", probe.level));
+    }
+    parts.join("; ")
+}
+
 /// The line about an invalid or failed trial.
 fn flaw_line(job: Job<'_>, why: &str) -> String {
-    format!("trial {} ({}): {why}", job.trial.number, job.cell().label())
+    let label = job.label();
+    // The label of a run's only cell has brackets of its own.
+    let label = if label.starts_with('(') { label } else { format!("({label})") };
+    format!("trial {} {label}: {why}", job.trial.number)
 }

@@ -11,6 +11,7 @@ use super::{
     pace::Pace,
     results::{self, Results},
     seen::{Observer, Seen},
+    waiting,
 };
 use crate::{
     format::thousands,
@@ -30,6 +31,8 @@ pub(super) struct Model {
     /// `3 of 20`.
     pub position: String,
     pub left: Option<String>,
+    /// What the running trial waits for.
+    pub waits: String,
     pub trial: Option<TrialModel>,
     pub log: Log,
     pub results: Results,
@@ -67,6 +70,7 @@ impl Model {
             question: String::new(),
             position: String::new(),
             left: None,
+            waits: String::new(),
             trial: None,
             log: Log::default(),
             results: Results::default(),
@@ -77,15 +81,16 @@ impl Model {
     }
 
     pub(super) fn begin(&mut self, job: Job<'_>) {
+        self.waits.clear();
         self.scenario.clone_from(&job.plan.whole.name);
         self.question.clone_from(&job.plan.whole.question);
-        self.trial =
-            Some(TrialModel::new(job.trial.number, job.trial.repetition, job.cell().label(), &job.cell().scenario));
+        self.trial = Some(TrialModel::new(job.trial.number, job.trial.repetition, job.label(), &job.cell().scenario));
         self.observer.reset();
     }
 
-    pub(super) fn tick(&mut self, view: &View<'_>, pace: &Pace) {
+    pub(super) fn tick(&mut self, job: Job<'_>, view: &View<'_>, pace: &Pace) {
         self.place(pace);
+        self.waits = waiting::waits_for(&job.cell().scenario, job.hosts.is_some(), view);
         let now = Instant::now();
         let mut seen = self.observer.look(view);
         if let (Some(_), Some(trial)) = (seen.ports, &self.trial) {
@@ -129,7 +134,7 @@ impl Model {
     }
 
     pub(super) fn end(&mut self, job: Job<'_>, record: &TrialRecord) {
-        self.ended(&job.cell().label(), record);
+        self.ended(&job.label(), record);
     }
 
     pub(super) fn ended(&mut self, label: &str, record: &TrialRecord) {
@@ -153,18 +158,16 @@ impl Model {
 
 impl TrialModel {
     pub(super) fn new(number: usize, repetition: usize, cell: String, scenario: &Scenario) -> Self {
-        let load = &scenario.load;
-        let (length, connections) = match load.bound {
-            _ if scenario.fill.is_some() => (None, None),
-            Bound::Duration(span) => (Some(load.warmup + span + load.hold), None),
-            Bound::Connections(count) => (None, Some(count)),
+        let connections = match scenario.span.bound {
+            Bound::Connections(count) if scenario.fill.is_none() => Some(count),
+            Bound::Connections(_) | Bound::Duration(_) => None,
         };
         let (looks, course, began) = (VecDeque::new(), Vec::new(), Instant::now());
         Self {
             number,
             repetition,
             cell,
-            length,
+            length: scenario.length(),
             connections,
             seen: None,
             rate: 0.0,
@@ -178,6 +181,7 @@ impl TrialModel {
     fn saw(&mut self, seen: Seen, now: Instant) {
         let counts: Vec<u64> = match seen.ports {
             Some(ports) => vec![ports.open],
+            None if seen.is_anothers() => vec![seen.established],
             None => seen.workers.iter().map(|worker| taken(seen.protocol, worker.accepted, worker.datagrams)).collect(),
         };
         if self.looks.is_empty() {
@@ -220,6 +224,7 @@ impl TrialModel {
     pub(super) fn unit(&self) -> &'static str {
         match &self.seen {
             Some(seen) if seen.ports.is_some() => "connections opened/s",
+            Some(seen) if seen.is_anothers() => "connections/s",
             Some(seen) if !seen.protocol.has(Transport::Tcp) => "datagrams/s",
             _ => "accepts/s",
         }

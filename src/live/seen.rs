@@ -54,6 +54,11 @@ pub(super) struct PortsSeen {
 }
 
 impl Seen {
+    /// Whether the server is not listenbench's own: only the loaders' side of it is in shared memory.
+    pub(super) fn is_anothers(&self) -> bool {
+        self.workers.is_empty() && self.ports.is_none()
+    }
+
     /// Whether all workers share one listener.
     pub(super) fn shares_listener(&self) -> bool {
         let mut inodes = self.workers.iter().filter_map(|worker| Some(worker.listener?.inode));

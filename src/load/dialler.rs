@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use super::source::{Group, Source};
 use crate::{
     record::Step,
-    scenario::{Scenario, Transport},
+    scenario::{Load, Scenario, Transport},
 };
 
 /// How many ports, or windows of ports, to try before giving up.
@@ -24,10 +24,10 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    pub fn new(scenario: &Scenario, target: SocketAddr, source: Box<dyn Source>) -> Self {
+    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> Self {
         let listen = &scenario.server.listen;
         let (nodelay, fastopen) = (listen.nodelay, listen.fastopen > 0);
-        Self { target, nodelay, fastopen, quickack: scenario.load.quickack, source }
+        Self { target, nodelay, fastopen, quickack: load.quickack, source }
     }
 
     /// A new socket with the scenario's options.

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
 };
 
 use anyhow::Result;
@@ -14,7 +15,7 @@ use super::{
     clock::Clock,
     dialler::Dialler,
     engine::{Close, Engine, Event, Kind, Opened, Taken},
-    measures::Measures,
+    measures::{self, Measures},
     observer::Observer,
     session::{Ends, Policy, Shared},
     source::{self, Group},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     context::Waits,
     ipc::{
-        control::{LoaderCount, LoaderKept},
+        control::{Account, Control, Loss},
         ledger::{Entry, Journey},
         receipt::{Receipt, Tuple},
     },
@@ -40,16 +41,23 @@ pub fn scenario(text: &str) -> Scenario {
     Plan::read(&Source { name: "t", text }, &[]).unwrap().cells[0].scenario.clone()
 }
 
+/// The account of a scenario's only loader.
+pub fn account(scenario: &Scenario) -> Account {
+    let control = Control::new(scenario.all_workers(), 1, scenario.events.len()).unwrap();
+    Arc::new(measures::make_room(control, scenario).unwrap()).account(0)
+}
+
 /// The shared state of a scenario's sessions, with everything recorded.
 pub fn shared(scenario: &Scenario, observer: FakeObserver) -> Shared<FakeObserver> {
     let waits = Waits { exact: false, bound: true };
-    let groups = source::groups(&scenario.sources, &[TARGET]);
+    let (groups, account) = (source::groups(&scenario.loads[0].sources, &[TARGET]), account(scenario));
     Shared::new(
-        Policy::new(scenario, waits.bound),
+        Policy::new(scenario, &scenario.loads[0]),
         Ends::new(TARGET, groups),
-        client::build(scenario, &TARGET.to_string()),
-        Measures::new(scenario, waits, true),
+        client::build(scenario, &scenario.loads[0], &TARGET.to_string()),
+        (account.clone(), Measures::new(scenario, waits, account, true)),
         observer,
+        0,
     )
 }
 
@@ -93,13 +101,13 @@ pub struct FakeObserver(Rc<FakeTrial>);
 
 #[derive(Debug, Default)]
 pub struct FakeTrial {
-    /// By [`LoaderCount`].
-    pub counts: [Cell<u64>; 5],
     pub has_ledger: Cell<bool>,
+    pub is_elsewhere: Cell<bool>,
     pub accept: Cell<Option<Entry>>,
     pub journey: Cell<Option<Journey>>,
     pub stamp: Cell<Option<u64>>,
-    pub fault_over_ns: Cell<u64>,
+    pub event_over_ns: Cell<u64>,
+    pub lost: RefCell<Vec<(Loss, u64, u64)>>,
     pub interrupted: Cell<bool>,
 }
 
@@ -112,22 +120,23 @@ impl std::ops::Deref for FakeObserver {
 }
 
 impl Observer for FakeObserver {
-    fn count(&self, count: LoaderCount) {
-        let cell = &self.counts[count as usize];
-        cell.set(cell.get() + 1);
-    }
-
-    fn show(&self, _kept: LoaderKept, _wait_ns: u64) {}
-
     fn established(&self, _client: SocketAddr) {}
+
+    fn given_up(&self, _client: SocketAddr) {}
 
     fn has_ledger(&self) -> bool {
         self.has_ledger.get()
     }
 
+    fn is_beside(&self) -> bool {
+        !self.is_elsewhere.get()
+    }
+
     fn accept(&self, _client: SocketAddr, connect_ns: u64) -> Option<Entry> {
         self.accept.get().filter(|entry| entry.accept_ns >= connect_ns)
     }
+
+    fn flow_answered(&self, _client: SocketAddr, _worker: u16) {}
 
     fn journey(&self, _client: SocketAddr) -> Option<Journey> {
         self.journey.get()
@@ -137,8 +146,12 @@ impl Observer for FakeObserver {
         self.stamp.get()
     }
 
-    fn fault_over_ns(&self, _fault: usize) -> u64 {
-        self.fault_over_ns.get()
+    fn lost(&self, loss: Loss, connect_ns: u64, now_ns: u64) {
+        self.lost.borrow_mut().push((loss, connect_ns, now_ns));
+    }
+
+    fn event_over_ns(&self, _event: usize) -> u64 {
+        self.event_over_ns.get()
     }
 
     fn is_interrupted(&self) -> bool {
@@ -161,10 +174,16 @@ pub struct World {
     pub handshake_ns: Option<u64>,
     /// Duration of every reply; `None` if there is none.
     pub reply_ns: Option<u64>,
+    /// Instead of replies: bytes without end on every connection, each as soon as the one before it has been read, which takes this long.
+    pub flood_ns: Option<u64>,
+    /// How long after connect(2) the server sends a byte that nobody asked for.
+    pub unasked_ns: Option<u64>,
     /// How long it takes to create a socket.
     pub open_ns: u64,
     /// The errno of every connect.
     pub refuses: Option<i32>,
+    /// SYNs of every connection that were sent again.
+    pub syn_retries: u32,
     /// Whether an abandoned handshake turns out to have completed.
     pub settles: bool,
     /// By key: whether there is a connection, and whether its handshake is over.
@@ -216,6 +235,9 @@ impl Engine for FakeEngine {
         } else {
             world.keys[key] = Some(true);
         }
+        if let Some(unasked_ns) = world.unasked_ns {
+            world.pending.push((self.clock.now_ns() + unasked_ns, key, Happening::Reply(vec![0])));
+        }
         Ok(client_of(key))
     }
 
@@ -246,6 +268,10 @@ impl Engine for FakeEngine {
     fn next(&mut self) -> Result<Option<Event<'_>>> {
         let world = &mut *self.world.borrow_mut();
         let now_ns = self.clock.now_ns();
+        if let (Some(flood_ns), Some(key)) = (world.flood_ns, world.keys.iter().position(Option::is_some)) {
+            self.clock.set(now_ns + flood_ns);
+            return Ok(Some(Event { key, kind: Kind::Received(b""), now_ns }));
+        }
         let first = (0..world.pending.len()).min_by_key(|place| world.pending[*place].0);
         let Some(place) = first.filter(|place| world.pending[*place].0 <= now_ns) else { return Ok(None) };
         let (_, key, happening) = world.pending.remove(place);
@@ -268,6 +294,10 @@ impl Engine for FakeEngine {
 
     fn has_connection(&self, _key: usize) -> bool {
         true
+    }
+
+    fn syn_retries(&self, _key: usize) -> u32 {
+        self.world.borrow().syn_retries
     }
 
     fn close(&mut self, key: usize, how: Close) {

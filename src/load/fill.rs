@@ -3,28 +3,26 @@
 //! One process holds as many connections as its limit on files allows; then the next takes over. They take turns, so that the cost
 //! of a connect() depends on the fill alone.
 
+mod log;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+use self::log::{BEYOND_THE_WALL, FillCount};
+pub use self::log::{FillLog, FillReport};
 use super::source::{self, Group, Share, Source};
 use crate::{
-    ipc::{
-        board::{Board, Phases, Words},
-        tally::Tally,
-    },
+    ipc::board::{Board, Phases, Words},
     observe::ports::Range,
-    record::{ErrorCount, Step},
+    record::Step,
     scenario::{CloseHow, Scenario, Selection},
     sys::{clock, limits},
 };
 
 /// Descriptors that a process has open besides its connections, with room to spare.
 pub const RESERVED_FILES: u64 = 64;
-/// Attempts beyond the wall, to measure the cost of a failing connect().
-const BEYOND_THE_WALL: usize = 20;
 /// Pause between attempts while the ports recover.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -43,14 +41,16 @@ enum Word {
     Open,
     /// Whether the wall was reached.
     Wall,
-    /// Number of processes that have closed their connections.
-    Closed,
     /// Ports of all groups; 0 until they are counted.
     Capacity,
+    /// When the fill was told to end early; 0 until then.
+    InterruptedNs,
+    /// Whether one of the processes has died.
+    Broken,
 }
 
 impl Words for Word {
-    const COUNT: usize = Self::Capacity as usize + 1;
+    const COUNT: usize = Self::Broken as usize + 1;
 
     fn place(self) -> usize {
         self as usize
@@ -107,14 +107,40 @@ impl FillControl {
         self.board.phase()
     }
 
+    /// Tells the processes to end early. The first time counts.
+    pub fn interrupt(&self) {
+        if self.interrupted_ns().is_none() {
+            self.board.set(Word::InterruptedNs, clock::monotonic_ns());
+        }
+    }
+
+    /// When the processes were told to end early, in nanoseconds of CLOCK_MONOTONIC.
+    pub fn interrupted_ns(&self) -> Option<u64> {
+        Some(self.board.get(Word::InterruptedNs)).filter(|at_ns| *at_ns != 0)
+    }
+
     /// How many processes have had their turn in this phase.
     pub fn turns(&self) -> u64 {
         self.board.get(Word::Turn)
     }
 
-    /// How many processes have closed their connections.
-    pub fn closed(&self) -> u64 {
-        self.board.get(Word::Closed)
+    /// Whether the processes are to end early.
+    fn is_cut_short(&self) -> bool {
+        self.interrupted_ns().is_some() || self.board.get(Word::Broken) != 0
+    }
+
+    /// Notes that a process has died, which ends the fill. The kernel has closed its connections.
+    pub fn died(&self, filler: usize, log: &FillLog) {
+        if log.get(filler, FillCount::Closed) == 0 {
+            log.set(filler, FillCount::Closed, 1);
+            let open = log.get(filler, FillCount::Open);
+            log.set(filler, FillCount::Open, 0);
+            self.board.add(Word::Open, -(open as i64));
+        }
+        self.board.set(Word::Broken, 1);
+        if self.turns() == filler as u64 {
+            self.pass_turn();
+        }
     }
 
     /// Advances to a phase, in which the first process has the first turn.
@@ -140,6 +166,7 @@ pub struct Filler {
     /// The cell's scenario.
     pub scenario: Arc<Scenario>,
     pub control: Arc<FillControl>,
+    pub log: Arc<FillLog>,
     /// The ephemeral range of its network.
     pub range: Range,
     /// Connections at which to stop; more than the capacity to reach the wall.
@@ -154,39 +181,14 @@ pub struct Filler {
     pub seed: u64,
 }
 
-/// What a filler did.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct FillReport {
-    /// Attempts during the fill and beyond the wall.
-    pub attempted: u64,
-    /// Attempts that succeeded.
-    pub established: u64,
-    /// Attempts that failed, by phase and errno.
-    pub errors: Vec<ErrorCount>,
-    /// Connections that all processes had open before this one's first.
-    pub first: u64,
-    /// Duration of each connect(), bind() included, in order, ns.
-    pub connect_ns: Vec<u64>,
-    /// CPU time of each connect(), bind() included, in order, ns.
-    pub cpu_ns: Vec<u64>,
-    /// The errno at the wall, if this process reached it.
-    pub exhausted: Option<String>,
-    /// Duration of each attempt beyond the wall, ns.
-    pub failing_ns: Vec<u64>,
-    /// When recovery was complete, in nanoseconds of CLOCK_MONOTONIC.
-    pub recovered_at_ns: Option<u64>,
-    /// Whether the deadline ended the fill.
-    pub gave_up: bool,
-}
-
 impl Filler {
     /// Runs through all phases.
-    pub fn run(self) -> Result<FillReport> {
+    pub fn run(self) -> Result<()> {
         limits::raise_open_files().context("raising the limit of open files")?;
         let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.soft;
         let fill = self.scenario.fill.as_ref().context("the scenario is not of kind `ports`")?;
-        let groups = source::groups(&self.scenario.sources, &fill.destinations);
-        let selection = self.scenario.sources.selection;
+        let groups = source::groups(&self.scenario.loads[0].sources, &fill.destinations);
+        let selection = self.scenario.loads[0].sources.selection;
         let mut work = Work {
             source: source::build(selection, &self.range, groups.len(), self.share, self.seed),
             full: vec![false; groups.len()],
@@ -194,8 +196,6 @@ impl Filler {
             next: 0,
             held: Vec::new(),
             most: files.saturating_sub(RESERVED_FILES) as usize,
-            errors: Tally::default(),
-            report: FillReport::default(),
             filler: self,
         };
         let control = Arc::clone(&work.filler.control);
@@ -204,14 +204,14 @@ impl Filler {
         control.pass_turn();
         control.board.wait_for(FillPhase::Close);
         work.close();
-        control.board.add(Word::Closed, 1);
+        work.set(FillCount::Closed, 1);
         if work.filler.recover > 0 {
             control.wait_for_turn(FillPhase::Recover, work.filler.share.process);
             work.recover();
             control.pass_turn();
         }
         control.board.wait_for(FillPhase::Exit);
-        Ok(FillReport { errors: work.errors.counts(), ..work.report })
+        Ok(())
     }
 }
 
@@ -224,8 +224,6 @@ struct Work {
     next: usize,
     held: Vec<(Socket, Group)>,
     most: usize,
-    errors: Tally,
-    report: FillReport,
 }
 
 /// An attempt that failed, and in which call.
@@ -242,34 +240,53 @@ impl Failed {
 }
 
 impl Work {
+    /// The filler's number, from 0.
+    fn number(&self) -> usize {
+        self.filler.share.process
+    }
+
+    fn add(&self, count: FillCount) {
+        self.filler.log.add(self.number(), count);
+    }
+
+    fn set(&self, count: FillCount, value: u64) {
+        self.filler.log.set(self.number(), count, value);
+    }
+
+    fn hold(&mut self, socket: Socket, group: Group) {
+        self.filler.control.board.add(Word::Open, 1);
+        self.add(FillCount::Open);
+        self.held.push((socket, group));
+    }
+
     /// Opens connections until enough are open, or no port or file is left.
     fn fill(&mut self) {
         let control = Arc::clone(&self.filler.control);
-        self.report.first = control.open();
         while control.open() < self.filler.until && self.held.len() < self.most && !control.at_the_wall() {
             if clock::monotonic_ns() > self.filler.deadline_ns {
-                self.report.gave_up = true;
+                self.set(FillCount::GaveUp, 1);
+                return;
+            }
+            if control.is_cut_short() {
                 return;
             }
             let Some(group) = self.next_group() else { return self.out_of_ports() };
-            self.report.attempted += 1;
+            self.add(FillCount::Attempted);
             let (before_ns, cpu_before_ns) = (clock::monotonic_ns(), clock::thread_cpu_ns());
             match self.connect(&group) {
                 Ok(socket) => {
-                    self.report.connect_ns.push(clock::monotonic_ns() - before_ns);
-                    self.report.cpu_ns.push(clock::thread_cpu_ns() - cpu_before_ns);
-                    self.report.established += 1;
-                    control.board.add(Word::Open, 1);
-                    self.held.push((socket, group));
+                    let connect_ns = clock::monotonic_ns() - before_ns;
+                    self.filler.log.add_connect(connect_ns, clock::thread_cpu_ns() - cpu_before_ns);
+                    self.add(FillCount::Established);
+                    self.hold(socket, group);
                 }
                 Err(failed) => {
-                    self.errors.add(failed.step, &failed.error);
+                    self.filler.log.add_error(self.number(), failed.step, &failed.error);
                     if !failed.is_exhaustion() {
                         // Out of files or memory; another process may have some left.
                         return;
                     }
-                    let errno = nix::errno::Errno::from_raw(failed.error.raw_os_error().unwrap_or(0));
-                    self.report.exhausted = Some(format!("{errno:?}"));
+                    self.set(FillCount::Exhausted, failed.error.raw_os_error().unwrap_or(0) as u64);
                     self.full[group.number] = true;
                 }
             }
@@ -302,7 +319,8 @@ impl Work {
     /// No group has a port left for this process. That is the wall, unless other processes have ports of their own.
     fn out_of_ports(&mut self) {
         let Share { process, processes } = self.filler.share;
-        let own = matches!(self.filler.scenario.sources.selection, Selection::RangeWindow | Selection::Explicit);
+        let own =
+            matches!(self.filler.scenario.loads[0].sources.selection, Selection::RangeWindow | Selection::Explicit);
         if !own || process + 1 == processes {
             self.beyond_the_wall();
         }
@@ -313,34 +331,35 @@ impl Work {
         self.filler.control.board.set(Word::Wall, 1);
         for attempt in 0..BEYOND_THE_WALL {
             let group = self.groups[attempt % self.groups.len()];
-            self.report.attempted += 1;
+            self.add(FillCount::Attempted);
             let before_ns = clock::monotonic_ns();
             match self.connect(&group) {
                 // Another program has freed a port in the meantime.
                 Ok(socket) => {
-                    self.report.established += 1;
-                    self.filler.control.board.add(Word::Open, 1);
-                    self.held.push((socket, group));
+                    self.add(FillCount::Established);
+                    self.hold(socket, group);
                 }
                 Err(failed) => {
-                    self.report.failing_ns.push(clock::monotonic_ns() - before_ns);
-                    self.errors.add(failed.step, &failed.error);
+                    self.filler.log.add_failing(self.number(), clock::monotonic_ns() - before_ns);
+                    self.filler.log.add_error(self.number(), failed.step, &failed.error);
                 }
             }
         }
     }
 
     fn close(&mut self) {
-        let reset = self.filler.scenario.load.close_how == CloseHow::Rst;
-        for (socket, group) in self.held.drain(..) {
+        let reset = self.filler.scenario.loads[0].close_how == CloseHow::Rst;
+        let Self { filler: Filler { share, control, log, .. }, held, source, .. } = self;
+        for (socket, group) in held.drain(..) {
             let local = socket.local_addr().ok().and_then(|address| address.as_socket());
             if reset {
                 // Fails only on a socket that is already closed.
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }
             drop(socket);
-            self.filler.control.board.add(Word::Open, -1);
-            self.source.freed(&group, local.map_or(0, |local: SocketAddr| local.port()));
+            control.board.add(Word::Open, -1);
+            log.set(share.process, FillCount::Open, log.get(share.process, FillCount::Open) - 1);
+            source.freed(&group, local.map_or(0, |local: SocketAddr| local.port()));
         }
     }
 
@@ -350,7 +369,7 @@ impl Work {
         self.full.fill(false);
         let patience_ns = clock::monotonic_ns() + clock::nanoseconds(self.filler.recover_within);
         while control.open() < self.filler.recover && self.held.len() < self.most {
-            if clock::monotonic_ns() > patience_ns.min(self.filler.deadline_ns) {
+            if control.is_cut_short() || clock::monotonic_ns() > patience_ns.min(self.filler.deadline_ns) {
                 return;
             }
             let Some(group) = self.next_group() else {
@@ -360,14 +379,13 @@ impl Work {
             };
             match self.connect(&group) {
                 Ok(socket) => {
-                    control.board.add(Word::Open, 1);
-                    self.held.push((socket, group));
+                    self.hold(socket, group);
                 }
                 Err(_) => self.full[group.number] = true,
             }
         }
         if control.open() >= self.filler.recover {
-            self.report.recovered_at_ns = Some(clock::monotonic_ns());
+            self.set(FillCount::RecoveredNs, clock::monotonic_ns());
         }
     }
 }

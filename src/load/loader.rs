@@ -1,6 +1,7 @@
-//! A loader's process: set-up, barrier, load, account.
+//! A loader's process: set-up, barrier, load. Whatever it counts and records is in its account, from which the trial's process reads it.
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{
     client,
@@ -11,89 +12,106 @@ use super::{
     measures::Measures,
     observer::TrialObserver,
     pacer::{Pacer, Part},
-    report::LoaderReport,
     session::{Ends, Policy, Shared},
     source::{self, Share},
     table::Table,
 };
 use crate::{
     context::TrialContext,
+    ipc::control::LoaderCount,
     observe::ports::Range,
     scenario::keys,
     sys::{affinity, clock, limits},
 };
 
+/// How a loader was set up.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// The engine that moves the bytes.
+    pub engine: String,
+    /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
+    pub scheduler: Option<String>,
+}
+
 /// What a forked loader needs.
 pub struct Loader {
-    /// Its part of the load.
+    /// Its number in the trial, from 0.
+    pub number: usize,
+    /// Its share of the ports, if it chooses some itself.
+    pub share: Share,
+    /// The number of its population.
+    pub load: usize,
+    /// Its part of the population.
     pub part: Part,
     pub context: TrialContext,
 }
 
 impl Loader {
-    /// Sets up, waits for the barrier, runs the load to its end, and returns its account and histograms.
-    pub fn run(self) -> Result<(LoaderReport, Measures)> {
-        let load = &self.context.scenario.load;
+    /// Sets up, reports how, waits for the barrier, and runs the load to its end.
+    pub fn run(self, report: impl FnOnce(&SetUp) -> Result<()>) -> Result<SetUp> {
+        let scenario = &self.context.scenario;
+        let load = &scenario.loads[self.load];
         let room = limits::room(limits::raise_open_files().context("raising the limit of open files")?);
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
         if let Some(cpu) = load.pin.processor(self.part.loader, &allowed) {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the loader to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = load.scheduler.enforce(keys::LOAD_SCHEDULER)?;
+        let scheduler = load.scheduler.enforce(&load.path(keys::LOAD_SCHEDULER))?;
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
         let table = Table::with_capacity(room);
-        let (report, measures) = match engine::build(&self.context.scenario, room)? {
+        let engine = engine::build(scenario, load, room)?;
+        let name = match &engine {
+            AnyEngine::Mio(engine) => engine.name(),
+            AnyEngine::Uring(engine) => engine.name(),
+        };
+        let set_up = SetUp { engine: name.to_owned(), scheduler };
+        report(&set_up)?;
+        match engine {
             AnyEngine::Mio(engine) => self.drive(engine, table),
             AnyEngine::Uring(engine) => self.drive(engine, table),
         }?;
-        Ok((LoaderReport { scheduler, ..report }, measures))
+        Ok(set_up)
     }
 
-    fn drive(self, engine: impl Engine, table: Table) -> Result<(LoaderReport, Measures)> {
-        let Self { part, context } = self;
+    fn drive(self, engine: impl Engine, table: Table) -> Result<()> {
+        let Self { number, share, load, part, context } = self;
         let TrialContext { scenario, target, seed, .. } = &context;
-        let groups = source::groups(&scenario.sources, &[*target]);
+        let load = &scenario.loads[load];
+        let groups = source::groups(&load.sources, &[*target]);
         let range = Range::read().context("reading ip_local_port_range")?;
-        let share = Share { process: part.loader, processes: part.loaders };
-        let source = source::build(scenario.sources.selection, &range, groups.len(), share, *seed);
+        let source = source::build(load.sources.selection, &range, groups.len(), share, *seed);
+        let account = context.control.account(number);
         let shared = Shared::new(
-            Policy::new(scenario, context.waits.bound),
+            Policy::new(scenario, load),
             Ends::new(*target, groups),
-            client::build(scenario, &target.to_string()),
-            Measures::new(scenario, context.waits, context.control.records()),
-            TrialObserver { context: context.clone(), loader: part.loader },
+            client::build(scenario, load, &target.to_string()),
+            (account.clone(), Measures::new(scenario, context.waits, account.clone(), context.control.records())),
+            TrialObserver { context: context.clone() },
+            number,
         );
-        let engine_name = engine.name().to_owned();
         let window = context.control.wait_for_start();
         let before = clock::cpu_use();
+        for (count, value) in [
+            (LoaderCount::CpuUserNs, before.user_ns),
+            (LoaderCount::CpuSystemNs, before.system_ns),
+            (LoaderCount::VoluntarySwitches, before.voluntary_switches),
+            (LoaderCount::InvoluntarySwitches, before.involuntary_switches),
+        ] {
+            account.set(count, value);
+        }
         let parts = Parts {
             engine,
             clock: Monotonic,
             table,
             shared,
-            pacer: Pacer::new(scenario, window, part, *seed, context.repetition),
-            dialler: Dialler::new(scenario, *target, source),
+            pacer: Pacer::new((load, scenario.span.bound), window, part, *seed, context.repetition),
+            dialler: Dialler::new(scenario, load, *target, source),
             window,
         };
-        let mut driver = Driver::new(parts, &scenario.load);
+        let mut driver = Driver::new(parts, load);
         driver.run()?;
-        let cpu = clock::cpu_use();
-        let (shared, pacer) = driver.into_parts();
-        let (report, measures) = shared.into_parts();
-        let measured = pacer.measured();
-        let report = LoaderReport {
-            measured_planned: measured.count,
-            measured_first_ns: measured.first_ns,
-            measured_last_ns: measured.last_ns,
-            schedule: pacer.digest(),
-            engine: engine_name,
-            cpu_user_ns: cpu.user_ns - before.user_ns,
-            cpu_system_ns: cpu.system_ns - before.system_ns,
-            voluntary_switches: cpu.voluntary_switches - before.voluntary_switches,
-            involuntary_switches: cpu.involuntary_switches - before.involuntary_switches,
-            ..report
-        };
-        Ok((report, measures))
+        driver.finish();
+        Ok(())
     }
 }

@@ -5,26 +5,31 @@
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | `buffers`, `clock`, `stages`, `report` | nothing of the rest |
+//! | `buffers`, `clock`, `stages`, `course`, `busy`, `report` | nothing of the rest |
 //! | `client` | a protocol: what to ask, and what a whole reply is |
 //! | `source`, `dialler` | ports and sockets |
-//! | `pacer`, `sizing`, `fill` | the schedule; how many loaders; filling ports without a schedule |
+//! | `kept`, `pacer`, `sizing`, `fill` | the schedule, of requests and of connections; how many loaders; filling ports without a schedule |
 //! | `measures`, `observer` | a loader's histograms; what it shows the trial, and learns from it |
 //! | `engine` | bytes: sockets under keys, commands in, events out |
 //! | `session` | decisions: events in, actions out; no socket and no clock |
 //! | `table` | sessions by key and in order of waiting |
 //! | `driver` | the loop between engine, sessions and pacer |
 //! | `loader` | the process around it |
+//! | `dead` | what a loader that died left out of its account |
 
 mod buffers;
-mod client;
+mod busy;
+pub mod client;
 mod clock;
+mod course;
+mod dead;
 mod dialler;
 mod driver;
 mod engine;
 #[cfg(test)]
 mod fakes;
 pub mod fill;
+mod kept;
 mod loader;
 mod measures;
 mod observer;
@@ -36,10 +41,11 @@ pub mod source;
 mod stages;
 mod table;
 
+pub use busy::Busy;
 pub use client::first_request;
+pub use dead::Dead;
 pub use engine::try_ring;
-pub use loader::Loader;
-pub use measures::histogram;
-pub use pacer::Part;
-pub use report::{Flows, LoaderReport, total};
-pub use sizing::{Sizing, held_at_once, size};
+pub use loader::{Loader, SetUp};
+pub use measures::{Measures, histogram, make_room};
+pub use report::{LoaderReport, total};
+pub use sizing::{Room, Sizing, held_at_once, held_by_each, largest, reasons, size};

@@ -3,65 +3,66 @@
 use std::net::SocketAddr;
 
 use crate::{
-    context::TrialContext,
+    context::{Side, TrialContext},
     ipc::{
-        control::{LoaderCount, LoaderKept, Phase},
+        control::Loss,
         ledger::{Entry, Journey},
     },
 };
 
 /// The trial as a session sees it. Every call is on the path of a connection: none allocates or locks.
 pub(super) trait Observer {
-    /// Adds to a counter that the trial's process reads.
-    fn count(&self, count: LoaderCount);
-
-    /// Adds a wait to a histogram that the trial's process reads.
-    fn show(&self, kept: LoaderKept, wait_ns: u64);
-
     /// Records an established connection in the ledger.
     fn established(&self, client: SocketAddr);
 
-    /// Whether workers and this loader share a ledger: the server is the trial's own.
+    /// Records in the ledger that this client's connection was given up before it was established.
+    fn given_up(&self, client: SocketAddr);
+
+    /// Whether the server is the trial's own: its workers answer with receipts, and a ledger has what was established.
     fn has_ledger(&self) -> bool;
 
-    /// The accept of the connection that this client began at `connect_ns`; `None` if no worker has accepted it.
+    /// Whether the server is on this host, so that its instants and this loader's are of one clock, and its workers share the ledger if
+    /// there is one.
+    fn is_beside(&self) -> bool;
+
+    /// The accept of the connection that this client began at `connect_ns`; `None` if no worker has accepted it, or it is not beside.
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry>;
 
-    /// The journey of this client's connection, which its worker records before it answers; `None` without a ledger.
+    /// The journey of this client's connection, which its worker records before it answers; `None` without a ledger, or if it is not beside.
     fn journey(&self, client: SocketAddr) -> Option<Journey>;
+
+    /// Records which worker first answered this client's datagram flow.
+    fn flow_answered(&self, client: SocketAddr, worker: u16);
 
     /// When the kernel established this client's connection on the server's side; `None` without stamps.
     fn stamp(&self, client: SocketAddr) -> Option<u64>;
 
-    /// When a fault was over, in nanoseconds of CLOCK_MONOTONIC; 0 until then.
-    fn fault_over_ns(&self, fault: usize) -> u64;
+    /// When an event was over, in nanoseconds of CLOCK_MONOTONIC; 0 until then.
+    fn event_over_ns(&self, event: usize) -> u64;
 
-    /// Whether the user has interrupted the load.
+    /// Counts a connection that began at `connect_ns` as lost at `now_ns`, to the event that went on then, if one did.
+    fn lost(&self, loss: Loss, connect_ns: u64, now_ns: u64);
+
+    /// Whether the load is to end early.
     fn is_interrupted(&self) -> bool;
 }
 
 /// The shared memory of a trial.
 pub(super) struct TrialObserver {
     pub context: TrialContext,
-    /// This loader's number.
-    pub loader: usize,
 }
 
 impl Observer for TrialObserver {
     #[inline]
-    fn count(&self, count: LoaderCount) {
-        self.context.control.add_loader(self.loader, count);
-    }
-
-    #[inline]
-    fn show(&self, kept: LoaderKept, wait_ns: u64) {
-        self.context.control.keep_of_loader(self.loader, kept, wait_ns);
-    }
-
-    #[inline]
     fn established(&self, client: SocketAddr) {
         if let Some(ledger) = &self.context.ledger {
             ledger.established(client);
+        }
+    }
+
+    fn given_up(&self, client: SocketAddr) {
+        if let Some(ledger) = &self.context.ledger {
+            ledger.given_up(client);
         }
     }
 
@@ -71,13 +72,24 @@ impl Observer for TrialObserver {
     }
 
     #[inline]
+    fn is_beside(&self) -> bool {
+        self.context.side == Side::Whole && (self.has_ledger() || self.context.target.ip().is_loopback())
+    }
+
+    #[inline]
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
         self.context.ledger.as_ref()?.entry(client, connect_ns)
     }
 
     #[inline]
     fn journey(&self, client: SocketAddr) -> Option<Journey> {
-        Some(self.context.ledger.as_ref()?.journey(client))
+        self.context.ledger.as_ref()?.journey(client)
+    }
+
+    fn flow_answered(&self, client: SocketAddr, worker: u16) {
+        if let Some(ledger) = &self.context.ledger {
+            ledger.flow_answered(client, worker);
+        }
     }
 
     #[inline]
@@ -85,12 +97,16 @@ impl Observer for TrialObserver {
         self.context.stamps.as_ref()?.look(client)
     }
 
-    fn fault_over_ns(&self, fault: usize) -> u64 {
-        self.context.control.fault(fault).over_ns
+    fn event_over_ns(&self, event: usize) -> u64 {
+        self.context.control.event(event).over_ns
+    }
+
+    fn lost(&self, loss: Loss, connect_ns: u64, now_ns: u64) {
+        self.context.control.lost(loss, connect_ns, now_ns);
     }
 
     #[inline]
     fn is_interrupted(&self) -> bool {
-        self.context.control.phase() != Phase::Running
+        self.context.control.interrupted_ns().is_some()
     }
 }

@@ -5,18 +5,19 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::kept::Kept;
 use crate::{
     ipc::control::Window,
-    scenario::{Arrivals, Bound, Mode, Scenario},
+    scenario::{Arrivals, Bound, Load, Mode, Transport},
     sys::clock,
 };
 
-/// One loader's part of a load.
+/// One loader's part of a population.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
-    /// This loader's number, from 0.
+    /// This loader's number among those of its population, from 0.
     pub loader: usize,
-    /// The number of loaders.
+    /// The number of its population's loaders.
     pub loaders: usize,
 }
 
@@ -28,8 +29,32 @@ impl Part {
     }
 
     /// Whether the start with this number is this loader's: loaders take turns.
-    fn owns(self, number: u64) -> bool {
+    pub fn owns(self, number: u64) -> bool {
         number % self.loaders as u64 == self.loader as u64
+    }
+}
+
+/// Spreads a scenario's share of flows evenly over a loader's starts.
+#[derive(Debug)]
+pub struct Transports {
+    udp_share: f64,
+    /// Fraction of a flow that is owed by the share: the next start is a flow once this reaches one.
+    flows_owed: f64,
+}
+
+impl Transports {
+    pub fn of(load: &Load) -> Self {
+        Self { udp_share: load.udp_share, flows_owed: 0.0 }
+    }
+
+    /// That of the next start.
+    pub fn next(&mut self) -> Transport {
+        self.flows_owed += self.udp_share;
+        if self.flows_owed >= 1.0 {
+            self.flows_owed -= 1.0;
+            return Transport::Udp;
+        }
+        Transport::Tcp
     }
 }
 
@@ -38,17 +63,22 @@ impl Part {
 pub struct Pacer {
     starts: Starts,
     window: Window,
-    measured: Measured,
+    due: Due,
 }
 
-/// The measured starts taken so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Measured {
-    pub count: u64,
-    /// When the first was due, in nanoseconds of CLOCK_MONOTONIC.
-    pub first_ns: u64,
-    /// When the last was due.
-    pub last_ns: u64,
+/// When the connections of a population are due, in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    pub from_ns: u64,
+    pub until_ns: u64,
+}
+
+impl Due {
+    fn of(load: &Load, window: Window) -> Self {
+        let at_ns = |after| window.start_ns.saturating_add(clock::nanoseconds(after));
+        let until_ns = load.end.map_or(u64::MAX, at_ns).min(window.measure_to_ns);
+        Self { from_ns: at_ns(load.start), until_ns }
+    }
 }
 
 #[derive(Debug)]
@@ -59,28 +89,33 @@ enum Starts {
         remaining: Option<u64>,
     },
     Open(Box<Schedule>),
+    Kept(Box<Kept>),
 }
 
 impl Pacer {
     /// Builds one loader's pacer. The same seed and repetition give the same schedule, whatever the strategy.
-    pub fn new(scenario: &Scenario, window: Window, part: Part, seed: u64, repetition: usize) -> Self {
-        let load = &scenario.load;
-        let bound = match load.bound {
+    pub fn new((load, bound): (&Load, Bound), window: Window, part: Part, seed: u64, repetition: usize) -> Self {
+        let bound = match bound {
             Bound::Connections(count) => Some(count),
             Bound::Duration(_) => None,
         };
+        let due = Due::of(load, window);
+        let rng = (load.seed(seed), repetition);
         let starts = match load.mode {
+            Mode::Kept { connections, asking, .. } => {
+                Starts::Kept(Box::new(Kept::new((connections, asking), due, part, rng)))
+            }
             Mode::Closed { concurrency } => {
                 let slots = part.of(concurrency as u64) as usize;
                 let mut free = BinaryHeap::with_capacity(slots);
-                free.extend(std::iter::repeat_n(Reverse(window.start_ns), slots));
+                free.extend(std::iter::repeat_n(Reverse(due.from_ns), slots));
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
             Mode::Open { arrivals, .. } => {
-                Starts::Open(Box::new(Schedule::new(arrivals, window, bound, part, seed, repetition)))
+                Starts::Open(Box::new(Schedule::new(arrivals, (window, due), bound, part, rng)))
             }
         };
-        Self { starts, window, measured: Measured::default() }
+        Self { starts, window, due }
     }
 
     /// The next intended start. `None` when the bound is reached, or while every slot of a closed loop is busy; with no
@@ -89,9 +124,10 @@ impl Pacer {
         match &self.starts {
             Starts::Closed { remaining: Some(0), .. } => None,
             Starts::Closed { free, .. } => {
-                free.peek().map(|slot| slot.0).filter(|next_ns| *next_ns < self.window.measure_to_ns)
+                free.peek().map(|slot| slot.0).filter(|next_ns| *next_ns < self.due.until_ns)
             }
             Starts::Open(schedule) => schedule.next_ns,
+            Starts::Kept(kept) => kept.next_ns(),
         }
     }
 
@@ -107,13 +143,7 @@ impl Pacer {
                 }
             }
             Starts::Open(schedule) => schedule.advance(),
-        }
-        if measured {
-            if self.measured.count == 0 {
-                self.measured.first_ns = intended_ns;
-            }
-            self.measured.count += 1;
-            self.measured.last_ns = intended_ns;
+            Starts::Kept(_) => unreachable!("kept connections have slots"),
         }
         Some(intended_ns)
     }
@@ -125,9 +155,22 @@ impl Pacer {
         }
     }
 
-    /// Measured starts taken so far.
-    pub fn measured(&self) -> Measured {
-        self.measured
+    /// Whether connections are kept, and requests are due on them.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.starts, Starts::Kept(_))
+    }
+
+    /// The kept connections.
+    pub fn kept(&mut self) -> &mut Kept {
+        match &mut self.starts {
+            Starts::Kept(kept) => kept,
+            Starts::Closed { .. } | Starts::Open(_) => unreachable!("only a mode of that name keeps connections"),
+        }
+    }
+
+    /// Whether starts are due at certain instants.
+    pub fn has_schedule(&self) -> bool {
+        matches!(self.starts, Starts::Open(_))
     }
 
     /// A number that two runs share if they followed the same schedule to its end, with any number of loaders. `None` in a
@@ -136,6 +179,7 @@ impl Pacer {
         match &self.starts {
             Starts::Closed { .. } => None,
             Starts::Open(schedule) => Some(schedule.digest),
+            Starts::Kept(kept) => Some(kept.digest()),
         }
     }
 }
@@ -146,9 +190,10 @@ impl Pacer {
 struct Schedule {
     arrivals: Arrivals,
     window: Window,
+    due: Due,
     part: Part,
     rng: ChaCha8Rng,
-    /// Number of the start computed last, and its time since the barrier.
+    /// Number of the start computed last, and its time since the first could be due.
     number: u64,
     offset_ns: f64,
     /// How many measured starts of all loaders are left, if their number is bounded.
@@ -161,11 +206,10 @@ struct Schedule {
 impl Schedule {
     fn new(
         arrivals: Arrivals,
-        window: Window,
+        (window, due): (Window, Due),
         remaining: Option<u64>,
         part: Part,
-        seed: u64,
-        repetition: usize,
+        (seed, repetition): (u64, usize),
     ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Streams of workers have the top bit set.
@@ -173,7 +217,7 @@ impl Schedule {
         // The offset basis of 64-bit FNV-1a.
         let digest = 0xcbf2_9ce4_8422_2325;
         let mut schedule =
-            Self { arrivals, window, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
+            Self { arrivals, window, due, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
         if let Arrivals::Poisson { rate } = arrivals {
             schedule.offset_ns = schedule.gap_ns(rate);
         }
@@ -190,8 +234,8 @@ impl Schedule {
     fn walk(&mut self) {
         loop {
             // f64 holds whole nanoseconds exactly for 104 days.
-            let start_ns = self.window.start_ns.saturating_add(self.offset_ns as u64);
-            if self.remaining == Some(0) || start_ns >= self.window.measure_to_ns {
+            let start_ns = self.due.from_ns.saturating_add(self.offset_ns as u64);
+            if self.remaining == Some(0) || start_ns >= self.due.until_ns {
                 self.next_ns = None;
                 return;
             }
@@ -229,7 +273,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Plan, Source};
+    use crate::scenario::{Plan, Scenario, Source};
 
     const S: u64 = 1_000_000_000;
 
@@ -246,7 +290,8 @@ mod tests {
         let mut all = Vec::new();
         let mut digests = Vec::new();
         for loader in 0..loaders {
-            let mut pacer = Pacer::new(&scenario, window, Part { loader, loaders }, seed, 0);
+            let mut pacer =
+                Pacer::new((&scenario.loads[0], scenario.span.bound), window, Part { loader, loaders }, seed, 0);
             all.extend(std::iter::from_fn(|| pacer.take()));
             digests.push(pacer.digest());
         }
@@ -297,6 +342,39 @@ mod tests {
     }
 
     #[test]
+    fn a_population_keeps_its_schedule_beside_others() {
+        let storm = "[[load]]\nname='storm'\nmode='open'\nrate=500\nstart='250ms'\nend='1250ms'\nduration='2s'\n";
+        let other = "[[load]]\nname='other'\nmode='open'\nrate=500\n";
+        let of = |text: &str, name: &str| {
+            let scenario = Plan::read(&Source { name: "t", text }, &[]).unwrap().cells[0].scenario.clone();
+            let load = scenario.loads.iter().find(|load| load.name == name).unwrap();
+            let part = Part { loader: 0, loaders: 1 };
+            let mut pacer = Pacer::new((load, scenario.span.bound), window(7 * S), part, 1, 0);
+            (std::iter::from_fn(|| pacer.take()).collect::<Vec<_>>(), pacer.digest())
+        };
+        let (alone, digest) = of(storm, "storm");
+        assert!(alone.iter().all(|start| (5 * S + S / 4..6 * S + S / 4).contains(start)));
+        for text in [format!("{storm}{other}"), format!("{other}{storm}")] {
+            assert_eq!(of(&text, "storm"), (alone.clone(), digest));
+            assert_ne!(of(&text, "other").1, digest);
+        }
+        let constant = storm.replace("rate=500", "arrivals='constant'\nrate=500");
+        assert_eq!(of(&constant, "storm").0, (0..500).map(|k| 5 * S + S / 4 + k * S / 500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_closed_population_starts_and_ends_when_it_is_to() {
+        let scenario = scenario("concurrency=1\nstart='1s'\nend='2s'\nduration='3s'");
+        let load = (&scenario.loads[0], scenario.span.bound);
+        let mut pacer = Pacer::new(load, window(8 * S), Part { loader: 0, loaders: 1 }, 1, 0);
+        assert_eq!((pacer.take(), pacer.take()), (Some(6 * S), None));
+        pacer.freed(7 * S - 1);
+        assert_eq!(pacer.take(), Some(7 * S - 1));
+        pacer.freed(7 * S);
+        assert_eq!(pacer.take(), None);
+    }
+
+    #[test]
     fn a_number_of_connections_counts_the_measured_ones() {
         let load = "mode='open'\narrivals='constant'\nrate=10\nconnections=25";
         let (all, _) = starts(load, window(u64::MAX), 2, 1);
@@ -310,7 +388,7 @@ mod tests {
     fn a_closed_loop_starts_when_one_ends() {
         let scenario = scenario("concurrency=2\nconnections=3");
         let mut pacer = Pacer::new(
-            &scenario,
+            (&scenario.loads[0], scenario.span.bound),
             Window { measure_from_ns: 5 * S, ..window(u64::MAX) },
             Part { loader: 0, loaders: 1 },
             1,

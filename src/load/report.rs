@@ -2,20 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::ErrorCount;
+use super::{busy::Busy, course::Happened};
+use crate::{
+    ipc::control::{Account, LoaderCount, LoaderKept},
+    record::{Due, ErrorCount, Latency, Measured, Rates, Statuses},
+    scenario::{Bound, Load, Mode, Protocol},
+};
 
-/// A loader's account.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+/// A loader's account, up to its end.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoaderReport {
-    /// The engine that moved the bytes.
-    pub engine: String,
     /// Connections and flows begun.
     pub attempted: u64,
     /// Connections among those that reused the socket of an earlier one.
     pub recycled: u64,
+    /// Connections among those attempted that continued the requests of one that the server had ended.
+    pub reconnected: u64,
+    /// Requests among theirs that the server had left unanswered as it ended the connection.
+    pub retried: u64,
     /// Connections established.
     pub established: u64,
-    /// Connections and flows that ran to their planned end.
+    /// Those of them that the kernel connected to themselves.
+    pub self_connected: u64,
+    /// Connections and flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Established connections that ended without a sign that a worker accepted them.
     pub unserved: u64,
@@ -23,8 +32,16 @@ pub struct LoaderReport {
     pub misdelivered: u64,
     /// Replies received.
     pub replies: u64,
+    /// HTTP replies by status; `None` if there were none.
+    pub statuses: Option<Statuses>,
     /// Replies checked by their receipt.
     pub verified: u64,
+    /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
+    pub proxied: u64,
+    /// SYNs that the kernel sent again.
+    pub syn_retries: u64,
+    /// Connections that needed them, established or not.
+    pub syn_retried: u64,
     /// Stamps earlier than the connect call or later than accept's return. Must be 0.
     pub stamps_impossible: u64,
     /// The account of datagram flows.
@@ -35,32 +52,226 @@ pub struct LoaderReport {
     pub measured_first_ns: u64,
     /// When the last of those starts was due.
     pub measured_last_ns: u64,
+    /// How many of those starts were late because earlier ones had not been made yet.
+    pub measured_queued: u64,
+    /// How busy it was in the window; of several loaders, the busiest.
+    pub busy: Option<Busy>,
     /// How many of those starts came before the window's end.
     pub measured_in_time: u64,
     /// How many of those connections and flows completed.
     pub measured_completed: u64,
+    /// Connections and flows that completed, by when, whenever they were due.
+    pub completions: Happened,
+    /// Replies that belonged where they arrived, by when.
+    pub requests: Happened,
+    /// When the last connection or flow completed, in nanoseconds of CLOCK_MONOTONIC; 0 if none did.
+    pub last_completed_ns: u64,
+    /// What was due in the measured window and has no value.
+    pub lost: Lost,
     /// When the source ports first ran out, in nanoseconds of CLOCK_MONOTONIC.
     pub first_exhausted_ns: Option<u64>,
     /// Failed connections by phase and errno; their sum is attempted − completed.
     pub errors: Vec<ErrorCount>,
     /// Latencies beyond the histograms' 60 s.
     pub overflows: u64,
-    /// Identifies the schedule; `None` in a closed loop.
+    /// Identifies the schedule, if it was followed to its end; `None` in a closed loop.
     pub schedule: Option<u64>,
-    /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
-    pub scheduler: Option<String>,
     /// When the last connection ended, in nanoseconds of CLOCK_MONOTONIC.
     pub ended_ns: u64,
     /// Whether the deadline ended the load.
     pub gave_up: bool,
-    /// CPU time in user mode from the barrier on.
-    pub cpu_user_ns: u64,
-    /// CPU time in the kernel from the barrier on.
-    pub cpu_system_ns: u64,
-    /// Times it went to sleep.
-    pub voluntary_switches: u64,
-    /// Times another process took its processor.
-    pub involuntary_switches: u64,
+}
+
+/// Attempts that were due in the measured window and left no value, because they failed or never began. What the user's interruption
+/// cut short was not due.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Starts that never came.
+    pub starts: u64,
+    /// Connections that were never established.
+    pub connects: u64,
+    /// Connections without a sign that a worker accepted them.
+    pub waits: u64,
+    /// Requests that a connection was to make and that were not answered.
+    pub responses: u64,
+    /// The same of datagram flows.
+    pub flow_responses: u64,
+    /// Connections that were to be held when the follow-up was due, and failed before they had its reply.
+    pub follow_ups: u64,
+}
+
+impl Lost {
+    fn add(&mut self, other: Self) {
+        self.starts += other.starts;
+        self.connects += other.connects;
+        self.waits += other.waits;
+        self.responses += other.responses;
+        self.flow_responses += other.flow_responses;
+        self.follow_ups += other.follow_ups;
+    }
+
+    /// How many attempts have no value of a latency.
+    pub fn of(&self, latency: Latency, protocol: Protocol) -> u64 {
+        match latency {
+            Latency::Connect | Latency::ConnectFromIntended => self.connects,
+            // Flows and connections have separate latencies if there are both.
+            Latency::Response | Latency::Service if protocol == Protocol::Both => self.responses,
+            Latency::Response | Latency::Service => self.responses + self.flow_responses,
+            Latency::UdpResponse | Latency::UdpService if protocol == Protocol::Both => self.flow_responses,
+            Latency::UdpResponse | Latency::UdpService => 0,
+            Latency::SendLag => self.starts,
+            Latency::FollowUp => self.follow_ups,
+        }
+    }
+}
+
+impl LoaderReport {
+    /// Reads what a loader has counted so far.
+    pub fn read(account: &Account) -> Self {
+        let of = |count| account.get(count);
+        let some = |count| Some(of(count)).filter(|value| *value != 0);
+        let statuses = Statuses {
+            successful: of(LoaderCount::Successful),
+            redirected: of(LoaderCount::Redirected),
+            client_errors: of(LoaderCount::ClientErrors),
+            server_errors: of(LoaderCount::ServerErrors),
+        };
+        let busy = Busy {
+            cpu_ns: of(LoaderCount::BusyCpuNs),
+            waited_ns: of(LoaderCount::BusyWaitedNs),
+            span_ns: of(LoaderCount::BusySpanNs),
+        };
+        Self {
+            attempted: of(LoaderCount::Attempted),
+            recycled: of(LoaderCount::Recycled),
+            reconnected: of(LoaderCount::Reconnected),
+            retried: of(LoaderCount::Retried),
+            established: of(LoaderCount::Established),
+            self_connected: of(LoaderCount::SelfConnected),
+            completed: of(LoaderCount::Completed),
+            unserved: of(LoaderCount::Unserved),
+            misdelivered: of(LoaderCount::Misdelivered),
+            replies: of(LoaderCount::Replies),
+            statuses: Some(statuses).filter(|statuses| statuses.all() > 0),
+            verified: of(LoaderCount::Verified),
+            proxied: of(LoaderCount::Proxied),
+            syn_retries: of(LoaderCount::SynRetries),
+            syn_retried: of(LoaderCount::SynRetried),
+            stamps_impossible: of(LoaderCount::StampsImpossible),
+            flows: Flows {
+                begun: of(LoaderCount::Flows),
+                sent: of(LoaderCount::Sent),
+                replies: of(LoaderCount::FlowReplies),
+                stale: of(LoaderCount::Stale),
+                sticky: of(LoaderCount::Sticky),
+                moved: of(LoaderCount::Moved),
+                by_worker: account.flows(),
+            },
+            measured_planned: of(LoaderCount::Planned),
+            measured_first_ns: of(LoaderCount::FirstPlannedNs),
+            measured_last_ns: of(LoaderCount::LastPlannedNs),
+            measured_queued: of(LoaderCount::Queued),
+            busy: Some(busy).filter(|busy| busy.span_ns > 0),
+            measured_in_time: of(LoaderCount::InTime),
+            measured_completed: of(LoaderCount::PlannedCompleted),
+            completions: Happened {
+                inside: of(LoaderCount::CompletedInWindow),
+                after: of(LoaderCount::CompletedLater),
+                by_us: account.kept(LoaderKept::Completed).collect(),
+            },
+            requests: Happened {
+                inside: of(LoaderCount::AnsweredInWindow),
+                after: of(LoaderCount::AnsweredLater),
+                by_us: account.kept(LoaderKept::Answered).collect(),
+            },
+            last_completed_ns: of(LoaderCount::LastCompletedNs),
+            lost: Lost {
+                starts: of(LoaderCount::LostStarts),
+                connects: of(LoaderCount::LostConnects),
+                waits: of(LoaderCount::LostWaits),
+                responses: of(LoaderCount::LostResponses),
+                flow_responses: of(LoaderCount::LostFlowResponses),
+                follow_ups: of(LoaderCount::LostFollowUps),
+            },
+            first_exhausted_ns: some(LoaderCount::FirstExhaustedNs),
+            errors: account.errors(),
+            overflows: of(LoaderCount::Overflows),
+            schedule: some(LoaderCount::Schedule),
+            ended_ns: of(LoaderCount::EndedNs),
+            gave_up: of(LoaderCount::GaveUp) != 0,
+        }
+    }
+
+    /// The same with instants of a clock that is behind by this much; of one that is ahead, by a negative number.
+    pub fn by_clock_behind(self, by_ns: i64) -> Self {
+        let shifted = |at_ns: u64| if at_ns == 0 { 0 } else { at_ns.saturating_add_signed(-by_ns) };
+        Self {
+            measured_first_ns: shifted(self.measured_first_ns),
+            measured_last_ns: shifted(self.measured_last_ns),
+            last_completed_ns: shifted(self.last_completed_ns),
+            first_exhausted_ns: self.first_exhausted_ns.map(shifted),
+            ended_ns: shifted(self.ended_ns),
+            ..self
+        }
+    }
+
+    /// Connections and flows that were in progress when the loader counted for the last time: only if it died are there any.
+    pub fn in_flight(&self) -> u64 {
+        let ended = self.completed + self.errors.iter().map(|error| error.count).sum::<u64>();
+        self.attempted.saturating_sub(ended)
+    }
+
+    /// What was due in the window: connections, or requests where these are kept.
+    pub fn due(&self) -> Due {
+        Due {
+            planned: self.measured_planned,
+            in_time: self.measured_in_time,
+            queued: self.measured_queued,
+            completed: self.measured_completed,
+        }
+    }
+
+    /// Counts of a window of this length, as the clients saw it, without what was due.
+    pub fn measured(&self, length_ns: u64) -> Measured {
+        Measured {
+            completed_in_window: self.completions.within(length_ns),
+            completed_in_drain: self.completions.after(length_ns),
+            requests_in_window: self.requests.within(length_ns),
+            requests_in_drain: self.requests.after(length_ns),
+            ..Measured::default()
+        }
+    }
+
+    /// The rates of a window from one instant to another, as the clients saw it: beside what was offered, and requests if connections
+    /// may make several.
+    pub fn rates(&self, (offered_per_s, asks_again): (Option<f64>, bool), from_ns: u64, to_ns: u64) -> Rates {
+        let length_ns = to_ns.saturating_sub(from_ns);
+        let length_s = length_ns as f64 / 1e9;
+        let per_second = |count: u64| if length_ns > 0 { count as f64 / length_s } else { 0.0 };
+        Rates {
+            offered_per_s,
+            completed_per_s: Some(per_second(self.completions.within(length_ns))),
+            requests_per_s: asks_again.then(|| per_second(self.requests.within(length_ns))),
+            drain_s: Some(self.last_completed_ns.saturating_sub(to_ns) as f64 / 1e9),
+            ..Rates::default()
+        }
+    }
+
+    /// Starts per second that an open loop's schedule asked for; of kept connections, requests.
+    pub fn offered_per_s(&self, load: &Load, bound: Bound, length_s: f64) -> Option<f64> {
+        let asked = match load.mode {
+            Mode::Open { arrivals, .. } => arrivals.per_second(),
+            Mode::Kept { connections, asking, .. } => connections as f64 * asking.rate,
+            Mode::Closed { .. } => return None,
+        };
+        let span_s = self.measured_last_ns.saturating_sub(self.measured_first_ns) as f64 / 1e9;
+        Some(match bound {
+            Bound::Duration(_) if length_s > 0.0 => self.measured_planned as f64 / length_s,
+            // n starts have n − 1 gaps between them. A single burst has none, so the scenario's rate is used.
+            Bound::Connections(_) if span_s > 0.0 => (self.measured_planned - 1) as f64 / span_s,
+            Bound::Duration(_) | Bound::Connections(_) => asked,
+        })
+    }
 }
 
 /// The account of datagram flows. A flow is a client socket with a 4-tuple of its own.
@@ -98,16 +309,26 @@ impl Flows {
 }
 
 /// Adds up the accounts of all loaders.
-pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderReport {
+pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> LoaderReport {
+    let followed = reports.clone().all(|one| one.schedule.is_some());
     let mut sum = reports.fold(LoaderReport::default(), |mut sum, one| {
         sum.attempted += one.attempted;
         sum.recycled += one.recycled;
+        sum.reconnected += one.reconnected;
+        sum.retried += one.retried;
         sum.established += one.established;
+        sum.self_connected += one.self_connected;
         sum.completed += one.completed;
         sum.unserved += one.unserved;
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
+        if let Some(statuses) = &one.statuses {
+            sum.statuses.get_or_insert_default().add(statuses);
+        }
         sum.verified += one.verified;
+        sum.proxied += one.proxied;
+        sum.syn_retries += one.syn_retries;
+        sum.syn_retried += one.syn_retried;
         sum.stamps_impossible += one.stamps_impossible;
         sum.flows.add(&one.flows);
         if one.measured_planned > 0 {
@@ -117,20 +338,48 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport>) -> LoaderRepor
         }
         sum.measured_planned += one.measured_planned;
         sum.measured_in_time += one.measured_in_time;
+        sum.measured_queued += one.measured_queued;
+        let share = |busy: &Option<Busy>| busy.and_then(Busy::share).unwrap_or(0.0);
+        if share(&one.busy) >= share(&sum.busy) {
+            sum.busy = one.busy;
+        }
         sum.measured_completed += one.measured_completed;
+        sum.lost.add(one.lost);
+        sum.completions.add(&one.completions);
+        sum.requests.add(&one.requests);
+        sum.last_completed_ns = sum.last_completed_ns.max(one.last_completed_ns);
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
         sum.errors.extend(one.errors.iter().cloned());
-        // All run on the same kernel and so chose the same engine.
-        sum.engine.clone_from(&one.engine);
-        // Each has walked the whole schedule, so their digests agree.
-        sum.schedule = one.schedule;
+        // All that walked the schedule to its end agree on it; if one did not, the load did not follow it.
+        sum.schedule = one.schedule.filter(|_| followed);
         sum.ended_ns = sum.ended_ns.max(one.ended_ns);
         sum.gave_up |= one.gave_up;
-        sum.cpu_user_ns += one.cpu_user_ns;
-        sum.cpu_system_ns += one.cpu_system_ns;
         sum
     });
     sum.errors = ErrorCount::merged(sum.errors);
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_move_to_another_clock_and_nothing_else_does() {
+        let here = LoaderReport {
+            attempted: 7,
+            measured_first_ns: 1_000,
+            measured_last_ns: 2_000,
+            last_completed_ns: 0,
+            first_exhausted_ns: Some(1_500),
+            ended_ns: 3_000,
+            ..LoaderReport::default()
+        };
+        let there = here.clone().by_clock_behind(300);
+        assert_eq!((there.measured_first_ns, there.measured_last_ns, there.ended_ns), (700, 1_700, 2_700));
+        // Nothing completed, by whichever clock.
+        assert_eq!((there.attempted, there.last_completed_ns, there.first_exhausted_ns), (7, 0, Some(1_200)));
+        assert_eq!(there.by_clock_behind(-300), here);
+    }
 }

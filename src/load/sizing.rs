@@ -1,12 +1,14 @@
-//! How many loader processes a scenario needs on this machine, computed before the run.
+//! How many loader processes a scenario needs on each host that generates its load, computed before the run.
 
 use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
+use super::pacer::Part;
 use crate::{
-    format::plural,
-    scenario::{Arrivals, Bound, Load, Mode, Scenario, keys},
+    format::{plural, rate, thousands},
+    scenario::{Arrivals, Bound, Load, Mode, Scenario, Span, keys},
 };
 
 const LOADERS_LIMIT: usize = keys::LOAD_LOADERS.max();
@@ -20,17 +22,51 @@ const CONCURRENCY_PER_LOADER: usize = 16;
 /// How long a connection of an open loop is assumed to last besides its hold.
 const SECONDS_IN_FLIGHT: f64 = 1.0;
 
-/// How many loaders a load needs, and what they need.
+/// What the machines allow that a load runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// How many hosts generate load; 1 if this machine does it all.
+    pub hosts: usize,
+    /// Open files that a loader may have; of several hosts, the fewest.
+    pub files: u64,
+    /// Processors for loaders; of several hosts, the fewest.
+    pub cpus: usize,
+    /// Open files that a worker may have.
+    pub server_files: u64,
+}
+
+/// How many loaders a load needs, and what they need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizing {
-    /// The number of loader processes.
-    pub loaders: usize,
-    /// Connections that may be open at once in all loaders together.
+    /// How many hosts share the load: each has as many loaders.
+    pub hosts: usize,
+    /// The number of loader processes of each population on a host.
+    pub of_loads: Vec<usize>,
+    /// Connections that may be open at once in all loaders of all hosts together.
     pub connections: u64,
-    /// Open files that each loader needs.
+    /// Open files that a loader needs: the one that needs most.
     pub files_each: u64,
     /// Open files that each loader may have.
     pub files_limit: u64,
+}
+
+impl Sizing {
+    /// The number of loader processes on a host.
+    pub fn loaders(&self) -> usize {
+        self.of_loads.iter().sum()
+    }
+
+    /// The loaders of one of the hosts, which are counted from 0, in order of their numbers there: each one's population and its part of
+    /// it. How many hosts share a population makes no difference to its schedule.
+    pub fn parts(&self, host: usize) -> impl Iterator<Item = (usize, Part)> {
+        let hosts = self.hosts;
+        let of_load = move |(load, loaders): (usize, &usize)| {
+            let loaders = *loaders;
+            let part = move |loader| Part { loader: host * loaders + loader, loaders: hosts * loaders };
+            (0..loaders).map(move |loader| (load, part(loader)))
+        };
+        self.of_loads.iter().enumerate().flat_map(of_load)
+    }
 }
 
 impl fmt::Display for Sizing {
@@ -38,58 +74,195 @@ impl fmt::Display for Sizing {
         if self.connections == 0 {
             return write!(f, "as many connections as there are ports");
         }
+        let on_each = if self.hosts > 1 { format!(" on each of {} load hosts", self.hosts) } else { String::new() };
         write!(
             f,
-            "{} for up to {} connections at once ({} of {} open files each)",
-            plural(self.loaders, "loader"),
-            self.connections,
-            self.files_each,
-            self.files_limit
+            "{}{on_each} for up to {} connections at once ({} of {} open files each)",
+            plural(self.loaders(), "loader"),
+            thousands(self.connections as f64),
+            thousands(self.files_each as f64),
+            thousands(self.files_limit as f64)
         )
     }
 }
 
-/// Sizes a scenario's load for a limit of open files per process and a number of processors.
+/// The end of an error about open files: what to do, with the keys that decide how many connections a population has open.
+fn files_remedy(load: &Load) -> String {
+    format!("raise the limit of open files (`ulimit -n`), or lower {}", load.size_keys())
+}
+
+/// The population that may have the most connections open.
+pub fn largest(scenario: &Scenario) -> &Load {
+    let most = scenario.loads.iter().max_by_key(|load| connections_at_once(scenario, load));
+    most.expect("a scenario has a load")
+}
+
+/// Sizes a scenario's load for what the machines allow.
 ///
 /// Fails if the loaders or the workers cannot hold the connections; the error names the key and the remedy.
-pub fn size(scenario: &Scenario, files_limit: u64, cpus: usize) -> Result<Sizing> {
-    let load = &scenario.load;
+pub fn size(scenario: &Scenario, room: Room) -> Result<Sizing> {
+    let sizing = size_of_load(scenario, room)?;
+    // How many connections another server can hold is its own affair.
+    if scenario.subject.is_own() {
+        workers_hold(scenario, room.server_files)?;
+    }
+    Ok(sizing)
+}
+
+fn size_of_load(scenario: &Scenario, room: Room) -> Result<Sizing> {
+    let Room { hosts, files: files_limit, .. } = room;
     if scenario.fill.is_some() {
         // The trial counts the ports and forks as many processes as they need.
-        return Ok(Sizing { loaders: 1, connections: 0, files_each: files_limit, files_limit });
+        return Ok(Sizing { hosts, of_loads: vec![1], connections: 0, files_each: files_limit, files_limit });
     }
-    let connections = connections_at_once(load);
-    let room = files_limit.saturating_sub(RESERVED_FILES).max(1);
-    let for_files = usize::try_from(connections.div_ceil(room)).unwrap_or(usize::MAX);
-    let for_pace = match load.mode {
-        Mode::Closed { concurrency } => concurrency.div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
-        Mode::Open { arrivals, .. } => ((arrivals.per_second() / STARTS_PER_LOADER).ceil() as usize).min(LOADERS_LIMIT),
+    let mut all = Sizing { hosts, of_loads: Vec::new(), connections: 0, files_each: 0, files_limit };
+    for load in &scenario.loads {
+        let (loaders, connections) = size_of_one(scenario, load, room)?;
+        all.of_loads.push(loaders);
+        all.connections += connections;
+        all.files_each = all.files_each.max(connections.div_ceil((loaders * hosts) as u64) + RESERVED_FILES);
+    }
+    let loaders = all.loaders();
+    if loaders > LOADERS_LIMIT {
+        let most = scenario.loads.iter().zip(&all.of_loads).max_by_key(|(_, loaders)| **loaders);
+        let (most, its) = most.expect("a scenario has a load");
+        bail!(
+            "the load's {} populations require {loaders} loaders{}, more than the {LOADERS_LIMIT} that there may be, and \"{}\" \
+             {its} of them: set a lower `{}`, {}",
+            scenario.loads.len(),
+            room.on_each(),
+            most.name,
+            most.path(keys::LOAD_LOADERS),
+            files_remedy(most)
+        );
+    }
+    Ok(all)
+}
+
+impl Room {
+    /// Where its loaders are, if that is not this machine.
+    fn on_each(self) -> &'static str {
+        if self.hosts > 1 { " on each load host" } else { "" }
+    }
+}
+
+/// What decides how many loaders a population has on a host.
+struct Reasons {
+    /// The connections that it may have open at once.
+    connections: u64,
+    for_files: usize,
+    for_pace: usize,
+    /// Why its pace takes that many.
+    pace: String,
+}
+
+impl Reasons {
+    fn of(scenario: &Scenario, load: &Load, Room { hosts, files, cpus, .. }: Room) -> Self {
+        let connections = connections_at_once(scenario, load);
+        let room = files.saturating_sub(RESERVED_FILES).max(1);
+        let each = if hosts > 1 { format!(" over {hosts} load hosts") } else { String::new() };
+        let by_starts = |per_second: f64, most: usize| {
+            let loaders = ((per_second / hosts as f64 / STARTS_PER_LOADER).ceil() as usize).min(most);
+            (
+                loaders.min(LOADERS_LIMIT),
+                format!(
+                    "{} starts/s{each}, of which a loader takes {}",
+                    rate(per_second),
+                    thousands(STARTS_PER_LOADER)
+                ),
+            )
+        };
+        let (for_pace, pace) = match load.mode {
+            Mode::Closed { concurrency } => (
+                concurrency.div_ceil(hosts).div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
+                format!(
+                    "{concurrency} connections at once{each}, of which a loader takes {CONCURRENCY_PER_LOADER}, and {}",
+                    plural(cpus, "processor")
+                ),
+            ),
+            Mode::Kept { connections, asking, .. } => by_starts(asking.rate * connections as f64, connections),
+            Mode::Open { arrivals, .. } => by_starts(arrivals.per_second(), usize::MAX),
+        };
+        let for_files = usize::try_from(connections.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);
+        Self { connections, for_files, for_pace, pace }
+    }
+
+    fn loaders(&self, load: &Load) -> usize {
+        load.loaders.unwrap_or_else(|| self.for_files.max(self.for_pace).max(1))
+    }
+}
+
+/// Why each population has as many loaders as it has, a clause each.
+pub fn reasons(scenario: &Scenario, room: Room) -> Vec<String> {
+    let files_limit = room.files;
+    if scenario.fill.is_some() {
+        return vec![format!("a process for each {files_limit} ports, by its limit of open files")];
+    }
+    let of_load = |load: &Load| {
+        let reasons = Reasons::of(scenario, load, room);
+        let why = match load.loaders {
+            Some(_) => format!("`{}` says so", load.path(keys::LOAD_LOADERS)),
+            None if reasons.for_files > reasons.for_pace => {
+                format!("up to {} connections at once, and {files_limit} open files each", reasons.connections)
+            }
+            None => reasons.pace.clone(),
+        };
+        let name = if scenario.loads.len() > 1 { format!(" of \"{}\"", load.name) } else { String::new() };
+        format!("{}{}{name}: {why}", plural(reasons.loaders(load), "loader"), room.on_each())
     };
-    let loaders = load.loaders.unwrap_or_else(|| for_files.max(for_pace).max(1));
-    let remedy = "raise the limit of open files (`ulimit -n`), or lower `load.concurrency`, `load.rate` or `load.hold`";
+    scenario.loads.iter().map(of_load).collect()
+}
+
+/// How many loaders a population needs, and the connections that it may have open at once.
+fn size_of_one(scenario: &Scenario, load: &Load, room: Room) -> Result<(usize, u64)> {
+    let files_limit = room.files;
+    let reasons = Reasons::of(scenario, load, room);
+    let Reasons { connections, for_files, .. } = reasons;
+    let loaders = reasons.loaders(load);
     if for_files > loaders || loaders > LOADERS_LIMIT {
         bail!(
             "the load may have {connections} connections open at once, which requires {for_files} loaders of {files_limit} \
-             open files each: raise `load.loaders` (at most {LOADERS_LIMIT}), {remedy}"
+             open files each{}: raise `{}` (at most {LOADERS_LIMIT}), {}",
+            room.on_each(),
+            load.path(keys::LOAD_LOADERS),
+            files_remedy(load)
         );
     }
+    Ok((loaders, connections))
+}
+
+/// Fails if the scenario's workers cannot hold the connections.
+fn workers_hold(scenario: &Scenario, files_limit: u64) -> Result<()> {
+    let room = files_limit.saturating_sub(RESERVED_FILES).max(1);
     let workers = scenario.server.workers as u64;
     // Datagram flows do not use a worker's descriptors.
-    let accepted = (connections as f64 * (1.0 - load.udp_share)).ceil() as u64;
+    let of_load = |load: &Load| (connections_at_once(scenario, load) as f64 * (1.0 - load.udp_share)).ceil() as u64;
+    let accepted = scenario.loads.iter().map(of_load).sum();
     // Workers that share a queue cover for each other: if one has no files left, another takes the connection.
     let most = |workers: u64| {
         let queues = scenario.server.strategy.queues.count(workers as usize) as u64;
         most_of_one(accepted, queues).div_ceil(workers / queues)
     };
+    if scenario.server.strategy.is_pool() {
+        if accepted > room {
+            bail!(
+                "the load may have {accepted} connections open at once, and a process with {files_limit} open files, whose threads \
+                 are the workers, cannot hold them: {}",
+                files_remedy(largest(scenario))
+            );
+        }
+        return Ok(());
+    }
     if most(workers) > room {
         let enough = (workers..=WORKERS_LIMIT).find(|workers| most(*workers) <= room);
         let raise = enough.map(|enough| format!("raise `server.workers` to {enough}, ")).unwrap_or_default();
         bail!(
             "the load may have {accepted} connections open at once, and {workers} workers of {files_limit} open files \
-             each cannot hold them: {raise}{remedy}"
+             each cannot hold them: {raise}{}",
+            files_remedy(largest(scenario))
         );
     }
-    Ok(Sizing { loaders, connections, files_each: connections.div_ceil(loaders as u64) + RESERVED_FILES, files_limit })
+    Ok(())
 }
 
 /// An upper bound on the connections of the busiest worker when a hash spreads them: four standard deviations above the mean of
@@ -102,32 +275,51 @@ fn most_of_one(connections: u64, workers: u64) -> u64 {
 
 /// Connections and flows that a load is certain to hold at once, each of which needs its own port. The connections that an open loop
 /// has open besides its holds depend on the server, and are not counted.
-pub fn held_at_once(load: &Load) -> u64 {
+pub fn held_at_once(scenario: &Scenario) -> u64 {
+    held_by_each(scenario).sum()
+}
+
+/// The same for each population.
+pub fn held_by_each(scenario: &Scenario) -> impl Iterator<Item = u64> {
+    // The most are held when the connections of some population stop.
+    let ends = scenario.loads.iter().filter_map(|load| load.end.or(scenario.span.fixed()));
+    let held_at = |at: Duration| scenario.loads.iter().map(|load| held_by(load, scenario.span, at)).collect::<Vec<_>>();
+    let most = ends.map(held_at).max_by_key(|held| held.iter().sum::<u64>());
+    most.unwrap_or_else(|| held_at(Duration::MAX)).into_iter()
+}
+
+/// Those of one population just before an instant, counted from the trial's start.
+fn held_by(load: &Load, span: Span, at: Duration) -> u64 {
     let begun_in = |span: Duration| match load.mode {
-        Mode::Closed { concurrency } => concurrency as u64,
+        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => concurrency as u64,
         // A burst begins all at once; the first burst is at the start.
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } if !span.is_zero() => {
             size.saturating_mul(1 + (span.as_secs_f64() / every.as_secs_f64()) as u64)
         }
         Mode::Open { arrivals, .. } => (arrivals.per_second() * span.as_secs_f64()) as u64,
     };
-    let held = begun_in(load.hold);
-    match load.bound {
-        Bound::Connections(most) => held.min(most),
-        // No connection begins at the end itself.
-        Bound::Duration(span) => held.min(begun_in((load.warmup + span).saturating_sub(Duration::from_nanos(1)))),
+    if let Bound::Connections(most) = span.bound {
+        return begun_in(load.hold).min(most);
+    }
+    let end = load.end.or(span.fixed()).map_or(at, |end| end.min(at));
+    // No connection begins at the end itself.
+    let begun = end.saturating_sub(load.start).saturating_sub(Duration::from_nanos(1));
+    let kept = load.hold.saturating_sub(at - end);
+    match load.mode {
+        Mode::Closed { .. } | Mode::Kept { .. } if begun.is_zero() || at > end => 0,
+        Mode::Closed { .. } | Mode::Kept { .. } | Mode::Open { .. } => begun_in(begun.min(kept)),
     }
 }
 
-fn connections_at_once(load: &Load) -> u64 {
+fn connections_at_once(scenario: &Scenario, load: &Load) -> u64 {
     let seconds = load.hold.as_secs_f64() + SECONDS_IN_FLIGHT;
-    let most = match load.bound {
+    let most = match scenario.span.bound {
         // The number excludes connections of the warm-up.
-        Bound::Connections(count) if load.warmup.is_zero() => count,
+        Bound::Connections(count) if scenario.span.warmup.is_zero() => count,
         _ => u64::MAX,
     };
     let at_once = match load.mode {
-        Mode::Closed { concurrency } => concurrency as u64,
+        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => concurrency as u64,
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } => {
             size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
         }
@@ -143,8 +335,10 @@ mod tests {
 
     fn sized(text: &str) -> Result<Sizing> {
         let plan = Plan::read(&Source { name: "t", text }, &[]).unwrap();
-        size(&plan.cells[0].scenario, 20_000, 2)
+        size(&plan.cells[0].scenario, ALONE)
     }
+
+    const ALONE: Room = Room { hosts: 1, files: 20_000, cpus: 2, server_files: 20_000 };
 
     #[test]
     fn files_rate_and_concurrency_decide() {
@@ -157,8 +351,37 @@ mod tests {
             ("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 10", 1),
             ("[load]\nloaders = 5", 5),
         ] {
-            assert_eq!(sized(text).unwrap().loaders, loaders, "{text}");
+            assert_eq!(sized(text).unwrap().loaders(), loaders, "{text}");
         }
+    }
+
+    #[test]
+    fn hosts_share_what_decides_and_every_part_has_one_owner() {
+        let over = |text: &str, hosts: usize| {
+            let plan = Plan::read(&Source { name: "t", text }, &[]).unwrap();
+            size(&plan.cells[0].scenario, Room { hosts, server_files: 1 << 20, ..ALONE })
+        };
+        for (text, hosts, loaders) in [
+            ("[load]\nconcurrency = 64", 2, 2),
+            ("[load]\nconcurrency = 64", 4, 1),
+            ("[load]\nconcurrency = 50000", 2, 2),
+            ("[load]\nmode = \"open\"\nrate = 45000.0", 2, 3),
+            // As many on each of them.
+            ("[load]\nloaders = 3", 2, 3),
+        ] {
+            assert_eq!(over(text, hosts).unwrap().loaders(), loaders, "{text}");
+        }
+        let sizing = over("[load]\nconcurrency = 50000\nloaders = 2", 2).unwrap();
+        assert_eq!((sizing.files_each, sizing.connections), (12_500 + RESERVED_FILES, 50_000));
+        let owners: Vec<usize> =
+            (0..2).flat_map(|host| sizing.parts(host).map(|(_, part)| part.loader).collect::<Vec<_>>()).collect();
+        assert_eq!(owners, [0, 1, 2, 3]);
+        assert!((0..2).all(|host| sizing.parts(host).all(|(load, part)| (load, part.loaders) == (0, 4))));
+        let error = over("[load]\nconcurrency = 90000\nloaders = 2", 2).unwrap_err().to_string();
+        assert!(error.contains("3 loaders of 20000 open files each on each load host"), "{error}");
+        assert!(
+            over("[load]\nconcurrency = 64", 2).unwrap().to_string().starts_with("2 loaders on each of 2 load hosts")
+        );
     }
 
     #[test]
@@ -172,8 +395,25 @@ mod tests {
         ] {
             let text = format!("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 3200\n{text}");
             let plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
-            assert_eq!(held_at_once(&plan.cells[0].scenario.load), held, "{text}");
+            assert_eq!(held_at_once(&plan.cells[0].scenario), held, "{text}");
         }
+    }
+
+    #[test]
+    fn populations_are_held_together_only_while_both_run() {
+        let populations = |late: &str| {
+            let text = format!(
+                "[[load]]\nname = \"kept\"\nconcurrency = 100\nduration = \"4s\"\n{late}\n[[load]]\nname = \"storm\"\n\
+                 mode = \"open\"\nrate = 1000\nhold = \"500ms\"\nend = \"2s\""
+            );
+            let plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+            let sizing = size(&plan.cells[0].scenario, ALONE).unwrap();
+            (held_at_once(&plan.cells[0].scenario), sizing.of_loads)
+        };
+        assert_eq!(populations("").0, 100 + 500);
+        assert_eq!(populations("start = \"1999ms\"").0, 100 + 500);
+        assert_eq!(populations("start = \"2s\"").0, 500);
+        assert_eq!(populations("").1, [2, 1]);
     }
 
     #[test]
@@ -182,6 +422,16 @@ mod tests {
         assert!(error.contains("50000") && error.contains("3 loaders") && error.contains("load.loaders"), "{error}");
         let error = sized("[load]\nconcurrency = 50000").unwrap_err().to_string();
         assert!(error.contains("2 workers") && error.contains("`server.workers` to 3"), "{error}");
+        let populations = |storm: &str| {
+            sized(&format!(
+                "[[load]]\nname = \"kept\"\nmode = \"kept\"\nconcurrency = 16\n[[load]]\nname = \"storm\"\n{storm}"
+            ))
+        };
+        let error = populations("concurrency = 50000\nloaders = 2").unwrap_err().to_string();
+        assert!(error.contains("raise `load.storm.loaders`"), "{error}");
+        assert!(error.ends_with("or lower `load.storm.concurrency`"), "{error}");
+        let error = populations("mode = \"open\"\nrate = 2e4\nhold = \"3s\"").unwrap_err().to_string();
+        assert!(error.ends_with("or lower `load.storm.rate` or `load.storm.hold`"), "{error}");
         // Of a million over 51 workers, the busiest will have 20,163, where the mean is 19,608.
         let million = |workers: u32| {
             sized(&format!(
@@ -190,9 +440,9 @@ mod tests {
             ))
         };
         assert!(million(51).unwrap_err().to_string().contains("`server.workers` to 52"));
-        assert_eq!(million(52).unwrap().loaders, 51);
+        assert_eq!(million(52).unwrap().loaders(), 51);
         assert_eq!(
-            sized("[load]\nmode = \"open\"\nrate = 9.9e6\nloaders = 512\n[server]\nworkers = 512").unwrap().loaders,
+            sized("[load]\nmode = \"open\"\nrate = 9.9e6\nloaders = 512\n[server]\nworkers = 512").unwrap().loaders(),
             512
         );
     }

@@ -81,10 +81,10 @@ pub const UDP_NO_PORTS: &str = "UdpNoPorts";
 
 /// Two of the files consist of pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`. The third has
 /// one name and value per line.
-fn collect(text: &str, into: &mut Counters) {
+pub fn collect(text: &str, into: &mut Counters) {
     let mut add = |name: &str, value: &str| {
         if let Ok(value) = value.parse::<u64>() {
-            *into.entry(name.to_owned()).or_default() += value;
+            increase(into.entry(name.to_owned()).or_default(), value);
         }
     };
     let lines: Vec<&str> = text.lines().collect();
@@ -136,7 +136,7 @@ impl SocketReader {
 }
 
 /// Adds the counts of a sockstat file.
-fn add(sockets: &mut Sockets, sockstat: &str) {
+pub fn add(sockets: &mut Sockets, sockstat: &str) {
     for line in sockstat.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let field = |name: &str| -> u64 {
@@ -145,15 +145,20 @@ fn add(sockets: &mut Sockets, sockstat: &str) {
         };
         match words.first() {
             Some(&("TCP:" | "TCP6:")) => {
-                sockets.in_use += field("inuse");
-                sockets.time_wait += field("tw");
-                sockets.orphans += field("orphan");
-                sockets.memory_pages += field("mem");
+                increase(&mut sockets.in_use, field("inuse"));
+                increase(&mut sockets.time_wait, field("tw"));
+                increase(&mut sockets.orphans, field("orphan"));
+                increase(&mut sockets.memory_pages, field("mem"));
             }
-            Some(&("UDP:" | "UDP6:")) => sockets.udp += field("inuse"),
+            Some(&("UDP:" | "UDP6:")) => increase(&mut sockets.udp, field("inuse")),
             _ => {}
         }
     }
+}
+
+/// The kernel counts what it knows of; nothing keeps a sandbox's /proc from saying more than fits.
+fn increase(sum: &mut u64, by: u64) {
+    *sum = sum.saturating_add(by);
 }
 
 /// Processor time of the whole machine, in clock ticks.
@@ -211,12 +216,16 @@ impl CpuTicks {
 /// Reads /proc/net/softnet_stat: one row per processor, in hexadecimal, with dropped in the second and squeezed in the
 /// third column.
 pub fn softnet() -> io::Result<Softnet> {
-    let text = file::read("/proc/net/softnet_stat")?;
+    Ok(softnet_of(&file::read("/proc/net/softnet_stat")?))
+}
+
+/// The sums over the rows of that file.
+pub fn softnet_of(text: &str) -> Softnet {
     let column = |line: &str, at: usize| line.split(' ').nth(at).and_then(|field| u64::from_str_radix(field, 16).ok());
-    Ok(text.lines().fold(Softnet::default(), |sum, line| Softnet {
-        dropped: sum.dropped + column(line, 1).unwrap_or(0),
-        squeezed: sum.squeezed + column(line, 2).unwrap_or(0),
-    }))
+    text.lines().fold(Softnet::default(), |sum, line| Softnet {
+        dropped: sum.dropped.saturating_add(column(line, 1).unwrap_or(0)),
+        squeezed: sum.squeezed.saturating_add(column(line, 2).unwrap_or(0)),
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,15 @@
 //! UDP sockets: bytes waiting in each, and datagrams lost because its buffer was full.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, net::SocketAddr};
 
-use super::file;
+use anyhow::{Context, Result};
+use netlink_packet_sock_diag::inet::StateFlags;
+
+use super::{
+    file,
+    sockets::{self, SockDiag},
+};
+use crate::scenario::Transport;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatagramQueue {
@@ -19,9 +26,38 @@ pub fn read() -> io::Result<HashMap<u32, DatagramQueue>> {
     Ok(parse(&(file::read("/proc/self/net/udp")? + &v6)))
 }
 
+/// Reads which sockets get the datagrams sent to an address, reusing its buffers.
+pub struct GroupReader {
+    question: SockDiag,
+    address: SocketAddr,
+}
+
+impl GroupReader {
+    /// A reader in the current network namespace.
+    pub fn new(address: SocketAddr) -> Result<Self> {
+        // An unconnected UDP socket has the state CLOSE.
+        Ok(Self { question: SockDiag::new(Transport::Udp, StateFlags::CLOSE, address)?, address })
+    }
+
+    /// The inodes of the unconnected sockets bound to the address.
+    pub fn read(&mut self) -> Result<Vec<u32>> {
+        let mut group = Vec::new();
+        let visited = self.question.each(|response| {
+            let id = &response.header.socket_id;
+            if id.source_port == self.address.port() && sockets::shares(id.source_address, self.address.ip()) {
+                group.push(response.header.inode);
+            }
+        });
+        visited.with_context(|| {
+            format!("looking for other sockets on UDP port {}: {}", self.address.port(), sockets::REMEDY)
+        })?;
+        Ok(group)
+    }
+}
+
 /// Fields of a line: sl, local, remote, state, tx:rx queue (hexadecimal), timer, retransmits, uid, timeout, inode,
 /// references, pointer, drops. The header lines have fewer numbers and are therefore skipped.
-fn parse(text: &str) -> HashMap<u32, DatagramQueue> {
+pub fn parse(text: &str) -> HashMap<u32, DatagramQueue> {
     let socket = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, _, _, _, queues, _, _, _, _, inode, _, _, lost] = fields[..] else { return None };
@@ -42,5 +78,17 @@ mod tests {
                     pointer drops\n  417: 0100007F:1B58 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        \
                     0 26071 2 000000001efcd5c4 17\n";
         assert_eq!(parse(text), HashMap::from([(26_071, DatagramQueue { bytes: 768, lost: 17 })]));
+    }
+
+    #[test]
+    fn a_group_has_the_unconnected_sockets_of_one_address() {
+        use std::net::UdpSocket;
+        let bound = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        let elsewhere = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
+        let read = || GroupReader::new(address).unwrap().read().unwrap().len();
+        assert_eq!(read(), 1);
+        bound.connect(elsewhere.local_addr().unwrap()).unwrap();
+        assert_eq!(read(), 0);
     }
 }

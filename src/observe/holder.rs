@@ -11,7 +11,7 @@ use procfs::{
 };
 use serde::Serialize;
 
-use crate::scenario::Transport;
+use crate::{format, scenario::Transport};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Process {
@@ -84,7 +84,7 @@ pub fn of_sockets(inodes: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
         if held.is_empty() {
             continue;
         }
-        let name = process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm);
+        let name = process.stat().map_or_else(|_| "?".to_owned(), |stat| format::one_line(&stat.comm));
         for inode in held {
             holders.entry(inode).or_default().push(Process { pid: process.pid, name: name.clone() });
         }

@@ -1,6 +1,10 @@
 //! The machine a run happened on.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
 
 use nix::sys::utsname::uname;
 use procfs::{CpuInfo, Current};
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{file, memory, sysctl};
 use crate::{
-    record::{Host, SCHEMA},
+    record::{Host, HostFacts, HostRole, SCHEMA, Virtualization},
     sys::{affinity, limits},
 };
 
@@ -17,12 +21,46 @@ use crate::{
 pub struct Probe {
     /// Why exact stamps are unavailable; `None` if they are available.
     pub stamps_error: Option<String>,
+    /// Why the times at which rings complete accepts are unavailable; `None` if they are available.
+    pub completions_error: Option<String>,
     /// Cost of sampling one listener's queue, in nanoseconds.
     pub queue_sample_ns: u64,
 }
 
 /// Reads everything except the sysctls, which belong to the network namespace used.
 pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: &Probe) -> Host {
+    let facts = facts(0, HostRole::Server, Vec::new());
+    Host {
+        schema: SCHEMA,
+        tool: concat!("listenbench ", env!("CARGO_PKG_VERSION")).to_owned(),
+        revision: facts.revision,
+        command: std::env::args().collect(),
+        experiment: None,
+        seed,
+        kernel: facts.kernel,
+        kernel_version: facts.kernel_version,
+        boot: facts.boot,
+        virtualization: facts.virtualization,
+        architecture: facts.architecture,
+        host: facts.name,
+        cpu: facts.cpu,
+        cpus_allowed: facts.cpus_allowed,
+        clocksource: facts.clocksource,
+        memory_bytes: facts.memory_bytes,
+        open_files: facts.open_files,
+        uid: facts.uid,
+        accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| Host::STAMPS_ALLOWED.to_owned()),
+        queue_sample_ns: probe.queue_sample_ns,
+        network: network.to_owned(),
+        sysctls,
+        calibration: None,
+        launcher: None,
+        hosts: Vec::new(),
+    }
+}
+
+/// Reads what this machine is, as the host with this rank and these addresses of a job.
+pub fn facts(rank: usize, role: HostRole, addresses: Vec<IpAddr>) -> HostFacts {
     let names = uname().ok();
     let field = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         names.as_ref().map_or_else(String::new, |names| pick(names).to_string_lossy().into_owned())
@@ -37,28 +75,40 @@ pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: 
             open_files.insert(name.to_owned(), number);
         }
     }
-    Host {
-        schema: SCHEMA,
-        tool: concat!("listenbench ", env!("CARGO_PKG_VERSION")).to_owned(),
-        revision: env!("LISTENBENCH_GIT_REVISION").to_owned(),
-        command: std::env::args().collect(),
-        seed,
+    HostFacts {
+        rank,
+        name: field(|names| names.nodename()),
+        role,
+        revision: env!("LISTENBENCH_REVISION").to_owned(),
         kernel: field(|names| names.release()),
         kernel_version: field(|names| names.version()),
+        boot: file::read("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()),
+        virtualization: virtualization(),
         architecture: field(|names| names.machine()),
-        host: field(|names| names.nodename()),
         cpu: cpu_model(),
         cpus_allowed: affinity::allowed_cpus().map_or(0, |cpus| cpus.len()),
         clocksource: trimmed("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         memory_bytes: memory::total_bytes().unwrap_or(0),
         open_files,
         uid: nix::unistd::getuid().as_raw(),
-        accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| Host::STAMPS_ALLOWED.to_owned()),
-        queue_sample_ns: probe.queue_sample_ns,
-        network: network.to_owned(),
-        sysctls,
-        calibration: None,
+        sysctls: sysctls(),
+        addresses,
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn virtualization() -> Virtualization {
+    Virtualization::of_signature(crate::sys::hypervisor::signature().as_deref())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn virtualization() -> Virtualization {
+    Virtualization::Unknown
+}
+
+/// An identifier that no other run has: the kernel makes one for each reader.
+pub fn unique_id() -> io::Result<String> {
+    Ok(file::read("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }
 
 pub fn sysctls() -> BTreeMap<String, String> {
@@ -68,6 +118,15 @@ pub fn sysctls() -> BTreeMap<String, String> {
 /// The number at the start of a /proc or /sys file.
 pub fn first_number(path: &str) -> Option<u64> {
     file::read(path).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// The frequency governors of all processors; empty where none is set here.
+pub fn governors() -> BTreeSet<String> {
+    let folder = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    folder
+        .filter_map(|cpu| file::read(cpu.path().join("cpufreq/scaling_governor")).ok())
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 fn cpu_model() -> String {

@@ -45,14 +45,15 @@ fn meminfo() -> io::Result<Meminfo> {
 }
 
 /// Size of the inodes of /proc and their directory entries, from /proc/slabinfo: `name active_objs num_objs objsize …`.
-fn looked_up_bytes(slabs: &str) -> u64 {
+pub fn looked_up_bytes(slabs: &str) -> u64 {
     let cache = |name: &str| -> Option<[u64; 2]> {
         let mut fields = slabs.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.split_whitespace();
         let (_active, objects, bytes) = (fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         Some([objects, bytes])
     };
     let Some([inodes, inode_bytes]) = cache("proc_inode_cache") else { return 0 };
-    inodes * (inode_bytes + cache("dentry").map_or(0, |[_, bytes]| bytes))
+    let entry_bytes = cache("dentry").map_or(0, |[_, bytes]| bytes);
+    inodes.saturating_mul(inode_bytes.saturating_add(entry_bytes))
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 //! Reads what the kernel knows: accept queues, counters, processor time, limits, ports and their holders.
 
+pub mod accepts;
+pub mod cgroup;
+pub mod completions;
+pub mod conntrack;
 pub mod counters;
 pub mod datagrams;
 mod file;
 pub mod holder;
 pub mod host;
 pub mod limits;
+pub mod listeners;
 pub mod memory;
 pub mod ports;
+pub mod processes;
 pub mod queues;
+pub mod reach;
 pub mod services;
 pub mod sockets;
 pub mod stamps;

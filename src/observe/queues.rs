@@ -12,7 +12,10 @@ use netlink_packet_sock_diag::{
 };
 use serde::Serialize;
 
-use super::sockets::{self, SockDiag};
+use super::{
+    listeners::{ListenerReader, Place},
+    sockets::{self, SockDiag},
+};
 use crate::{scenario::Transport, sys::clock};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -26,9 +29,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Whether the queue is full: the kernel's test is `>`.
+    /// Whether the queue is full: the kernel's test is `>`, so a queue with limit 0 holds one connection.
     pub fn is_full(&self) -> bool {
-        self.limit > 0 && self.length > self.limit
+        self.length > self.limit
     }
 }
 
@@ -36,7 +39,9 @@ impl Queue {
 pub struct QueueReader {
     question: SockDiag,
     family: u8,
-    port: u16,
+    address: SocketAddr,
+    /// Inodes of the listeners that can get connections to that very address, as of the last reading.
+    group: Vec<u32>,
 }
 
 impl QueueReader {
@@ -44,21 +49,52 @@ impl QueueReader {
     pub fn new(address: SocketAddr) -> Result<Self> {
         let question = SockDiag::new(Transport::Tcp, StateFlags::LISTEN, address)?;
         let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-        Ok(Self { question, family, port: address.port() })
+        Ok(Self { question, family, address, group: Vec::new() })
+    }
+
+    /// The inodes of all listeners on the reader's own address, as of the last reading: whoever holds one gets its share of the
+    /// connections. Listeners on the port at other addresses are not among them, unless the reader's address stands for all.
+    pub fn group(&self) -> &[u32] {
+        &self.group
     }
 
     /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
         let mut queues = HashMap::new();
+        self.group.clear();
         self.question.each(|response| {
             let header = &response.header;
-            if header.family == self.family && header.socket_id.source_port == self.port {
+            if header.family == self.family && header.socket_id.source_port == self.address.port() {
+                if sockets::shares(header.socket_id.source_address, self.address.ip()) {
+                    self.group.push(header.inode);
+                }
                 let drops = sockets::memory(response).map_or(0, |memory| memory.drops);
                 let (length, limit) = (header.recv_queue, header.send_queue);
                 queues.insert(header.inode, Queue { length, limit, drops });
             }
         })?;
         Ok(queues)
+    }
+}
+
+/// Reads the accept queues of a server in the current network namespace, whatever program it is.
+pub struct ServerQueues {
+    listeners: ListenerReader,
+    address: SocketAddr,
+}
+
+impl ServerQueues {
+    /// A reader for the listeners that get connections to this address.
+    pub fn new(address: SocketAddr) -> Result<Self> {
+        Ok(Self { listeners: ListenerReader::new()?, address })
+    }
+
+    /// The queues by their listener's inode.
+    pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
+        let listeners = self.listeners.read()?;
+        let places = Place::of_connections_to(self.address, listeners.iter().map(|listener| listener.place));
+        let these = listeners.iter().filter(|listener| places.contains(&listener.place));
+        Ok(these.map(|listener| (listener.inode, listener.queue)).collect())
     }
 }
 
@@ -74,4 +110,50 @@ pub fn sample_cost_ns() -> Result<u64> {
     }
     costs.sort_unstable();
     Ok(costs[costs.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_queue_is_full_with_one_connection_more_than_its_limit() {
+        for (length, limit, full) in [(0, 0, false), (1, 0, true), (1, 1, false), (2, 1, true), (128, 128, false)] {
+            assert_eq!(Queue { length, limit, drops: 0 }.is_full(), full, "{length} of {limit}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_listener_serves_the_families_it_takes() {
+        let listening = |ipv6_only: bool| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+            socket.set_only_v6(ipv6_only).unwrap();
+            socket.bind(&SocketAddr::from(([0_u16; 8], 0)).into()).unwrap();
+            socket.listen(1).unwrap();
+            let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+            (socket, port)
+        };
+        let queues = |address: SocketAddr| ServerQueues::new(address).unwrap().read().unwrap().len();
+        for (ipv6_only, over_ipv4) in [(false, 1), (true, 0)] {
+            let (_listener, port) = listening(ipv6_only);
+            assert_eq!(queues(([127, 0, 0, 1], port).into()), over_ipv4, "{ipv6_only}");
+            assert_eq!(queues(([0, 0, 0, 0, 0, 0, 0, 1], port).into()), 1, "{ipv6_only}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_at_one_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _elsewhere = TcpListener::bind(("127.0.0.2", address.port())).unwrap();
+        let group = |address: SocketAddr| {
+            let mut reader = QueueReader::new(address).unwrap();
+            (reader.read().unwrap().len(), reader.group().len())
+        };
+        assert_eq!(group(address), (2, 1));
+        assert_eq!(group(([127, 0, 0, 3], address.port()).into()), (2, 0));
+        assert_eq!(group(([0; 4], address.port()).into()), (2, 2));
+    }
 }

@@ -10,7 +10,7 @@ pub fn name(port: u16, transport: Transport) -> Option<String> {
 }
 
 /// Lines are `name port/protocol [alias…] [# comment]`.
-fn find(text: &str, port: u16, transport: Transport) -> Option<&str> {
+pub fn find(text: &str, port: u16, transport: Transport) -> Option<&str> {
     let protocol = match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -32,12 +32,18 @@ impl SockDiag {
     /// network namespace. A nonzero port in `of` restricts it to that local port. Fails if the sandbox forbids such
     /// sockets.
     pub fn new(transport: Transport, states: StateFlags, of: SocketAddr) -> Result<Self> {
+        Self::between(transport, states, of, 0)
+    }
+
+    /// The same, restricted to a remote port as well if that is not zero.
+    fn between(transport: Transport, states: StateFlags, of: SocketAddr, remote_port: u16) -> Result<Self> {
         let mut socket = Netlink::new(NETLINK_SOCK_DIAG).context("socket(NETLINK_SOCK_DIAG)")?;
         socket.bind_auto().context("bind of the sock_diag socket")?;
         socket.connect(&NetlinkAddr::new(0, 0)).context("connect of the sock_diag socket")?;
         let (family, mut socket_id) =
             if of.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
         socket_id.source_port = of.port();
+        socket_id.destination_port = remote_port;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let protocol = match transport {
@@ -58,28 +64,43 @@ impl SockDiag {
         self.socket.send(&self.request, 0).context("sending to sock_diag")?;
         loop {
             let length = self.socket.recv(&mut &mut self.answer[..], 0).context("receiving from sock_diag")?;
-            let mut rest = &self.answer[..length];
-            while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("decoding a sock_diag answer")?;
-                let step = (message.header.length as usize).next_multiple_of(4).min(rest.len());
-                match message.payload {
-                    // A dump that cannot start ends with an error.
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        bail!("sock_diag refused: {}", std::io::Error::from_raw_os_error(-done.code))
-                    }
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => bail!("sock_diag refused: {error}"),
-                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => visit(&response),
-                    _ => {}
-                }
-                if step == 0 {
-                    bail!("sock_diag sent a message of length 0");
-                }
-                rest = &rest[step..];
+            if each_in(&self.answer[..length], &mut visit)? {
+                return Ok(());
             }
         }
     }
+}
+
+/// Visits every socket of a piece of an answer. Returns whether it is the last piece.
+pub fn each_in(answer: &[u8], visit: &mut impl FnMut(&InetResponse)) -> Result<bool> {
+    let mut rest = answer;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("decoding a sock_diag answer")?;
+        let step = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+        match message.payload {
+            // A dump that cannot start ends with an error.
+            NetlinkPayload::Done(done) if done.code < 0 => return Err(refused(done.code)),
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(refused(error.raw_code())),
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => visit(&response),
+            _ => {}
+        }
+        if step == 0 {
+            bail!("sock_diag sent a message of length 0");
+        }
+        rest = &rest[step..];
+    }
+    Ok(false)
+}
+
+/// What a negative errno says. No kernel sends the lowest, whose sign cannot be changed.
+fn refused(code: i32) -> anyhow::Error {
+    anyhow!("sock_diag refused: {}", std::io::Error::from_raw_os_error(code.saturating_neg()))
+}
+
+/// Whether a socket at a local address can get what is sent to an address of the server: the same, or any if the server has all.
+pub(super) fn shares(local: IpAddr, server: IpAddr) -> bool {
+    server.is_unspecified() || local.to_canonical() == server.to_canonical()
 }
 
 /// The socket's memory (INET_DIAG_SKMEMINFO), if reported: sockets in TIME_WAIT have none.
@@ -88,6 +109,11 @@ pub fn memory(response: &InetResponse) -> Option<&MemInfo> {
         Nla::MemInfo(memory) => Some(memory),
         _ => None,
     })
+}
+
+/// Whether it takes IPv6 only (INET_DIAG_SKV6ONLY). Otherwise an IPv6 socket on the wildcard address also gets what is sent over IPv4.
+pub fn ipv6_only(response: &InetResponse) -> bool {
+    response.nlas.contains(&Nla::SkV6Only(true))
 }
 
 /// A socket state of include/net/tcp_states.h. UDP sockets use two: ESTABLISHED if connected, otherwise CLOSE.
@@ -102,6 +128,8 @@ impl State {
     pub const TIME_WAIT: Self = Self(6);
     /// Not connected: for TCP, bound without listening.
     pub const CLOSE: Self = Self(7);
+    /// Closed by the peer, but not by the program.
+    pub const CLOSE_WAIT: Self = Self(8);
     pub const LISTEN: Self = Self(10);
 
     /// The kernel's name, without `TCP_`.
@@ -151,7 +179,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    fn of(response: &InetResponse) -> Self {
+    /// Whether it listens, or is bound without having a peer.
+    pub fn is_bound_only(&self) -> bool {
+        self.remote.port() == 0
+    }
+
+    /// The socket of an answer.
+    pub fn of(response: &InetResponse) -> Self {
         let header = &response.header;
         let id = &header.socket_id;
         let address = |ip: IpAddr, port| SocketAddr::new(ip.to_canonical(), port);
@@ -185,5 +219,19 @@ pub fn read(transport: Transport, port: Option<u16>) -> Result<Vec<Socket>> {
             .with_context(|| format!("cannot read this network namespace's sockets: {REMEDY}"))?;
     }
     sockets.retain(|socket| port.is_none_or(|port| socket.local.port() == port));
+    Ok(sockets)
+}
+
+/// Reads the sockets that are connected to an address, in all states. Those whose descriptors are closed are among them.
+pub fn read_to(transport: Transport, remote: SocketAddr) -> Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    let unspecified: [IpAddr; 2] = [[0; 4].into(), [0_u16; 8].into()];
+    // An IPv6 socket may be connected to an IPv4 address.
+    for family in unspecified.into_iter().filter(|family| family.is_ipv6() || remote.is_ipv4()) {
+        SockDiag::between(transport, StateFlags::from_bits_retain(!0), SocketAddr::new(family, 0), remote.port())
+            .and_then(|mut question| question.each(|response| sockets.push(Socket::of(response))))
+            .with_context(|| format!("cannot read this network namespace's sockets: {REMEDY}"))?;
+    }
+    sockets.retain(|socket| socket.remote == remote);
     Ok(sockets)
 }

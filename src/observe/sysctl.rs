@@ -9,6 +9,9 @@ use super::file;
 /// Folders of network sysctls, in the order in which a short name is looked up.
 const FOLDERS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/core", "/proc/sys/net/ipv6"];
 
+/// Folders of sysctls outside of all network namespaces, in which a short name is looked up after those.
+const OF_THE_MACHINE: [&str; 4] = ["/proc/sys", "/proc/sys/fs", "/proc/sys/vm", "/proc/sys/kernel"];
+
 /// The sysctls that affect a trial's figures.
 pub const REPORTED: [&str; 15] = [
     "ip_local_port_range",
@@ -32,10 +35,9 @@ pub const REPORTED: [&str; 15] = [
 /// The file of a sysctl in the current network namespace: `somaxconn`, `net.core.somaxconn` and `net/core/somaxconn`
 /// are the same. `None` if the namespace has no such sysctl.
 pub fn path(name: &str) -> Option<PathBuf> {
-    let plain = |name: &str| name.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
     // Interface names may contain dots, so a name with slashes is used unchanged.
     let slashed = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
-    if !plain(&slashed) {
+    if !is_plain(&slashed) {
         return None;
     }
     let candidates = if slashed.starts_with("net/") {
@@ -44,6 +46,29 @@ pub fn path(name: &str) -> Option<PathBuf> {
         FOLDERS.iter().map(|folder| PathBuf::from(folder).join(&slashed)).collect()
     };
     candidates.into_iter().find(|path| path.is_file())
+}
+
+/// A sysctl's name in full, if the machine has it: in the current network namespace, or outside of all of them.
+pub fn full_name(name: &str) -> Option<String> {
+    let slashed = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    let elsewhere = || {
+        let mut candidates = OF_THE_MACHINE.iter().map(|folder| PathBuf::from(folder).join(&slashed));
+        candidates.find(|path| is_plain(&slashed) && path.is_file())
+    };
+    let path = path(name).or_else(elsewhere)?;
+    Some(path.strip_prefix("/proc/sys").ok()?.to_str()?.replace('/', "."))
+}
+
+/// Why a sysctl that exists on the machine cannot be set for a trial alone.
+pub fn machine_wide(full_name: &str) -> String {
+    format!(
+        "applies to the whole machine, not to a network namespace: set it with `sysctl -w {full_name}=…`, and remove it here"
+    )
+}
+
+/// Whether a path stays below the folder it is joined to.
+fn is_plain(name: &str) -> bool {
+    name.split('/').all(|part| !part.is_empty() && part != ".." && part != ".")
 }
 
 /// Reads a sysctl, if the namespace has it.
@@ -74,4 +99,27 @@ fn explain(error: io::Error, value: &str) -> anyhow::Error {
         _ => format!("cannot write the value \"{value}\""),
     };
     anyhow::Error::new(error).context(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_stand_for_sysctls_of_the_machine_too() {
+        for (name, full) in [
+            ("nr_open", Some("fs.nr_open")),
+            ("file-max", Some("fs.file-max")),
+            ("fs.file-max", Some("fs.file-max")),
+            ("fs/nr_open", Some("fs.nr_open")),
+            ("overcommit_memory", Some("vm.overcommit_memory")),
+            ("ip_local_port_range", Some("net.ipv4.ip_local_port_range")),
+            ("no_such_setting", None),
+            ("../fs/nr_open", None),
+            ("fs", None),
+        ] {
+            assert_eq!(full_name(name).as_deref(), full, "{name}");
+        }
+        assert!(path("nr_open").is_none(), "never written in a namespace");
+    }
 }

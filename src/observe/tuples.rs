@@ -39,7 +39,11 @@ pub struct TupleGroup {
     pub connections: u64,
     /// Of them, those in TIME_WAIT.
     pub time_wait: u64,
+    /// Of them, those in CLOSE_WAIT.
+    pub close_wait: u64,
     pub fill: Fill,
+    /// The same if all ports in TIME_WAIT were free.
+    pub fill_without_time_wait: Fill,
 }
 
 /// The use of a port range.
@@ -58,20 +62,24 @@ pub struct Usage {
     pub groups: Vec<TupleGroup>,
     /// The fill of the fullest group, or of a new group if there is none.
     pub fill: Fill,
+    /// The fill of the range by the ports of all groups together: what bind() to port 0 finds.
+    pub all: Fill,
+    /// Distinct ports that connections have although connect() without bind() would have taken others first. bind() to port 0
+    /// prefers them (`inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c).
+    pub early: u64,
 }
 
 impl Usage {
     /// Counts TCP sockets; with a destination, only connections to it.
     pub fn of(range: &Range, sockets: &[Socket], to: Option<SocketAddr>) -> Self {
         let inside = || sockets.iter().filter(|socket| range.contains(socket.local.port()));
-        let barred: HashSet<u16> = inside().filter(|socket| is_bound_only(socket)).map(|s| s.local.port()).collect();
+        let barred: HashSet<u16> = inside().filter(|socket| socket.is_bound_only()).map(|s| s.local.port()).collect();
         let usable_barred: HashSet<u16> = barred.iter().copied().filter(|port| !range.is_reserved(*port)).collect();
         let asked = || inside().filter(|socket| to.is_none_or(|to| socket.remote == to));
 
         let mut by_state = BTreeMap::new();
         let mut ports = HashSet::new();
-        // For each group, its ports and whether each is in TIME_WAIT.
-        let mut taken: HashMap<(IpAddr, SocketAddr), HashMap<u16, bool>> = HashMap::new();
+        let mut taken: HashMap<(IpAddr, SocketAddr), HashMap<u16, State>> = HashMap::new();
         for socket in asked() {
             let port = socket.local.port();
             *by_state.entry(socket.state).or_default() += 1;
@@ -79,18 +87,30 @@ impl Usage {
             // A connection on a listener's port was accepted and takes no port of its own.
             if !barred.contains(&port) && !range.is_reserved(port) && socket.remote.port() != 0 {
                 let group = taken.entry((socket.local.ip(), socket.remote)).or_default();
-                group.insert(port, socket.state == State::TIME_WAIT);
+                group.insert(port, socket.state);
             }
         }
         let gauge = Gauge { range, usable: range.usable(), knee: range.first_pass(), barred: &usable_barred };
+        let early: HashSet<u16> = taken
+            .values()
+            .filter(|ports| gauge.fill(ports.keys()).to_knee > 0)
+            .flat_map(|ports| ports.keys().copied().filter(|port| !range.is_first_pass(*port)))
+            .collect();
+        let together: HashSet<u16> = taken.values().flat_map(HashMap::keys).copied().collect();
         let mut groups: Vec<TupleGroup> = taken
             .into_iter()
-            .map(|((source, destination), ports)| TupleGroup {
-                source,
-                destination,
-                connections: ports.len() as u64,
-                time_wait: ports.values().filter(|time_wait| **time_wait).count() as u64,
-                fill: gauge.fill(ports.keys()),
+            .map(|((source, destination), ports)| {
+                let in_state = |wanted: State| ports.values().filter(|state| **state == wanted).count() as u64;
+                let lasting = ports.iter().filter(|(_, state)| **state != State::TIME_WAIT);
+                TupleGroup {
+                    source,
+                    destination,
+                    connections: ports.len() as u64,
+                    time_wait: in_state(State::TIME_WAIT),
+                    close_wait: in_state(State::CLOSE_WAIT),
+                    fill: gauge.fill(ports.keys()),
+                    fill_without_time_wait: gauge.fill(lasting.map(|(port, _)| port)),
+                }
             })
             .collect();
         groups.sort_unstable_by_key(|group| (u64::MAX - group.connections, group.source, group.destination));
@@ -100,6 +120,8 @@ impl Usage {
             ports: ports.len() as u64,
             barred: usable_barred.len() as u64,
             fill: groups.first().map_or_else(|| gauge.fill([].iter()), |group| group.fill),
+            all: gauge.fill(together.iter()),
+            early: early.len() as u64,
             groups,
         }
     }
@@ -112,11 +134,6 @@ impl Usage {
     pub fn time_wait(&self) -> u64 {
         self.by_state.get(&State::TIME_WAIT).copied().unwrap_or(0)
     }
-}
-
-/// Listening, or only bound.
-fn is_bound_only(socket: &Socket) -> bool {
-    socket.remote.port() == 0
 }
 
 /// A range to count ports against.

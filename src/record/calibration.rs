@@ -32,7 +32,10 @@ pub struct Calibration {
     pub bare: BareProcesses,
     /// Why there are no runs with exact stamps; `null` if there are.
     pub stamps_error: Option<String>,
-    /// The rounds, with one run of each contestant per round.
+    /// Whether it ended before all of its rounds had been held, because it was interrupted or a run failed.
+    #[serde(default)]
+    pub partial: bool,
+    /// The rounds, with one run of each contestant per round; in the last one of a partial calibration, perhaps of fewer.
     pub rounds: Vec<Round>,
     /// Comparisons between contestants.
     pub ratios: Vec<Ratio>,

@@ -10,6 +10,10 @@ use super::LatencySummary;
 pub struct Datagrams {
     /// Requests sent, by the loaders' count.
     pub sent: u64,
+    /// Datagrams among those received, left in a queue and aborted that came from outside the job, if it has several hosts. Answered only
+    /// with `hosts.admit = "anyone"`.
+    #[serde(default)]
+    pub foreign: u64,
     /// Requests received, by the workers' count.
     pub received: u64,
     /// Requests found in the workers' sockets after the load's end.
@@ -18,10 +22,10 @@ pub struct Datagrams {
     pub lost: u64,
     /// Requests that arrived when no worker had the port, because it had died (UdpNoPorts, less the replies whose client was gone).
     pub refused: u64,
-    /// Requests that vanished with the socket of a worker that died.
+    /// Requests that vanished with a socket, because its worker died or, in a change of workers, closed it.
     pub aborted: u64,
-    /// The rest; negative if more was received than sent. Must be 0.
-    pub unaccounted: i64,
+    /// The rest; negative if more was received than sent. Must be 0. `null` if a loader died, which may have left a datagram uncounted.
+    pub unaccounted: Option<i64>,
     /// Replies that came back.
     pub replies: u64,
     /// Late replies to abandoned flows, received by the next flow on the same port.
@@ -37,21 +41,33 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// sent − received − left_in_queue − lost − refused − aborted.
-    pub fn unaccounted(&self) -> i64 {
+    /// sent + foreign − received − left_in_queue − lost − refused − aborted.
+    fn rest(&self) -> i64 {
         let parts = [self.received, self.left_in_queue, self.lost, self.refused, self.aborted];
-        self.sent as i64 - parts.iter().sum::<u64>() as i64
+        (self.sent + self.foreign) as i64 - parts.iter().sum::<u64>() as i64
     }
 
-    /// Fills in `refused`, `aborted` and `unaccounted`. `unreachable` datagrams found no socket (UdpNoPorts): requests, or replies to
+    /// Fills in `refused` and `unaccounted`, and adds to `aborted`. `unreachable` datagrams found no socket (UdpNoPorts): requests, or replies to
     /// clients that had given up. If a worker died, its socket took the rest of what is missing with it.
     pub fn balanced(mut self, unreachable: u64, worker_died: bool) -> Self {
-        let missing = |datagrams: &Self| u64::try_from(datagrams.unaccounted()).unwrap_or(0);
-        let replies_lost = self.received.saturating_sub(self.replies + self.stale);
+        let missing = |datagrams: &Self| u64::try_from(datagrams.rest()).unwrap_or(0);
+        let replies_lost = self.received.saturating_sub(self.replies + self.stale + self.foreign);
         self.refused = unreachable.saturating_sub(replies_lost).min(missing(&self));
-        self.aborted = if worker_died { missing(&self) } else { 0 };
-        self.unaccounted = self.unaccounted();
+        if worker_died {
+            self.aborted += missing(&self);
+        }
+        self.unaccounted = Some(self.rest());
         self
+    }
+
+    /// The same, if a loader died: nobody knows whether it adds up.
+    pub fn of_dead_loader(self) -> Self {
+        Self { unaccounted: None, ..self }
+    }
+
+    /// Whether `unaccounted` is what the other parts leave, as far as it is known.
+    pub fn adds_up(&self) -> bool {
+        self.unaccounted.is_none_or(|unaccounted| unaccounted == self.rest())
     }
 }
 
@@ -84,8 +100,18 @@ mod tests {
             (10, 12, 0, 0, 0, 0, -2),
         ] {
             let part = Datagrams { sent, received, left_in_queue, lost, refused, aborted, ..Datagrams::default() };
-            assert_eq!(part.unaccounted(), unaccounted, "{part:?}");
+            assert_eq!(part.rest(), unaccounted, "{part:?}");
         }
+    }
+
+    #[test]
+    fn strangers_datagrams_are_no_clients() {
+        let part =
+            Datagrams { sent: 10, foreign: 3, received: 12, left_in_queue: 1, replies: 10, ..Datagrams::default() };
+        assert_eq!(part.clone().balanced(0, false).unaccounted, Some(0));
+        // Nor do they answer for replies that found their client gone.
+        let refused = |foreign| Datagrams { sent: 20, foreign, ..part.clone() }.balanced(11, false).refused;
+        assert_eq!([refused(3), refused(2)], [10, 9]);
     }
 
     #[test]
@@ -103,9 +129,17 @@ mod tests {
             (100, 90, 90, 0, false, [0, 0], 10),
             (100, 103, 100, 0, true, [0, 0], -3),
         ] {
-            let part = Datagrams { sent, received, replies, ..Datagrams::default() };
-            let balanced = part.balanced(unreachable, worker_died);
-            assert_eq!(([balanced.refused, balanced.aborted], balanced.unaccounted), ([refused, aborted], unaccounted));
+            // Some more were in a socket that a change of workers closed.
+            for dropped in [0, 5] {
+                let part =
+                    Datagrams { sent: sent + dropped, received, replies, aborted: dropped, ..Datagrams::default() };
+                let balanced = part.balanced(unreachable, worker_died);
+                assert_eq!(
+                    ([balanced.refused, balanced.aborted], balanced.unaccounted),
+                    ([refused, aborted + dropped], Some(unaccounted))
+                );
+                assert!(balanced.adds_up() && balanced.of_dead_loader().adds_up());
+            }
         }
     }
 }

@@ -5,10 +5,24 @@ use std::{collections::BTreeMap, fmt, io};
 use nix::errno::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::Display;
+use strum::{Display, EnumCount, VariantArray};
 
 /// What a connection, or its process, was doing when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Display)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    EnumCount,
+    VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Step {
@@ -30,7 +44,7 @@ pub enum Step {
     Serve,
 }
 
-/// Why it failed: the errno's name, or `EOF`, `BADREPLY`, `HTTP<status>`, `DEADLINE`, `INTERRUPTED`.
+/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `SELFCONNECTED`, `BADREPLY`, `OVERLONG`, `UNASKED`, `HTTP101`, `DEADLINE`, `INTERRUPTED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -39,19 +53,79 @@ pub enum Cause {
     Errno(i32),
     /// The peer closed the connection before answering.
     EndOfFile,
+    /// The peer closed the connection in the middle of a reply.
+    Truncated,
+    /// The socket connected to itself: the kernel gave it the server's port, on which nothing listened, as its own.
+    SelfConnected,
     /// The bytes are not a reply, or are a reply that belongs to another connection.
     BadReply,
-    /// An HTTP status of 400 or above.
-    Status(u16),
+    /// A reply with too many bytes besides its body.
+    Overlong,
+    /// Bytes that answer no request: they came before one, or after a whole reply.
+    Unasked,
+    /// HTTP's status 101: the server changed the protocol, which nobody had asked for.
+    Upgraded,
     /// Still in progress at the trial's deadline.
     Deadline,
-    /// Still in progress when the user interrupted the load.
+    /// Still in progress when the load was ended early: by the user, or because its packets would have left their networks.
     Interrupted,
 }
 
 impl Cause {
     /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
+    /// The causes that are not an errno, with their names and what they mean.
+    const NAMED: [(Self, &'static str, &'static str); 9] = [
+        (Self::EndOfFile, "EOF", "the server closed before it had answered"),
+        (Self::Truncated, "TRUNCATED", "the server closed in the middle of a reply"),
+        (Self::SelfConnected, "SELFCONNECTED", "nothing listened, and the socket connected to itself"),
+        (Self::BadReply, "BADREPLY", "not a reply, or another connection's"),
+        (Self::Overlong, "OVERLONG", "over 64 KiB besides the body"),
+        (Self::Unasked, "UNASKED", "bytes that answer no request"),
+        (Self::Upgraded, "HTTP101", "the server changed the protocol"),
+        (Self::Deadline, "DEADLINE", "in progress at the deadline"),
+        (Self::Interrupted, "INTERRUPTED", "in progress when the user interrupted the load"),
+    ];
+    /// EHWPOISON. nix maps unknown numbers to 0.
+    const LAST_ERRNO: i32 = 133;
+    /// Number of causes.
+    pub const PLACES: usize = Self::LAST_ERRNO as usize + 1 + Self::NAMED.len();
+
+    /// The cause's place in a table of all causes. Unknown errnos share the first.
+    pub fn place(self) -> usize {
+        let named = |number: usize| Self::LAST_ERRNO as usize + 1 + number;
+        match self {
+            Self::Errno(number @ 0..=Self::LAST_ERRNO) => number as usize,
+            Self::Errno(_) => 0,
+            Self::EndOfFile => named(0),
+            Self::Truncated => named(1),
+            Self::SelfConnected => named(2),
+            Self::BadReply => named(3),
+            Self::Overlong => named(4),
+            Self::Unasked => named(5),
+            Self::Upgraded => named(6),
+            Self::Deadline => named(7),
+            Self::Interrupted => named(8),
+        }
+    }
+
+    /// What it means, for one that has no errno's name.
+    pub fn meaning(self) -> Option<&'static str> {
+        Self::NAMED.iter().find(|(cause, ..)| *cause == self).map(|(.., meaning)| *meaning)
+    }
+
+    /// The causes that have no errno's name, each with its meaning.
+    pub fn explained() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Self::NAMED.iter().map(|(_, name, meaning)| (*name, *meaning))
+    }
+
+    /// The cause at a place. Panics beyond [`Self::PLACES`].
+    pub fn at(place: usize) -> Self {
+        match place.checked_sub(Self::LAST_ERRNO as usize + 1) {
+            None => Self::Errno(place as i32),
+            Some(number) => Self::NAMED[number].0,
+        }
+    }
 }
 
 impl From<&io::Error> for Cause {
@@ -62,13 +136,10 @@ impl From<&io::Error> for Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Errno(number) => write!(f, "{:?}", Errno::from_raw(*number)),
-            Self::EndOfFile => f.write_str("EOF"),
-            Self::BadReply => f.write_str("BADREPLY"),
-            Self::Status(code) => write!(f, "HTTP{code}"),
-            Self::Deadline => f.write_str("DEADLINE"),
-            Self::Interrupted => f.write_str("INTERRUPTED"),
+        match (self, Self::NAMED.iter().find(|(cause, ..)| cause == self)) {
+            (Self::Errno(number), _) => write!(f, "{:?}", Errno::from_raw(*number)),
+            (_, Some((_, name, _))) => f.write_str(name),
+            (_, None) => unreachable!("`NAMED` lists every cause that is not an errno"),
         }
     }
 }
@@ -83,21 +154,10 @@ impl TryFrom<String> for Cause {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        /// EHWPOISON. nix maps unknown numbers to 0.
-        const LAST_ERRNO: i32 = 133;
-        Ok(match name.as_str() {
-            "EOF" => Self::EndOfFile,
-            "BADREPLY" => Self::BadReply,
-            "DEADLINE" => Self::Deadline,
-            "INTERRUPTED" => Self::Interrupted,
-            _ => {
-                let status = name.strip_prefix("HTTP").and_then(|code| code.parse().ok()).map(Self::Status);
-                let errno = || (0..=LAST_ERRNO).map(Self::Errno).find(|errno| errno.to_string() == name);
-                status.or_else(errno).ok_or_else(|| {
-                    format!("unknown cause `{name}`: expected an errno's name, or one of the schema's words")
-                })?
-            }
-        })
+        (0..Self::PLACES)
+            .map(Self::at)
+            .find(|cause| cause.to_string() == name)
+            .ok_or_else(|| format!("unknown cause `{name}`: expected an errno's name, or one of the schema's words"))
     }
 }
 
@@ -132,9 +192,9 @@ impl fmt::Display for ErrorCount {
 /// Outcomes of the attempts to connect, named as port scanners name them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcomes {
-    /// Established.
+    /// Established with the server.
     pub open: u64,
-    /// Refused with a reset, because nothing listens on the port (ECONNREFUSED).
+    /// Nothing listens on the port: refused with a reset (ECONNREFUSED), or connected to itself (SELFCONNECTED).
     pub closed: u64,
     /// No answer within `load.connect_timeout` (ETIMEDOUT).
     pub filtered: u64,
@@ -144,19 +204,19 @@ pub struct Outcomes {
     pub exhausted: u64,
     /// No file descriptor left (EMFILE, ENFILE).
     pub out_of_files: u64,
-    /// Still in progress at the trial's deadline, or when the user interrupted the load.
+    /// Still in progress at the trial's deadline, or when the load was ended early.
     pub interrupted: u64,
     /// Any other error.
     pub other: u64,
 }
 
 impl Outcomes {
-    /// Classifies attempts to connect: `established` succeeded, and loaders reported `errors`.
-    pub fn of(established: u64, errors: &[ErrorCount]) -> Self {
-        let mut outcomes = Self { open: established, ..Self::default() };
+    /// Classifies attempts to connect: `open` reached the server, and loaders reported `errors`.
+    pub fn of(open: u64, errors: &[ErrorCount]) -> Self {
+        let mut outcomes = Self { open, ..Self::default() };
         for error in errors.iter().filter(|error| matches!(error.phase, Step::Socket | Step::Bind | Step::Connect)) {
             let class = match error.errno {
-                Cause::Errno(libc::ECONNREFUSED) => &mut outcomes.closed,
+                Cause::Errno(libc::ECONNREFUSED) | Cause::SelfConnected => &mut outcomes.closed,
                 Cause::Errno(libc::ETIMEDOUT) => &mut outcomes.filtered,
                 Cause::Errno(libc::ENETUNREACH | libc::EHOSTUNREACH) => &mut outcomes.unreachable,
                 Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => &mut outcomes.exhausted,
@@ -179,8 +239,12 @@ mod tests {
         for (cause, name) in [
             (Cause::Errno(libc::EADDRNOTAVAIL), "EADDRNOTAVAIL"),
             (Cause::EndOfFile, "EOF"),
+            (Cause::Truncated, "TRUNCATED"),
+            (Cause::SelfConnected, "SELFCONNECTED"),
             (Cause::BadReply, "BADREPLY"),
-            (Cause::Status(503), "HTTP503"),
+            (Cause::Overlong, "OVERLONG"),
+            (Cause::Unasked, "UNASKED"),
+            (Cause::Upgraded, "HTTP101"),
             (Cause::Deadline, "DEADLINE"),
             (Cause::Interrupted, "INTERRUPTED"),
         ] {
@@ -188,6 +252,10 @@ mod tests {
             assert_eq!(serde_json::from_value::<Cause>(name.into()).unwrap(), cause);
         }
         assert!(serde_json::from_value::<Cause>("ENONSENSE".into()).is_err());
+        for place in 0..Cause::PLACES {
+            assert_eq!(Cause::at(place).place(), place);
+        }
+        assert_eq!(Cause::Errno(9_999).place(), 0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Reads `histograms.hlog`: chosen metrics, trial by trial.
+//! Reads `histograms.hlog`, histogram by histogram. What a line claims is checked before memory is allocated for it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::io::Read;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
     serialization::{
@@ -11,66 +12,258 @@ use hdrhistogram::{
     },
 };
 
-use super::reader::{HISTOGRAMS, ReadError};
+use super::{
+    bounds,
+    lines::{Line, Lines},
+    reader::{self, HISTOGRAMS, ReadError, unreadable},
+};
+use crate::sys::folder::Folder;
 
-/// Longer lines are skipped: a histogram with three digits up to a minute takes at most a few hundred kilobytes.
-const LINE_LIMIT: usize = 4 << 20;
+/// Of V2: an uncompressed histogram, and one that is compressed.
+const PLAIN: u32 = 0x1c84_9313;
+const COMPRESSED: u32 = 0x1c84_9314;
 
-/// Reads a record's histograms of some metrics and calls `each` for every trial and metric, merged over workers or loaders, in the
-/// log's order. Only one trial's histograms are in memory at a time. Skips lines that are not histograms, such as an incomplete last
-/// one: `trials.jsonl` does not depend on them.
-pub fn for_each_trial(
-    folder: &Path,
-    metrics: &[&str],
-    mut each: impl FnMut(usize, &str, Histogram<u64>),
-) -> Result<(), ReadError> {
-    let path = folder.join(HISTOGRAMS);
-    let log = fs::read(&path).map_err(|error| ReadError::File { path, error })?;
-    let mut deserializer = Deserializer::new();
-    let mut current: (Option<usize>, BTreeMap<String, Histogram<u64>>) = Default::default();
-    for entry in IntervalLogIterator::new(&log).flatten() {
-        let LogEntry::Interval(interval) = entry else { continue };
-        let Some((trial, metric)) = interval.tag().and_then(|tag| place(tag.as_str())) else { continue };
-        let encoded = interval.encoded_histogram();
-        if !metrics.contains(&metric) || encoded.len() > LINE_LIMIT {
-            continue;
-        }
-        let Ok(bytes) = STANDARD.decode(encoded) else { continue };
-        let Ok(part) = deserializer.deserialize::<u64, _>(&mut &bytes[..]) else { continue };
-        if let (Some(ended), histograms) = &mut current
-            && *ended != trial
-        {
-            std::mem::take(histograms).into_iter().for_each(|(metric, histogram)| each(*ended, &metric, histogram));
-        }
-        current.0 = Some(trial);
-        match current.1.get_mut(metric) {
-            None => drop(current.1.insert(metric.to_owned(), part)),
-            // Cannot fail: all histograms have the same bounds.
-            Some(histogram) => drop(histogram.add(part)),
-        }
-    }
-    if let (Some(ended), histograms) = current {
-        histograms.into_iter().for_each(|(metric, histogram)| each(ended, &metric, histogram));
-    }
-    Ok(())
+/// The highest value that a histogram may be for, in ns: about 73 minutes. Our own end at one minute.
+const HIGHEST_NS: u64 = 1 << 42;
+
+/// The most significant digits that a histogram may have; ours have two or three.
+const MOST_DIGITS: u32 = 3;
+
+/// Bytes of the longest name, such as `w511.accept_wait` behind the name of a population.
+const NAME_BYTES: usize = 200;
+
+/// A histogram of the log.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Number of its trial.
+    pub trial: usize,
+    pub name: Name<'a>,
+    pub histogram: Histogram<u64>,
 }
 
-/// Splits `t7.w0.accept_wait` into 7 and `accept_wait`.
-fn place(tag: &str) -> Option<(usize, &str)> {
-    let mut parts = tag.splitn(3, '.');
-    let trial = parts.next()?.strip_prefix('t')?.parse().ok()?;
-    parts.next()?;
-    Some((trial, parts.next()?))
+/// What a histogram is called: `w0.accept_wait`, or `kept.w0.accept_wait` if it is of one of several populations; `all.accept_wait` is the
+/// sum of all others of its trial and metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a> {
+    /// The population whose loaders measured it; `None` if there is only one, or members did.
+    pub population: Option<&'a str>,
+    /// `w0.accept_wait`: what it is of, and its metric.
+    pub own: &'a str,
+    pub metric: &'a str,
+}
+
+/// In place of a member or loader: the sum of all.
+pub const ALL: &str = "all";
+
+impl<'a> Name<'a> {
+    /// Whether it is that of a sum, whose values are in other histograms, too.
+    pub fn is_sum(&self) -> bool {
+        self.population.is_none() && self.own.split_once('.').is_some_and(|(of, _)| of == ALL)
+    }
+
+    /// Splits a name; `None` if it is not one.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let (before, metric) = name.rsplit_once('.')?;
+        match before.split_once('.') {
+            None => Some(Self { population: None, own: name, metric }),
+            Some((population, _)) => {
+                Some(Self { population: Some(population), own: &name[population.len() + 1..], metric })
+            }
+        }
+    }
+}
+
+/// Lines of the log that hold no histogram, or one that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable {
+    pub lines: usize,
+    /// The first of them, counted from 1.
+    pub first: usize,
+}
+
+/// Reads a record's histograms one by one, in the log's order: trial by trial. Returns the lines that hold none, if there are any;
+/// `None` without a log.
+pub fn for_each(folder: &Folder, mut each: impl FnMut(Part<'_>)) -> Result<Option<Option<Unreadable>>, ReadError> {
+    let Some(log) = reader::file(folder, HISTOGRAMS)? else { return Ok(None) };
+    let failed = |error| unreadable(folder, HISTOGRAMS, error);
+    let mut lines = Lines::of(log, bounds::LOG_BYTES, bounds::HISTOGRAM_BYTES).map_err(failed)?;
+    let mut decoder = Decoder::default();
+    let mut unreadable: Option<Unreadable> = None;
+    while let Some((number, line)) = lines.next().map_err(failed)? {
+        if number > bounds::LOG_LINES {
+            let (path, most) = (folder.path().join(HISTOGRAMS), format!("{} lines", bounds::LOG_LINES));
+            return Err(ReadError::TooMuch { path, line: number, most });
+        }
+        let read = match line {
+            // Comments, and the columns' names.
+            Line::Whole([] | [b'#' | b'"', ..]) => continue,
+            Line::Whole(line) => decoder.read_line(line, &mut each),
+            Line::CutOff | Line::TooLong => None,
+        };
+        if read.is_none() {
+            unreadable.get_or_insert(Unreadable { lines: 0, first: number }).lines += 1;
+        }
+    }
+    Ok(Some(unreadable))
+}
+
+/// Decodes lines of the log.
+#[derive(Default)]
+pub struct Decoder {
+    deserializer: Deserializer,
+    /// The line with its line break, without which a parser waits for more.
+    line: Vec<u8>,
+    /// The number of values so far.
+    values: u128,
+}
+
+impl Decoder {
+    /// Reads a line, without its line break; `None` if it holds no histogram.
+    pub fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(Part<'_>)) -> Option<()> {
+        self.line.clear();
+        self.line.extend_from_slice(line);
+        self.line.push(b'\n');
+        // Each line by itself: the reader of the whole log ends at the first line that is damaged.
+        let Some(Ok(LogEntry::Interval(interval))) = IntervalLogIterator::new(&self.line).next() else { return None };
+        let (trial, name) = place(interval.tag()?.as_str())?;
+        let histogram = plain(&STANDARD.decode(interval.encoded_histogram()).ok()?)?;
+        self.values += counts(&histogram)?;
+        let histogram = self.deserializer.deserialize::<u64, _>(&mut &histogram[..]).ok()?;
+        each(Part { trial, name, histogram });
+        // The rest cannot be used either, since sums could overflow.
+        (self.values <= bounds::SUM).then_some(())
+    }
+}
+
+/// A histogram that was compressed, unless it was not: what inflates to more than a histogram takes is none.
+fn plain(encoded: &[u8]) -> Option<Vec<u8>> {
+    let (cookie, rest) = encoded.split_first_chunk()?;
+    if u32::from_be_bytes(*cookie) != COMPRESSED {
+        return Some(encoded.to_owned());
+    }
+    let (length, rest) = rest.split_first_chunk()?;
+    let deflated = rest.get(..u32::from_be_bytes(*length) as usize)?;
+    let mut inflated = Vec::new();
+    ZlibDecoder::new(deflated).take(bounds::INFLATED_BYTES).read_to_end(&mut inflated).ok()?;
+    Some(inflated)
+}
+
+/// Whether an uncompressed histogram can be decoded without more memory than one of ours takes.
+pub fn is_sound(histogram: &[u8]) -> bool {
+    counts(histogram).is_some()
+}
+
+/// The number of values of an uncompressed histogram, if its header claims no more than it holds and what it holds can be decoded:
+/// memory is allocated as the header says.
+fn counts(histogram: &[u8]) -> Option<u128> {
+    let (header, counts) = histogram.split_first_chunk::<40>()?;
+    let word = |at: usize| Some(u32::from_be_bytes(*header[at..].first_chunk()?));
+    let long = |at: usize| Some(u64::from_be_bytes(*header[at..].first_chunk()?));
+    let (cookie, length, digits, highest) = (word(0)?, word(4)?, word(12)?, long(24)?);
+    let sound = cookie == PLAIN && length as usize == counts.len() && digits <= MOST_DIGITS && highest <= HIGHEST_NS;
+    let mut all = 0;
+    let mut rest = counts;
+    while sound && !rest.is_empty() {
+        let number = leb128(&mut rest)?;
+        // In zigzag: an odd number is a run of empty buckets, of which a histogram cannot have this many.
+        match (number & 1, number >> 1) {
+            (0, count) => all += u128::from(count),
+            (_, empty) if empty < u64::from(u32::MAX) => {}
+            _ => return None,
+        }
+    }
+    (sound && all <= bounds::SUM).then_some(all)
+}
+
+/// The next number of a list in LEB128 of at most nine bytes, the last of which has eight bits.
+fn leb128(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for place in 0..9 {
+        let (byte, after) = rest.split_first()?;
+        *rest = after;
+        let last = place == 8;
+        number |= u64::from(if last { *byte } else { byte & 0x7f }) << (7 * place);
+        if last || byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Some(number)
+}
+
+/// Splits `t7.w0.accept_wait` into 7 and `w0.accept_wait`.
+fn place(tag: &str) -> Option<(usize, Name<'_>)> {
+    let (trial, name) = tag.strip_prefix('t')?.split_once('.')?;
+    Some((trial.parse().ok()?, Name::parse(name).filter(|_| name.len() <= NAME_BYTES)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer};
+
     use super::*;
 
+    /// The histograms of a log with this line.
+    fn read(encoded: &[u8]) -> Option<Histogram<u64>> {
+        let line = format!("Tag=t1.w0.accept_wait,0.000,1.000,1.000,{}", STANDARD.encode(encoded));
+        let mut found = None;
+        Decoder::default().read_line(line.as_bytes(), &mut |part| found = Some(part.histogram)).and(found)
+    }
+
+    fn encoded(histogram: &Histogram<u64>, serializer: &mut impl Serializer) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        serializer.serialize(histogram, &mut bytes).unwrap_or_else(|_| panic!("memory does not fail"));
+        bytes
+    }
+
     #[test]
-    fn tags_name_trial_and_metric() {
-        assert_eq!(place("t7.w0.accept_wait"), Some((7, "accept_wait")));
-        assert_eq!(place("t12.l3.stage_queue"), Some((12, "stage_queue")));
+    fn what_was_written_is_read() {
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        for value in [1, 1, 2_000, 77_777_777, 60_000_000_000] {
+            histogram.record_n(value, 1 + value % 1_000).unwrap();
+        }
+        assert_eq!(read(&encoded(&histogram, &mut V2DeflateSerializer::new())).unwrap(), histogram);
+        assert_eq!(read(&encoded(&histogram, &mut V2Serializer::new())).unwrap(), histogram);
+        let long = Histogram::<u64>::new_with_bounds(1, 2 * HIGHEST_NS, 3).unwrap();
+        assert!(read(&encoded(&long, &mut V2Serializer::new())).is_none());
+        let fine = Histogram::<u64>::new_with_bounds(1, 1_000, 4).unwrap();
+        assert!(read(&encoded(&fine, &mut V2Serializer::new())).is_none());
+    }
+
+    #[test]
+    fn what_a_header_claims_is_checked() {
+        let histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        let sound = encoded(&histogram, &mut V2Serializer::new());
+        assert!(counts(&sound).is_some());
+        let with = |at: usize, byte: u8| {
+            let mut changed = sound.clone();
+            changed[at] = byte;
+            changed
+        };
+        // Of the cookie, the length, the digits and the highest value.
+        for (at, byte) in [(0, 0), (4, 255), (7, 255), (12, 1), (15, 4), (24, 255), (26, 255)] {
+            assert_eq!(counts(&with(at, byte)), None, "{at}");
+        }
+        let of = |list: &[u8]| {
+            let mut changed = sound[..40].to_vec();
+            changed[4..8].copy_from_slice(&(list.len() as u32).to_be_bytes());
+            changed.extend(list);
+            counts(&changed)
+        };
+        assert_eq!((of(&[]), of(&[2, 4]), of(&[3]), of(&[0x80, 1])), (Some(0), Some(3), Some(0), Some(64)));
+        assert_eq!((of(&[0x80]), of(&[0xff; 9]), of(&[0xfe; 9])), (None, None, None), "cut off, or beyond reason");
+    }
+
+    #[test]
+    fn tags_name_trial_population_and_metric() {
+        let of = |tag| place(tag).map(|(trial, name)| (trial, name.population, name.own, name.metric));
+        assert_eq!(of("t7.w0.accept_wait"), Some((7, None, "w0.accept_wait", "accept_wait")));
+        assert_eq!(of("t12.l3.stage_queue"), Some((12, None, "l3.stage_queue", "stage_queue")));
+        // A population may be called like a worker.
+        assert_eq!(of("t7.w0.l3.response"), Some((7, Some("w0"), "l3.response", "response")));
+        let is_sum = |name| Name::parse(name).map(|name| name.is_sum());
+        // A population may be called like a sum.
+        let names = ["all.response", "w0.response", "all.w0.response", "kept.all.response"];
+        assert_eq!(names.map(is_sum), [true, false, false, false].map(Some));
         for wrong in ["", "7.w0.x", "t7.w0", "tx.w0.y"] {
             assert_eq!(place(wrong), None);
         }

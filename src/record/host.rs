@@ -1,11 +1,11 @@
-//! The machine a run happened on.
+//! The machine a run happened on: of several hosts, that of rank 0.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Calibration;
+use super::{Calibration, HostFacts, Virtualization};
 
 /// `host.json`: what a reader must know about the machine to judge the figures.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -18,12 +18,19 @@ pub struct Host {
     pub revision: String,
     /// The command line of the run.
     pub command: Vec<String>,
+    /// Identifies the experiment that `run --interleave` made of several records; `null` for a record by itself.
+    pub experiment: Option<String>,
     /// The run's seed.
     pub seed: u64,
     /// Kernel release.
     pub kernel: String,
     /// Kernel build.
     pub kernel_version: String,
+    /// Identifies the kernel's boot (/proc/sys/kernel/random/boot_id); `null` where it cannot be read. Runs on kernels that differ are
+    /// compared boot by boot.
+    pub boot: Option<String>,
+    /// What the kernel ran on.
+    pub virtualization: Virtualization,
     /// Machine architecture.
     pub architecture: String,
     /// Host name.
@@ -50,6 +57,12 @@ pub struct Host {
     pub sysctls: BTreeMap<String, String>,
     /// What the harness itself costs here, as measured by `listenbench calibrate`; `null` if the run was not given a calibration.
     pub calibration: Option<Calibration>,
+    /// What started the job that the run was; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<String>,
+    /// The hosts of the job by rank, this one first; absent without a job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostFacts>,
 }
 
 impl Host {

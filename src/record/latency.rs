@@ -4,9 +4,10 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WaitEnd, WaitMethod};
+use super::{WaitEnd, WaitMethod, limits};
 
-/// Summary of a histogram of latencies.
+/// Summary of latencies: how long each attempt took that was due, if it got that far. One that failed has no value, and counts as
+/// slower than any other.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySummary {
     /// How the accept wait was measured; absent for other latencies.
@@ -15,28 +16,53 @@ pub struct LatencySummary {
     /// What ended the accept wait; absent for other latencies, and if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<WaitEnd>,
+    /// Attempts that were due: count + lost.
+    pub due: u64,
+    /// Those of them without a value, because they failed or never began.
+    pub lost: u64,
     /// Number of values.
     pub count: u64,
-    /// Smallest, ns.
+    /// Smallest value, ns.
     pub min: u64,
-    /// Mean, ns.
+    /// Mean of the values, ns.
     pub mean: u64,
-    /// Median, ns.
-    pub p50: u64,
-    /// 90th percentile, ns.
-    pub p90: u64,
-    /// 99th percentile, ns.
-    pub p99: u64,
-    /// 99.9th percentile, ns.
-    pub p999: u64,
-    /// Largest, ns.
+    /// Median of what was due, ns; like the other percentiles, `null` if it falls among the lost.
+    pub p50: Option<u64>,
+    /// 90th percentile of what was due, ns.
+    pub p90: Option<u64>,
+    /// 99th percentile of what was due, ns.
+    pub p99: Option<u64>,
+    /// 99.9th percentile of what was due, ns.
+    pub p999: Option<u64>,
+    /// Largest value, ns.
     pub max: u64,
 }
 
 impl LatencySummary {
-    /// Whether no value was recorded.
+    /// Whether nothing was due.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.due == 0
+    }
+
+    /// Whether nobody could measure it: an accept wait without a method.
+    fn is_unknown(&self) -> bool {
+        self.is_empty() && self.method.is_none()
+    }
+
+    /// The 99th percentile, unless so few were due that it is about the largest.
+    pub fn p99_of_many(&self) -> Option<u64> {
+        self.p99.filter(|_| self.due >= 100)
+    }
+
+    /// The largest value, unless what was lost would have been larger.
+    pub fn longest(&self) -> Option<u64> {
+        (self.lost == 0 && self.count > 0).then_some(self.max)
+    }
+
+    /// Of the send lag: its 99th percentile and the median response, if the first is long enough beside the second to be mentioned.
+    pub fn lag_beside(&self, response: &Self) -> Option<(u64, u64)> {
+        let (lag_ns, response_ns) = self.p99.zip(response.p50)?;
+        (lag_ns as f64 > limits::SEND_LAG * response_ns as f64).then_some((lag_ns, response_ns))
     }
 
     /// Whether it summarises accept waits that are upper bounds.
@@ -44,27 +70,48 @@ impl LatencySummary {
         self.method == Some(WaitMethod::ConnectCall)
     }
 
-    /// Summarises a histogram.
+    /// Summarises a histogram of attempts that all have a value.
     pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self::with_lost(histogram, 0)
+    }
+
+    /// Summarises a histogram, beside which so many attempts were lost.
+    pub fn with_lost(histogram: &Histogram<u64>, lost: u64) -> Self {
+        let at = |quantile| value_at(histogram, lost, quantile);
         Self {
             method: None,
             ends: None,
+            due: histogram.len() + lost,
+            lost,
             count: histogram.len(),
             // The minimum and the maximum of an empty histogram are 0.
             min: histogram.min(),
             mean: histogram.mean().round() as u64,
-            p50: histogram.value_at_quantile(0.50),
-            p90: histogram.value_at_quantile(0.90),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
+            p50: at(0.50),
+            p90: at(0.90),
+            p99: at(0.99),
+            p999: at(0.999),
             max: histogram.max(),
         }
     }
 
-    /// Summarises a histogram of accept waits.
-    pub fn of_waits(histogram: &Histogram<u64>, method: WaitMethod, ends: Option<WaitEnd>) -> Self {
-        Self { method: Some(method), ends, ..Self::of(histogram) }
+    /// Summarises accept waits, all of which ended when the worker that serves the connection had it, and beside which so many
+    /// connections were lost.
+    pub fn of_waits(histogram: &Histogram<u64>, lost: u64, method: WaitMethod) -> Self {
+        Self { method: Some(method), ends: Some(WaitEnd::Serving), ..Self::with_lost(histogram, lost) }
     }
+}
+
+/// The smallest value that at least this share of all attempts does not exceed, where lost attempts exceed every value; `None` if the
+/// quantile falls among the lost.
+pub fn value_at(histogram: &Histogram<u64>, lost: u64, quantile: f64) -> Option<u64> {
+    let (count, due) = (histogram.len(), histogram.len() + lost);
+    if lost == 0 {
+        return (count > 0).then(|| histogram.value_at_quantile(quantile));
+    }
+    let rank = ((quantile * due as f64).ceil() as u64).max(1);
+    // Half a rank less, so that no rounding reaches the next one.
+    (rank <= count).then(|| histogram.value_at_quantile((rank as f64 - 0.5) / count as f64))
 }
 
 /// Summary of a histogram of plain numbers.
@@ -98,11 +145,21 @@ impl BatchSummary {
 /// All latencies of a trial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latencies {
-    /// Established (or, with `connect-call`, the client's connect call) to accept's return.
+    /// Established (or, with `connect-call`, the client's connect call) until the worker that serves the connection has it.
+    ///
+    /// Of another server: until accept(2) returned, or its completion, as `ends` says, for the loaders' connections alone; absent if
+    /// unknown.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_unknown")]
     pub accept_wait: LatencySummary,
-    /// With `stamps = "both"`: the client's connect call to accept's return, an upper bound of the exact wait.
+    /// With `stamps = "both"`: from the client's connect call, an upper bound of the exact wait.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub accept_wait_bound: LatencySummary,
+    /// The part of the accept wait after accept(2) returned in a thread or process that hands connections over or, with io_uring and
+    /// exact accept waits, after the kernel completed the accept; absent where workers accept themselves, and where times of
+    /// completions are unknown. Of the same connections as exact accept waits, less `hand_over_unknown`; without those, of connections
+    /// accepted in the measured window.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub hand_over: LatencySummary,
     /// The connect call to writable.
     pub connect: LatencySummary,
     /// Intended start to writable.
@@ -125,4 +182,53 @@ pub struct Latencies {
     /// `service` of datagram flows, in a trial that also has connections.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub udp_service: LatencySummary,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(values: u64) -> Histogram<u64> {
+        let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        (1..=values).for_each(|value| histogram.record(value).unwrap());
+        histogram
+    }
+
+    #[test]
+    fn what_was_lost_is_slower_than_any_value() {
+        // Of 100 due, the 99th is the last that has a value; of 101, it is lost.
+        let (reached, not_reached) =
+            (LatencySummary::with_lost(&histogram(99), 1), LatencySummary::with_lost(&histogram(99), 2));
+        assert_eq!((reached.p50, reached.p90, reached.p99, reached.p999), (Some(50), Some(90), Some(99), None));
+        assert_eq!((not_reached.p50, not_reached.p90, not_reached.p99), (Some(51), Some(91), None));
+        assert_eq!((reached.due, reached.count, reached.max, reached.longest()), (100, 99, 99, None));
+        assert_eq!(LatencySummary::of(&histogram(99)).longest(), Some(99));
+    }
+
+    #[test]
+    fn the_survivors_alone_answer_for_nobody() {
+        // 40 of 500 were accepted, however quickly.
+        let few = LatencySummary::with_lost(&histogram(40), 460);
+        assert_eq!((few.p50, few.p90, few.due), (None, None, 500));
+        let none = LatencySummary::with_lost(&histogram(0), 7);
+        assert!(none.p50.is_none() && none.longest().is_none() && !none.is_empty());
+        assert!(LatencySummary::of(&histogram(0)).is_empty());
+    }
+
+    #[test]
+    fn a_lag_is_mentioned_from_a_tenth_of_the_response_on() {
+        let at = |p50, p99| LatencySummary { due: 1, p50, p99, ..LatencySummary::default() };
+        let response = at(Some(1_000_000), None);
+        assert_eq!(at(None, Some(100_000)).lag_beside(&response), None);
+        assert_eq!(at(None, Some(100_001)).lag_beside(&response), Some((100_001, 1_000_000)));
+        assert_eq!(at(None, Some(100_001)).lag_beside(&at(None, None)), None, "nothing to compare with");
+    }
+
+    #[test]
+    fn without_losses_percentiles_are_the_histograms() {
+        let all = histogram(1_234);
+        for quantile in [0.001, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            assert_eq!(value_at(&all, 0, quantile), Some(all.value_at_quantile(quantile)));
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! What a run leaves on disk: the schema, with one writer and one reader.
 
+mod audit;
+pub mod bounds;
 mod calibration;
 mod connections;
+mod contents;
 mod datagrams;
 mod distribution;
 mod errors;
@@ -9,46 +12,63 @@ mod events;
 mod exit;
 pub mod histograms;
 mod host;
+mod hosts;
 mod latency;
+mod lines;
+mod loads;
 mod machine;
 mod members;
 mod memory;
 mod ports;
+mod probe;
 mod ramp;
 mod rates;
 pub mod reader;
+mod receipts;
 mod series;
 mod subject;
 mod trial;
+mod upstream;
 mod values;
 mod verdict;
 mod words;
 mod writer;
 
+pub use audit::Audit;
 pub use calibration::{
     BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
 };
-pub use connections::{Connections, Measured};
+pub use connections::{Connections, Due, ForeignMember, Measured, Statuses};
 pub use datagrams::{DatagramSocketRow, Datagrams};
-pub use distribution::Distribution;
+pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
-pub use events::{EventDatagrams, EventRow};
+pub use events::{Done, EventDatagrams, EventRow, Flows, Generation, Lost, Migrated};
 pub use exit::Exit;
 pub use host::Host;
-pub use latency::{BatchSummary, Latencies, LatencySummary};
+#[allow(unused_imports, reason = "what measures across hosts uses HostClock")]
+pub use hosts::{Gather, HostClock, HostFacts, HostLatencies, HostRow};
+pub use latency::{BatchSummary, Latencies, LatencySummary, value_at};
+pub use lines::read_bounded;
+pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
-pub use members::{HelperRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
+pub use members::{HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
 pub use memory::Memory;
 pub use ports::{Ports, PortsStep};
+pub use probe::{ProbeRow, ProbedMember};
 pub use ramp::{Ramp, RampStep, TENTHS};
 pub use rates::Rates;
 pub use reader::{RawRecord, ReadError};
+pub use receipts::{Receipts, WorkerShare};
 pub use series::Series;
 pub use subject::Subject;
 pub use trial::{SCHEMA, Searched, TrialRecord};
-pub use values::{IntervalKind, Values};
+pub use upstream::{Upstream, UpstreamPorts};
+pub use values::{Attempts, IntervalKind, Values};
 pub use verdict::{
-    Change, FaultOutcome, Grounds, Imbalance, Lateness, Nothing, Unfinished, Verdict, VerdictName, limits,
+    Change, EventOutcome, Grounds, Imbalance, Nothing, Scope, SoFar, Unfinished, Verdict, VerdictName, limits,
 };
-pub use words::{CountedBy, Draws, EventKind, Latency, Outcome, Stage, SubjectKind, WaitEnd, WaitMethod};
-pub use writer::{RecordExists, Writer, write_derived};
+pub use words::{
+    CountedBy, Draws, EventKind, HostRole, Latency, Outcome, ProbeLevel, ReloadHow, Stage, SubjectKind, Virtualization,
+    WaitEnd, WaitMethod,
+};
+pub use writer::{Destination, RecordExists, Unwritten, Writer, remedy};

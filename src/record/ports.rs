@@ -10,11 +10,14 @@ pub struct Ports {
     pub selection: String,
     /// Tuple groups: source addresses × destination addresses × destination ports.
     pub groups: u64,
-    /// Ports per group: the range without its reserved ports.
+    /// Ports in the range, whether usable or not.
+    pub range: u64,
+    /// Ports per group: the range without reserved ports and those that sockets are bound to, such as a listener's. Where groups
+    /// differ, the fewest of any.
     pub usable: u64,
-    /// groups × usable.
+    /// The usable ports of all groups; with `bind-zero`, which takes a port for every destination, of all source addresses.
     pub capacity: u64,
-    /// The knee: connections open from which connect() was permanently slower; `null` if it never was.
+    /// The knee: connections open from which connect() was slower for good; `null` if no lasting rise was found.
     pub knee: Option<u64>,
     /// The wall: connections open when no group had a port left; `null` if it was not reached.
     pub wall: Option<u64>,

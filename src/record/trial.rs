@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Connections, CpuShares, Datagrams, Distribution, EventRow, HelperRow, Latencies, LatencySummary, LoaderRow,
-    Measured, MemberRow, Memory, ObserverRow, Outcome, Ports, Ramp, Rates, Series, Sockets, Softnet, Stage, Subject,
-    Verdict,
+    Connections, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow, Latencies,
+    LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, ObserverRow, Outcome, Ports,
+    ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Upstream, Verdict,
 };
 
 /// Version of the schema.
@@ -38,6 +38,10 @@ pub struct TrialRecord {
     /// With `[search]`, the value it tried; absent without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Searched>,
+    /// With `run --interleave`, its number in the order of execution of the whole experiment, from 0: its repetition is the block
+    /// that all records share. Absent without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment_trial: Option<usize>,
     /// The server under test.
     pub subject: Subject,
     /// Whether the trial's figures may be used.
@@ -65,21 +69,43 @@ pub struct TrialRecord {
     /// Where the time of first replies went, by stage, in order; absent if unknown.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub stages_ns: IndexMap<Stage, LatencySummary>,
-    /// How accepts spread over members; `null` if there were none.
+    /// How accepts spread over members; `null` if there were none, or if events changed which workers serve.
     pub distribution: Option<Distribution>,
-    /// How answered datagram flows spread over members; absent without datagrams.
+    /// How answered datagram flows spread over members; absent without datagrams, or if events changed which workers serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_distribution: Option<Distribution>,
     /// One row per member of the subject.
     pub workers: Vec<MemberRow>,
-    /// The strategy's helper process; absent if the strategy has none.
+    /// One row per listener of another server, of which members may hold several or, hidden from this user, none; absent for
+    /// listenbench's own server, whose listeners are in its workers' rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerRow>,
+    /// The strategy's helper process, or another server's processes and threads that are not members, as one; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helper: Option<HelperRow>,
+    /// What was seen of accepts from outside the server; absent without a probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeRow>,
+    /// Our own server behind the proxy under test; absent unless there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
     /// The engine that moved the loaders' bytes; `null` if the trial failed or has no loaders.
     pub engine: Option<String>,
+    /// What the receipts in replies say about a server that runs elsewhere; absent if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<Receipts>,
+    /// One row per population of the load, in the scenario's order; absent without loaders. Totals over all of them are above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<LoadRow>,
     /// One row per loader.
     pub loaders: Vec<LoaderRow>,
-    /// Faults that workers suffered; absent if there were none.
+    /// One row per host of the job that took part, by rank; absent where one machine did it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostRow>,
+    /// What gathering the trial from the hosts cost; absent where one machine did it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<Gather>,
+    /// Events that workers suffered; absent if there were none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventRow>,
     /// Memory when the most connections were open; absent if none were held.
@@ -91,9 +117,10 @@ pub struct TrialRecord {
     /// How the ports filled up; only in scenarios of kind `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
-    /// Ports that connect may choose from, by the network's `ip_local_port_range`.
+    /// Ports of the network's `ip_local_port_range` that a client can have: without reserved ones and those that a socket is bound to.
     pub usable_ports: u64,
-    /// The most ports in use or in TIME_WAIT at once, among the samples; the two ends of a loopback connection count as one.
+    /// The most ports in use or in TIME_WAIT at once, among the samples; the two ends of a loopback connection count as one. 0 in a job of
+    /// several hosts, like `ports_taken`: nobody samples the ports of its load hosts.
     pub ports_peak: u64,
     /// When connections first found no source port, in seconds from the trial's start; `null` if that did not happen.
     pub ports_exhausted_after_s: Option<f64>,
@@ -119,6 +146,36 @@ pub struct TrialRecord {
     pub cpu_others_share: f64,
     /// Samples over the whole trial.
     pub series: Series,
+}
+
+impl TrialRecord {
+    /// What no two trials share: when it started, and the processes it started.
+    pub fn identity(&self) -> (usize, &str, Vec<i32>) {
+        let pids = self.workers.iter().map(|worker| worker.pid).chain(self.loaders.iter().map(|loader| loader.pid));
+        (self.trial, &self.started_at, pids.collect())
+    }
+
+    /// The members that are there to accept: without processes that only supervise others.
+    pub fn acceptors(&self) -> impl Iterator<Item = &MemberRow> + Clone {
+        self.workers.iter().filter(|member| !member.supervises)
+    }
+
+    /// Whether members came or went because of events: what each accepted then depends on how long it was there.
+    pub fn changed_members(&self) -> bool {
+        let changes = |event: &EventRow| matches!(event.kind, EventKind::Join | EventKind::Leave | EventKind::Reload);
+        self.events.iter().any(changes) || self.workers.iter().any(|member| member.generation > 0)
+    }
+
+    /// The sum of its numbers that nobody adds up: the seed, and offsets of clocks, which are as far apart as boots.
+    pub(super) fn never_added(&self) -> u128 {
+        let offsets = self.hosts.iter().filter_map(|host| host.clock).map(|clock| clock.offset_ns.unsigned_abs());
+        u128::from(self.seed) + offsets.map(u128::from).sum::<u128>()
+    }
+
+    /// The populations with figures of their own: a single one's are the trial's.
+    pub fn populations(&self) -> &[LoadRow] {
+        if self.loads.len() > 1 { &self.loads } else { &[] }
+    }
 }
 
 /// The value that a search tried in a trial.

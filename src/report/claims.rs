@@ -2,12 +2,16 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Ranked;
+pub use crate::format::{p_equals, p_value};
+
+use super::{
+    Ranked, answer,
+    ranking::{by_distance, compared_with, distance, is_setting, ranking, short},
+};
 use crate::{
-    format::ratio,
-    record::IntervalKind,
-    scenario::label,
-    stats::{Comparison, Difference, Metric, metric_named},
+    format::{plural, ratio},
+    record::{IntervalKind, Values},
+    stats::{Better, Compared, Comparison, Difference, Metric, metric_named},
 };
 
 /// For comparisons in which no outcome could have shown a difference.
@@ -33,21 +37,6 @@ pub fn relation(verdict: Difference) -> &'static str {
     }
 }
 
-/// A probability as an equation: `p = 0.0079`, `p < 0.0001`.
-pub fn p_equals(p: f64) -> String {
-    let value = p_value(p);
-    if value.starts_with('<') { format!("p {value}") } else { format!("p = {value}") }
-}
-
-/// A probability with two digits: `0.0079`, `< 0.0001`.
-pub fn p_value(p: f64) -> String {
-    match p {
-        p if p < 0.000_1 => "< 0.0001".to_owned(),
-        p if p < 0.01 => format!("{p:.4}"),
-        p => format!("{p:.3}"),
-    }
-}
-
 /// Capitalizes the first letter.
 pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
@@ -57,33 +46,47 @@ pub fn capital(text: &str) -> String {
 /// What the comparisons of a metric show within groups of competing cells, in one sentence without a full stop.
 pub fn of_metric(ranked: &Ranked<'_>, name: &str) -> String {
     let Some(metric) = metric_named(name) else { return name.to_owned() };
-    let comparisons: Vec<&Comparison> = ranked
-        .summary
-        .comparisons
-        .iter()
-        .filter(|comparison| comparison.metric == name && compete(ranked, &comparison.a, &comparison.b))
-        .collect();
+    if metric.is_loss {
+        return answer::lost(ranked.record, ranked.summary, &ranking(ranked.summary, metric));
+    }
+    if !metric.is_tested() {
+        return answer::exactly(&ranking(ranked.summary, metric));
+    }
+    let of_metric = ranking(ranked.summary, metric);
+    if of_metric.groups.iter().any(|group| group.waits.is_some()) {
+        return answer::sampled(ranked.summary, &of_metric);
+    }
+    let comparisons: Vec<&Comparison> =
+        ranked.summary.comparisons.iter().filter(|comparison| comparison.metric == name).collect();
     let shown = comparisons.iter().filter(|comparison| comparison.compared.verdict.is_shown());
-    let size = |comparison: &Comparison| comparison.compared.ratio.map_or(0.0, |ratio| ratio.ln().abs());
-    if let Some(largest) = shown.clone().max_by(|one, other| size(one).total_cmp(&size(other))) {
+    let median = |cell: &Map<String, Json>| median(ranked, metric, cell).unwrap_or(f64::NAN);
+    let size = |comparison: &Comparison| distance(median(&comparison.a), median(&comparison.b));
+    if let Some(largest) = shown.clone().max_by(|one, other| by_distance(size(one), size(other))) {
         let all = shown.count();
         let others = if all > 1 { format!("; the largest of {all} differences shown") } else { String::new() };
         return difference(ranked, metric, largest) + &others;
     }
-    let possible: Vec<f64> = comparisons.iter().filter_map(|comparison| comparison.compared.detectable_ratio).collect();
-    let no_difference = |comparison: &&&Comparison| comparison.compared.verdict == Difference::NoDifferenceShown;
-    if comparisons.iter().filter(no_difference).count() > 0 {
-        return format!("No difference in {} is shown{}", metric.label, detectable(trials(ranked), &possible));
+    let is_undecided = |compared: &&Compared| compared.verdict == Difference::NoDifferenceShown;
+    if comparisons.iter().any(|comparison| is_undecided(&&comparison.compared)) {
+        // Of the pairs that the answer is about.
+        let with_best =
+            of_metric.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.against_best.as_ref());
+        let possible: Vec<f64> =
+            with_best.filter(is_undecided).filter_map(|compared| compared.detectable_ratio).collect();
+        let detectable = detectable(trials(ranked), &possible);
+        let best = if detectable.is_empty() || of_metric.groups.iter().all(|group| group.rows.len() < 3) {
+            ""
+        } else if metric.better == Better::Lower {
+            " against the lowest"
+        } else {
+            " against the highest"
+        };
+        return format!("No difference in {} is shown{detectable}{best}", metric.label);
     }
     if comparisons.is_empty() { level(ranked, metric) } else { too_few(ranked, metric) }
 }
 
-/// Whether two cells differ in the contested key.
-fn compete(ranked: &Ranked<'_>, a: &Map<String, Json>, b: &Map<String, Json>) -> bool {
-    ranked.ranking.contest.as_ref().is_some_and(|key| a.get(key) != b.get(key))
-}
-
-/// `reuseport's accept wait p99 is 4.20× shared-epoll's at service_time=2ms (p = 0.008)`.
+/// `reuseport's accept wait p99 is 4.20× shared-epoll's at service_time = 2ms (p = 0.008)`.
 fn difference(ranked: &Ranked<'_>, metric: &Metric, comparison: &Comparison) -> String {
     let compared = &comparison.compared;
     let (high, low) = match compared.verdict {
@@ -91,25 +94,35 @@ fn difference(ranked: &Ranked<'_>, metric: &Metric, comparison: &Comparison) -> 
         _ => (&comparison.b, &comparison.a),
     };
     let cell = |values: &Map<String, Json>| ranked.cells.iter().find(|cell| cell.summary.cell == *values);
-    let name = |values: &Map<String, Json>| cell(values).map_or_else(|| label(values), |cell| cell.name.clone());
-    let median =
-        |values| cell(values).and_then(|cell| cell.summary.metrics.get(metric.name)).map(|values| values.median);
+    let name = |values: &Map<String, Json>| cell(values).map_or_else(|| short(values), |cell| cell.name.clone());
     let heading = cell(high).map(|cell| ranked.heading(cell.group)).filter(|heading| !heading.is_empty());
     let at = heading.map_or_else(String::new, |heading| format!(" at {heading}"));
     let are = metric.is();
     let bound = if cell(high).is_some_and(|cell| cell.summary.bounds(metric)) { " (upper bound)" } else { "" };
     let label = format!("{}{bound}", metric.label);
+    let subject = match name(high) {
+        name if is_setting(&name) => format!("{} with {name}", capital(&label)),
+        name => format!("{name}'s {label}"),
+    };
+    let other = compared_with(&name(low), metric);
     let p = p_equals(compared.p_adjusted);
-    match compared.ratio.filter(|ratio| *ratio > 0.0) {
+    match compared.ratio {
         Some(times) => {
             let times = if times < 1.0 { 1.0 / times } else { times };
-            format!("{}'s {label} {are} {}× {}'s{at} ({p})", name(high), ratio(times), name(low))
+            format!("{subject} {are} {}× {other}{at} ({p})", ratio(times))
         }
         None => {
-            let show = |values| median(values).map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
-            format!("{}'s {label} {are} {} against {}'s {}{at} ({p})", name(high), show(high), name(low), show(low))
+            let show =
+                |cell| median(ranked, metric, cell).map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
+            format!("{subject} {are} {} against {other}, {}{at} ({p})", show(high), show(low))
         }
     }
+}
+
+/// A cell's median, if it has one.
+fn median(ranked: &Ranked<'_>, metric: &Metric, values: &Map<String, Json>) -> Option<f64> {
+    let cell = ranked.cells.iter().find(|cell| cell.summary.cell == *values)?;
+    Some(cell.summary.metrics.get(metric.name)?.median)
 }
 
 /// The most valid trials of any cell.
@@ -120,63 +133,77 @@ fn trials(ranked: &Ranked<'_>) -> usize {
 fn detectable(trials: usize, possible: &[f64]) -> String {
     let low = possible.iter().copied().fold(f64::INFINITY, f64::min);
     let high = possible.iter().copied().fold(0.0, f64::max);
-    match possible.len() {
-        0 => String::new(),
-        _ if ratio(low) == ratio(high) => format!("; {trials} trials could have detected {}×", ratio(low)),
-        _ => format!("; {trials} trials could have detected {}× to {}×", ratio(low), ratio(high)),
+    if possible.is_empty() {
+        return String::new();
+    }
+    format!("; {} could have detected {}", plural(trials, "trial"), detectable_ratio(low, high))
+}
+
+/// The ratios that tests could have shown, from the smallest to the largest: `1.20× to 1.30×`.
+pub fn detectable_ratio(low: f64, high: f64) -> String {
+    // Values that do not scatter. Otherwise what rounds to 1.00 is rounded up, since 1.00× would mean no difference.
+    let times = |value: f64| ratio(value.max(1.01));
+    match (times(low), times(high)) {
+        _ if high <= 1.0 => "any difference".to_owned(),
+        (low, high) if low == high => format!("{high}×"),
+        (low, high) => format!("{low}× to {high}×"),
     }
 }
 
 fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
     let trials = trials(ranked);
+    if ranked.summary.is_one_trial_per_cell() {
+        return format!(
+            "{}: {}; one trial per cell: differences are not tested",
+            capital(metric.label),
+            span(ranked, metric)
+        );
+    }
     let fewest = ranked.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
     let of = match (fewest, trials) {
-        (_, 1) => "One trial per cell is".to_owned(),
         (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials per cell are"),
+        (_, 1) => "1 valid trial per cell is".to_owned(),
         (_, trials) => format!("{trials} trials per cell are"),
     };
-    let medians: Vec<f64> = medians(ranked, metric);
-    let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
-    let low = medians.iter().copied().reduce(f64::min);
-    let high = medians.iter().copied().reduce(f64::max);
-    format!("{of} too few to show a difference in {}; medians are {} to {}", metric.label, show(low), show(high))
+    format!("{of} too few to show a difference in {}; {}", metric.label, span(ranked, metric))
+}
+
+/// From which to which the medians reach: `medians are 1.20 ms to 1.40 ms`.
+fn span(ranked: &Ranked<'_>, metric: &Metric) -> String {
+    let medians = medians(ranked, metric);
+    let ends = medians.iter().copied().reduce(f64::min).zip(medians.iter().copied().reduce(f64::max));
+    let Some((low, high)) = ends else { return "no cell has a figure".to_owned() };
+    match (metric.unit.show(low), metric.unit.show(high)) {
+        _ if low.is_infinite() => "no median was reached".to_owned(),
+        (low, high) if low == high => format!("all medians are {low}"),
+        (low, high) => format!("medians are {low} to {high}"),
+    }
+}
+
+/// Between what a median lies: `95 % interval 1.2 ms to 1.4 ms`, or, of too few trials for an interval, `trials from … to …`.
+pub fn interval(values: &Values, show: impl Fn(f64) -> String) -> String {
+    let (low, high) = (show(values.low), show(values.high));
+    match values.interval {
+        IntervalKind::Bootstrap => format!("95 % interval {low} to {high}"),
+        IntervalKind::Range if low == high => format!("{low} in all trials"),
+        IntervalKind::Range => format!("trials from {low} to {high}"),
+    }
 }
 
 /// What can be said without a comparison.
 fn level(ranked: &Ranked<'_>, metric: &Metric) -> String {
     let known: Vec<_> = ranked.cells.iter().filter_map(|cell| cell.summary.metrics.get(metric.name)).collect();
     match known[..] {
-        [] => format!("No valid trial has {}", metric.label),
+        [] => format!("No valid trial measured {}", metric.label),
         [values] => {
             let show = |value: f64| metric.unit.show(value);
-            let kind = match (values.values.len(), values.interval) {
-                (1, _) => {
-                    return format!(
-                        "{} {} {} in the one valid trial",
-                        capital(metric.label),
-                        metric.is(),
-                        show(values.median)
-                    );
-                }
-                (_, IntervalKind::Bootstrap) => "95 % interval",
-                (_, IntervalKind::Range) => "trials from",
-            };
-            let (low, high) = (show(values.low), show(values.high));
-            format!("{} {} {} ({kind} {low} to {high})", capital(metric.label), metric.is(), show(values.median))
+            let figure = format!("{} {} {}", capital(metric.label), metric.is(), show(values.median));
+            match values.values.len() {
+                1 => format!("{figure} in the one valid trial"),
+                _ => format!("{figure} ({})", interval(values, show)),
+            }
         }
-        _ => {
-            let medians = medians(ranked, metric);
-            let low = medians.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let show = |value: f64| metric.unit.show(value);
-            format!(
-                "{} {} {} to {}; nothing could be compared",
-                capital(metric.label),
-                metric.is(),
-                show(low),
-                show(high)
-            )
-        }
+        _ => format!("{}: {}; nothing could be compared", capital(metric.label), span(ranked, metric)),
     }
 }
 
@@ -192,7 +219,7 @@ mod tests {
     use super::*;
     use crate::report::{
         Reading,
-        sample::{Sample, two_strategies},
+        sample::{Sample, beside_nginx, two_strategies},
     };
 
     fn finding(reading: &Reading) -> String {
@@ -202,6 +229,16 @@ mod tests {
     #[test]
     fn a_finding_claims_what_was_shown() {
         assert_eq!(finding(&two_strategies(2)), "shared's accept wait p99 is 1.98× reuseport's (p = 0.0079)");
+    }
+
+    #[test]
+    fn waits_that_end_differently_are_named_apart() {
+        assert_eq!(
+            finding(&beside_nginx()),
+            "Of waits until the serving worker has the connection, reuseport has the lowest accept wait p99, 958 µs; shared's is 2.24× that; \
+             of waits until accept returned, nginx has the lowest accept wait p99, 244 µs; nginx reuseport's is 1.98× that; of waits until an \
+             io_uring completed the accept, a ring alone has a figure, accept wait p99 125 µs"
+        );
     }
 
     #[test]
@@ -216,7 +253,41 @@ mod tests {
             few.trial(json!({ "strategy": strategy }), &[50, 50], 1_000);
         }
         let title = finding(&few.reading());
-        assert!(title.starts_with("One trial per cell is too few to show a difference"), "{title}");
+        assert!(title.starts_with("Accept wait p99: all medians are "), "{title}");
+        assert!(title.ends_with("; one trial per cell: differences are not tested"), "{title}");
+    }
+
+    /// The answer is about the pairs with the best, and a section's finding must not say otherwise.
+    #[test]
+    fn what_could_have_been_detected_is_what_the_answer_says() {
+        let mut sample = Sample::new("");
+        let waits: [[u64; 6]; 3] = [
+            [1_000, 1_100, 1_210, 1_330, 1_460, 1_610],
+            [1_010, 1_130, 1_200, 1_340, 1_450, 1_640],
+            [700, 1_000, 1_300, 1_500, 1_900, 2_600],
+        ];
+        for repetition in 0..6 {
+            for (strategy, waits) in ["a", "b", "c"].into_iter().zip(waits) {
+                sample.trial(json!({ "strategy": strategy }), &[50, 50], waits[repetition]);
+            }
+        }
+        let reading = sample.reading();
+        let title = finding(&reading);
+        let times = title.strip_prefix("No difference in accept wait p99 is shown; 6 trials could have detected ");
+        let times = times.and_then(|rest| rest.strip_suffix(" against the lowest"));
+        let Some(times) = times else { panic!("{title}") };
+        let ranked = Ranked::of(&reading);
+        let said =
+            answer::sampled(ranked.summary, &ranking(ranked.summary, metric_named("accept_wait_p99_ns").unwrap()));
+        assert!(said.contains(&format!("({times} would have been detected)")), "{said} {title}");
+    }
+
+    #[test]
+    fn what_could_have_been_detected_is_a_difference() {
+        assert_eq!(detectable_ratio(1.0, 1.0), "any difference");
+        assert_eq!(detectable_ratio(1.0, 1.004), "1.01×");
+        assert_eq!(detectable_ratio(1.0, 1.2), "1.01× to 1.20×");
+        assert_eq!(detectable_ratio(1.2, 1.2), "1.20×");
     }
 
     #[test]
@@ -234,6 +305,6 @@ mod tests {
             }
         }
         let title = finding(&sample.reading());
-        assert!(title.starts_with("b's accept wait p99 is 8.99× a's at service_time=2ms (p = "), "{title}");
+        assert!(title.starts_with("b's accept wait p99 is 8.99× a's at service_time = 2ms (p = "), "{title}");
     }
 }

@@ -1,15 +1,24 @@
-//! Two records side by side, as tables for a terminal or in Markdown.
+//! Two sides of records side by side, as tables for a terminal or in Markdown.
+
+use maud::html;
 
 use super::{
     Grid,
-    claims::{TOO_FEW, p_value},
+    claims::p_value,
+    html::{
+        self,
+        parts::{bare_table, prose},
+    },
     markdown, terminal,
 };
 use crate::{
-    format::{plural, ratio},
+    format::{harmless, plural, ratio},
     record::Values,
     scenario::label,
-    stats::{AgainstBaseline, Better, CellPair, Difference, Metric, MetricPair, SIGNIFICANCE, metric_named},
+    stats::{
+        AgainstBaseline, Better, CellPair, Design, Metric, MetricPair, NotCompared, RECORDS, SIGNIFICANCE, Trials,
+        Verdict, WhyNot, metric_named,
+    },
 };
 
 /// The form of a comparison.
@@ -21,61 +30,206 @@ pub enum Style {
     Markdown,
 }
 
-/// The comparison of a run (`names.1`) with its baseline (`names.0`), warnings first.
+/// The comparison of the new side (`names.1`) with the baseline (`names.0`), warnings first.
 pub fn render(names: &(String, String), warnings: &[String], against: &AgainstBaseline, style: Style) -> String {
-    let (baseline, run) = names;
+    let (base, new) = names;
     let mut lines = vec![match style {
-        Style::Terminal => format!("{run} (b) against {baseline} (a)"),
-        Style::Markdown => format!("## {run} (b) against {baseline} (a)\n"),
+        Style::Terminal => terminal::prose(&format!("{new} (b) against {base} (a)")),
+        Style::Markdown => format!("## {} (b) against {} (a)\n", markdown::plain(new), markdown::plain(base)),
     }];
-    let missing = |cells: &[_], name: &str| -> Vec<String> {
-        cells.iter().map(|cell| format!("only {name} has {}", label(cell))).collect()
-    };
-    let alerts = warnings
-        .iter()
-        .cloned()
-        .chain(missing(&against.only_in_baseline, baseline))
-        .chain(missing(&against.only_here, run))
-        .chain(against.cells.iter().flat_map(not_compared));
-    lines.extend(alerts.map(|alert| listed(&format!("! {alert}"), style)));
-    lines.extend(findings(against).into_iter().map(|finding| listed(&finding, style)));
-    if against.cells.iter().all(|cell| cell.metrics.is_empty()) {
-        lines.push(listed("no cell of both records has any of these metrics", style));
+    let (before, after) = (qualifications(warnings, against, "! "), findings(against));
+    lines.extend(before.iter().chain(&after).map(|line| listed(line, style)));
+    let Some(grid) = grid(against) else {
+        lines.push(listed(NO_METRIC, style));
         return lines.join("\n") + "\n";
-    }
-    let grid = grid(against);
+    };
     lines.push(match style {
         Style::Terminal => terminal::grid(&grid, terminal::width()),
         Style::Markdown => format!("\n{}\n", markdown::table(&grid)),
     });
-    lines.push(listed(
-        &format!(
-            "Medians over valid trials with their 95 % intervals (with fewer than five trials, the smallest and largest value). ratio: b ÷ a. p: permutation test, after Holm's correction \
-             over all cells of a metric; a difference is shown where p ≤ {SIGNIFICANCE}."
-        ),
-        style,
-    ));
+    lines.push(listed(&note(against), style));
     lines.join("\n") + "\n"
+}
+
+/// The same as a page, with the results of conditions.
+pub fn page(names: &(String, String), warnings: &[String], against: &AgainstBaseline, conditions: &[String]) -> String {
+    let (base, new) = names;
+    let title = format!("{new} (b) against {base} (a)");
+    let body = html! {
+        header data-page="listenbench-comparison" {
+            p.about { "listenbench · comparison" }
+            h1 { (title) }
+            @for line in conditions { p.answer { (prose(line)) } }
+            @for line in findings(against) { p.answer { (prose(&line)) } }
+            ul.evidence { @for line in qualifications(warnings, against, "") { li { (prose(&line)) } } }
+        }
+        section {
+            @match grid(against) {
+                Some(grid) => {
+                    h2 { "Every metric in every cell" }
+                    (bare_table(&grid))
+                    p.note { (prose(&note(against))) }
+                }
+                None => p { (NO_METRIC) },
+            }
+        }
+    };
+    // Names of folders come from the command line.
+    harmless(&html::page(&title, &body)).into_owned()
+}
+
+/// Is in every such page: only such a file is replaced.
+pub const MARK: &str = "data-page=\"listenbench-comparison\"";
+
+const NO_METRIC: &str = "no cell of both sides has any of these metrics";
+
+/// What must be read before any figure. `alert` is put before what is out of the ordinary.
+fn qualifications(warnings: &[String], against: &AgainstBaseline, alert: &str) -> Vec<String> {
+    let missing = |cells: &[_], side: &str| -> Vec<String> {
+        cells.iter().map(|cell| format!("only {side} has {}", label(cell))).collect()
+    };
+    let alerts = warnings
+        .iter()
+        .cloned()
+        .chain(missing(&against.only_in_base, "a"))
+        .chain(missing(&against.only_in_new, "b"))
+        .chain(against.cells.iter().flat_map(not_compared));
+    let mut lines = vec![design(against)];
+    lines.extend(alerts.map(|line| format!("{alert}{line}")));
+    lines.extend(against.cells.iter().filter_map(trials));
+    lines
+}
+
+/// What may be claimed, and why.
+fn design(against: &AgainstBaseline) -> String {
+    let needed = against.needed;
+    let takes = |unit: &str| {
+        let tests = if against.tests == 1 {
+            "One comparison needs".to_owned()
+        } else {
+            format!("{} need", plural(against.tests, "comparison"))
+        };
+        format!("{tests} at least {needed} {unit}s a side.")
+    };
+    let design = match against.design {
+        Design::Interleaved => {
+            "One interleaved experiment: what drifts affects both sides alike, and the trial is the unit.".to_owned()
+        }
+        Design::Records => format!(
+            "Separate runs, {RECORDS} or more a side: the record is the unit, with the median of its trials. {}",
+            takes("record")
+        ),
+        Design::Boots => format!(
+            "The kernels differ, and each side has {RECORDS} or more boots: the boot is the unit, with the median of its \
+             records. {}",
+            takes("boot")
+        ),
+        Design::Separate => format!(
+            "Nothing is claimed: the runs were separate, and two consecutive runs also differ by drift. Run both sides \
+             with `run --interleave`, or compare at least {} a side (a… -- b…).",
+            plural(needed, "record")
+        ),
+        Design::FewBoots => format!(
+            "No time or rate is claimed to differ: the kernels differ, and so do boots of one kernel. Compare records of \
+             at least {} a side, in alternation (a… -- b…).",
+            plural(needed, "boot")
+        ),
+    };
+    if !against.emulated {
+        return design;
+    }
+    "The processor was emulated: times and rates are the emulator's, and only counts are judged.".to_owned()
+}
+
+fn note(against: &AgainstBaseline) -> String {
+    let values = match against.design {
+        Design::Records => "Medians of the records' medians",
+        Design::Boots | Design::FewBoots => "Medians of the boots' medians",
+        Design::Interleaved | Design::Separate => "Medians over valid trials",
+    };
+    let tested = against.design.claims() && !against.emulated;
+    let interval = match against.design {
+        Design::Separate => ", which covers the trials' scatter and no drift",
+        Design::FewBoots => ", which covers the boots' scatter",
+        _ => "",
+    };
+    let tested = if tested {
+        format!(
+            " p: permutation test, after Holm's correction over {}; a difference is shown where p ≤ {SIGNIFICANCE}. \
+             not-tested: the question is not about this metric.",
+            plural(against.tests, "comparison")
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{values} with their 95 % intervals (of fewer than five values, the smallest and largest). ratio: b ÷ a with its \
+         interval{interval}.{tested}"
+    )
 }
 
 fn listed(line: &str, style: Style) -> String {
     match style {
         Style::Terminal => terminal::prose(line),
-        Style::Markdown => format!("- {line}"),
+        Style::Markdown => markdown::item(line).trim_end().to_owned(),
     }
 }
 
-fn not_compared(cell: &CellPair) -> Option<String> {
-    (!cell.not_compared.is_empty()).then(|| {
-        format!(
-            "{}: not compared because only one record has it, or they measured it differently: {}",
-            label(&cell.cell),
-            cell.not_compared.join(", ")
-        )
-    })
+/// Why a metric is not compared, as the rest of a sentence about it.
+pub fn why_not(not_compared: &NotCompared) -> String {
+    match not_compared.why {
+        WhyNot::Missing => "is in no valid trial of either side",
+        WhyNot::MissingInBase => "is in no valid trial of the baseline",
+        WhyNot::MissingInNew => "is in no valid trial of the new side",
+        WhyNot::MeasuredDifferently => return format!("was measured differently{}", differently(not_compared)),
+    }
+    .to_owned()
 }
 
-/// Where `b` is better and where worse, a sentence for each metric.
+/// ` (a: waits until accept returned; b: …); responses can be compared (--metric response_p99)`.
+fn differently(not_compared: &NotCompared) -> String {
+    let waits = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".to_owned());
+    let (a, b) = (waits(&not_compared.a_waits), waits(&not_compared.b_waits));
+    format!(" (a: {a}; b: {b}); responses can be compared (--metric response_p99)")
+}
+
+fn not_compared(cell: &CellPair) -> Vec<String> {
+    let whys = [WhyNot::MeasuredDifferently, WhyNot::MissingInBase, WhyNot::MissingInNew, WhyNot::Missing];
+    let lines = whys.into_iter().filter_map(|why| {
+        let these = || cell.not_compared.iter().filter(|one| one.why == why);
+        let metrics: Vec<&str> = these().map(|one| &one.metric[..]).collect();
+        let more = these().next().filter(|one| one.why == WhyNot::MeasuredDifferently).map(differently);
+        let reason = match why {
+            WhyNot::Missing => "no valid trial has",
+            WhyNot::MissingInBase => "no valid trial of a has",
+            WhyNot::MissingInNew => "no valid trial of b has",
+            WhyNot::MeasuredDifferently => "not compared, because a and b measured it differently:",
+        };
+        (!metrics.is_empty())
+            .then(|| format!("{}: {reason} {}{}", label(&cell.cell), metrics.join(", "), more.unwrap_or_default()))
+    });
+    lines.collect()
+}
+
+/// The verdicts on a cell's trials, and those that are not valid; `None` where there are neither.
+fn trials(cell: &CellPair) -> Option<String> {
+    let plain = |trials: &Trials| trials.verdicts.is_empty() && trials.invalid + trials.failed == 0;
+    if plain(&cell.a) && plain(&cell.b) {
+        return None;
+    }
+    let side = |trials: &Trials| {
+        let all = trials.valid + trials.invalid + trials.failed;
+        let counts = [(trials.invalid, "invalid"), (trials.failed, "failed")];
+        let flawed = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let verdicts = trials.verdicts.iter().map(|(name, count)| format!("{name} in {count}"));
+        let facts: Vec<String> = flawed.chain(verdicts).collect();
+        let facts = if facts.is_empty() { "no verdict".to_owned() } else { facts.join(", ") };
+        format!("{facts} (of {})", plural(all, "trial"))
+    };
+    Some(format!("verdicts at {}: a: {}; b: {}", label(&cell.cell), side(&cell.a), side(&cell.b)))
+}
+
+/// What is claimed, a sentence for each metric that the question is about.
 fn findings(against: &AgainstBaseline) -> Vec<String> {
     let mut names: Vec<&str> = Vec::new();
     for pair in against.cells.iter().flat_map(|cell| &cell.metrics) {
@@ -83,27 +237,40 @@ fn findings(against: &AgainstBaseline) -> Vec<String> {
             names.push(&pair.metric);
         }
     }
-    names.into_iter().filter_map(|name| Some(finding(against, metric_named(name)?))).collect()
+    names.into_iter().filter_map(|name| finding(against, metric_named(name)?)).collect()
 }
 
-fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
+fn finding(against: &AgainstBaseline, metric: &Metric) -> Option<String> {
+    let silent = [Verdict::NotTested, Verdict::NotAttributable, Verdict::Emulated];
     let pairs: Vec<(&CellPair, &MetricPair)> = against
         .cells
         .iter()
         .flat_map(|cell| cell.metrics.iter().map(move |pair| (cell, pair)))
-        .filter(|(_, pair)| pair.metric == metric.name)
+        .filter(|(_, pair)| pair.metric == metric.name && !silent.contains(&pair.verdict))
         .collect();
-    let all = pairs.len();
-    let shown: Vec<_> = pairs.iter().filter(|(_, pair)| pair.compared.verdict.is_shown()).collect();
+    if pairs.is_empty() {
+        return None;
+    }
+    let (all, unit) = (pairs.len(), against.design.unit());
+    let are = |verdict: Verdict| pairs.iter().all(|(_, pair)| pair.verdict == verdict);
+    let shown: Vec<_> = pairs.iter().filter(|(_, pair)| pair.verdict.is_shown()).collect();
     if shown.is_empty() {
-        let too_few = pairs.iter().all(|(_, pair)| pair.compared.verdict == Difference::TooFewTrials);
-        let why = if too_few { TOO_FEW } else { "no difference shown" };
-        return format!("{}: {why} in {}", metric.label, plural(all, "cell"));
+        let why = if are(Verdict::TooFew) {
+            format!("too few {unit}s to show any difference")
+        } else if are(Verdict::Same) {
+            "the same".to_owned()
+        } else {
+            "no difference shown".to_owned()
+        };
+        return Some(format!("{}: {why} in {}{}", metric.label, plural(all, "cell"), detectable(&pairs)));
     }
     let size = |pair: &MetricPair| pair.worse_by(metric).abs();
     let largest = shown.iter().max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)));
     let largest = largest.map(|(cell, pair)| {
-        let times = pair.compared.ratio.map_or_else(|| "from zero".to_owned(), |times| format!("{}×", ratio(times)));
+        let times = pair.ratio.map_or_else(
+            || format!("{} against {}", metric.unit.show(pair.b.median), metric.unit.show(pair.a.median)),
+            |times| format!("{}×", ratio(times)),
+        );
         format!("; the largest difference at {}: {times}", label(&cell.cell))
     });
     let worse = shown.iter().filter(|(_, pair)| pair.is_shown_worse(metric)).count();
@@ -116,10 +283,23 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> String {
             (worse, better) => format!("worse in {worse} and better in {better}"),
         }
     };
-    format!("{}: b is {counts} of {}{}", metric.label, plural(all, "cell"), largest.unwrap_or_default())
+    Some(format!("{}: b is {counts} of {}{}", metric.label, plural(all, "cell"), largest.unwrap_or_default()))
 }
 
-fn grid(against: &AgainstBaseline) -> Grid {
+/// The smallest difference that could have been detected, over all cells.
+fn detectable(pairs: &[(&CellPair, &MetricPair)]) -> String {
+    let ratios = || pairs.iter().filter_map(|(_, pair)| pair.detectable_ratio);
+    let Some((low, high)) = ratios().reduce(f64::min).zip(ratios().reduce(f64::max)) else { return String::new() };
+    let (low, high) = (ratio(low), ratio(high));
+    let range = if low == high { format!("{low}×") } else { format!("{low}× to {high}×") };
+    format!("; {range} could have been detected")
+}
+
+/// `None` without any metric.
+fn grid(against: &AgainstBaseline) -> Option<Grid> {
+    if against.cells.iter().all(|cell| cell.metrics.is_empty()) {
+        return None;
+    }
     let names: Vec<String> = against.cells[0].cell.keys().cloned().collect();
     let head = ["metric", "a", "b", "ratio", "p", "verdict"].map(str::to_owned);
     let mut rows = Vec::new();
@@ -132,45 +312,44 @@ fn grid(against: &AgainstBaseline) -> Grid {
                 shown(&pair.a, metric, cell.bounds),
                 shown(&pair.b, metric, cell.bounds),
                 ratios(pair),
-                p_value(pair.compared.p_adjusted),
+                pair.p_adjusted.map_or_else(|| "–".to_owned(), p_value),
                 verdict(pair, metric),
             ]);
             rows.push(row);
         }
     }
-    Grid {
+    Some(Grid {
         title: String::new(),
         labels: names.len() + 1,
         words: 1,
         head: names.into_iter().chain(head).collect(),
         rows,
-    }
+    })
 }
 
 fn shown(values: &Values, metric: &Metric, bounds: bool) -> String {
     let show = |value| metric.unit.show(value);
     let bound = if bounds && metric.is_accept_wait() { "≤ " } else { "" };
-    format!("{bound}{} ({}–{})", show(values.median), show(values.low), show(values.high))
+    let lost = values.lost_in_words();
+    format!("{bound}{}{lost} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
 fn ratios(pair: &MetricPair) -> String {
-    let compared = &pair.compared;
-    match (compared.ratio, compared.low, compared.high) {
+    match (pair.ratio, pair.low, pair.high) {
         (Some(value), Some(low), Some(high)) => format!("{} ({}–{})", ratio(value), ratio(low), ratio(high)),
         _ => "–".to_owned(),
     }
 }
 
 fn verdict(pair: &MetricPair, metric: &Metric) -> String {
-    let verdict = pair.compared.verdict;
-    match (verdict.is_shown(), metric.better) {
+    let verdict = pair.verdict.as_str();
+    match (pair.verdict.is_shown(), metric.better) {
         (true, Better::Lower | Better::Higher) => {
-            let side = if pair.is_shown_worse(metric) { "worse" } else { "better" };
-            format!("{} ({side})", verdict.as_str())
+            format!("{verdict} ({})", if pair.is_shown_worse(metric) { "worse" } else { "better" })
         }
-        _ => match pair.compared.detectable_ratio {
-            Some(times) => format!("{} ({}× could have been detected)", verdict.as_str(), ratio(times)),
-            None => verdict.as_str().to_owned(),
+        _ => match pair.detectable_ratio {
+            Some(times) => format!("{verdict} ({}× could have been detected)", ratio(times)),
+            None => verdict.to_owned(),
         },
     }
 }

@@ -1,23 +1,23 @@
 //! Distributions from `histograms.hlog`: the merged histogram of each cell's valid trials, and each trial's
 //! percentiles.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Outcome, histograms},
+    record::{
+        Outcome, TrialRecord,
+        histograms::{Name, Part},
+    },
     scenario::label,
-    stats::{ReadError, Record, Summary},
+    stats::{Record, Summary},
 };
 
 /// Metrics whose distributions are in reports.
 const METRICS: [&str; 4] = ["accept_wait", "response", "receive_wait", "connect"];
-/// Metrics with a curve for each trial.
-const CURVED: [&str; 2] = [ACCEPT_WAIT, "receive_wait"];
+/// The metric of each population whose distribution is in reports.
+const OF_POPULATIONS: &str = "response";
 /// The metric that may be measured in two ways.
 const ACCEPT_WAIT: &str = "accept_wait";
 
@@ -40,7 +40,7 @@ const POINTS: i32 = 16;
 /// Most nines of a curve.
 const NINES: i32 = 7;
 
-/// By metric, then by the summary's cell.
+/// By metric, `response` or, of a population, `kept.response`; then by the summary's cell.
 #[derive(Debug, Default)]
 pub struct Distributions(pub BTreeMap<String, BTreeMap<usize, Distribution>>);
 
@@ -49,7 +49,9 @@ pub struct Distributions(pub BTreeMap<String, BTreeMap<usize, Distribution>>);
 pub struct Distribution {
     /// The values of all trials.
     pub merged: Histogram<u64>,
-    /// Each trial's curve, for accept waits and receive waits.
+    /// Attempts beside them that were due in these trials and have no value.
+    pub lost: u64,
+    /// Each trial's curve, for accept waits, receive waits and what populations have.
     pub trials: Vec<Curve>,
 }
 
@@ -58,28 +60,122 @@ pub struct Distribution {
 pub struct Curve {
     /// Number of values.
     pub count: u64,
-    /// The values at [`grid`] of that number, ns.
+    /// The values at [`grid`] of that number and of what was lost, ns.
     pub values: Vec<f64>,
 }
 
 /// Merges the histograms of each cell's trials.
 pub struct Collector {
-    /// By trial: its cell, and whether it measured accept waits as the cell does.
-    places: HashMap<usize, (usize, bool)>,
+    /// By trial.
+    places: HashMap<usize, Place>,
+    collected: Vec<Collected>,
     distributions: Distributions,
 }
 
-impl Distributions {
-    /// Reads the distributions from a record's folder.
-    pub fn read(folder: &Path, record: &Record, summary: &Summary) -> Result<Self, ReadError> {
-        let mut collector = Collector::new(record, summary);
-        histograms::for_each_trial(folder, &METRICS, |trial, metric, part| collector.add(trial, metric, part))?;
-        Ok(collector.distributions())
+/// A metric that is collected.
+struct Collected {
+    key: String,
+    population: Option<String>,
+    metric: &'static str,
+}
+
+impl Collected {
+    /// All of a record with these populations.
+    fn all(populations: &[&str]) -> Vec<Self> {
+        let of_trials = METRICS.map(|metric| Self { key: metric.to_owned(), population: None, metric });
+        let of_populations = populations.iter().map(|population| Self {
+            key: of_population(population, OF_POPULATIONS),
+            population: Some((*population).to_owned()),
+            metric: OF_POPULATIONS,
+        });
+        of_trials.into_iter().chain(of_populations).collect()
     }
 
+    /// Whether trials have a curve each.
+    fn is_curved(&self) -> bool {
+        self.population.is_some() || [ACCEPT_WAIT, "receive_wait"].contains(&self.metric)
+    }
+
+    /// A trial's attempts beside the values that have none.
+    fn lost(&self, trial: &TrialRecord) -> u64 {
+        let latencies = match &self.population {
+            None => Some(&trial.latency_ns),
+            Some(name) => trial.populations().iter().find(|load| load.name == *name).map(|load| &load.latency_ns),
+        };
+        let of = latencies.map(|all| match self.metric {
+            ACCEPT_WAIT => &all.accept_wait,
+            "response" => &all.response,
+            "connect" => &all.connect,
+            _ => &all.receive_wait,
+        });
+        of.map_or(0, |of| of.lost)
+    }
+}
+
+/// The key of a population's metric.
+pub fn of_population(population: &str, metric: &str) -> String {
+    format!("{population}.{metric}")
+}
+
+/// What the collector knows of a trial.
+struct Place {
+    cell: usize,
+    /// Whether it measured accept waits as the cell does.
+    same_method: bool,
+    /// What each collected metric has lost.
+    lost: Vec<u64>,
+    /// Which of them have their curve: a damaged log may come back to a trial.
+    curved: Vec<bool>,
+}
+
+impl Distributions {
     /// A metric of a cell, if any valid trial has it.
     pub fn of(&self, metric: &str, cell: usize) -> Option<&Distribution> {
         self.0.get(metric)?.get(&cell)
+    }
+}
+
+/// Merges a log's parts into one histogram per trial and metric. Only one trial's are in memory at a time.
+pub struct Merger {
+    collector: Collector,
+    /// The trial of the latest parts, and their sums by metric.
+    trial: usize,
+    sums: BTreeMap<String, Histogram<u64>>,
+}
+
+impl Merger {
+    pub fn new(record: &Record, summary: &Summary) -> Self {
+        Self { collector: Collector::new(record, summary), trial: 0, sums: BTreeMap::new() }
+    }
+
+    /// Adds a part, in the log's order.
+    pub fn add(&mut self, part: Part<'_>) {
+        if part.trial != self.trial {
+            self.end_trial();
+            self.trial = part.trial;
+        }
+        let Name { population, metric, .. } = part.name;
+        let is_of = |one: &&Collected| {
+            one.metric == metric && one.population.as_deref().is_none_or(|name| population == Some(name))
+        };
+        for Collected { key, .. } in self.collector.collected.iter().filter(is_of) {
+            match self.sums.get_mut(key) {
+                None => drop(self.sums.insert(key.clone(), part.histogram.clone())),
+                // Cannot fail: all histograms have the same bounds.
+                Some(sum) => drop(sum.add(&part.histogram)),
+            }
+        }
+    }
+
+    fn end_trial(&mut self) {
+        for (metric, sum) in std::mem::take(&mut self.sums) {
+            self.collector.add(self.trial, &metric, sum);
+        }
+    }
+
+    pub fn distributions(mut self) -> Distributions {
+        self.end_trial();
+        self.collector.distributions()
     }
 }
 
@@ -87,29 +183,35 @@ impl Collector {
     pub fn new(record: &Record, summary: &Summary) -> Self {
         let cells: HashMap<String, usize> =
             summary.cells.iter().enumerate().map(|(number, cell)| (label(&cell.cell), number)).collect();
+        let collected = Collected::all(&record.populations());
         let valid = record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid);
         let places = valid.filter_map(|trial| {
             let cell = *cells.get(&label(&trial.cell))?;
             // Exact waits and upper bounds are never mixed.
             let same = trial.latency_ns.accept_wait.method == summary.cells[cell].accept_wait_method;
-            Some((trial.trial, (cell, same)))
+            let lost = collected.iter().map(|one| one.lost(trial)).collect();
+            Some((trial.trial, Place { cell, same_method: same, lost, curved: vec![false; collected.len()] }))
         });
-        Self { places: places.collect(), distributions: Distributions::default() }
+        Self { places: places.collect(), collected, distributions: Distributions::default() }
     }
 
     /// Adds a trial's histogram.
     pub fn add(&mut self, trial: usize, metric: &str, part: Histogram<u64>) {
-        let Some((cell, same_method)) = self.places.get(&trial) else { return };
-        if part.is_empty() || metric == ACCEPT_WAIT && !same_method {
+        let Some(Place { cell, same_method, lost, curved }) = self.places.get_mut(&trial) else { return };
+        let Some(at) = self.collected.iter().position(|one| one.key == metric) else { return };
+        if part.is_empty() || metric == ACCEPT_WAIT && !*same_method {
             return;
         }
-        let curve = CURVED.contains(&metric).then(|| {
-            let quantiles: Vec<f64> = grid(part.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-            Curve { count: part.len(), values: values_at(&part, &quantiles) }
+        let lost = lost[at];
+        let curve = (self.collected[at].is_curved() && !std::mem::replace(&mut curved[at], true)).then(|| {
+            let quantiles: Vec<f64> = grid(part.len(), lost).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
+            Curve { count: part.len(), values: values_at(&part, lost, &quantiles) }
         });
         let cells = self.distributions.0.entry(metric.to_owned()).or_default();
-        match cells.get_mut(cell) {
-            None => drop(cells.insert(*cell, Distribution { merged: part, trials: curve.into_iter().collect() })),
+        match cells.get_mut(&*cell) {
+            None => {
+                drop(cells.insert(*cell, Distribution { merged: part, lost: 0, trials: curve.into_iter().collect() }));
+            }
             Some(distribution) => {
                 // All have the same bounds.
                 let _ = distribution.merged.add(part);
@@ -119,16 +221,27 @@ impl Collector {
     }
 
     /// The merged histograms.
-    pub fn distributions(self) -> Distributions {
+    pub fn distributions(mut self) -> Distributions {
+        // A trial without any value has no histogram, but may have lost all the more.
+        for (metric, cells) in &mut self.distributions.0 {
+            let Some(at) = self.collected.iter().position(|one| one.key == *metric) else { continue };
+            for Place { cell, same_method, lost, .. } in self.places.values() {
+                if let (Some(of), true) = (cells.get_mut(cell), metric != ACCEPT_WAIT || *same_method) {
+                    of.lost += lost[at];
+                }
+            }
+        }
         self.distributions
     }
 }
 
-/// 1/(1 − q) of the points of a curve of `count` values, ascending. A longer curve has the same points and more.
-pub fn grid(count: u64) -> Vec<f64> {
+/// 1/(1 − q) of the points of a curve of `count` values beside which `lost` attempts have none, ascending: it ends with the values. A
+/// longer curve has the same points and more.
+pub fn grid(count: u64, lost: u64) -> Vec<f64> {
+    let due = count + lost;
     let even = (0..=POINTS * NINES).map(|i| 10_f64.powf(f64::from(i) / f64::from(POINTS)));
     let named = NAMED.iter().map(|(_, q)| rarity(*q));
-    let reached = |rarity: &f64| (BEGIN..=count as f64).contains(rarity);
+    let reached = |rarity: &f64| (BEGIN..=due as f64).contains(rarity) && rank(1.0 - 1.0 / rarity, due) <= count;
     let mut grid: Vec<f64> = even.chain(named).chain([BEGIN]).filter(reached).collect();
     grid.sort_unstable_by(f64::total_cmp);
     grid.dedup_by(|one, other| (*one / *other - 1.0).abs() < 1e-6);
@@ -140,17 +253,21 @@ pub fn rarity(q: f64) -> f64 {
     (1e6 / (1.0 - q)).round() / 1e6
 }
 
-/// A histogram's values at ascending quantiles, in one pass. Each is what `Histogram::value_at_quantile` returns: the smallest
-/// recorded value that at least this share of all values does not exceed.
-pub fn values_at(histogram: &Histogram<u64>, quantiles: &[f64]) -> Vec<f64> {
-    let total = histogram.len() as f64;
+/// How many attempts this share of all is.
+fn rank(quantile: f64, due: u64) -> u64 {
+    ((quantile * due as f64).ceil() as u64).clamp(1, due.max(1))
+}
+
+/// A histogram's values at ascending quantiles, in one pass. Each is the smallest recorded value that at least this share of all
+/// attempts does not exceed; without losses, that is what `Histogram::value_at_quantile` returns. They end with the values.
+pub fn values_at(histogram: &Histogram<u64>, lost: u64, quantiles: &[f64]) -> Vec<f64> {
+    let due = histogram.len() + lost;
     let mut values = Vec::with_capacity(quantiles.len());
     let mut passed = 0;
     for step in histogram.iter_recorded() {
         passed += step.count_since_last_iteration();
         while values.len() < quantiles.len() {
-            let wanted = ((quantiles[values.len()] * total).ceil() as u64).clamp(1, histogram.len());
-            if passed < wanted {
+            if passed < rank(quantiles[values.len()], due) {
                 break;
             }
             values.push(histogram.highest_equivalent(step.value_iterated_to()) as f64);
@@ -178,15 +295,21 @@ mod tests {
     #[test]
     fn one_pass_finds_what_the_histogram_says() {
         let histogram = histogram((0..5_000).map(|i| 1 + i * i * 977));
-        let quantiles: Vec<f64> = grid(histogram.len()).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
+        let quantiles: Vec<f64> = grid(histogram.len(), 0).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
         let expected: Vec<f64> = quantiles.iter().map(|q| histogram.value_at_quantile(*q) as f64).collect();
-        assert_eq!(values_at(&histogram, &quantiles), expected);
+        assert_eq!(values_at(&histogram, 0, &quantiles), expected);
     }
 
     #[test]
     fn a_curve_ends_with_its_values() {
-        assert!(grid(1).is_empty());
-        let grid = grid(1_000);
+        assert!(grid(1, 0).is_empty());
+        // Of 1,000 due, 40 are lost: the 96th percentile is the last with a value.
+        let short = grid(960, 40);
+        assert!(short.last().is_some_and(|last| *last <= 25.0) && short.contains(&20.0), "{short:?}");
+        let long = histogram((1..=960).map(|i| i * 1_000));
+        assert!(long.equivalent(values_at(&long, 40, &[0.5, 0.95, 0.97])[1] as u64, 950_000));
+        assert_eq!(values_at(&long, 40, &[0.5, 0.95, 0.97]).len(), 2);
+        let grid = grid(1_000, 0);
         assert_eq!(grid.last(), Some(&1_000.0));
         assert!(grid.contains(&2.0) && grid.contains(&100.0) && grid.windows(2).all(|pair| pair[0] < pair[1]));
     }

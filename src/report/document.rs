@@ -2,12 +2,12 @@
 
 use super::{
     Ranked,
-    answer::{Answer, answer},
+    answer::{Answer, answers},
     claims::capital,
     sections::{Content, sections},
     verdicts::missing,
 };
-use crate::record::Outcome;
+use crate::{format::harmless, record::Outcome};
 
 /// The content of every form of a report.
 pub struct Document {
@@ -15,7 +15,8 @@ pub struct Document {
     pub title: String,
     /// The scenario's question; may be empty.
     pub question: String,
-    pub answer: Answer,
+    /// Metric by metric, the headline first. Never empty.
+    pub answers: Vec<Answer>,
     /// What was run, as short phrases.
     pub facts: Vec<String>,
     /// What the record lacks, as a sentence.
@@ -29,6 +30,9 @@ impl Document {
         let record = ranked.record;
         let valid = record.trials.iter().filter(|trial| trial.outcome == Outcome::Valid).count();
         let cells = ranked.cells.len();
+        let sections = sections(ranked);
+        #[cfg(test)]
+        super::columns::all_explained(&sections);
         let mut facts = vec![
             format!("{cells} {}", if cells == 1 { "cell" } else { "cells" }),
             format!("{valid} of {} trials valid", record.trials.len()),
@@ -37,11 +41,11 @@ impl Document {
         facts.extend(began.and_then(|at| at.get(..10)).filter(|date| !date.is_empty()).map(str::to_owned));
         Self {
             title: ranked.summary.scenario.clone(),
-            question: record.whole.question.clone(),
-            answer: answer(ranked.summary, &ranked.ranking),
+            question: harmless(&record.whole.question).into_owned(),
+            answers: answers(record, ranked.summary),
             facts,
-            missing: missing(record).map(|missing| capital(&missing) + "."),
-            sections: sections(ranked),
+            missing: missing(record, ranked.flaws).map(|missing| capital(&missing) + "."),
+            sections,
         }
     }
 }

@@ -5,14 +5,16 @@
 
 mod answer;
 mod claims;
+mod columns;
 pub mod comparison;
 mod csv;
 mod distributions;
 mod document;
 mod exports;
 mod grid;
+pub mod history;
 mod html;
-mod markdown;
+pub mod markdown;
 mod plot;
 mod ranked;
 mod ranking;
@@ -23,13 +25,13 @@ mod sections;
 pub mod terminal;
 mod verdicts;
 
-#[cfg(test)]
 pub use answer::Answer;
 pub use claims::p_equals;
+pub use columns::{TableColumn, table_columns};
 pub use document::Document;
-pub use exports::{PERCENTILES, names as derived_files};
+pub use exports::{PERCENTILES, SummaryFile, csv_columns, names as derived_files};
 pub use grid::Grid;
 pub use ranked::Ranked;
-pub use ranking::{Group, Ranking, Row, plain, ranking, short};
+pub use ranking::{Group, Ranking, Row, plain, short};
 pub use reading::{Reading, Report};
 pub use sections::harness;

@@ -1,13 +1,16 @@
 //! A record read from its folder, and the files derived from it. `run` writes them when it ends, `report` at any time.
 
-use std::path::Path;
-
 use anyhow::Result;
 
-use super::{Document, Ranked, distributions::Distributions, exports};
+use super::{
+    Document, Ranked,
+    distributions::{Distributions, Merger},
+    exports,
+};
 use crate::{
-    record::write_derived,
+    record::{Audit, Unwritten, histograms},
     stats::{self, ReadError, Record, Summary},
+    sys::folder::Folder,
 };
 
 /// A record with everything derived from it.
@@ -17,14 +20,31 @@ pub struct Reading {
     pub distributions: Distributions,
     /// Medians, intervals, comparisons, verdicts.
     pub summary: Summary,
+    /// What of the record's files is missing or unreadable, or contradicts the rest, a clause each.
+    pub flaws: Vec<String>,
 }
 
 impl Reading {
     /// Reads a record's folder.
-    pub fn of(folder: &Path) -> Result<Self, ReadError> {
+    pub fn of(folder: &Folder) -> Result<Self, ReadError> {
         let record = Record::read(folder)?;
         let summary = stats::summarize(&record);
-        Ok(Self { distributions: Distributions::read(folder, &record, &summary)?, summary, record })
+        let (mut audit, mut merger) = (Audit::new(&record.trials), Merger::new(&record, &summary));
+        let unreadable = histograms::for_each(folder, |part| {
+            audit.add(&part);
+            // A sum would count every value twice.
+            if !part.name.is_sum() {
+                merger.add(part);
+            }
+        })?;
+        let mut flaws = record.flaws.clone();
+        flaws.extend(audit.compare(&record.trials, unreadable));
+        Ok(Self { distributions: merger.distributions(), summary, record, flaws })
+    }
+
+    /// Whether the record is damaged.
+    pub fn is_damaged(&self) -> bool {
+        !self.flaws.is_empty()
     }
 
     pub fn report(&self) -> Report<'_> {
@@ -41,9 +61,17 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Writes all files derived from the record into its folder. Returns their names.
-    pub fn write(&self, folder: &Path) -> Result<Vec<String>> {
-        let files = exports::files(self)?;
-        files.iter().try_for_each(|(name, text)| write_derived(folder, name, text))?;
+    pub fn write(&self, folder: &Folder) -> Result<Vec<String>> {
+        folder.sweep();
+        let files = self.files()?;
+        for (name, text) in &files {
+            folder.replace(name, text.as_bytes()).map_err(|error| Unwritten::derived(folder, name, error))?;
+        }
         Ok(files.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// All files derived from the record: name and text.
+    pub fn files(&self) -> Result<Vec<(String, String)>> {
+        exports::files(self)
     }
 }

@@ -1,9 +1,10 @@
 //! What readers must know about a record's figures: its verdicts and their meaning, and the trials not used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    record::{Outcome, TrialRecord, VerdictName},
+    format::duration,
+    record::{Outcome, TrialRecord, VerdictName, limits, reader::HISTOGRAMS},
     scenario::label,
     stats::{Record, Summary},
 };
@@ -25,9 +26,24 @@ impl Given {
         let Self { name, trials, detail } = self;
         match trials {
             None => name.explain(detail),
+            Some(_) if all == 1 => format!("{name} in the one trial: {} In full: {detail}.", name.advice()),
             Some(trials) => format!("{name} in {trials} of {all} trials: {} For example, {detail}.", name.advice()),
         }
     }
+}
+
+/// How late the loaders of an open loop were, if that is long enough beside the median response to be mentioned; `place` says in which
+/// trials. Only what a connection or a flow begins with is late.
+pub fn send_lag(place: &str, lag_ns: f64, response_ns: f64, spins: bool) -> String {
+    let remedy =
+        if spins { "A quieter machine would shorten it." } else { "`load.pacer = \"spin\"` keeps the loaders awake." };
+    format!(
+        "Send lag: the loaders started late{place}; its p99 ({}) is over {:.0} % of the median response ({}). First responses include it. \
+         {remedy}",
+        duration(lag_ns),
+        100.0 * limits::SEND_LAG,
+        duration(response_ns)
+    )
 }
 
 /// All verdicts, by name: those on several trials together first.
@@ -55,21 +71,42 @@ pub fn unused(record: &Record) -> Vec<String> {
     failed.chain(invalid).collect()
 }
 
-/// What a record lacks: trials that were planned, or a line that was cut off.
-pub fn missing(record: &Record) -> Option<String> {
-    let planned = record.planned().filter(|planned| record.trials.len() < *planned);
-    let ended =
-        planned.map(|planned| format!("the run ended early, after {} of {planned} trials", record.trials.len()));
-    let cut = record.cut_off.then(|| "the last line of trials.jsonl was cut off and is left out".to_owned());
-    let facts: Vec<String> = ended.into_iter().chain(cut).collect();
+/// What a record lacks: trials that were planned, and what its files lost or contradict each other in.
+pub fn missing(record: &Record, flaws: &[String]) -> Option<String> {
+    let number = record.trials.len();
+    let planned = record.planned().filter(|planned| number < *planned);
+    // If lines are missing, nobody knows where the run ended.
+    let fewer = planned.map(|planned| match flaws {
+        [] => format!("the run ended early, after {number} of {planned} trials"),
+        _ => format!("trials found: {number} of {planned}"),
+    });
+    // Of these files alone, everything else is made.
+    let of_log = flaws.iter().any(|flaw| flaw.starts_with(HISTOGRAMS));
+    let holds = if of_log {
+        "; the figures of trials.jsonl stand, and percentiles/ and plots lack what the log lacks"
+    } else {
+        ""
+    };
+    let damage = (!flaws.is_empty()).then(|| format!("the record is damaged: {}{holds}", flaws.join("; ")));
+    let facts: Vec<String> = fewer.into_iter().chain(damage).collect();
     (!facts.is_empty()).then(|| facts.join("; "))
 }
 
 /// Verdicts and unused trials, one line each.
-pub fn notes(record: &Record, summary: &Summary) -> Vec<String> {
+pub fn notes(record: &Record, summary: &Summary, flaws: &[String]) -> Vec<String> {
     let advisory = given(record, summary).into_iter().filter(|given| !given.name.invalidates());
     let advisory = advisory.map(|given| given.sentence(record.trials.len()));
-    missing(record).into_iter().chain(unused(record)).chain(advisory).collect()
+    missing(record, flaws).into_iter().chain(unused(record)).chain(invalidating(record)).chain(advisory).collect()
+}
+
+/// What the verdicts mean that keep trials from being used, and where their figures are, one line each.
+fn invalidating(record: &Record) -> Vec<String> {
+    let invalid = || record.trials.iter().filter(|trial| trial.outcome == Outcome::Invalid);
+    let names = invalid().flat_map(|trial| trial.verdicts.iter().filter(|verdict| verdict.invalidates));
+    let names: BTreeSet<VerdictName> = names.map(|verdict| verdict.name).collect();
+    let kept = invalid().any(|trial| trial.connections.attempted > 0);
+    let kept = kept.then(|| "What invalid trials measured is kept in trials.jsonl and histograms.hlog.".to_owned());
+    names.into_iter().map(|name| format!("{name}: {}", name.advice())).chain(kept).collect()
 }
 
 fn name(trial: &TrialRecord) -> String {

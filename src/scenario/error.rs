@@ -1,8 +1,11 @@
 //! Errors in scenarios.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use thiserror::Error;
+
+use super::limits;
+use crate::format::plural;
 
 /// Everything wrong with a scenario, one problem per line. The user can fix it, so commands exit with 2.
 #[derive(Debug, Error)]
@@ -11,6 +14,8 @@ pub struct ScenarioError {
     source_name: String,
     /// In the order of the file; problems of overrides come last.
     problems: Vec<Problem>,
+    /// How many more there are.
+    others: usize,
 }
 
 /// The place of a setting in a scenario.
@@ -22,6 +27,8 @@ pub(super) enum Origin {
     File,
     /// An override, as given.
     Override(Arc<str>),
+    /// Words of the command line that stand for an override.
+    Words(Arc<str>),
 }
 
 /// One problem.
@@ -36,7 +43,12 @@ impl Problem {
     pub(super) fn new(origin: Origin, text: impl fmt::Display) -> Self {
         // A quoted key or value may contain line breaks.
         let one_line = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        Self { origin, text: text.to_string().chars().map(one_line).collect() }
+        let mut text: String = text.to_string().chars().map(one_line).collect();
+        if matches!(origin, Origin::Override(_)) {
+            // Only TOML asks for quotation marks.
+            text = text.replacen(" in quotes, ", ", ", 1);
+        }
+        Self { origin, text }
     }
 }
 
@@ -46,12 +58,26 @@ impl ScenarioError {
         Self::of(source_name, vec![Problem::new(Origin::File, problem)])
     }
 
+    /// The same, where the user has typed other words than an override: those that `words` finds for it.
+    pub fn named_as_typed(mut self, words: impl Fn(&str) -> Option<String>) -> Self {
+        for problem in &mut self.problems {
+            if let Origin::Override(given) = &problem.origin
+                && let Some(words) = words(given)
+            {
+                problem.origin = Origin::Words(words.into());
+            }
+        }
+        self
+    }
+
     /// All problems, without duplicates.
     pub(super) fn of(source_name: &str, mut problems: Vec<Problem>) -> Self {
         let mut seen = HashSet::new();
         problems.retain(|problem| seen.insert(problem.clone()));
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
-        Self { source_name: source_name.to_owned(), problems }
+        let others = problems.len().saturating_sub(limits::PROBLEMS);
+        problems.truncate(limits::PROBLEMS);
+        Self { source_name: source_name.to_owned(), problems, others }
     }
 }
 
@@ -64,9 +90,21 @@ impl fmt::Display for ScenarioError {
             match origin {
                 Origin::Line(line) => write!(f, "{}:{line}: {text}", self.source_name)?,
                 Origin::File => write!(f, "{}: {text}", self.source_name)?,
-                Origin::Override(given) => write!(f, "--set {given}: {text}")?,
+                Origin::Override(given) => write!(f, "--set {}: {text}", beginning(given))?,
+                Origin::Words(given) => write!(f, "{}: {text}", beginning(given))?,
             }
         }
+        if self.others > 0 {
+            write!(f, "\n{}: {}", self.source_name, plural(self.others, "more problem"))?;
+        }
         Ok(())
+    }
+}
+
+/// As much of it as fits into a line.
+fn beginning(given: &str) -> Cow<'_, str> {
+    match given.char_indices().nth(limits::PATH_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &given[..end]).into(),
+        None => given.into(),
     }
 }

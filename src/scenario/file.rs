@@ -1,19 +1,31 @@
 //! A scenario's text and overrides, flattened to `dotted.path → value`. Each value has its place in the scenario and is
 //! allowed by its key; problems are collected for the error.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    iter,
+    path::Path,
+};
 
 use indexmap::IndexMap;
 use serde::Deserialize;
 use toml::{
     Spanned, Table, Value,
-    de::{DeTable, DeValue, ValueDeserializer},
+    de::{DeArray, DeTable, DeValue, ValueDeserializer},
 };
 
 use super::{
     error::{Origin, Problem, ScenarioError},
-    keys::{self, AnyKey, LOAD_CONNECTIONS, LOAD_DURATION, paths},
+    folder,
+    keys::{
+        self, AnyKey, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION, SERVER_FILES, paths, quoted,
+        shortened,
+    },
+    limits,
+    population::{self, Population},
+    variant::{self, Variant},
 };
+use crate::suggest;
 
 /// A value and its place in the scenario.
 #[derive(Debug, Clone)]
@@ -29,6 +41,10 @@ pub(super) struct File {
     pub values: IndexMap<String, Entry>,
     /// Swept keys with their values, first key slowest.
     pub matrix: Vec<(String, Vec<Entry>)>,
+    /// The variants, of which the chosen ones are swept more slowly than the matrix.
+    pub variants: Vec<Variant>,
+    /// The populations of `[[load]]`; none for a single `[load]`.
+    pub populations: Vec<Population>,
     /// Where each table begins.
     pub tables: HashMap<String, Origin>,
     pub problems: Vec<Problem>,
@@ -54,6 +70,7 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
     for text in overrides {
         file.apply(text);
     }
+    file.read_folders(source);
     file.check();
     Ok(file)
 }
@@ -77,6 +94,17 @@ struct Reader {
     file: File,
 }
 
+/// Where a key is written.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In its own table.
+    Fixed,
+    /// In the table `matrix`.
+    Matrix,
+    /// Below the [[variant]] of this number.
+    Variant(usize),
+}
+
 impl Reader {
     fn line(&self, spanned: &Spanned<impl Sized>) -> Origin {
         Origin::Line(self.lines.at(spanned.span().start))
@@ -86,64 +114,219 @@ impl Reader {
         for (name, value) in table {
             let origin = self.line(name);
             match (name.get_ref().as_ref(), value.get_ref()) {
-                ("matrix", DeValue::Table(matrix)) => self.table("", matrix, true),
+                ("matrix", DeValue::Table(matrix)) => self.table("", matrix, Place::Matrix),
+                (variant::PATH, DeValue::Array(tables)) if tables.len() > limits::VARIANTS => {
+                    self.wrong(
+                        origin,
+                        format_args!(
+                            "{} variants are more than the {} that a scenario may have: remove some [[variant]]",
+                            tables.len(),
+                            limits::VARIANTS
+                        ),
+                    );
+                }
                 ("matrix", _) => self.wrong(origin, "`matrix` must be a table of lists: [matrix]"),
-                (paths::FAULTS, DeValue::Array(tables)) if tables.iter().all(|table| table.get_ref().is_table()) => {
-                    for (number, table) in tables.iter().enumerate() {
-                        let path = format!("{}.{number}", paths::FAULTS);
-                        self.fault(&path, table);
-                    }
+                (variant::PATH, DeValue::Array(tables)) if tables.iter().all(|table| table.get_ref().is_table()) => {
+                    tables.iter().for_each(|table| self.variant(table));
                 }
-                (paths::FAULTS, _) => {
-                    self.wrong(origin, "`fault` must be a list of tables: write [[fault]] above each");
+                (variant::PATH, _) => {
+                    self.wrong(origin, "`variant` must be a list of tables: write [[variant]] above each");
                 }
-                (path, _) => self.entry(path, origin, value, false),
+                (path, _) => self.outermost(path, origin, value, Place::Fixed),
             }
         }
-        let both = self.file.matrix.iter().filter_map(|(path, _)| self.file.values.get_key_value(path));
-        let both = both.map(|(path, entry)| {
+        let fixed = self.file.values.iter().map(|(path, entry)| (path, entry, "set both to one value"));
+        let variants = self.file.variants.iter().flat_map(|variant| &variant.values);
+        let set = fixed.chain(variants.map(|(path, entry)| (path, entry, "set both in a [[variant]]")));
+        let both = set.filter_map(|(path, entry, how)| {
+            let (_, swept) = self.file.matrix.iter().find(|(swept, _)| swept == path)?;
+            let Origin::Line(line) = swept.first()?.origin else { return None };
             let problem =
-                format_args!("`{path}` is set both directly and in [matrix]: keep one of the two").to_string();
-            Problem::new(entry.origin.clone(), problem)
+                format_args!("`{path}` is {how} and to a list on line {line}: keep one of the two").to_string();
+            Some((path.clone(), Problem::new(entry.origin.clone(), problem)))
         });
-        let both: Vec<Problem> = both.collect();
-        self.file.problems.extend(both);
-    }
-
-    fn fault(&mut self, path: &str, table: &Spanned<DeValue<'_>>) {
-        let origin = self.line(table);
-        self.file.tables.insert(path.to_owned(), origin.clone());
-        match table.get_ref() {
-            DeValue::Table(keys) if !keys.is_empty() => self.table(&paths::prefix(path), keys, false),
-            _ => self.wrong(origin, format_args!("`{path}.at` is missing: this [[fault]] is empty")),
+        let both: Vec<(String, Problem)> = both.collect();
+        for (path, problem) in both {
+            self.file.unknown.insert(path);
+            self.file.problems.push(problem);
         }
     }
 
-    fn table(&mut self, prefix: &str, table: &DeTable<'_>, swept: bool) {
+    /// A key or table that is in no other table than perhaps a variant's.
+    fn outermost(&mut self, path: &str, origin: Origin, value: &Spanned<DeValue<'_>>, place: Place) {
+        match value.get_ref() {
+            DeValue::Array(tables) if path == paths::EVENTS && tables.len() > limits::EVENTS => {
+                self.wrong(
+                    origin,
+                    format_args!(
+                        "{} events are more than the {} that a scenario may have: remove some [[event]]",
+                        tables.len(),
+                        limits::EVENTS
+                    ),
+                );
+            }
+            DeValue::Array(tables)
+                if path == paths::EVENTS && tables.iter().all(|table| table.get_ref().is_table()) =>
+            {
+                for (number, table) in tables.iter().enumerate() {
+                    self.event(&format!("{}.{number}", paths::EVENTS), table, place);
+                }
+            }
+            _ if path == paths::EVENTS => {
+                self.wrong(origin, "`event` must be a list of tables: write [[event]] above each");
+            }
+            DeValue::Array(tables) if path == paths::LOADS => self.loads(&origin, tables, place),
+            _ => self.entry(path, origin, value, place),
+        }
+    }
+
+    /// The tables of `[[load]]`.
+    fn loads(&mut self, origin: &Origin, tables: &DeArray<'_>, place: Place) {
+        if tables.is_empty() || tables.len() > limits::POPULATIONS {
+            let most = limits::POPULATIONS;
+            let problem = format_args!("`load` must have 1 to {most} tables [[load]], not {}", tables.len());
+            return self.wrong(origin.clone(), problem.to_string());
+        }
+        for table in tables {
+            let DeValue::Table(keys) = table.get_ref() else {
+                return self
+                    .wrong(origin.clone(), "`load` must be a table or a list of tables: write [load] or [[load]]");
+            };
+            let name = keys.iter().find(|(key, _)| key.get_ref() == "name").map(|(_, value)| value);
+            let (line, name) = match name.map(|name| (self.line(name), name.get_ref())) {
+                Some((line, DeValue::String(name))) => (line, name.to_string()),
+                Some((line, _)) => {
+                    self.wrong(line, "this [[load]] must have a string as its name");
+                    continue;
+                }
+                None => {
+                    let problem = "this [[load]] has no name: write name = \"…\" below it";
+                    self.wrong(self.line(table), problem);
+                    continue;
+                }
+            };
+            let others = match place {
+                Place::Variant(number) => &self.file.variants[number].populations,
+                Place::Fixed | Place::Matrix => &self.file.populations,
+            };
+            let twin = others.iter().find(|other| other.name == name).map(|other| &other.origin);
+            let problem = match twin {
+                Some(Origin::Line(first)) => {
+                    Some(format!("is called \"{name}\" like the one on line {first}: give it another name"))
+                }
+                _ => population::misnamed(&name),
+            };
+            if let Some(problem) = problem {
+                self.wrong(line, format_args!("this [[load]] {problem}"));
+                continue;
+            }
+            let begins = self.line(table);
+            self.file.tables_of(place).insert(format!("{}{name}", paths::prefix(paths::LOADS)), begins);
+            self.file.populations_of(place).push(Population { name: name.clone(), origin: line });
+            for (key, value) in keys.iter().filter(|(key, _)| key.get_ref() != "name") {
+                let origin = self.line(key);
+                self.entry(&population::path(&name, key.get_ref()), origin, value, place);
+            }
+        }
+    }
+
+    fn variant(&mut self, table: &Spanned<DeValue<'_>>) {
+        let origin = self.line(table);
+        let DeValue::Table(keys) = table.get_ref() else { return };
+        let name = keys.iter().find(|(key, _)| key.get_ref() == "name").map(|(_, value)| value);
+        let named = match name.map(|name| (self.line(name), name.get_ref())) {
+            None => Err((origin.clone(), "has no name: write name = \"…\" below [[variant]]".to_owned())),
+            Some((line, DeValue::String(name))) => match variant::misnamed(name) {
+                Some(problem) => Err((line, problem.to_owned())),
+                None => match self.file.variants.iter().find(|other| other.name == **name) {
+                    Some(Variant { origin: Origin::Line(first), .. }) => {
+                        Err((line, format!("is called \"{name}\" like the one on line {first}: give it another name")))
+                    }
+                    _ => Ok(name.to_string()),
+                },
+            },
+            Some((line, _)) => Err((line, "must have a string as its name".to_owned())),
+        };
+        let name = named.unwrap_or_else(|(origin, problem)| {
+            self.wrong(origin, format_args!("this variant {problem}"));
+            format!("variant {}", self.file.variants.len())
+        });
+        let number = self.file.variants.len();
+        self.file.variants.push(Variant::new(name, origin));
+        for (name, value) in keys.iter().filter(|(key, _)| key.get_ref() != "name") {
+            let origin = self.line(name);
+            self.outermost(name.get_ref(), origin, value, Place::Variant(number));
+        }
+    }
+
+    fn event(&mut self, path: &str, table: &Spanned<DeValue<'_>>, place: Place) {
+        let origin = self.line(table);
+        self.file.tables_of(place).insert(path.to_owned(), origin.clone());
+        match table.get_ref() {
+            DeValue::Table(keys) if !keys.is_empty() => self.table(&paths::prefix(path), keys, place),
+            _ => self.wrong(origin, format_args!("`{path}.at` is missing: this [[event]] is empty")),
+        }
+    }
+
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, place: Place) {
         for (name, value) in table {
             let origin = self.line(name);
-            self.entry(&format!("{prefix}{}", name.get_ref()), origin, value, swept);
+            self.entry(&format!("{prefix}{}", name.get_ref()), origin, value, place);
         }
     }
 
-    fn entry(&mut self, path: &str, origin: Origin, value: &Spanned<DeValue<'_>>, swept: bool) {
+    fn entry(&mut self, path: &str, origin: Origin, value: &Spanned<DeValue<'_>>, place: Place) {
         if let DeValue::Table(table) = value.get_ref()
-            && paths::is_table(path)
+            && (paths::is_table(path) || paths::is_population(path))
         {
-            self.file.tables.insert(path.to_owned(), origin);
-            self.table(&paths::prefix(path), table, swept);
-        } else if !self.file.knows(path, &origin) {
-        } else if swept {
-            let values = match value.get_ref() {
-                DeValue::Array(items) => items.iter().filter_map(|item| self.read(path, item)).collect(),
-                _ => return self.wrong(origin, format_args!("`matrix.{path}` must be a list of values")),
-            };
-            self.file.sweep(&format!("matrix.{path}"), path, origin, values);
-        } else if let Some(entry) = self.read(path, value)
-            && let Some(first) = self.file.values.insert(path.to_owned(), entry)
-        {
-            let Origin::Line(line) = first.origin else { unreachable!("overrides come later") };
-            self.wrong(origin, format_args!("`{path}` is set twice, first on line {line}"));
+            // An empty section sets nothing; in place of a value, an empty table is a mistake.
+            match place {
+                Place::Matrix if table.is_empty() => {
+                    return self
+                        .wrong(origin, format_args!("`matrix.{path}` must be a list of values, not an empty table"));
+                }
+                _ if table.is_empty() && path.starts_with(&paths::prefix(paths::SYSCTL)) => {
+                    return self
+                        .wrong(origin, format_args!("`{path}`: must be an integer or a string, not an empty table"));
+                }
+                _ => {}
+            }
+            self.file.tables_of(place).insert(path.to_owned(), origin);
+            return self.table(&paths::prefix(path), table, place);
+        }
+        if !self.file.knows(path, &origin) {
+            return;
+        }
+        let list = match value.get_ref() {
+            DeValue::Array(items) if matches!(place, Place::Matrix) => Some(items),
+            DeValue::Array(items) if !is_one(path, items.iter().map(|item| item.get_ref().is_integer())) => Some(items),
+            _ => None,
+        };
+        match (place, list) {
+            (Place::Matrix, None) => self.wrong(origin, format_args!("`matrix.{path}` must be a list of values")),
+            (Place::Variant(_), Some(_)) => {
+                let problem = "must have one value in a [[variant]]: sweep it in [matrix], or write another variant";
+                self.wrong(origin, format_args!("`{path}` {problem}"));
+            }
+            (Place::Variant(_), None) if keys::is_of_whole(path) => {
+                let problem = "applies to the whole scenario and cannot differ between variants";
+                self.wrong(origin, format_args!("`{path}` {problem}"));
+            }
+            (Place::Matrix | Place::Fixed, Some(items)) => {
+                let values = items.iter().filter_map(|item| self.read(path, item)).collect();
+                let shown = if matches!(place, Place::Matrix) { format!("matrix.{path}") } else { path.to_owned() };
+                self.file.sweep(&shown, path, origin, values);
+            }
+            (Place::Fixed | Place::Variant(_), None) => {
+                let Some(entry) = self.read(path, value) else { return };
+                let values = match place {
+                    Place::Variant(number) => &mut self.file.variants[number].values,
+                    _ => &mut self.file.values,
+                };
+                if let Some(Entry { origin: Origin::Line(line), .. }) = values.insert(path.to_owned(), entry) {
+                    self.wrong(origin, format_args!("`{path}` is set twice, first on line {line}"));
+                }
+            }
         }
     }
 
@@ -174,10 +357,58 @@ impl File {
 
     /// Where the innermost table that holds a key begins.
     pub(super) fn table_of(&self, path: &str) -> Option<&Origin> {
-        fn outer<'a>(path: &&'a str) -> Option<&'a str> {
-            path.rsplit_once('.').map(|(table, _)| table)
+        innermost(&self.tables, path)
+    }
+
+    /// The variants to run; none if the scenario has none.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = &Variant> {
+        self.variants.iter().filter(|variant| variant.chosen)
+    }
+
+    /// Each variant, or `None` for a scenario without any.
+    pub(super) fn all_variants(&self) -> impl Iterator<Item = Option<&Variant>> {
+        let none = self.variants.is_empty().then_some(None);
+        none.into_iter().chain(self.variants.iter().map(Some))
+    }
+
+    /// What is swept, slowest first.
+    pub(super) fn swept(&self) -> Vec<&str> {
+        let variant = self.chosen().next().map(|_| variant::PATH);
+        variant.into_iter().chain(self.matrix.iter().map(|(path, _)| &path[..])).collect()
+    }
+
+    /// Sweeps the server of a job over its server hosts, slowest, unless the scenario chooses among them.
+    pub(super) fn sweep_servers(&mut self) {
+        let path = HOSTS_SERVER.path();
+        let chosen = self.matrix.iter().any(|(swept, _)| swept == path)
+            || self.unswept().any(|values| values.contains_key(path))
+            || self.unknown.contains(path);
+        let Some(Entry { value, origin }) = self.values.get(HOSTS_SERVERS.path()).filter(|_| !chosen) else { return };
+        let several = HOSTS_SERVERS.parse(value).unwrap_or(1).min(HOSTS_SERVERS.max());
+        if several > 1 {
+            let entry = |rank: usize| Entry { value: Value::Integer(rank as i64), origin: origin.clone() };
+            let ranks = (0..several).map(entry).collect();
+            self.matrix.insert(0, (path.to_owned(), ranks));
         }
-        std::iter::successors(outer(&path), outer).find_map(|table| self.tables.get(table))
+    }
+
+    fn tables_of(&mut self, place: Place) -> &mut HashMap<String, Origin> {
+        match place {
+            Place::Variant(number) => &mut self.variants[number].tables,
+            Place::Fixed | Place::Matrix => &mut self.tables,
+        }
+    }
+
+    fn populations_of(&mut self, place: Place) -> &mut Vec<Population> {
+        match place {
+            Place::Variant(number) => &mut self.variants[number].populations,
+            Place::Fixed | Place::Matrix => &mut self.populations,
+        }
+    }
+
+    /// All values that are not swept: the fixed ones, and those of each variant.
+    fn unswept(&mut self) -> impl Iterator<Item = &mut IndexMap<String, Entry>> {
+        iter::once(&mut self.values).chain(self.variants.iter_mut().map(|variant| &mut variant.values))
     }
 
     fn wrong(&mut self, origin: &Origin, problem: impl std::fmt::Display) {
@@ -186,23 +417,44 @@ impl File {
 
     /// Whether a path names a key; reports a problem if not.
     fn knows(&mut self, path: &str, origin: &Origin) -> bool {
+        if path.chars().nth(limits::PATH_CHARACTERS).is_some() {
+            let begin: String = path.chars().take(60).collect();
+            self.wrong(origin, format_args!("unknown key `{begin}…`, which is longer than any key"));
+            return false;
+        }
         if paths::find(path).is_some() {
             return true;
         }
-        if paths::is_table(path) {
+        let of_all = paths::population(path).map(|(name, leaf)| population::path(name, leaf));
+        if let Some(of_all) = of_all.filter(|of_all| keys::is_of_all_loads(of_all)) {
+            self.wrong(origin, format_args!("`{path}` holds for all populations: write `{of_all}`"));
+        } else if path == "matrix" {
+            let problem = "has lists of values, and is a table of the file only: give its keys lists, e.g. `server.workers=[1, 2]`";
+            self.wrong(origin, format_args!("`{path}` {problem}"));
+        } else if path == variant::PATH {
+            let problem = "variants are tables: write [[variant]] above each; --set variant=NAME chooses among them";
+            self.wrong(origin, format_args!("`{path}`: {problem}"));
+        } else if paths::is_table(path) {
             self.wrong(origin, format_args!("`{path}` is a table: set its keys, e.g. `{}`", example(path)));
-        } else if let Some(leaf) = path.strip_prefix(&paths::prefix(paths::FAULTS))
+        } else if let Some(leaf) = path.strip_prefix(&paths::prefix(paths::EVENTS))
             && !leaf.contains('.')
         {
-            let first = format!("{}.0", paths::FAULTS);
-            self.wrong(origin, format_args!("`{path}`: faults are counted from 0: write `{first}.{leaf}`"));
+            let first = format!("{}.0", paths::EVENTS);
+            self.wrong(origin, format_args!("`{path}`: events are counted from 0: write `{first}.{leaf}`"));
         } else {
-            let near = paths::nearest(path);
+            // An error lists no more problems than these.
+            let near = if self.problems.len() < limits::PROBLEMS { paths::nearest(path) } else { None };
             let hint = near.map_or_else(String::new, |near| {
-                let near = if paths::is_table(near) { format!("[{near}]") } else { near.to_owned() };
+                let of_load = near.strip_prefix(&paths::prefix(paths::LOADS));
+                let near = match (of_load, paths::population(path)) {
+                    (Some(leaf), Some((name, _))) => population::path(name, leaf),
+                    _ if near == paths::EVENTS => format!("[[{near}]]"),
+                    _ if paths::is_table(near) => format!("[{near}]"),
+                    _ => near.to_owned(),
+                };
                 format!("; did you mean `{near}`?")
             });
-            self.wrong(origin, format_args!("unknown key `{path}`{hint} (bench-configs/README.md lists all keys)"));
+            self.wrong(origin, format_args!("unknown key `{path}`{hint} (`listenbench explain` lists all keys)"));
             self.unknown.extend(near.map(str::to_owned));
         }
         false
@@ -214,13 +466,29 @@ impl File {
             return self
                 .wrong(&origin, format_args!("`{shown}`: `{path}` applies to the whole scenario and cannot be swept"));
         }
+        if path == SERVER_FILES.path() {
+            let problem = "is one set of files and cannot be swept: give each set a [[variant]]";
+            return self.wrong(&origin, format_args!("`{shown}` {problem}"));
+        }
         if values.is_empty() {
             return self.wrong(&origin, format_args!("`{shown}` is an empty list: nothing would run"));
+        }
+        if self.matrix.len() == limits::SWEPT_KEYS {
+            return self.wrong(
+                &origin,
+                format_args!(
+                    "`{shown}`: no more than {} keys can be swept: set this one to a single value",
+                    limits::SWEPT_KEYS
+                ),
+            );
         }
         let mut seen = HashSet::new();
         let twice = values.iter().find(|entry| !seen.insert(entry.value.to_string()));
         if let Some(Entry { value, origin }) = twice.cloned() {
-            return self.wrong(&origin, format_args!("`{shown}` lists {value} twice"));
+            return self.wrong(&origin, format_args!("`{shown}` lists {} twice", shortened(&value)));
+        }
+        if self.matrix.iter().any(|(swept, _)| swept == path) {
+            return self.wrong(&origin, format_args!("`{path}` is swept twice: keep one of the two lists"));
         }
         self.matrix.push((path.to_owned(), values));
     }
@@ -232,6 +500,9 @@ impl File {
             return self.wrong(&origin, "expects key=value, e.g. --set server.workers=4");
         };
         let (path, value) = (path.trim(), value.trim());
+        if path == variant::PATH {
+            return self.choose(&origin, value);
+        }
         if !self.knows(path, &origin) {
             return;
         }
@@ -240,17 +511,6 @@ impl File {
             // Back to the default, and ignored by modes that don't use it.
             return;
         }
-        let value = parse(value);
-        let one = |items: &[Value]| {
-            paths::find(path).is_some_and(|key| key.takes_list()) && items.iter().all(Value::is_integer)
-        };
-        let value = match value {
-            Value::Array(items) if !one(&items) => {
-                let entries = items.into_iter().map(|value| Entry { value, origin: origin.clone() }).collect();
-                return self.sweep(path, path, origin, entries);
-            }
-            value => value,
-        };
         // An explicit bound replaces the other kind of bound.
         let (connections, duration) = (LOAD_CONNECTIONS.path(), LOAD_DURATION.path());
         for (given, other) in [(connections, duration), (duration, connections)] {
@@ -258,17 +518,84 @@ impl File {
                 self.remove(other);
             }
         }
+        let value = parse(value);
+        let value = match value {
+            Value::Array(items) if !is_one(path, items.iter().map(Value::is_integer)) => {
+                let entries = items.into_iter().map(|value| Entry { value, origin: origin.clone() }).collect();
+                return self.sweep(path, path, origin, entries);
+            }
+            value => value,
+        };
         self.values.insert(path.to_owned(), Entry { value, origin });
     }
 
     fn remove(&mut self, path: &str) {
-        self.values.shift_remove(path);
+        self.unswept().for_each(|values| drop(values.shift_remove(path)));
         self.matrix.retain(|(swept, _)| swept != path);
     }
 
-    /// Removes values that their keys do not allow.
+    /// `variant=name`: runs one variant, or those of a list. An empty name takes all variants out.
+    fn choose(&mut self, origin: &Origin, names: &str) {
+        if names.is_empty() {
+            return self.variants.clear();
+        }
+        if self.variants.is_empty() {
+            return self.wrong(origin, "this scenario has no [[variant]]");
+        }
+        let names = match (self.variants.iter().any(|variant| variant.name == names), parse(names)) {
+            (false, Value::Array(items)) => items.iter().map(variant::name_of).collect(),
+            (false, value) => vec![variant::name_of(&value)],
+            (true, _) => vec![names.to_owned()],
+        };
+        if names.is_empty() {
+            return self.wrong(origin, "is an empty list: nothing would run");
+        }
+        let known: Vec<&str> = self.variants.iter().map(|variant| &variant.name[..]).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(&&name[..])) {
+            let meant = suggest::hint(unknown, known.iter().copied());
+            let problem = format!("unknown variant \"{unknown}\"; this scenario has {}{meant}", quoted(&known));
+            return self.wrong(origin, problem);
+        }
+        for variant in &mut self.variants {
+            variant.chosen = names.contains(&variant.name);
+        }
+    }
+
+    /// Replaces the name of a folder with files by their names and contents. It is relative to the scenario file, or to the
+    /// working directory in an override.
+    fn read_folders(&mut self, source: &str) {
+        let path = SERVER_FILES.path();
+        let mut wrong = Vec::new();
+        for values in self.unswept() {
+            let Some(Entry { value, origin }) = values.get_mut(path) else { continue };
+            let Value::String(folder) = &*value else { continue };
+            let from = match origin {
+                Origin::Override(_) | Origin::Words(_) => Path::new(""),
+                Origin::Line(_) | Origin::File => Path::new(source).parent().unwrap_or(Path::new("")),
+            };
+            let files = if folder.is_empty() {
+                Err("is an empty string: name a folder, or leave it out".to_owned())
+            } else {
+                folder::table(&from.join(folder))
+            };
+            match files {
+                Ok(files) => *value = Value::Table(files),
+                Err(problem) => {
+                    wrong.push(Problem::new(origin.clone(), format_args!("`{path}`: {problem}")));
+                    values.shift_remove(path);
+                }
+            }
+        }
+        if !wrong.is_empty() {
+            self.unknown.insert(path.to_owned());
+            self.problems.extend(wrong);
+        }
+    }
+
+    /// Removes values that their keys do not allow, and those of populations that do not exist.
     pub(super) fn check(&mut self) {
-        let Self { values, matrix, problems, unknown, .. } = self;
+        self.check_populations();
+        let Self { values, matrix, variants, problems, unknown, .. } = self;
         let mut allowed = |path: &String, entry: &Entry| {
             let problem = paths::find(path).and_then(|key| key.check(&entry.value).err());
             if let Some(problem) = &problem {
@@ -277,12 +604,56 @@ impl File {
             }
             problem.is_none()
         };
-        values.retain(|path, entry| allowed(path, entry));
+        for values in iter::once(values).chain(variants.iter_mut().map(|variant| &mut variant.values)) {
+            values.retain(|path, entry| allowed(path, entry));
+        }
         for (path, entries) in matrix.iter_mut() {
             entries.retain(|entry| allowed(path, entry));
         }
         matrix.retain(|(_, entries)| !entries.is_empty());
     }
+
+    fn check_populations(&mut self) {
+        let mut wrong: Vec<(String, Problem)> = Vec::new();
+        let mut check = |path: &String, origin: &Origin, populations: &[Population]| {
+            if let Some(problem) = population::misplaced(path, populations) {
+                wrong.push((path.clone(), Problem::new(origin.clone(), format_args!("`{path}`: {problem}"))));
+            }
+        };
+        // What the scenario sets for all variants may be for one of them.
+        let all: Vec<&[Population]> = self.all_variants().map(|variant| population::of(self, variant)).collect();
+        let fixed = |path: &str| {
+            let fits = |populations: &&&[Population]| population::misplaced(path, populations).is_none();
+            all.iter().find(fits).or(all.first()).copied().unwrap_or_default()
+        };
+        for (path, origin) in self.origins() {
+            check(path, origin, fixed(path));
+        }
+        for variant in &self.variants {
+            for (path, entry) in &variant.values {
+                check(path, &entry.origin, population::of(self, Some(variant)));
+            }
+        }
+        for (path, problem) in wrong {
+            self.remove(&path);
+            self.problems.push(problem);
+            self.unknown.insert(path);
+        }
+    }
+}
+
+/// Whether a list is one value of the key rather than several values to sweep.
+fn is_one(path: &str, mut integers: impl Iterator<Item = bool>) -> bool {
+    let takes_list = paths::find(path).is_some_and(|key| key.takes_list());
+    takes_list && (keys::is_of_whole(path) || integers.all(|integer| integer))
+}
+
+/// Where the innermost of the tables that hold a key begins.
+pub(super) fn innermost<'a>(tables: &'a HashMap<String, Origin>, path: &str) -> Option<&'a Origin> {
+    fn outer<'a>(path: &&'a str) -> Option<&'a str> {
+        path.rsplit_once('.').map(|(table, _)| table)
+    }
+    iter::successors(outer(&path), outer).find_map(|table| tables.get(table))
 }
 
 /// A key of a table, for errors.
@@ -301,8 +672,9 @@ fn example(table: &str) -> String {
 /// quoting them again inside a shell's quotes is a nuisance.
 fn parse(text: &str) -> Value {
     let toml = |text: &str| format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let bare = |text: &str| toml(text).unwrap_or_else(|| Value::String(text.to_owned()));
     toml(text).unwrap_or_else(|| match text.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
-        Some(list) => Value::Array(list.split(',').map(|item| parse(item.trim())).collect()),
+        Some(list) => Value::Array(list.split(',').map(|item| bare(item.trim())).collect()),
         None => Value::String(text.to_owned()),
     })
 }

@@ -1,22 +1,30 @@
 //! The load's half of a scenario.
 
-use std::time::Duration;
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
 use super::{
-    keys,
-    model::{Protocol, Transport},
+    keys::{self, AnyKey, alternatives, paths},
+    model::{Network, Protocol, Transport},
     placement::{Pin, Scheduler},
-    ports::Selection,
-    schedule::{Bound, Mode},
+    population,
+    ports::{Selection, Sources},
+    schedule::{Arrivals, Bound, Mode, Span},
     server::{App, Server},
     settings::Settings,
+    subject::UnderTest,
 };
 
-/// The load's half of a scenario.
+/// A population of connections: the task of some of the loaders.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
+    /// What tells it from the scenario's others.
+    pub name: String,
+    /// From when on, from the trial's start, its connections are due.
+    pub start: Duration,
+    /// Until when; `None` for the end of the load.
+    pub end: Option<Duration>,
     /// What starts a connection.
     pub mode: Mode,
     /// Requests per connection.
@@ -37,10 +45,6 @@ pub struct Load {
     pub sockets: Sockets,
     /// Whether the kernel acknowledges at once (TCP_QUICKACK).
     pub quickack: bool,
-    /// What ends the trial.
-    pub bound: Bound,
-    /// Load before the measured span.
-    pub warmup: Duration,
     /// Loader processes; `None` for as many as necessary.
     pub loaders: Option<usize>,
     /// Placement of loaders on processors.
@@ -51,8 +55,53 @@ pub struct Load {
     pub connect_timeout: Duration,
     /// When to give up on a reply.
     pub reply_timeout: Duration,
-    /// Path of HTTP requests.
+    /// What HTTP requests ask for.
+    pub http: HttpRequest,
+    /// How its clients get their source ports.
+    pub sources: Sources,
+}
+
+/// What an HTTP request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: String,
+    /// Path and query.
     pub path: String,
+    /// The Host header; `None` for the address and port connected to.
+    pub host: Option<String>,
+    /// More headers: name, value.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty for a request without one.
+    pub body: String,
+}
+
+impl HttpRequest {
+    fn read(settings: &Settings<'_>) -> Self {
+        let request = Self {
+            method: settings.get(keys::LOAD_METHOD).into_owned(),
+            path: settings.get(keys::LOAD_PATH).into_owned(),
+            host: settings.get(keys::LOAD_HOST).map(Cow::into_owned),
+            headers: settings.get(keys::LOAD_HEADERS),
+            body: settings.get(keys::LOAD_BODY).into_owned(),
+        };
+        if request.method == "TRACE" && !request.body.is_empty() {
+            let problem =
+                "a TRACE request has no body (RFC 9110, section 9.3.8): leave it out, or use another load.method";
+            settings.conflict(keys::LOAD_BODY, &[keys::LOAD_METHOD], problem);
+        }
+        request
+    }
+
+    fn by_default() -> Self {
+        Self {
+            method: keys::LOAD_METHOD.default().into_owned(),
+            path: keys::LOAD_PATH.default().into_owned(),
+            host: None,
+            headers: Vec::new(),
+            body: String::new(),
+        }
+    }
 }
 
 /// Who closes a connection first.
@@ -165,27 +214,94 @@ impl Sockets {
     }
 }
 
+/// What the rest of a scenario decides about a population.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub protocol: Protocol,
+    pub network: Network,
+    /// Where its clients connect to.
+    pub target: IpAddr,
+    pub subject: &'a UnderTest,
+    pub server: &'a Server,
+    pub span: Span,
+}
+
 impl Load {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
+    /// The name of the only population of a scenario that names none.
+    pub const UNNAMED: &'static str = "load";
+
+    /// All populations of a cell.
+    pub(super) fn read_all(settings: &Settings<'_>, around: Around<'_>) -> Vec<Self> {
+        let all = settings.of_loads();
+        let loads = all.iter().map(|(name, settings)| {
+            let load = Self::read(settings, around);
+            Self { name: name.unwrap_or(Self::UNNAMED).to_owned(), ..load }
+        });
+        let loads: Vec<Self> = loads.collect();
+        if loads.len() > 1 && matches!(around.span.bound, Bound::Connections(_)) {
+            let problem = "counts the connections of one population: with several, set load.duration instead";
+            settings.conflict(keys::LOAD_CONNECTIONS, &[], problem);
+        }
+        for ((_, settings), load) in all.iter().zip(&loads) {
+            load.check_server_closes_alike(settings, &loads[0], around.subject);
+        }
+        loads
+    }
+
+    /// Rejects a population whose connections our server would have to end otherwise than those of the first: it cannot tell them apart.
+    fn check_server_closes_alike(&self, settings: &Settings<'_>, first: &Self, subject: &UnderTest) {
+        let closes = |load: &Self| load.close_by == CloseBy::Server;
+        if !subject.runs_ours() || !(closes(self) || closes(first)) {
+            return;
+        }
+        let alike = [
+            (keys::LOAD_CLOSE_BY as &dyn AnyKey, closes(self) == closes(first)),
+            (keys::LOAD_CLOSE_HOW, self.close_how == first.close_how),
+            (keys::LOAD_REQUESTS, self.requests == first.requests),
+        ];
+        if let Some((key, _)) = alike.into_iter().find(|(_, is_alike)| !is_alike) {
+            let problem = format!(
+                "differs from that of population \"{}\", and a server that closes first cannot tell their connections apart: set both \
+                 alike, or close_by = \"client\" in both",
+                first.name
+            );
+            settings.conflict(key, &[keys::LOAD_CLOSE_BY, keys::SERVER_APP], problem);
+        }
+    }
+
+    fn read(settings: &Settings<'_>, around: Around<'_>) -> Self {
+        let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
         let close_by = close_by(settings, protocol, app);
         let has_tcp = protocol.has(Transport::Tcp);
+        let mode = Mode::read(settings);
+        let is_kept = matches!(mode, Mode::Kept { .. });
         let hold = match close_by {
-            CloseBy::Client => settings.get(keys::LOAD_HOLD),
-            CloseBy::Server => Duration::ZERO,
+            CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
+            CloseBy::Client | CloseBy::Server => Duration::ZERO,
         };
-        let path =
-            if matches!(app, App::Http { .. }) { settings.get(keys::LOAD_PATH) } else { keys::LOAD_PATH.default() };
-        let close_how = if has_tcp { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
+        let is_http = matches!(app, App::Http { .. });
+        // Another server closes as it pleases.
+        let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
+        let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
         let load = Self {
-            mode: Mode::read(settings),
-            requests: if app == App::Close { 0 } else { settings.get(keys::LOAD_REQUESTS) },
+            name: Self::UNNAMED.to_owned(),
+            start: settings.get(keys::LOAD_START),
+            end: settings.get(keys::LOAD_END),
+            mode,
+            requests: match app {
+                App::Close => 0,
+                // One at a time.
+                _ if is_kept => 1,
+                App::Echo { .. } | App::Http { .. } => settings.get(keys::LOAD_REQUESTS),
+            },
             hold,
             // Only held connections can be followed up.
             follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
             udp_share: match protocol {
                 Protocol::Tcp => 0.0,
                 Protocol::Udp => 1.0,
+                Protocol::Both if is_kept => 0.0,
                 Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
             },
             close_by,
@@ -193,23 +309,102 @@ impl Load {
             engine: Engine::read(settings, protocol, server),
             sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
             quickack: !has_tcp || quickack(settings, server),
-            bound: Bound::read(settings),
-            warmup: settings.get(keys::LOAD_WARMUP),
             loaders: settings.get(keys::LOAD_LOADERS),
-            pin: Pin::of_loaders(settings, server.workers),
+            pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
             connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
             reply_timeout: settings.get(keys::LOAD_REPLY_TIMEOUT),
-            path: path.into_owned(),
+            http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
+            sources: Sources::read(settings, network, target),
         };
-        load.check(settings);
+        load.check(settings, around);
         load
     }
 
-    /// Rejects a follow-up that comes too late, and loaders without work.
-    fn check(&self, settings: &Settings<'_>) {
-        let last = self.warmup + self.planned() + self.hold;
-        if let (Some(follow_up), Bound::Duration(_)) = (self.follow_up, self.bound)
+    /// The seed of its schedule, which other populations do not change.
+    pub fn seed(&self, seed: u64) -> u64 {
+        if self.name == Self::UNNAMED {
+            return seed;
+        }
+        // FNV-1a.
+        let hash = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        seed ^ self.name.bytes().fold(0xcbf2_9ce4_8422_2325, hash)
+    }
+
+    /// Whether a connection may make more than one request.
+    pub fn asks_again(&self) -> bool {
+        self.requests > 1 || self.follow_up.is_some() || matches!(self.mode, Mode::Kept { .. })
+    }
+
+    /// The path of one of its keys in the scenario.
+    pub fn path(&self, key: &dyn AnyKey) -> Cow<'static, str> {
+        match &self.name[..] {
+            Self::UNNAMED => Cow::Borrowed(key.path()),
+            name => Cow::Owned(population::path(name, paths::leaf(key.path()))),
+        }
+    }
+
+    /// The keys of the scenario that decide how many connections it has open at once: `` `load.rate` or `load.hold` ``.
+    pub fn size_keys(&self) -> String {
+        let keys: &[&dyn AnyKey] = match self.mode {
+            Mode::Closed { .. } | Mode::Kept { .. } => &[keys::LOAD_CONCURRENCY],
+            Mode::Open { arrivals: Arrivals::Burst { .. }, .. } => &[keys::LOAD_BURST_SIZE, keys::LOAD_HOLD],
+            Mode::Open { .. } => &[keys::LOAD_RATE, keys::LOAD_HOLD],
+        };
+        alternatives(keys.iter().map(|key| format!("`{}`", self.path(*key))))
+    }
+
+    /// Rejects what makes no sense of connections that stay open and ask again.
+    fn check_kept(&self, settings: &Settings<'_>, Around { protocol, server, span, .. }: Around<'_>) {
+        let problem: Option<(&str, &[&dyn AnyKey])> = if !protocol.has(Transport::Tcp) {
+            Some((
+                "\"kept\" is about connections, and protocol = \"udp\" has none: use \"open\" or \"closed\"",
+                &[keys::PROTOCOL],
+            ))
+        } else if server.app == App::Close {
+            Some((
+                "\"kept\" connections send requests, and server.app = \"close\" answers none: use another app",
+                &[keys::SERVER_APP],
+            ))
+        } else if self.close_by == CloseBy::Server {
+            let problem = "\"kept\" connections stay open until the client closes them: set load.close_by = \"client\"";
+            Some((problem, &[keys::LOAD_CLOSE_BY]))
+        } else if matches!(span.bound, Bound::Connections(_)) {
+            let problem = "\"kept\" connections stay open until the load's end, which load.connections leaves open: set load.duration";
+            Some((problem, &[keys::LOAD_CONNECTIONS]))
+        } else {
+            None
+        };
+        if let Some((problem, others)) = problem {
+            settings.conflict(keys::LOAD_MODE, others, problem);
+        }
+    }
+
+    /// Rejects a population that never runs, a follow-up that comes too late, and loaders without work.
+    fn check(&self, settings: &Settings<'_>, around: Around<'_>) {
+        let span = around.span;
+        if matches!(self.mode, Mode::Kept { .. }) {
+            self.check_kept(settings, around);
+        }
+        match (self.end, span.fixed()) {
+            (Some(_), None) => {
+                let problem = "excludes `load.connections`, which ends the load: keep one of the two";
+                settings.conflict(keys::LOAD_END, &[keys::LOAD_CONNECTIONS], problem);
+            }
+            (Some(end), Some(load)) if end > load => {
+                let others: &[&dyn AnyKey] = &[keys::LOAD_WARMUP, keys::LOAD_DURATION];
+                settings.conflict(keys::LOAD_END, others, format_args!("is after the end of the load, {load:?}"));
+            }
+            (end, load) => {
+                if let Some(end) = end.or(load).filter(|end| self.start >= *end) {
+                    let others: &[&dyn AnyKey] = &[keys::LOAD_END, keys::LOAD_WARMUP, keys::LOAD_DURATION];
+                    let problem = format_args!("is not before its end, {end:?}").to_string();
+                    settings.conflict(keys::LOAD_START, others, problem);
+                }
+            }
+        }
+        if let (Some(follow_up), Some(load)) = (self.follow_up, span.fixed())
+            && let last = load + self.hold
             && follow_up >= last
         {
             settings.conflict(
@@ -221,7 +416,7 @@ impl Load {
             );
         }
         let loaders = self.loaders.unwrap_or(1);
-        if let Mode::Closed { concurrency } = self.mode
+        if let Some(concurrency) = self.mode.concurrency()
             && concurrency < loaders
         {
             settings.conflict(
@@ -232,27 +427,20 @@ impl Load {
         }
     }
 
-    /// The measured span as far as the scenario fixes it.
-    pub(super) fn planned(&self) -> Duration {
-        match self.bound {
-            Bound::Duration(span) => span,
-            Bound::Connections(_) => Duration::ZERO,
-        }
-    }
-
-    pub(super) fn automatic_deadline(&self) -> Duration {
+    /// How long a trial with this population may take unless the scenario says so.
+    pub(super) fn automatic_deadline(&self, span: Span) -> Duration {
         const GRACE: Duration = Duration::from_secs(10);
         /// For a closed loop bound by a number of connections, whose length is not known in advance.
         const UNPLANNED: Duration = Duration::from_secs(120);
-        let load = match (self.bound, self.mode) {
+        let load = match (span.bound, self.mode) {
             (Bound::Duration(span), _) => span,
             (Bound::Connections(count), Mode::Open { arrivals, .. }) => {
                 // A Poisson schedule of n starts is rarely twice as long as its mean.
                 UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
             }
-            (Bound::Connections(_), Mode::Closed { .. }) => UNPLANNED,
+            (Bound::Connections(_), Mode::Closed { .. } | Mode::Kept { .. }) => UNPLANNED,
         };
-        self.warmup + load + self.hold + self.connect_timeout + self.reply_timeout + GRACE
+        span.warmup + load + self.hold + self.connect_timeout + self.reply_timeout + GRACE
     }
 }
 

@@ -1,21 +1,24 @@
 //! A cell's scenario, valid by construction.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
+use indexmap::IndexSet;
 use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
-    fault::Fault,
+    crew::{self, Crew},
+    event::{Act, Event, Reload},
     file::File,
-    keys,
-    load::Load,
-    ports::{Fill, Sources},
-    schedule::Bound,
-    server::Server,
+    keys::{self, AnyKey},
+    load::{Around, CloseBy, CloseHow, Load},
+    ports::{Fill, Selection, Sources},
+    schedule::Span,
+    server::{App, Server},
     settings::{Log, Settings},
+    subject::UnderTest,
 };
 use crate::sys::veth;
 
@@ -28,22 +31,30 @@ pub struct Scenario {
     pub protocol: Protocol,
     /// Where the server listens.
     pub address: SocketAddr,
+    /// The server host that has the subject, by its rank in the job; 0 without one.
+    pub server_host: usize,
+    /// Whom our own server serves in a job.
+    pub admit: Admit,
     /// The longest a trial may take.
     pub deadline: Duration,
     /// Sysctls of the trial's namespaces: name as written, value.
     pub sysctls: Vec<(String, String)>,
     /// How accept waits are measured.
     pub stamps: Stamps,
+    /// How a probe counts accepts from outside the server.
+    pub probe: Probe,
     /// Time between samples of the queues.
     pub queue_interval: Duration,
-    /// The server's half.
+    /// The server under test.
+    pub subject: UnderTest,
+    /// Our own server; of another one, what loaders exchange with it and how many workers it is told to have.
     pub server: Server,
-    /// The load's half.
-    pub load: Load,
+    /// When its load is measured.
+    pub span: Span,
+    /// The populations of connections that load the server at once: at least one.
+    pub loads: Vec<Load>,
     /// What is done to workers during the trial.
-    pub faults: Vec<Fault>,
-    /// How clients get their source ports.
-    pub sources: Sources,
+    pub events: Vec<Event>,
     /// What a scenario of kind `ports` does, in place of server and load.
     pub fill: Option<Fill>,
 }
@@ -86,6 +97,32 @@ pub enum Stamps {
     Both,
 }
 
+/// How a probe counts accepts from outside the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Probe {
+    /// The best way that works for somebody else's server; none for ours, which counts itself.
+    Auto,
+    /// Exact waits, with the kernel's type information.
+    Btf,
+    /// Exact waits, by the peer's address.
+    Tracepoints,
+    /// Counts only.
+    Counts,
+    /// Not at all.
+    Off,
+}
+
+/// Whom our own server serves in a job of several hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Admit {
+    /// The hosts of the job: connections from elsewhere are closed at once.
+    Job,
+    /// Whoever connects.
+    Anyone,
+}
+
 /// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -111,6 +148,17 @@ impl Protocol {
     }
 }
 
+/// How a server is to end connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Who closes first.
+    pub close_by: CloseBy,
+    /// How the side that closes first does so.
+    pub close_how: CloseHow,
+    /// The requests of a connection.
+    pub requests: u32,
+}
+
 /// Whose network a trial uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
@@ -125,48 +173,173 @@ pub enum Network {
 }
 
 impl Scenario {
+    /// The workers of our own server, those that events bring included.
+    pub fn crew(&self) -> Crew {
+        Crew::of(&self.server, &self.events)
+    }
+
+    /// How many they are.
+    pub fn all_workers(&self) -> usize {
+        self.crew().workers.len()
+    }
+
+    /// Whether an event changes which workers serve.
+    pub fn changes_workers(&self) -> bool {
+        self.events.iter().any(|event| event.act.changes_workers())
+    }
+
+    /// Whether new listeners are to join the group of those that a reload closes.
+    pub fn reopens(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.act, Act::Reload { how: Reload::Reopen, .. }))
+    }
+
+    /// Where its clients connect to.
+    pub fn destinations(&self) -> &[SocketAddr] {
+        self.fill.as_ref().map_or(std::slice::from_ref(&self.address), |fill| &fill.destinations)
+    }
+
+    /// The scenario of our own server behind the one under test, if that is a proxy. It listens on the next port, and lets the
+    /// proxy decide how long connections last if the app's requests say so.
+    pub fn backend(&self) -> Option<Self> {
+        let UnderTest::Command(command) = &self.subject else { return None };
+        let server = (**command.backend.as_ref()?).clone();
+        let port = if self.address.port() == u16::MAX { u16::MAX - 1 } else { self.address.port() + 1 };
+        let ip = match self.address.ip() {
+            // A server that listens at every address also does at this one.
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let is_http = matches!(server.app, App::Http { .. });
+        let close_by = |load: &Load| if is_http { CloseBy::Client } else { load.close_by };
+        Some(Self {
+            subject: UnderTest::Own,
+            // They happen to the proxy.
+            events: Vec::new(),
+            address: SocketAddr::new(ip, port),
+            loads: self.loads.iter().map(|load| Load { close_by: close_by(load), ..load.clone() }).collect(),
+            server,
+            ..self.clone()
+        })
+    }
+
+    /// What its server knows of how connections end, which is the same for all populations.
+    pub fn closing(&self) -> Closing {
+        let Load { close_by, close_how, requests, .. } = self.loads[0];
+        Closing { close_by, close_how, requests }
+    }
+
+    /// Its population, if it has only one.
+    pub fn only_load(&self) -> Option<&Load> {
+        if let [only] = &self.loads[..] { Some(only) } else { None }
+    }
+
+    /// How the clients of all its populations together get their ports: from the kernel unless it chooses for none of them.
+    pub fn sources(&self) -> Sources {
+        let all = || self.loads.iter().map(|load| &load.sources);
+        let addresses: IndexSet<IpAddr> = all().flat_map(|sources| &sources.addresses).copied().collect();
+        let searched = all().map(|sources| sources.selection).find(|selection| *selection != Selection::Explicit);
+        Sources { selection: searched.unwrap_or(Selection::Explicit), addresses: addresses.into_iter().collect() }
+    }
+
+    /// The time from a trial's start until the last connection that it measures may close, if the scenario fixes it.
+    pub fn length(&self) -> Option<Duration> {
+        let hold = self.loads.iter().map(|load| load.hold).max().unwrap_or_default();
+        self.span.fixed().filter(|_| self.fill.is_none()).map(|load| load + hold)
+    }
+
+    /// Whether other machines may reach the server, should its network be connected with theirs.
+    pub fn is_beyond_loopback(&self) -> bool {
+        // An IPv4-mapped address is IPv4's.
+        !self.address.ip().to_canonical().is_loopback()
+    }
+
+    /// Why our own server may not listen on its address in a network that other machines reach; `None` if it may.
+    pub fn amplifies(&self) -> Option<String> {
+        let App::Echo { request_bytes, reply_bytes } = self.server.app else { return None };
+        let others_ask = self.subject.is_own() && self.protocol.has(Transport::Udp) && self.is_beyond_loopback();
+        (others_ask && reply_bytes > request_bytes && !self.server.larger_datagrams).then(|| {
+            format!(
+                "on {}, other machines may ask, and {reply_bytes}-byte datagrams in reply to {request_bytes} bytes from a forged sender \
+                 would flood that sender: use at most server.request_bytes, a loopback address, or server.larger_datagrams = true",
+                self.address
+            )
+        })
+    }
+
     /// Reads a cell. If settings are found to contradict each other, `settings` keeps the complaints and the scenario is useless.
     pub(super) fn read(settings: &Settings<'_>) -> Self {
         let network = settings.get(keys::NETWORK);
         let address = SocketAddr::new(address(settings, network), settings.get(keys::PORT));
         let sysctls = sysctls(settings, network);
-        let sources = Sources::read(settings, network, address.ip());
         if settings.get(keys::KIND) == Kind::Ports {
-            return Self::of_ports(settings, network, address, sysctls, sources);
+            return Self::of_ports(settings, network, address, sysctls);
         }
         let protocol = settings.get(keys::PROTOCOL);
         let has_tcp = protocol.has(Transport::Tcp);
-        // Datagrams are never accepted.
-        let stamps = if has_tcp { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
+        let (subject, server) = UnderTest::read(settings, protocol, network);
+        // Datagrams are never accepted, and only our own server, under test or behind one, matches its accepts to stamps.
+        let stamps = if has_tcp && subject.runs_ours() { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
+        let of_proxy = !subject.is_own() && subject.runs_ours();
+        if of_proxy && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
+            let problem = "a proxy's connections to its upstream are not ours: use \"auto\" or \"sock_ops\"";
+            settings.conflict(keys::STAMPS, &[keys::SERVER_BACKEND], problem);
+        }
+        let probe = if has_tcp { settings.get(keys::PROBE) } else { Probe::Off };
         let queue_interval = settings.get(keys::QUEUE_INTERVAL);
-        let server = Server::read(settings, protocol);
-        let load = Load::read(settings, protocol, &server);
-        let span = load.warmup + load.planned();
+        let span = Span::read(settings);
+        let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };
+        let loads = Load::read_all(settings, around);
+        let last = settings.peek(keys::HOSTS_SERVERS) - 1;
+        let server_host = settings.get_within(
+            keys::HOSTS_SERVER,
+            0..=last,
+            &[keys::HOSTS_SERVERS],
+            "(the last rank of `hosts.servers`)",
+        );
+        let admit = settings.get(keys::HOSTS_ADMIT);
         let deadline = settings.get(keys::DEADLINE);
-        if let Some(deadline) = deadline.filter(|deadline| *deadline <= span) {
+        let least = span.warmup + span.measured();
+        if let Some(deadline) = deadline.filter(|deadline| *deadline <= least) {
             settings.conflict(
                 keys::DEADLINE,
                 &[keys::LOAD_WARMUP, keys::LOAD_DURATION],
-                format_args!("{deadline:?} ends the trial before its {span:?} of load are over"),
+                format_args!("{deadline:?} ends the trial before its {least:?} of load are over"),
             );
         }
-        let deadline = deadline.unwrap_or_else(|| load.automatic_deadline());
-        let fixed = matches!(load.bound, Bound::Duration(_)).then_some(span);
-        let faults = Fault::read_all(settings, server.workers, fixed);
-        Self {
+        let longest = || loads.iter().map(|load| load.automatic_deadline(span)).max().unwrap_or_default();
+        let deadline = deadline.unwrap_or_else(longest);
+        let fixed = span.fixed();
+        let events = Event::read_all(settings, subject.is_own().then_some(server.workers), fixed);
+        crew::check(settings, &server, &events);
+        if subject.is_own() {
+            Event::check_processes(settings, &server.strategy, &events);
+        }
+        let scenario = Self {
             network,
             protocol,
             address,
+            server_host,
+            admit,
             deadline,
             sysctls,
             stamps,
+            probe,
             queue_interval,
+            subject,
             server,
-            load,
-            faults,
-            sources,
+            span,
+            loads,
+            events,
             fill: None,
+        };
+        if network == Network::Host
+            && let Some(problem) = scenario.amplifies()
+        {
+            let others: [&dyn AnyKey; 3] = [keys::PROTOCOL, keys::ADDRESS, keys::SERVER_REQUEST_BYTES];
+            settings.conflict(keys::SERVER_REPLY_BYTES, &others, problem);
         }
+        scenario
     }
 
     /// A scenario of kind `ports`, with the defaults for server and load.
@@ -175,7 +348,6 @@ impl Scenario {
         network: Network,
         address: SocketAddr,
         sysctls: Vec<(String, String)>,
-        sources: Sources,
     ) -> Self {
         /// Connecting takes milliseconds at the wall; this is enough for a million connects and closes.
         const LONGEST: Duration = Duration::from_secs(1_800);
@@ -183,24 +355,33 @@ impl Scenario {
             let problem = "\"ports\" would take this machine's own ports: use network = \"netns\"";
             settings.conflict(keys::KIND, &[keys::NETWORK], problem);
         }
+        let sources = Sources::read(settings, network, address.ip());
         let fill = Fill::read(settings, address);
         let close_how = settings.get(keys::LOAD_CLOSE_HOW);
         let deadline = settings.get(keys::DEADLINE).unwrap_or(LONGEST + fill.recover_within);
         let (nothing, log) = (File::default(), Log::default());
         let defaults = Settings::new(&nothing, Vec::new(), &log);
-        let server = Server::read(&defaults, Protocol::Tcp);
+        let (subject, server, span) = (UnderTest::Own, Server::by_default(), Span::read(&defaults));
+        let protocol = Protocol::Tcp;
+        let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };
+        let loads = Load::read_all(&defaults, around);
+        let loads = loads.into_iter().map(|load| Load { close_how, sources: sources.clone(), ..load }).collect();
         Self {
             network,
-            protocol: Protocol::Tcp,
+            protocol,
             address,
+            server_host: keys::HOSTS_SERVER.default(),
+            admit: keys::HOSTS_ADMIT.default(),
             deadline,
             sysctls,
             stamps: Stamps::ConnectCall,
+            probe: Probe::Off,
             queue_interval: Duration::from_millis(100),
-            load: Load { close_how, ..Load::read(&defaults, Protocol::Tcp, &server) },
+            span,
+            loads,
+            subject,
             server,
-            faults: Vec::new(),
-            sources,
+            events: Vec::new(),
             fill: Some(fill),
         }
     }
@@ -213,7 +394,8 @@ fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
     let address = settings.get_or(keys::ADDRESS, default);
     let problem = match network {
         Network::Namespace if !address.is_loopback() => format!(
-            "{address} does not exist in a trial's namespace: use a loopback address, or network = \"veth\" or \"host\""
+            "{address} is not a loopback address, and network = \"netns\" has no others: use one, or network = \"host\" for an address \
+             of this machine, or network = \"veth\" for an address that trials give to a device of their own"
         ),
         Network::Veth if !crosses(address) || !crosses(veth::neighbour(address)) => format!(
             "{address} cannot be at one end of a veth pair with {} at the other: use a unicast address such as \

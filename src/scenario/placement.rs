@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
 use super::{
-    keys::{self, AnyKey, WordOrList},
+    keys::{self, WordOrList},
     settings::Settings,
 };
 use crate::sys::scheduler::{self, Policy};
@@ -53,7 +53,8 @@ pub enum LoaderPlaces {
 impl Pin {
     /// Where workers run. Loaders can run beside them only if they are pinned.
     pub(super) fn of_workers(settings: &Settings<'_>) -> Self {
-        let paired = settings.peek(keys::LOAD_PIN) == WordOrList::Word(LoaderPlaces::Pair);
+        let is_pair = |load: &Settings<'_>| load.peek(keys::LOAD_PIN) == WordOrList::Word(LoaderPlaces::Pair);
+        let paired = settings.of_loads().iter().any(|(_, load)| is_pair(load));
         let default = if paired { WordOrList::Word(WorkerPlaces::Spread) } else { keys::SERVER_PIN.default() };
         match settings.get_or(keys::SERVER_PIN, default) {
             WordOrList::Word(WorkerPlaces::None) => Self::None,
@@ -62,12 +63,20 @@ impl Pin {
         }
     }
 
-    /// Where loaders run.
-    pub(super) fn of_loaders(settings: &Settings<'_>, workers: usize) -> Self {
+    /// Where loaders run; `workers` is the number of our own workers under test.
+    pub(super) fn of_loaders(settings: &Settings<'_>, workers: Option<usize>) -> Self {
         match settings.get(keys::LOAD_PIN) {
             WordOrList::Word(LoaderPlaces::None) => Self::None,
             WordOrList::Word(LoaderPlaces::Spread) => Self::Spread,
             WordOrList::Word(LoaderPlaces::Pair) => {
+                let Some(workers) = workers else {
+                    settings.conflict(
+                        keys::LOAD_PIN,
+                        &[keys::SERVER_SUBJECT],
+                        "\"pair\" runs loaders beside workers of ours: use \"spread\", or set server.subject = \"own\"",
+                    );
+                    return Self::None;
+                };
                 let placed = Self::of_workers(settings);
                 if placed == Self::None {
                     settings.conflict(
@@ -109,9 +118,9 @@ pub struct Scheduler(pub Policy);
 
 impl Scheduler {
     /// Applies the policy to the calling process and the threads it starts. Returns the name of the resulting policy,
-    /// as the kernel reports it. `key` is named in the error.
-    pub fn enforce(self, key: &dyn AnyKey) -> Result<Option<String>> {
-        scheduler::set(self.0).with_context(|| format!("`{}` = \"{}\"", key.path(), self.name()))?;
+    /// as the kernel reports it. The path of its key is named in the error.
+    pub fn enforce(self, path: &str) -> Result<Option<String>> {
+        scheduler::set(self.0).with_context(|| format!("`{path}` = \"{}\"", self.name()))?;
         Ok(scheduler::in_force()?.map(|policy| Self(policy).name().to_owned()))
     }
 
@@ -133,7 +142,7 @@ mod tests {
         let allowed = [4, 5, 6, 7];
         let places =
             |pin: &super::Pin, count| -> Places { (0..count).map(|number| pin.processor(number, &allowed)).collect() };
-        Ok((places(&scenario.server.pin, 2), places(&scenario.load.pin, 4)))
+        Ok((places(&scenario.server.pin, 2), places(&scenario.loads[0].pin, 4)))
     }
 
     #[test]

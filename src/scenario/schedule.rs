@@ -21,6 +21,35 @@ pub enum Mode {
         /// How a loader waits for the next start.
         pacer: Pacer,
     },
+    /// None but the first: connections stay open, and send requests on a schedule.
+    Kept {
+        /// Connections, all loaders together.
+        connections: usize,
+        /// When each of them sends a request.
+        asking: Asking,
+        /// How a loader waits for the next request.
+        pacer: Pacer,
+    },
+}
+
+/// When a kept connection sends requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asking {
+    /// Requests per second on each connection.
+    pub rate: f64,
+    /// How they are spread over time.
+    pub spread: Spread,
+}
+
+/// How the requests of kept connections are spread over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// At equal intervals, over all connections as on each.
+    Even,
+    /// With exponentially distributed gaps on each connection.
+    Random,
+    /// On all connections at the same instants.
+    Together,
 }
 
 /// The name of a mode.
@@ -31,6 +60,8 @@ pub enum ModeName {
     Closed,
     /// [`Mode::Open`].
     Open,
+    /// [`Mode::Kept`].
+    Kept,
 }
 
 /// How a loader waits for the next start.
@@ -88,9 +119,60 @@ impl Arrivals {
 }
 
 impl Mode {
+    /// Whether its starts are due at certain instants.
+    pub fn has_schedule(&self) -> bool {
+        !matches!(self, Self::Closed { .. })
+    }
+
+    /// Mean starts of connections per second, all loaders together, if a schedule decides.
+    pub fn starts_per_second(&self) -> Option<f64> {
+        match self {
+            Self::Open { arrivals, .. } => Some(arrivals.per_second()),
+            Self::Closed { .. } | Self::Kept { .. } => None,
+        }
+    }
+
+    /// How a loader waits for what is due, if a schedule decides that.
+    pub fn pacer(&self) -> Option<Pacer> {
+        match self {
+            Self::Open { pacer, .. } | Self::Kept { pacer, .. } => Some(*pacer),
+            Self::Closed { .. } => None,
+        }
+    }
+
+    /// Whether what is due comes many at once.
+    pub fn bursts(&self) -> bool {
+        match self {
+            Self::Open { arrivals, .. } => matches!(arrivals, Arrivals::Burst { .. }),
+            Self::Kept { asking, .. } => asking.spread == Spread::Together,
+            Self::Closed { .. } => false,
+        }
+    }
+
+    /// The connections at once that it is about, if their number is fixed.
+    pub fn concurrency(&self) -> Option<usize> {
+        match self {
+            Self::Closed { concurrency: count } | Self::Kept { connections: count, .. } => Some(*count),
+            Self::Open { .. } => None,
+        }
+    }
+
     pub(super) fn read(settings: &Settings<'_>) -> Self {
-        if settings.get(keys::LOAD_MODE) == ModeName::Closed {
-            return Self::Closed { concurrency: settings.get(keys::LOAD_CONCURRENCY) };
+        match settings.get(keys::LOAD_MODE) {
+            ModeName::Closed => return Self::Closed { concurrency: settings.get(keys::LOAD_CONCURRENCY) },
+            ModeName::Open => {}
+            ModeName::Kept => {
+                let spread = match settings.get(keys::LOAD_ARRIVALS) {
+                    ArrivalsName::Constant => Spread::Even,
+                    ArrivalsName::Poisson => Spread::Random,
+                    ArrivalsName::Burst => Spread::Together,
+                };
+                return Self::Kept {
+                    connections: settings.get(keys::LOAD_CONCURRENCY),
+                    asking: Asking { rate: settings.get(keys::LOAD_REQUEST_RATE), spread },
+                    pacer: settings.get(keys::LOAD_PACER),
+                };
+            }
         }
         let arrivals = match settings.get(keys::LOAD_ARRIVALS) {
             ArrivalsName::Constant => Arrivals::Constant { rate: settings.get(keys::LOAD_RATE) },
@@ -101,6 +183,34 @@ impl Mode {
             },
         };
         Self::Open { arrivals, pacer: settings.get(keys::LOAD_PACER) }
+    }
+}
+
+/// When a trial's load is measured. All its populations share one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Load before the window.
+    pub warmup: Duration,
+    /// What ends the window.
+    pub bound: Bound,
+}
+
+impl Span {
+    pub(super) fn read(settings: &Settings<'_>) -> Self {
+        Self { bound: Bound::read(settings), warmup: settings.get(keys::LOAD_WARMUP) }
+    }
+
+    /// The measured time as far as the scenario fixes it.
+    pub fn measured(&self) -> Duration {
+        match self.bound {
+            Bound::Duration(span) => span,
+            Bound::Connections(_) => Duration::ZERO,
+        }
+    }
+
+    /// How long the load lasts, if the scenario fixes it.
+    pub fn fixed(&self) -> Option<Duration> {
+        matches!(self.bound, Bound::Duration(_)).then_some(self.warmup + self.measured())
     }
 }
 

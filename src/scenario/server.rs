@@ -7,11 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    file::File,
     keys,
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
-    settings::Settings,
-    strategy::{Queues, Strategy},
+    settings::{Log, Settings},
+    strategy::Strategy,
 };
 use crate::ipc::receipt::RECEIPT_BYTES;
 
@@ -31,6 +32,8 @@ pub struct Server {
     pub connected: Vec<usize>,
     /// Accepts or receptions per wake-up.
     pub accept_batch: AcceptBatch,
+    /// How long a worker that has open connections lets others accept before it does; 0 for not at all.
+    pub accept_later: Duration,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
     /// The order in which workers add their listeners to epoll.
@@ -41,6 +44,8 @@ pub struct Server {
     pub scheduler: Scheduler,
     /// What is served.
     pub app: App,
+    /// Whether its datagrams may be larger than the requests where other machines ask.
+    pub larger_datagrams: bool,
     /// CPU burnt per request.
     pub service_time: ServiceTime,
 }
@@ -224,28 +229,46 @@ pub enum ServiceDistribution {
 }
 
 impl Server {
-    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol) -> Self {
-        let app = App::read(settings, protocol);
-        let workers = settings.get(keys::SERVER_WORKERS);
+    /// Our own server with so many workers.
+    pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
+        let app = App::read(settings, protocol, true);
         let strategy = Strategy::read(settings, protocol, workers);
+        let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
+        let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
             listen: ListenOptions::read(settings, protocol, &strategy, app),
             connected: connected(settings, protocol, &strategy, workers),
             strategy,
             workers,
             accept_batch: settings.get(keys::SERVER_ACCEPT_BATCH).map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
+            accept_later,
             accept_delay: settings.get(keys::SERVER_ACCEPT_DELAY),
             registration: settings.get(keys::SERVER_REGISTRATION),
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
             app,
+            larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),
             service_time: ServiceTime::read(settings),
         }
+    }
+
+    /// Our own server as it is by default.
+    pub(super) fn by_default() -> Self {
+        let (nothing, log) = (File::default(), Log::default());
+        Self::read(&Settings::new(&nothing, Vec::new(), &log), Protocol::Tcp, keys::SERVER_WORKERS.default())
+    }
+
+    /// Somebody else's server: what loaders exchange with it, and the defaults for whatever only ours has.
+    pub(super) fn of_others(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
+        let mut server = Self { app: App::read(settings, protocol, false), workers, ..Self::by_default() };
+        server.listen.nodelay = settings.get(keys::SERVER_NODELAY);
+        server
     }
 }
 
 impl App {
-    fn read(settings: &Settings<'_>, protocol: Protocol) -> Self {
+    /// `own`: whether our own server runs it.
+    fn read(settings: &Settings<'_>, protocol: Protocol, own: bool) -> Self {
         let has_udp = protocol.has(Transport::Udp);
         let name = settings.get(keys::SERVER_APP);
         if has_udp && name != AppName::Echo {
@@ -261,9 +284,12 @@ impl App {
             AppName::Close => Self::Close,
             AppName::Echo => Self::Echo {
                 request_bytes: bytes(keys::SERVER_REQUEST_BYTES, keys::SERVER_REQUEST_BYTES.min()),
-                reply_bytes: bytes(keys::SERVER_REPLY_BYTES, RECEIPT_BYTES),
+                reply_bytes: bytes(keys::SERVER_REPLY_BYTES, if own { RECEIPT_BYTES } else { 1 }),
             },
-            AppName::Http => Self::Http { body_bytes: settings.get(keys::SERVER_REPLY_BYTES) },
+            AppName::Http => {
+                // Another server's reply has the size that it has.
+                Self::Http { body_bytes: if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 } }
+            }
         }
     }
 
@@ -283,7 +309,7 @@ impl App {
 }
 
 fn connected(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, workers: usize) -> Vec<usize> {
-    if !protocol.has(Transport::Udp) || strategy.queues != Queues::PerWorker {
+    if !protocol.has(Transport::Udp) || strategy.queues.count(workers) != workers || !strategy.queues.form_group() {
         return Vec::new();
     }
     let key = keys::SERVER_CONNECTED;

@@ -14,7 +14,9 @@ use toml::Value;
 use super::{
     error::{Origin, Problem},
     file::{Entry, File},
-    keys::{AnyKey, Domain, Integer, Key, paths},
+    keys::{AnyKey, Domain, Integer, Key, LOAD, is_of_all_loads, paths},
+    population,
+    variant::Variant,
 };
 
 /// Swept keys with the values of one cell.
@@ -23,9 +25,10 @@ pub(super) type Swept<'a> = Vec<(&'a str, &'a Entry)>;
 /// Typed access to one cell's values.
 pub(super) struct Settings<'a> {
     file: &'a File,
+    variant: Option<&'a Variant>,
     swept: Swept<'a>,
     log: &'a Log,
-    /// The instance of a table whose keys are read, such as `fault.0`.
+    /// The instance of a table whose keys are read, such as `event.0`.
     instance: Option<String>,
 }
 
@@ -77,16 +80,37 @@ impl Log {
 
 impl<'a> Settings<'a> {
     pub(super) fn new(file: &'a File, swept: Swept<'a>, log: &'a Log) -> Self {
-        Self { file, swept, log, instance: None }
+        Self { file, variant: None, swept, log, instance: None }
     }
 
-    /// The same values, with the table's keys read from one instance: `fault.at` from `fault.0.at`.
+    /// The same with what a variant sets.
+    pub(super) fn in_variant(self, variant: Option<&'a Variant>) -> Self {
+        Self { variant, ..self }
+    }
+
+    /// The same values, with the table's keys read from one instance: `event.at` from `event.0.at`.
     pub(super) fn of_instance(&self, table: &str, number: usize) -> Self {
         Self { swept: self.swept.clone(), instance: Some(format!("{table}.{number}")), ..*self }
     }
 
+    /// The same values, with the load's keys read from one of several populations: `load.rate` from `load.kept.rate`. What holds for
+    /// all populations is read from `load` itself.
+    pub(super) fn of_population(&self, name: &str) -> Self {
+        Self { swept: self.swept.clone(), instance: Some(format!("{}.{name}", paths::LOADS)), ..*self }
+    }
+
+    /// The values of each population; these ones where a single `[load]` is all.
+    pub(super) fn of_loads(&self) -> Vec<(Option<&'a str>, Self)> {
+        let named = population::of(self.file, self.variant).iter();
+        let named: Vec<_> = named.map(|one| (Some(&one.name[..]), self.of_population(&one.name))).collect();
+        if named.is_empty() { vec![(None, Self { swept: self.swept.clone(), instance: None, ..*self })] } else { named }
+    }
+
     fn path(&self, key: &dyn AnyKey) -> Cow<'static, str> {
         let path = key.path();
+        if is_of_all_loads(path) {
+            return Cow::Borrowed(path);
+        }
         let leaf = self.instance.as_ref().and_then(|instance| {
             let table = instance.split_once('.')?.0;
             Some(format!("{instance}{}", path.strip_prefix(table).filter(|leaf| leaf.starts_with('.'))?))
@@ -96,14 +120,20 @@ impl<'a> Settings<'a> {
 
     fn entry(&self, path: &str) -> Option<&'a Entry> {
         let swept = self.swept.iter().find(|(swept, _)| *swept == path).map(|(_, entry)| *entry);
-        swept.or_else(|| self.file.values.get(path))
+        swept.or_else(|| match self.variant {
+            Some(variant) if variant.replaces(path) => variant.values.get(path),
+            _ => self.file.values.get(path),
+        })
     }
 
     /// All values set below a table, by their paths.
     fn entries(&self, table: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
         let prefix = paths::prefix(table);
-        let fixed = self.file.values.iter().map(|(path, entry)| (path.as_str(), entry));
-        fixed.chain(self.swept.iter().copied()).filter(move |(path, _)| path.starts_with(&prefix))
+        let variant = self.variant;
+        let fixed = self.file.values.iter().filter(move |(path, _)| !variant.is_some_and(|one| one.replaces(path)));
+        let set = fixed.chain(variant.into_iter().flat_map(|variant| &variant.values));
+        let set = set.map(|(path, entry)| (path.as_str(), entry));
+        set.chain(self.swept.iter().copied()).filter(move |(path, _)| path.starts_with(&prefix))
     }
 
     /// A key's value.
@@ -155,6 +185,12 @@ impl<'a> Settings<'a> {
     /// Whether the scenario sets the key rather than leaving it to its default.
     pub(super) fn is_set(&self, key: &dyn AnyKey) -> bool {
         self.entry(&self.path(key)).is_some()
+    }
+
+    /// Whether the key's value is one of several.
+    pub(super) fn is_swept(&self, key: &dyn AnyKey) -> bool {
+        let path = self.path(key);
+        self.swept.iter().any(|(swept, _)| *swept == path)
     }
 
     /// Whether the scenario sets any key of a table.
@@ -218,9 +254,22 @@ impl<'a> Settings<'a> {
         let set = |path: &str| self.entry(path).map(|entry| entry.origin.clone());
         let origin = set(path)
             .or_else(|| others.iter().find_map(|other| set(other)))
+            .or_else(|| self.variant.map(|variant| variant.table_of(path).clone()))
             .or_else(|| self.file.table_of(path).cloned())
             .unwrap_or(Origin::File);
+        let problem = self.in_population(problem.to_string());
         self.log.problems.borrow_mut().push(Problem::new(origin, format_args!("`{path}`: {problem}")));
+    }
+
+    /// A text that names keys of the load, with their paths in the population whose values these are.
+    fn in_population(&self, text: String) -> String {
+        let Some(("load", name)) = self.instance.as_ref().and_then(|instance| instance.split_once('.')) else {
+            return text;
+        };
+        LOAD.iter()
+            .map(|key| key.path())
+            .filter(|path| text.contains(path))
+            .fold(text.clone(), |text, path| text.replace(path, &population::path(name, paths::leaf(path))))
     }
 }
 

@@ -5,9 +5,12 @@ use std::{fmt, path::Path, time::Duration};
 use super::{
     error::ScenarioError,
     file::{self, File},
-    keys::{self, Domain, Key, paths},
+    keys::{self, AnyKey, Domain, Key, Named, paths},
+    population,
     settings::{Log, Settings},
+    variant,
 };
+use crate::suggest;
 
 /// The keys of a whole scenario.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +23,12 @@ pub struct Whole {
     pub seed: u64,
     /// Trials per cell: with `stop` the minimum, with `search` those that confirm each end of the answer.
     pub repetitions: usize,
-    /// The name of the metric that ranks the cells; `None` for the one that fits.
-    pub metric: Option<String>,
+    /// The names of the metrics that the question asks about, the headline's first; empty for those that fit.
+    pub answers: Vec<String>,
+    /// The swept keys whose values compete, by their names in cells; empty if nothing is swept.
+    pub compare: Vec<String>,
+    /// How many hosts of a job have a server.
+    pub servers: usize,
     /// When to stop repeating.
     pub stop: Option<Stop>,
     /// What to search for.
@@ -31,7 +38,7 @@ pub struct Whole {
 /// Repeat until the intervals are narrow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
-    /// Half of the interval of the ranking metric's median, divided by that median.
+    /// Half of the interval of the headline metric's median, divided by that median.
     pub relative_error: f64,
     /// The most trials per cell.
     pub max_repetitions: usize,
@@ -45,7 +52,7 @@ pub struct Search {
     /// Its limit.
     pub limit: Limit,
     /// The path of the key to vary. Its value in the scenario is where the search begins.
-    pub variable: &'static str,
+    pub variable: String,
     /// Whether it takes whole numbers.
     pub whole: bool,
     /// How close the ends of the answer must be: their difference divided by the lower one.
@@ -85,14 +92,17 @@ impl Whole {
 
     pub(super) fn read(source: &str, file: &File, log: &Log) -> Self {
         let settings = Settings::new(file, Vec::new(), log);
+        let search = Search::read(&settings, file);
         let whole = Self {
             name: settings.get_or(keys::NAME, Some(stem(source).into())).unwrap_or_default().into_owned(),
             question: settings.get(keys::QUESTION).into_owned(),
             seed: settings.get(keys::SEED),
             repetitions: settings.get(keys::REPETITIONS),
-            metric: settings.get(keys::METRIC).map(String::from),
+            answers: settings.get(keys::ANSWERS).unwrap_or_default(),
+            compare: compared(&settings, file, search.as_ref()),
+            servers: settings.get(keys::HOSTS_SERVERS),
             stop: Stop::read(&settings),
-            search: Search::read(&settings, file),
+            search,
         };
         if let Some(stop) = whole.stop.as_ref().filter(|stop| stop.max_repetitions < whole.repetitions) {
             let problem = format!("{} is below `repetitions`, {}", stop.max_repetitions, whole.repetitions);
@@ -103,6 +113,13 @@ impl Whole {
                 keys::STOP_RELATIVE_ERROR,
                 &[keys::SEARCH_METRIC, keys::SEARCH_LIMIT],
                 "a [search] chooses its trials itself: keep one of the two",
+            );
+        }
+        if whole.search.is_some() && !whole.answers.is_empty() {
+            settings.conflict(
+                keys::ANSWERS,
+                &[keys::SEARCH_METRIC, keys::SEARCH_LIMIT],
+                "has no effect with a [search], whose answer is what it finds: remove one of the two",
             );
         }
         whole
@@ -117,7 +134,50 @@ impl Whole {
 /// The file's name, with characters that a folder's name should not have replaced.
 fn stem(source: &str) -> String {
     let stem = Path::new(source).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    stem.replace(|c| !keys::is_plain(c), "-")
+    let plain: String = stem.chars().map(|c| if keys::is_plain(c) { c } else { '-' }).collect();
+    let name: String = plain.trim_start_matches(['.', '-']).chars().take(keys::LONGEST_NAME).collect();
+    if name.is_empty() { "scenario".to_owned() } else { name }
+}
+
+/// The swept keys whose values compete, by their names in cells. In a search, the key it varies is the last swept key.
+fn compared(settings: &Settings<'_>, file: &File, search: Option<&Search>) -> Vec<String> {
+    let searched = search.map(|search| &search.variable[..]);
+    let swept: Vec<&str> = file.swept().into_iter().chain(searched).collect();
+    let short = short_names(&swept);
+    let named = |path: &str| swept.iter().position(|swept| *swept == path).map(|place| short[place].clone());
+    let Some(paths) = settings.get(keys::COMPARE) else {
+        let first = [variant::PATH, keys::SERVER_STRATEGY.path()].into_iter().find_map(named);
+        return first.or_else(|| short.first().cloned()).into_iter().collect();
+    };
+    let name = |path: &String| {
+        let name = named(path);
+        if name.is_none() && !file.unknown.contains(path) {
+            let (all, name) = match swept.is_empty() {
+                true => ("nothing".to_owned(), ""),
+                false => (format!("`{}`", swept.join("`, `")), "name what competes, or "),
+            };
+            let meant = suggest::hint(path, swept.iter().copied());
+            let problem = format!(
+                "`{path}` is not swept; this scenario sweeps {all}: {name}remove it (`--set compare=` does){meant}"
+            );
+            settings.conflict(keys::COMPARE, &[], problem);
+        }
+        name
+    };
+    paths.iter().filter_map(name).collect()
+}
+
+/// The last part of each path, with the population's name if it has one, if unambiguous, otherwise the whole path.
+pub(super) fn short_names(paths: &[&str]) -> Vec<String> {
+    let leaf = |path: &str| match paths::population(path) {
+        Some((name, leaf)) => format!("{name}.{leaf}"),
+        None => paths::leaf(path).to_owned(),
+    };
+    let short = |path: &&str| {
+        let alone = paths.iter().filter(|other| leaf(other) == leaf(path)).count() == 1;
+        if alone { leaf(path) } else { (*path).to_owned() }
+    };
+    paths.iter().map(short).collect()
 }
 
 /// Reads a key that must be set, and complains if it is not.
@@ -147,16 +207,23 @@ impl Search {
         }
         let metric = required(settings, keys::SEARCH_METRIC, "a search needs a metric and its limit");
         let limit = required(settings, keys::SEARCH_LIMIT, "a search needs a metric and its limit");
-        let variable = settings.get(keys::SEARCH_VARIABLE);
-        if file.matrix.iter().any(|(swept, _)| swept == variable.path()) {
-            let problem = format!("`{}` is swept in [matrix]: keep one of the two", variable.path());
-            settings.conflict(keys::SEARCH_VARIABLE, &[variable], problem);
+        let Named { key, path } = settings.get(keys::SEARCH_VARIABLE);
+        let misplaced = || file.all_variants().find_map(|one| population::misplaced(&path, population::of(file, one)));
+        let problem = if file.matrix.iter().any(|(swept, _)| *swept == path) {
+            Some(format!("`{path}` is swept in [matrix]: keep one of the two"))
+        } else if file.chosen().any(|variant| variant.values.contains_key(&path[..])) {
+            Some(format!("`{path}` is set in a [[variant]]: keep one of the two"))
+        } else {
+            misplaced().map(|problem| format!("`{path}`: {problem}"))
+        };
+        if let Some(problem) = problem {
+            settings.conflict(keys::SEARCH_VARIABLE, &[key], problem);
         }
         Some(Self {
             metric: metric.unwrap_or_default().into_owned(),
             limit: limit.unwrap_or(Limit::Number(0.0)),
-            variable: variable.path(),
-            whole: variable.default_toml().is_some_and(|value| value.is_integer()),
+            variable: path.into_owned(),
+            whole: key.default_toml().is_some_and(|value| value.is_integer()),
             precision: settings.get(keys::SEARCH_PRECISION),
             highest: settings.get(keys::SEARCH_HIGHEST),
             max_trials: settings.get(keys::SEARCH_MAX_TRIALS),

@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind, IoSliceMut},
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsRawFd,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -17,12 +18,15 @@ use super::{
     app::{Application, Caller},
 };
 use crate::{
+    context::TrialContext,
     ipc::{
         control::{Count, Meter},
+        ledger::Ledger,
+        places::Places,
         receipt::Tuple,
-        tally::Tally,
     },
     record::Step,
+    scenario::Admit,
     sys::clock,
 };
 
@@ -41,6 +45,11 @@ pub(super) struct Datagrams {
     buffer: Vec<u8>,
     /// Room for one SO_RXQ_OVFL message.
     control: Vec<u8>,
+    clients: Arc<Places>,
+    /// Whether strangers are answered.
+    admit: Admit,
+    /// Where to record who received, if events change that.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// A datagram in the buffer.
@@ -52,9 +61,18 @@ struct Received {
 }
 
 impl Datagrams {
-    pub fn new(receiver: Box<dyn Receiver>, worker: usize, address: SocketAddr) -> Self {
-        let (buffer, control) = (vec![0; BUFFER_BYTES], cmsg_space!(u32));
-        Self { receiver, worker: worker as u16, address, buffer, control }
+    pub fn new(receiver: Box<dyn Receiver>, worker: usize, context: &TrialContext) -> Self {
+        let TrialContext { scenario, clients, ledger, .. } = context;
+        Self {
+            receiver,
+            worker: worker as u16,
+            address: scenario.address,
+            buffer: vec![0; BUFFER_BYTES],
+            control: cmsg_space!(u32),
+            clients: Arc::clone(clients),
+            admit: scenario.admit,
+            ledger: ledger.clone().filter(|_| scenario.changes_workers()),
+        }
     }
 
     /// Receives and answers up to `most` datagrams, as long as `running` returns true.
@@ -63,7 +81,6 @@ impl Datagrams {
         most: u32,
         running: impl Fn() -> bool,
         application: &mut Application,
-        errors: &mut Tally,
         meter: &mut Meter<'_>,
     ) -> Result<()> {
         meter.add(Count::DatagramWakeups, 1);
@@ -73,14 +90,14 @@ impl Datagrams {
             match self.receive() {
                 Ok(datagram) => {
                     received += 1;
-                    self.answer(&datagram, application, errors, meter);
+                    self.answer(&datagram, application, meter);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     emptied = true;
                     break;
                 }
                 // The error of an earlier reply, for example to a client that is gone; it concerns only that reply.
-                Err(error) => errors.add(Step::Serve, &error),
+                Err(error) => meter.add_error(Step::Serve, &error),
             }
         }
         if received == 0 && emptied {
@@ -92,27 +109,44 @@ impl Datagrams {
         Ok(())
     }
 
-    fn answer(&self, datagram: &Received, application: &mut Application, errors: &mut Tally, meter: &mut Meter<'_>) {
+    fn answer(&self, datagram: &Received, application: &mut Application, meter: &mut Meter<'_>) {
         let now_ns = clock::monotonic_ns();
         meter.received(now_ns);
+        if self.is_strangers(datagram, meter) && self.admit == Admit::Job {
+            return;
+        }
+        if let Some(ledger) = &self.ledger {
+            ledger.received(datagram.peer, self.worker);
+        }
         if let Some(lost) = datagram.lost {
             meter.lost(u64::from(lost));
         }
         let tuple = Tuple { client: datagram.peer, server: self.address };
         let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple };
         let Some(reply) = application.answer(&self.buffer[..datagram.length], &caller) else {
-            return errors.add(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
+            return meter.add_error(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
         };
-        if let Err(error) = self.receiver.socket().send_to(reply, &datagram.peer.into()) {
-            errors.add(Step::Serve, &error);
+        match self.receiver.socket().send_to(reply, &datagram.peer.into()) {
+            Ok(_) => meter.add(Count::Requests, 1),
+            Err(error) => meter.add_error(Step::Serve, &error),
         }
     }
 
+    /// Whether a datagram comes from outside the job; counted.
+    fn is_strangers(&self, datagram: &Received, meter: &Meter<'_>) -> bool {
+        let strangers = self.clients.place(datagram.peer.ip()).is_none();
+        meter.add(Count::DatagramsForeign, u64::from(strangers));
+        strangers
+    }
+
     /// Drains the socket, and counts the datagrams that will not be answered.
-    pub fn drain(&mut self, meter: &mut Meter<'_>) {
+    pub fn drain(&mut self, count: Count, meter: &mut Meter<'_>) {
         loop {
             match self.receive() {
-                Ok(_) => meter.add(Count::DatagramsLeft, 1),
+                Ok(datagram) => {
+                    self.is_strangers(&datagram, meter);
+                    meter.add(count, 1);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {}
             }

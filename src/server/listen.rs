@@ -19,7 +19,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     observe::{holder, sysctl},
-    scenario::{AcceptFlags, ListenOptions, Queues, Server, Transport},
+    scenario::{AcceptFlags, ListenOptions, Queues, Server, Transport, sharers},
     sys::socket,
 };
 
@@ -34,12 +34,14 @@ pub struct Site {
     /// Number of worker processes.
     pub workers: usize,
     pub options: ListenOptions,
+    /// Whether listeners are opened such that others may join them at the same address later.
+    pub joinable: bool,
 }
 
 impl Site {
-    /// The site of a scenario's server.
+    /// The site of a scenario's server, with listeners that others need not join.
     pub fn of(server: &Server, address: SocketAddr, transport: Transport) -> Self {
-        Self { address, transport, workers: server.workers, options: server.listen }
+        Self { address, transport, workers: server.workers, options: server.listen, joinable: false }
     }
 }
 
@@ -133,19 +135,46 @@ impl Listeners {
     /// Opens a listener for each queue. The kernel numbers the members of a SO_REUSEPORT group in listen(2) order, or for UDP in
     /// bind(2) order: queue k is member k.
     pub fn open(site: Site, queues: Queues) -> Result<Self, ListenError> {
-        let group = queues.form_group();
-        if group {
+        if site.joinable || queues.form_group() {
             // Another program's group of the same user would admit these sockets and take part of the load: bind without the
             // option first.
-            bound(site, false)?;
+            bind(&socket(site, false)?, site)?;
         }
-        let sockets = (0..queues.count(site.workers)).map(|_| listener(site, group)).collect::<Result<_, _>>()?;
+        let listeners = Self::prepare(site, queues)?;
+        listeners.listen()?;
+        Ok(listeners)
+    }
+
+    /// Makes the sockets, with all their options, of listeners that [`Self::listen`] opens later.
+    pub fn prepare(site: Site, queues: Queues) -> Result<Self, ListenError> {
+        let group = site.joinable || queues.form_group();
+        let sockets = (0..queues.count(site.workers)).map(|_| socket(site, group)).collect::<Result<_, _>>()?;
         Ok(Self { sockets, site })
+    }
+
+    /// Opens the listeners.
+    pub fn listen(&self) -> Result<(), ListenError> {
+        let site = self.site;
+        for socket in &self.sockets {
+            bind(socket, site)?;
+            if site.transport == Transport::Tcp {
+                let failed =
+                    |error| ListenError { address: site.address, transport: site.transport, call: "listen", error };
+                socket.listen(site.options.backlog).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// The number of the queue that a worker accepts from.
     pub fn queue_of(&self, worker: usize) -> usize {
         worker % self.sockets.len()
+    }
+
+    /// How many workers accept from each queue.
+    pub fn sharers(&self) -> impl ExactSizeIterator<Item = usize> {
+        let (queues, workers) = (self.sockets.len(), self.site.workers);
+        (0..queues).map(move |queue| sharers(queue, queues, workers))
     }
 
     /// Connects the sockets of some workers to a peer that never sends.
@@ -174,27 +203,14 @@ impl Listeners {
         self.sockets.iter().map(SockRef::from)
     }
 
-    /// The socket inode of each worker's listener, which distinguishes the members of a group in the kernel's tables.
-    pub fn inodes(&self) -> io::Result<Vec<u32>> {
-        let inodes = self
-            .sockets
-            .iter()
-            .map(|socket| Ok(fstat(socket.as_fd())?.st_ino as u32))
-            .collect::<io::Result<Vec<u32>>>()?;
-        Ok((0..self.site.workers).map(|worker| inodes[self.queue_of(worker)]).collect())
+    /// The socket inode of a worker's listener, which distinguishes the members of a group in the kernel's tables.
+    pub fn inode_of(&self, worker: usize) -> io::Result<u32> {
+        Ok(fstat(self.sockets[self.queue_of(worker)].as_fd())?.st_ino as u32)
     }
 }
 
-fn listener(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
-    let socket = bound(site, reuse_port)?;
-    if site.transport == Transport::Tcp {
-        let failed = |error| ListenError { address: site.address, transport: site.transport, call: "listen", error };
-        socket.listen(site.options.backlog).map_err(failed)?;
-    }
-    Ok(socket)
-}
-
-fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
+/// A socket with the site's options.
+fn socket(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     let Site { address, transport, options, .. } = site;
     let failed = |call| move |error| ListenError { address, transport, call, error };
     let kind = match transport {
@@ -233,8 +249,12 @@ fn bound(site: Site, reuse_port: bool) -> Result<Socket, ListenError> {
     if reuse_port {
         socket.set_reuse_port(true).map_err(failed("setsockopt SO_REUSEPORT"))?;
     }
-    socket.bind(&address.into()).map_err(failed("bind"))?;
     Ok(socket)
+}
+
+fn bind(socket: &Socket, site: Site) -> Result<(), ListenError> {
+    let Site { address, transport, .. } = site;
+    socket.bind(&address.into()).map_err(|error| ListenError { address, transport, call: "bind", error })
 }
 
 /// Sets the buffer's size or fails: by default, the kernel silently reduces a size beyond the sysctl's limit.
@@ -273,21 +293,22 @@ mod tests {
     /// A site on a port that was free a moment ago.
     fn site(workers: usize) -> Site {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Site { address, transport: Transport::Tcp, workers, options: ListenOptions::default() }
+        Site { address, transport: Transport::Tcp, workers, options: ListenOptions::default(), joinable: false }
     }
 
     #[test]
     fn workers_share_queues_by_their_numbers() {
         for (queues, shared_as) in [
-            (Queues::ONE, [0, 0, 0, 0, 0]),
-            (Queues::Shared(2), [0, 1, 0, 1, 0]),
-            (Queues::Shared(3), [0, 1, 2, 0, 1]),
+            (Queues::One, [0, 0, 0, 0, 0]),
+            (Queues::Group(2), [0, 1, 0, 1, 0]),
+            (Queues::Group(3), [0, 1, 2, 0, 1]),
             (Queues::PerWorker, [0, 1, 2, 3, 4]),
         ] {
             let listeners = Listeners::open(site(5), queues).unwrap();
             let own: Vec<u32> = listeners.each().map(|socket| fstat(socket.as_fd()).unwrap().st_ino as u32).collect();
             assert_eq!(own.len(), queues.count(5));
-            assert_eq!(listeners.inodes().unwrap(), shared_as.map(|queue: usize| own[queue]));
+            let inodes = [0, 1, 2, 3, 4].map(|worker| listeners.inode_of(worker).unwrap());
+            assert_eq!(inodes, shared_as.map(|queue: usize| own[queue]));
             assert_eq!([0, 1, 2, 3, 4].map(|worker| listeners.queue_of(worker)), shared_as);
         }
     }
@@ -297,8 +318,9 @@ mod tests {
     #[test]
     fn a_worker_that_takes_its_listener_closes_the_others() {
         for worker in 0..5 {
-            let listeners = Listeners::open(site(5), Queues::Shared(3)).unwrap();
-            let (address, inode) = (listeners.site.address, listeners.inodes().unwrap()[worker]);
+            let listeners = Listeners::open(site(5), Queues::Group(3)).unwrap();
+            let inode = listeners.inode_of(worker).unwrap();
+            let address = listeners.site.address;
             let own = listeners.take(worker);
             assert_eq!(fstat(own.as_fd()).unwrap().st_ino as u32, inode);
             let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();

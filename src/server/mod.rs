@@ -6,7 +6,8 @@ mod burn;
 mod datagrams;
 mod listen;
 mod service;
+mod spin;
 mod worker;
 
 pub use listen::{Listener, Listeners, Site};
-pub use worker::{Intake, Worker, WorkerReport};
+pub use worker::{Intake, Worker, WorkerSetUp};

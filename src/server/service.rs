@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::spin::Spinner;
 use crate::{scenario::ServiceTime, sys::clock};
 
 /// Draws service times and burns them.
@@ -12,27 +13,26 @@ use crate::{scenario::ServiceTime, sys::clock};
 pub(super) struct Service {
     time: ServiceTime,
     rng: ChaCha8Rng,
+    /// `None` if there is nothing to burn.
+    spinner: Option<Spinner>,
 }
 
 impl Service {
-    /// Each combination of `seed` and `stream` has its own random generator.
+    /// Each combination of `seed` and `stream` has its own random generator. Calibrates if there is anything to burn, so make it
+    /// before the trial starts.
     pub(super) fn new(time: ServiceTime, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Self { time, rng }
+        let spinner = (time != ServiceTime::Fixed(Duration::ZERO)).then(Spinner::calibrated);
+        Self { time, rng, spinner }
     }
 
     /// Burns the next request's CPU time.
     #[inline]
     pub(super) fn burn(&mut self) {
         let time_ns = self.draw();
-        if time_ns == 0 {
-            return;
-        }
-        // The thread's CPU clock, not wall time: a handler that is preempted still has the rest of its work to do.
-        let until = clock::thread_cpu_ns() + time_ns;
-        while clock::thread_cpu_ns() < until {
-            std::hint::spin_loop();
+        if let (1.., Some(spinner)) = (time_ns, &mut self.spinner) {
+            spinner.burn(time_ns);
         }
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{EnumMessage, IntoStaticStr, VariantArray};
 
 use super::{
     estimate::{Bootstrap, Interval, Side, ascending, median},
@@ -15,8 +16,11 @@ use super::{
 pub const SIGNIFICANCE: f64 = 0.05;
 
 /// What a comparison of two cells shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, EnumMessage, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Difference {
     /// The first cell's values are higher.
     AHigher,
@@ -29,14 +33,9 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// Its name in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AHigher => "a-higher",
-            Self::BHigher => "b-higher",
-            Self::NoDifferenceShown => "no-difference-shown",
-            Self::TooFewTrials => "too-few-trials",
-        }
+    /// All of them by their names in JSON, each with what it means.
+    pub fn explained() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Self::VARIANTS.iter().map(|one| (one.into(), one.get_documentation().unwrap_or_default()))
     }
 
     /// Whether a difference is shown.
@@ -48,7 +47,7 @@ impl Difference {
 /// The figures of a comparison of `b` with `a`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Compared {
-    /// Median of b ÷ median of a; `null` if a has values that are not positive, or either has too few for an interval.
+    /// Median of b ÷ median of a; `null` if either has values that are not positive, or too few for an interval.
     pub ratio: Option<f64>,
     /// Lower end of the ratio's 95 % bootstrap interval.
     pub low: Option<f64>,
@@ -58,11 +57,11 @@ pub struct Compared {
     pub difference: Option<Interval>,
     /// p-value of the permutation test on these two cells alone.
     pub p_value: f64,
-    /// The same, adjusted for all comparisons of the metric (Holm): the verdict's basis.
+    /// The same, adjusted for all comparisons of its family (Holm): the verdict's basis.
     pub p_adjusted: f64,
     /// What the comparison shows.
     pub verdict: Difference,
-    /// If no difference was shown: the smallest ratio of medians, higher ÷ lower, that the test could have shown with this
+    /// Unless there were too few trials: the smallest ratio of medians, higher ÷ lower, that the test could have shown with this
     /// scatter, whichever of the two were higher; `null` if no ratio could have been shown.
     pub detectable_ratio: Option<f64>,
 }
@@ -70,7 +69,7 @@ pub struct Compared {
 impl Compared {
     /// The same with a and b exchanged.
     pub fn reversed(&self) -> Self {
-        let inverse = |ratio: Option<f64>| ratio.filter(|ratio| *ratio > 0.0).map(|ratio| 1.0 / ratio);
+        let inverse = |ratio: Option<f64>| ratio.map(|ratio| 1.0 / ratio);
         Self {
             ratio: inverse(self.ratio),
             low: inverse(self.high),
@@ -142,8 +141,8 @@ pub fn compare_all(
     let best_case = BestCase::of(&p_values);
     let judged = pairs.iter().zip(&results).zip(adjusted).map(|(((a, b), test), p_adjusted)| {
         let both = ones[*a].as_ref().zip(others[*b].as_ref());
-        let (ratio, difference) = both.map(|(one, other)| one.ratio_and_difference(other)).unzip();
-        let ratio: Option<Interval> = ratio.flatten();
+        let (ratio, difference): (Option<Interval>, Option<Interval>) =
+            both.map_or((None, None), |(one, other)| one.ratio_and_difference(other));
         let (a, b) = (samples[*a], samples[*b]);
         let smallest = RankSum::smallest_p(a.len(), b.len());
         let verdict = if p_adjusted <= SIGNIFICANCE {
@@ -159,7 +158,7 @@ pub fn compare_all(
             Difference::NoDifferenceShown
         };
         let level = SIGNIFICANCE / best_case.factor(smallest);
-        let detectable = verdict == Difference::NoDifferenceShown;
+        let detectable = verdict != Difference::TooFewTrials;
         Compared {
             ratio: ratio.map(|ratio| ratio.value),
             low: ratio.map(|ratio| ratio.low),

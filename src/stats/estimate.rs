@@ -23,6 +23,9 @@ pub const RESAMPLES: usize = 4_000;
 /// a probability of 1 − 2/2ⁿ, which is 94 % for five.
 pub const TRIALS_FOR_INTERVAL: usize = 5;
 
+/// With fewer values on a side, a ratio or difference of medians has no interval.
+pub const VALUES_FOR_RATIO: usize = 4;
+
 /// A number with the ends of its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
@@ -104,12 +107,13 @@ impl Bootstrap {
             let (low, high) = middle(self.medians(&sorted, Side::One), expanded_tail(sorted.len()));
             (low, high, IntervalKind::Bootstrap)
         };
-        Some(Values { median, low, high, interval, values })
+        Some(Values { median, low, high, interval, values, attempts: None })
     }
 
-    /// A sample with the medians of its resamples, on one side of comparisons; `None` of too few values.
+    /// A sample with the medians of its resamples, on one side of comparisons; `None` of too few values. With four, a ratio's interval
+    /// covers the truth in 92 % of cases.
     pub(super) fn resampled(&mut self, values: &[f64], side: Side) -> Option<Resampled> {
-        if values.len() < TRIALS_FOR_INTERVAL {
+        if values.len() < VALUES_FOR_RATIO {
             return None;
         }
         let sorted = ascending(values);
@@ -126,17 +130,22 @@ pub(super) struct Resampled {
 }
 
 impl Resampled {
-    /// Another sample's median ÷ and − this one's, with intervals; the ratio is `None` if this sample has values that are not
-    /// positive.
-    pub(super) fn ratio_and_difference(&self, other: &Self) -> (Option<Interval>, Interval) {
+    /// Another sample's median ÷ and − this one's, with intervals. The ratio is `None` if either sample has values that
+    /// are not positive; either is if it, or an end of its interval, would rest on a value that is not finite.
+    pub(super) fn ratio_and_difference(&self, other: &Self) -> (Option<Interval>, Option<Interval>) {
+        let finite = |(one, other): &(f64, f64)| one.is_finite() && other.is_finite();
         let interval = |of: fn(f64, f64) -> f64| {
-            let pairs = self.medians.iter().zip(&other.medians);
-            let (low, high) = middle(pairs.map(|(one, other)| of(*one, *other)).collect(), TAIL);
-            Interval { value: of(self.median, other.median), low, high }
+            let pairs = || self.medians.iter().copied().zip(other.medians.iter().copied());
+            // An infinite median would be off the scale, but on which side, of two, nobody could say.
+            if !finite(&(self.median, other.median)) || !pairs().all(|pair| finite(&pair)) {
+                return None;
+            }
+            let (low, high) = middle(pairs().map(|(one, other)| of(one, other)).collect(), TAIL);
+            Some(Interval { value: of(self.median, other.median), low, high })
         };
         // Positive values have positive medians, in every resample.
-        let positive = self.smallest > 0.0 && other.smallest >= 0.0;
-        (positive.then(|| interval(|one, other| other / one)), interval(|one, other| other - one))
+        let positive = self.smallest > 0.0 && other.smallest > 0.0;
+        (if positive { interval(|one, other| other / one) } else { None }, interval(|one, other| other - one))
     }
 }
 
@@ -192,10 +201,31 @@ mod tests {
         let (two, three) = (side(&[2.0; 5], Side::One).unwrap(), side(&[3.0; 6], Side::Other).unwrap());
         let (ratio, difference) = two.ratio_and_difference(&three);
         assert_eq!(ratio, Some(Interval { value: 1.5, low: 1.5, high: 1.5 }));
-        assert_eq!(difference, Interval { value: 1.0, low: 1.0, high: 1.0 });
+        assert_eq!(difference, Some(Interval { value: 1.0, low: 1.0, high: 1.0 }));
         let (ratio, difference) = side(&[0.0; 5], Side::One).unwrap().ratio_and_difference(&three);
-        assert_eq!((ratio, difference.value), (None, 3.0));
-        assert!(side(&[1.0; 4], Side::One).is_none());
+        assert_eq!((ratio, difference.unwrap().value), (None, 3.0));
+        let nothing = side(&[0.0; 5], Side::Other).unwrap();
+        assert_eq!(two.ratio_and_difference(&nothing).0, None, "neither way round");
+        assert!(side(&[1.0; 4], Side::One).is_some() && side(&[1.0; 3], Side::One).is_none());
+    }
+
+    #[test]
+    fn what_is_not_reached_has_a_median_and_no_ratio() {
+        const LOST: f64 = f64::INFINITY;
+        let mut bootstrap = Bootstrap::new(1);
+        let few = bootstrap.estimate(vec![LOST, 1.0, 2.0]).unwrap();
+        assert_eq!((few.median, few.low, few.high), (2.0, 1.0, LOST));
+        assert_eq!(bootstrap.estimate(vec![1.0, LOST]).unwrap().median, LOST, "between the two is beyond any value");
+        let most = bootstrap.estimate(vec![LOST, LOST, 1.0, LOST, 2.0, LOST]).unwrap();
+        assert_eq!((most.median, most.low, most.high), (LOST, 1.0, LOST));
+        let mut side = |values: &[f64], side| bootstrap.resampled(values, side).unwrap();
+        let (reached, lost) = (side(&[1.0; 5], Side::One), side(&[LOST; 5], Side::Other));
+        assert_eq!(reached.ratio_and_difference(&lost), (None, None));
+        assert_eq!(lost.ratio_and_difference(&reached), (None, None));
+        assert_eq!(lost.ratio_and_difference(&lost), (None, None));
+        // A single trial among the lost leaves the median, but not its interval.
+        let one_lost = side(&[1.0, 1.0, 1.0, 1.0, LOST], Side::Other);
+        assert_eq!(reached.ratio_and_difference(&one_lost), (None, None));
     }
 
     /// How often the interval covers the truth, in two thousand experiments.

@@ -17,20 +17,22 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
     let accept_wait = LatencySummary {
         method: Some(WaitMethod::SockOps),
         ends: Some(WaitEnd::Serving),
+        due: 10,
+        lost: 0,
         count: 10,
         min: 5_000,
         mean: 5_000,
-        p50: 5_000,
-        p90: 5_000,
-        p99: 5_000,
-        p999: 5_000,
+        p50: Some(5_000),
+        p90: Some(5_000),
+        p99: Some(5_000),
+        p999: Some(5_000),
         max: 5_000,
     };
     let latencies = Latencies { accept_wait, ..Latencies::default() };
     serde_json::from_value(json!({
         "schema": SCHEMA, "scenario": "made-up", "trial": number, "repetition": number, "seed": 1,
         "started_at": "2026-01-31T12:00:00Z", "cell": cell, "cell_index": 0, "outcome": outcome, "verdicts": [],
-        "duration_s": 1.5, "rates": nothing(serde_json::to_value(Rates { accepted_per_s: 100.0 + number as f64, ..Rates::default() })),
+        "duration_s": 1.5, "rates": nothing(serde_json::to_value(Rates { accepted_per_s: Some(100.0 + number as f64), ..Rates::default() })),
         "subject": nothing(serde_json::to_value(Subject::own())),
         "connections": nothing(serde_json::to_value(Connections { established: 10, ..Connections::default() })),
         "measured": nothing(serde_json::to_value(Measured::default())), "schedule": null,
@@ -49,5 +51,12 @@ pub fn trial(number: usize, cell: &Json, outcome: Outcome) -> TrialRecord {
 
 /// A record of trials.
 pub fn record(trials: Vec<TrialRecord>) -> Record {
-    Record { raw: RawRecord { trials, ..RawRecord::default() }, whole: Whole::parse("made-up", "").unwrap() }
+    let whole = Whole { compare: competing(&trials), ..Whole::parse("made-up", "").unwrap() };
+    Record { raw: RawRecord { trials, ..RawRecord::default() }, whole }
+}
+
+/// What competes in made-up trials: strategies, or else the first of their keys.
+pub fn competing(trials: &[TrialRecord]) -> Vec<String> {
+    let keys = || trials.iter().flat_map(|trial| trial.cell.keys());
+    keys().find(|key| *key == "strategy").or_else(|| keys().next()).cloned().into_iter().collect()
 }

@@ -38,12 +38,18 @@ pub(super) fn judge(
     cells: &[CellSummary],
     metric: &Metric,
     precision: Option<&Precision>,
+    is_emulated: bool,
 ) -> Vec<RunVerdict> {
+    let wide = precision.and_then(|precision| Some(RunVerdict::new(Some(&precision.widest), &wide(precision)?)));
+    if is_emulated {
+        // How its times scatter says nothing.
+        return [RunVerdict::new(None, &Grounds::Emulated {})].into_iter().chain(wide).collect();
+    }
     // A search's trials differ from repetition to repetition on purpose.
     let searched = |trials: &&Vec<&TrialRecord>| trials.iter().any(|trial| trial.search.is_some());
     let valid = |trials: &Vec<&TrialRecord>| -> Vec<(usize, f64)> {
         let valid = trials.iter().filter(|trial| trial.outcome == Outcome::Valid);
-        valid.filter_map(|trial| Some((trial.repetition, (metric.read)(trial)?))).collect()
+        valid.filter_map(|trial| Some((trial.repetition, metric.read(trial)?))).collect()
     };
     let over_time: Vec<_> = trials.iter().filter(|trials| !searched(trials)).map(valid).collect();
     let drift = drift(&over_time, metric).map(|grounds| RunVerdict::new(None, &grounds));
@@ -51,7 +57,6 @@ pub(super) fn judge(
         let grounds = bimodal(label(&cell.cell), &cell.metrics.get(metric.name)?.values, metric)?;
         Some(RunVerdict::new(Some(&cell.cell), &grounds))
     });
-    let wide = precision.and_then(|precision| Some(RunVerdict::new(Some(&precision.widest), &wide(precision)?)));
     drift.into_iter().chain(bimodal).chain(wide).collect()
 }
 
@@ -75,7 +80,23 @@ fn wide(precision: &Precision) -> Option<Grounds> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::metrics::metric_named, *};
+    use serde_json::json;
+
+    use super::{
+        super::{fixture, metrics::metric_named},
+        *,
+    };
+
+    #[test]
+    fn an_emulated_run_has_one_verdict_and_its_times_none() {
+        let metric = metric_named("accepted_per_s").unwrap();
+        let trial = |number| TrialRecord { cell_index: 0, ..fixture::trial(number, &json!({}), Outcome::Valid) };
+        let trials: Vec<TrialRecord> = (0..9).map(trial).collect();
+        let verdicts = |is_emulated| judge(&[trials.iter().collect()], &[], metric, None, is_emulated);
+        let names = |is_emulated| verdicts(is_emulated).iter().map(|one| one.name).collect::<Vec<_>>();
+        assert_eq!(names(false), [VerdictName::DriftOverRepetitions]);
+        assert_eq!(names(true), [VerdictName::Emulated]);
+    }
 
     #[test]
     fn a_run_that_drifts() {
@@ -87,6 +108,7 @@ mod tests {
         // Of 5! orders, two are monotone: p = 0.017.
         let said = "accepts: +4.0 % from the first repetition to the last, over all cells (p = 0.017)";
         assert_eq!(over(5, 1.0).as_deref(), Some(said));
+        assert!(over(30, 1.0).unwrap().ends_with("over all cells (p < 0.0001)"));
         assert_eq!(over(4, 1.0), None, "too few repetitions");
         assert_eq!(over(5, 0.7), None, "under 3 %");
     }
@@ -107,7 +129,7 @@ mod tests {
         let said = |precision: Precision| wide(&precision).map(|grounds| grounds.to_string());
         assert_eq!(said(Precision { narrow: true, ..precision.clone() }), None);
         let few = said(Precision { reached: None, ..precision.clone() }).unwrap();
-        assert_eq!(few, "workers=2: ±2.0 % was asked for; 9 valid trials are too few for an interval");
+        assert_eq!(few, "workers=2: ±2.0 % was asked for; 9 valid trials give no interval");
         assert_eq!(said(precision).unwrap(), "workers=2: ±2.0 % was asked for; 9 valid trials reached ±3.1 %");
     }
 }

@@ -1,6 +1,8 @@
 //! Statistics of records: pure functions, with the trial as the unit.
 
+mod changes;
 mod comparison;
+mod design;
 mod distribution;
 mod estimate;
 #[cfg(test)]
@@ -18,16 +20,24 @@ mod summary;
 #[cfg(test)]
 mod synthetic;
 mod validity;
+mod waits;
 
+pub use changes::{Change, Course, Courses, LATEST, SIDE, courses};
 pub use comparison::{Compared, Difference, SIGNIFICANCE};
+pub use design::{Design, RECORDS};
 pub use distribution::distribution;
-pub use estimate::{Bootstrap, ascending, median};
+#[cfg(test)]
+pub use distribution::pooled;
+pub use estimate::{Bootstrap, VALUES_FOR_RATIO, ascending, median};
 pub use knee::knee;
-pub use metrics::{Better, Column, METRICS, Metric, Unit, metric_named};
+pub use metrics::{
+    Better, Column, Kind, METRICS, Metric, Unit, metric_named, metrics_named, metrics_with, unknown_metric,
+};
 pub use rank_sum::RankSum;
 pub use record::{ReadError, Record};
-pub use runs::{AgainstBaseline, CellPair, MetricPair, compare_runs};
+pub use runs::{AgainstBaseline, Asked, CellPair, MetricPair, NotCompared, Trials, Verdict, WhyNot, compare_runs};
 #[cfg(test)]
 pub use summary::compare_cells;
-pub use summary::{CellSummary, Comparison, Summary, compared_pairs, summarize};
+pub use summary::{CellSummary, Comparison, Summary, asks_about_failures, summarize, tests_between, tests_of};
 pub use validity::drift_within;
+pub use waits::{Waits, until};

@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json};
 use super::{metrics::Metric, record::Record, summary::CellSummary};
 use crate::record::{IntervalKind, Values};
 
-/// How narrow the intervals of the ranking metric became.
+/// How narrow the intervals of the headline's metric became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Precision {
     /// The scenario's `stop.relative_error`.
     pub relative_error: f64,
-    /// Half the widest cell's interval ÷ its median; `null` while there are too few trials for an interval.
+    /// Half the widest cell's interval ÷ its median; `null` while there are too few trials for an interval, or
+    /// an end of it was not reached.
     pub reached: Option<f64>,
     /// That cell.
     pub widest: Map<String, Json>,
@@ -25,7 +26,8 @@ pub struct Precision {
 /// Half an interval's width ÷ its median; `None` if it is not a confidence interval.
 fn relative_error(values: &Values) -> Option<f64> {
     let half = (values.high - values.low) / 2.0;
-    (values.interval == IntervalKind::Bootstrap).then(|| if half == 0.0 { 0.0 } else { half / values.median.abs() })
+    let error = if half == 0.0 { 0.0 } else { half / values.median.abs() };
+    (values.interval == IntervalKind::Bootstrap && error.is_finite()).then_some(error)
 }
 
 /// How narrow the intervals are; `None` if the scenario does not ask or no trial is valid.

@@ -66,12 +66,12 @@ impl RankSum {
 
     /// The smallest ratio of medians, higher ÷ lower, that the test would find at a level in values with this scatter, whichever
     /// sample is the higher: both are scaled to the same median, and one is multiplied until p falls below the level. `None` if
-    /// no ratio would do, or values are not positive.
+    /// no ratio would do, values are not positive, or a median was not reached.
     pub fn detectable_ratio(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         let centred = |values: &[f64]| -> Option<Vec<f64>> {
             let sorted = super::estimate::ascending(values);
             let middle = super::estimate::median(&sorted)?;
-            (sorted[0] > 0.0).then(|| sorted.iter().map(|value| value / middle).collect())
+            (sorted[0] > 0.0 && middle.is_finite()).then(|| sorted.iter().map(|value| value / middle).collect())
         };
         let (one, other) = (centred(one)?, centred(other)?);
         Some(self.detectable_above(&one, &other, level)?.max(self.detectable_above(&other, &one, level)?))
@@ -81,7 +81,8 @@ impl RankSum {
     fn detectable_above(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         // The rank sum changes where a value of the second overtakes one of the first.
         let overtakings = one.iter().flat_map(|a| other.iter().map(move |b| a / b));
-        let mut ratios: Vec<f64> = overtakings.filter(|ratio| *ratio >= 1.0).collect();
+        // Values that were not reached are overtaken by no finite one.
+        let mut ratios: Vec<f64> = overtakings.filter(|ratio| *ratio >= 1.0 && ratio.is_finite()).collect();
         ratios.push(1.0);
         ratios.sort_unstable_by(f64::total_cmp);
         ratios.dedup();
@@ -288,5 +289,17 @@ mod tests {
         assert!(!(found(&mut tests, ratio * 0.999_999) && found(&mut tests, 1.0 / (ratio * 0.999_999))));
         // Three against three have no p-value below 0.1.
         assert_eq!(tests.detectable_ratio(&one[..3], &other[..3], 0.05), None);
+    }
+    #[test]
+    fn what_was_not_reached_ranks_last() {
+        const LOST: f64 = f64::INFINITY;
+        let mut tests = RankSum::new(1);
+        let apart = tests.test(&[1.0, 2.0, 3.0, 4.0, 5.0], &[LOST; 5]);
+        assert_eq!((apart.p_value, apart.direction), (2.0 / 252.0, Ordering::Greater));
+        assert_eq!(tests.test(&[LOST; 4], &[LOST; 4]).p_value, 1.0, "all tied");
+        let (one, other) = ([1.0, 1.1, 1.2, 1.3, LOST], [1.0, 1.1, 1.2, 1.3, 1.4]);
+        let ratio = tests.detectable_ratio(&one, &other, 0.05).unwrap_or(LOST);
+        assert!(ratio > 1.0, "{ratio}");
+        assert_eq!(tests.detectable_ratio(&[LOST; 5], &other, 0.05), None);
     }
 }

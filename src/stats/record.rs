@@ -1,12 +1,13 @@
 //! A run read from disk, with the scenario it answers. Summaries and reports access a run only through this.
 
-use std::{ops::Deref, path::Path};
+use std::ops::Deref;
 
 use thiserror::Error;
 
 use crate::{
-    record::{self, RawRecord, reader::SCENARIO},
+    record::{self, RawRecord, TrialRecord, reader::SCENARIO},
     scenario::{Plan, ScenarioError, Source, Whole},
+    sys::folder::Folder,
 };
 
 /// A record as read from its folder.
@@ -30,10 +31,16 @@ pub enum ReadError {
 
 impl Record {
     /// Reads a record's folder.
-    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+    pub fn read(folder: &Folder) -> Result<Self, ReadError> {
         let raw = RawRecord::read(folder)?;
-        let whole = Whole::parse(&folder.join(SCENARIO).display().to_string(), &raw.scenario)?;
+        let whole = Whole::parse(&folder.path().join(SCENARIO).display().to_string(), &raw.scenario)?;
         Ok(Self { raw, whole })
+    }
+
+    /// The names of the load's populations, in the scenario's order; empty unless there are several.
+    pub fn populations(&self) -> Vec<&str> {
+        let several = self.trials.iter().map(TrialRecord::populations).find(|loads| !loads.is_empty());
+        several.unwrap_or_default().iter().map(|load| load.name.as_str()).collect()
     }
 
     /// The number of trials the scenario plans, if known in advance.

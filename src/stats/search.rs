@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     estimate::{ascending, median},
-    metrics::{Better, Metric, Unit, metric_named},
+    metrics::{Better, Metric, Unit, metric_of},
     record::Record,
 };
 use crate::{
@@ -45,11 +45,13 @@ pub struct Goal {
 
 impl Goal {
     /// From the scenario. An error names the key and the remedy.
-    pub fn of(search: &Search, repetitions: usize) -> Result<Self, (&'static dyn AnyKey, String)> {
-        let metric = metric_named(&search.metric).ok_or_else(|| {
-            let problem = format!("unknown metric \"{}\"; results/README.md lists all metrics", search.metric);
-            (keys::SEARCH_METRIC as &dyn AnyKey, problem)
-        })?;
+    pub fn of(
+        search: &Search,
+        repetitions: usize,
+        populations: &[&str],
+    ) -> Result<Self, (&'static dyn AnyKey, String)> {
+        let metric =
+            metric_of(&search.metric, populations).map_err(|problem| (keys::SEARCH_METRIC as &dyn AnyKey, problem))?;
         if metric.better == Better::Neither {
             let problem = format!("{} has no better direction: choose another metric", metric.name);
             return Err((keys::SEARCH_METRIC, problem));
@@ -115,7 +117,7 @@ impl Attempt {
             Outcome::Invalid => has(&[VerdictName::Deadline]),
             Outcome::Failed => false,
         };
-        let figure = (goal.metric.read)(trial).filter(|_| trial.outcome == Outcome::Valid);
+        let figure = goal.metric.read(trial).filter(|_| trial.outcome == Outcome::Valid);
         let observed = match figure {
             _ if overloaded => Observed::Figure(goal.worst()),
             Some(figure) => Observed::Figure(figure),
@@ -268,7 +270,7 @@ pub fn attempts(goal: &Goal, trials: &[TrialRecord], cell_index: usize) -> Vec<A
 /// The results of a record's searches.
 pub(super) fn found(record: &Record) -> Vec<Found> {
     let Some(search) = &record.whole.search else { return Vec::new() };
-    let Ok(goal) = Goal::of(search, record.whole.repetitions) else { return Vec::new() };
+    let Ok(goal) = Goal::of(search, record.whole.repetitions, &record.populations()) else { return Vec::new() };
     let mut cells: Vec<usize> = record.trials.iter().map(|trial| trial.cell_index).collect();
     cells.sort_unstable();
     cells.dedup();
@@ -306,7 +308,10 @@ fn found_of(record: &Record, search: &Search, goal: &Goal, cell_index: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{super::synthetic::Noise, *};
+    use super::{
+        super::{metrics::metric_named, synthetic::Noise},
+        *,
+    };
 
     fn goal(whole: bool) -> Goal {
         Goal {

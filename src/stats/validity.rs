@@ -51,7 +51,8 @@ pub fn drift_over(cells: &[Vec<(usize, f64)>]) -> Option<Drift> {
     for cell in cells {
         let values: Vec<f64> = cell.iter().map(|(_, value)| *value).collect();
         let middle = median(&ascending(&values)).filter(|middle| *middle > 0.0);
-        let Some(middle) = middle.filter(|_| values.iter().all(|value| *value > 0.0)) else { continue };
+        let usable = |value: &f64| *value > 0.0 && value.is_finite();
+        let Some(middle) = middle.filter(|_| values.iter().all(usable)) else { continue };
         for (repetition, value) in cell {
             blocks.entry(*repetition).or_default().push((value / middle).ln());
         }
@@ -106,7 +107,7 @@ fn near_kendall_p(n: usize, fewer: usize) -> f64 {
 /// The means of two groups into which values fall, if they do: the split of the ordered values that explains most of their
 /// variance (Otsu 1979) explains nearly all of it. A hint, not a test.
 pub fn two_groups(values: &[f64]) -> Option<(f64, f64)> {
-    if values.len() < limits::BIMODAL_TRIALS {
+    if values.len() < limits::BIMODAL_TRIALS || !values.iter().all(|value| value.is_finite()) {
         return None;
     }
     let sorted = ascending(values);
@@ -192,6 +193,7 @@ mod tests {
             assert!(alarms <= 40, "{count}: {alarms} of 2000");
         }
         assert_eq!(two_groups(&[5.0; 12]), None);
+        assert_eq!(two_groups(&[[5.0; 4], [f64::INFINITY; 4]].concat()), None, "not reached in half of the trials");
         assert_eq!(two_groups(&[1.0, 1.0, 2.0, 2.0]), None, "too few values");
     }
 }

@@ -5,6 +5,8 @@ use std::{io, num::NonZeroUsize, ptr::NonNull};
 use aya::maps::MapFd;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use super::limits;
+
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
 /// Memory for a number of elements, aligned to pages. Its owner decides who may refer to them.
@@ -15,10 +17,13 @@ pub(super) struct Mapping<T> {
 }
 
 impl<T> Mapping<T> {
-    /// Maps `length` zeroed elements. Pages cost memory only once touched.
-    pub fn anonymous(length: usize, flags: MapFlags) -> io::Result<Self> {
+    /// Maps `length` zeroed elements, shared with children. Pages cost memory only once touched, and none is set aside before.
+    pub fn anonymous(length: usize) -> io::Result<Self> {
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping overlaps nothing.
-        let start = unsafe { mmap_anonymous(None, bytes::<T>(length), READ_WRITE, flags) }?;
+        let start = unsafe { mmap_anonymous(None, bytes::<T>(length), READ_WRITE, flags) };
+        let start =
+            start.map_err(|error| limits::explained(&format!("mmap of {} bytes", bytes::<T>(length)), error))?;
         Ok(Self { start: start.cast(), length })
     }
 

@@ -4,7 +4,10 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -13,13 +16,14 @@ use nix::{
     poll::PollTimeout,
     sys::{
         prctl,
-        signal::{SigHandler, Signal, kill, signal},
-        wait::{WaitStatus, waitpid},
+        resource::{UsageWho, getrusage},
+        signal::{SigHandler, SigSet, Signal, kill, killpg, signal},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid},
+    unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid, setsid},
 };
 
-use super::clock::CpuUse;
+use super::{clock::CpuUse, limits, namespace};
 
 /// A forked child and the reading end of its pipe, whose end of file means that the child has ended.
 #[derive(Debug)]
@@ -39,10 +43,10 @@ pub fn spawn(name: &str, body: impl FnOnce(File) -> i32) -> io::Result<Child> {
     if threads != 1 {
         return Err(io::Error::other(format!("cannot fork `{name}` from a process with {threads} threads")));
     }
-    let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| limits::explained("pipe2", error))?;
     let parent = getpid();
     // SAFETY: this is the only thread (checked above, and no other thread can start one), so the child may run any code.
-    match unsafe { fork() }? {
+    match unsafe { fork() }.map_err(|error| limits::explained("fork", error))? {
         ForkResult::Parent { child } => {
             drop(write);
             Ok(Child { pid: child, pipe: read.into() })
@@ -78,13 +82,12 @@ pub fn poll_timeout(at_most: Duration) -> PollTimeout {
     PollTimeout::try_from(at_most.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }
 
-/// Makes a child ignore Ctrl-C and a closed terminal, which are up to its parent, and die from SIGTERM whatever handler
-/// it inherited.
+/// Makes a child ignore what asks a whole process group to end: Ctrl-C, a closed terminal, and timeout(1). That is up to its
+/// parent, which first has it report.
 fn own_signals() {
-    let ignored = [Signal::SIGINT, Signal::SIGHUP].map(|number| (number, SigHandler::SigIgn));
-    for (number, action) in ignored.into_iter().chain([(Signal::SIGTERM, SigHandler::SigDfl)]) {
-        // SAFETY: neither disposition runs any code of this process.
-        let _ = unsafe { signal(number, action) };
+    for number in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
+        // SAFETY: the disposition runs no code of this process.
+        let _ = unsafe { signal(number, SigHandler::SigIgn) };
     }
 }
 
@@ -93,6 +96,63 @@ pub fn die_with(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died between fork and prctl; then no signal comes.
     if getppid() == parent { Ok(()) } else { Err(io::Error::other("the parent process has ended")) }
+}
+
+/// Lets this process outlive its parent, for example to end what it has started itself.
+pub fn outlive_parent() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(None)?)
+}
+
+/// The kernel's number of signals (_NSIG), on every architecture that Rust supports but MIPS.
+const SIGNALS: libc::c_int = 64;
+
+/// Starts a program as a shell would in the foreground of a fresh terminal: every signal has its default action and none is blocked, it
+/// leads its own session, and it inherits no descriptor but its standard ones. Its input is empty, and both of its outputs go to
+/// `output`. An ordinary user's program runs as that user, even if the calling process is root in a user namespace. It is killed when the
+/// calling process dies. A program without a slash is looked up in PATH; one with a relative path, in
+/// `folder`, where it starts, and whose path it finds in an environment variable.
+pub fn start(program: &str, arguments: &[String], folder: &Path, variable: &str, output: OwnedFd) -> io::Result<Pid> {
+    let parent = getpid();
+    let user = namespace::OuterIds::read()?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env(variable, folder)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let set_up = move || {
+        setsid()?;
+        if let Some(user) = &user {
+            user.resume()?;
+        }
+        die_with(parent)?;
+        // The kernel's `struct sigaction` for the default action: all zeros, and shorter than this on every architecture.
+        let default = [0_u64; 16];
+        for number in 1..=SIGNALS {
+            // The C library refuses to touch two signals of its own, which may be ignored all the same.
+            // SAFETY: the kernel reads the struct, and the action runs no code. SIGKILL and SIGSTOP are refused: they have no other.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), 0, size_of::<u64>()) };
+        }
+        SigSet::empty().thread_set_mask()?;
+        // The standard library reports a failed exec over a descriptor of its own, which exec closes too.
+        // SAFETY: the call takes three integers.
+        match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec, the closure makes system calls only.
+    let child = unsafe { command.pre_exec(set_up) }.spawn().map_err(|error| {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(limited @ (Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                limits::explained("fork", limited)
+            }
+            _ => error,
+        }
+    })?;
+    Ok(Pid::from_raw(child.id() as i32))
 }
 
 /// Makes this process adopt descendants whose parent dies, so that it can wait for all of them.
@@ -108,20 +168,37 @@ pub fn lead_group(child: Pid) {
     let _ = setpgid(child, child);
 }
 
-/// Waits for all children in a process group, including adopted orphans.
-pub fn reap_group(leader: Pid) {
+/// Reaps the children of a process group that have ended, adopted orphans among them. Returns true once there are none in the group.
+pub fn reap_group(leader: Pid) -> bool {
     let group = Pid::from_raw(-leader.as_raw());
     loop {
-        match waitpid(group, None) {
+        match waitpid(group, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return false,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return,
+            Err(_) => return true,
         }
     }
+}
+
+/// Kills a process group of this process's children, unless it has no member left.
+pub fn kill_group(leader: Pid) {
+    let _ = killpg(leader, Signal::SIGKILL);
 }
 
 /// Sends a signal to a child of this process, if it still exists.
 pub fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
+}
+
+/// Sends a signal to any process.
+pub fn signal_any(pid: Pid, signal: Signal) -> io::Result<()> {
+    Ok(kill(pid, signal)?)
+}
+
+/// The most memory that this process had resident, in bytes.
+pub fn peak_resident_bytes() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage of oneself takes no failing argument");
+    u64::try_from(usage.max_rss()).unwrap_or(0) << 10
 }
 
 /// How a child ended, and its use of the processors.
@@ -140,6 +217,12 @@ pub fn ended(pid: Pid) -> Option<End> {
         Ok(Some(end)) => Some(end),
         Err(error) => Some(End { status: Err(error), cpu: CpuUse::default() }),
     }
+}
+
+/// Reaps a child that has ended, whichever it is: `Ok(None)` if none has, `Err(ECHILD)` once there are no children.
+pub fn reap_any() -> nix::Result<Option<(Pid, End)>> {
+    let end = wait4(Pid::from_raw(-1), libc::WNOHANG)?;
+    Ok(end.and_then(|end| Some((end.status.ok()?.pid()?, end))))
 }
 
 /// Waits for a child to end.
@@ -174,7 +257,7 @@ fn wait4(pid: Pid, options: libc::c_int) -> nix::Result<Option<End>> {
         voluntary_switches: usage.ru_nvcsw as u64,
         involuntary_switches: usage.ru_nivcsw as u64,
     };
-    Ok(Some(End { status: WaitStatus::from_raw(pid, status), cpu }))
+    Ok(Some(End { status: WaitStatus::from_raw(Pid::from_raw(waited), status), cpu }))
 }
 
 #[cfg(test)]

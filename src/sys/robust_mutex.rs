@@ -2,8 +2,6 @@
 
 use std::{io, mem::MaybeUninit};
 
-use nix::sys::mman::MapFlags;
-
 use super::mapping::Mapping;
 
 /// A process-shared robust mutex (pthread_mutexattr_setrobust(3)), created before the fork and used by the children.
@@ -25,7 +23,7 @@ fn check(code: i32) -> io::Result<()> {
 impl RobustMutex {
     /// Creates an unlocked mutex.
     pub fn new() -> io::Result<Self> {
-        let mutex = Self { mutex: Mapping::anonymous(1, MapFlags::MAP_SHARED)? };
+        let mutex = Self { mutex: Mapping::anonymous(1)? };
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         // SAFETY: attributes are initialized first and destroyed last, and the mutex occupies unused memory of its size
         // and alignment (mmap aligns to pages).
@@ -43,14 +41,25 @@ impl RobustMutex {
         self.mutex.elements().as_ptr().cast()
     }
 
+    /// Waits for the lock, which is free once its holder has died.
+    pub fn lock(&self) -> io::Result<()> {
+        // SAFETY: the mutex was initialized in `new` and lives as long as self.
+        self.locked(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }).map(drop)
+    }
+
     /// Takes the lock if it is free or its holder has died.
     pub fn try_lock(&self) -> io::Result<bool> {
-        // SAFETY: the mutex was initialized in `new` and lives as long as self.
-        match unsafe { libc::pthread_mutex_trylock(self.as_ptr()) } {
+        // SAFETY: as above.
+        self.locked(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
+    }
+
+    /// Whether an attempt to take the lock has succeeded.
+    fn locked(&self, code: i32) -> io::Result<bool> {
+        match code {
             0 => Ok(true),
             libc::EBUSY => Ok(false),
             libc::EOWNERDEAD => {
-                // The mutex guards nothing but itself, so it is consistent.
+                // What it guards is as valid after a part of a change as after all of it.
                 // SAFETY: as above, and this thread holds it.
                 check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
                 Ok(true)
@@ -75,6 +84,9 @@ mod tests {
     fn it_is_held_once() {
         let mutex = RobustMutex::new().unwrap();
         assert!(mutex.try_lock().unwrap());
+        assert!(!mutex.try_lock().unwrap());
+        mutex.unlock().unwrap();
+        mutex.lock().unwrap();
         assert!(!mutex.try_lock().unwrap());
         mutex.unlock().unwrap();
         assert!(mutex.try_lock().unwrap());

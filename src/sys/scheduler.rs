@@ -1,4 +1,4 @@
-//! Scheduling policy of the calling process: sched_setscheduler(2).
+//! Scheduling policy of the calling thread: sched_setscheduler(2). By system calls, because musl's functions of these names only fail.
 
 use std::io;
 
@@ -29,9 +29,9 @@ impl Policy {
 /// Sets the policy of the calling thread and of those it starts. The error names the cause and the remedy.
 pub fn set(policy: Policy) -> Result<()> {
     let priority = libc::c_int::from(policy == Policy::Fifo);
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the kernel reads one sched_param, which lives until the call returns.
-    let result = unsafe { libc::sched_setscheduler(0, policy.number(), &raw const parameters) };
+    // The kernel's struct sched_param has this one member.
+    // SAFETY: the kernel reads one integer, which lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy.number(), &raw const priority) };
     if result != -1 {
         return Ok(());
     }
@@ -48,9 +48,9 @@ pub fn set(policy: Policy) -> Result<()> {
 /// The calling thread's policy; `None` if it is not one of these.
 pub fn in_force() -> Result<Option<Policy>> {
     // SAFETY: the call accesses no memory of this process.
-    let number = unsafe { libc::sched_getscheduler(0) };
+    let number = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
     if number == -1 {
         return Err(io::Error::last_os_error()).context("sched_getscheduler");
     }
-    Ok([Policy::Normal, Policy::Batch, Policy::Fifo].into_iter().find(|policy| policy.number() == number))
+    Ok([Policy::Normal, Policy::Batch, Policy::Fifo].into_iter().find(|policy| i64::from(policy.number()) == number))
 }

@@ -3,12 +3,11 @@
 use std::{
     io,
     ops::Deref,
-    sync::atomic::{AtomicU32, AtomicU64},
+    sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Acquire, fence},
 };
 
 use aya::maps::MapData;
 use crossbeam::utils::CachePadded;
-use nix::sys::mman::MapFlags;
 
 use super::mapping::Mapping;
 
@@ -22,6 +21,8 @@ pub unsafe trait Shareable: Sync {}
 unsafe impl Shareable for AtomicU64 {}
 // SAFETY: as above.
 unsafe impl Shareable for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Shareable for AtomicU16 {}
 // SAFETY: an array is as valid as its elements.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
 // SAFETY: padding has no value; the rest is the inner type.
@@ -37,9 +38,9 @@ unsafe impl<T: Shareable> Send for SharedSlice<T> {}
 unsafe impl<T: Shareable> Sync for SharedSlice<T> {}
 
 impl<T: Shareable> SharedSlice<T> {
-    /// Maps `length` zeroed elements. Pages cost memory only once touched.
+    /// Maps `length` zeroed elements. Pages cost memory only once touched, and none is set aside before.
     pub fn new(length: usize) -> io::Result<Self> {
-        Mapping::anonymous(length, MapFlags::MAP_SHARED).map(Self)
+        Mapping::anonymous(length).map(Self)
     }
 
     /// Maps the first `length` elements of a BPF array created with BPF_F_MMAPABLE. Fails if the array has fewer
@@ -75,6 +76,25 @@ impl<T: Shareable> Deref for SharedSlice<T> {
     }
 }
 
+/// How often something is read again that changes meanwhile.
+const AGAIN: usize = 100;
+
+/// Reads what others are writing, together with its version, as both were at one instant: again as long as the version changes
+/// meanwhile or is not `whole`, because a writer is in the middle of it. A writer that never gets on is not waited for.
+pub fn steadily<V: PartialEq, T>(version: impl Fn() -> V, whole: impl Fn(&V) -> bool, read: impl Fn() -> T) -> (V, T) {
+    let mut before = version();
+    for _ in 0..AGAIN {
+        let found = read();
+        fence(Acquire);
+        let after = version();
+        if after == before && whole(&after) {
+            return (after, found);
+        }
+        before = after;
+    }
+    (before, read())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering::Relaxed;
@@ -87,6 +107,26 @@ mod tests {
         assert!(shared.iter().all(|word| word.load(Relaxed) == 0));
         assert_eq!(shared.len(), 3);
         assert!(SharedSlice::<AtomicU64>::new(0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_is_read_again() {
+        use std::cell::Cell;
+
+        let writes = Cell::new(0);
+        let read = |stops_after: u64, is_whole: fn(&u64) -> bool| {
+            writes.set(0);
+            let write_and_read = || {
+                writes.set(writes.get().min(stops_after - 1) + 1);
+                writes.get()
+            };
+            steadily(|| writes.get(), is_whole, write_and_read)
+        };
+        assert_eq!(read(1, |_| true), (1, 1));
+        assert_eq!(read(7, |_| true), (7, 7));
+        assert_eq!(read(8, |version| version % 2 == 0), (8, 8));
+        // One that stays in the middle of a write is read as it is.
+        assert_eq!(read(7, |version| version % 2 == 0), (7, 7));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+use socket2::{Domain, Socket, Type};
+
 /// States of the kernel's include/net/tcp_states.h: not connected, and SYN sent.
 const TCP_CLOSE: u8 = 7;
 const TCP_SYN_SENT: u8 = 2;
@@ -19,8 +21,23 @@ pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
 }
 
-/// Reads the state with getsockopt TCP_INFO.
+/// How many segments of the socket's connection the kernel has sent again; of a connection just established, or not yet: SYNs.
+pub fn retransmissions(socket: &impl AsFd) -> io::Result<u32> {
+    Ok(tcp_info(socket)?.tcpi_total_retrans)
+}
+
+/// How many connections wait in a listener's queue.
+pub fn queue_length(listener: &impl AsFd) -> io::Result<u64> {
+    // The kernel shows it in this field of a listener (net/ipv4/tcp.c, tcp_get_info).
+    Ok(u64::from(tcp_info(listener)?.tcpi_unacked))
+}
+
 fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
+    Ok(tcp_info(socket)?.tcpi_state)
+}
+
+/// getsockopt TCP_INFO.
+fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     // SAFETY: tcp_info is plain C data for which all-zero is a valid value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -34,7 +51,25 @@ fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
             &mut length,
         )
     };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info) }
+}
+
+/// The number by which BPF programs know the calling process's network namespace: getsockopt SO_NETNS_COOKIE (Linux 5.14).
+pub fn network_cookie() -> io::Result<u64> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec(), None)?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `cookie`, and the descriptor is open until `socket` is dropped.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &mut length,
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 /// Disconnects a TCP socket so that it can be used for another connection (connect(2) to AF_UNSPEC). The peer gets a

@@ -21,5 +21,5 @@ pub fn make_interruptible() -> io::Result<()> {
 /// Interrupts the thread's system call, if it is in one.
 pub fn interrupt<T>(thread: &JoinHandle<T>) {
     // SAFETY: the handle has not been joined, so the thread's id is still its own.
-    unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGNAL as libc::c_int) };
+    unsafe { libc::pthread_kill(thread.as_pthread_t() as libc::pthread_t, SIGNAL as libc::c_int) };
 }

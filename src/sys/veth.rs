@@ -5,25 +5,23 @@
 //! neighbour discovery would lose its first request to a device that is not quite up and retry only after a second.
 
 use std::{
-    io,
     net::IpAddr,
     os::fd::{AsFd, AsRawFd},
 };
 
 use anyhow::{Context, Result};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::if_nametoindex;
 
-use super::namespace::{self, Namespace};
+use super::{
+    namespace::{self, Namespace},
+    rtnetlink::create,
+};
 
 /// Name of the device at both ends, so that settings written for one end's device fit the other's.
 pub const DEVICE: &str = "veth0";
@@ -94,24 +92,4 @@ fn link_address(address: IpAddr) -> [u8; 6] {
         IpAddr::V6(address) => address.octets()[15],
     };
     [0x02, 0, 0, 0, 0, last]
-}
-
-/// Asks the kernel to create a new object in the calling process's network namespace.
-fn create(message: RouteNetlinkMessage) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-    let mut packet = NetlinkMessage::new(header, message.into());
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload {
-        // An error without a code is the acknowledgement.
-        NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
-        other => Err(io::Error::other(format!("unexpected rtnetlink answer {other:?}"))),
-    }
 }

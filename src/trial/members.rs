@@ -1,13 +1,14 @@
 //! The rows of the subject's members and of its helper process.
 
+use std::collections::BTreeSet;
+
 use super::{
-    Histograms,
+    Histograms, merged,
     subject::{Ended, Finished},
 };
 use crate::{
     context::TrialContext,
-    ipc::control::Count,
-    record::{BatchSummary, ErrorCount, LatencySummary, MemberRow, TrialRecord},
+    record::{BatchSummary, CountedBy, ErrorCount, Exit, LatencySummary, MemberRow, TrialRecord, WaitEnd},
 };
 
 /// Totals over all members that have no place in their rows.
@@ -17,8 +18,21 @@ pub(super) struct Together {
     pub errors: Vec<ErrorCount>,
     /// Accepts whose exact wait is unknown.
     pub unstamped: u64,
+    /// Accepts from a ring whose time in it is unknown.
+    pub hand_over_unknown: u64,
     /// Datagrams found in their sockets after the load's end.
     pub datagrams_left: u64,
+    pub datagrams_foreign: u64,
+    /// Datagrams found in sockets that a change of workers closed.
+    pub datagrams_dropped: u64,
+    /// Connections that did not come from a loader, by a probe's count; `None` without one.
+    pub foreign: Option<u64>,
+    /// Members of another server that were stopped when the load had ended, with the state's letter.
+    pub stopped: Vec<(String, char)>,
+    /// Processes without a row that ended early, and how.
+    pub dead: Vec<(String, Exit)>,
+    /// What ended the waits that a probe saw; empty if none did.
+    pub ends: BTreeSet<WaitEnd>,
 }
 
 /// Enters the rows of a subject that has ended. `sampled` rows hold the samples of their queues.
@@ -28,12 +42,32 @@ pub(super) fn enter(
     sampled: Vec<MemberRow>,
     record: &mut TrialRecord,
 ) -> (Together, Histograms) {
-    let Finished { members, helper, histograms } = finished;
-    let mut together = Together::default();
-    let ranks = context.scenario.server.registration.ranks(members.len(), context.seed, context.repetition);
+    let Finished {
+        members,
+        helper,
+        histograms,
+        foreign,
+        probe,
+        ends,
+        dead,
+        changed: _,
+        ended_ns: _,
+        exit: _,
+        output: _,
+    } = finished;
+    record.probe = probe;
+    let mut together = Together { foreign, ends, dead, ..Together::default() };
+    let turns = context.scenario.crew().turns(&context.scenario.server, context.seed, context.repetition);
+    let ranks = turns.into_iter().map(|turn| Some(turn.rank)).chain(std::iter::repeat(None));
+    // Those that appeared last have no samples.
+    let sampled = sampled.into_iter().chain(std::iter::repeat_with(MemberRow::default));
     for (number, ((ended, sampled), rank)) in members.into_iter().zip(sampled).zip(ranks).enumerate() {
         together.add(&ended);
-        record.workers.push(MemberRow { member: number, registration_rank: rank, ..row(ended, sampled) });
+        let registration_rank = rank.filter(|_| ended.by == CountedBy::Own);
+        let stopped = ended.stopped;
+        let row = MemberRow { member: number, registration_rank, ..row(ended, sampled) };
+        together.stopped.extend(stopped.map(|state| (row.to_string(), state)));
+        record.workers.push(row);
     }
     if let Some((row, errors)) = helper {
         record.helper = Some(row);
@@ -44,45 +78,49 @@ pub(super) fn enter(
 
 impl Together {
     fn add(&mut self, ended: &Ended) {
-        let count = |count| ended.counted.as_ref().map_or(0, |counted| counted.total.get(count));
         self.errors.extend(ended.errors.iter().copied());
-        self.unstamped += count(Count::Unstamped);
-        self.datagrams_left += count(Count::DatagramsLeft);
+        self.unstamped += ended.aside.unstamped;
+        self.hand_over_unknown += ended.aside.hand_over_unknown;
+        self.datagrams_left += ended.aside.datagrams_left;
+        self.datagrams_foreign += ended.aside.datagrams_foreign;
+        self.datagrams_dropped += ended.aside.datagrams_dropped;
     }
 }
 
 fn row(ended: Ended, sampled: MemberRow) -> MemberRow {
     let mut row = MemberRow {
         pid: ended.pid,
-        tid: ended.pid,
+        tid: ended.tid,
         comm: ended.comm,
+        supervises: ended.supervises,
+        generation: ended.generation,
         scheduler: ended.scheduler,
         exit: ended.exit,
+        counted_by: ended.by,
+        total: ended.total,
+        measured: ended.measured,
+        open_peak: ended.open_peak,
+        accept_wait: ended.accept_wait,
         ..sampled
     };
-    if let Some(counted) = ended.counted {
-        row.counted_by = Some(counted.by);
-        row.total = (&counted.total).into();
-        row.measured = (&counted.measured).into();
-        row.open_peak = counted.total.get(Count::OpenPeak);
-        if let Some(socket) = &mut row.datagram_socket {
-            // Losses after the last datagram that the worker received show only in /proc.
-            socket.lost = socket.lost.max(counted.total.get(Count::DatagramsLost));
-        }
+    if let Some(socket) = &mut row.datagram_socket {
+        // Losses after the last datagram that the worker received show only in /proc.
+        socket.lost = socket.lost.max(ended.aside.datagrams_lost);
     }
     row
 }
 
-/// Enters each member's histogram summaries.
+/// Enters the histogram summaries of our own workers, whose waits loaders may have measured.
 pub(super) fn enter_histograms(context: &TrialContext, histograms: &Histograms, rows: &mut [MemberRow]) {
-    let ends = Some(context.scenario.server.strategy.wait_end());
-    let waits = |waits| LatencySummary::of_waits(waits, context.waits.method(), ends);
-    for row in rows {
-        let of = |metric: &str| histograms.get(&format!("w{}.{metric}", row.member));
-        row.accept_batch = of("accept_batch").map(BatchSummary::of).unwrap_or_default();
-        row.accept_wait = of("accept_wait").map(waits).unwrap_or_default();
+    let waits = |waits| LatencySummary::of_waits(waits, 0, context.waits.method());
+    let [batches, accepted, received] =
+        ["accept_batch", "accept_wait", "receive_wait"].map(|metric| merged::by_own(histograms, metric));
+    for row in rows.iter_mut().filter(|row| row.counted_by == CountedBy::Own) {
+        let own = |metric: &str| format!("w{}.{metric}", row.member);
+        row.accept_batch = Some(batches.get(&*own("accept_batch")).map(BatchSummary::of).unwrap_or_default());
+        row.accept_wait = Some(accepted.get(&*own("accept_wait")).map(waits).unwrap_or_default());
         if let Some(socket) = &mut row.datagram_socket {
-            socket.receive_wait = of("receive_wait").map(LatencySummary::of).unwrap_or_default();
+            socket.receive_wait = received.get(&*own("receive_wait")).map(LatencySummary::of).unwrap_or_default();
         }
     }
 }

@@ -6,11 +6,17 @@
 
 mod assemble;
 mod ceiling;
-mod faults;
+mod events;
+mod foreign;
+mod generators;
 mod growth;
+pub mod hosts;
 mod judge;
 mod loaders;
+mod loads;
+mod losses;
 mod members;
+mod merged;
 mod networks;
 mod ports;
 mod process;
@@ -18,39 +24,48 @@ mod ramp;
 mod rows;
 mod sampler;
 mod subject;
+mod upstream;
 mod view;
 mod watch;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
+    iter,
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
-use nix::unistd::getpid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 #[cfg(test)]
 pub(crate) use assemble::begun;
-pub use assemble::merge;
-pub use judge::{errors, late};
-pub use loaders::{Histograms, fork_loaders, loader_accounts};
+use hosts::Hosts;
+pub use loaders::Histograms;
 pub(crate) use networks::Networks;
-pub use process::{SETUP_PATIENCE, open_barrier, wait_until_ready};
-pub use subject::{Finished, Listening, OwnServer, Subject};
+pub use networks::Stray;
+use process::Ran;
+pub use process::{SETUP_PATIENCE, wait_until_ready};
+pub use subject::{Finished, Listening, OwnServer, Subject, locate, sweep};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{
-    context::Waits,
+    context::{Role, Side, Waits},
+    format,
     ipc::{
         control::{Control, Recording},
+        draws::Seen,
         family::{self, Cut, Family, Patience, Sender},
     },
-    load::{self, Sizing, fill::FillControl},
+    load::{
+        self, Sizing,
+        fill::{FillControl, FillPhase},
+    },
     observe::{
+        completions::Completions,
         host::{self, Probe},
         ports::Range,
         queues,
@@ -59,15 +74,18 @@ use crate::{
     },
     record::TrialRecord,
     scenario::{
-        Cell, Engine, Plan, Scenario, Stamps as StampsKey, Transport, Trial,
+        Cell, Engine, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
         keys::{self, AnyKey},
     },
     server::{Site, accept},
-    sys::cgroup,
+    sys::{clock, namespace},
 };
 
 /// How long a trial's process may take beyond the trial's deadline for set-up, counting and clean-up.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How long an interrupted trial may take to end and be counted.
+const INTERRUPTED_GRACE: Duration = Duration::from_secs(30);
 
 /// A trial to run.
 #[derive(Debug, Clone, Copy)]
@@ -77,32 +95,73 @@ pub struct Job<'a> {
     /// Its place in the plan.
     pub trial: Trial,
     /// The loader processes it needs.
-    pub sizing: Sizing,
+    pub sizing: &'a Sizing,
     /// The value that a search tries for the cell's last swept key.
     pub searched: Option<f64>,
     /// Whether kernel and user permit exact stamps, for `stamps = "auto"`.
     pub stamps_allowed: bool,
     /// Whether it records, or only counts.
     pub recording: Recording,
+    /// The client ends of the cell's earlier trials, if the kernel's hash is theirs too.
+    pub seen: Option<&'a Seen>,
+    /// Whether a running server may be on another machine.
+    pub allow_remote: bool,
+    /// What this host is in the trial.
+    pub role: Role<'a>,
+    /// The hosts that generate its load; `None` if this one does it all.
+    pub hosts: Option<&'a Hosts>,
+    /// Its place in an experiment of several records; `None` where there is only one.
+    pub place: Option<Place<'a>>,
+}
+
+/// A trial's place in an experiment of several records, whose cells are interleaved.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The name of the trial's record.
+    pub record: &'a str,
+    /// The trial's number in the experiment's order of execution, from 0.
+    pub number: usize,
 }
 
 impl<'a> Job<'a> {
+    /// Its cell in readable form, with the record where there are several.
+    pub fn label(&self) -> String {
+        let cell = self.cell();
+        match self.place {
+            None => cell.label(),
+            Some(place) if cell.values.is_empty() => place.record.to_owned(),
+            Some(place) => format!("{}: {}", place.record, cell.label()),
+        }
+    }
+
     /// The trial's cell.
     pub fn cell(&self) -> &'a Cell {
         &self.plan.cells[self.trial.cell]
     }
 
-    /// How the trial measures accept waits.
+    /// How this host's part of the trial measures accept waits: from a stamp to the accept where the server is, from a client's call only
+    /// where both are.
     pub fn waits(&self) -> Waits {
         let scenario = &self.cell().scenario;
         let wanted = match scenario.stamps {
+            // Only a receipt in its reply says when somebody else's server accepted a connection.
+            _ if !scenario.subject.is_own() => Waits { exact: false, bound: true },
             StampsKey::Auto if self.stamps_allowed => Waits { exact: true, bound: false },
             StampsKey::SockOps => Waits { exact: true, bound: false },
             StampsKey::Both => Waits { exact: true, bound: true },
             StampsKey::Auto | StampsKey::ConnectCall => Waits { exact: false, bound: true },
         };
+        // A bound subtracts the clock of the client's host from that of the server's.
+        let wanted = Waits { bound: wanted.bound && self.role.side == Side::Whole, ..wanted };
+        // Another host's loaders have no stamps.
+        let wanted = Waits { exact: wanted.exact && self.role.side != Side::Load, ..wanted };
         let records = self.recording == Recording::On;
-        Waits { exact: wanted.exact && records && scenario.protocol.has(Transport::Tcp), ..wanted }
+        let exact = wanted.exact && records && scenario.protocol.has(Transport::Tcp);
+        match self.role.side {
+            Side::Whole => Waits { exact, ..wanted },
+            Side::Server => Waits { exact, bound: false },
+            Side::Load => Waits { exact: false, bound: false },
+        }
     }
 }
 
@@ -112,52 +171,104 @@ pub struct Outcome {
     pub record: TrialRecord,
     /// Histograms by `w<worker>.<metric>` or `l<loader>.<metric>`.
     pub histograms: Histograms,
+    /// What a server of somebody else printed, if that could be seen.
+    pub output: Option<String>,
+    /// Whether the load hosts, if any, have said all that they were asked for, so that they can be asked for more.
+    pub in_step: bool,
 }
 
-/// Runs one trial, calling `tick` up to ten times a second. Once `interrupted` is set, ends the trial, and its record says so. Fails
+/// Runs one trial, calling `tick` up to ten times a second. Once `interrupted` is set, the trial ends early: its record says so, and has
+/// what was measured until then. Fails
 /// only if no process can be forked.
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
-    let begun = assemble::begun(job, SystemTime::now());
+    let begun = assemble::begun(job, clock::wall());
     let scenario = &job.cell().scenario;
-    let control = Control::new(scenario.server.workers, job.sizing.loaders, scenario.faults.len());
-    let control = Arc::new(control.and_then(|control| control.with(job.recording)).context("mapping shared memory")?);
+    let control = control_of(job)?;
     let fill =
         scenario.fill.is_some().then(FillControl::new).transpose().context("mapping shared memory")?.map(Arc::new);
     let view = View { control: &control, fill: fill.as_deref(), waits: job.waits(), protocol: scenario.protocol };
     let mut tick = || tick(&view);
     let outcome = match &fill {
-        Some(fill) => in_process(job, interrupted, &mut tick, |_| ports::run(job, fill))?
+        Some(fill) => in_process(job, (interrupted, &|| interrupt_fill(fill)), &mut tick, |_| ports::run(job, fill))?
             .map(|(account, _)| ports::record(job, begun.clone(), account)),
-        None => in_process(job, interrupted, &mut tick, |sender| {
-            let (record, histograms) = process::run(job, &control, begun.clone())?;
+        None => in_process(job, (interrupted, &|| interrupt_load(&control)), &mut tick, |sender| {
+            let ran = process::run(job, &control, begun.clone());
+            if matches!(scenario.subject, UnderTest::Command(_)) {
+                subject::end_orphans();
+            }
+            let Ran { record, histograms, output, in_step } = ran?;
             for (name, histogram) in &histograms {
                 sender.histogram(name, histogram)?;
             }
-            Ok(record)
+            Ok((record, output, in_step))
         })?
-        .map(|(record, histograms)| Outcome { record, histograms }),
+        .map(|((record, output, in_step), histograms)| Outcome { record, histograms, output, in_step }),
     };
     Ok(outcome.unwrap_or_else(|error| assemble::failed(begun, &error)))
 }
 
-/// Runs a trial's body in a separate process, and returns its report and histograms. By then the process and all its descendants are
+/// The outcome of a trial that could not be run.
+fn not_run(job: Job<'_>, error: &anyhow::Error) -> Outcome {
+    assemble::failed(assemble::begun(job, clock::wall()), error)
+}
+
+/// The control block of a trial's processes on this host. Other hosts' loaders count as one each.
+fn control_of(job: Job<'_>) -> Result<Arc<Control>> {
+    let scenario = &job.cell().scenario;
+    // What members of another server count is not in shared memory.
+    let workers = if scenario.subject.is_own() { scenario.all_workers() } else { 0 };
+    let loaders = if job.hosts.is_some() { job.sizing.hosts } else { job.sizing.loaders() };
+    let control = Control::new(workers, loaders, scenario.events.len()).and_then(|control| control.with(job.recording));
+    // What other hosts' loaders record stays with them until the end.
+    let control = if job.hosts.is_some() { control } else { control.and_then(|one| load::make_room(one, scenario)) };
+    Ok(Arc::new(control.context("mapping shared memory")?))
+}
+
+/// Interrupts a trial's load. Returns false if it has not begun, so that there is nothing to keep.
+fn interrupt_load(control: &Control) -> bool {
+    let begun = control.window().start_ns != 0;
+    if begun {
+        control.interrupt();
+    }
+    begun
+}
+
+/// The same of a fill of the ports.
+fn interrupt_fill(control: &FillControl) -> bool {
+    let begun = control.phase() > FillPhase::SetUp;
+    if begun {
+        control.interrupt();
+    }
+    begun
+}
+
+/// Runs a trial's body in a separate process, and returns its report and histograms. Once `interrupted` is set, the body is told to end
+/// early by `end_early` or, if that returns false, ended. By then the process and all its descendants are
 /// gone. Fails only if no process can be forked.
 fn in_process<R: Serialize + DeserializeOwned>(
     job: Job<'_>,
-    interrupted: &AtomicBool,
+    (interrupted, end_early): (&AtomicBool, &dyn Fn() -> bool),
     tick: &mut dyn FnMut(),
     body: impl FnOnce(&mut Sender<File>) -> Result<R>,
 ) -> Result<Result<(R, Histograms)>> {
-    let deadline = job.cell().scenario.deadline;
+    let scenario = &job.cell().scenario;
+    let ready_within =
+        if let UnderTest::Command(command) = &scenario.subject { command.ready_within } else { Duration::ZERO };
+    let deadline = scenario.deadline;
     let mut trial = Family::default();
     trial.fork_leader("lb:trial", "the trial's process", body)?;
-    let waited = trial.wait(Patience::of(deadline + GRACE).unless(interrupted), tick);
+    let mut waited = trial.wait(Patience::of(ready_within + deadline + GRACE).unless(interrupted), &mut *tick);
+    if waited == Err(Cut::Interrupted) && end_early() {
+        waited = trial.wait(Patience::of(INTERRUPTED_GRACE), tick).map_err(|_| Cut::Interrupted);
+    }
     if waited.is_err() {
         trial.kill();
     }
     let mut account = trial.finish_one();
-    if job.waits().exact {
-        cgroup::remove_left(&cgroup_name(account.pid));
+    if matches!(scenario.subject, UnderTest::Command(_)) {
+        // Whatever the trial's process and the keeper could not end any more.
+        subject::end_orphans();
+        sweep();
     }
     Ok(match waited {
         Ok(()) => {
@@ -169,18 +280,16 @@ fn in_process<R: Serialize + DeserializeOwned>(
     })
 }
 
-/// Name of the cgroup that a trial's process creates for its listeners.
-fn cgroup_name(trial: i32) -> String {
-    format!("listenbench-{trial}")
-}
-
-/// Tries whether exact stamps work, and measures the cost of sampling a queue.
-pub fn probe(patience: Patience<'_>) -> Result<Probe> {
+/// Tries whether exact stamps and times of completions work in trials with these networks, and measures the cost of sampling a queue.
+pub fn probe(networks: &[Network], patience: Patience<'_>) -> Result<Probe> {
     family::ask("lb:probe", patience, || {
-        let own_cgroup = cgroup_name(getpid().as_raw());
-        let stamps = || Stamps::load(1).and_then(|(_, mut stamper)| stamper.inside(&own_cgroup, || ()));
-        let stamps_error = stamps().err().map(|error| format!("{error:#}"));
-        Ok(Probe { stamps_error, queue_sample_ns: queues::sample_cost_ns()? })
+        // A user namespace, entered for the sake of a network, takes privileges away.
+        if networks.iter().any(|network| *network != Network::Host) {
+            namespace::enter_network()?;
+        }
+        let stamps_error = Stamps::try_out().err().map(|error| format::causes(&error));
+        let completions_error = Completions::load(1).err().map(|error| format::causes(&error));
+        Ok(Probe { stamps_error, completions_error, queue_sample_ns: queues::sample_cost_ns()? })
     })
 }
 
@@ -196,11 +305,11 @@ pub enum Rehearsal {
         /// The ports that the loaders may choose from once the scenario's sysctls are set.
         ports: Range,
     },
-    /// A sysctl of the scenario does not exist, or the kernel refused it.
+    /// The kernel refused a setting of the scenario: a sysctl, or an address outside the cell's networks.
     Refused {
-        /// Its name in the scenario.
-        sysctl: String,
-        /// The kernel's reason.
+        /// The key in the scenario.
+        path: String,
+        /// The reason.
         why: String,
     },
 }
@@ -212,38 +321,61 @@ struct UnwrittenSysctl(String);
 
 /// Tries in a child what a cell's trials need: creating the networks, setting the sysctls, opening the strategy. Fails if the
 /// networks cannot be created, with the reason and the remedy.
-pub fn rehearse(cell: &Cell, patience: Patience<'_>) -> Result<Rehearsal> {
+pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<Rehearsal> {
     family::ask("lb:rehearsal", patience, || {
-        let networks = Networks::enter(&cell.scenario)?;
+        let names = cell.scenario.sysctls.iter().map(|(name, _)| (name, sysctl::full_name(name)));
+        let names: Vec<(&String, Option<String>)> = names.collect();
+        let networks = match Networks::enter(&cell.scenario, false, role) {
+            Ok(networks) => networks,
+            Err(error) => {
+                let Stray { path, problem } = error.downcast()?;
+                return Ok(Rehearsal::Refused { path, why: problem });
+            }
+        };
         let sysctls = host::sysctls();
         Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
-                let tried = scenario.protocol.transports().try_for_each(|transport| {
-                    let site = Site::of(&scenario.server, scenario.address, transport);
-                    accept::try_out(&scenario.server.strategy, site)
+                let behind = scenario.backend();
+                let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
+                let tried = ours.into_iter().try_for_each(|ours| {
+                    ours.protocol.transports().try_for_each(|transport| {
+                        let site = Site::of(&ours.server, ours.address, transport);
+                        accept::try_out(&ours.server.strategy, site)
+                    })
                 });
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
-                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format!("{error:#}")), ports }
+                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
             }
             Err(error) => {
                 let Some(UnwrittenSysctl(sysctl)) = error.downcast_ref() else { return Err(error) };
-                let why: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-                Rehearsal::Refused { sysctl: sysctl.clone(), why: why.join(": ") }
+                let known = names.iter().find(|(name, _)| *name == sysctl).and_then(|(_, full)| full.as_ref());
+                let why = match known {
+                    Some(full) if sysctl::path(sysctl).is_none() => sysctl::machine_wide(full),
+                    _ => format::said_once(error.chain().skip(1).map(ToString::to_string)),
+                };
+                Rehearsal::Refused { path: keys::sysctl_path(sysctl), why }
             }
         })
     })
 }
 
+/// Demands that a scenario's packets stay in the calling process's network, unless they go to a running server that may be elsewhere;
+/// fails with a [`Stray`] otherwise.
+pub fn confine(scenario: &Scenario, allow_remote: bool, role: Role<'_>) -> Result<()> {
+    Networks::shared_with_caller().confine(scenario, allow_remote, role)
+}
+
 /// Tries in a child what a scenario's processes ask of the kernel. Returns what the kernel refuses, with the reason and the remedy.
 pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
-    let wanted: [(&dyn AnyKey, _); 2] =
-        [(keys::SERVER_SCHEDULER, scenario.server.scheduler), (keys::LOAD_SCHEDULER, scenario.load.scheduler)];
+    let server = (Cow::Borrowed(keys::SERVER_SCHEDULER.path()), scenario.server.scheduler);
+    let loaders = scenario.loads.iter().map(|load| (load.path(keys::LOAD_SCHEDULER), load.scheduler));
+    let wanted: Vec<(Cow<'_, str>, _)> = iter::once(server).chain(loaders).collect();
     family::ask("lb:rehearsal", patience, || {
-        let ring =
-            (scenario.load.engine == Engine::Uring).then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let refused = wanted.into_iter().map(|(key, scheduler)| scheduler.enforce(key).map(drop)).chain(ring);
-        Ok(refused.filter_map(Result::err).map(|error| format!("{error:#}")).collect())
+        let asks = scenario.loads.iter().any(|load| load.engine == Engine::Uring);
+        let ring = asks.then(|| load::try_ring().context("`load.engine` = \"uring\""));
+        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(ring);
+        Ok(refused.filter_map(Result::err).map(|error| format::causes(&error)).collect())
     })
 }
 

@@ -6,17 +6,15 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use super::{
-    Histograms, Job, Outcome as TrialOutcome, judge, networks::Networks, process::REPORT_PATIENCE, set_sysctls,
-};
+use super::{Histograms, Job, Outcome as TrialOutcome, judge, networks::Networks, process::END_PATIENCE, set_sysctls};
 use crate::{
+    context::Role,
     ipc::family::{self, Family, Patience},
     load::{
-        fill::{FillControl, FillPhase, FillReport, Filler, RESERVED_FILES},
+        fill::{FillControl, FillLog, FillPhase, FillReport, Filler, RESERVED_FILES},
         source::{self, Share},
     },
     observe::{
@@ -25,10 +23,10 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, ErrorCount, Outcome, Outcomes, Ports, PortsStep, TrialRecord},
+    record::{Connections, ErrorCount, Exit, Outcome, Outcomes, Ports, PortsStep, TrialRecord},
     scenario::{Fill, Scenario},
     stats,
-    sys::{clock, limits, process},
+    sys::{clock, limits},
 };
 
 /// Length of the queues, unless the scenario sets it.
@@ -39,13 +37,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Account {
     groups: u64,
+    range: u64,
     usable: u64,
+    capacity: u64,
     fillers: Vec<FillReport>,
+    /// Duration and CPU time of each connect(), in order, ns.
+    connects: Vec<(u64, u64)>,
+    /// Fillers that ended early, and how.
+    dead: Vec<(String, Exit)>,
     left_in_queue: u64,
     time_wait_after_close: u64,
     recovered_after_s: Option<f64>,
     kernel: Counters,
     elapsed_s: f64,
+    /// When the fill was told to end early, in seconds since its start.
+    interrupted_s: Option<f64>,
 }
 
 /// Runs the trial in the calling process. `control` was made before its fork.
@@ -53,28 +59,32 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let cell = job.cell();
     let scenario = Arc::new(cell.scenario.clone());
     let fill = scenario.fill.as_ref().context("the scenario is not of kind `ports`")?;
-    let parent = getppid();
-    let networks = Networks::enter(&scenario)?;
-    // Entering a user namespace changes credentials, which clears the parent-death signal.
-    process::die_with(parent).context("prctl(PR_SET_PDEATHSIG)")?;
+    let networks = Networks::enter(&scenario, false, Role::default())?;
     networks.in_each(|| {
         sysctl::write("somaxconn", SOMAXCONN)?;
         set_sysctls(cell)
     })?;
     let range = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
-    let groups = source::groups(&scenario.sources, &fill.destinations).len() as u64;
-    let capacity = groups * range.usable();
+    let groups = source::groups(&scenario.loads[0].sources, &fill.destinations);
+    let bound = networks.for_loaders(|| source::bound(&scenario))?;
+    let usable = source::usable(&range, scenario.loads[0].sources.selection, &groups, &bound);
+    let capacity = source::capacity(scenario.loads[0].sources.selection, &groups, &usable);
     let part = |permille: u32| (capacity * u64::from(permille)).div_ceil(1_000);
     control.set_capacity(capacity);
     let deadline_ns = clock::monotonic_ns() + clock::nanoseconds(scenario.deadline);
     // Applies to each phase of the trial separately.
-    let patience = Patience::of(scenario.deadline + REPORT_PATIENCE);
+    let patience = Patience::of(scenario.deadline + END_PATIENCE);
     let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard.saturating_sub(RESERVED_FILES).max(1);
     let until = fill.until_permille.map_or(u64::MAX, part);
+    // One more than the files require, to meet the wall.
+    let processes = (capacity.min(until) / files + 1) as usize;
+    let log = FillLog::new(processes, groups.len() * range.size() as usize).context("mapping shared memory")?;
+    let log = Arc::new(log);
     let template = |process, processes| Filler {
         share: Share { process, processes },
         scenario: Arc::clone(&scenario),
         control: Arc::clone(control),
+        log: Arc::clone(&log),
         range: range.clone(),
         until,
         recover: fill.recover_permille.map_or(0, part),
@@ -82,8 +92,6 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
         deadline_ns,
         seed: job.plan.whole.seed,
     };
-    // One more than the files require, to meet the wall.
-    let processes = (capacity.min(until) / files + 1) as usize;
     let mut fillers = networks.for_loaders(|| fork(processes, template))?;
     let listeners: Vec<Socket> =
         fill.destinations.iter().map(|destination| listen(*destination)).collect::<Result<_>>()?;
@@ -91,42 +99,58 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let mut sockets = networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?;
     let before = counters.read().context("reading /proc/self/net")?;
+    // Its networks are its own: nothing else changes their routes.
+    networks.confine(&scenario, false, Role::default())?;
     let start_ns = clock::monotonic_ns();
 
     control.set_phase(FillPhase::Fill);
-    let mut wait_for = |count: fn(&FillControl) -> u64| {
-        family::wait_until(patience, || count(control) >= processes as u64, || fillers.check_running())
+    let mut wait_for = |count: &dyn Fn() -> u64| {
+        let check = || {
+            fillers.ended().for_each(|filler| control.died(filler, &log));
+            Ok(())
+        };
+        family::wait_until(patience, || count() >= processes as u64, check)
     };
-    wait_for(FillControl::turns)?;
+    wait_for(&|| control.turns())?;
     let left_in_queue = waiting(&fill.destinations)?;
     let elapsed_s = (clock::monotonic_ns() - start_ns) as f64 / 1e9;
+    let mut interrupted_ns = control.interrupted_ns();
     control.set_phase(FillPhase::Close);
-    wait_for(FillControl::closed)?;
+    wait_for(&|| log.closed())?;
     let closed_ns = clock::monotonic_ns();
     // Close the other ends too, so that a close by FIN completes on both sides.
     listeners.iter().for_each(drain);
     let time_wait_after_close = settled(&mut sockets, listeners.len() as u64)?;
     if fill.recover_permille.is_some() {
+        // Even of an interrupted trial: the processes wait for it.
         control.set_phase(FillPhase::Recover);
-        wait_for(FillControl::turns)?;
+        wait_for(&|| control.turns())?;
+        interrupted_ns = control.interrupted_ns();
     }
     control.set_phase(FillPhase::Exit);
-    let reports = fillers.finish(patience).into_iter().map(family::Account::into_report).collect::<Result<Vec<_>>>()?;
+    let ended = fillers.finish(patience).into_iter().filter(|account| !account.exit.is_ok());
+    let dead = ended.map(|account| (format!("{} (pid {})", account.name, account.pid), account.exit)).collect();
+    let reports: Vec<FillReport> = (0..processes).map(|filler| log.read(filler)).collect();
     let recovered = reports.iter().filter_map(|report| report.recovered_at_ns).min();
     Ok(Account {
-        groups,
-        usable: range.usable(),
+        groups: groups.len() as u64,
+        range: range.size(),
+        usable: usable.into_iter().min().unwrap_or(0),
+        capacity,
         left_in_queue,
         time_wait_after_close,
         recovered_after_s: recovered.map(|at_ns| at_ns.saturating_sub(closed_ns) as f64 / 1e9),
         kernel: counters::difference(&before, &counters.read().context("reading /proc/self/net")?),
         elapsed_s,
+        interrupted_s: interrupted_ns.map(|at_ns| at_ns.saturating_sub(start_ns) as f64 / 1e9),
         fillers: reports,
+        connects: log.connects(),
+        dead,
     })
 }
 
 /// Forks the processes that fill the ports.
-fn fork(processes: usize, filler: impl Fn(usize, usize) -> Filler) -> Result<Family<FillReport>> {
+fn fork(processes: usize, filler: impl Fn(usize, usize) -> Filler) -> Result<Family<()>> {
     let mut family = Family::default();
     for number in 0..processes {
         let filler = filler(number, processes);
@@ -188,20 +212,25 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
         attempted: sum(|filler| filler.attempted),
         established,
         completed: established,
+        // Nobody accepts.
+        accepted: Some(0),
+        // What a filler established as it died is in the queues, and not counted.
+        aborted: account.dead.is_empty().then_some(0),
         left_in_queue: account.left_in_queue,
         outcomes: Outcomes::of(established, &errors),
         errors,
         ..Connections::default()
     };
     let connections = connections.balanced();
-    let capacity = account.groups * account.usable;
-    let curve = curve(&account, capacity, steps);
+    let capacity = account.capacity;
+    let curve = curve(&account.connects, capacity, steps);
     let mut failing: Vec<u64> = account.fillers.iter().flat_map(|filler| filler.failing_ns.clone()).collect();
     failing.sort_unstable();
     let exhausted_errno = account.fillers.iter().find_map(|filler| filler.exhausted.clone());
     let ports = Ports {
-        selection: scenario.sources.selection.name().to_owned(),
+        selection: scenario.loads[0].sources.selection.name().to_owned(),
         groups: account.groups,
+        range: account.range,
         usable: account.usable,
         capacity,
         knee: stats::knee(&curve),
@@ -215,7 +244,8 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
     let enough =
         scenario.fill.as_ref().and_then(|fill| fill.until_permille).map(|part| capacity * u64::from(part) / 1_000);
     let gave_up = account.fillers.iter().any(|filler| filler.gave_up);
-    let verdicts = judge::judge_fill(&connections, &ports, enough, gave_up);
+    let early = account.interrupted_s.map(|after_s| judge::Early { after_s, strayed: None });
+    let verdicts = judge::judge_fill(&connections, &ports, enough, (gave_up, early), account.dead);
     let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
     let mut record = begun;
     record.outcome = if invalid { Outcome::Invalid } else { Outcome::Valid };
@@ -226,17 +256,11 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
     record.kernel = account.kernel;
     record.ports = Some(ports);
     record.verdicts = verdicts;
-    TrialOutcome { record, histograms: Histograms::new() }
+    TrialOutcome { record, histograms: Histograms::new(), output: None, in_step: true }
 }
 
 /// The cost of connect() at each step of the fill.
-fn curve(account: &Account, capacity: u64, steps: usize) -> Vec<PortsStep> {
-    let mut fillers: Vec<&FillReport> = account.fillers.iter().collect();
-    fillers.sort_by_key(|filler| filler.first);
-    let samples: Vec<(u64, u64)> = fillers
-        .iter()
-        .flat_map(|filler| filler.connect_ns.iter().copied().zip(filler.cpu_ns.iter().copied()))
-        .collect();
+fn curve(samples: &[(u64, u64)], capacity: u64, steps: usize) -> Vec<PortsStep> {
     let step = (capacity as usize).div_ceil(steps).max(1);
     let points = samples.chunks(step).enumerate().map(|(number, samples)| {
         let mut times: Vec<u64> = samples.iter().map(|(connect_ns, _)| *connect_ns).collect();

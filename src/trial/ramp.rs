@@ -1,5 +1,7 @@
 //! How a load whose connections are all held at once builds up: does the next connection cost more the more there are?
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use super::{subject::Subject, view};
@@ -7,7 +9,7 @@ use crate::{
     context::{TrialContext, Waits},
     ipc::control::{Control, Count},
     load,
-    record::{LatencySummary, Ramp, RampStep, TENTHS, WaitEnd},
+    record::{LatencySummary, Ramp, RampStep, TENTHS},
     scenario::{Bound, Protocol},
     sys::clock,
 };
@@ -19,7 +21,6 @@ pub(super) struct RampWatch {
     /// How long each stays open, at least.
     hold_s: f64,
     waits: Waits,
-    ends: WaitEnd,
     /// Workers and loaders.
     pids: Vec<i32>,
     start_ns: u64,
@@ -36,16 +37,17 @@ impl RampWatch {
     /// Watches a load of a fixed number of connections, all measured, that are to be open at once; `None` for other loads.
     pub fn new(context: &TrialContext, pids: impl Iterator<Item = i32>) -> Option<Self> {
         let scenario = &context.scenario;
-        let Bound::Connections(planned) = scenario.load.bound else { return None };
-        let ramps = !scenario.load.hold.is_zero()
-            && scenario.load.warmup.is_zero()
-            && scenario.load.udp_share == 0.0
-            && load::held_at_once(&scenario.load) >= planned;
+        let (Some(only), Bound::Connections(planned)) = (scenario.only_load(), scenario.span.bound) else {
+            return None;
+        };
+        let ramps = !only.hold.is_zero()
+            && scenario.span.warmup.is_zero()
+            && only.udp_share == 0.0
+            && load::held_at_once(scenario) >= planned;
         ramps.then(|| Self {
             planned,
-            hold_s: scenario.load.hold.as_secs_f64(),
+            hold_s: only.hold.as_secs_f64(),
             waits: context.waits,
-            ends: scenario.server.strategy.wait_end(),
             pids: pids.collect(),
             start_ns: 0,
             accepted: 0,
@@ -62,7 +64,7 @@ impl RampWatch {
     }
 
     /// Takes a step's figures if the step is complete.
-    pub fn look(&mut self, subject: &dyn Subject, control: &Control) {
+    pub fn look(&mut self, subject: &dyn Subject, control: &Arc<Control>) {
         let Some(accepted) = subject.total(Count::Accepted) else { return };
         if self.accepted >= self.planned || self.tenths(accepted) == self.tenths(self.accepted) {
             return;
@@ -86,7 +88,7 @@ impl RampWatch {
     }
 
     /// The ramp, as far as it came; `None` if its first connections may have ended before the last ones began.
-    pub fn end(mut self, control: &Control) -> Option<Ramp> {
+    pub fn end(mut self, control: &Arc<Control>) -> Option<Ramp> {
         // A wait is recorded only after its accept is counted, sometimes only after its reply is back.
         let last_waits = self.wait_since_last(&self.waited_by_now(control));
         let last = self.steps.last_mut()?;
@@ -115,7 +117,7 @@ impl RampWatch {
         accepted * TENTHS / self.planned
     }
 
-    fn waited_by_now(&self, control: &Control) -> Histogram<u64> {
+    fn waited_by_now(&self, control: &Arc<Control>) -> Histogram<u64> {
         let mut waited = load::histogram();
         view::add_waits(control, self.waits, Protocol::Tcp, &mut waited);
         waited
@@ -124,7 +126,7 @@ impl RampWatch {
     fn wait_since_last(&self, waited: &Histogram<u64>) -> LatencySummary {
         let mut waits = waited.clone();
         waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
-        LatencySummary::of_waits(&waits, self.waits.method(), Some(self.ends))
+        LatencySummary::of_waits(&waits, 0, self.waits.method())
     }
 
     fn cpu_now_ns(&self) -> u64 {

@@ -4,7 +4,9 @@
 use crate::record::Series;
 
 /// Interval between ticks, at which everything is sampled, and between the rows of a short trial, in milliseconds.
-pub(super) const TICK_MS: u64 = 100;
+const TICK_MS: u64 = 100;
+/// The same interval in nanoseconds.
+pub(super) const TICK_NS: u64 = TICK_MS * 1_000_000;
 /// Most rows; even, so that every row has a neighbour. Trials of up to two minutes keep one row per tick.
 const LIMIT: usize = 1_200;
 
@@ -91,15 +93,25 @@ impl Rows {
         }
     }
 
+    /// All rows, each with a column for every member, whenever it appeared.
     pub(super) fn finish(self) -> Series {
-        self.series
+        let mut series = self.series;
+        let columns = |rows: &[Vec<u64>]| rows.iter().map(Vec::len).max().unwrap_or(0);
+        let Series { accepted, queue_depth, queue_peak, queue_drops, open, .. } = &mut series;
+        for rows in [accepted, queue_depth, queue_peak, queue_drops, open] {
+            let columns = columns(rows);
+            rows.iter_mut().for_each(|row| row.resize(columns, 0));
+        }
+        series
     }
 
     /// Merges rows in pairs, starting at row `from`.
     fn join_from(&mut self, from: usize) {
         let series = &mut self.series;
         let columns = |join: fn(u64, u64) -> u64| {
-            move |one: Vec<u64>, other: Vec<u64>| {
+            move |mut one: Vec<u64>, other: Vec<u64>| {
+                // Members appear, but none disappears.
+                one.resize(other.len(), 0);
                 one.into_iter().zip(other).map(|(one, other)| join(one, other)).collect()
             }
         };
@@ -218,6 +230,22 @@ mod tests {
             assert_eq!(total(&series.queue_drops), ticks);
             assert_eq!(series.open.last().unwrap()[..], [ticks, ticks]);
         }
+    }
+
+    #[test]
+    fn a_member_that_appears_later_has_a_column_from_the_start() {
+        let mut rows = Rows::new();
+        for n in 0..LIMIT as u64 {
+            let mut tick = tick(1);
+            for column in [&mut tick.accepted, &mut tick.queue_depth, &mut tick.open] {
+                *column = vec![2; if n < 3 { n as usize } else { 3 }];
+            }
+            rows.push(tick);
+        }
+        let series = rows.finish();
+        assert_eq!(series.accepted[..3], [[2, 0, 0], [4, 4, 2], [4, 4, 4]]);
+        assert_eq!(series.open[..2], [[2, 0, 0], [2, 2, 2]]);
+        assert_eq!(total(&series.accepted), 2 * (3 * LIMIT as u64 - 6));
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Samples a running trial: the listeners' queues every few milliseconds, everything else every 100 ms.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 
 use super::{
+    foreign::ForeignWatch,
     growth::MemoryWatch,
-    loaders::Loaders,
     ramp::RampWatch,
-    rows::{Rows, TICK_MS, Tick},
+    rows::{Rows, TICK_NS, Tick},
     subject::Subject,
 };
 use crate::{
@@ -16,27 +21,76 @@ use crate::{
     observe::{
         counters::SocketReader,
         datagrams::{self, DatagramQueue},
-        queues::{Queue, QueueReader},
+        queues::{Queue, QueueReader, ServerQueues},
     },
-    record::{DatagramSocketRow, MemberRow, QueueRow, Sockets, TrialRecord},
+    record::{DatagramSocketRow, ListenerRow, MemberRow, QueueRow, Sockets, TrialRecord},
     scenario::{CloseBy, Transport},
     sys::clock,
 };
 
-/// The same interval in nanoseconds.
-const TICK_NS: u64 = TICK_MS * 1_000_000;
+/// Reads the queues of the subject's listeners.
+pub(super) enum Queues {
+    /// Our own server's, which listens at one address.
+    Own(QueueReader),
+    /// Another server's, which may listen at every address.
+    Others(OthersQueues),
+}
+
+/// The queues of another server's listeners.
+pub(super) struct OthersQueues {
+    reader: ServerQueues,
+    /// The inodes of its listeners as of the last reading.
+    group: Vec<u32>,
+    /// What listeners had dropped before the trial.
+    dropped_before: HashMap<u32, u32>,
+}
+
+impl Queues {
+    /// Reads the queues of another server that gets connections to an address. Its listeners' drops count from now on.
+    pub fn of_others(address: SocketAddr) -> Result<Self> {
+        let mut reader = ServerQueues::new(address)?;
+        let dropped_before = reader.read()?.into_iter().map(|(inode, queue)| (inode, queue.drops)).collect();
+        Ok(Self::Others(OthersQueues { reader, group: Vec::new(), dropped_before }))
+    }
+
+    fn read(&mut self) -> Result<HashMap<u32, Queue>> {
+        match self {
+            Self::Own(reader) => reader.read(),
+            Self::Others(OthersQueues { reader, group, dropped_before }) => {
+                let mut queues = reader.read()?;
+                *group = queues.keys().copied().collect();
+                for (inode, queue) in &mut queues {
+                    queue.drops = queue.drops.wrapping_sub(dropped_before.get(inode).copied().unwrap_or(0));
+                }
+                Ok(queues)
+            }
+        }
+    }
+
+    /// The inodes of all listeners that get connections to the server's address, as of the last reading.
+    fn group(&self) -> &[u32] {
+        match self {
+            Self::Own(reader) => reader.group(),
+            Self::Others(others) => &others.group,
+        }
+    }
+}
 
 pub(super) struct Sampler {
     control: Arc<Control>,
-    queues: QueueReader,
+    /// `None` without connections.
+    queues: Option<Queues>,
     accepted_before: Vec<u64>,
     datagrams_before: Vec<u64>,
     rows: Rows,
     /// By worker: samples of its listener's queue.
     seen: Vec<QueueSeen>,
+    /// Of another server, by inode: samples of each listener's queue.
+    listeners: BTreeMap<u32, QueueSeen>,
     /// By worker: the most bytes sampled, and the latest count of losses.
     datagram_queues: Vec<DatagramQueue>,
     clients: Clients,
+    foreign: ForeignWatch,
     ports_peak: u64,
     sockets_peak: Sockets,
     memory: MemoryWatch,
@@ -74,17 +128,29 @@ impl QueueSeen {
         self.tick_peak = self.tick_peak.max(queue.length);
     }
 
-    /// A worker's row with only these samples in it.
+    fn samples(&self) -> QueueRow {
+        QueueRow {
+            samples: self.samples,
+            mean: self.lengths as f64 / self.samples as f64,
+            full_share: self.full as f64 / self.samples as f64,
+            drops: u64::from(self.peak.drops),
+        }
+    }
+
+    fn listener(&self, inode: u32) -> ListenerRow {
+        let (queue_peak, queue_limit) = (u64::from(self.peak.length), u64::from(self.peak.limit));
+        ListenerRow { inode, queue: self.samples(), queue_peak, queue_limit }
+    }
+
+    /// A member's row with only these samples in it; none if its listener is unknown.
     fn row(&self) -> MemberRow {
+        if self.samples == 0 {
+            return MemberRow::default();
+        }
         MemberRow {
-            queue: QueueRow {
-                samples: self.samples,
-                mean: self.lengths as f64 / self.samples.max(1) as f64,
-                full_share: self.full as f64 / self.samples.max(1) as f64,
-                drops: u64::from(self.peak.drops),
-            },
-            queue_peak: u64::from(self.peak.length),
-            queue_limit: u64::from(self.peak.limit),
+            queue: Some(self.samples()),
+            queue_peak: Some(u64::from(self.peak.length)),
+            queue_limit: Some(u64::from(self.peak.limit)),
             ..MemberRow::default()
         }
     }
@@ -99,6 +165,8 @@ impl QueueSeen {
 
 /// Counts the ports that clients use.
 pub(super) struct Clients {
+    /// Whether they are on this host: on others, nobody samples their ports.
+    pub are_here: bool,
     /// The sockets of the loaders' network namespace.
     pub sockets: SocketReader,
     /// Whether the server is in the same namespace, so that its sockets are among them.
@@ -111,6 +179,9 @@ impl Clients {
     /// Ports taken by TCP or by UDP, whichever are more: their port spaces are separate. The server has this many listeners and
     /// datagram sockets.
     fn ports_taken(&self, sockets: Sockets, listeners: u64, datagram_sockets: u64) -> u64 {
+        if !self.are_here {
+            return 0;
+        }
         if !self.with_server {
             return (sockets.in_use + sockets.time_wait).max(sockets.udp);
         }
@@ -125,15 +196,15 @@ impl Clients {
 impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
-        queues: QueueReader,
+        (queues, foreign): (Option<Queues>, ForeignWatch),
         subject: &dyn Subject,
         clients: Clients,
-        loaders: &Loaders,
+        loaders: &[i32],
         ramp: Option<RampWatch>,
         queue_interval: Duration,
     ) -> Result<Self> {
         Ok(Self {
-            memory: MemoryWatch::begin(loaders.pids().collect(), subject.pids())?,
+            memory: MemoryWatch::begin(loaders.to_vec(), subject.pids())?,
             ramp,
             control: Arc::clone(control),
             queues,
@@ -141,8 +212,10 @@ impl Sampler {
             datagrams_before: Vec::new(),
             rows: Rows::new(),
             seen: Vec::new(),
+            listeners: BTreeMap::new(),
             datagram_queues: Vec::new(),
             clients,
+            foreign,
             ports_peak: 0,
             sockets_peak: Sockets::default(),
             queue_interval_ns: clock::nanoseconds(queue_interval),
@@ -233,26 +306,32 @@ impl Sampler {
         if let Some(ramp) = &mut self.ramp {
             ramp.look(subject, &self.control);
         }
+        self.foreign.look_at_datagrams(|| subject.listeners(Transport::Udp), || subject.pids())?;
         self.seen.resize(subject.members(), QueueSeen::default());
-        let inodes = self.seen.iter_mut().enumerate();
-        let mut inodes = inodes
-            .filter_map(|(member, seen)| Some((member, subject.listener(member, Transport::Tcp)?, seen)))
-            .peekable();
-        if inodes.peek().is_none() {
-            return Ok(());
+        let Some(reader) = &mut self.queues else { return Ok(()) };
+        let queues = reader.read()?;
+        self.foreign.look(reader.group(), || subject.listeners(Transport::Tcp), || subject.pids());
+        if matches!(reader, Queues::Others(_)) {
+            queues.iter().for_each(|(inode, queue)| self.listeners.entry(*inode).or_default().add(*queue));
         }
-        let queues = self.queues.read()?;
-        for (member, inode, seen) in inodes {
+        for (member, seen) in self.seen.iter_mut().enumerate() {
+            let held = subject.held(member, Transport::Tcp);
+            // If it is unknown which of several listeners it uses, the longest of their queues stands for it.
+            let found = held.iter().filter_map(|inode| Some((*inode, *queues.get(inode)?)));
+            let longest = found.max_by_key(|(_, queue)| queue.length);
             // A dead member's listener is gone.
-            let queue = queues.get(&inode).copied().unwrap_or(Queue { length: 0, ..seen.last });
+            let gone = || held.first().map(|inode| (*inode, Queue { length: 0, ..seen.last }));
+            let Some((inode, queue)) = longest.or_else(gone) else { continue };
             seen.add(queue);
-            let listener = ListenerSeen {
-                inode: u64::from(inode),
-                length: u64::from(queue.length),
-                limit: u64::from(queue.limit),
-                drops: u64::from(queue.drops),
-            };
-            self.control.saw_listener(member, listener);
+            if member < self.control.workers() {
+                let listener = ListenerSeen {
+                    inode: u64::from(inode),
+                    length: u64::from(queue.length),
+                    limit: u64::from(queue.limit),
+                    drops: u64::from(queue.drops),
+                };
+                self.control.saw_listener(member, listener);
+            }
         }
         Ok(())
     }
@@ -260,7 +339,8 @@ impl Sampler {
     /// The bytes in datagram sockets, by worker.
     fn sample_datagram_queues(&mut self, subject: &dyn Subject) -> Result<Vec<u64>> {
         let members = 0..subject.members();
-        let inodes: Vec<u32> = members.filter_map(|member| subject.listener(member, Transport::Udp)).collect();
+        let inodes: Vec<u32> =
+            members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
         if inodes.is_empty() {
             return Ok(Vec::new());
         }
@@ -278,18 +358,17 @@ impl Sampler {
     /// Connections waiting in all queues together; members that share a listener share its queue.
     pub(super) fn waiting(&mut self, subject: &dyn Subject) -> Result<u64> {
         let listeners = subject.listeners(Transport::Tcp);
-        if listeners.is_empty() {
-            return Ok(0);
-        }
-        let queues = self.queues.read()?;
+        let Some(reader) = self.queues.as_mut().filter(|_| !listeners.is_empty()) else { return Ok(0) };
+        let queues = reader.read()?;
         let waiting = queues.iter().filter(|(inode, _)| listeners.contains(inode));
         Ok(waiting.map(|(_, queue)| u64::from(queue.length)).sum())
     }
 
     /// The current length of the queue of a member's listener; 0 if the listener is gone.
     pub(super) fn queue_of(&mut self, member: usize, subject: &dyn Subject) -> Result<u64> {
-        let queues = self.queues.read()?;
-        let queue = subject.listener(member, Transport::Tcp).and_then(|inode| queues.get(&inode));
+        let Some(reader) = &mut self.queues else { return Ok(0) };
+        let queues = reader.read()?;
+        let queue = subject.held(member, Transport::Tcp).first().and_then(|inode| queues.get(inode));
         Ok(queue.map_or(0, |queue| u64::from(queue.length)))
     }
 
@@ -302,9 +381,11 @@ impl Sampler {
     /// Enters the samples of the whole trial, and returns rows with the samples of each worker's queues.
     pub(super) fn end(self, record: &mut TrialRecord) -> Vec<MemberRow> {
         record.series = self.rows.finish();
+        record.listeners = self.listeners.iter().map(|(inode, seen)| seen.listener(*inode)).collect();
         record.ports_peak = self.ports_peak;
         record.sockets_peak = self.sockets_peak;
         record.memory = self.memory.end();
+        record.connections.foreign_members = self.foreign.members();
         record.ramp = self.ramp.and_then(|ramp| ramp.end(&self.control));
         let mut rows: Vec<MemberRow> = self.seen.iter().map(QueueSeen::row).collect();
         for (row, seen) in rows.iter_mut().zip(&self.datagram_queues) {

@@ -1,5 +1,7 @@
 //! A view of a running trial, read from the memory that the trial's processes share.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
 /// A running trial. Reading it blocks and wakes no process.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    pub control: &'a Control,
+    pub control: &'a Arc<Control>,
     /// The control of a trial of kind `ports`, which has neither workers nor loaders.
     pub fill: Option<&'a FillControl>,
     pub waits: Waits,
@@ -49,12 +51,12 @@ pub struct WaitSeen {
 }
 
 /// Adds the waits that a trial's workers or loaders have recorded so far: accept waits or, without connections, those of datagrams.
-pub(super) fn add_waits(control: &Control, waits: Waits, protocol: Protocol, sum: &mut Histogram<u64>) {
+pub(super) fn add_waits(control: &Arc<Control>, waits: Waits, protocol: Protocol, sum: &mut Histogram<u64>) {
     if waits.exact {
         (0..control.workers()).for_each(|worker| control.add_to(worker, Kept::AcceptWait, sum));
     } else {
         let of = if protocol.has(Transport::Tcp) { LoaderKept::AcceptWait } else { LoaderKept::ReceiveWait };
-        (0..control.loaders()).for_each(|loader| control.add_loader_to(loader, of, sum));
+        (0..control.loaders()).for_each(|loader| control.account(loader).add_to(of, sum));
     }
 }
 

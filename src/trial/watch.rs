@@ -94,16 +94,21 @@ impl MachineWatch {
     }
 }
 
-/// The share of the processors that was busy but not with the trial's processes, whose use the record has.
+/// The share of this machine's processors that was busy but not with the trial's processes, whose use the record has.
 pub(super) fn others_share(record: &TrialRecord, available_ns: u64) -> f64 {
-    let workers: u64 = record.workers.iter().map(|worker| worker.total.cpu_ns()).sum();
-    let helper = record.helper.as_ref().map_or(0, |helper| helper.total.cpu_ns());
-    let loaders: u64 = record.loaders.iter().map(|loader| loader.cpu_user_ns + loader.cpu_system_ns).sum();
+    let workers: u64 = record.workers.iter().filter_map(|worker| worker.total.cpu_ns()).sum();
+    let helper = record.helper.as_ref().and_then(|helper| helper.total.cpu_ns()).unwrap_or(0);
+    let upstream = record.upstream.as_ref().map_or(0, |upstream| upstream.cpu_user_ns + upstream.cpu_system_ns);
+    let is_here = |host: Option<usize>| {
+        host.is_none_or(|rank| record.hosts.iter().any(|host| host.rank == rank && host.shares_machine))
+    };
+    let loaders = record.loaders.iter().filter(|loader| is_here(loader.host));
+    let loaders: u64 = loaders.map(|loader| loader.cpu_user_ns + loader.cpu_system_ns).sum();
     let observer = record.observer.cpu_user_ns + record.observer.cpu_system_ns;
     if available_ns == 0 {
         return 0.0;
     }
-    (record.machine.busy - (workers + helper + observer + loaders) as f64 / available_ns as f64).max(0.0)
+    (record.machine.busy - (workers + helper + upstream + observer + loaders) as f64 / available_ns as f64).max(0.0)
 }
 
 /// Number of processors in /proc/stat.

@@ -197,8 +197,8 @@ fn engines_keep_the_same_schedule() {
         .poisson(1_000.0)
         .duration("300ms")
         .set("seed", 7)
-        .set("load.hold", "1500ms")
-        .set("load.follow_up", "1200ms")
+        .set("load.hold", "3s")
+        .set("load.follow_up", "1500ms")
         .set("load.close_how", "rst")
         .each("load.engine", ["mio", "uring", "auto"])
         .each("load.sockets", ["fresh", "recycled"])
@@ -218,10 +218,10 @@ fn engines_keep_the_same_schedule() {
 /// What goes wrong is counted by the same phase and errno, whichever engine saw it.
 fn engines_agree_on_what_went_wrong() {
     let nobody_accepts =
-        "[server]\naccept_delay = \"10s\"\n[load]\nconnections = 20\nconcurrency = 5\nreply_timeout = \"150ms\"";
+        "[server]\naccept_delay = \"1h\"\n[load]\nconnections = 20\nconcurrency = 5\nreply_timeout = \"150ms\"";
     let no_ports =
         "[sysctl]\nip_local_port_range = \"40000 40009\"\n[load]\nconnections = 40\nconcurrency = 20\nhold = \"200ms\"";
-    let nobody_listens = "[server]\nworkers = 1\n[load]\nduration = \"600ms\"\nconcurrency = 2\n[[fault]]\nkind = \"kill\"\nworker = 0\nat = \"200ms\"";
+    let nobody_listens = "[server]\nworkers = 1\n[load]\nduration = \"2s\"\nconcurrency = 2\n[[event]]\nkind = \"kill\"\nworker = 0\nat = \"200ms\"";
     for (scenario, phase, errno) in [
         (nobody_accepts, "receive", "ETIMEDOUT"),
         (no_ports, "connect", "EADDRNOTAVAIL"),

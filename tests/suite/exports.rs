@@ -33,15 +33,21 @@ fn a_run_leaves_tables_distributions_and_metrics() {
     assert_eq!(rows.lines().count(), 1 + figures);
     let median = &cells[1]["metrics"]["accepted_per_s"]["median"];
     assert!(
-        rows.contains(&format!("\nreuseport,accepted_per_s,,1/s,higher,2,2,{},", median.as_f64().unwrap())),
+        rows.contains(&format!("\nreuseport,accepted_per_s,,,1/s,higher,2,2,{},", median.as_f64().unwrap())),
         "{rows}"
     );
 
     let rows = text("trials.csv");
-    assert!(rows.starts_with("scenario,trial,repetition,cell.strategy,outcome,verdicts,duration_s,"), "{rows}");
+    let head =
+        "scenario,trial,repetition,started_at,seed,revision,kernel,host,cell.strategy,outcome,verdicts,duration_s,";
+    assert!(rows.starts_with(head), "{rows}");
+    let host = read_json(&bench.path("out/host.json"));
+    let host = ["revision", "kernel", "host"].map(|key| host[key].as_str().unwrap()).join(",");
     for (row, trial) in rows.lines().skip(1).zip(&trials) {
         let (number, cell) = (number(&trial["trial"]), trial["cell"]["strategy"].as_str().unwrap());
-        assert!(row.starts_with(&format!("export,{number},{},{cell},valid,", number / 2)), "{row}");
+        let (started, seed) = (trial["started_at"].as_str().unwrap(), &trial["seed"]);
+        let begins = format!("export,{number},{},{started},{seed},{host},{cell},valid,", number / 2);
+        assert!(row.starts_with(&begins), "{row} is not {begins}");
     }
 
     for strategy in ["shared-epoll", "reuseport"] {

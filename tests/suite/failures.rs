@@ -14,23 +14,35 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use serde_json::{Value, json};
 
 tests! {
     nothing [
         a_slip_in_a_scenario_exits_2_and_names_file_and_key,
         everything_wrong_with_a_scenario_is_said_at_once_a_line_each,
         an_unknown_metric_is_named_with_its_line,
+        a_sysctl_of_the_machine_is_told_from_an_unknown_one,
         a_port_taken_exits_1_and_names_address_and_holder,
         a_folder_with_a_record_is_refused,
         a_killed_worker_is_a_recorded_failure,
-        a_killed_loader_or_trial_is_a_recorded_failure,
+        a_dead_loader_loses_only_what_it_alone_knew,
+        a_loader_stopped_past_the_deadline_loses_only_what_it_alone_knew,
+        a_killed_trial_is_a_recorded_failure,
+        a_trial_that_completed_nothing_is_invalid,
         a_stopped_worker_does_not_hang_the_run,
         ctrl_c_and_a_closed_terminal_keep_what_ended_and_exit_130,
+        what_ends_the_whole_group_keeps_the_figures_so_far,
+        an_interrupted_fill_keeps_its_curve,
+        an_interrupted_recovery_is_invalid,
+        a_dead_filler_keeps_its_curve,
+        signals_that_a_shell_ignores_stay_ignored,
+        a_second_signal_ends_a_run_that_cannot_end,
         a_signal_that_was_ignored_at_the_start_stays_ignored,
         killing_the_run_itself_leaves_no_process,
         a_trial_past_its_deadline_is_invalid,
         running_out_of_files_is_counted_and_ends_nothing,
         a_worker_out_of_files_waits_and_goes_on,
+        a_dead_worker_keeps_its_errors,
         a_run_waits_for_its_own_processes_only,
         any_address_is_for_servers_only,
         too_few_files_for_the_load_are_refused_beforehand,
@@ -48,7 +60,7 @@ const LONG: &str = r#"
     [load]
     mode = "open"
     rate = 500.0
-    duration = "2s"
+    duration = "4s"
     connect_timeout = "1s"
     reply_timeout = "1s"
 "#;
@@ -58,6 +70,10 @@ fn run_with_256_files(bench: &Bench) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 256 && exec \"$0\" run scenario.toml --out out", env!("CARGO_BIN_EXE_listenbench")]);
     command.current_dir(bench.folder.path()).output().unwrap()
+}
+
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 fn signal(pid: u32, signal: Signal) {
@@ -108,10 +124,28 @@ fn everything_wrong_with_a_scenario_is_said_at_once_a_line_each() {
 
 /// A metric is known only above scenarios, yet has its line.
 fn an_unknown_metric_is_named_with_its_line() {
-    let output = Bench::new("question = \"?\"\nmetric = \"acept_wait_p99\"").run(&[]);
+    let output = Bench::new("question = \"?\"\nanswers = [\"acept_wait_p99\"]").run(&[]);
     assert_code(&output, 2);
     let text = stderr(&output);
-    assert!(text.starts_with("listenbench: scenario.toml:2: `metric`: unknown metric \"acept_wait_p99\""), "{text}");
+    let expected =
+        "listenbench: scenario.toml:2: `answers`: unknown metric \"acept_wait_p99\"; did you mean `accept_wait_p99_ns`";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+fn a_sysctl_of_the_machine_is_told_from_an_unknown_one() {
+    for (name, problem) in [
+        (
+            "fs.file-max",
+            "applies to the whole machine, not to a network namespace: set it with `sysctl -w fs.file-max=…`",
+        ),
+        ("nr_open", "applies to the whole machine, not to a network namespace: set it with `sysctl -w fs.nr_open=…`"),
+        ("no_such_setting", "unknown sysctl: "),
+    ] {
+        let output = Bench::new(&format!("[load]\nconnections = 1\n[sysctl]\n\"{name}\" = 1")).run(&[]);
+        assert_code(&output, 2);
+        let expected = format!("listenbench: scenario.toml:4: `sysctl.{name}`: {problem}");
+        assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    }
 }
 
 fn a_port_taken_exits_1_and_names_address_and_holder() {
@@ -152,26 +186,118 @@ fn a_killed_worker_is_a_recorded_failure() {
     assert_code(&output, 3);
     let trial = &bench.read_trials()[0];
     assert_eq!(trial["outcome"], "invalid");
-    assert!(verdicts(trial).contains(&"worker-died"), "{}", trial["verdicts"]);
+    assert!(verdicts(trial).contains(&"process-died"), "{}", trial["verdicts"]);
     let dead: Vec<&str> = trial["workers"].as_array().unwrap().iter().map(|w| w["exit"].as_str().unwrap()).collect();
     assert_eq!(dead.iter().filter(|exit| **exit == "killed by SIGKILL").count(), 1, "{dead:?}");
     assert!(number(&trial["connections"]["accepted"]) > 0);
     bench.demand_nothing_left();
 }
 
-fn a_killed_loader_or_trial_is_a_recorded_failure() {
-    for name in ["lb:loader", "lb:trial"] {
+/// Checks what is kept of a trial whose loader `victim` died while the others went on.
+fn demand_all_but_the_dead_loader(trial: &Value, victim: u32, exit: &str) {
+    assert_eq!(trial["outcome"], "invalid");
+    let died = trial["verdicts"].as_array().unwrap().iter().find(|verdict| verdict["name"] == "process-died").unwrap();
+    let detail = died["detail"].as_str().unwrap();
+    assert!(detail.starts_with("loader ") && detail.contains(&format!("(pid {victim}): {exit}")), "{detail}");
+    let loaders = trial["loaders"].as_array().unwrap();
+    let (dead, others): (Vec<&Value>, Vec<&Value>) = loaders.iter().partition(|row| row["pid"] == victim);
+    assert_eq!((dead.len(), others.len()), (1, 2), "{loaders:?}");
+    assert!(others.iter().all(|row| row["exit"] == "ok" && number(&row["in_flight"]) == 0), "{loaders:?}");
+    assert!(loaders.iter().all(|row| number(&row["attempted"]) > 0), "{loaders:?}");
+    let connections = &trial["connections"];
+    let sum = |key: &str| loaders.iter().map(|row| number(&row[key])).sum::<u64>();
+    assert_eq!(
+        (number(&connections["attempted"]), number(&connections["in_flight"])),
+        (sum("attempted"), sum("in_flight"))
+    );
+    let failed: u64 = connections["errors"].as_array().unwrap().iter().map(|error| number(&error["count"])).sum();
+    let [attempted, completed, in_flight] =
+        ["attempted", "completed", "in_flight"].map(|key| number(&connections[key]));
+    assert_eq!(attempted, completed + failed + in_flight, "{connections}");
+    // What became of its last connections is unknown, and said to be.
+    assert_eq!([&connections["aborted"], &connections["unaccounted"]], [&Value::Null; 2], "{connections}");
+    // Histograms hold what the dead loader recorded too.
+    let response = &trial["latency_ns"]["response"];
+    let replies = number(&connections["replies"]);
+    assert!((replies - 1..=replies).contains(&number(&response["count"])), "{response} of {connections}");
+    // What it would still have begun was due all the same: 500 a second for 6 s.
+    assert_eq!((&trial["measured"]["planned"], &trial["rates"]["offered_per_s"]), (&3_000.into(), &500.0.into()));
+    assert_eq!(trial["schedule"], Value::Null, "it was not followed");
+    for name in ["send_lag", "connect", "response"] {
+        let latency = &trial["latency_ns"][name];
+        assert_eq!(number(&latency["due"]), 3_000, "{name}: {latency}");
+        assert!(number(&latency["lost"]) > 0, "{name}: {latency}");
+    }
+    let accepted: u64 = trial["workers"].as_array().unwrap().iter().map(|row| number(&row["accepted"])).sum();
+    assert_eq!(accepted, number(&connections["accepted"]));
+    assert!(accepted >= replies, "{connections}");
+    assert!(!trial["series"]["accepted"].as_array().unwrap().is_empty());
+}
+
+/// A run with three loaders that has served connections, and the pid of its second loader.
+fn run_with_a_victim(bench: &Bench, more: &[&str]) -> (std::process::Child, u32) {
+    let steady = ["--set", "load.loaders=3", "--set", "load.duration=6s", "--set", "load.arrivals=constant"];
+    let run = bench.spawn(&[&["run", "scenario.toml", "--out", "out"], &steady[..], more].concat());
+    let worker = bench.wait_for("lb:worker", 3)[0];
+    bench.wait_for_connections(worker, 50);
+    (run, bench.wait_for("lb:loader", 3)[1])
+}
+
+fn a_dead_loader_loses_only_what_it_alone_knew() {
+    for (deadly, exit) in [(Signal::SIGKILL, "killed by SIGKILL"), (Signal::SIGABRT, "killed by SIGABRT")] {
         let bench = Bench::new(LONG);
-        let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
-        let worker = bench.wait_for("lb:worker", 3)[0];
-        bench.wait_for_connections(worker, 20);
-        signal(bench.wait_for(name, 1)[0], Signal::SIGKILL);
-        let output = run.wait_with_output().unwrap();
-        assert_code(&output, 3);
-        let trial = &bench.read_trials()[0];
-        assert_eq!(trial["outcome"], "failed", "{name}");
-        assert!(trial["error"].as_str().unwrap().contains("SIGKILL"), "{name}: {}", trial["error"]);
+        let (run, victim) = run_with_a_victim(&bench, &[]);
+        signal(victim, deadly);
+        assert_code(&run.wait_with_output().unwrap(), 3);
+        demand_all_but_the_dead_loader(&bench.read_trials()[0], victim, exit);
+        // The log has every value that the line counts.
+        assert_code(&bench.command(&["report", "out"]).output().unwrap(), 0);
         bench.demand_nothing_left();
+    }
+}
+
+fn a_loader_stopped_past_the_deadline_loses_only_what_it_alone_knew() {
+    let bench = Bench::new(LONG);
+    let (run, victim) = run_with_a_victim(&bench, &["--set", "deadline=8s"]);
+    signal(victim, Signal::SIGSTOP);
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    demand_all_but_the_dead_loader(&bench.read_trials()[0], victim, "did not end when told to: killed by SIGKILL");
+    bench.demand_nothing_left();
+}
+
+fn a_killed_trial_is_a_recorded_failure() {
+    let bench = Bench::new(LONG);
+    let set = ["--set", "repetitions=2"];
+    let run = bench.spawn(&[&["run", "scenario.toml", "--out", "out"][..], &set].concat());
+    let worker = bench.wait_for("lb:worker", 3)[0];
+    bench.wait_for_connections(worker, 20);
+    signal(bench.wait_for("lb:trial", 1)[0], Signal::SIGKILL);
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    let trials = bench.read_trials();
+    assert_eq!(trials[0]["outcome"], "failed");
+    assert!(trials[0]["error"].as_str().unwrap().contains("SIGKILL"), "{}", trials[0]["error"]);
+    // The run goes on.
+    assert_eq!(trials[1]["outcome"], "valid");
+    bench.demand_nothing_left();
+}
+
+fn a_trial_that_completed_nothing_is_invalid() {
+    // Nobody accepts in time: every attempt is established, and times out.
+    let bench = scenario()
+        .constant(50.0)
+        .duration("300ms")
+        .set("server.accept_delay", "5s")
+        .set("load.reply_timeout", "100ms")
+        .bench();
+    for trial in bench.trials(3) {
+        assert_eq!(trial["outcome"], "invalid");
+        assert!(verdicts(&trial).contains(&"nothing-measured"), "{}", trial["verdicts"]);
+        assert!(
+            trial["verdicts"][0]["detail"].as_str().unwrap().contains("receive ETIMEDOUT"),
+            "{}",
+            trial["verdicts"]
+        );
+        assert_balanced(&trial);
     }
 }
 
@@ -236,10 +362,172 @@ fn interrupt(signal: Signal) {
     let output = run.wait_with_output().unwrap();
     assert_code(&output, 130);
     let trials = bench.read_trials();
+    // The last one may have ended just before the signal came.
     let (last, ended) = trials.split_last().unwrap();
-    assert!(ended.len() >= 2 && ended.iter().all(|trial| trial["outcome"] == "valid"));
-    assert_eq!((&last["outcome"], &last["error"]), (&"failed".into(), &"interrupted".into()));
+    assert!(!ended.is_empty() && ended.iter().all(|trial| trial["outcome"] == "valid"));
+    if last["outcome"] != "valid" {
+        demand_interrupted(last);
+    }
     assert!(bench.path("out/summary.json").exists());
+    bench.demand_nothing_left();
+}
+
+/// Checks a trial that the user may have interrupted before its load began.
+fn demand_interrupted(trial: &Value) {
+    if trial["outcome"] == "failed" {
+        assert_eq!(trial["error"], "interrupted");
+        return;
+    }
+    assert_eq!(trial["outcome"], "invalid");
+    assert!(verdicts(trial).contains(&"interrupted"), "{}", trial["verdicts"]);
+    assert_balanced(trial);
+}
+
+/// timeout(1), systemd and docker stop end whole groups of processes.
+fn what_ends_the_whole_group_keeps_the_figures_so_far() {
+    for (kind, deadly) in [("run", Signal::SIGTERM), ("load", Signal::SIGTERM), ("load", Signal::SIGINT)] {
+        let bench = Bench::new(LONG);
+        let port = free_port();
+        let settings = ["--set", "load.duration=60s"];
+        let serve = (kind == "load").then(|| {
+            let address = format!("port={port}");
+            bench.spawn(&["serve", "scenario.toml", "--set", &address])
+        });
+        let (ends, worker) = if serve.is_some() { ("load", bench.wait_for("lb:worker", 3)[0]) } else { ("run", 0) };
+        let target = format!("127.0.0.1:{port}");
+        let arguments = match ends {
+            "load" => [&["load", "scenario.toml", &target, "--out", "out"][..], &settings].concat(),
+            _ => [&["run", "scenario.toml", "--out", "out"][..], &settings].concat(),
+        };
+        let mut command = bench.command(&arguments);
+        let run = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let worker = if worker == 0 { bench.wait_for("lb:worker", 3)[0] } else { worker };
+        bench.wait_for("lb:loader", 1);
+        // The host's network has seen others before.
+        let before = common::passive_opens(worker).unwrap();
+        bench.wait_for_connections(worker, before + 200);
+        killpg(Pid::from_raw(run.id() as i32), deadly).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_code(&output, 130);
+        let trial = &bench.read_trials()[0];
+        assert_eq!(trial["outcome"], "invalid");
+        assert!(verdicts(trial).contains(&"interrupted"), "{}", trial["verdicts"]);
+        let connections = &trial["connections"];
+        assert!(number(&connections["completed"]) > 0, "{connections}");
+        // What was cut short has not failed.
+        let failed: u64 = connections["errors"].as_array().unwrap().iter().map(|error| number(&error["count"])).sum();
+        assert_eq!(failed, errors(trial, "receive", "INTERRUPTED") + errors(trial, "close", "INTERRUPTED"));
+        assert!(number(&trial["latency_ns"]["response"]["count"]) > 0);
+        let rate = trial["rates"]["completed_per_s"].as_f64().unwrap();
+        let expected = number(&connections["completed"]) as f64 / trial["duration_s"].as_f64().unwrap();
+        assert!(rate > 0.0 && rate <= expected + 1.0, "{rate} {expected}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("interrupted"), "{shown}");
+        assert!(bench.path("out/summary.json").exists() && bench.path("out/report.html").exists());
+        if let Some(serve) = serve {
+            signal(serve.id(), Signal::SIGINT);
+            assert_code(&serve.wait_with_output().unwrap(), 0);
+        }
+        bench.demand_nothing_left();
+    }
+}
+
+fn an_interrupted_fill_keeps_its_curve() {
+    let bench = scenario().set("kind", "ports").set("deadline", "60s").bench();
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    bench.wait_for("lb:filler", 1);
+    signal(run.id(), Signal::SIGINT);
+    assert_code(&run.wait_with_output().unwrap(), 130);
+    demand_interrupted(&bench.read_trials()[0]);
+    bench.demand_nothing_left();
+}
+
+/// Its fill is complete, but how long the ports take to come back is not known.
+fn an_interrupted_recovery_is_invalid() {
+    let bench = Bench::new(
+        "kind = \"ports\"\nrepetitions = 1\n[ports]\nrecover = 0.9\n[sysctl]\nip_local_port_range = \"40000 40099\"\n\
+         tcp_tw_reuse = 0",
+    );
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let filler = bench.wait_for("lb:filler", 1)[0];
+    wait_until("ports in TIME_WAIT", || {
+        let sockets = fs::read_to_string(format!("/proc/{filler}/net/sockstat")).unwrap();
+        !sockets.contains(" tw 0 ")
+    });
+    signal(run.id(), Signal::SIGINT);
+    assert_code(&run.wait_with_output().unwrap(), 130);
+    let trial = &bench.read_trials()[0];
+    assert!(trial["outcome"] == "invalid" && verdicts(trial).contains(&"interrupted"), "{trial}");
+    assert_eq!((&trial["connections"]["completed"], &trial["ports"]["recovered_after_s"]), (&json!(100), &Value::Null));
+    bench.demand_nothing_left();
+}
+
+fn a_dead_filler_keeps_its_curve() {
+    let bench = Bench::new(
+        r#"
+        kind = "ports"
+        repetitions = 1
+        deadline = "60s"
+        [ports]
+        destination_addresses = ["127.0.1.1", "127.0.1.2"]
+    "#,
+    );
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let victim = bench.wait_for("lb:filler", 1)[0];
+    wait_until("the filler to hold connections", || open_files(victim) > 1_000);
+    signal(victim, Signal::SIGKILL);
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    let trial = &bench.read_trials()[0];
+    assert_eq!((&trial["outcome"], verdicts(trial)), (&"invalid".into(), vec!["process-died"]));
+    let detail = trial["verdicts"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("filler ") && detail.ends_with(&format!("(pid {victim}): killed by SIGKILL")),
+        "{detail}"
+    );
+    let connections = &trial["connections"];
+    let established = number(&connections["established"]);
+    assert!(established > 900, "{connections}");
+    // The last one may have been in the queue, and not counted.
+    let queued = number(&connections["left_in_queue"]);
+    assert!((established..=established + 1).contains(&queued), "{connections}");
+    assert_eq!([&connections["aborted"], &connections["unaccounted"]], [&Value::Null; 2], "{connections}");
+    let last = trial["ports"]["curve"].as_array().unwrap().last().unwrap();
+    assert!((established - 1..=established + 1).contains(&number(&last["connections"])), "{last} of {connections}");
+    bench.demand_nothing_left();
+}
+
+/// `trap '' INT TERM HUP` in a shell: what it starts goes on.
+fn signals_that_a_shell_ignores_stay_ignored() {
+    let bench = scenario().connections(100).constant(100.0).bench();
+    let mut command = Command::new("sh");
+    let script = "trap '' INT TERM HUP; exec \"$0\" run scenario.toml --out out";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_listenbench")]).current_dir(bench.folder.path());
+    let run = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the trial to begin", || bench.path("out/trials.jsonl").exists());
+    for ignored in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        killpg(Pid::from_raw(run.id() as i32), ignored).unwrap();
+    }
+    assert_code(&run.wait_with_output().unwrap(), 0);
+    assert_eq!(number(&bench.read_trials()[0]["connections"]["completed"]), 100);
+}
+
+fn a_second_signal_ends_a_run_that_cannot_end() {
+    let bench = Bench::new(LONG);
+    let mut run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let worker = bench.wait_for("lb:worker", 3)[0];
+    bench.wait_for_connections(worker, 20);
+    // A stopped trial neither ends nor counts.
+    signal(bench.wait_for("lb:trial", 1)[0], Signal::SIGSTOP);
+    signal(run.id(), Signal::SIGINT);
+    // Those that come with the first are the same request.
+    wait_until("a later signal to end the run", || {
+        signal(run.id(), Signal::SIGINT);
+        run.try_wait().unwrap().is_some()
+    });
+    assert_code(&run.wait_with_output().unwrap(), 130);
+    // One that had given the trial up by itself would have reported.
+    assert!(!bench.path("out/summary.json").exists());
+    assert_code(&bench.command(&["report", "out"]).output().unwrap(), 0);
     bench.demand_nothing_left();
 }
 
@@ -256,10 +544,10 @@ fn killing_the_run_itself_leaves_no_process() {
 
 fn a_trial_past_its_deadline_is_invalid() {
     let bench =
-        scenario().closed(4, 8).duration("100ms").set("deadline", "400ms").set("server.accept_delay", "1h").bench();
+        scenario().closed(4, 8).duration("100ms").set("deadline", "3s").set("server.accept_delay", "1h").bench();
     // Two bounds are refused; one is the test's.
     assert_code(&bench.run(&[]), 2);
-    let bench = scenario().closed(4, 8).set("deadline", "400ms").set("server.accept_delay", "1h").bench();
+    let bench = scenario().closed(4, 8).set("deadline", "3s").set("server.accept_delay", "1h").bench();
     let trial = &bench.trials(3)[0];
     assert_eq!(trial["outcome"], "invalid");
     assert!(verdicts(trial).contains(&"deadline"), "{}", trial["verdicts"]);
@@ -277,7 +565,8 @@ fn running_out_of_files_is_counted_and_ends_nothing() {
         .bench();
     // Planned for a second in flight; nobody accepts, so that it becomes four.
     let output = run_with_256_files(&bench);
-    assert_code(&output, 0);
+    // Nothing is completed.
+    assert_code(&output, 3);
     let trial = &bench.read_trials()[0];
     assert!(errors(trial, "socket", "EMFILE") > 0, "{}", trial["connections"]);
     assert_eq!(number(&trial["connections"]["attempted"]), 400);
@@ -299,6 +588,39 @@ fn a_worker_out_of_files_waits_and_goes_on() {
         // An attempt every 10 ms, not as many as a processor can make.
         assert!(errors(&trial, "accept", "EMFILE") < 1_000, "{}", trial["connections"]);
     }
+}
+
+/// How often a process has gone to sleep.
+fn sleeps(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+fn a_dead_worker_keeps_its_errors() {
+    let bench = scenario()
+        .workers(1)
+        .constant(50.0)
+        .connections(500)
+        .set("load.hold", "20s")
+        .set("load.reply_timeout", "2s")
+        .set("deadline", "30s")
+        .bench();
+    let run = bench.spawn(&["run", "scenario.toml", "--out", "out"]);
+    let worker = bench.wait_for("lb:worker", 1)[0];
+    bench.wait_for_connections(worker, 10);
+    let limit = ["--nofile=64:64", "--pid", &worker.to_string()];
+    assert!(Command::new("prlimit").args(limit).status().unwrap().success());
+    bench.wait_for_connections(worker, 80);
+    // Connections wait in its queue. Once it has slept a few times, it has tried to accept one.
+    let before = sleeps(worker);
+    wait_until("the worker to pause", || sleeps(worker) >= before + 5);
+    signal(worker, Signal::SIGKILL);
+    assert_code(&run.wait_with_output().unwrap(), 3);
+    let trial = &bench.read_trials()[0];
+    assert_eq!(trial["workers"][0]["exit"], "killed by SIGKILL");
+    assert!(errors(trial, "accept", "EMFILE") > 0, "{}", trial["connections"]);
+    assert!(!trial["workers"][0]["scheduler"].is_null(), "{}", trial["workers"]);
 }
 
 fn a_run_waits_for_its_own_processes_only() {

@@ -22,10 +22,10 @@ const SCENARIO: &str = r#"
     [load]
     mode = "open"
     arrivals = "constant"
-    rate = 4000.0
-    connections = 4000
-    hold = "4s"
-    follow_up = "2s"
+    rate = 1000.0
+    connections = 1000
+    hold = "5s"
+    follow_up = "3s"
     close_how = "rst"
     source_ports = "explicit"
     source_addresses = "127.0.0.2-127.0.0.4"
@@ -39,25 +39,25 @@ fn a_ramp_has_all_connections_and_both_exchanges() {
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     let connections = &trial["connections"];
-    assert_eq!((number(&connections["completed"]), number(&connections["verified"])), (4_000, 8_000), "{connections}");
-    assert_eq!(number(&trial["latency_ns"]["follow_up"]["count"]), 4_000);
-    assert_eq!(number(&trial["memory"]["open"]), 4_000, "{}", trial["memory"]);
+    assert_eq!((number(&connections["completed"]), number(&connections["verified"])), (1_000, 2_000), "{connections}");
+    assert_eq!(number(&trial["latency_ns"]["follow_up"]["count"]), 1_000);
+    assert_eq!(number(&trial["memory"]["open"]), 1_000, "{}", trial["memory"]);
 
     let ramp = &trial["ramp"];
     let steps = ramp["steps"].as_array().unwrap();
     let of = |key: &str| -> Vec<u64> { steps.iter().map(|step| number(&step[key])).collect() };
     assert!((2..=10).contains(&steps.len()), "{ramp}");
-    assert_eq!(of("accepted").last(), Some(&4_000));
+    assert_eq!(of("accepted").last(), Some(&1_000));
     assert!(of("accepted").is_sorted());
     let waits: u64 = steps.iter().map(|step| number(&step["accept_wait"]["count"])).sum();
-    assert_eq!(waits, 4_000, "each accept's wait belongs to one step");
+    assert_eq!(waits, 1_000, "each accept's wait belongs to one step");
     let times: Vec<f64> = steps.iter().map(|step| step["until_s"].as_f64().unwrap()).collect();
     assert!(times.is_sorted() && ramp["seconds"].as_f64().unwrap() >= *times.last().unwrap() - 1e-6, "{ramp}");
     // The ends of a ramp can only be compared where each has a step of its own.
-    let tenths: Vec<u64> = of("accepted").iter().map(|accepted| accepted / 400).collect();
+    let tenths: Vec<u64> = of("accepted").iter().map(|accepted| accepted / 100).collect();
     let ends = tenths.first() == Some(&1) && tenths.iter().nth_back(1) == Some(&9);
     assert_eq!(ramp["rate_ratio"].is_null(), !ends, "{ramp}");
-    // 4,000 at 4,000/s: the schedule's last start is due just before a second has passed.
+    // 1,000 at 1,000/s: the schedule's last start is due just before a second has passed.
     assert!(ramp["seconds"].as_f64().unwrap() > 0.99, "{ramp}");
 
     let summary = std::fs::read_to_string(bench.path("out/summary.md")).unwrap();
@@ -69,8 +69,12 @@ fn a_ramp_has_all_connections_and_both_exchanges() {
 /// An idle connection is a few hundred bytes of the processes', and several thousand of the kernel's.
 fn a_held_connection_is_small() {
     let bench = Bench::new(SCENARIO);
-    let output =
-        bench.run(&["--set", "load.rate=10000", "--set", "load.connections=20000", "--set", "server.workers=2"]);
+    let output = bench.run(&[
+        "--set=load.rate=5000",
+        "--set=load.connections=20000",
+        "--set=load.hold=12s",
+        "--set=server.workers=2",
+    ]);
     assert_code(&output, 0);
     let memory = &bench.read_trials()[0]["memory"];
     assert_eq!(number(&memory["open"]), 20_000, "{memory}");
@@ -99,7 +103,7 @@ fn without_a_height_there_is_no_ramp() {
 /// A closed loop may have as many connections under way as it has in all, and end the first before it begins the last; and those
 /// of a warm-up are not measured.
 fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
-    let bench = scenario().workers(2).closed(4_000, 4_000).set("load.hold", "1ms").set("load.close_how", "rst").bench();
+    let bench = scenario().workers(2).closed(1_000, 1_000).set("load.hold", "1ms").set("load.close_how", "rst").bench();
     let _ = bench.run(&[]);
     assert_eq!(bench.read_trials()[0]["ramp"], Value::Null);
     let bench = Bench::new(SCENARIO);
@@ -111,10 +115,11 @@ fn connections_that_end_early_or_are_not_measured_make_no_ramp() {
 fn a_plan_says_whether_it_fits() {
     let bench = Bench::new(SCENARIO);
     let list = stdout(&bench.run(&["--list"]));
-    for part in ["needs 4,000 source ports of 84,696", "3 source addresses", "open files in total", "MiB memory of"] {
+    for part in ["needs 1,000 source ports of 84,696", "3 source addresses", "open files in total", "MiB memory of"] {
         assert!(list.contains(part), "{part}: {list}");
     }
-    let many = ["--set", "load.connections=100000", "--set", "load.hold=60s", "--set", "server.workers=512"];
+    let many =
+        ["--set=load.rate=4000", "--set=load.connections=100000", "--set=load.hold=60s", "--set=server.workers=512"];
     let list = stdout(&bench.run(&[&many[..], &["--list"]].concat()));
     assert!(list.contains("not enough; use 4 source addresses (`load.source_addresses`)"), "{list}");
     let output = bench.run(&many);
@@ -124,6 +129,7 @@ fn a_plan_says_whether_it_fits() {
     let both = [
         "--set=protocol=tcp+udp",
         "--set=load.udp_share=0.5",
+        "--set=load.rate=4000",
         "--set=load.connections=160000",
         "--set=load.hold=60s",
         "--set=load.follow_up=",

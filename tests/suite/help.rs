@@ -1,19 +1,27 @@
 //! Help, completions and manual pages.
 
-use std::{fs, process::Command};
+use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use crate::common::{Bench, assert_code, stderr, stdout};
+use crate::{
+    common::{Bench, assert_code, stderr, stdout},
+    live::OnTerminal,
+    requires::on_path,
+};
 
 tests! {
     nothing [
         every_command_s_help_has_examples,
-        bash_completes_commands_options_and_scenarios,
+        bash_completes,
+        other_shells_have_scripts_too,
         pages_are_printed_and_written,
     ]
+    zsh [zsh_completes]
+    fish [fish_completes]
+    a_formatter [formatters_take_every_page]
 }
 
 /// The commands, as the help lists them.
-fn commands(bench: &Bench) -> Vec<String> {
+pub fn commands(bench: &Bench) -> Vec<String> {
     let help = stdout(&bench.command(&["--help"]).output().unwrap());
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     listed
@@ -37,35 +45,103 @@ fn every_command_s_help_has_examples() {
     }
 }
 
-/// Fills in what bash would, were these the words of the command line so far.
-fn complete(bench: &Bench, words: &[&str]) -> Vec<String> {
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-    let script = format!(
-        "source <('{}' completions bash)\n\
-         COMP_WORDS=({}) COMP_CWORD={}\n\
-         _listenbench listenbench '{}' '{}'\n\
-         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        env!("CARGO_BIN_EXE_listenbench"),
-        quoted.join(" "),
-        words.len() - 1,
-        words[words.len() - 1],
-        words[words.len() - 2],
-    );
-    let output =
-        Command::new("bash").args(["--norc", "-c", &script]).current_dir(bench.folder.path()).output().unwrap();
-    assert!(output.stderr.is_empty(), "{}", stderr(&output));
-    stdout(&output).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+/// A file and records, for completion to find.
+fn bench_with_records() -> Bench {
+    let bench = Bench::new("");
+    for record in ["results/one", "results/two", "odd/a b;c$d'e"] {
+        fs::create_dir_all(bench.path(record)).unwrap();
+        fs::write(bench.path(record).join("trials.jsonl"), "").unwrap();
+    }
+    for file in ["star*one.toml", "star-one.toml"] {
+        fs::write(bench.path(file), "").unwrap();
+    }
+    fs::create_dir(bench.path("bin")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_listenbench"), bench.path("bin/listenbench")).unwrap();
+    bench
 }
 
-fn bash_completes_commands_options_and_scenarios() {
+/// A shell that finds listenbench, and nothing of the user's.
+fn shell(bench: &Bench, program: &str, arguments: &[&str]) -> Command {
+    let mut shell = bench.command_of(Path::new(program), arguments);
+    let path = format!("{}:{}", bench.path("bin").display(), env::var("PATH").unwrap());
+    shell.env("PATH", path).env("HOME", bench.folder.path()).env("PS1", "$ ").env_remove("ZDOTDIR");
+    shell
+}
+
+/// What is typed before the tabulator, and what is on the line, or below it, afterwards.
+const COMPLETED: &[(&str, &str)] = &[
+    ("listenbench doc", "listenbench doctor"),
+    ("listenbench run stall", "listenbench run stalled-worker"),
+    ("listenbench run scen", "listenbench run scenario.toml"),
+    ("listenbench run --dry", "listenbench run --dry-run"),
+    ("listenbench run --set load.ra", "listenbench run --set load.rate="),
+    ("listenbench run --set server.strategy=reuseport-h", "listenbench run --set server.strategy=reuseport-hermes"),
+    ("listenbench run --strategy shared-epoll,reuseport-h", "listenbench run --strategy shared-epoll,reuseport-hermes"),
+    ("listenbench run -s load.arrivals=po", "listenbench run -s load.arrivals=poisson"),
+    ("listenbench compare results/o", "listenbench compare results/one"),
+    ("listenbench compare a -- results/t", "listenbench compare a -- results/two"),
+    ("listenbench compare a b --metric listen_d", "listenbench compare a b --metric listen_drops"),
+    ("listenbench compare a b --fail-if 'listen_d", "listenbench compare a b --fail-if 'listen_drops"),
+    ("listenbench explain loader-s", "listenbench explain loader-saturated"),
+    ("listenbench completions fi", "listenbench completions fish"),
+];
+
+/// The same in bash, which leaves quoting to its scripts.
+const QUOTED: &[(&str, &str)] = &[
+    ("listenbench report odd/a", r"listenbench report odd/a\ b\;c\$d\'e"),
+    (r"listenbench report odd/a\ b", r"listenbench report odd/a\ b\;c\$d\'e"),
+    ("listenbench report \"odd/a", r#"listenbench report "odd/a b;c\$d'e""#),
+    ("listenbench report 'odd/a", r"listenbench report 'odd/a b;c$d'\''e'"),
+    (r"listenbench run star\*", r"listenbench run star\*one.toml"),
+    ("listenbench compare a b --fail-if listen_drops", r"listenbench compare a b --fail-if listen_drops\ worse\ than"),
+];
+
+/// Types each line at a shell's prompt.
+fn complete_on_terminal(program: &str, arguments: &[&str], setup: &str, lines: &[(&str, &str)]) {
+    let bench = bench_with_records();
+    let mut terminal = OnTerminal::start_whole(shell(&bench, program, arguments), 200, 50);
+    terminal.type_in(format!("{setup}; echo re''ady\n").as_bytes());
+    terminal.wait_for(&["\nready"]);
+    for (number, (typed, expected)) in lines.iter().enumerate() {
+        // Whatever the shell has shown before is gone with the screen.
+        terminal.type_in(format!("clear; echo line-''{number}\n").as_bytes());
+        terminal.wait_for(&[&format!("line-{number}\n")]);
+        terminal.type_in(format!("{typed}\t").as_bytes());
+        terminal.wait_for(&[expected]);
+        // Ctrl-U empties the line.
+        terminal.type_in(b"\x15");
+    }
+    terminal.type_in(b"exit\n");
+}
+
+fn bash_completes() {
+    let setup = "source <(listenbench completions bash)";
+    complete_on_terminal("bash", &["--norc", "-i"], setup, COMPLETED);
+    complete_on_terminal("bash", &["--norc", "-i"], setup, QUOTED);
+}
+
+fn zsh_completes() {
+    let setup = "autoload -U compinit; compinit -D -u; source <(listenbench completions zsh)";
+    complete_on_terminal("zsh", &["-f", "-i"], setup, COMPLETED);
+}
+
+fn fish_completes() {
+    let bench = bench_with_records();
+    for (typed, expected) in COMPLETED {
+        let script = "source (listenbench completions fish | psub); complete -C $argv[1]";
+        let output = shell(&bench, "fish", &["--no-config", "-c", script, typed]).output().unwrap();
+        assert_code(&output, 0);
+        let expected = expected.rsplit([' ', '\'']).next().unwrap();
+        let shown = stdout(&output);
+        let candidates: Vec<&str> = shown.lines().filter_map(|line| line.split('\t').next()).collect();
+        assert!(candidates.contains(&expected), "{typed}: {candidates:?} {}", stderr(&output));
+    }
+}
+
+/// Scripts of shells that do not ask listenbench know its commands; all others are refused.
+fn other_shells_have_scripts_too() {
     let bench = Bench::new("");
-    assert_eq!(complete(&bench, &["listenbench", "doc"]), ["doctor"]);
-    assert_eq!(complete(&bench, &["listenbench", "run", "stall"]), ["stalled-worker"]);
-    assert_eq!(complete(&bench, &["listenbench", "run", "--li"]), ["--list"]);
-    assert_eq!(complete(&bench, &["listenbench", "completions", "fi"]), ["fish"]);
-    // Then the script has nothing to say, and bash offers the files.
-    assert_eq!(complete(&bench, &["listenbench", "run", "my-own"]), Vec::<String>::new());
-    for shell in ["zsh", "fish", "elvish", "powershell"] {
+    for shell in ["elvish", "powershell"] {
         let output = bench.command(&["completions", shell]).output().unwrap();
         assert_code(&output, 0);
         assert!(stdout(&output).contains("doctor"), "{shell}");
@@ -76,15 +152,45 @@ fn bash_completes_commands_options_and_scenarios() {
 fn pages_are_printed_and_written() {
     let bench = Bench::new("");
     let main = stdout(&bench.command(&["man"]).output().unwrap());
-    assert!(main.contains(".TH listenbench 1") && main.contains("EXIT CODES"), "{main}");
-    let output = bench.command(&["man", "--dir", "pages/man1"]).output().unwrap();
+    assert!(main.contains(".TH \"LISTENBENCH\" 1 ") && main.contains("EXIT CODES"), "{main}");
+    assert!(!main.contains("listenbench\\-complete("), "a command for scripts alone");
+    let output = bench.command(&["man", "--dir", "pages"]).output().unwrap();
     assert_code(&output, 0);
     for command in commands(&bench) {
         let page = fs::read_to_string(bench.path(&format!("pages/man1/listenbench-{command}.1"))).unwrap();
         assert_eq!(page, stdout(&bench.command(&["man", &command]).output().unwrap()), "{command}");
     }
     assert_eq!(fs::read_to_string(bench.path("pages/man1/listenbench.1")).unwrap(), main);
-    let output = bench.command(&["man", "nonsense"]).output().unwrap();
-    assert_code(&output, 2);
-    assert!(stderr(&output).contains("doctor"), "{}", stderr(&output));
+    let scenario = fs::read_to_string(bench.path("pages/man5/listenbench-scenario.5")).unwrap();
+    assert_eq!(scenario, stdout(&bench.command(&["man", "scenario"]).output().unwrap()));
+    assert!(scenario.contains("\\fBload.rate\\fR") && scenario.contains("reuseport\\-hermes"), "{scenario}");
+    // A near match, else all names.
+    for (name, said) in
+        [("complare", "unknown page \"complare\"; did you mean \"compare\"?"), ("zzz", "; pages: run, ")]
+    {
+        let output = bench.command(&["man", name]).output().unwrap();
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+}
+
+/// Whatever formatter is installed takes every page without a warning.
+fn formatters_take_every_page() {
+    let bench = Bench::new("");
+    assert_code(&bench.command(&["man", "--dir", "pages"]).output().unwrap(), 0);
+    let pages = ["pages/man1", "pages/man5"].map(|folder| bench.path(folder));
+    let pages = pages.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    for page in pages {
+        let page = page.to_str().unwrap();
+        for (formatter, arguments) in
+            [("groff", &["-man", "-ww", "-Tutf8", page][..]), ("mandoc", &["-T", "lint", "-W", "warning", page])]
+        {
+            if !on_path(formatter) {
+                continue;
+            }
+            let output = Command::new(formatter).args(arguments).output().unwrap();
+            let said = if formatter == "mandoc" { stdout(&output) } else { String::new() } + &stderr(&output);
+            assert!(said.is_empty(), "{formatter}: {said}");
+        }
+    }
 }

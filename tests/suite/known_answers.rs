@@ -1,6 +1,9 @@
 //! Answers that are known beforehand, demanded of the real binary.
 
-use crate::common::{Bench, Server, assert_balanced, assert_code, errors, number, scenario, verdicts};
+use crate::{
+    common::{Bench, Server, assert_balanced, assert_code, errors, number, scenario, verdicts, when_undisturbed},
+    requires,
+};
 use serde_json::{Value, json};
 
 tests! {
@@ -37,9 +40,10 @@ fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
         .set("server.accept_delay", "1h")
         .set("load.loaders", 1)
         .set("load.connect_timeout", "400ms")
-        .set("load.reply_timeout", "400ms")
+        .set("load.reply_timeout", "2s")
         .bench();
-    let trials = bench.trials(0);
+    // Nothing is completed, so the trial is invalid; its counts hold all the same.
+    let trials = bench.trials(3);
     let connections = &trials[0]["connections"];
     assert_eq!(number(&connections["established"]), 3, "{connections}");
     assert_eq!(number(&connections["accepted"]), 0);
@@ -53,13 +57,13 @@ fn a_backlog_of_2_holds_3_connections_that_nobody_accepts() {
     assert_balanced(&trials[0]);
 }
 
-/// SO_REUSEPORT throws connections on listeners by a hash: their spread is the multinomial's.
+/// SO_REUSEPORT throws 4-tuples on listeners by a hash: their spread is the multinomial's.
 fn reuseport_spreads_connections_as_chance_does() {
     let bench = scenario().strategy("reuseport").workers(4).closed(16, 2_000).set("load.close_how", "rst").bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["accepted"]), 2_000);
-    assert!(trial["distribution"]["p_value"].as_f64().unwrap() > 0.0001, "{}", trial["distribution"]);
+    assert!(trial["distribution"]["p_value"].as_f64().unwrap() > 1e-6, "{}", trial["distribution"]);
     assert!(workers(trial, "accepted").iter().all(|accepted| *accepted > 0));
 }
 
@@ -149,7 +153,7 @@ fn spread_workers_are_pinned_round_the_processors() {
         status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
     };
     let all = allowed(std::process::id());
-    let cpus = std::thread::available_parallelism().unwrap().get();
+    let cpus = requires::processors();
     for (pin, distinct) in [("none", 1), ("spread", cpus.min(3))] {
         let bench = Bench::new("");
         let _server = Server::start(&bench, &["server.workers=3", &format!("server.pin={pin}")]);
@@ -167,7 +171,7 @@ fn a_batch_bounds_the_accepts_of_a_wake_up() {
         .set("server.accept_batch", 3)
         .set("server.app", "close")
         .set("server.service_time", "5ms")
-        .set("server.accept_delay", "800ms")
+        .set("server.accept_delay", "2s")
         .each("server.strategy", ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "reuseport"])
         .bench();
     for trial in bench.trials(0) {
@@ -176,14 +180,20 @@ fn a_batch_bounds_the_accepts_of_a_wake_up() {
         assert_eq!(workers(&trial, "wakeups"), [4], "{}", trial["cell"]);
         // The queue is never found empty within a batch.
         assert_eq!(workers(&trial, "accept_eagain"), [0], "{}", trial["cell"]);
-        // They waited for the worker's delay.
-        assert!(number(&trial["latency_ns"]["accept_wait"]["min"]) > 100_000_000);
+        // They waited for the worker's delay, less what the burst itself took.
+        let burst_ns = number(&trial["latency_ns"]["connect_from_intended"]["max"]);
+        let floor_ns = 1_998_000_000_u64.saturating_sub(burst_ns);
+        assert!(number(&trial["latency_ns"]["accept_wait"]["min"]) >= floor_ns, "{}", trial["latency_ns"]);
     }
 }
 
 /// Without EPOLLEXCLUSIVE an arrival wakes every waiting worker; with it, one: the first registered that is idle. A worker
 /// that wakes too late is often sent back to sleep by epoll itself, so the herd shows in the times they go to sleep.
 fn the_herd_comes_for_all_but_the_exclusive_listener() {
+    when_undisturbed(herds);
+}
+
+fn herds() {
     let bench = scenario()
         .workers(4)
         .constant(100.0)
@@ -213,6 +223,7 @@ fn a_hundred_ports_make_a_hundred_connections() {
         .connections(150)
         .set("sysctl.ip_local_port_range", "40000 40099")
         .set("sysctl.tcp_tw_reuse", 0)
+        .set("answers", json!(["ports_exhausted_after_s"]))
         .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
@@ -258,7 +269,8 @@ fn an_overloaded_worker_is_stopped_and_its_queue_counted() {
         .set("load.arrivals", "burst")
         .set("load.burst_size", 500)
         .set("load.burst_every", "10s")
-        .set("load.reply_timeout", "300ms")
+        .set("load.reply_timeout", "2s")
+        .set("answers", json!(["lost_connections_share"]))
         .each("server.accept_batch", json!(["drain", 1]))
         .bench();
     for trial in bench.trials(0) {
@@ -331,7 +343,7 @@ fn the_seed_and_the_recorded_scenario_repeat_a_run() {
     assert!(plan(&other).iter().all(|trial| !schedules.contains(&trial.1)));
 }
 
-/// Service times are CPU time: two workers on a burn of 5 ms use 5 ms for each connection, and say so.
+/// Service times are CPU time in user mode: two workers on a burn of 5 ms use 5 ms for each connection, and say so.
 fn service_time_is_burnt_in_the_worker() {
     let bench = scenario()
         .closed(2, 40)
@@ -341,9 +353,12 @@ fn service_time_is_burnt_in_the_worker() {
         .bench();
     for trial in bench.trials(0) {
         assert_balanced(&trial);
-        let cpu: u64 = workers(&trial, "cpu_user_ns").iter().chain(&workers(&trial, "cpu_system_ns")).sum();
+        let sum = |mode: &str| workers(&trial, mode).iter().sum::<u64>();
+        let (user, system) = (sum("cpu_user_ns"), sum("cpu_system_ns"));
+        // More, if the machine's own clock of processor time counts what a hypervisor took.
         let least = if trial["cell"]["service_distribution"] == "fixed" { 200_000_000 } else { 80_000_000 };
-        assert!(cpu >= least, "{cpu} ns for 40 × 5 ms: {}", trial["cell"]);
+        assert!(user + system >= least, "{user} and {system} ns for 40 × 5 ms: {}", trial["cell"]);
+        assert!(user > system, "{user} ns of user time, {system} ns of system time: {}", trial["cell"]);
     }
 }
 
@@ -355,7 +370,7 @@ fn held_connections_are_open_at_once() {
         .set("load.mode", "open")
         .set("load.arrivals", "burst")
         .set("load.burst_size", 50)
-        .set("load.hold", "300ms")
+        .set("load.hold", "3s")
         .bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);

@@ -13,12 +13,17 @@ tests! {
         the_contributor_sees_the_same_layers,
         every_key_is_read,
         tests_are_listed_not_marked,
+        records_are_written_through_their_folder,
+        no_script_evaluates_text,
+        everything_is_printed_as_text,
     ]
 }
 
 /// The modules, bottom first, as the table of the crate's front page has them. A module imports only from those before it.
 fn layers(front_page: &str) -> Vec<&str> {
-    let rows = front_page.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    // A module that is not in every build has no link.
+    let row = |line| str::strip_prefix(line, "//! | [`").or_else(|| str::strip_prefix(line, "//! | `"));
+    let rows = front_page.lines().filter_map(row);
     let modules = rows.map(|row| row.split('`').next().unwrap()).map(|name| name.strip_prefix("mod@").unwrap_or(name));
     modules.chain(["main"]).collect()
 }
@@ -130,4 +135,54 @@ fn tests_are_listed_not_marked() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.lines().any(|line| line.trim() == "#[test]"), "{}", path.display());
     }
+}
+
+/// What is in a record may come from anybody, so its files are created and replaced in `sys::folder` alone, which follows no link.
+fn records_are_written_through_their_folder() {
+    const WITH_RECORDS: [&str; 6] = ["record", "stats", "watch", "report", "live", "commands"];
+    // A new file that the user names, and the schemas that a test renews.
+    const OTHERS: [&str; 2] = ["commands/calibrate.rs", "commands/schemas.rs"];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in WITH_RECORDS.iter().flat_map(|module| sources(&src.join(module))) {
+        let name = file.strip_prefix(&src).unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        let writes = ["fs::write(", "File::create", "OpenOptions", "fs::rename(", "File::options"];
+        let found = writes.iter().find(|call| text.contains(*call));
+        assert!(OTHERS.contains(&name) || found.is_none(), "{name} calls {}: use sys::folder", found.unwrap());
+    }
+}
+
+/// Metadata, records and what programs print come from others: a script takes them for text.
+fn no_script_evaluates_text() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for word in ["eval", "exec(", "os.system", "shell=True", "pickle", "yaml.load", "getoutput", "os.popen"] {
+            let whole = |(at, _): (usize, &str)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            assert!(!text.match_indices(word).any(whole), "{} has {word}", path.display());
+        }
+    }
+}
+
+/// Texts from outside may hold escape sequences, so whatever is printed goes through the few functions that take it for text.
+fn everything_is_printed_as_text() {
+    // Lines on either output; lines of progress; a whole screen; and two that only ask whether it is a terminal.
+    const PRINTING: [&str; 5] =
+        ["commands/mod.rs", "live/mod.rs", "live/canvas.rs", "commands/observe/mod.rs", "report/terminal.rs"];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources(&src) {
+        let name = file.strip_prefix(&src).unwrap().to_str().unwrap();
+        if PRINTING.contains(&name) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        // The build script's output is for cargo, and a fuzzer's for who runs it.
+        let is_apart = name.starts_with(&format!("{APART}/")) || name.starts_with("fuzz/");
+        let found = ["print!(", "println!(", "stdout()", "stderr()"].iter().find(|call| text.contains(*call));
+        assert!(is_apart || found.is_none(), "{name} has {}: print through commands::say or note", found.unwrap());
+    }
+    let printed = |name: &str| fs::read_to_string(src.join(name)).unwrap().matches("harmless").count();
+    assert!(PRINTING[..3].iter().all(|name| printed(name) > 0));
 }

@@ -21,57 +21,126 @@ macro_rules! tests {
     };
 }
 
+mod accounting;
 mod adaptive;
+mod balance;
 mod calibrate;
+mod ci;
+mod command;
 mod common;
 mod compare;
 mod datagrams;
+mod doctor;
+mod documents;
 mod engines;
+mod events;
+mod examples;
+mod explain;
 mod exports;
 mod failures;
-mod faults;
+mod habits;
 mod halves;
 mod held;
 mod help;
+mod hosts;
+mod hosts_answers;
+mod hosts_deaths;
+mod hosts_documents;
+mod hosts_refusals;
+mod http;
+mod interleave;
 mod known_answers;
 mod layers;
+mod limits;
 mod live;
+mod mixed;
 mod network;
+mod observe;
+mod odd;
 mod options;
 mod pacing;
+mod populations;
 mod ports;
 mod ports_command;
+mod probe;
+mod rates;
+mod real;
+
 mod record;
+mod reloads;
+mod remains;
 mod requires;
 mod scheduling;
+mod shards;
+mod shipped;
+mod spread;
 mod stamps;
 mod strategies;
+mod strays;
+mod untrusted;
+mod upstream;
+mod variants;
+mod version;
 
 fn main() {
     let modules = [
+        accounting::tests(),
         adaptive::tests(),
+        balance::tests(),
         calibrate::tests(),
+        ci::tests(),
+        command::tests(),
         compare::tests(),
         datagrams::tests(),
+        doctor::tests(),
+        documents::tests(),
         engines::tests(),
         exports::tests(),
         failures::tests(),
-        faults::tests(),
+        events::tests(),
+        examples::tests(),
+        explain::tests(),
+        habits::tests(),
         halves::tests(),
         held::tests(),
         help::tests(),
+        hosts::tests(),
+        hosts_answers::tests(),
+        hosts_deaths::tests(),
+        hosts_documents::tests(),
+        hosts_refusals::tests(),
+        http::tests(),
         known_answers::tests(),
+        interleave::tests(),
         layers::tests(),
+        limits::tests(),
         live::tests(),
+        mixed::tests(),
         network::tests(),
+        observe::tests(),
+        odd::tests(),
         options::tests(),
         pacing::tests(),
+        populations::tests(),
         ports::tests(),
         ports_command::tests(),
+        probe::tests(),
+        rates::tests(),
+        real::tests(),
+        reloads::tests(),
         record::tests(),
+        remains::tests(),
         scheduling::tests(),
+        shards::tests(),
+        shipped::tests(),
+        spread::tests(),
         stamps::tests(),
         strategies::tests(),
+        strays::tests(),
+        untrusted::tests(),
+        upstream::tests(),
+        variants::tests(),
+        version::tests(),
     ];
     libtest_mimic::run(&Arguments::from_args(), modules.into_iter().flatten().collect()).exit();
 }

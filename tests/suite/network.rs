@@ -1,5 +1,7 @@
 //! Server and loaders in two network namespaces, joined by a veth pair: demanded of the real binary.
 
+use serde_json::json;
+
 use crate::common::{Bench, assert_balanced, assert_code, errors, number, read_json, scenario, stderr, verdicts};
 
 tests! {
@@ -43,6 +45,7 @@ fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
         .connections(300)
         .set("sysctl.ip_local_port_range", "40000 40099")
         .set("sysctl.somaxconn", 77)
+        .set("answers", json!(["ports_exhausted_after_s"]))
         .each("network", ["netns", "veth"])
         .bench();
     for trial in bench.trials(0) {
@@ -66,8 +69,7 @@ fn a_hundred_ports_make_a_hundred_connections_across_the_pair() {
 
 /// A server that closes first has TIME_WAIT on its side, where it takes no client's port.
 fn the_servers_time_wait_takes_no_port() {
-    let bench =
-        scenario().constant(1_000.0).connections(500).set("network", "veth").set("load.close_by", "server").bench();
+    let bench = scenario().closed(4, 500).set("network", "veth").set("load.close_by", "server").bench();
     let trial = &bench.trials(0)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["completed"]), 500);
@@ -86,7 +88,8 @@ fn counters_of_both_sides_are_recorded() {
         .set("load.connect_timeout", "1500ms")
         .set("load.reply_timeout", "400ms")
         .bench();
-    let trial = &bench.trials(0)[0];
+    // Nothing is completed, so the trial is invalid; its counts hold all the same.
+    let trial = &bench.trials(3)[0];
     assert_balanced(trial);
     assert_eq!(number(&trial["connections"]["left_in_queue"]), 3, "{}", trial["connections"]);
     assert!(number(&trial["kernel"]["ListenOverflows"]) > 0, "{}", trial["kernel"]);

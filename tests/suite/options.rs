@@ -6,7 +6,9 @@ use std::{
 };
 
 use crate::{
-    common::{self, Bench, Server, assert_balanced, assert_code, number, of_workers, scenario, stderr},
+    common::{
+        self, Bench, Server, assert_balanced, assert_code, number, of_workers, scenario, stderr, when_undisturbed,
+    },
     requires,
 };
 use nix::{
@@ -166,7 +168,7 @@ fn batches_are_as_large_as_allowed() {
     let bench = scenario()
         .workers(1)
         .burst(50)
-        .set("server.accept_delay", "300ms")
+        .set("server.accept_delay", "2s")
         .each("server.accept_batch", json!(["drain", 1, 20]))
         .bench();
     for trial in bench.trials(0) {
@@ -186,8 +188,8 @@ fn a_follow_up_asks_every_held_connection() {
         .workers(3)
         .constant(400.0)
         .connections(60)
-        .set("load.hold", "500ms")
-        .set("load.follow_up", "300ms")
+        .set("load.hold", "3s")
+        .set("load.follow_up", "1500ms")
         .each("server.app", ["echo", "http"])
         .each("server.strategy", ["shared-epoll-exclusive", "reuseport"])
         .bench();
@@ -212,6 +214,10 @@ fn a_follow_up_for_nobody_is_refused_or_named() {
 
 /// Shares stand in the order of registration, whatever the workers' numbers.
 fn shares_are_given_by_registration() {
+    when_undisturbed(shares);
+}
+
+fn shares() {
     let bench = scenario()
         .strategy("shared-epoll-exclusive")
         .workers(3)

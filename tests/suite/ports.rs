@@ -1,11 +1,13 @@
 //! What the ephemeral ports take, against arithmetic.
 
-use crate::common::{self, Bench, assert_code, number, scenario, stderr};
+use crate::common::{self, Bench, Scenario, assert_code, number, scenario, stderr};
 use serde_json::Value;
 
 tests! {
     nothing [
         the_wall_is_where_arithmetic_puts_it,
+        a_listener_inside_the_range_takes_its_port,
+        a_range_of_odd_size_may_lose_a_port,
         the_knee_is_at_half_the_range,
         ports_come_back_when_their_connections_are_over,
         impossible_pools_are_refused,
@@ -61,7 +63,7 @@ fn the_wall_is_where_arithmetic_puts_it() {
             assert_eq!(number(&trial["ports"]["wall"]), wall, "{keys} {selection}");
             let errno = if selection == "bind-zero" { "EADDRINUSE" } else { "EADDRNOTAVAIL" };
             assert_eq!(trial["ports"]["exhausted_errno"], errno, "{selection}");
-            assert_eq!(number(&trial["ports"]["capacity"]), walls[0]);
+            assert_eq!(number(&trial["ports"]["capacity"]), wall, "{keys} {selection}");
             let last = trial["ports"]["curve"].as_array().unwrap().last().unwrap();
             assert_eq!(number(&last["connections"]), wall);
         }
@@ -70,10 +72,66 @@ fn the_wall_is_where_arithmetic_puts_it() {
     }
 }
 
+/// The listener's own port is lost to all that let connect choose, and to those that bind at its address; the sum says so beforehand.
+fn a_listener_inside_the_range_takes_its_port() {
+    for (source, others, binding) in [(None, 99, 99), (Some("127.0.0.1"), 99, 99), (Some("127.0.0.2"), 99, 100)] {
+        let mut selections = vec!["bind-zero", "bind-no-port", "range-window", "explicit"];
+        let mut load = scenario().set("kind", "ports").set("port", 40_005).set("load.close_how", "rst");
+        match source {
+            Some(source) => load = load.set("load.source_addresses", source),
+            None => selections.push("kernel"),
+        }
+        let load = load.set("sysctl.ip_local_port_range", "40000 40099").each("load.source_ports", selections);
+        for trial in load.bench().trials(0) {
+            assert_counted(&trial);
+            let selection = trial["cell"]["source_ports"].as_str().unwrap();
+            let usable = if ["bind-zero", "explicit"].contains(&selection) { binding } else { others };
+            let ports = &trial["ports"];
+            let found = ["range", "usable", "capacity", "wall"].map(|name| number(&ports[name]));
+            assert_eq!(found, [100, usable, usable, usable], "{source:?} {selection}");
+        }
+    }
+    // A load that needs them all is refused.
+    let held = scenario()
+        .set("port", 40_005)
+        .closed(100, 100)
+        .set("load.hold", "10s")
+        .set("sysctl.ip_local_port_range", "40000 40099");
+    let output = held.bench().run(&[]);
+    assert_code(&output, 2);
+    let refusal = stderr(&output);
+    assert!(refusal.contains("100 source ports of 99"), "{refusal}");
+    assert!(
+        refusal.contains("× 100 usable ports (40000–40099) × 1 destination, less 1 that sockets are bound to"),
+        "{refusal}"
+    );
+}
+
+/// The kernel's search covers an even number of ports: now and then one is left, and a verdict says why.
+fn a_range_of_odd_size_may_lose_a_port() {
+    let bench = scenario()
+        .set("kind", "ports")
+        .set("load.close_how", "rst")
+        .set("sysctl.ip_local_port_range", "40000 40098")
+        .each("ports.steps", (10..22).collect::<Vec<u32>>())
+        .bench();
+    for trial in bench.trials(0) {
+        assert_counted(&trial);
+        let wall = number(&trial["ports"]["wall"]);
+        assert!([98, 99].contains(&wall), "{}", trial["ports"]);
+        assert_eq!(common::verdicts(&trial).contains(&"odd-range"), wall == 98, "{wall}: {}", trial["verdicts"]);
+    }
+}
+
 /// connect tries the ports of one parity first: its cost jumps at half the range. A program that chooses by itself, or a window
 /// that bounds the search, has no such knee. (Closed by reset: the limit of orphans, which a close by FIN leaves for a moment, is
 /// the machine's, and other tests run beside this one.)
 fn the_knee_is_at_half_the_range() {
+    // It is found in times.
+    common::when_undisturbed(knee);
+}
+
+fn knee() {
     let bench = scenario()
         .set("kind", "ports")
         .set("load.close_how", "rst")
@@ -109,11 +167,12 @@ fn ports_come_back_when_their_connections_are_over() {
         assert_counted(&trial);
         let recovered = trial["ports"]["recovered_after_s"].as_f64();
         let waiting = number(&trial["ports"]["time_wait_after_close"]);
-        // All 1,000; on a busy machine, where many tests run at once, 887 were seen, and why is not known.
-        let rests = waiting > 700 && waiting <= 1_000;
+        // All 1,000, but for those that a reset has ended: on a busy machine 113 were seen, and why is not known.
+        let resets = number(&trial["kernel"]["OutRsts"]);
+        let rests = (1..=1_000).contains(&waiting) && waiting + resets >= 1_000;
         match (trial["cell"]["close_how"].as_str().unwrap(), trial["cell"]["tcp_tw_reuse"].as_u64().unwrap()) {
             ("rst", _) => {
-                assert!(waiting == 0 && recovered.is_some_and(|after| after < 1.0), "{waiting} {recovered:?}");
+                assert!(waiting == 0 && recovered.is_some(), "{waiting} {recovered:?}");
             }
             ("fin", 0) => assert!(rests && recovered.is_none(), "{waiting} {recovered:?} {}", trial["kernel"]),
             // tcp_tw_reuse_delay is a second.
@@ -160,16 +219,20 @@ fn impossible_pools_are_refused() {
 /// is at the end after a thousand connections. It goes on with its schedule all the same, and counts every failure. A client that
 /// binds to its port may take it over at once: the kernel then asks for timestamps only, not for tcp_tw_reuse.
 fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
-    let bench = scenario()
-        .constant(2_000.0)
-        .connections(2_400)
-        .set("sysctl.ip_local_port_range", "40000 40999")
-        .each("sysctl.tcp_tw_reuse", [0])
-        .each("load.close_by", ["client", "server"])
-        .each("load.close_how", ["fin", "rst"])
-        .each("load.source_ports", ["kernel", "bind-no-port", "explicit"])
-        .bench();
-    for trial in bench.trials(0) {
+    let churn = |load: Scenario, by: &[&str], how: &[&str], selections: &[&str]| {
+        let load = load.set("answers", vec!["ports_ceiling_per_s"]).set("sysctl.ip_local_port_range", "40000 40999");
+        let load = load.each("sysctl.tcp_tw_reuse", [0]).each("load.close_by", by).each("load.close_how", how);
+        load.each("load.source_ports", selections).bench().trials(0)
+    };
+    let mut trials =
+        churn(scenario().constant(2_000.0).connections(2_400), &["client"], &["fin"], &["kernel", "bind-no-port"]);
+    // Never more at once than there are ports.
+    let closed = || scenario().closed(16, 2_400);
+    let all = ["kernel", "bind-no-port", "explicit"];
+    trials.extend(churn(closed(), &["client"], &["fin"], &["explicit"]));
+    trials.extend(churn(closed(), &["client"], &["rst"], &all));
+    trials.extend(churn(closed(), &["server"], &["fin", "rst"], &all));
+    for trial in trials {
         common::assert_balanced(&trial);
         let connections = &trial["connections"];
         assert_eq!(connections["attempted"], 2400, "{}", trial["cell"]);
@@ -203,6 +266,7 @@ fn churn_ends_after_one_connection_a_port_unless_something_frees_them() {
 fn a_load_beyond_the_ports_is_refused_with_the_sum() {
     let scenario = r#"
         repetitions = 1
+        answers = ["lost_connections_share"]
         [server]
         workers = 2
         [load]

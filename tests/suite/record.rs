@@ -70,6 +70,8 @@ fn a_record_has_every_file_and_name() {
                 "rates.offered_per_s",
                 "rates.accepted_per_s",
                 "rates.completed_per_s",
+                "rates.requests_per_s",
+                "rates.drain_s",
                 "connections.attempted",
                 "connections.established",
                 "connections.accepted",
@@ -93,6 +95,8 @@ fn a_record_has_every_file_and_name() {
                 "workers.1.wakeups",
                 "workers.1.empty_wakeups",
                 "workers.1.accept_eagain",
+                "workers.1.requests",
+                "workers.1.share.cpu",
                 "workers.1.cpu_user_ns",
                 "workers.1.cpu_system_ns",
                 "workers.1.open_peak",
@@ -127,13 +131,26 @@ fn a_record_has_every_file_and_name() {
         assert_eq!(trial["latency_ns"]["accept_wait"]["method"], method);
         assert_eq!(trial["latency_ns"]["accept_wait"]["ends"], "serving");
         for latency in ["accept_wait", "connect", "connect_from_intended", "response", "service", "send_lag"] {
-            demand_names(&trial["latency_ns"][latency], &["count", "min", "mean", "p50", "p90", "p99", "p999", "max"]);
+            demand_names(
+                &trial["latency_ns"][latency],
+                &["due", "lost", "count", "min", "mean", "p50", "p90", "p99", "p999", "max"],
+            );
         }
         demand_names(&trial["workers"][0]["accept_wait"], &["count", "p99", "method"]);
         // Latencies are of the window's connections, the balance is of all.
         let measured = number(&trial["measured"]["completed"]);
         assert_eq!(number(&trial["latency_ns"]["response"]["count"]), measured);
         assert!(measured < number(&trial["connections"]["completed"]));
+        // A single population's figures are the trial's.
+        let [load] = &trial["loads"].as_array().unwrap()[..] else { panic!("{}", trial["loads"]) };
+        assert_eq!((&load["name"], &load["loaders"]), (&Value::from("load"), &Value::from([0])));
+        for figures in ["rates", "measured", "latency_ns", "schedule"] {
+            assert_eq!(load[figures], trial[figures], "{figures}");
+        }
+        for count in ["attempted", "established", "completed", "errors"] {
+            assert_eq!(load["connections"][count], trial["connections"][count], "{count}");
+        }
+        assert_eq!(load["requests_completed"], trial["connections"]["replies"]);
         // The client's own part of the response is inside it, and lateness is part of the latency.
         assert!(trial["latency_ns"]["service"]["max"].as_u64() <= trial["latency_ns"]["response"]["max"].as_u64());
     }
@@ -181,6 +198,7 @@ fn histograms_are_readable_and_add_up() {
     let trials = bench.trials(0);
     let log = fs::read(bench.path("out/histograms.hlog")).unwrap();
     let mut merged: BTreeMap<(usize, String), Histogram<u64>> = BTreeMap::new();
+    let mut sums = BTreeMap::new();
     let mut per_worker = 0;
     for entry in IntervalLogIterator::new(&log) {
         let LogEntry::Interval(interval) = entry.unwrap() else { continue };
@@ -189,14 +207,23 @@ fn histograms_are_readable_and_add_up() {
         let trial: usize = parts.next().unwrap().strip_prefix('t').unwrap().parse().unwrap();
         let part = parts.next().unwrap();
         per_worker += usize::from(part.starts_with('w') && !tag.contains("stage_"));
-        assert!(part.starts_with(['w', 'l']), "{tag}");
         let bytes = base64_decode(interval.encoded_histogram());
         let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+        if part == "all" {
+            assert!(sums.insert((trial, parts.next().unwrap().to_owned()), histogram).is_none(), "{tag}");
+            continue;
+        }
+        assert!(part.starts_with(['w', 'l']), "{tag}");
         let sum = merged
             .entry((trial, parts.next().unwrap().to_owned()))
             .or_insert_with(|| Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap());
         sum.add(histogram).unwrap();
     }
+    let of = |(place, histogram): (&(usize, String), &Histogram<u64>)| {
+        let figures = [0.5, 0.9, 0.99].map(|quantile| histogram.value_at_quantile(quantile));
+        (place.clone(), histogram.len(), histogram.max(), figures)
+    };
+    assert!(sums.iter().map(of).eq(merged.iter().map(of)), "one sum for each trial and metric");
     assert_eq!(per_worker, 24, "6 trials × 2 workers × accept_wait and accept_batch");
     for ((trial, metric), histogram) in &merged {
         if metric == "accept_batch" {

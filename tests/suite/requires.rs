@@ -1,6 +1,11 @@
 //! What a test may require of the user and the machine.
 
-use std::{process::Command, thread};
+use std::{env, process::Command};
+
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
 
 pub fn nothing() -> bool {
     true
@@ -11,10 +16,94 @@ pub fn root() -> bool {
 }
 
 pub fn two_processors() -> bool {
-    thread::available_parallelism().is_ok_and(|count| count.get() >= 2)
+    processors() >= 2
+}
+
+/// The processors that this process may run on. The standard library takes a share of their time for fewer of them.
+pub fn processors() -> usize {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap()).count()
 }
 
 /// A network namespace of one's own.
 pub fn a_namespace() -> bool {
     Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|output| output.status.success())
+}
+
+pub fn zsh() -> bool {
+    on_path("zsh")
+}
+
+pub fn fish() -> bool {
+    on_path("fish")
+}
+
+/// One that renders manual pages.
+pub fn a_formatter() -> bool {
+    on_path("groff") || on_path("mandoc")
+}
+
+pub fn python() -> bool {
+    on_path("python3")
+}
+
+pub fn git() -> bool {
+    on_path("git")
+}
+
+/// The cargo and the compiler that built the tests, and git: another user may not reach them.
+pub fn cargo() -> bool {
+    let answers =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    git() && answers(env!("CARGO")) && answers("rustc")
+}
+
+pub fn nginx() -> bool {
+    on_path("nginx")
+}
+
+pub fn haproxy() -> bool {
+    on_path("haproxy")
+}
+
+pub fn gunicorn() -> bool {
+    on_path("gunicorn")
+}
+
+pub fn node() -> bool {
+    on_path("node")
+}
+
+pub fn root_and_nginx() -> bool {
+    root() && nginx()
+}
+
+pub fn root_and_haproxy() -> bool {
+    root() && haproxy()
+}
+
+pub fn root_and_python() -> bool {
+    root() && python()
+}
+
+pub fn root_and_gunicorn() -> bool {
+    root() && gunicorn()
+}
+
+pub fn root_and_node() -> bool {
+    root() && node()
+}
+
+/// Namespaces as hosts, and a launcher that starts a process in each.
+pub fn root_and_mpirun() -> bool {
+    root() && on_path("mpirun")
+}
+
+pub fn root_and_mpirun_and_nginx() -> bool {
+    root_and_mpirun() && nginx()
+}
+
+/// A program that somebody has installed.
+pub fn on_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }

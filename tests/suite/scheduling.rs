@@ -23,7 +23,7 @@ const SCENARIO: &str = r#"
     [load]
     concurrency = 4
     loaders = 2
-    duration = "2s"
+    duration = "4s"
     close_how = "rst"
 "#;
 
@@ -60,7 +60,7 @@ fn the_scheduler_asked_for_is_in_force() {
 }
 
 fn real_time() -> Bench {
-    Bench::new(&format!("{SCENARIO}connections = 200\n").replace("duration = \"2s\"", ""))
+    Bench::new(&format!("{SCENARIO}connections = 200\n").replace("duration = \"4s\"", ""))
 }
 
 /// SCHED_FIFO is for root, or for whom the limit allows it. Others learn it before the run, and their trials fail by that name.

@@ -1,17 +1,16 @@
 //! `--fail-if`: a condition for continuous integration.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{super::Usage, named};
 use crate::{
-    format::{percent, ratio},
-    report::p_equals,
+    format::{percent, plural},
+    report::{comparison, p_equals},
     scenario::label,
-    stats::{AgainstBaseline, Better, CellPair, Difference, Metric},
+    stats::{AgainstBaseline, Better, CellPair, Design, Metric, VALUES_FOR_RATIO, Verdict},
 };
 
 /// `METRIC worse than N%`.
@@ -31,8 +30,58 @@ pub struct Judged {
     pub condition: String,
     /// Cells where it is met, with the figures.
     pub met_in: Vec<String>,
-    /// Cells where it cannot be judged, with the reason and the remedy.
-    pub cannot_judge: Vec<String>,
+    /// Why it cannot be decided and the remedy, each once with the cells it applies to.
+    pub undecided: Vec<String>,
+    /// Cells where it is not met, with the figures: the whole interval is within the limit.
+    pub not_met_in: Vec<String>,
+    /// The same cell by cell.
+    #[serde(skip)]
+    pub cells: Vec<Case>,
+}
+
+/// A cell judged by a condition.
+#[derive(Debug)]
+pub struct Case {
+    /// The cell, or what else is judged as a whole.
+    pub place: String,
+    /// The result.
+    pub decision: Decision,
+}
+
+/// The result of judging a cell, with the figures or the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The condition is met.
+    Met(String),
+    /// It is not.
+    NotMet(String),
+    /// It cannot be decided.
+    Undecided(String),
+}
+
+impl Decision {
+    /// The words for the results, each with what it means.
+    pub fn explained() -> [(&'static str, &'static str); 3] {
+        let text = String::new;
+        [
+            (Self::Met(text()), "The change is worse than the limit, over its whole interval where there is one."),
+            (Self::NotMet(text()), "The change is within the limit, over its whole interval where there is one."),
+            (
+                Self::Undecided(text()),
+                "The limit is within the change's interval, or the reason beside it rules out a claim.",
+            ),
+        ]
+        .map(|(result, meaning)| (result.as_str(), meaning))
+    }
+
+    /// The result in a word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Met(_) => "met",
+            Self::NotMet(_) => "not met",
+            Self::Undecided(_) => "undecided",
+        }
+    }
 }
 
 impl Condition {
@@ -52,62 +101,207 @@ impl Condition {
         if metric.better == Better::Neither {
             bail!(Usage(format!("--fail-if '{text}': {name} cannot get worse or better, so it cannot be a condition")));
         }
+        if metric.better == Better::Higher && percent >= 100.0 {
+            bail!(Usage(format!(
+                "--fail-if '{text}': {name} can fall by 100% at most, so this could never be met; choose a limit below 100%"
+            )));
+        }
         Ok(Self { text: text.to_owned(), metric, part: percent / 100.0 })
     }
 
-    /// Judges all cells of all runs. Cells that cannot be judged are listed, so that silence means success.
-    pub fn judge(&self, records: &[PathBuf], runs: &[AgainstBaseline]) -> Judged {
-        let mut judged = Judged { condition: self.text.clone(), met_in: Vec::new(), cannot_judge: Vec::new() };
-        for (record, run) in records.iter().zip(runs) {
-            let record = record.display();
-            for cell in &run.only_in_baseline {
-                judged.cannot_judge.push(format!("{record} has no trial of {}", label(cell)));
-            }
-            for cell in &run.cells {
-                let place = format!("{record}, {}", label(&cell.cell));
-                self.judge_cell(cell, &place, &mut judged);
+    /// Judges all cells. One that cannot be decided is listed, so that silence means success.
+    pub fn judge(&self, against: &AgainstBaseline) -> Judged {
+        let mut judged = Judged::nothing(&self.text);
+        if against.cells.is_empty() {
+            judged.leave_open("all cells", "the two sides have no cell in common");
+        }
+        for (cells, side) in [(&against.only_in_base, "baseline"), (&against.only_in_new, "new side")] {
+            for cell in cells {
+                judged.leave_open(&label(cell), &format!("only the {side} has this cell"));
             }
         }
+        let mut undecided: IndexMap<String, Vec<String>> = IndexMap::new();
+        for cell in &against.cells {
+            let place = label(&cell.cell);
+            let decision = self.decide(cell, against);
+            match decision.clone() {
+                Decision::Met(text) => judged.met_in.push(format!("{place}: {text}")),
+                Decision::NotMet(text) => judged.not_met_in.push(format!("{place}: {text}")),
+                Decision::Undecided(text) => undecided.entry(text).or_default().push(place.clone()),
+            }
+            judged.cells.push(Case { place, decision });
+        }
+        judged.undecided.extend(with_places(undecided, against.cells.len()));
         judged
     }
 
-    fn pair<'a>(&self, cell: &'a CellPair) -> Option<&'a crate::stats::MetricPair> {
-        cell.metrics.iter().find(|pair| pair.metric == self.metric.name)
-    }
-
-    fn judge_cell(&self, cell: &CellPair, place: &str, judged: &mut Judged) {
-        let Some(pair) = self.pair(cell) else {
-            let why = if cell.not_compared.iter().any(|name| name == self.metric.name) {
-                "is missing from one of the records, or was measured differently"
-            } else {
-                "is missing from both records"
-            };
-            judged.cannot_judge.push(format!("{place}: {} {why}", self.metric.name));
-            return;
+    /// By the interval of the worsening: met if all of it lies beyond the limit and a difference is shown, not met if all of it lies
+    /// within.
+    fn decide(&self, cell: &CellPair, against: &AgainstBaseline) -> Decision {
+        let metric = self.metric;
+        let Some(pair) = cell.metrics.iter().find(|pair| pair.metric == metric.name) else {
+            let why = cell.not_compared.iter().find(|one| one.metric == metric.name);
+            let why = why.map_or_else(|| "is not compared".to_owned(), comparison::why_not);
+            return Decision::Undecided(format!("{} {why}", metric.name));
         };
-        let worse_by = pair.worse_by(self.metric);
-        if pair.is_shown_worse(self.metric) && worse_by > self.part {
-            let times = pair.compared.ratio.map_or_else(String::new, |times| format!("{}×, ", ratio(times)));
-            let p = p_equals(pair.compared.p_adjusted);
-            let worse = if worse_by.is_finite() { percent(worse_by) } else { "infinitely".to_owned() };
-            judged.met_in.push(format!("{place}: {worse} worse ({times}{p})"));
-        } else if pair.compared.verdict == Difference::TooFewTrials {
-            judged.cannot_judge.push(format!(
-                "{place}: {} and {} valid trials are too few to show any difference: raise `repetitions`",
-                pair.a.values.len(),
-                pair.b.values.len()
-            ));
+        let (unit, needed) = (against.design.unit(), against.needed);
+        let have = (pair.a.values.len(), pair.b.values.len());
+        match pair.verdict {
+            Verdict::Emulated => {
+                return Decision::Undecided(format!(
+                    "{} is an emulator's: compare runs on real processors, or in virtual machines with KVM",
+                    metric.name
+                ));
+            }
+            Verdict::NotAttributable if against.design == Design::FewBoots => {
+                return Decision::Undecided(format!(
+                    "boots of one kernel differ, too: compare records of at least {} a side",
+                    plural(needed, "boot")
+                ));
+            }
+            Verdict::NotAttributable => {
+                return Decision::Undecided(format!(
+                    "separate runs also differ by drift: run both sides with `run --interleave`, or compare at least {} a side",
+                    plural(needed, "record")
+                ));
+            }
+            Verdict::TooFew => {
+                return Decision::Undecided(format!(
+                    "{} against {} cannot show a difference in {}: at least {needed} a side are needed",
+                    have.0,
+                    plural(have.1, unit),
+                    plural(against.tests, "comparison"),
+                ));
+            }
+            _ => {}
         }
+        let Some((low, high)) = pair.worse_within(metric) else {
+            let few = have.0.min(have.1) < VALUES_FOR_RATIO;
+            let why = if few {
+                format!(
+                    "{} against {} give no interval: at least {needed} a side are needed",
+                    have.0,
+                    plural(have.1, unit)
+                )
+            } else {
+                "the percentile is not reached in some of the trials, so the difference has no interval: lower the load"
+                    .to_owned()
+            };
+            return Decision::Undecided(why);
+        };
+        let worsening = pair.worse_by(metric);
+        let figures = figures(metric, (pair.a.median, pair.b.median), worsening, (low, high), pair.p_adjusted);
+        if low > self.part && pair.verdict.is_shown() {
+            return Decision::Met(figures);
+        }
+        if high <= self.part {
+            return Decision::NotMet(figures);
+        }
+        let limit = percent(self.part);
+        if !metric.is_tested() {
+            return Decision::Undecided(format!("{figures}: the trials disagree about the limit of {limit}"));
+        }
+        let fewest = have.0.min(have.1);
+        let remedy = match enough(fewest, self.part, worsening, (low, high)) {
+            // The whole interval is beyond the limit, but Holm's correction asks for more.
+            Some(count) => format!("about {} a side would decide", plural(count.max(needed).max(fewest + 1), unit)),
+            None => format!("the median lies at the limit, so no number of {unit}s is likely to decide"),
+        };
+        Decision::Undecided(format!("{figures}: not decided against the limit of {limit}; {remedy}"))
     }
 }
 
+/// Each reason once, after the cells that it applies to.
+fn with_places(reasons: IndexMap<String, Vec<String>>, cells: usize) -> impl Iterator<Item = String> {
+    reasons.into_iter().map(move |(reason, places)| {
+        let places =
+            if places.len() > 1 && places.len() == cells { format!("all {cells} cells") } else { places.join("; ") };
+        format!("{places}: {reason}")
+    })
+}
+
+/// `12.0 % higher, which is worse (95 % interval +8.1 % to +15.2 %, p = 0.0079)`: the change of the metric itself, whose sign
+/// differs from the worsening's where higher is better.
+fn figures(
+    metric: &Metric,
+    (a, b): (f64, f64),
+    worsening: f64,
+    (worse_low, worse_high): (f64, f64),
+    p: Option<f64>,
+) -> String {
+    let (change, (low, high)) = match metric.better {
+        Better::Higher => (-worsening, (-worse_high, -worse_low)),
+        Better::Lower | Better::Neither => (worsening, (worse_low, worse_high)),
+    };
+    let is_worse = if metric.better == Better::Higher { b < a } else { b > a };
+    let size = percent(change.abs());
+    let amount = if !change.is_finite() {
+        format!("{} instead of {}", metric.unit.show(b), metric.unit.show(a))
+    } else if size == percent(0.0) {
+        size
+    } else {
+        format!("{size} {}", if change > 0.0 { "higher" } else { "lower" })
+    };
+    let judgement = match (amount == percent(0.0), is_worse) {
+        (true, _) => "",
+        (false, true) => ", which is worse",
+        (false, false) => ", which is better",
+    };
+    let ends = if low.is_finite() && high.is_finite() {
+        let ends = format!("{} to {}", signed(low), signed(high));
+        vec![if !metric.is_tested() { format!("{ends} over all trials") } else { format!("95 % interval {ends}") }]
+    } else {
+        Vec::new()
+    };
+    let facts: Vec<String> = ends.into_iter().chain(p.map(p_equals)).collect();
+    let change = format!("{amount}{judgement}");
+    if facts.is_empty() { change } else { format!("{change} ({})", facts.join(", ")) }
+}
+
+/// A change with its sign: `+8.1 %`; none where it rounds to 0.
+fn signed(change: f64) -> String {
+    let text = percent(change);
+    if change > 0.0 && text != percent(0.0) && text.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+/// The number of values per side at which the interval would exclude the limit, given the same median and scatter: its width shrinks
+/// with the square root of that number. `None` if that is more than anybody would run.
+fn enough(have: usize, limit: f64, worsening: f64, (low, high): (f64, f64)) -> Option<usize> {
+    const MOST: f64 = 10_000.0;
+    if worsening.is_infinite() {
+        return Some(have + 1);
+    }
+    let (half, distance) =
+        if worsening > limit { (worsening - low, worsening - limit) } else { (high - worsening, limit - worsening) };
+    let count = have as f64 * (half / distance).powi(2);
+    (count <= MOST).then_some(count.ceil() as usize)
+}
+
 impl Judged {
+    /// A condition that nothing was judged by.
+    pub fn nothing(condition: &str) -> Self {
+        let nowhere = Vec::new;
+        let condition = condition.to_owned();
+        Self { condition, met_in: nowhere(), undecided: nowhere(), not_met_in: nowhere(), cells: Vec::new() }
+    }
+
+    /// Adds something that cannot be decided.
+    pub fn leave_open(&mut self, place: &str, reason: &str) {
+        self.undecided.push(format!("{place}: {reason}"));
+        self.cells.push(Case { place: place.to_owned(), decision: Decision::Undecided(reason.to_owned()) });
+    }
+
     /// The result as lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let met = self.met_in.iter().map(|place| format!("! {}: met: {place}", self.condition));
-        let unknown = self.cannot_judge.iter().map(|why| format!("! {}: cannot be judged: {why}", self.condition));
-        let lines: Vec<String> = met.chain(unknown).collect();
-        if lines.is_empty() { vec![format!("{}: not met", self.condition)] } else { lines }
+        let line = |mark: &str, what: &str, place: &String| format!("{mark}{}: {what}: {place}", self.condition);
+        let met = self.met_in.iter().map(|place| line("! ", "met", place));
+        let undecided = self.undecided.iter().map(|place| line("! ", "undecided", place));
+        let not_met = self.not_met_in.iter().map(|place| line("", "not met", place));
+        met.chain(undecided).chain(not_met).collect()
     }
 }
 
@@ -116,8 +310,74 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_trials_that_would_decide_follow_from_interval_and_distance() {
+        // Half as wide takes four times as many.
+        assert_eq!(enough(5, 0.05, 0.10, (0.0, 0.2)), Some(20));
+        assert_eq!(enough(5, 0.05, 0.0, (-0.1, 0.1)), Some(20));
+        assert_eq!(enough(5, 0.05, 0.05, (0.0, 0.1)), None, "at the limit");
+        assert_eq!(enough(5, 0.05, 0.050_01, (0.0, 0.1)), None, "nobody would run so many");
+    }
+
+    #[test]
+    fn figures_state_the_change_of_the_metric_and_whether_that_is_worse() {
+        let of = |name: &str, (a, b): (f64, f64), worsening, ends, p| {
+            figures(named(name).unwrap(), (a, b), worsening, ends, p)
+        };
+        let wait = |b, worsening, ends, p| of("accept_wait_p99", (1e6, b), worsening, ends, p);
+        assert_eq!(
+            wait(1.15e6, 0.15, (0.08, 0.21), Some(0.0079)),
+            "15.0 % higher, which is worse (95 % interval +8.0 % to +21.0 %, p = 0.0079)"
+        );
+        assert_eq!(
+            wait(0.98e6, -0.02, (-0.1, 0.03), None),
+            "2.0 % lower, which is better (95 % interval −10.0 % to +3.0 %)"
+        );
+        // Higher is better: the worsening's sign is not the metric's.
+        let accepts = |b, worsening, ends| of("accepted_per_s", (1_000.0, b), worsening, ends, None);
+        assert_eq!(
+            accepts(1_012.0, -0.012, (-0.386, 0.182)),
+            "1.2 % higher, which is better (95 % interval −18.2 % to +38.6 %)"
+        );
+        assert_eq!(accepts(900.0, 0.1, (0.05, 0.15)), "10.0 % lower, which is worse (95 % interval −15.0 % to −5.0 %)");
+        // What rounds to nothing is neither.
+        assert_eq!(accepts(1_000.0, 0.0, (-0.172, 0.37)), "0.0 % (95 % interval −37.0 % to +17.2 %)");
+        assert_eq!(wait(1_000_100.0, 0.000_1, (-0.000_1, 0.000_2), None), "0.0 % (95 % interval 0.0 % to 0.0 %)");
+        // A change from 0, or from a percentile that was not reached, has no percentage.
+        let infinite = (f64::INFINITY, f64::INFINITY);
+        assert_eq!(
+            wait(f64::INFINITY, f64::INFINITY, infinite, None),
+            "not reached instead of 1.00 ms, which is worse"
+        );
+        assert_eq!(
+            of("accepted_per_s", (0.0, 5.0), f64::NEG_INFINITY, (f64::NEG_INFINITY, f64::NEG_INFINITY), None),
+            "5/s instead of 0/s, which is better"
+        );
+        assert_eq!(
+            of("ports_wall", (100.0, 90.0), 0.1, (0.1, 0.1), None),
+            "10.0 % lower, which is worse (−10.0 % to −10.0 % over all trials)"
+        );
+    }
+
+    #[test]
+    fn a_reason_is_given_once() {
+        let lines = |reasons: &[(&str, &[&str])], cells| -> Vec<String> {
+            let reasons = reasons.iter().map(|(reason, places)| {
+                ((*reason).to_owned(), places.iter().map(|place| (*place).to_owned()).collect())
+            });
+            with_places(reasons.collect(), cells).collect()
+        };
+        assert_eq!(lines(&[("drift", &["strategy=a", "strategy=b"])], 2), ["all 2 cells: drift"]);
+        assert_eq!(
+            lines(&[("drift", &["strategy=a", "strategy=b"]), ("missing", &["strategy=c"])], 3),
+            ["strategy=a; strategy=b: drift", "strategy=c: missing"]
+        );
+        assert_eq!(lines(&[("drift", &["(one cell)"])], 1), ["(one cell): drift"]);
+    }
+
+    #[test]
     fn conditions_parse_and_mistakes_are_named() {
         let condition = Condition::parse("accept_wait_p99 worse than 5%").unwrap();
+        assert_eq!(Condition::parse("accept_wait_p99 worse than 500%").unwrap().part, 5.0);
         assert_eq!((condition.metric.name, condition.part), ("accept_wait_p99_ns", 0.05));
         assert_eq!(Condition::parse(" accepted_per_s  worse than 2.5% ").unwrap().part, 0.025);
         for (text, part) in [
@@ -126,6 +386,7 @@ mod tests {
             ("accept_wait_p99 worse than -5%", "not a percentage"),
             ("nonsense worse than 5%", "unknown metric"),
             ("offered_per_s worse than 5%", "cannot be a condition"),
+            ("accepted_per_s worse than 100%", "could never be met"),
         ] {
             let error = format!("{:#}", Condition::parse(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");

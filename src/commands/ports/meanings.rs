@@ -62,7 +62,9 @@ impl Here<'_> {
 
     /// Connections per second a tuple group sustains if each port stays occupied for `kept_ms`.
     fn per_second(&self, kept_ms: u64) -> String {
-        thousands((self.range.usable() * 1_000 / kept_ms.max(1)) as f64)
+        let rate = self.range.usable() as f64 * 1_000.0 / kept_ms.max(1) as f64;
+        // Of few ports, the digits after the point are all there is.
+        if rate < 10.0 { format!("{rate:.2}") } else { thousands(rate.floor()) }
     }
 }
 
@@ -148,7 +150,11 @@ mod tests {
 
     /// The meaning of sysctl `name` given these values.
     fn meaning(values: &[(&str, &str)], name: &str) -> String {
-        let range = Range::parse("32768 60999", "").unwrap();
+        in_range("32768 60999", values, name)
+    }
+
+    fn in_range(range: &str, values: &[(&str, &str)], name: &str) -> String {
+        let range = Range::parse(range, "").unwrap();
         let values: HashMap<&str, &str> = values.iter().copied().collect();
         let read = |name: &str| values.get(name).map(|value| (*value).to_owned());
         let all = Here { range: &range, time_wait: 12 }.explain(&read);
@@ -164,6 +170,9 @@ mod tests {
         let everywhere = reuse("1", "1");
         assert!(everywhere.contains("28,232/s") && !everywhere.contains("470/s"));
         assert!(reuse("1", "0").contains("no effect"));
+        let few = |range| in_range(range, &[("tcp_tw_reuse", "0")], "tcp_tw_reuse");
+        assert!(few("40000 40009").contains("at most 0.17/s"), "{}", few("40000 40009"));
+        assert!(few("40000 40598").contains("at most 9.98/s") && few("40000 40599").contains("at most 10/s"));
         let slow = [("tcp_tw_reuse", "1"), ("tcp_timestamps", "1"), ("tcp_tw_reuse_delay", "2000")];
         assert!(meaning(&slow, "tcp_tw_reuse").contains("14,116/s"));
     }

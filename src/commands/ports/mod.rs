@@ -1,5 +1,6 @@
-//! `listenbench ports`: reports on a network namespace's ephemeral ports, or on a single port. Read-only.
+//! `listenbench ports`: diagnoses a network namespace's ephemeral ports, or a single port. Read-only.
 
+mod diagnosis;
 mod meanings;
 mod namespace;
 mod one;
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Ended, Usage, say};
+pub(super) use self::diagnosis::{Diagnosis, Severity};
+use super::{Ended, Lines, Usage, say, say_json};
 use crate::{
     cli,
     format::thousands,
@@ -25,26 +27,32 @@ pub fn run(options: &cli::Ports) -> Result<Ended> {
     if let Some(to) = options.to.filter(|to| to.port() == 0) {
         bail!(Usage(format!("--to {to}: port 0 cannot be connected to; give the server's port")));
     }
-    match options.port {
+    let severity = match options.port {
         Some(port) => {
             let report = one::Report::read(port)?;
-            if options.json { say(serde_json::to_string_pretty(&report)?) } else { report.print() }
+            if options.json { say_json(&report, Lines::Several) } else { report.print() }?;
+            report.diagnosis.severity
         }
         None => {
             let report = namespace::Report::read(options.to)?;
-            if options.json { say(serde_json::to_string_pretty(&report)?) } else { report.print() }
+            if options.json { say_json(&report, Lines::Several) } else { report.print() }?;
+            report.diagnosis.severity
         }
-    }?;
-    Ok(Ended::Done)
+    };
+    Ok(if severity == Severity::Ok { Ended::Done } else { Ended::Flawed })
+}
+
+/// What is wrong with this namespace's ports, in one diagnosis.
+pub(super) fn diagnose() -> Result<Diagnosis> {
+    Ok(namespace::Report::read(None)?.diagnosis)
 }
 
 /// A table wrapped to the terminal's width, or to a readable one elsewhere.
-fn table() -> Table {
+pub(super) fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    if terminal::width().is_none() {
-        table.set_width(WIDTH);
-    }
+    // Else it would ask the terminal itself, which may claim to have no columns.
+    table.set_width(terminal::width().map_or(WIDTH, |width| width.try_into().unwrap_or(u16::MAX)));
     table
 }
 

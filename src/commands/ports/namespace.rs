@@ -10,6 +10,7 @@ use comfy_table::CellAlignment;
 use serde::Serialize;
 
 use super::{
+    diagnosis::{Diagnosis, Seen},
     meanings::{Here, Meaning},
     say, states, table,
 };
@@ -30,6 +31,7 @@ const SHOWN: usize = 10;
 /// The whole report. Counts are of ports unless they say sockets.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    pub diagnosis: Diagnosis,
     range: RangeRow,
     capacity: Capacity,
     /// The destination given with `--to`.
@@ -109,7 +111,17 @@ impl Report {
         let time_wait = sockets.iter().filter(|socket| socket.state == State::TIME_WAIT).count() as u64;
         let usage = Usage::of(&range, &sockets, to);
         let usable = range.usable();
+        let processes = Processes::of(&usage.inodes);
+        let sysctls = Here { range: &range, time_wait }.read();
+        let sysctl = |name: &str| {
+            let found = sysctls.iter().find(|sysctl| sysctl.name == name);
+            found.and_then(|sysctl| sysctl.value.as_ref()?.parse::<u64>().ok())
+        };
+        let timestamps = sysctl("tcp_timestamps") != Some(0);
+        let reuse = if timestamps { sysctl("tcp_tw_reuse").unwrap_or(0) } else { 0 };
+        let holder = processes.most.first().map(|row| (row.process.to_string(), row.sockets));
         Ok(Self {
+            diagnosis: Seen { range: &range, usage: &usage, reuse, timestamps, holder }.diagnose(),
             capacity: Capacity {
                 per_tuple_group: usable,
                 of_two_groups: ports::capacity(2, usable, 1, 1),
@@ -124,11 +136,11 @@ impl Report {
                 barred: usage.barred,
                 by_state: usage.by_state,
             },
-            processes: Processes::of(&usage.inodes),
+            processes,
             fill: usage.fill,
             tuple_groups_count: usage.groups.len(),
             tuple_groups: usage.groups.into_iter().take(SHOWN).collect(),
-            sysctls: Here { range: &range, time_wait }.read(),
+            sysctls,
             range: RangeRow {
                 low: range.low,
                 high: range.high,
@@ -143,6 +155,7 @@ impl Report {
     /// Prints the report as tables.
     pub fn print(&self) -> Result<()> {
         let mut facts = table();
+        facts.add_row(["diagnosis", &self.diagnosis.lines()]);
         facts.add_row(["range", &self.range.line()]);
         facts.add_row(["capacity", &self.capacity.line()]);
         facts.add_row([&self.in_use_title(), &self.in_use.line()]);

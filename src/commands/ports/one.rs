@@ -9,9 +9,12 @@ use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
-use super::{names, say, states, table};
+use super::{
+    diagnosis::{Diagnosis, Severity},
+    names, say, states, table,
+};
 use crate::{
-    format::thousands,
+    format::{self, thousands},
     observe::{
         holder::{self, Process},
         ports::{Class, Range},
@@ -26,6 +29,7 @@ use crate::{
 /// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    pub diagnosis: Diagnosis,
     port: u16,
     class: Class,
     /// Names in /etc/services.
@@ -107,7 +111,13 @@ impl Report {
         let inodes = listening.iter().chain(&udp).map(|socket| u64::from(socket.inode)).collect();
         let holders = holder::of_sockets(&inodes);
         let (in_range, reserved) = (range.contains(port), range.is_reserved(port));
+        let remedy = (in_range && !reserved).then(|| remedy(&range, port));
+        let tcp: Vec<Listener> =
+            owned(&listening, &holders).map(|(socket, owned)| Listener::of(socket, owned)).collect();
+        let udp: Vec<DatagramSocket> =
+            owned(&udp, &holders).map(|(socket, owned)| DatagramSocket::of(socket, owned)).collect();
         Ok(Self {
+            diagnosis: diagnose(&tcp, &udp, remedy.as_deref()),
             port,
             class: Class::of(port),
             service: Service { tcp: services::name(port, Transport::Tcp), udp: services::name(port, Transport::Udp) },
@@ -116,9 +126,9 @@ impl Report {
             range: (range.low, range.high),
             in_range,
             reserved,
-            remedy: (in_range && !reserved).then(|| remedy(&range, port)),
-            tcp: owned(&listening, &holders).map(|(socket, owned)| Listener::of(socket, owned)).collect(),
-            udp: owned(&udp, &holders).map(|(socket, owned)| DatagramSocket::of(socket, owned)).collect(),
+            remedy,
+            tcp,
+            udp,
             connections,
         })
     }
@@ -126,6 +136,7 @@ impl Report {
     /// Prints the report as tables.
     pub fn print(&self) -> Result<()> {
         let mut facts = table();
+        facts.add_row(["diagnosis", &self.diagnosis.lines()]);
         facts.add_row(["port", &format!("{}: {}", self.port, self.class.name())]);
         let service = [("TCP", &self.service.tcp), ("UDP", &self.service.udp)].into_iter();
         let service: Vec<String> =
@@ -216,6 +227,44 @@ impl DatagramSocket {
     }
 }
 
+/// What is wrong with the sockets of a port, worst first.
+fn diagnose(tcp: &[Listener], udp: &[DatagramSocket], reserve: Option<&str>) -> Diagnosis {
+    let full = tcp.iter().filter(|listener| listener.full).count();
+    let drops: u64 = tcp.iter().map(|listener| u64::from(listener.queue.drops)).sum();
+    let lost: u64 = udp.iter().map(|socket| u64::from(socket.drops)).sum();
+    let faster =
+        "accept faster: more workers, or more connections per wake-up; `listenbench observe` shows who accepts"
+            .to_owned();
+    let longer =
+        "lengthen the queue: a larger backlog in the server's listen(), and net.core.somaxconn at least as large"
+            .to_owned();
+    let (severity, finding, remedies) = if full > 0 {
+        let finding = format!(
+            "{} full: the kernel drops further connections, and clients retry after a second or more",
+            format::counted(full as u64, "accept queue is", "accept queues are")
+        );
+        (Severity::Critical, finding, vec![faster, longer])
+    } else if drops > 0 {
+        let finding = format!(
+            "listeners have dropped {}, retries included, since they were opened",
+            format::counted(drops, "segment", "segments")
+        );
+        (Severity::Warning, finding, vec![longer, faster])
+    } else if lost > 0 {
+        let finding =
+            format!("sockets have dropped {} for lack of memory", format::counted(lost, "datagram", "datagrams"));
+        let buffer = "enlarge the receive buffer: SO_RCVBUF, and net.core.rmem_max at least as large".to_owned();
+        (Severity::Warning, finding, vec![buffer, "read faster: more workers, or recvmmsg()".to_owned()])
+    } else if let (Some(command), false) = (reserve, tcp.is_empty() && udp.is_empty()) {
+        let finding =
+            "a client can be given this port while no server is bound to it, such as during a restart".to_owned();
+        (Severity::Warning, finding, vec![format!("reserve it: `{command}`")])
+    } else {
+        (Severity::Ok, "nothing is wrong with the sockets of this port".to_owned(), Vec::new())
+    };
+    Diagnosis { severity, finding, remedies }
+}
+
 /// Sockets with their processes and the size of their group.
 fn owned<'a>(
     sockets: &'a [Socket],
@@ -258,6 +307,26 @@ fn places<'a>(sockets: impl Iterator<Item = &'a Owned>, shared: &str) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_worst_is_said() {
+        let listener = |length, limit, drops| {
+            let owned = Owned { address: ([127, 0, 0, 1], 80).into(), inode: 1, processes: Vec::new(), group: 1 };
+            let queue = Queue { length, limit, drops };
+            Listener { owned, queue, full: queue.is_full() }
+        };
+        let found = |tcp: &[Listener], reserve| {
+            let Diagnosis { severity, remedies, .. } = diagnose(tcp, &[], reserve);
+            (severity, remedies.first().map(|remedy| remedy.split(':').next().unwrap().to_owned()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        // A queue of 7 holds 8.
+        assert_eq!(found(&[listener(8, 7, 1)], Some("x")), (Severity::Critical, some("accept faster")));
+        assert_eq!(found(&[listener(7, 7, 1)], Some("x")), (Severity::Warning, some("lengthen the queue")));
+        assert_eq!(found(&[listener(7, 7, 0)], Some("x")), (Severity::Warning, some("reserve it")));
+        assert_eq!(found(&[listener(7, 7, 0)], None), (Severity::Ok, None));
+        assert_eq!(found(&[], Some("x")), (Severity::Ok, None));
+    }
 
     #[test]
     fn the_remedy_keeps_ports_that_are_already_reserved() {

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use crate::{
     format::{plural, seconds},
+    live::whole_trial,
     load::Sizing,
-    scenario::{Bound, Plan, Trial},
+    scenario::{Plan, Trial},
     stats::{self, RankSum, SIGNIFICANCE},
 };
 
-/// Time per trial for set-up and counting, for the estimated length of a run.
-const OVERHEAD: Duration = Duration::from_millis(150);
-
 /// What will run, for how long, and with how many processes.
 pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
-    let fewest = sizings.iter().min_by_key(|sizing| (sizing.loaders, sizing.connections));
-    let most = sizings.iter().max_by_key(|sizing| (sizing.loaders, sizing.connections));
+    let fewest = sizings.iter().min_by_key(|sizing| (sizing.loaders(), sizing.connections));
+    let most = sizings.iter().max_by_key(|sizing| (sizing.loaders(), sizing.connections));
     let sizing = match (fewest, most) {
         (Some(fewest), Some(most)) if fewest != most => format!("{fewest}, to {most}"),
         (Some(same), _) => same.to_string(),
@@ -24,17 +22,16 @@ pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
     format!("{}: {}, seed {}; {sizing}", plan.whole.name, amount(plan), plan.whole.seed)
 }
 
-/// A warning if there are too few trials to show any difference between cells.
+/// A warning if there are too few trials to show any difference between cells. A plan that repeats nothing tests nothing.
 pub(super) fn too_few(plan: &Plan) -> Option<String> {
-    let cells: Vec<_> = plan.cells.iter().map(|cell| &cell.values).collect();
-    let pairs = stats::compared_pairs(&cells).len();
-    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(pairs, SIGNIFICANCE));
-    (pairs > 0 && plan.whole.search.is_none() && planned < needed).then(|| {
+    let tests = stats::tests_of(plan);
+    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(tests, SIGNIFICANCE));
+    (tests > 0 && plan.whole.search.is_none() && (2..needed).contains(&planned)).then(|| {
         format!(
-            "{}: {} per cell cannot show a difference among {}, however large; use --set repetitions={needed}",
+            "{}: {} per cell cannot show a difference in {}, however large; use --set repetitions={needed}",
             plan.whole.name,
             plural(planned, "trial"),
-            plural(pairs, "pair"),
+            plural(tests, "comparison"),
         )
     })
 }
@@ -44,8 +41,9 @@ fn amount(plan: &Plan) -> String {
     let whole = &plan.whole;
     let cells = plural(plan.cells.len(), "cell");
     if let Some(search) = &whole.search {
+        let each = if plan.cells.len() == 1 { "" } else { "each " };
         return format!(
-            "{cells}, each searched for the highest {} that keeps {} within {}, with at most {}",
+            "{cells}, {each}searched for the highest {} that keeps {} within {}, with at most {}",
             search.variable,
             search.metric,
             search.limit,
@@ -55,7 +53,7 @@ fn amount(plan: &Plan) -> String {
     let length = |trials: &[Trial]| planned_length(plan, trials).map(seconds);
     if let Some(stop) = &whole.stop {
         let least = length(&plan.trials[..plan.cells.len() * whole.repetitions]);
-        let length = least.zip(length(&plan.trials)).map(|(least, most)| format!(", about {least} to {most}"));
+        let length = least.map(|least| format!(", at least {least}"));
         return format!(
             "{cells} × {} to {} until all intervals are within ±{:.1} % = at most {}{}",
             whole.repetitions,
@@ -69,19 +67,53 @@ fn amount(plan: &Plan) -> String {
         "{cells} × {} = {}{}",
         plural(whole.repetitions, "repetition"),
         plural(plan.trials.len(), "trial"),
-        length(&plan.trials).map_or_else(String::new, |length| format!(", about {length}"))
+        length(&plan.trials).map_or_else(String::new, |length| format!(", at least {length}"))
     )
 }
 
-/// `None` if a cell is bounded by a number of connections, since its duration is unknown.
+/// `None` if the duration of some cell is unknown: how fast a closed loop connects is not known before.
 pub(super) fn planned_length(plan: &Plan, trials: &[Trial]) -> Option<Duration> {
-    let trials = trials.iter().map(|trial| {
-        let load = &plan.cells[trial.cell].scenario.load;
-        match load.bound {
-            _ if plan.cells[trial.cell].scenario.fill.is_some() => None,
-            Bound::Duration(span) => Some(load.warmup + span + load.hold + OVERHEAD),
-            Bound::Connections(_) => None,
-        }
-    });
+    let trials = trials.iter().map(|trial| plan.cells[trial.cell].scenario.expected_length().map(whole_trial));
     trials.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::sources, *};
+    use crate::scenario::Source;
+
+    #[test]
+    fn repetitions_that_could_show_nothing_are_warned_of() {
+        let warning = |repetitions: usize| {
+            let text = format!(
+                "repetitions = {repetitions}\n[matrix]\n\"server.strategy\" = [\"shared-epoll\", \"reuseport\"]\n"
+            );
+            too_few(&Plan::read(&crate::scenario::Source { name: "test.toml", text: &text }, &[]).unwrap())
+        };
+        assert_eq!((warning(1), warning(9)), (None, None));
+        assert!(warning(2).unwrap().contains(": 2 trials per cell cannot show a difference in "));
+    }
+
+    #[test]
+    fn shipped_scenarios_that_repeat_repeat_often_enough() {
+        for name in sources::built_in() {
+            let text = sources::text(name).unwrap();
+            let plan = Plan::read(&text.source(), &[]).unwrap();
+            assert_eq!(too_few(&plan), None);
+        }
+    }
+
+    #[test]
+    fn a_single_cell_is_searched_alone() {
+        for (matrix, expected) in [
+            ("", "1 cell, searched for the highest load.rate"),
+            ("[matrix]\nserver.workers = [1, 2]", "2 cells, each searched"),
+        ] {
+            let text = format!(
+                "name = \"x\"\n[load]\nmode = \"open\"\nrate = 100.0\nduration = \"1s\"\n[search]\nmetric = \"response_p99\"\nlimit = \"20ms\"\n{matrix}\n"
+            );
+            let plan = Plan::read(&Source { name: "test.toml", text: &text }, &[]).unwrap();
+            assert!(amount(&plan).starts_with(expected), "{}", amount(&plan));
+        }
+    }
 }

@@ -1,38 +1,65 @@
 //! Finds predictable failures before the first trial.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    iter,
+    net::IpAddr,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::{super::capacity, Chosen};
+use super::{super::capacity, Chosen, job};
 use crate::{
+    context::{Role, Side},
+    format::plural,
     ipc::family::Patience,
     live::Kind,
+    load::{self, Sizing},
     observe::{
         host::{self, Probe},
         ports::Range,
     },
     report,
-    scenario::{Network, Plan, Queues, Stamps, keys},
+    scenario::{Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake, keys},
     server::{Listeners, Site},
     stats,
-    trial::{self, Rehearsal},
+    trial::{self, Rehearsal, Stray, hosts::Hosts},
 };
+
+/// The different set-ups tried before a run; each takes tens of milliseconds.
+const REHEARSALS: usize = 100;
 
 /// Tries everything that each trial will need. Returns the sysctls of the network the trials will use.
 pub(super) fn rehearse(
     chosen: &Chosen,
     force: bool,
-    kind: Kind,
-    patience: Patience<'_>,
+    hosts: Option<&Hosts>,
+    (kind, patience): (Kind, Patience<'_>),
 ) -> Result<BTreeMap<String, String>> {
-    let Chosen { source, plan, sizings } = chosen;
+    let Chosen { source, plan, sizings, .. } = chosen;
     let name = &source.name;
     let mut sysctls = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
+    let mut tried_here = Vec::new();
     let mut asked = Vec::new();
+    let mut located = HashSet::new();
+    let mut checked = HashSet::new();
+    let mut check = |cell: &Cell, sizing: &Sizing, ports: &Range| {
+        // Cells that differ in other respects need the same.
+        if !checked.insert(capacity::demand(&cell.scenario, sizing, ports)) {
+            return Ok(());
+        }
+        let side = if hosts.is_some() { Side::Server } else { Side::Whole };
+        match capacity::lack(cell, sizing, ports, side)? {
+            Some(problem) => capacity::refuse(name, &problem, force),
+            None => Ok(()),
+        }
+    };
+    let mut untried = 0;
+    let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
     for (cell, sizing) in plan.cells.iter().zip(sizings) {
-        let asks = (cell.scenario.server.scheduler, cell.scenario.load.scheduler, cell.scenario.load.engine);
+        let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
+        let asks = (cell.scenario.server.scheduler, loaders);
         if !asked.contains(&asks) {
             asked.push(asks);
             for why in trial::refusals(&cell.scenario, patience)? {
@@ -40,66 +67,165 @@ pub(super) fn rehearse(
             }
         }
         match cell.scenario.network {
-            Network::Host if cell.scenario.address.ip().is_unspecified() => {
-                let problem = "loaders cannot connect to the wildcard address: use one of this machine's addresses";
-                anyhow::bail!(plan.wrong(keys::ADDRESS, problem));
-            }
+            // Its server's host finds out.
+            Network::Host if hosts.is_some() && cell.scenario.server_host > 0 => {}
             Network::Host => {
-                for transport in cell.scenario.protocol.transports() {
-                    Listeners::open(Site::of(&cell.scenario.server, cell.scenario.address, transport), Queues::ONE)?;
+                trial::confine(&cell.scenario, chosen.allow_remote, role).map_err(|error| match error.downcast() {
+                    Ok(Stray { path, problem }) => plan.refused(&path, problem).into(),
+                    Err(error) => error,
+                })?;
+                if cell.scenario.subject == UnderTest::Running {
+                    if located.insert(cell.scenario.address) {
+                        trial::locate(&cell.scenario)?;
+                    }
+                } else {
+                    let behind = cell.scenario.backend().map(|backend| backend.address);
+                    for transport in cell.scenario.protocol.transports() {
+                        for address in iter::once(cell.scenario.address).chain(behind) {
+                            Listeners::open(Site::of(&cell.scenario.server, address, transport), Queues::One)?;
+                        }
+                    }
+                    let strategy = (cell.scenario.protocol, cell.scenario.address, &cell.scenario.server);
+                    if !tried_here.contains(&strategy) {
+                        tried_here.push(strategy);
+                        match trial::rehearse(cell, role, patience)? {
+                            Rehearsal::Ready { strategy_error: Some(why), .. } => {
+                                kind.note(cannot_run(name, cell, &why));
+                            }
+                            Rehearsal::Ready { .. } => {}
+                            Rehearsal::Refused { path, why } => bail!(plan.refused(&path, why)),
+                        }
+                    }
                 }
                 sysctls.get_or_insert_with(host::sysctls);
                 let ports = Range::read().context("reading ip_local_port_range")?;
-                capacity::check(name, cell, sizing, &ports, force)?;
+                check(cell, sizing, &ports)?;
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
-                let new = (network, scenario.address, &scenario.sysctls, scenario.protocol, &scenario.server);
+                let addresses = (scenario.address, scenario.sources().addresses, scenario.destinations());
+                let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
+                let new = (network, addresses, &scenario.sysctls, scenario.protocol, &scenario.server, runs_ours);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
-                    capacity::check(name, cell, sizing, ports, force)?;
+                    check(cell, sizing, ports)?;
                     continue;
                 }
-                match trial::rehearse(cell, patience)? {
+                if tried.len() == REHEARSALS {
+                    untried += 1;
+                    continue;
+                }
+                match trial::rehearse(cell, role, patience)? {
                     Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
-                        capacity::check(name, cell, sizing, &ports, force)?;
+                        check(cell, sizing, &ports)?;
                         tried.push((new, ports));
                         sysctls.get_or_insert(found);
                         if let Some(why) = strategy_error {
-                            let strategy = cell.scenario.server.strategy.name;
-                            kind.note(format_args!(
-                                "{name}: strategy {strategy} cannot run here, so its trials will fail: {why}"
-                            ));
+                            kind.note(cannot_run(name, cell, &why));
                         }
                     }
-                    Rehearsal::Refused { sysctl, why } => {
-                        anyhow::bail!(plan.refused_sysctl(&sysctl, why));
-                    }
+                    Rehearsal::Refused { path, why } => bail!(plan.refused(&path, why)),
                 }
             }
         }
     }
+    if untried > 0 {
+        kind.note(format_args!(
+            "{name}: tried {REHEARSALS} of the set-ups that its cells need; {} of them {} others, which only their trials will try",
+            plural(untried, "cell"),
+            if untried == 1 { "needs" } else { "need" },
+        ));
+    }
     Ok(sysctls.unwrap_or_default())
 }
 
-/// Warns if accept waits will only be upper bounds.
-pub(super) fn warn_of_bounds<'a>(mut plans: impl Iterator<Item = &'a Plan>, probe: &Probe, kind: Kind) {
-    let wants = |plan: &Plan| plan.cells.iter().any(|cell| cell.scenario.stamps == Stamps::Auto);
-    if let (Some(why), true) = (&probe.stamps_error, plans.any(wants)) {
+/// Has the load hosts try their parts of each cell's trials, and learns where their clients are.
+pub(super) fn on_hosts(
+    chosen: &mut Chosen,
+    force: bool,
+    hosts: &Hosts,
+    (kind, patience): (Kind, Patience<'_>),
+) -> Result<()> {
+    let Chosen { source, plan, sizings, allow_remote, .. } = &*chosen;
+    // Cells that differ in other respects ask the same of them.
+    let mut known: Vec<(_, Vec<IpAddr>)> = Vec::new();
+    let mut clients = Vec::with_capacity(plan.cells.len());
+    for (cell, sizing) in plan.cells.iter().zip(sizings) {
+        let Scenario { address, protocol, subject, loads, .. } = &cell.scenario;
+        let of_loads: Vec<_> = loads.iter().map(|load| (&load.sources, load.scheduler, load.engine)).collect();
+        let (held, loaders) = (load::held_at_once(&cell.scenario), &sizing.of_loads);
+        let asks = (*address, *protocol, *subject == UnderTest::Running, of_loads, held, loaders);
+        if let Some((_, addresses)) = known.iter().find(|(known, _)| *known == asks) {
+            clients.push(addresses.clone());
+            continue;
+        }
+        let mut addresses = Vec::new();
+        for (facts, found) in job::rehearse(hosts, (plan, cell), (sizing, *allow_remote), patience)? {
+            for why in found.refused {
+                kind.note(format_args!(
+                    "{}: {}: {why}; trials that need it will fail",
+                    source.name,
+                    job::named(&facts)
+                ));
+            }
+            if let Some(problem) = found.lack {
+                capacity::refuse(&source.name, &format!("{}: {problem}", job::named(&facts)), force)?;
+            }
+            addresses.extend(found.clients);
+        }
+        known.push((asks, addresses.clone()));
+        clients.push(addresses);
+    }
+    chosen.clients = clients;
+    Ok(())
+}
+
+fn cannot_run(name: &str, cell: &Cell, why: &str) -> String {
+    let strategy = cell.scenario.server.strategy.name;
+    format!("{name}: strategy {strategy} cannot run here, so its trials will fail: {why}")
+}
+
+/// Warns if accept waits will only be upper bounds, of clients on other hosts not even that, or lack a part.
+pub(super) fn warn_of_bounds<'a>(
+    mut plans: impl Iterator<Item = &'a Plan> + Clone,
+    (probe, hosts): (&Probe, Option<&Hosts>),
+    kind: Kind,
+) {
+    let stamped = |scenario: &Scenario| scenario.stamps == Stamps::Auto;
+    let wants = |plan: &Plan| plan.cells.iter().any(|cell| stamped(&cell.scenario) && cell.scenario.subject.is_own());
+    let has_backend =
+        |plan: &Plan| plan.cells.iter().any(|cell| stamped(&cell.scenario) && cell.scenario.backend().is_some());
+    if let (Some(why), true) = (&probe.stamps_error, plans.clone().any(wants)) {
+        let what = match hosts {
+            None => "are only upper bounds here, measured from the client's connect() call",
+            Some(_) => "are not measured: the clients' clocks are other hosts'",
+        };
+        kind.note(report::terminal::prose(&format!("accept waits {what}; exact stamps are not available: {why}")));
+    }
+    if let (Some(why), true) = (&probe.stamps_error, plans.clone().any(has_backend)) {
         kind.note(report::terminal::prose(&format!(
-            "accept waits are only upper bounds here, measured from the client's connect() call; exact stamps are not available: {why}"
+            "accept waits behind the proxy cannot be measured here; exact stamps are not available: {why}"
+        )));
+    }
+    let has_rings = |plan: &Plan| {
+        let timed = |scenario: &Scenario| {
+            scenario.stamps != Stamps::ConnectCall && scenario.server.strategy.wake == Wake::Uring
+        };
+        plan.cells.iter().any(|cell| timed(&cell.scenario))
+    };
+    if let (Some(why), true) = (&probe.completions_error, plans.any(has_rings)) {
+        kind.note(report::terminal::prose(&format!(
+            "how long connections lie in an io_uring before the worker takes them is not known here: {why}"
         )));
     }
 }
 
 /// Rejects unknown metrics and limits of the wrong unit.
 pub(super) fn metrics_exist(plan: &Plan) -> Result<()> {
-    if let Some(metric) = plan.whole.metric.as_ref().filter(|metric| stats::metric_named(metric).is_none()) {
-        let known: Vec<&str> = stats::METRICS.iter().map(|metric| metric.name).collect();
-        let problem = format_args!("unknown metric \"{metric}\"; known metrics: {}", known.join(", ")).to_string();
-        anyhow::bail!(plan.wrong(keys::METRIC, problem));
-    }
+    let populations = plan.populations();
+    stats::metrics_named(&plan.whole.answers, &populations).map_err(|problem| plan.wrong(keys::ANSWERS, problem))?;
     if let Some(search) = &plan.whole.search {
-        stats::search::Goal::of(search, plan.whole.repetitions).map_err(|(key, problem)| plan.wrong(key, problem))?;
+        stats::search::Goal::of(search, plan.whole.repetitions, &populations)
+            .map_err(|(key, problem)| plan.wrong(key, problem))?;
     }
     Ok(())
 }

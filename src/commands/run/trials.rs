@@ -1,61 +1,93 @@
 //! Runs trials in sequence, as planned or as a search chooses them, and records each as it ends.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Chosen,
+    Chosen, How, Printed, job, lines,
     outline::{outline, planned_length},
     size,
 };
 use crate::{
     commands::Ended,
-    ipc::control::Recording,
-    live::{Expected, Kind, Progress, Trials},
+    context::Role,
+    ipc::{control::Recording, draws::Seen},
+    live::{Expected, Progress, Trials},
     load::Sizing,
-    record::{Outcome, Writer},
+    record::{Outcome, TrialRecord, Writer},
     report::terminal,
-    scenario::{Plan, Search, Trial},
+    scenario::{self, Network, Plan, Search, Trial},
     stats::{
         self, Record,
         search::{self, Goal, Next},
     },
-    trial::{self, Job},
+    trial::{self, Job, Place, hosts::Hosts},
 };
 
-/// Runs a scenario's trials.
+/// Runs the trials of a scenario, or of several as one experiment.
 pub(super) struct Runner<'a> {
-    writer: &'a mut Writer,
+    chosen: &'a [Chosen],
+    /// The hosts that share the trials; `None` if this one does it all.
+    hosts: Option<&'a Hosts>,
+    /// One per scenario.
+    writers: &'a mut [Writer],
     interrupted: &'a AtomicBool,
     stamps_allowed: bool,
     progress: Progress<'a>,
+    printed: Printed,
     flawed: bool,
+    /// By record and cell, the client ends of its trials so far, where they share the machine's own network.
+    seen: BTreeMap<(usize, usize), Seen>,
 }
 
 impl<'a> Runner<'a> {
     pub(super) fn new(
-        chosen: &Chosen,
+        (chosen, hosts): (&'a [Chosen], Option<&'a Hosts>),
         stamps_allowed: bool,
-        writer: &'a mut Writer,
-        kind: Kind,
+        writers: &'a mut [Writer],
+        following: &'a [Chosen],
+        how: How,
         interrupted: &'a AtomicBool,
     ) -> Self {
-        let outline = terminal::prose(&outline(&chosen.plan, &chosen.sizings));
-        let progress = Progress::start(kind, &outline, expected(&chosen.plan), interrupted);
-        Self { writer, interrupted, stamps_allowed, progress, flawed: false }
+        let How { kind, printed, verbose } = how;
+        let outlines: Vec<String> =
+            chosen.iter().map(|chosen| terminal::prose(&outline(&chosen.plan, &chosen.sizings))).collect();
+        let progress = Progress::start((kind, verbose), &outlines.join("\n"), expected(chosen, following), interrupted);
+        Self {
+            chosen,
+            hosts,
+            writers,
+            interrupted,
+            stamps_allowed,
+            progress,
+            printed,
+            flawed: false,
+            seen: BTreeMap::new(),
+        }
     }
 
     /// Runs the planned trials, or with `[stop]` until the intervals are narrow enough.
-    pub(super) fn planned(&mut self, plan: &Plan, sizings: &[Sizing]) -> Result<Ended> {
-        for block in plan.trials.chunk_by(|one, other| one.repetition == other.repetition) {
-            if block[0].repetition >= plan.whole.repetitions && self.is_narrow()? {
+    pub(super) fn planned(&mut self) -> Result<Ended> {
+        let chosen = self.chosen;
+        let plans: Vec<&Plan> = chosen.iter().map(|chosen| &chosen.plan).collect();
+        let order: Vec<(usize, (usize, Trial))> = scenario::interleaved(&plans).into_iter().enumerate().collect();
+        let least = plans[0].whole.repetitions;
+        for block in order.chunk_by(|(_, (_, one)), (_, (_, other))| one.repetition == other.repetition) {
+            let (_, (_, first)) = block[0];
+            if first.repetition >= least && self.is_narrow()? {
                 break;
             }
-            for trial in block {
-                self.trial(plan, *trial, sizings[trial.cell], None)?;
+            for (number, (record, trial)) in block {
+                let Chosen { name, plan, sizings, .. } = &chosen[*record];
+                let place = (chosen.len() > 1).then_some(Place { record: name, number: *number });
+                self.trial(*record, Job { place, ..self.job(plan, *trial, &sizings[trial.cell]) })?;
                 if self.is_interrupted() {
                     return Ok(Ended::Interrupted);
                 }
@@ -65,14 +97,15 @@ impl<'a> Runner<'a> {
     }
 
     /// Searches all cells in turn, one trial each, so that drift of the machine affects all of them alike.
-    pub(super) fn search(&mut self, chosen: &Chosen, overrides: &[String], search: &Search) -> Result<Ended> {
-        let goal = Goal::of(search, chosen.plan.whole.repetitions)
+    pub(super) fn search(&mut self, search: &Search) -> Result<Ended> {
+        let chosen = &self.chosen[0];
+        let goal = Goal::of(search, chosen.plan.whole.repetitions, &chosen.plan.populations())
             .map_err(|(key, problem)| chosen.plan.wrong(key, problem))?;
         let first = chosen.plan.search_from.unwrap_or(1.0);
         let mut rng = ChaCha8Rng::seed_from_u64(chosen.plan.whole.seed);
         let mut number = 0;
         for round in 0.. {
-            let record = Record::read(self.writer.folder())?;
+            let record = Record::read(self.writers[0].folder())?;
             let next = |cell| match search::next(&goal, first, &search::attempts(&goal, &record.trials, cell)) {
                 Next::Try(value) => Some((cell, value)),
                 Next::Done(_) => None,
@@ -83,9 +116,13 @@ impl<'a> Runner<'a> {
             }
             wanted.shuffle(&mut rng);
             for (cell, value) in wanted {
-                let plan = Plan::read_at(&chosen.source(), overrides, search, value)?;
-                let sizing = size(&chosen.source.name, &plan)?[cell];
-                self.trial(&plan, Trial { number, repetition: round, cell }, sizing, Some(value))?;
+                let mut plan = Plan::read_at(&chosen.source(), &chosen.overrides, search, value)?;
+                if let Some(hosts) = self.hosts {
+                    job::place(hosts, &mut plan);
+                }
+                let sizing = &size(&chosen.source.name, &plan, chosen.room)?[cell];
+                let job = self.job(&plan, Trial { number, repetition: round, cell }, sizing);
+                self.trial(0, Job { searched: Some(value), ..job })?;
                 number += 1;
                 if self.is_interrupted() {
                     return Ok(Ended::Interrupted);
@@ -95,20 +132,80 @@ impl<'a> Runner<'a> {
         Ok(self.ended())
     }
 
-    fn trial(&mut self, plan: &Plan, trial: Trial, sizing: Sizing, searched: Option<f64>) -> Result<()> {
-        let recording = Recording::On;
-        let job = Job { plan, trial, sizing, searched, stamps_allowed: self.stamps_allowed, recording };
-        self.progress.begin(job);
-        let outcome = trial::run(job, self.interrupted, &mut |view| self.progress.tick(view))?;
-        self.writer.trial(&outcome.record, &outcome.histograms)?;
-        self.progress.end(job, &outcome.record);
-        self.flawed |= outcome.record.outcome != Outcome::Valid;
-        Ok(())
+    fn job<'b>(&self, plan: &'b Plan, trial: Trial, sizing: &'b Sizing) -> Job<'b>
+    where
+        'a: 'b,
+    {
+        let (stamps_allowed, recording) = (self.stamps_allowed, Recording::On);
+        Job {
+            plan,
+            trial,
+            sizing,
+            searched: None,
+            stamps_allowed,
+            recording,
+            place: None,
+            seen: None,
+            allow_remote: false,
+            role: Role::default(),
+            hosts: self.hosts,
+        }
     }
 
-    /// Whether the intervals of the finished trials are as narrow as `[stop]` requires.
+    /// Runs a trial of one of the records.
+    fn trial(&mut self, record: usize, job: Job<'_>) -> Result<()> {
+        let cell = job.trial.cell;
+        let scenario = &job.plan.cells[cell].scenario;
+        let role = match self.hosts {
+            Some(hosts) => hosts.role(&self.chosen[record].clients[cell]),
+            None => Role::default(),
+        };
+        let seen =
+            match self.seen.entry((record, cell)) {
+                _ if scenario.network != Network::Host => None,
+                Entry::Occupied(seen) => Some(&*seen.into_mut()),
+                Entry::Vacant(place) => Some(&*place.insert(
+                    Seen::new(role.places(&scenario.sources().addresses).len()).context("mapping shared memory")?,
+                )),
+            };
+        let job = Job { seen, allow_remote: self.chosen[record].allow_remote, role, ..job };
+        let before: usize = self.chosen[..record].iter().map(|chosen| chosen.plan.cells.len()).sum();
+        self.progress.begin(job, before + cell);
+        let outcome = match self.hosts {
+            Some(hosts) if scenario.server_host > 0 => trial::hosts::have_conducted(job, hosts, self.interrupted),
+            _ => trial::run(job, self.interrupted, &mut |view| self.progress.tick(job, view))?,
+        };
+        let output = outcome.output.filter(|output| !output.is_empty());
+        let ended = self.writers[record].trial(outcome.record, &outcome.histograms, output.as_deref())?;
+        self.progress.end(job, &ended);
+        if self.printed == Printed::Lines {
+            lines::trial(self.writers[record].folder().path(), &ended)?;
+        }
+        self.flawed |= ended.outcome != Outcome::Valid;
+        match self.hosts {
+            Some(hosts) if !outcome.in_step => self.resume(hosts, &ended),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the load hosts go on after a trial that did not end as it should have. Fails if one of them is lost: later trials would have
+    /// another load.
+    fn resume(&self, hosts: &Hosts, ended: &TrialRecord) -> Result<()> {
+        let lost = ended.hosts.iter().find(|host| host.lost_after_s.is_some());
+        match lost {
+            // Whoever interrupts the run may have ended other hosts, too: the record comes first.
+            _ if self.is_interrupted() => {
+                hosts.in_step.set(false);
+                Ok(())
+            }
+            Some(host) => bail!("lost {host}, so the run stopped: {}", host.exit),
+            None => job::restore(hosts),
+        }
+    }
+
+    /// Whether the intervals of the only record's finished trials are as narrow as `[stop]` requires.
     fn is_narrow(&self) -> Result<bool> {
-        let summary = stats::summarize(&Record::read(self.writer.folder())?);
+        let summary = stats::summarize(&Record::read(self.writers[0].folder())?);
         Ok(summary.precision.is_some_and(|precision| precision.narrow))
     }
 
@@ -126,13 +223,24 @@ impl<'a> Runner<'a> {
 }
 
 /// How many trials to expect, and how long they take.
-fn expected(plan: &Plan) -> Expected {
-    let whole = &plan.whole;
-    let trials = match (&whole.search, &whole.stop) {
-        (Some(search), _) => Trials::AtMost(search.max_trials * plan.cells.len()),
-        (None, Some(_)) => Trials::AtMost(plan.trials.len()),
-        (None, None) => Trials::Exactly(plan.trials.len()),
+fn expected(chosen: &[Chosen], following: &[Chosen]) -> Expected {
+    let whole = &chosen[0].plan.whole;
+    let of_cell = |plan: &Plan, number: usize| match &whole.search {
+        Some(search) => search.max_trials,
+        None => plan.trials.iter().filter(|trial| trial.cell == number).count(),
     };
-    let length = if whole.search.is_some() { None } else { planned_length(plan, &plan.trials) };
-    Expected { trials, length }
+    let of_plan = |chosen: &Chosen| -> Vec<_> {
+        let plan = &chosen.plan;
+        let cells = plan.cells.iter().enumerate();
+        cells.map(|(number, cell)| (of_cell(plan, number), cell.scenario.expected_length())).collect()
+    };
+    Expected {
+        trials: if whole.search.is_some() || whole.stop.is_some() { Trials::AtMost } else { Trials::Exactly },
+        cells: chosen.iter().flat_map(of_plan).collect(),
+        following: following
+            .iter()
+            .map(|one| planned_length(&one.plan, &one.plan.trials))
+            .sum::<Option<Duration>>()
+            .filter(|_| !following.is_empty()),
+    }
 }

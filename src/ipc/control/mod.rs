@@ -1,8 +1,11 @@
-//! The control block of a trial: the start barrier, the phases, and one counter cell per worker and loader. The workers' counters
-//! are in `workers`.
+//! The control block of a trial: the start barrier, the phases, and what each worker and loader counts and records, which is in
+//! `workers` and `loaders`.
 //!
 //! Every counter has one writer. The counters of a killed process survive it, so its accepts still balance.
 
+mod lives;
+mod loaders;
+mod losses;
 mod workers;
 
 use std::{
@@ -14,16 +17,24 @@ use std::{
     time::Duration,
 };
 
-use crossbeam::utils::CachePadded;
-use hdrhistogram::Histogram;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
-pub use self::workers::{Count, Counts, Kept, Meter};
-use self::workers::{LastAcceptCell, WorkerCell, WorkerHistograms};
+use self::{
+    lives::LifeCell,
+    loaders::LoaderCells,
+    losses::LossCell,
+    workers::{LastAcceptCell, WorkerCell, WorkerHistograms},
+};
+pub use self::{
+    lives::Order,
+    loaders::{Account, LoaderCount, LoaderKept},
+    losses::Loss,
+    workers::{Count, Kept, Meter},
+};
 use super::{
     board::{Board, Phases, Words},
-    histogram,
+    tally::Tallies,
 };
 use crate::sys::{clock, shared::SharedSlice};
 
@@ -44,10 +55,12 @@ enum Word {
     Registered,
     /// Number of workers that no longer accept.
     Stopped,
+    /// When the load was told to end early; 0 until then.
+    InterruptedNs,
 }
 
 impl Words for Word {
-    const COUNT: usize = Self::Stopped as usize + 1;
+    const COUNT: usize = Self::InterruptedNs as usize + 1;
 
     fn place(self) -> usize {
         self as usize
@@ -68,34 +81,6 @@ pub enum Phase {
 impl Phases for Phase {
     const ALL: &'static [Self] = &[Self::Running, Self::Stop, Self::Exit];
 }
-
-/// What a loader shows while it runs. Its report has the exact account.
-#[derive(Debug, Clone, Copy)]
-pub enum LoaderCount {
-    /// Connections begun.
-    Attempted,
-    /// Connections established.
-    Established,
-    /// Connections that ran to their planned end.
-    Completed,
-    /// Datagrams sent.
-    Sent,
-    /// Connections and datagram flows that failed.
-    Failed,
-}
-
-type LoaderCell = CachePadded<[AtomicU64; LoaderCount::Failed as usize + 1]>;
-
-/// What a loader records here in addition to its own histograms, which no other process can see before it ends.
-#[derive(Debug, Clone, Copy)]
-pub enum LoaderKept {
-    /// Accept waits from the client's connect call, in nanoseconds, of measured connections.
-    AcceptWait,
-    /// Waits from a client's sending a datagram to a worker's receiving it, in nanoseconds, of measured flows.
-    ReceiveWait,
-}
-
-type LoaderHistograms = [[AtomicU64; histogram::BUCKETS]; LoaderKept::ReceiveWait as usize + 1];
 
 /// A listener in the latest sample: inode, length, limit, drops.
 type ListenerCell = [AtomicU64; 4];
@@ -120,11 +105,15 @@ pub struct Control {
     /// Becomes readable when the phase changes.
     wake: EventFd,
     workers: SharedSlice<WorkerCell>,
+    errors: Tallies,
     last_accepts: SharedSlice<LastAcceptCell>,
-    loaders: SharedSlice<LoaderCell>,
-    faults: SharedSlice<[AtomicU64; 2]>,
+    loaders: LoaderCells,
+    events: SharedSlice<[AtomicU64; 2]>,
+    losses: SharedSlice<LossCell>,
+    lives: SharedSlice<LifeCell>,
+    /// Becomes readable with each order.
+    orders: EventFd,
     histograms: SharedSlice<WorkerHistograms>,
-    loader_histograms: SharedSlice<LoaderHistograms>,
     listeners: SharedSlice<ListenerCell>,
     recording: Recording,
 }
@@ -140,15 +129,15 @@ pub enum Recording {
     Off,
 }
 
-/// When a fault began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 until that happens.
+/// When an event began and when it was over, in nanoseconds of CLOCK_MONOTONIC; 0 until that happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FaultTimes {
+pub struct EventTimes {
     pub begun_ns: u64,
     pub over_ns: u64,
 }
 
 /// The instants of a trial, in nanoseconds of CLOCK_MONOTONIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The barrier: nothing begins earlier.
     pub start_ns: u64,
@@ -161,6 +150,24 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether what happens at an instant was due in the measured window, in time or late: nothing is due after its end.
+    #[inline]
+    pub fn is_due(&self, instant_ns: u64) -> bool {
+        instant_ns >= self.measure_from_ns
+    }
+
+    /// The same instants by another host's clock, which is ahead by this much.
+    pub fn by_clock_ahead(self, ahead_ns: i64) -> Self {
+        // An instant that is not known beforehand has no place on any clock.
+        let there = |at_ns: u64| if at_ns == u64::MAX { at_ns } else { at_ns.saturating_add_signed(ahead_ns) };
+        Self {
+            start_ns: there(self.start_ns),
+            measure_from_ns: there(self.measure_from_ns),
+            measure_to_ns: there(self.measure_to_ns),
+            deadline_ns: there(self.deadline_ns),
+        }
+    }
+
     /// Whether an instant lies in the measured window.
     #[inline]
     pub fn measures(&self, instant_ns: u64) -> bool {
@@ -169,29 +176,30 @@ impl Window {
 }
 
 impl Control {
-    /// A control block for this many workers plus one helper, loaders and faults.
-    pub fn new(workers: usize, loaders: usize, faults: usize) -> io::Result<Self> {
+    /// A control block for this many workers plus one helper, loaders and events.
+    pub fn new(workers: usize, loaders: usize, events: usize) -> io::Result<Self> {
         Ok(Self {
             board: Board::new()?,
             wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             workers: SharedSlice::new(workers + 1)?,
+            errors: Tallies::new(workers + 1)?,
             last_accepts: SharedSlice::new(workers + 1)?,
-            loaders: SharedSlice::new(loaders)?,
-            faults: SharedSlice::new(faults)?,
+            loaders: LoaderCells::new(loaders, 0, 0)?,
+            events: SharedSlice::new(events)?,
+            losses: SharedSlice::new(events)?,
+            lives: SharedSlice::new(workers)?,
+            orders: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             histograms: SharedSlice::new(workers + 1)?,
-            loader_histograms: SharedSlice::new(loaders)?,
             listeners: SharedSlice::new(workers)?,
             recording: Recording::On,
         })
     }
 
-    /// Switches recording on or off. When off, there are no histograms, and an attempt to record costs no more than a bounds check.
+    /// Switches recording on or off. When off, workers have no histograms, and an attempt to record costs no more than a bounds check.
     pub fn with(self, recording: Recording) -> io::Result<Self> {
         Ok(match recording {
             Recording::On => self,
-            Recording::Off => {
-                Self { histograms: SharedSlice::new(0)?, loader_histograms: SharedSlice::new(0)?, recording, ..self }
-            }
+            Recording::Off => Self { histograms: SharedSlice::new(0)?, recording, ..self },
         })
     }
 
@@ -238,9 +246,30 @@ impl Control {
         }
     }
 
+    /// Tells the loaders to end early. The first time counts.
+    pub fn interrupt(&self) {
+        if self.interrupted_ns().is_none() {
+            self.board.set(Word::InterruptedNs, clock::monotonic_ns());
+        }
+    }
+
+    /// When the load was told to end early, in nanoseconds of CLOCK_MONOTONIC.
+    #[inline]
+    pub fn interrupted_ns(&self) -> Option<u64> {
+        Some(self.board.get(Word::InterruptedNs)).filter(|at_ns| *at_ns != 0)
+    }
+
     /// Waits for the turn of the worker with this rank, so that workers register one at a time.
     pub fn wait_for_registration_turn(&self, rank: usize) {
         self.board.wait_until(Word::Registered, rank as u64, Some(REGISTRATION_PATIENCE));
+    }
+
+    /// Waits until another worker of a later generation has registered.
+    pub fn wait_until_serving(&self, worker: usize) {
+        let begun = std::time::Instant::now();
+        while self.life(worker).serving_ns == 0 && begun.elapsed() < REGISTRATION_PATIENCE {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets the next worker register.
@@ -271,51 +300,31 @@ impl Control {
         self.board.wait_for(Phase::Exit);
     }
 
+    /// Waits until listeners may be closed.
+    pub fn wait_for_exit(&self) {
+        self.board.wait_for(Phase::Exit);
+    }
+
     /// How many workers have stopped.
     pub fn stopped(&self) -> u64 {
         self.board.get(Word::Stopped)
     }
 
-    /// Records that a fault begins.
-    pub fn fault_begins(&self, fault: usize, at_ns: u64) {
-        self.faults[fault][0].store(at_ns, Release);
+    /// Records that an event begins.
+    pub fn event_begins(&self, event: usize, at_ns: u64) {
+        self.events[event][0].store(at_ns, Release);
     }
 
-    /// Records that a fault is over.
-    pub fn fault_is_over(&self, fault: usize, at_ns: u64) {
-        self.faults[fault][1].store(at_ns, Release);
+    /// Records that an event is over.
+    pub fn event_is_over(&self, event: usize, at_ns: u64) {
+        self.events[event][1].store(at_ns, Release);
     }
 
-    /// When a fault began and was over.
+    /// When an event began and was over.
     #[inline]
-    pub fn fault(&self, fault: usize) -> FaultTimes {
-        let [begun, over] = &self.faults[fault];
-        FaultTimes { begun_ns: begun.load(Acquire), over_ns: over.load(Acquire) }
-    }
-
-    /// Adds to a loader's counter.
-    #[inline]
-    pub fn add_loader(&self, loader: usize, count: LoaderCount) {
-        increase(&self.loaders[loader][count as usize], 1);
-    }
-
-    /// Counts a wait in a loader's histogram. The caller must be its only writer.
-    #[inline]
-    pub fn keep_of_loader(&self, loader: usize, kept: LoaderKept, wait_ns: u64) {
-        if let Some(histograms) = self.loader_histograms.get(loader) {
-            histogram::record(&histograms[kept as usize], wait_ns);
-        }
-    }
-
-    /// Adds what a loader has recorded so far to a histogram.
-    pub fn add_loader_to(&self, loader: usize, kept: LoaderKept, histogram: &mut Histogram<u64>) {
-        if let Some(histograms) = self.loader_histograms.get(loader) {
-            histogram::add_to(&histograms[kept as usize], histogram);
-        }
-    }
-
-    pub fn loaders(&self) -> usize {
-        self.loaders.len()
+    pub fn event(&self, event: usize) -> EventTimes {
+        let [begun, over] = &self.events[event];
+        EventTimes { begun_ns: begun.load(Acquire), over_ns: over.load(Acquire) }
     }
 
     /// Publishes a worker's listener as just sampled.
@@ -338,35 +347,32 @@ impl Control {
         };
         (inode != 0).then(seen)
     }
-
-    /// A loader's counter, summed over all loaders.
-    pub fn loader_total(&self, count: LoaderCount) -> u64 {
-        self.loaders.iter().map(|cell| cell[count as usize].load(Relaxed)).sum()
-    }
-}
-
-/// Adds to a word with one writer: a plain load and store suffice, and cost less than a locked add.
-#[inline]
-fn increase(word: &AtomicU64, by: u64) {
-    word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::Histogram;
+
     use super::*;
 
     #[test]
+    fn instants_are_the_same_by_another_clock() {
+        let here = Window { start_ns: 10, measure_from_ns: 20, measure_to_ns: u64::MAX, deadline_ns: 40 };
+        let there = here.by_clock_ahead(5);
+        let expected = Window { start_ns: 15, measure_from_ns: 25, measure_to_ns: u64::MAX, deadline_ns: 45 };
+        assert_eq!((there, there.by_clock_ahead(-5)), (expected, here));
+    }
+
+    #[test]
     fn without_recording_counters_count_and_histograms_stay_empty() {
-        for (recording, values) in [(Recording::On, 2), (Recording::Off, 0)] {
+        for (recording, values) in [(Recording::On, 1), (Recording::Off, 0)] {
             let control = Control::new(1, 1, 0).and_then(|control| control.with(recording)).unwrap();
             let window = Window { start_ns: 10, measure_from_ns: 10, measure_to_ns: u64::MAX, deadline_ns: 99 };
             let mut meter = control.meter(0, window);
             meter.accepted(12);
             meter.waited(11, 12);
-            control.keep_of_loader(0, LoaderKept::AcceptWait, 5);
             let mut histogram = Histogram::new(3).unwrap();
             control.add_to(0, Kept::AcceptWait, &mut histogram);
-            control.add_loader_to(0, LoaderKept::AcceptWait, &mut histogram);
             assert_eq!((control.count(0, Count::Accepted), histogram.len()), (1, values), "{recording:?}");
         }
     }

@@ -5,24 +5,29 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
 
-use super::{Control, Window, increase};
+use super::{Control, Window};
 use crate::{
-    ipc::histogram,
-    record::WorkerCounts,
-    sys::clock::{self, CpuUse},
+    ipc::{histogram, increase, tally::Tallies},
+    record::{Cause, ErrorCount, Step, WorkerCounts},
+    sys::{
+        clock::{self, CpuUse},
+        shared::steadily,
+    },
 };
 
 /// What a worker counts. `Cpu*` and `*Switches` are updated only at the edges of the measured window and at the end.
 #[derive(Debug, Clone, Copy)]
 pub enum Count {
-    /// Connections that accept returned.
+    /// Connections that the worker got, by its own accept or handed over.
     Accepted,
     /// Wake-ups of the loop in which the listener was reported ready.
     Wakeups,
     /// Wake-ups among those in which there was nothing to accept: another worker was faster.
     EmptyWakeups,
-    /// Calls to accept that returned EAGAIN.
+    /// Calls of accept(2) that returned EAGAIN.
     AcceptEagain,
+    /// Requests answered, over connections and by datagram.
+    Requests,
     /// Datagrams received.
     Datagrams,
     /// Wake-ups of the loop in which the datagram socket was reported ready.
@@ -31,12 +36,24 @@ pub enum Count {
     DatagramEmptyWakeups,
     /// Datagrams found in the socket after the load's end.
     DatagramsLeft,
+    /// Datagrams that were in a socket when its worker closed it, in a change of workers.
+    DatagramsDropped,
+    /// Datagrams among those received, left and dropped that came from outside the job.
+    DatagramsForeign,
     /// Datagrams that the socket had lost when it last delivered one (SO_RXQ_OVFL). Each worker sees all losses of a shared socket.
     DatagramsLost,
     /// Connections that a dispatcher has handed to the worker, counted by the dispatcher.
+    Assigned,
+    /// Connections that the worker or helper has accepted and handed over to another worker.
     HandedOver,
+    /// Connections among those accepted that another worker or a helper had accepted.
+    TakenOver,
     /// Accepted connections whose exact accept wait is unknown.
     Unstamped,
+    /// Connections among those accepted of which all is recorded that is known of their accept waits.
+    Settled,
+    /// Connections with an exact accept wait that came from a ring at an unknown time, although times are recorded.
+    HandOverUnknown,
     /// Connections open now.
     Open,
     /// The most connections open at once.
@@ -70,8 +87,12 @@ pub(super) type WorkerCell = CachePadded<[CountWords; 4]>;
 /// What a worker records in histograms.
 #[derive(Debug, Clone, Copy)]
 pub enum Kept {
-    /// Exact accept waits, in nanoseconds, of connections established in the measured window.
+    /// Exact accept waits, in nanoseconds, of connections established since the measured window began: after its end, only those come
+    /// that were due in it.
     AcceptWait,
+    /// Hand-overs, in nanoseconds, of the connections in `AcceptWait` that another thread or process, or the kernel for a ring,
+    /// accepted; without exact waits, of those accepted in the measured window.
+    HandOver,
     /// Connections accepted per wake-up that accepted any, in the measured window.
     AcceptBatch,
 }
@@ -81,12 +102,23 @@ pub(super) type WorkerHistograms = [[AtomicU64; histogram::BUCKETS]; Kept::Accep
 impl Control {
     /// The counters of one worker, for that worker to write from the barrier on. CPU time used before then is not counted.
     pub fn meter(&self, worker: usize, window: Window) -> Meter<'_> {
+        self.meter_of(worker, window, clock::cpu_use)
+    }
+
+    /// The counters of a worker that is a thread.
+    pub fn thread_meter(&self, worker: usize, window: Window) -> Meter<'_> {
+        self.meter_of(worker, window, clock::thread_cpu_use)
+    }
+
+    fn meter_of(&self, worker: usize, window: Window, cpu_use: fn() -> CpuUse) -> Meter<'_> {
         let cell = &self.workers[worker];
         let mut meter = Meter {
             cell,
+            errors: (&self.errors, worker),
             last_accept: &self.last_accepts[worker],
             histograms: self.histograms.get(worker),
             window,
+            cpu_use,
             next_mark: AT_MEASURE_FROM,
         };
         meter.mark(AT_START);
@@ -116,6 +148,11 @@ impl Control {
         Counts::between(&cell[AT_MEASURE_FROM], &cell[if marked(AT_MEASURE_TO) { AT_MEASURE_TO } else { NOW }])
     }
 
+    /// The errors of a worker while accepting and serving.
+    pub fn worker_errors(&self, worker: usize) -> Vec<ErrorCount> {
+        self.errors.counts(worker)
+    }
+
     /// Records the total CPU use of a worker that has died.
     pub fn died(&self, worker: usize, cpu: CpuUse) {
         store_cpu(&self.workers[worker][NOW], cpu);
@@ -123,8 +160,8 @@ impl Control {
 
     /// Records that the dispatcher has handed a connection to a worker.
     #[inline]
-    pub fn handed_over(&self, worker: usize) {
-        increase(&self.workers[worker][NOW][Count::HandedOver as usize], 1);
+    pub fn assigned(&self, worker: usize) {
+        increase(&self.workers[worker][NOW][Count::Assigned as usize], 1);
     }
 
     /// Adds what a worker has recorded so far to a histogram.
@@ -132,6 +169,19 @@ impl Control {
         if let Some(histograms) = self.histograms.get(worker) {
             histogram::add_to(&histograms[kept as usize], histogram);
         }
+    }
+
+    /// How many connections a worker has accepted so far, and the accept waits that it has recorded of them, in an empty histogram of
+    /// the caller's.
+    pub fn accepts_and_waits(&self, worker: usize, empty: impl Fn() -> Histogram<u64>) -> (u64, Histogram<u64>) {
+        let counts = || [Count::Accepted, Count::Settled].map(|count| self.count(worker, count));
+        let waits = || {
+            let mut waits = empty();
+            self.add_to(worker, Kept::AcceptWait, &mut waits);
+            waits
+        };
+        let ([_, settled], waits) = steadily(counts, |[accepted, settled]| accepted == settled, waits);
+        (settled, waits)
     }
 
     /// When any worker last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
@@ -167,18 +217,22 @@ impl Counts {
 
 impl From<&Counts> for WorkerCounts {
     fn from(counts: &Counts) -> Self {
+        let known = |count| Some(counts.get(count));
         Self {
-            accepted: counts.get(Count::Accepted),
-            wakeups: counts.get(Count::Wakeups),
-            empty_wakeups: counts.get(Count::EmptyWakeups),
-            accept_eagain: counts.get(Count::AcceptEagain),
-            datagrams: counts.get(Count::Datagrams),
-            datagram_wakeups: counts.get(Count::DatagramWakeups),
-            datagram_empty_wakeups: counts.get(Count::DatagramEmptyWakeups),
-            cpu_user_ns: counts.get(Count::CpuUserNs),
-            cpu_system_ns: counts.get(Count::CpuSystemNs),
-            voluntary_switches: counts.get(Count::VoluntarySwitches),
-            involuntary_switches: counts.get(Count::InvoluntarySwitches),
+            accepted: known(Count::Accepted),
+            handed_over: known(Count::HandedOver),
+            taken_over: known(Count::TakenOver),
+            wakeups: known(Count::Wakeups),
+            empty_wakeups: known(Count::EmptyWakeups),
+            accept_eagain: known(Count::AcceptEagain),
+            requests: known(Count::Requests),
+            datagrams: known(Count::Datagrams),
+            datagram_wakeups: known(Count::DatagramWakeups),
+            datagram_empty_wakeups: known(Count::DatagramEmptyWakeups),
+            cpu_user_ns: known(Count::CpuUserNs),
+            cpu_system_ns: known(Count::CpuSystemNs),
+            voluntary_switches: known(Count::VoluntarySwitches),
+            involuntary_switches: known(Count::InvoluntarySwitches),
         }
     }
 }
@@ -187,10 +241,12 @@ impl From<&Counts> for WorkerCounts {
 #[derive(Debug)]
 pub struct Meter<'a> {
     cell: &'a WorkerCell,
+    errors: (&'a Tallies, usize),
     last_accept: &'a LastAcceptCell,
     /// `None` without recording.
     histograms: Option<&'a WorkerHistograms>,
     window: Window,
+    cpu_use: fn() -> CpuUse,
     next_mark: usize,
 }
 
@@ -201,7 +257,13 @@ impl Meter<'_> {
         increase(&self.cell[NOW][count as usize], by);
     }
 
-    /// Counts a connection that accept returned at `accept_ns`.
+    /// Counts an error.
+    pub fn add_error(&self, step: Step, cause: impl Into<Cause>) {
+        let (errors, worker) = self.errors;
+        errors.add(worker, step, cause);
+    }
+
+    /// Counts a connection that the worker had at `accept_ns`.
     #[inline]
     pub fn accepted(&mut self, accept_ns: u64) {
         self.pass(accept_ns);
@@ -223,11 +285,19 @@ impl Meter<'_> {
         self.cell[NOW][Count::DatagramsLost as usize].store(datagrams, Relaxed);
     }
 
-    /// Records the accept wait of a connection that the kernel established at `established_ns`.
+    /// Records the accept wait of a connection that the kernel established at `established_ns` and the worker had at `accept_ns`.
     #[inline]
     pub fn waited(&self, established_ns: u64, accept_ns: u64) {
-        if let (true, Some(histograms)) = (self.window.measures(established_ns), self.histograms) {
+        if let (true, Some(histograms)) = (self.window.is_due(established_ns), self.histograms) {
             histogram::record(&histograms[Kept::AcceptWait as usize], accept_ns - established_ns);
+        }
+    }
+
+    /// Records the hand-over of a connection that was established (or, if that is unknown, accepted) at `at_ns`.
+    #[inline]
+    pub fn handed_over(&self, at_ns: u64, hand_over_ns: u64) {
+        if let (true, Some(histograms)) = (self.window.is_due(at_ns), self.histograms) {
+            histogram::record(&histograms[Kept::HandOver as usize], hand_over_ns);
         }
     }
 
@@ -280,7 +350,7 @@ impl Meter<'_> {
     }
 
     fn update_cpu(&self) {
-        store_cpu(&self.cell[NOW], clock::cpu_use());
+        store_cpu(&self.cell[NOW], (self.cpu_use)());
     }
 
     fn mark(&self, at: usize) {

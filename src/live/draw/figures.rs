@@ -30,7 +30,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
         large.add("wall", (if ports.wall { "reached" } else { "not reached" }).to_owned());
         return put(frame, row(area, 0), large.line);
     }
-    large.wait(seen);
+    // Another server's accepts are in the record.
+    if !seen.is_anothers() {
+        large.wait(seen);
+    }
     large.count("failed", seen.failed, true);
     put(frame, row(area, 0), large.line);
 
@@ -40,8 +43,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palett
         small.count("attempted", seen.attempted, false);
         small.count("established", seen.established, false);
         small.count("completed", seen.completed, false);
-        small.count("open", seen.open(), false);
-        small.count("dropped", seen.dropped, true);
+        if !seen.is_anothers() {
+            small.count("open", seen.open(), false);
+            small.count("dropped", seen.dropped, true);
+        }
     } else {
         small.count("flows", seen.attempted, false);
         small.count("completed", seen.completed, false);

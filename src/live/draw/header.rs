@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use ratatui::{
     Frame,
-    layout::{Alignment, Rect},
+    layout::Rect,
     text::{Line, Span},
 };
 use textwrap::core::display_width;
 
 use super::{
     Palette,
-    text::{bar, cut, put, row},
+    text::{bar, cut, pair, put, row},
 };
 use crate::{
     format::thousands,
-    live::model::{Model, TrialModel},
-    trial::Stage,
+    live::{
+        model::{Model, TrialModel},
+        waiting,
+    },
 };
 
 pub(super) const ROWS: u16 = 4;
@@ -47,14 +49,6 @@ fn place(model: &Model) -> String {
     format!("trial {} ({}){left}", trial.number, model.position)
 }
 
-/// One text on the left, one on the right.
-fn pair(frame: &mut Frame<'_>, area: Rect, left: Span<'_>, right: Span<'_>) {
-    put(frame, area, Line::from(left));
-    let width = u16::try_from(right.width()).unwrap_or(area.width).min(area.width);
-    let place = Rect { x: area.x + area.width - width, width, ..area };
-    put(frame, place, Line::from(right).alignment(Alignment::Right));
-}
-
 /// `measuring  ▕██████      ▏ 1.2 s of 3.3 s`
 fn gauge(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palette: Palette) {
     const STAGE: usize = 10;
@@ -78,14 +72,7 @@ fn gauge(frame: &mut Frame<'_>, area: Rect, trial: &TrialModel, palette: Palette
 /// The stage, the part done, and the same in words.
 fn how_far(trial: &TrialModel) -> (&'static str, f64, String) {
     let Some(seen) = &trial.seen else { return ("set-up", 0.0, String::new()) };
-    let stage = match seen.stage {
-        Stage::SetUp => "set-up",
-        Stage::WarmUp => "warm-up",
-        Stage::Measuring => "measuring",
-        Stage::Closing => "closing",
-        Stage::Filling => "filling",
-        Stage::Recovering => "recovering",
-    };
+    let stage = waiting::name(seen.stage);
     if let Some(ports) = seen.ports {
         let fraction = if ports.capacity == 0 { 0.0 } else { ports.open as f64 / ports.capacity as f64 };
         let [open, capacity] = [ports.open, ports.capacity].map(|count| thousands(count as f64));

@@ -4,6 +4,7 @@ mod course;
 mod figures;
 mod header;
 mod log;
+pub(super) mod observed;
 mod palette;
 mod results;
 mod text;
@@ -12,13 +13,14 @@ mod workers;
 use ratatui::{
     Frame,
     layout::Rect,
-    text::{Line, Span},
+    text::Span,
     widgets::{Paragraph, Wrap},
 };
 
 pub(super) use palette::Palette;
+pub use palette::use_colours;
 
-use self::text::put;
+use self::text::{cut, pair};
 use super::model::Model;
 
 /// A smaller terminal shows a message instead.
@@ -42,7 +44,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
     }
     let mut rest = Rect { x: whole.x + 1, width: whole.width - 2, ..whole };
     let foot = bottom(&mut rest, 1);
-    put(frame, foot, Line::from(Span::styled(if model.quitting { "quitting …" } else { KEYS }, palette.faint())));
+    let keys = if model.quitting { "quitting …" } else { KEYS };
+    let waits = cut(&model.waits, usize::from(foot.width).saturating_sub(keys.len() + 2));
+    pair(frame, foot, Span::styled(keys, palette.faint()), Span::styled(waits, palette.faint()));
     header::draw(frame, top(&mut rest, header::ROWS), model, palette);
     let Some(trial) = &model.trial else { return };
     top(&mut rest, 1);

@@ -1,10 +1,24 @@
 //! Colours: from the basic 16, readable on black and on white, and never the only sign of anything.
 
-use std::env;
+use std::{env, sync::OnceLock};
 
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::{
+    crossterm::style::force_color_output,
+    style::{Color, Modifier, Style},
+};
 
-/// The styles; without colours if NO_COLOR is set (no-color.org).
+/// What the command line says of colours, if it says something.
+static ASKED: OnceLock<bool> = OnceLock::new();
+
+/// Uses colours in all views, or none, whatever the environment says. The first call counts.
+pub fn use_colours(colours: bool) {
+    // Otherwise crossterm looks at NO_COLOR itself.
+    force_color_output(colours);
+    let _ = ASKED.set(colours);
+}
+
+/// The styles; without colours if NO_COLOR is set (no-color.org) or CLICOLOR is 0, unless CLICOLOR_FORCE is set
+/// (bixense.com/clicolors).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::live) struct Palette {
     colours: bool,
@@ -12,7 +26,11 @@ pub(in crate::live) struct Palette {
 
 impl Palette {
     pub(in crate::live) fn from_environment() -> Self {
-        Self { colours: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        let variable = |name| env::var_os(name).unwrap_or_default();
+        let is_set = |name| !variable(name).is_empty();
+        let forced = is_set("CLICOLOR_FORCE") && variable("CLICOLOR_FORCE") != "0";
+        let by_environment = !is_set("NO_COLOR") && (forced || variable("CLICOLOR") != "0");
+        Self { colours: *ASKED.get().unwrap_or(&by_environment) }
     }
 
     #[cfg(test)]

@@ -1,5 +1,5 @@
 use std::{
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -7,7 +7,7 @@ use ratatui::{Terminal, backend::TestBackend};
 
 use super::*;
 use crate::{
-    context::Waits,
+    context::{Role, Waits},
     ipc::control::{Control, ListenerSeen, LoaderCount, LoaderKept, Recording, Window},
     live::{
         model::Model,
@@ -37,13 +37,27 @@ fn plan(text: &str) -> Plan {
 }
 
 fn job(plan: &Plan, number: usize) -> Job<'_> {
-    let sizing = Sizing { loaders: 1, connections: 64, files_each: 64, files_limit: 1_024 };
-    Job { plan, trial: plan.trials[number], sizing, searched: None, stamps_allowed: true, recording: Recording::On }
+    static SIZING: LazyLock<Sizing> =
+        LazyLock::new(|| Sizing { hosts: 1, of_loads: vec![1], connections: 64, files_each: 64, files_limit: 1_024 });
+    Job {
+        plan,
+        trial: plan.trials[number],
+        sizing: &SIZING,
+        searched: None,
+        stamps_allowed: true,
+        recording: Recording::On,
+        place: None,
+        seen: None,
+        allow_remote: false,
+        role: Role::default(),
+        hosts: None,
+    }
 }
 
-fn pace(trials: Trials) -> Pace {
-    let mut pace = Pace::start(Expected { trials, length: Some(Duration::from_secs(40)) });
-    pace.begin();
+fn pace(trials: Trials, count: usize) -> Pace {
+    let cells = vec![(count, Some(Duration::from_secs(3)))];
+    let mut pace = Pace::start(Expected { trials, cells, following: None });
+    pace.begin(0);
     pace
 }
 
@@ -74,7 +88,7 @@ fn seen(workers: usize) -> Seen {
 fn model(plan: &Plan, seen: Seen) -> Model {
     let mut model = Model::new();
     model.begin(job(plan, 0));
-    model.place(&pace(Trials::AtMost(12)));
+    model.place(&pace(Trials::AtMost, 12));
     model.saw(seen, Instant::now());
     model
 }
@@ -82,8 +96,8 @@ fn model(plan: &Plan, seen: Seen) -> Model {
 fn record(job: Job<'_>) -> TrialRecord {
     let mut record = crate::trial::begun(job, SystemTime::UNIX_EPOCH);
     record.outcome = Outcome::Valid;
-    record.rates.accepted_per_s = 6_123.0;
-    record.connections.accepted = 6_000;
+    record.rates.accepted_per_s = Some(6_123.0);
+    record.connections.accepted = Some(6_000);
     record
 }
 
@@ -92,14 +106,19 @@ fn verdict(name: VerdictName, detail: &str) -> Verdict {
 }
 
 fn rendered(model: &Model, width: u16, height: u16) -> String {
+    text_of(width, height, |frame| draw(frame, model, Palette::without_colours()))
+}
+
+/// What is drawn on a screen of this size, as text.
+pub(super) fn text_of(width: u16, height: u16, draw: impl FnOnce(&mut Frame<'_>)) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| draw(frame, model, Palette::without_colours())).unwrap();
+    terminal.draw(draw).unwrap();
     let buffer = terminal.backend().buffer();
     let rows = (0..height).map(|y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>());
     rows.map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-fn demand(screen: &str, texts: &[&str]) {
+pub(super) fn demand(screen: &str, texts: &[&str]) {
     for text in texts {
         assert!(screen.contains(text), "lacks {text:?}:\n{screen}");
     }
@@ -108,7 +127,7 @@ fn demand(screen: &str, texts: &[&str]) {
 /// What is shown at every size from the smallest.
 const ESSENTIAL: [&str; 20] = [
     "listenbench  tail",
-    "trial 0 (1 of at most 12), at most 40s left",
+    "trial 0 (1 of at most 12), at most 39s left",
     "At which service time does a shared queue beat",
     "repetition 0",
     "measuring",
@@ -174,7 +193,7 @@ fn verdicts_say_what_they_are() {
     model.end(job(&plan, 0), &valid);
     let mut invalid = record(job(&plan, 1));
     invalid.outcome = Outcome::Invalid;
-    invalid.verdicts.push(verdict(VerdictName::WorkerDied, "worker 1 (pid 7): killed by SIGKILL"));
+    invalid.verdicts.push(verdict(VerdictName::ProcessDied, "worker 1 (pid 7): killed by SIGKILL"));
     model.end(job(&plan, 1), &invalid);
     model.log.add(crate::live::log::Mark::Note, "", "a block is repeated");
     let screen = rendered(&model, 80, 24);
@@ -185,7 +204,7 @@ fn verdicts_say_what_they_are() {
             "accepts/s 6,123",
             "! syn-retries: 12 segments sent again, 12 of them SYNs",
             "✗ trial 1 invalid: strategy=",
-            "worker-died: worker 1 (pid 7): killed",
+            "process-died: worker 1 (pid 7): killed",
             "by SIGKILL",
             "· a block is repeated",
         ],
@@ -257,6 +276,17 @@ fn datagrams_have_their_own_words() {
     );
 }
 
+#[test]
+fn of_another_server_the_loaders_side_is_shown() {
+    let screen = rendered(&model(&plan(SCENARIO), seen(0)), 80, 24);
+    demand(&screen, &["connections/s 5,042", "established 6,050", "completed 6,000", "failed 0"]);
+    // Below the question and the cell.
+    let figures = || screen.lines().skip(3);
+    for absent in ["accept wait", "open 0", "share"] {
+        assert!(figures().all(|line| !line.contains(absent)), "{absent}: {screen}");
+    }
+}
+
 /// The same, read through a trial's shared memory.
 #[test]
 fn looks_read_the_shared_memory() {
@@ -275,14 +305,14 @@ fn looks_read_the_shared_memory() {
         control.saw_listener(worker, ListenerSeen { inode: 9, length: 3, limit: 128, drops: 2 });
     }
     for _ in 0..4 {
-        control.keep_of_loader(0, LoaderKept::AcceptWait, 1_000_000);
-        control.add_loader(0, LoaderCount::Failed);
+        control.account(0).keep(LoaderKept::AcceptWait, 1_000_000);
+        control.add_loader(0, LoaderCount::Failed, 1);
     }
     let view =
         View { control: &control, fill: None, waits: Waits { exact: false, bound: true }, protocol: Protocol::Tcp };
     let mut model = Model::new();
     model.begin(job(&plan, 0));
-    model.tick(&view, &pace(Trials::Exactly(4)));
+    model.tick(job(&plan, 0), &view, &pace(Trials::Exactly, 4));
     demand(
         &rendered(&model, 80, 24),
         // Two workers that share a listener share its drops.

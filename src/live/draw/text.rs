@@ -1,6 +1,10 @@
 //! Lines that fit.
 
-use ratatui::{Frame, layout::Rect, text::Line};
+use ratatui::{
+    Frame,
+    layout::{Alignment, Rect},
+    text::{Line, Span},
+};
 use textwrap::core::display_width;
 
 /// Puts a line on an area's first row.
@@ -8,6 +12,14 @@ pub(super) fn put(frame: &mut Frame<'_>, area: Rect, line: Line<'_>) {
     if area.height > 0 {
         frame.render_widget(line, Rect { height: 1, ..area });
     }
+}
+
+/// One text on the left, one on the right.
+pub(super) fn pair(frame: &mut Frame<'_>, area: Rect, left: Span<'_>, right: Span<'_>) {
+    put(frame, area, Line::from(left));
+    let width = u16::try_from(right.width()).unwrap_or(area.width).min(area.width);
+    let place = Rect { x: area.x + area.width - width, width, ..area };
+    put(frame, place, Line::from(right).alignment(Alignment::Right));
 }
 
 /// Row `row` of an area; empty beyond it.

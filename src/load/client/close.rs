@@ -1,6 +1,6 @@
 //! `close`: the client sends nothing and waits for the server to close.
 
-use super::{Client, Reply};
+use super::{Client, Reading, Reply, Whole};
 use crate::record::Cause;
 
 pub(super) struct Close;
@@ -8,12 +8,12 @@ pub(super) struct Close;
 impl Client for Close {
     fn ask(&mut self, _nonce: u32, _last: bool, _request: &mut Vec<u8>) {}
 
-    fn take(&mut self, input: &[u8], ended: bool) -> Reply {
-        match (input.is_empty(), ended) {
-            (true, true) => Reply::Whole { length: 0, receipt: None },
-            (true, false) => Reply::Partial,
-            // Only another server sends bytes.
-            (false, _) => Reply::Bad(Cause::BadReply),
-        }
+    fn take(&self, _reading: &mut Reading, _fresh: &[u8]) -> Reply {
+        // Only another server sends bytes.
+        Reply::Bad(Cause::BadReply)
+    }
+
+    fn end(&self, _reading: &Reading) -> Reply {
+        Reply::Whole(Whole::default())
     }
 }

@@ -1,12 +1,28 @@
 //! `echo`: requests and replies of fixed size. A nonce goes out, a receipt comes back.
 
-use super::{Client, Reply};
-use crate::ipc::receipt::Receipt;
-use crate::record::Cause;
+use super::{Client, Reading, Reply, Whole};
+use crate::{
+    ipc::receipt::{FULL_RECEIPT_BYTES, Receipt},
+    record::Cause,
+};
 
 pub(super) struct Echo {
     request: Vec<u8>,
     reply_bytes: usize,
+}
+
+/// How far a reply has been read.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Its beginning, which may hold a receipt.
+    start: [u8; FULL_RECEIPT_BYTES],
+    received_bytes: usize,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { start: [0; FULL_RECEIPT_BYTES], received_bytes: 0 }
+    }
 }
 
 impl Echo {
@@ -21,11 +37,22 @@ impl Client for Echo {
         request.extend_from_slice(&self.request);
     }
 
-    fn take(&mut self, input: &[u8], ended: bool) -> Reply {
-        match input.get(..self.reply_bytes) {
-            Some(reply) => Reply::Whole { length: reply.len(), receipt: Receipt::read(reply) },
-            None if ended => Reply::Bad(Cause::EndOfFile),
-            None => Reply::Partial,
+    fn take(&self, reading: &mut Reading, fresh: &[u8]) -> Reply {
+        let Progress { start, received_bytes } = &mut reading.echo;
+        let used = fresh.len().min(self.reply_bytes - *received_bytes);
+        if let Some(room) = start.get_mut(*received_bytes..) {
+            let length = room.len().min(used);
+            room[..length].copy_from_slice(&fresh[..length]);
         }
+        *received_bytes += used;
+        if *received_bytes < self.reply_bytes {
+            return Reply::Partial;
+        }
+        let receipt = Receipt::read(&start[..self.reply_bytes.min(FULL_RECEIPT_BYTES)]);
+        Reply::Whole(Whole { used, receipt, ..Whole::default() })
+    }
+
+    fn end(&self, _reading: &Reading) -> Reply {
+        Reply::Bad(Cause::EndOfFile)
     }
 }

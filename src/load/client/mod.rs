@@ -7,17 +7,33 @@ mod http;
 use crate::{
     ipc::receipt::Receipt,
     record::Cause,
-    scenario::{App, CloseBy, Scenario},
+    scenario::{App, CloseBy, Load, Scenario},
 };
 
-/// A protocol, from the client's side. One client serves many connections; the state of a single connection belongs in its session.
+/// A protocol, from the client's side. One client serves many connections; what it has read of a single connection's reply is in a
+/// [`Reading`].
 pub trait Client {
     /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: it is the last request on its
     /// connection.
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>);
 
-    /// Looks for a whole reply in `input`. `ended`: the server has closed, so no more bytes will come.
-    fn take(&mut self, input: &[u8], ended: bool) -> Reply;
+    /// Takes the next bytes of a reply, each only once.
+    fn take(&self, reading: &mut Reading, fresh: &[u8]) -> Reply;
+
+    /// The server has closed, so no more bytes will come.
+    fn end(&self, reading: &Reading) -> Reply;
+
+    /// Whether bytes that answer no request may be ignored.
+    fn may_ignore(&self, _unasked: &[u8]) -> bool {
+        false
+    }
+}
+
+/// What has been read of a reply that is not yet whole: of one kind, as a load has one client. No reply makes it grow.
+#[derive(Debug, Default)]
+pub struct Reading {
+    echo: echo::Progress,
+    http: http::Progress,
 }
 
 /// What the bytes received so far amount to.
@@ -25,26 +41,37 @@ pub trait Client {
 pub enum Reply {
     /// Not yet a whole reply.
     Partial,
-    /// A reply of `length` bytes, with its receipt where the server gives one.
-    Whole { length: usize, receipt: Option<Receipt> },
-    /// Not a reply, or one that refuses the request.
+    /// A whole reply.
+    Whole(Whole),
+    /// Not a reply.
     Bad(Cause),
 }
 
-/// The client for a scenario's app, connecting to `host` (for HTTP's Host header).
-pub fn build(scenario: &Scenario, host: &str) -> Box<dyn Client> {
+/// A whole reply.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// How many of the fresh bytes belong to it.
+    pub used: usize,
+    /// Its receipt, if the server gives one.
+    pub receipt: Option<Receipt>,
+    /// HTTP's status code.
+    pub status: Option<u16>,
+    /// Whether the server answers no further request on this connection.
+    pub closes: bool,
+}
+
+/// A population's client for the scenario's app, connecting to `host` (for HTTP's Host header).
+pub fn build(scenario: &Scenario, load: &Load, host: &str) -> Box<dyn Client> {
     match scenario.server.app {
         App::Close => Box::new(close::Close),
         App::Echo { request_bytes, reply_bytes } => Box::new(echo::Echo::new(request_bytes, reply_bytes)),
-        App::Http { .. } => {
-            Box::new(http::Http::new(&scenario.load.path, host, scenario.load.close_by == CloseBy::Server))
-        }
+        App::Http { .. } => Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server)),
     }
 }
 
 /// The bytes of a connection's first request.
-pub fn first_request(scenario: &Scenario, host: &str) -> Vec<u8> {
+pub fn first_request(scenario: &Scenario, load: &Load, host: &str) -> Vec<u8> {
     let mut request = Vec::new();
-    build(scenario, host).ask(0, scenario.load.requests <= 1, &mut request);
+    build(scenario, load, host).ask(0, load.requests <= 1, &mut request);
     request
 }

@@ -1,30 +1,39 @@
 //! The loader's loop: starts what is due, abandons what has waited too long, and carries the engine's events to the sessions and the
 //! sessions' actions to the engine until the load is done.
 
+mod kept;
 mod start;
 
 use anyhow::Result;
 
 use super::{
+    busy::BusyWatch,
     clock::Clock,
     dialler::Dialler,
-    engine::{Close, Engine},
+    engine::{Close, Engine, Kind},
     observer::Observer,
-    pacer::Pacer,
-    session::{Action, Ending, Shared, Wait},
+    pacer::{Pacer, Transports},
+    session::{Action, Ending, Rest, Shared, Wait},
     table::Table,
 };
 use crate::{
-    ipc::control::Window,
+    ipc::control::{LoaderCount, Window},
     record::Cause,
-    scenario::{CloseBy, CloseHow, Load, Mode, Pacer as Pacing, Sockets},
+    scenario::{CloseBy, CloseHow, Load, Pacer as Pacing, Sockets, Transport},
     sys::clock,
 };
 
 /// How many connections may start before the loop checks for events again.
 const STARTS_AT_ONCE: usize = 64;
+/// How long the loop handles events before it looks at its clock again. There may be more at any time: peers may send without end.
+const EVENTS_NS: u64 = 1_000_000;
+/// The kernel sends a SYN again after a second (TCP_TIMEOUT_INIT), and nothing sooner than this (TCP_RTO_MIN), so handshakes that took
+/// less needn't be asked about.
+const FIRST_SYN_RETRY_NS: u64 = 200_000_000;
 /// How long before a start a spinning pacer stops sleeping: a timer may be this late.
 const SPIN_NS: u64 = 1_000_000;
+/// How long a connection waits whether the server speaks first.
+const UNASKED_NS: u64 = 50_000_000;
 /// How often the loop checks for time-outs.
 const SWEEP_NS: u64 = 100_000_000;
 /// A closed loop's pause after a failed connection: without it, refusals that cost nothing would make a busy loop.
@@ -39,9 +48,15 @@ pub(super) struct Driver<E, O, C> {
     pacer: Pacer,
     dialler: Dialler,
     window: Window,
+    busy: BusyWatch,
+    /// Starts due up to here were passed over, in favour of events, when they came due.
+    passed_over_ns: u64,
+    /// When the last start was due.
+    last_due_ns: u64,
     settings: Settings,
-    /// Fraction of a flow that is owed by the scenario's share: the next start is a flow once this reaches one.
-    flows_owed: f64,
+    /// Requests whose connection the server has ended.
+    rests: Vec<Rest>,
+    transports: Transports,
     next_sweep_ns: u64,
     /// When the follow-up is due; `None` once it is sent.
     follow_up_ns: Option<u64>,
@@ -52,29 +67,25 @@ pub(super) struct Driver<E, O, C> {
 /// The scenario's settings for the driver.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
-    requests: u32,
-    udp_share: f64,
     connect_timeout_ns: u64,
     reply_timeout_ns: u64,
     /// How long before a start it stays awake.
     awake_ns: u64,
-    /// How completed connections close, and how failed ones do.
+    /// How completed connections close, and how others do.
     close_completed: Close,
     close_failed: Close,
 }
 
 impl Settings {
     fn of(load: &Load) -> Self {
-        let spins = matches!(load.mode, Mode::Open { pacer: Pacing::Spin, .. });
+        let spins = load.mode.pacer() == Some(Pacing::Spin);
         let resets = load.close_by == CloseBy::Client && load.close_how == CloseHow::Rst;
         let close_failed = if resets { Close::Rst } else { Close::Fin };
         Self {
-            requests: load.requests,
-            udp_share: load.udp_share,
             connect_timeout_ns: clock::nanoseconds(load.connect_timeout),
             reply_timeout_ns: clock::nanoseconds(load.reply_timeout),
             awake_ns: if spins { SPIN_NS } else { 0 },
-            // A failed connection's socket may still receive data, so it is not recycled.
+            // The socket of a connection that failed, or that the server ended, may still receive data, so it is not recycled.
             close_completed: if load.sockets == Sockets::Recycled { Close::Recycle } else { close_failed },
             close_failed,
         }
@@ -94,8 +105,10 @@ pub(super) struct Parts<E, O, C> {
 
 impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     pub fn new(parts: Parts<E, O, C>, load: &Load) -> Self {
-        let Parts { engine, clock, table, shared, pacer, dialler, window } = parts;
+        let Parts { engine, clock, table, mut shared, pacer, dialler, window } = parts;
         let start_ns = window.start_ns;
+        let follow_up_ns = load.follow_up.map(|after| start_ns + clock::nanoseconds(after));
+        shared.begin(window, follow_up_ns);
         Self {
             engine,
             clock,
@@ -104,31 +117,43 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             pacer,
             dialler,
             window,
+            busy: BusyWatch::new(window),
+            passed_over_ns: 0,
+            last_due_ns: 0,
             settings: Settings::of(load),
-            flows_owed: 0.0,
+            rests: Vec::new(),
+            transports: Transports::of(load),
             next_sweep_ns: start_ns + SWEEP_NS,
-            follow_up_ns: load.follow_up.map(|after| start_ns + clock::nanoseconds(after)),
+            follow_up_ns,
             follow_up_ends_ns: None,
         }
     }
 
-    /// Runs until the load is done, its deadline passes, or the user interrupts it.
+    /// Runs until the load is done, its deadline passes, or it is to end early.
     pub fn run(&mut self) -> Result<()> {
         while self.turn()? {}
         Ok(())
     }
 
-    /// The results of the load.
-    pub fn into_parts(self) -> (Shared<O>, Pacer) {
-        (self.shared, self.pacer)
+    /// The load has ended: completes its account.
+    pub fn finish(self) -> Shared<O> {
+        let Self { shared, pacer, .. } = self;
+        self.busy.finish(self.clock.now_ns(), &shared.account);
+        // Unless it was cut short, it has walked the whole schedule.
+        if let (None, Some(digest)) = (pacer.next(), pacer.digest()) {
+            shared.account.set(LoaderCount::Schedule, digest);
+        }
+        shared
     }
 
     /// One round of the loop; false at the load's end.
     fn turn(&mut self) -> Result<bool> {
         let now_ns = self.clock.now_ns();
+        self.busy.pass(now_ns, &self.shared.account);
         if now_ns >= self.window.deadline_ns {
-            self.shared.report.gave_up = true;
+            self.shared.account.set(LoaderCount::GaveUp, 1);
             self.give_up(Cause::Deadline, now_ns);
+            self.lose_the_rest();
             return Ok(false);
         }
         if self.shared.observer.is_interrupted() {
@@ -139,11 +164,12 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             self.follow_up(now_ns)?;
         }
         self.release_held(now_ns);
+        self.end_listening(now_ns)?;
         if now_ns >= self.next_sweep_ns {
             self.sweep(now_ns);
         }
         self.start_due(now_ns)?;
-        if self.table.is_empty() && self.pacer.next().is_none() {
+        if self.table.is_empty() && self.rests.is_empty() && self.pacer.next().is_none() {
             return Ok(false);
         }
         let next_ns = self.next_ns();
@@ -155,8 +181,10 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     /// When the loop next has something to do besides handling events.
     fn next_ns(&self) -> u64 {
         let start_ns = self.pacer.next().map(|next_ns| next_ns.saturating_sub(self.settings.awake_ns));
+        let rest_ns = self.rests.first().map(|rest| rest.since_ns);
         let hold_ends_ns = self.table.longest(Wait::Hold).map(|key| self.table[key].hold_until_ns());
-        [start_ns, hold_ends_ns, self.follow_up_ns]
+        let silent_ns = self.table.longest(Wait::Unasked).map(|key| self.table[key].waiting_since_ns() + UNASKED_NS);
+        [start_ns, rest_ns, hold_ends_ns, silent_ns, self.follow_up_ns]
             .into_iter()
             .flatten()
             .fold(self.next_sweep_ns.min(self.window.deadline_ns), u64::min)
@@ -164,26 +192,85 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 
     fn start_due(&mut self, now_ns: u64) -> Result<()> {
         for _ in 0..STARTS_AT_ONCE {
-            if self.pacer.next().is_none_or(|next| next > now_ns) {
-                break;
+            if let Some(rest) = self.rests.pop() {
+                self.resume(rest)?;
+                continue;
             }
-            if let Some(intended_ns) = self.pacer.take() {
+            if self.pacer.next().is_none_or(|next| next > now_ns) {
+                return Ok(());
+            }
+            if self.pacer.is_kept() {
+                if let Some(slot) = self.pacer.kept().pop(now_ns) {
+                    self.serve_slot(slot, now_ns)?;
+                }
+                continue;
+            }
+            if let Some(intended_ns) = self.take() {
+                self.note_queued(intended_ns);
                 self.start(intended_ns)?;
+            }
+        }
+        self.passed_over_ns = now_ns;
+        Ok(())
+    }
+
+    /// Takes the next start, and counts it if it was intended within the measured window.
+    fn take(&mut self) -> Option<u64> {
+        let intended_ns = self.pacer.take()?;
+        self.plan(intended_ns);
+        Some(intended_ns)
+    }
+
+    /// Counts what was due then, if that is in the measured window.
+    fn plan(&self, intended_ns: u64) {
+        if self.window.measures(intended_ns) {
+            let account = &self.shared.account;
+            if account.get(LoaderCount::Planned) == 0 {
+                account.set(LoaderCount::FirstPlannedNs, intended_ns);
+            }
+            account.set(LoaderCount::LastPlannedNs, intended_ns);
+            account.add(LoaderCount::Planned, 1);
+        }
+    }
+
+    /// Counts a start that was due when the loop had too many others to make. Those of one burst, all due at once, are as late as a
+    /// loader must be that makes one after the other.
+    fn note_queued(&mut self, intended_ns: u64) {
+        let is_queued = intended_ns <= self.passed_over_ns && intended_ns != self.last_due_ns;
+        self.last_due_ns = intended_ns;
+        if is_queued && self.window.measures(intended_ns) {
+            self.shared.account.add(LoaderCount::Queued, 1);
+        }
+    }
+
+    fn handle_events(&mut self) -> Result<()> {
+        let mut until_ns = None;
+        while let Some(event) = self.engine.next()? {
+            let (key, now_ns) = (event.key, event.now_ns);
+            let until_ns = *until_ns.get_or_insert(now_ns + EVENTS_NS);
+            let connects = self.table[key].is_connecting() && matches!(event.kind, Kind::Connected | Kind::Ended(..));
+            let action = self.table[key].on_event(&mut self.shared, event.kind, now_ns);
+            if std::mem::take(&mut self.shared.stamp_in_doubt) && self.engine.has_connection(key) {
+                self.shared.account.add(LoaderCount::StampsImpossible, 1);
+            }
+            if connects {
+                self.count_syn_retries(key, now_ns);
+            }
+            self.carry_out(key, action, now_ns);
+            if now_ns >= until_ns {
+                break;
             }
         }
         Ok(())
     }
 
-    fn handle_events(&mut self) -> Result<()> {
-        while let Some(event) = self.engine.next()? {
-            let (key, now_ns) = (event.key, event.now_ns);
-            let action = self.table[key].on_event(&mut self.shared, event.kind, now_ns);
-            if std::mem::take(&mut self.shared.stamp_in_doubt) && self.engine.has_connection(key) {
-                self.shared.report.stamps_impossible += 1;
-            }
-            self.carry_out(key, action, now_ns);
+    /// Counts the SYNs of a connection that the kernel has sent again, once it is known what has become of its handshake.
+    fn count_syn_retries(&mut self, key: usize, now_ns: u64) {
+        if now_ns.saturating_sub(self.table[key].connect_ns()) >= FIRST_SYN_RETRY_NS {
+            let retries = self.engine.syn_retries(key);
+            self.shared.account.add(LoaderCount::SynRetries, u64::from(retries));
+            self.shared.account.add(LoaderCount::SynRetried, u64::from(retries > 0));
         }
-        Ok(())
     }
 
     /// Carries out a session's decision. Returns whether its connection goes on.
@@ -192,10 +279,15 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         match action {
             Action::Wait(wait) => self.table.wait(key, wait),
             Action::Continue | Action::Send(_) => {}
+            Action::Idle => {
+                self.table.leave(key);
+                self.pacer.kept().idle(key, now_ns);
+            }
             Action::Complete => self.end(key, Ok(()), now_ns),
+            Action::Renew(rest) => self.renew(key, rest, now_ns),
             Action::Fail(step, cause) => self.end(key, Err((step, cause)), now_ns),
         }
-        !matches!(action, Action::Complete | Action::Fail(..))
+        !matches!(action, Action::Complete | Action::Renew(_) | Action::Fail(..))
     }
 
     /// Sends what a session has written, and returns the next action.
@@ -216,15 +308,35 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     /// Counts a connection's end and closes it.
     fn end(&mut self, key: usize, ending: Ending, now_ns: u64) {
         let mut session = self.table.take(key);
+        let was_connecting = session.is_connecting();
         self.shared.ended(&mut session, ending, now_ns);
         self.dialler.freed(self.shared.ends.group(&session), session.port());
-        self.pacer.freed(if ending.is_ok() { now_ns } else { now_ns + ERROR_PAUSE_NS });
+        if self.pacer.is_kept() {
+            // What is cut short by the user is not lost.
+            let lost = was_connecting && !matches!(ending, Err((_, Cause::Interrupted)));
+            self.slot_ended(key, (ending.is_ok(), lost), now_ns);
+        } else {
+            self.pacer.freed(if ending.is_ok() { now_ns } else { now_ns + ERROR_PAUSE_NS });
+        }
         let how = match ending {
             _ if session.is_flow() => Close::Fin,
             Ok(()) => self.settings.close_completed,
             Err(_) => self.settings.close_failed,
         };
         self.engine.close(key, how);
+    }
+
+    /// Closes a connection that the server has ended, and notes what is left of its requests. In a closed loop, it keeps its slot.
+    fn renew(&mut self, key: usize, rest: Rest, now_ns: u64) {
+        let mut session = self.table.take(key);
+        self.shared.renewed(&mut session, now_ns);
+        self.dialler.freed(self.shared.ends.group(&session), session.port());
+        self.engine.close(key, self.settings.close_failed);
+        if self.pacer.is_kept() {
+            self.slot_renewed(key, rest, now_ns);
+        } else {
+            self.rests.push(rest);
+        }
     }
 
     fn release_held(&mut self, now_ns: u64) {
@@ -241,10 +353,22 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
+    /// Asks on the connections whose server has had the time to speak first.
+    fn end_listening(&mut self, now_ns: u64) -> Result<()> {
+        while let Some(key) = self.table.longest(Wait::Unasked)
+            && self.table[key].waiting_since_ns() + UNASKED_NS <= now_ns
+        {
+            let action = self.table[key].on_silence(&mut self.shared, now_ns);
+            if self.carry_out(key, action, now_ns) {
+                self.engine.watch(key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends one more request on every connection that is held.
     fn follow_up(&mut self, now_ns: u64) -> Result<()> {
-        let Some(due_ns) = self.follow_up_ns.take() else { return Ok(()) };
-        self.shared.follow_up_ns = due_ns;
+        self.follow_up_ns = None;
         for key in self.table.keys(|session| session.is_holding()) {
             let asked_ns = self.clock.now_ns();
             let action = self.table[key].on_follow_up(&mut self.shared, asked_ns);
@@ -279,15 +403,38 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         for key in self.table.keys(|_| true) {
             self.abandon(key, cause, now_ns);
         }
+        for rest in self.rests.drain(..).filter(|rest| rest.measured && cause != Cause::Interrupted) {
+            self.shared.lose_start(Transport::Tcp, rest.since_ns, rest.requests);
+        }
+    }
+
+    /// Counts the starts that were due in the window and will never come.
+    fn lose_the_rest(&mut self) {
+        if self.pacer.is_kept() {
+            return self.lose_all_requests();
+        }
+        // In a closed loop, nothing is due before something ends.
+        while self.pacer.has_schedule()
+            && let Some(intended_ns) = self.take()
+        {
+            if self.window.measures(intended_ns) {
+                let transport = self.transports.next();
+                self.shared.account.add(LoaderCount::LostStarts, 1);
+                self.shared.lose_start(transport, intended_ns, self.shared.policy.requests);
+            }
+        }
     }
 
     /// Abandons a connection, and counts it by the state it has reached.
     fn abandon(&mut self, key: usize, cause: Cause, now_ns: u64) {
-        let session = &mut self.table[key];
-        if session.is_connecting() && self.engine.settle(key) {
-            session.on_settled(&mut self.shared, now_ns);
+        if self.table[key].is_connecting() {
+            // Settling forgets them.
+            self.count_syn_retries(key, now_ns);
+            if self.engine.settle(key) {
+                self.table[key].on_settled(&mut self.shared, now_ns);
+            }
         }
-        let step = session.step();
+        let step = self.table[key].step();
         self.end(key, Err((step, cause)), now_ns);
     }
 }

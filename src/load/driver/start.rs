@@ -1,6 +1,6 @@
 //! From a due start to a session.
 
-use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 
@@ -9,62 +9,99 @@ use crate::{
     ipc::control::LoaderCount,
     load::{
         clock::Clock,
-        engine::{Engine, Taken},
+        engine::{Close, Engine, Taken},
         observer::Observer,
-        session::{Action, Session, Start},
+        session::{Action, Rest, Session, Start},
     },
     record::{Cause, Latency, Step},
     scenario::Transport,
 };
 
+/// A connection or flow that is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub intended_ns: u64,
+    pub requests: u32,
+    /// Whether its figures are recorded.
+    pub measured: bool,
+    /// Whether it was due by the schedule, and not because a server ended another.
+    pub scheduled: bool,
+    /// The slot of a connection that is kept.
+    pub slot: Option<u32>,
+}
+
 impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     /// Starts a connection or flow that was due at `intended_ns`.
     pub(super) fn start(&mut self, intended_ns: u64) -> Result<()> {
-        self.shared.report.attempted += 1;
-        self.shared.observer.count(LoaderCount::Attempted);
-        let transport = self.next_transport();
-        match self.connect(transport, intended_ns) {
+        let transport = self.transports.next();
+        let measured = self.window.measures(intended_ns);
+        self.begin(
+            transport,
+            Due { intended_ns, requests: self.shared.policy.requests, measured, scheduled: true, slot: None },
+        )
+    }
+
+    /// Starts a connection for the rest of the requests of one that the server has ended.
+    pub(super) fn resume(&mut self, rest: Rest) -> Result<()> {
+        self.shared.account.add(LoaderCount::Reconnected, 1);
+        let Rest { since_ns, requests, measured } = rest;
+        self.begin(Transport::Tcp, Due { intended_ns: since_ns, requests, measured, scheduled: false, slot: None })
+    }
+
+    pub(super) fn begin(&mut self, transport: Transport, due: Due) -> Result<()> {
+        self.shared.account.add(LoaderCount::Attempted, 1);
+        match self.connect(transport, due) {
             Ok((key, session)) => {
                 self.table.insert(key, session);
+                if let Some(slot) = due.slot {
+                    self.pacer.kept().opened(slot, key);
+                }
                 if self.send_first(key) {
                     self.engine.watch(key)?;
                 }
             }
-            Err((step, error)) => {
+            Err((step, cause)) => {
                 let now_ns = self.clock.now_ns();
-                self.shared.failed(step, Cause::from(&error), now_ns);
-                self.pacer.freed(now_ns + ERROR_PAUSE_NS);
+                if due.measured {
+                    self.shared.lose_start(transport, due.intended_ns, due.requests);
+                }
+                self.shared.failed(step, cause, now_ns);
+                match due.slot {
+                    Some(slot) => self.lose_overdue(slot, now_ns),
+                    None => self.pacer.freed(now_ns + ERROR_PAUSE_NS),
+                }
             }
         }
         Ok(())
     }
 
-    /// Spreads the scenario's share of flows evenly over the starts.
-    fn next_transport(&mut self) -> Transport {
-        self.flows_owed += self.settings.udp_share;
-        if self.flows_owed >= 1.0 {
-            self.flows_owed -= 1.0;
-            return Transport::Udp;
-        }
-        Transport::Tcp
-    }
-
-    fn connect(&mut self, transport: Transport, intended_ns: u64) -> Result<(usize, Session), (Step, io::Error)> {
+    fn connect(&mut self, transport: Transport, due: Due) -> Result<(usize, Session), (Step, Cause)> {
+        let Due { intended_ns, requests, measured, scheduled, .. } = due;
         let opened = self.engine.open(transport, &self.dialler);
-        self.shared.report.recycled += u64::from(opened.as_ref().is_ok_and(|opened| opened.recycled));
+        let recycled = opened.as_ref().is_ok_and(|opened| opened.recycled);
+        self.shared.account.add(LoaderCount::Recycled, u64::from(recycled));
         // Taken after the attempt to open a socket, so that it marks the connect call.
         let connect_ns = self.clock.now_ns();
-        let measured = self.window.measures(intended_ns);
-        if measured {
+        if measured && scheduled {
             self.shared.measures.record(Latency::SendLag, connect_ns - intended_ns);
-            self.shared.report.measured_in_time += u64::from(connect_ns < self.window.measure_to_ns);
+            self.shared.account.add(LoaderCount::InTime, u64::from(connect_ns < self.window.measure_to_ns));
         }
-        let key = opened.map_err(|error| (Step::Socket, error))?.key;
-        let group = self.shared.ends.group_for(self.shared.report.attempted);
-        let client = self.engine.connect(key, &mut self.dialler, &group)?;
+        let key = opened.map_err(|error| (Step::Socket, Cause::from(&error)))?.key;
+        let group = self.shared.ends.group_for(self.shared.account.get(LoaderCount::Attempted));
+        let connected = self.engine.connect(key, &mut self.dialler, &group);
+        let client = connected.map_err(|(step, error)| (step, Cause::from(&error)))?;
+        if is_itself(client, group.destination) {
+            self.engine.close(key, Close::Rst);
+            self.dialler.freed(&group, client.port());
+            if transport == Transport::Tcp {
+                self.shared.account.add(LoaderCount::Established, 1);
+                self.shared.account.add(LoaderCount::SelfConnected, 1);
+            }
+            return Err((Step::Connect, Cause::SelfConnected));
+        }
         let own_end = self.shared.ends.number(&group, client);
         let start = Start { intended_ns, connect_ns };
-        Ok((key, Session::new(transport, own_end, start, self.settings.requests, measured)))
+        Ok((key, Session::new(transport, own_end, start, requests, measured)))
     }
 
     /// Sends the first request if it can go out at once. Returns whether the connection goes on.
@@ -88,5 +125,39 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             Err(error) => session.on_send_failed(&mut self.shared, Cause::from(&error), now_ns),
         };
         self.carry_out(key, action, now_ns)
+    }
+}
+
+/// Whether a socket with this local address has connected to itself. Where nothing listens on a port of the ephemeral range, the kernel
+/// may choose just that port for the client, whose SYN then meets its own socket.
+#[inline]
+fn is_itself(client: SocketAddr, target: SocketAddr) -> bool {
+    client.port() == target.port()
+        && match target.ip() {
+            // The kernel connects to the loopback address instead.
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => client.ip() == Ipv4Addr::LOCALHOST,
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => client.ip() == Ipv6Addr::LOCALHOST,
+            ip => client.ip() == ip,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_its_own_peer_at_the_same_address_and_port() {
+        for (client, target, expected) in [
+            ("127.0.0.1:7000", "127.0.0.1:7000", true),
+            ("127.0.0.1:7001", "127.0.0.1:7000", false),
+            ("127.0.0.2:7000", "127.0.0.1:7000", false),
+            ("127.0.0.1:7000", "0.0.0.0:7000", true),
+            ("127.0.0.2:7000", "0.0.0.0:7000", false),
+            ("[::1]:7000", "[::1]:7000", true),
+            ("[::1]:7000", "[::]:7000", true),
+            ("[::2]:7000", "[::1]:7000", false),
+        ] {
+            assert_eq!(is_itself(client.parse().unwrap(), target.parse().unwrap()), expected, "{client} {target}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         fakes::{FakeClock, FakeEngine, FakeObserver, TARGET, World, recorded, scenario, shared},
         measures::Measures,
         pacer::Part,
-        report::LoaderReport,
+        report::{LoaderReport, Lost},
         source,
     },
     observe::ports::Range,
@@ -28,28 +28,33 @@ struct Bench {
 }
 
 fn bench(text: &str, world: World) -> Bench {
+    bench_after(0, text, world)
+}
+
+/// One that measures nothing before so many nanoseconds are over.
+fn bench_after(warmup_ns: u64, text: &str, world: World) -> Bench {
     let (scenario, clock, trial) = (scenario(text), FakeClock::default(), FakeObserver::default());
     clock.set(START_NS);
     let engine = FakeEngine::new(&clock, world);
     let window = Window {
         start_ns: START_NS,
-        measure_from_ns: START_NS,
+        measure_from_ns: START_NS + warmup_ns,
         measure_to_ns: u64::MAX,
         deadline_ns: START_NS + 60_000 * MS,
     };
     let range = Range { low: 40_000, high: 40_999, reserved: Vec::new() };
     let share = source::Share { process: 0, processes: 1 };
-    let source = source::build(scenario.sources.selection, &range, 1, share, 1);
+    let source = source::build(scenario.loads[0].sources.selection, &range, 1, share, 1);
     let parts = Parts {
         engine: engine.clone(),
         clock: clock.clone(),
         table: Table::with_capacity(0),
         shared: shared(&scenario, trial.clone()),
-        pacer: Pacer::new(&scenario, window, Part { loader: 0, loaders: 1 }, 1, 0),
-        dialler: Dialler::new(&scenario, TARGET, source),
+        pacer: Pacer::new((&scenario.loads[0], scenario.span.bound), window, Part { loader: 0, loaders: 1 }, 1, 0),
+        dialler: Dialler::new(&scenario, &scenario.loads[0], TARGET, source),
         window,
     };
-    Bench { driver: Driver::new(parts, &scenario.load), engine, trial, clock }
+    Bench { driver: Driver::new(parts, &scenario.loads[0]), engine, trial, clock }
 }
 
 impl Bench {
@@ -60,7 +65,8 @@ impl Bench {
     fn run(mut self) -> (LoaderReport, Measures) {
         self.driver.run().unwrap();
         assert!(self.driver.table.is_empty());
-        self.driver.into_parts().0.into_parts()
+        let shared = self.driver.finish();
+        (LoaderReport::read(&shared.account), shared.measures)
     }
 }
 
@@ -92,6 +98,34 @@ fn a_handshake_that_takes_time_delays_nothing_but_its_connection() {
     assert_eq!((report.established, report.completed), (3, 3));
     assert_eq!(recorded(&measures, "connect").1 / MS, 2);
     assert_eq!(recorded(&measures, "response").1 / MS, 3);
+}
+
+#[test]
+fn a_flood_keeps_no_loop_from_its_clock() {
+    let text =
+        "[load]\nmode = \"open\"\narrivals = \"constant\"\nrate = 100.0\nconnections = 20\nreply_timeout = \"300ms\"";
+    let (report, measures) = bench(text, World { flood_ns: Some(10_000), ..World::default() }).run();
+    assert_eq!(report.errors, [error(Step::Receive, Cause::TIMED_OUT, 20)]);
+    // The last began after 190 ms, and time-outs are looked for every 100 ms.
+    assert!((START_NS + 490 * MS..START_NS + 602 * MS).contains(&report.ended_ns), "{}", report.ended_ns);
+    let (starts, lag_ns) = recorded(&measures, "send_lag");
+    assert!(starts == 20 && lag_ns <= 2 * EVENTS_NS, "{lag_ns}");
+}
+
+#[test]
+fn a_server_that_speaks_first_is_never_taken_to_answer() {
+    let text = "[load]\nconcurrency = 1\nconnections = 3";
+    let world = |ns| World { handshake_ns: Some(0), reply_ns: Some(10), unasked_ns: Some(ns), ..World::default() };
+    let unasked = error(Step::Receive, Cause::Unasked, 3);
+    // Heard at the last moment, by the one connection that there is time for before the measurement.
+    let (report, _) = bench_after(MS, text, world(UNASKED_NS - 1)).run();
+    assert_eq!((report.attempted, report.replies, report.errors), (4, 0, vec![ErrorCount { count: 4, ..unasked }]));
+    // Too late to be heard; and without a warm-up nothing listens. What comes first is the reply.
+    for (warmup_ns, unasked_ns) in [(MS, UNASKED_NS + MS), (0, MS)] {
+        let (report, _) = bench_after(warmup_ns, text, world(unasked_ns)).run();
+        let unmeasured = u64::from(warmup_ns > 0);
+        assert_eq!((report.completed, report.errors), (3 + unmeasured, Vec::new()), "{warmup_ns}");
+    }
 }
 
 #[test]
@@ -204,4 +238,136 @@ fn flows_are_spread_evenly_over_the_starts() {
     assert_eq!((report.flows.begun, report.flows.replies, report.established), (2, 2, 6));
     assert_eq!((recorded(&measures, "udp_response").0, recorded(&measures, "response").0), (2, 6));
     assert!(engine.world.borrow().closed.iter().filter(|(_, how)| *how == Close::Fin).count() == 2);
+}
+
+#[test]
+fn what_fails_is_lost_to_every_latency_it_has_not_reached() {
+    let text = "[load]\nconcurrency = 2\nconnections = 4\nrequests = 3\nconnect_timeout = \"300ms\"\nreply_timeout = \"500ms\"";
+    let never = 100_000 * MS;
+    let silent = Lost { waits: 4, responses: 12, ..Lost::default() };
+    for (world, lost) in [
+        (World { reply_ns: Some(MS), ..World::default() }, Lost::default()),
+        // Established, and never answered: none of the requests of the plan was.
+        (World::default(), silent),
+        (World { handshake_ns: Some(never), ..World::default() }, Lost { connects: 4, ..silent }),
+        (World { refuses: Some(libc::EADDRNOTAVAIL), ..World::default() }, Lost { connects: 4, ..silent }),
+    ] {
+        let (report, measures) = bench(text, world).run();
+        assert_eq!(report.lost, lost);
+        assert_eq!(recorded(&measures, "response").0 + report.lost.responses, 12);
+    }
+}
+
+#[test]
+fn what_never_began_was_due_too_unless_the_user_ended_it() {
+    let text =
+        "[load]\nmode = \"open\"\narrivals = \"constant\"\nrate = 10\nconnections = 50\nreply_timeout = \"100s\"";
+    let mut late = bench(text, World::default());
+    // Five starts are due before the deadline.
+    late.driver.window.deadline_ns = START_NS + 450 * MS;
+    let (report, _) = late.run();
+    assert_eq!((report.gave_up, report.attempted), (true, 5));
+    assert_eq!(report.lost, Lost { starts: 45, connects: 45, waits: 50, responses: 50, ..Lost::default() });
+
+    let mut interrupted = bench(text, World::default());
+    assert!(interrupted.driver.turn().unwrap());
+    interrupted.trial.interrupted.set(true);
+    assert_eq!(interrupted.run().0.lost, Lost::default());
+}
+
+#[test]
+fn a_follow_up_is_due_where_a_connection_was_to_be_held() {
+    let held = "[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 4\nconnections = 4\nhold = \"50ms\"\n\
+                reply_timeout = \"10ms\"\n";
+    let never_held = World::default;
+    // The requests fail after 100 ms, when the loop first looks.
+    for (follow_up, lost) in [("20ms", 4), ("49ms", 4), ("50ms", 0)] {
+        let (report, _) = bench(&format!("{held}follow_up = \"{follow_up}\""), never_held()).run();
+        assert_eq!((report.lost.follow_ups, report.lost.responses), (lost, 4), "{follow_up}");
+    }
+    let mut silent = bench(&format!("{held}follow_up = \"20ms\""), World { reply_ns: Some(MS), ..World::default() });
+    while (silent.clock.now_ns() - START_NS) / MS < 20 {
+        assert!(silent.driver.turn().unwrap());
+    }
+    silent.world().reply_ns = None;
+    let (report, _) = silent.run();
+    assert_eq!(report.lost, Lost { follow_ups: 4, ..Lost::default() });
+}
+
+#[test]
+fn syns_sent_again_are_counted_where_there_was_time_for_it() {
+    let load =
+        |connect_ms: &str| format!("[load]\nconcurrency = 1\nconnections = 2\nconnect_timeout = \"{connect_ms}ms\"");
+    for (handshake_ms, timeout, retries) in [(199, "900", 0), (200, "900", 6), (2_000, "900", 6), (2_000, "100", 0)] {
+        let world =
+            World { handshake_ns: Some(handshake_ms * MS), reply_ns: Some(MS), syn_retries: 3, ..World::default() };
+        let (report, _) = bench(&load(timeout), world).run();
+        assert_eq!((report.syn_retries, report.syn_retried), (retries, retries / 3), "{handshake_ms} {timeout}");
+    }
+}
+
+const KEPT: &str =
+    "[load]\nmode = \"kept\"\narrivals = \"constant\"\nend = \"1s\"\nduration = \"2s\"\nreply_timeout = \"100ms\"\n";
+
+#[test]
+fn kept_connections_ask_when_it_is_due_and_stay_open_until_the_end() {
+    let text = format!("{KEPT}concurrency = 2\nrequest_rate = 10");
+    let bench = bench(&text, World { reply_ns: Some(MS), ..World::default() });
+    let engine = bench.engine.clone();
+    let (report, measures) = bench.run();
+    assert_eq!((report.attempted, report.completed, report.replies), (2, 2, 20));
+    assert_eq!((report.measured_planned, report.measured_completed, report.measured_in_time), (20, 20, 20));
+    let (replies, longest_ns) = recorded(&measures, "response");
+    assert_eq!((replies, longest_ns / MS, recorded(&measures, "send_lag").0), (20, 1, 20));
+    assert!(report.schedule.is_some() && report.lost == Lost::default());
+    assert_eq!(report.ended_ns, START_NS + 1_000 * MS);
+    let sent: Vec<u64> = engine.world.borrow().sent.iter().map(|(at_ns, _)| (at_ns - START_NS) / MS).collect();
+    assert_eq!(sent, (0..20).map(|k| k * 50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_kept_connection_s_requests_wait_for_slow_replies_by_the_schedule() {
+    let text = format!("{KEPT}concurrency = 1\nrequest_rate = 20");
+    let (report, measures) = bench(&text, World { reply_ns: Some(60 * MS), ..World::default() }).run();
+    assert_eq!((report.attempted, report.replies, report.lost), (1, 20, Lost::default()));
+    // Each is 10 ms later than the one before, though served as fast; and the loader itself is never late.
+    let near = |(count, longest): (u64, u64)| (count, longest / MS);
+    assert_eq!(near(recorded(&measures, "response")), (20, 60 + 19 * 10));
+    assert_eq!(near(recorded(&measures, "service")), (20, 60));
+    assert_eq!(near(recorded(&measures, "send_lag")), (20, 0));
+}
+
+#[test]
+fn what_a_kept_connection_cannot_ask_is_lost() {
+    // Refused every 10 ms, with a request a millisecond.
+    let text = format!("{KEPT}concurrency = 1\nrequest_rate = 1000");
+    let refused = World { refuses: Some(libc::ECONNREFUSED), ..World::default() };
+    let (report, measures) = bench(&text, refused).run();
+    assert!((95..=105).contains(&report.attempted), "{}", report.attempted);
+    let asked = recorded(&measures, "send_lag").0;
+    assert_eq!((report.measured_planned, report.lost.responses, asked + report.lost.starts), (1_000, 1_000, 1_000));
+    // Without replies, each time-out makes room for the next request on another connection.
+    let text = format!("{KEPT}concurrency = 1\nrequest_rate = 5");
+    let (report, _) = bench(&text, World::default()).run();
+    assert_eq!((report.attempted, report.lost.responses, report.reconnected), (5, 5, 0));
+    assert_eq!(report.errors, [error(Step::Receive, Cause::TIMED_OUT, 5)]);
+}
+
+#[test]
+fn the_deadline_loses_what_kept_connections_have_not_asked() {
+    let text = "[load]\nmode = \"kept\"\narrivals = \"constant\"\nconcurrency = 1\nrequest_rate = 1\nduration = \"2m\"\nend = \"100s\"";
+    let bench = bench(text, World { reply_ns: Some(MS), ..World::default() });
+    let (report, measures) = bench.run();
+    // It comes after a minute.
+    assert_eq!((report.measured_planned, recorded(&measures, "response").0), (100, 60));
+    assert_eq!((report.lost.starts, report.lost.responses, report.schedule), (40, 40, None));
+}
+
+#[test]
+fn an_interrupt_loses_nothing_of_kept_connections() {
+    let text = format!("{KEPT}concurrency = 2\nrequest_rate = 10");
+    let bench = bench(&text, World { reply_ns: Some(MS), ..World::default() });
+    bench.trial.interrupted.set(true);
+    let (report, _) = bench.run();
+    assert_eq!((report.measured_planned, report.lost), (0, Lost::default()));
 }

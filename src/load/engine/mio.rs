@@ -1,6 +1,7 @@
 //! `mio`: non-blocking sockets in an edge-triggered epoll, one system call per operation. What most programs do.
 
 use std::{
+    collections::VecDeque,
     io::{self, ErrorKind, Read},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
@@ -15,7 +16,7 @@ use nix::sys::{
 };
 
 use super::{
-    Close, Engine, Event, Kind, Opened, Taken,
+    Close, Engine, Event, Kind, Opened, READ_BYTES, READS_AT_ONCE, Taken,
     seats::{Handshake, Seats, State},
 };
 use crate::{
@@ -29,7 +30,6 @@ const TIMER: Token = Token(0);
 /// Tokens of connections are their keys, moved past the timer's.
 const FIRST_CONNECTION: usize = 1;
 const EVENTS: usize = 1_024;
-const SCRATCH_BYTES: usize = 65_536;
 
 /// An epoll instance and a timer: epoll's own time-out has a resolution of one millisecond.
 pub struct Mio {
@@ -38,33 +38,64 @@ pub struct Mio {
     /// When the timer fires; it is set again only when that changes.
     armed_ns: u64,
     events: Events,
-    /// Sockets that the last wait reported ready, and the index of the current one.
-    ready: Vec<Ready>,
-    at: usize,
-    stage: Stage,
+    /// Keys of ready sockets, in the order in which they are served. A turn may end before all are; epoll won't report them again. A
+    /// socket that still has more to read after its share goes to the end.
+    ready: VecDeque<usize>,
+    in_hand: Option<InHand>,
     now_ns: u64,
     scratch: Vec<u8>,
     seats: Seats,
-    /// By key: what epoll watches the socket for, even while the socket awaits its next connection.
-    watched: Vec<Option<Interest>>,
+    /// By key.
+    watched: Vec<Watched>,
     /// Connections that epoll refused to watch.
     refused: Vec<(usize, Cause)>,
     fastopen: bool,
 }
 
-/// What epoll reported about a socket.
+/// What epoll knows of a key's socket, and has reported about it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Watched {
+    /// What epoll watches the socket for, even while the socket awaits its next connection.
+    interest: Option<Interest>,
+    /// The reports not yet dealt with. A key in the queue without any has been closed since.
+    ready: Option<Ready>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Ready {
-    key: usize,
     readable: bool,
     read_closed: bool,
 }
 
-/// The next step for the current socket.
+impl Watched {
+    /// Adds a report. Returns whether it is the first that is not yet dealt with.
+    fn report(&mut self, ready: Ready) -> bool {
+        let before = self.ready;
+        self.ready = Some(before.map_or(ready, |before| Ready {
+            readable: before.readable || ready.readable,
+            read_closed: before.read_closed || ready.read_closed,
+        }));
+        before.is_none()
+    }
+}
+
+/// The socket whose events are being returned.
+#[derive(Debug, Clone, Copy)]
+struct InHand {
+    key: usize,
+    ready: Ready,
+    stage: Stage,
+    /// How often it has been read.
+    reads: usize,
+}
+
+/// The next step for the socket in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nothing has been done with it yet.
     Fresh,
+    /// Read what has arrived before anything was sent.
+    ReadEarly,
     /// Send what is still unsent.
     Flush,
     /// Read what has arrived.
@@ -76,6 +107,7 @@ enum Stage {
 /// A [`Kind`] whose bytes are in the scratch buffer.
 enum Found {
     Received(usize),
+    Early(usize),
     Other(Kind<'static>),
 }
 
@@ -92,11 +124,10 @@ impl Mio {
             timer,
             armed_ns: 0,
             events: Events::with_capacity(EVENTS),
-            ready: Vec::with_capacity(EVENTS),
-            at: 0,
-            stage: Stage::Fresh,
+            ready: VecDeque::with_capacity(EVENTS),
+            in_hand: None,
             now_ns: 0,
-            scratch: vec![0; SCRATCH_BYTES],
+            scratch: vec![0; READ_BYTES],
             seats: Seats::with_capacity(room),
             watched: Vec::with_capacity(room),
             refused: Vec::new(),
@@ -109,14 +140,14 @@ impl Mio {
     fn renew_watch(&mut self, key: usize) {
         let seat = &self.seats[key];
         let writes = seat.state == State::Connecting || !seat.unsent().is_empty();
-        if self.watched[key].is_some_and(|watched| watched.is_writable() || !writes) {
+        if self.watched[key].interest.is_some_and(|watched| watched.is_writable() || !writes) {
             return;
         }
         let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let (token, registry) = (Token(FIRST_CONNECTION + key), self.poll.registry());
         let descriptor = seat.socket().as_raw_fd();
         let mut source = SourceFd(&descriptor);
-        let known = self.watched[key].replace(interest).is_some();
+        let known = self.watched[key].interest.replace(interest).is_some();
         let result = if known {
             registry.reregister(&mut source, token, interest)
         } else {
@@ -127,26 +158,40 @@ impl Mio {
         }
     }
 
-    /// Continues with the current socket. `None` when there is nothing more to do with it.
-    fn follow(&mut self, ready: Ready) -> Option<Found> {
-        let key = ready.key;
+    /// Takes the next socket in hand.
+    fn pick(&mut self) -> Option<InHand> {
         loop {
-            // It may have been closed in the meantime.
-            if !self.seats.get(key)?.is_in_use() {
-                return None;
+            let key = self.ready.pop_front()?;
+            if let Some(ready) = self.watched[key].ready.take() {
+                return Some(InHand { key, ready, stage: Stage::Fresh, reads: 0 });
             }
-            match self.stage {
+        }
+    }
+
+    /// Continues with a socket. `None` when there is nothing more to do with it.
+    fn follow(&mut self, it: &mut InHand) -> Option<Found> {
+        let key = it.key;
+        loop {
+            match it.stage {
                 Stage::Fresh => {
                     self.now_ns = clock::monotonic_ns();
                     if self.seats[key].state == State::Connecting {
-                        return Some(Found::Other(self.handshake(key)));
+                        return Some(Found::Other(self.handshake(it)));
                     }
-                    self.stage = if self.seats[key].unsent().is_empty() { Stage::Read } else { Stage::Flush };
+                    it.stage = if self.seats[key].unsent().is_empty() { Stage::Read } else { Stage::Flush };
+                }
+                Stage::ReadEarly => {
+                    it.stage = Stage::Flush;
+                    match self.read(it) {
+                        Some(Found::Received(length)) => return Some(Found::Early(length)),
+                        found @ Some(_) => return found,
+                        None => {}
+                    }
                 }
                 Stage::Flush => {
                     // A server may answer or close before it has read everything, or as soon as it accepts. That may be part of this
                     // event, and then no other follows.
-                    self.stage = if ready.readable { Stage::Read } else { Stage::Over };
+                    it.stage = if it.ready.readable { Stage::Read } else { Stage::Over };
                     if self.seats[key].unsent().is_empty() {
                         continue;
                     }
@@ -156,9 +201,15 @@ impl Mio {
                         Err(error) => return Some(Found::Other(Kind::Ended(Step::Send, Cause::from(&error)))),
                     }
                 }
-                Stage::Read => match self.read(ready) {
+                Stage::Read if it.reads == READS_AT_ONCE => {
+                    if self.watched[key].report(it.ready) {
+                        self.ready.push_back(key);
+                    }
+                    it.stage = Stage::Over;
+                }
+                Stage::Read => match self.read(it) {
                     Some(found) => return Some(found),
-                    None => self.stage = Stage::Over,
+                    None => it.stage = Stage::Over,
                 },
                 Stage::Over => {
                     self.renew_watch(key);
@@ -168,9 +219,14 @@ impl Mio {
         }
     }
 
-    fn handshake(&mut self, key: usize) -> Kind<'static> {
-        let handshake = self.seats[key].handshake(self.fastopen);
-        self.stage = if handshake == Handshake::Over { Stage::Flush } else { Stage::Over };
+    fn handshake(&mut self, it: &mut InHand) -> Kind<'static> {
+        let seat = &mut self.seats[it.key];
+        let handshake = seat.handshake(self.fastopen);
+        it.stage = match handshake {
+            Handshake::Over if it.ready.readable && !seat.unsent().is_empty() => Stage::ReadEarly,
+            Handshake::Over => Stage::Flush,
+            Handshake::Deferred | Handshake::Failed(..) => Stage::Over,
+        };
         match handshake {
             Handshake::Over => Kind::Connected,
             Handshake::Deferred => Kind::FastOpen,
@@ -179,8 +235,9 @@ impl Mio {
     }
 
     /// Reads once. `None` if there is nothing to read.
-    fn read(&mut self, ready: Ready) -> Option<Found> {
-        let seat = &self.seats[ready.key];
+    fn read(&mut self, it: &mut InHand) -> Option<Found> {
+        it.reads += 1;
+        let seat = &self.seats[it.key];
         let ended = |cause| Some(Found::Other(Kind::Ended(Step::Receive, cause)));
         loop {
             return match seat.socket().read(&mut self.scratch) {
@@ -188,8 +245,8 @@ impl Mio {
                 Ok(length) => {
                     // A read that did not fill the buffer emptied the socket; later data causes another event. A server's close that
                     // came with the data does not, and there may be more datagrams.
-                    if length < SCRATCH_BYTES && !ready.read_closed && seat.transport == Transport::Tcp {
-                        self.stage = Stage::Over;
+                    if length < READ_BYTES && !it.ready.read_closed && seat.transport == Transport::Tcp {
+                        it.stage = Stage::Over;
                     }
                     Some(Found::Received(length))
                 }
@@ -209,10 +266,10 @@ impl Engine for Mio {
     fn open(&mut self, transport: Transport, dialler: &Dialler) -> io::Result<Opened> {
         let opened = self.seats.open(transport, dialler)?;
         if self.watched.len() <= opened.key {
-            self.watched.resize(opened.key + 1, None);
+            self.watched.resize(opened.key + 1, Watched::default());
         }
         if !opened.recycled {
-            self.watched[opened.key] = None;
+            self.watched[opened.key].interest = None;
         }
         Ok(opened)
     }
@@ -220,7 +277,7 @@ impl Engine for Mio {
     fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
         let (client, replaced) = self.seats.connect(key, dialler, group)?;
         if replaced {
-            self.watched[key] = None;
+            self.watched[key].interest = None;
         }
         Ok(client)
     }
@@ -236,9 +293,8 @@ impl Engine for Mio {
     }
 
     fn wait(&mut self, until_ns: Option<u64>) -> Result<()> {
-        self.ready.clear();
-        (self.at, self.stage) = (0, Stage::Fresh);
-        let until_ns = until_ns.filter(|_| self.refused.is_empty());
+        let idle = self.in_hand.is_none() && self.ready.is_empty() && self.refused.is_empty();
+        let until_ns = until_ns.filter(|_| idle);
         let timeout = if until_ns.is_some() { None } else { Some(Duration::ZERO) };
         if let Some(until_ns) = until_ns.filter(|until_ns| *until_ns != self.armed_ns) {
             let at = Expiration::OneShot(TimeSpec::nanoseconds(until_ns as i64));
@@ -249,26 +305,27 @@ impl Engine for Mio {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("epoll_wait")?,
         }
-        self.ready.extend(self.events.iter().filter(|event| event.token() != TIMER).map(|event| Ready {
-            key: event.token().0 - FIRST_CONNECTION,
-            readable: event.is_readable(),
-            read_closed: event.is_read_closed(),
-        }));
+        for event in self.events.iter().filter(|event| event.token() != TIMER) {
+            let key = event.token().0 - FIRST_CONNECTION;
+            let ready = Ready { readable: event.is_readable(), read_closed: event.is_read_closed() };
+            // A socket that awaits its next connection still belongs to epoll.
+            if self.seats[key].is_in_use() && self.watched[key].report(ready) {
+                self.ready.push_back(key);
+            }
+        }
         Ok(())
     }
 
     fn next(&mut self) -> Result<Option<Event<'_>>> {
-        while let Some(&ready) = self.ready.get(self.at) {
-            let Some(found) = self.follow(ready) else {
-                self.at += 1;
-                self.stage = Stage::Fresh;
-                continue;
-            };
+        while let Some(mut it) = self.in_hand.take().or_else(|| self.pick()) {
+            let Some(found) = self.follow(&mut it) else { continue };
+            self.in_hand = Some(it);
             let kind = match found {
                 Found::Received(length) => Kind::Received(&self.scratch[..length]),
+                Found::Early(length) => Kind::Early(&self.scratch[..length]),
                 Found::Other(kind) => kind,
             };
-            return Ok(Some(Event { key: ready.key, kind, now_ns: self.now_ns }));
+            return Ok(Some(Event { key: it.key, kind, now_ns: self.now_ns }));
         }
         while let Some((key, cause)) = self.refused.pop() {
             if self.seats[key].is_in_use() {
@@ -287,10 +344,15 @@ impl Engine for Mio {
         self.seats[key].has_connection()
     }
 
+    fn syn_retries(&self, key: usize) -> u32 {
+        self.seats[key].syn_retries()
+    }
+
     fn close(&mut self, key: usize, how: Close) {
+        // What epoll has reported of this connection is not the next one's; from now on, it reports the state at the time of the call.
+        self.watched[key].ready = None;
+        self.in_hand = self.in_hand.filter(|it| it.key != key);
         let seat = &self.seats[key];
-        // Events of the old connection cannot be mistaken for the new one's: those of this turn find no connection under the key, and
-        // epoll reports the state at the time of the call.
         let recycles = how == Close::Recycle && socket::disconnect(seat.socket()).is_ok();
         if how != Close::Fin && !recycles {
             seat.reset_on_close();

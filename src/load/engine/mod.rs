@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use super::{dialler::Dialler, source::Group};
 use crate::{
     record::{Cause, Step},
-    scenario::{Engine as Choice, Scenario, Transport},
+    scenario::{Engine as Choice, Load, Scenario, Transport},
     sys::uring::ClientRing,
 };
 
@@ -40,7 +40,8 @@ pub(super) trait Engine {
     /// Waits for events until an instant of CLOCK_MONOTONIC, or only polls.
     fn wait(&mut self, until_ns: Option<u64>) -> Result<()>;
 
-    /// The next pending event. Its connection may be used or closed before the next call.
+    /// The next pending event. Its connection may be used or closed before the next call. Where peers send as fast as they are read, there
+    /// may always be one: what is left after the last call is kept, and the next wait only polls.
     fn next(&mut self) -> Result<Option<Event<'_>>>;
 
     /// Settles whether a handshake in progress has succeeded. If it has not, it never will.
@@ -48,6 +49,9 @@ pub(super) trait Engine {
 
     /// Whether the socket has a connection that neither side has reset or both sides have closed.
     fn has_connection(&self, key: usize) -> bool;
+
+    /// How many SYNs of a connection just established, or not yet, the kernel has sent again.
+    fn syn_retries(&self, key: usize) -> u32;
 
     /// Closes a connection, which then causes no more events.
     fn close(&mut self, key: usize, how: Close);
@@ -98,6 +102,8 @@ pub(super) enum Kind<'a> {
     FastOpen,
     /// Bytes, or one datagram, arrived.
     Received(&'a [u8]),
+    /// Bytes arrived before any were sent.
+    Early(&'a [u8]),
     /// The bytes that the socket had not taken at once have gone out.
     Sent,
     /// A call failed, or (`Receive`, `EndOfFile`) the peer has closed. `Receive` on a connection not reported as established means
@@ -105,17 +111,22 @@ pub(super) enum Kind<'a> {
     Ended(Step, Cause),
 }
 
+/// How often a connection is read before those that wait behind it. A peer may send without end, as fast as it is read.
+const READS_AT_ONCE: usize = 8;
+/// Length of the buffer for such a read.
+const READ_BYTES: usize = 65_536;
+
 /// Any of the engines.
 pub(super) enum AnyEngine {
     Mio(mio::Mio),
     Uring(uring::Uring),
 }
 
-/// Builds a scenario's engine with room for this many connections. Call it after the fork. `auto` means io_uring if the scenario and
+/// Builds a population's engine with room for this many connections. Call it after the fork. `auto` means io_uring if the scenario and
 /// this kernel allow it.
-pub(super) fn build(scenario: &Scenario, room: usize) -> Result<AnyEngine> {
+pub(super) fn build(scenario: &Scenario, load: &Load, room: usize) -> Result<AnyEngine> {
     let fastopen = scenario.server.listen.fastopen > 0;
-    match scenario.load.engine {
+    match load.engine {
         Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?, room))),
         Choice::Auto { ring: true } => match ring(scenario) {
             Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring, room))),
@@ -128,8 +139,8 @@ pub(super) fn build(scenario: &Scenario, room: usize) -> Result<AnyEngine> {
 /// Tries whether kernel and user permit io_uring for loaders. Fails with the reason and the remedy.
 pub fn try_ring() -> Result<()> {
     ClientRing::new(1).map(drop).context(
-        "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, or older than \
-         Linux 5.11: take load.engine = \"mio\"",
+        "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, short of memory that \
+         may be locked (`ulimit -l`), or older than Linux 5.11: take load.engine = \"mio\"",
     )
 }
 

@@ -117,6 +117,10 @@ impl Seat {
         socket::has_connection(self.socket()).unwrap_or(false)
     }
 
+    pub fn syn_retries(&self) -> u32 {
+        socket::retransmissions(self.socket()).unwrap_or(0)
+    }
+
     /// Makes the next close(2) reset the connection.
     pub fn reset_on_close(&self) {
         // Fails only on a socket that is already closed.
@@ -128,11 +132,6 @@ impl Seats {
     /// Seats with room for this many connections: a list that grows leaves its outgrown allocations in the heap.
     pub fn with_capacity(room: usize) -> Self {
         Self { seats: Vec::with_capacity(room), free: Vec::with_capacity(room), buffers: Buffers::default() }
-    }
-
-    #[inline]
-    pub fn get(&self, key: usize) -> Option<&Seat> {
-        self.seats.get(key)
     }
 
     /// See [`super::Engine::open`].

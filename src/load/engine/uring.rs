@@ -1,12 +1,17 @@
 //! `uring`: one io_uring for every wait: for a handshake that does not complete at once, for room to send, and for bytes. Receives
 //! are queued with their buffers and submitted together once per turn, which saves both the registration and the read.
 
-use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
+use std::{
+    io::{self, ErrorKind, Read},
+    net::SocketAddr,
+    os::fd::AsFd,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 
 use super::{
-    Close, Engine, Event, Kind, Opened, Taken,
+    Close, Engine, Event, Kind, Opened, READ_BYTES, READS_AT_ONCE, Taken,
     seats::{Handshake, Seats, State},
 };
 use crate::{
@@ -23,47 +28,49 @@ use crate::{
 pub struct Uring {
     ring: ClientRing,
     seats: Seats,
-    /// The connection of the event returned last, and the next step for it.
+    /// The connection of the event returned last, and the next step for it. A turn may end before that.
     in_hand: Option<(usize, Stage)>,
+    /// For replies longer than a slot's buffer: what is left is read directly.
+    scratch: Vec<u8>,
     now_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Read what has arrived before anything was sent.
+    ReadEarly,
     /// Send what is still unsent.
     Flush,
+    /// Read on: the last receive filled its buffer. So many reads are left in this turn.
+    Read(usize),
     /// Queue its next wait.
     Over,
 }
 
-/// A [`Kind`] whose bytes are in the ring.
+/// A [`Kind`] whose bytes are in the slot's buffer, unless stated otherwise.
 enum Found {
     Received(usize),
+    /// The bytes are in the scratch buffer.
+    Read(usize),
+    /// Likewise.
+    Early(usize),
     Other(Kind<'static>),
 }
 
 impl Uring {
     pub fn new(ring: ClientRing, room: usize) -> Self {
-        Self { ring, seats: Seats::with_capacity(room), in_hand: None, now_ns: 0 }
+        Self { ring, seats: Seats::with_capacity(room), in_hand: None, scratch: vec![0; READ_BYTES], now_ns: 0 }
     }
 
     /// Continues with the current connection, then with the next completed operation.
     fn follow(&mut self) -> Result<Option<(usize, Found)>> {
         loop {
-            if let Some((key, stage)) = self.in_hand.take().filter(|(key, _)| self.seats[*key].is_in_use()) {
-                if stage == Stage::Flush && !self.seats[key].unsent().is_empty() {
-                    self.in_hand = Some((key, Stage::Over));
-                    match self.seats.flush(key) {
-                        Ok(true) => return Ok(Some((key, Found::Other(Kind::Sent)))),
-                        Ok(false) => {}
-                        Err(error) => {
-                            let ended = Kind::Ended(Step::Send, Cause::from(&error));
-                            return Ok(Some((key, Found::Other(ended))));
-                        }
-                    }
-                    continue;
+            if let Some((key, stage)) = self.in_hand.take() {
+                match self.next_step(key, stage) {
+                    Some(found) => return Ok(Some((key, found))),
+                    None if self.in_hand.is_some() => continue,
+                    None => self.queue_wait(key)?,
                 }
-                self.queue_wait(key)?;
             }
             let Some(done) = self.ring.next() else { return Ok(None) };
             let key = done.slot;
@@ -79,13 +86,55 @@ impl Uring {
         }
     }
 
+    /// Takes the next step for the current connection, and notes the one after it; none is left if only the wait is.
+    fn next_step(&mut self, key: usize, stage: Stage) -> Option<Found> {
+        match stage {
+            Stage::ReadEarly => {
+                self.in_hand = Some((key, Stage::Flush));
+                match self.read(key)? {
+                    Found::Read(length) => Some(Found::Early(length)),
+                    found => Some(found),
+                }
+            }
+            Stage::Flush if !self.seats[key].unsent().is_empty() => {
+                self.in_hand = Some((key, Stage::Over));
+                match self.seats.flush(key) {
+                    Ok(true) => Some(Found::Other(Kind::Sent)),
+                    Ok(false) => None,
+                    Err(error) => Some(Found::Other(Kind::Ended(Step::Send, Cause::from(&error)))),
+                }
+            }
+            Stage::Read(left @ 1..) => {
+                let found = self.read(key)?;
+                self.in_hand = Some((key, Stage::Read(left - 1)));
+                Some(found)
+            }
+            Stage::Flush | Stage::Read(0) | Stage::Over => None,
+        }
+    }
+
+    /// Reads once. `None` if there is nothing to read.
+    fn read(&mut self, key: usize) -> Option<Found> {
+        let ended = |cause| Some(Found::Other(Kind::Ended(Step::Receive, cause)));
+        loop {
+            return match self.seats[key].socket().read(&mut self.scratch) {
+                Ok(0) => ended(Cause::EndOfFile),
+                Ok(length) => Some(Found::Read(length)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => ended(Cause::from(&error)),
+            };
+        }
+    }
+
     /// Translates a completed operation.
     fn found(&mut self, done: Done) -> Option<Found> {
         let key = done.slot;
         Some(Found::Other(match (done.operation, done.result) {
-            (Operation::Connect, Ok(_)) => match self.seats[key].handshake(false) {
+            (Operation::Connect, Ok(events)) => match self.seats[key].handshake(false) {
                 Handshake::Over => {
-                    self.in_hand = Some((key, Stage::Flush));
+                    let early = events & libc::POLLIN as usize != 0 && !self.seats[key].unsent().is_empty();
+                    self.in_hand = Some((key, if early { Stage::ReadEarly } else { Stage::Flush }));
                     Kind::Connected
                 }
                 Handshake::Deferred => return None,
@@ -96,7 +145,12 @@ impl Uring {
             (Operation::Send, Ok(length)) => return self.seats.sent(key, length).then_some(Found::Other(Kind::Sent)),
             (Operation::Send, Err(errno)) => Kind::Ended(Step::Send, Cause::Errno(errno)),
             (Operation::Receive, Ok(0)) => Kind::Ended(Step::Receive, Cause::EndOfFile),
-            (Operation::Receive, Ok(length)) => return Some(Found::Received(length)),
+            (Operation::Receive, Ok(length)) => {
+                if length == self.ring.receive_bytes() {
+                    self.in_hand = Some((key, Stage::Read(READS_AT_ONCE)));
+                }
+                return Some(Found::Received(length));
+            }
             (Operation::Receive, Err(errno)) => Kind::Ended(Step::Receive, Cause::Errno(errno)),
         }))
     }
@@ -152,6 +206,8 @@ impl Engine for Uring {
     }
 
     fn wait(&mut self, until_ns: Option<u64>) -> Result<()> {
+        // What the last turn left needs no waiting for.
+        let until_ns = until_ns.filter(|_| self.in_hand.is_none());
         let left_ns = until_ns.map_or(0, |until_ns| until_ns.saturating_sub(clock::monotonic_ns()));
         self.ring.submit_and_wait(Duration::from_nanos(left_ns)).context("io_uring_enter")
     }
@@ -160,6 +216,8 @@ impl Engine for Uring {
         Ok(self.follow()?.map(|(key, found)| {
             let kind = match found {
                 Found::Received(length) => Kind::Received(&self.ring.received(key)[..length]),
+                Found::Read(length) => Kind::Received(&self.scratch[..length]),
+                Found::Early(length) => Kind::Early(&self.scratch[..length]),
                 Found::Other(kind) => kind,
             };
             Event { key, kind, now_ns: self.now_ns }
@@ -174,7 +232,12 @@ impl Engine for Uring {
         self.seats[key].has_connection()
     }
 
+    fn syn_retries(&self, key: usize) -> u32 {
+        self.seats[key].syn_retries()
+    }
+
     fn close(&mut self, key: usize, how: Close) {
+        self.in_hand = self.in_hand.filter(|(in_hand, _)| *in_hand != key);
         let quiet = self.ring.is_quiet(key);
         let seat = &mut self.seats[key];
         let resets_now = how == Close::Recycle || (how == Close::Rst && !quiet);

@@ -1,11 +1,10 @@
 //! A connection's transitions, from established over requests and replies to the close.
 
-use super::{Action, Exchange, Phase, Session, Shared, Wait, verify::Acceptance};
+use super::{Action, Exchange, Phase, Rest, Session, Shared, Wait, shared::Manners, verify::Acceptance};
 use crate::{
-    ipc::{control::LoaderCount, receipt::Receipt},
+    ipc::control::LoaderCount,
     load::{
-        buffers,
-        client::Reply,
+        client::{Reply, Whole},
         engine::{Kind, Taken},
         observer::Observer,
     },
@@ -20,16 +19,30 @@ impl Session {
     /// connect(2) returns, there is no event to wait for, and the worker that accepts finds the request already there.
     pub fn on_started<O: Observer>(&mut self, shared: &mut Shared<O>) -> Action {
         if self.is_flow {
-            shared.report.flows.begun += 1;
+            shared.account.add(LoaderCount::Flows, 1);
             self.enter(Phase::Exchanging, self.connect_ns);
             return self.ask(shared, Some(Wait::Reply));
         }
         // With TCP_FASTOPEN, the kernel accepts bytes that it sends only with the SYN.
-        if shared.policy.app == App::Close || shared.policy.fastopen {
+        if !shared.policy.asks_early() || self.is_to_listen(shared) {
             return Action::Continue;
         }
         self.asked_early = true;
         self.ask(shared, None)
+    }
+
+    /// Whether it waits a while before it asks. What a server sends without being asked looks like a reply if the request is on its way
+    /// by then, so the first connection listens that serves no measurement; and if the server was heard, all others. The trial's own
+    /// workers never speak first.
+    fn is_to_listen<O: Observer>(&self, shared: &mut Shared<O>) -> bool {
+        match shared.manners {
+            Manners::Unknown if !self.measured && !shared.observer.has_ledger() => {
+                shared.manners = Manners::Tried;
+                true
+            }
+            Manners::SpeaksFirst => true,
+            Manners::Unknown | Manners::Tried => false,
+        }
     }
 
     /// The engine reported an event.
@@ -37,6 +50,7 @@ impl Session {
     pub fn on_event<O: Observer>(&mut self, shared: &mut Shared<O>, kind: Kind<'_>, now_ns: u64) -> Action {
         match kind {
             Kind::Received(bytes) => self.on_received(shared, bytes, now_ns),
+            Kind::Early(bytes) => self.on_unasked(shared, bytes, Action::Continue),
             Kind::Connected => self.on_connected(shared, now_ns),
             Kind::FastOpen => self.on_fast_open(shared),
             Kind::Sent => {
@@ -50,7 +64,20 @@ impl Session {
     /// The connection is established.
     pub fn on_connected<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) -> Action {
         self.on_settled(shared, now_ns);
-        if self.asked_early { Action::Wait(Wait::Reply) } else { self.ask(shared, Some(Wait::Reply)) }
+        if self.asked_early {
+            return Action::Wait(Wait::Reply);
+        }
+        if shared.policy.asks_early() {
+            self.enter(Phase::Listening, now_ns);
+            return Action::Wait(Wait::Unasked);
+        }
+        self.ask(shared, Some(Wait::Reply))
+    }
+
+    /// The server has had the time to speak first, and has not.
+    pub fn on_silence<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) -> Action {
+        self.enter(Phase::Exchanging, now_ns);
+        self.ask(shared, Some(Wait::Reply))
     }
 
     /// The connection turns out to be established, but is abandoned anyway.
@@ -73,13 +100,15 @@ impl Session {
     pub fn on_taken<O: Observer>(&mut self, shared: &mut Shared<O>, taken: Taken) {
         self.sending = taken != Taken::All;
         if self.is_flow {
-            shared.report.flows.sent += 1;
-            shared.observer.count(LoaderCount::Sent);
+            shared.account.add(LoaderCount::Sent, 1);
         }
     }
 
     /// The last [`Action::Send`] failed.
     pub fn on_send_failed<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
+        if let Some(rest) = self.rest_after_close(shared, cause) {
+            return Action::Renew(rest);
+        }
         if self.phase != Phase::Connecting || shared.policy.fastopen {
             // A datagram that the kernel does not take is lost: loaders do not retry.
             return Action::Fail(Step::Send, cause);
@@ -98,6 +127,14 @@ impl Session {
         self.ask(shared, None)
     }
 
+    /// A request is due on a kept connection.
+    pub fn on_due<O: Observer>(&mut self, shared: &mut Shared<O>, due_ns: u64, measured: bool, now_ns: u64) -> Action {
+        self.exchange = Exchange::Due;
+        (self.intended_ns, self.measured) = (due_ns, measured);
+        self.enter(Phase::Exchanging, now_ns);
+        self.ask(shared, Some(Wait::Reply))
+    }
+
     /// The hold is over. A follow-up in progress still runs to its end.
     pub fn on_hold_over(&self) -> Action {
         if self.phase == Phase::Holding { Action::Complete } else { Action::Continue }
@@ -113,38 +150,50 @@ impl Session {
     /// Bytes have arrived.
     pub fn on_received<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
         if self.phase != Phase::Exchanging {
-            return Action::Fail(Step::Close, Cause::BadReply);
+            let action = self.on_unasked(shared, fresh, Action::Continue);
+            if self.phase == Phase::Listening && action != Action::Continue {
+                shared.manners = Manners::SpeaksFirst;
+            }
+            return action;
         }
-        let waited = self.input.is_some();
-        if waited {
-            shared.buffers.append(&mut self.input, fresh);
-        }
-        let input = if waited { buffers::bytes(&self.input) } else { fresh };
-        let (had, reply) = (input.len(), shared.client.take(input, false));
-        match (waited, matches!(reply, Reply::Partial)) {
-            (false, true) => shared.buffers.append(&mut self.input, fresh),
-            (true, false) => shared.buffers.clear(&mut self.input),
-            _ => {}
-        }
-        if let (true, Reply::Whole { receipt: Some(receipt), .. }) = (self.is_flow, &reply)
+        let reply = shared.readings.read(&mut self.reading, |reading| shared.client.take(reading, fresh));
+        if let (true, Reply::Whole(Whole { receipt: Some(receipt), .. })) = (self.is_flow, &reply)
             && receipt.nonce != self.nonce
             && receipt.is_of(&shared.ends.tuple(self))
         {
             // A late reply to an earlier, abandoned flow on the same port.
-            shared.report.flows.stale += 1;
+            shared.account.add(LoaderCount::Stale, 1);
             return Action::Continue;
         }
         match reply {
             Reply::Partial => Action::Continue,
             Reply::Bad(cause) => Action::Fail(Step::Receive, cause),
-            // One request gets one reply.
-            Reply::Whole { length, .. } if length != had => Action::Fail(Step::Receive, Cause::BadReply),
-            Reply::Whole { receipt, .. } => self.on_reply(shared, receipt, now_ns),
+            // One request gets one datagram.
+            Reply::Whole(Whole { used, .. }) if self.is_flow && used < fresh.len() => {
+                Action::Fail(Step::Receive, Cause::BadReply)
+            }
+            Reply::Whole(whole) => {
+                let used = whole.used;
+                let action = self.on_reply(shared, &whole, now_ns);
+                self.on_unasked(shared, &fresh[used..], action)
+            }
         }
+    }
+
+    /// Bytes have arrived that answer no request, if there are any: nobody can tell what later ones would belong to.
+    fn on_unasked<O: Observer>(&self, shared: &Shared<O>, bytes: &[u8], otherwise: Action) -> Action {
+        let fails = matches!(otherwise, Action::Fail(..));
+        if bytes.is_empty() || fails || shared.client.may_ignore(bytes) {
+            return otherwise;
+        }
+        Action::Fail(Step::Receive, Cause::Unasked)
     }
 
     /// A call by the engine failed, or the server has closed or reset the connection: as planned, as the end of a reply, or too early.
     pub fn on_ended<O: Observer>(&mut self, shared: &mut Shared<O>, step: Step, cause: Cause, now_ns: u64) -> Action {
+        if let Some(rest) = self.rest_after_close(shared, cause) {
+            return Action::Renew(rest);
+        }
         if step != Step::Receive {
             return Action::Fail(step, cause);
         }
@@ -166,19 +215,42 @@ impl Session {
         }
         match self.phase {
             Phase::AwaitingClose if as_agreed => Action::Complete,
+            // Another program's server may close whenever nothing has been asked, and any may whose workers leave a kept connection.
+            Phase::Holding if cause == Cause::EndOfFile && (policy.keeps || !shared.observer.has_ledger()) => {
+                Action::Complete
+            }
             Phase::Exchanging if as_agreed || cause == Cause::EndOfFile => self.on_last_bytes(shared, cause, now_ns),
             _ => Action::Fail(self.step(), cause),
         }
     }
 
+    /// What is left to ask if the server closed just as a further request was on its way: it has not answered, so the request may be
+    /// made again. Servers close idle connections, and after so many requests. The trial's own workers don't: if one closes, that is
+    /// an event's effect.
+    fn rest_after_close<O: Observer>(&self, shared: &mut Shared<O>, cause: Cause) -> Option<Rest> {
+        let closed = matches!(cause, Cause::EndOfFile | Cause::Errno(libc::ECONNRESET | libc::EPIPE));
+        let unanswered = self.phase == Phase::Exchanging
+            && matches!(self.exchange, Exchange::Further | Exchange::Due)
+            && self.reading.is_none();
+        if self.is_flow || !closed || !unanswered || shared.observer.has_ledger() {
+            return None;
+        }
+        shared.account.add(LoaderCount::Retried, 1);
+        let requests = self.requests_left + 1;
+        let since_ns = if self.exchange == Exchange::Due { self.intended_ns } else { self.waiting_since_ns };
+        Some(Rest { since_ns, requests, measured: self.measured })
+    }
+
     /// No more bytes will arrive, which may make those received a whole reply.
     fn on_last_bytes<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
-        match shared.client.take(buffers::bytes(&self.input), true) {
-            Reply::Whole { receipt, .. } => match self.on_reply(shared, receipt, now_ns) {
+        let torn = self.reading.is_some() && cause == Cause::EndOfFile;
+        let cause = if torn { Cause::Truncated } else { cause };
+        match shared.readings.read(&mut self.reading, |reading| shared.client.end(reading)) {
+            Reply::Whole(whole) => match self.on_reply(shared, &whole, now_ns) {
                 // The server is gone and cannot answer another request.
                 Action::Send(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
                 // The reply's end was the connection's end.
-                Action::Continue | Action::Wait(_) => Action::Complete,
+                Action::Continue | Action::Wait(_) | Action::Idle => Action::Complete,
                 ended => ended,
             },
             Reply::Bad(Cause::EndOfFile) | Reply::Partial => Action::Fail(Step::Receive, cause),
@@ -187,17 +259,27 @@ impl Session {
     }
 
     /// A whole reply has arrived: checks that it belongs here, records it, and continues.
-    fn on_reply<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>, now_ns: u64) -> Action {
-        shared.report.replies += 1;
-        if !self.verify(shared, receipt, now_ns) {
-            shared.report.misdelivered += 1;
+    fn on_reply<O: Observer>(&mut self, shared: &mut Shared<O>, whole: &Whole, now_ns: u64) -> Action {
+        shared.account.add(LoaderCount::Replies, 1);
+        if let Some(status) = whole.status {
+            shared.account.add(status_class(status), 1);
+        }
+        if !self.verify(shared, whole.receipt, now_ns) {
+            shared.account.add(LoaderCount::Misdelivered, 1);
             return Action::Fail(Step::Receive, Cause::BadReply);
         }
         self.record_response(shared, now_ns);
+        if self.requests_left > 0 && whole.closes {
+            return Action::Renew(Rest { since_ns: now_ns, requests: self.requests_left, measured: self.measured });
+        }
         if self.requests_left > 0 {
             self.exchange = Exchange::Further;
             self.enter(Phase::Exchanging, now_ns);
             return self.ask(shared, Some(Wait::Reply));
+        }
+        if shared.policy.keeps {
+            self.enter(Phase::Holding, now_ns);
+            return if whole.closes { Action::Complete } else { Action::Idle };
         }
         if shared.policy.close_by == CloseBy::Server && !self.is_flow {
             self.enter(Phase::AwaitingClose, now_ns);
@@ -216,5 +298,15 @@ impl Session {
         self.hold_until_ns = now_ns + hold_ns;
         self.enter(Phase::Holding, now_ns);
         Action::Wait(Wait::Hold)
+    }
+}
+
+/// The class of a final response's status. A client treats a code of an unknown class as 5xx (RFC 9110, section 15).
+fn status_class(status: u16) -> LoaderCount {
+    match status {
+        200..=299 => LoaderCount::Successful,
+        300..=399 => LoaderCount::Redirected,
+        400..=499 => LoaderCount::ClientErrors,
+        _ => LoaderCount::ServerErrors,
     }
 }

@@ -1,24 +1,31 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
 //! no clock: every call gets the time, and returns an [`Action`] for the driver.
 //!
-//! `exchange` holds the transitions, `verify` the checks of replies, `shared` the state that all sessions of a loader share.
+//! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `shared` the state that all
+//! sessions of a loader share.
 //!
 //! Bytes reach the session as they come off the wire and leave through [`Shared::out`], so a layer such as TLS, or a protocol with
-//! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `input`: a
+//! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `reading`: a
 //! loader may hold tens of thousands of idle sessions.
 
 mod exchange;
+mod readings;
 mod shared;
 mod verify;
 
 use std::num::NonZeroU16;
 
 pub(super) use self::shared::{Ending, Ends, Policy, Shared};
-use super::buffers::Kept;
+use super::client::Reading;
 use crate::{
     record::{Cause, Step},
     scenario::Transport,
 };
+
+/// Whether the hold of a connection that was due at `intended_ns`, or what would have been, covers an instant.
+pub(super) fn is_to_be_held_at(at_ns: u64, intended_ns: u64, hold_ns: u64) -> bool {
+    (intended_ns..intended_ns.saturating_add(hold_ns)).contains(&at_ns)
+}
 
 /// What the driver must do with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +36,24 @@ pub(super) enum Action {
     Wait(Wait),
     /// Send [`Shared::out`], and make it wait for what is given, if anything.
     Send(Option<Wait>),
+    /// Keep it open until its next request is due.
+    Idle,
     /// Close it: it ran to its planned end.
     Complete,
+    /// Close it: the server has ended it after a reply. What is left of its requests goes on another connection.
+    Renew(Rest),
     /// Close it: it failed in this step.
     Fail(Step, Cause),
+}
+
+/// What is left of the requests of a connection that the server has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Since when the next of them has been due.
+    pub since_ns: u64,
+    pub requests: u32,
+    /// Whether their figures are recorded.
+    pub measured: bool,
 }
 
 /// What a connection waits for, which determines the time-out that ends it.
@@ -40,6 +61,8 @@ pub(super) enum Action {
 pub(super) enum Wait {
     /// To be established.
     Connect,
+    /// Whatever the server sends before it is asked.
+    Unasked,
     /// A reply, or the server's close.
     Reply,
     /// The end of its hold.
@@ -47,7 +70,7 @@ pub(super) enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Self; 3] = [Self::Connect, Self::Reply, Self::Hold];
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Unasked, Self::Reply, Self::Hold];
 }
 
 /// How far a connection has come.
@@ -55,6 +78,8 @@ impl Wait {
 enum Phase {
     /// connect(2) was called.
     Connecting,
+    /// It is established, and the client waits whether the server speaks first.
+    Listening,
     /// A request is being sent, or its reply awaited; with app `close`, the server's close.
     Exchanging,
     /// All replies have arrived; the client keeps the connection open.
@@ -70,6 +95,8 @@ enum Exchange {
     First,
     /// Both count from the request.
     Further,
+    /// A request that was due on a kept connection: its response time counts from then, its service time from when it was made.
+    Due,
     /// The scenario's follow-up: its response time counts from the instant that the scenario names.
     FollowUp,
 }
@@ -110,8 +137,8 @@ pub(super) struct Session {
     sending: bool,
     /// Whether its stages are recorded.
     staged: bool,
-    /// The part of a reply received so far.
-    input: Kept,
+    /// What has been read of a reply that is not yet whole.
+    reading: Option<Box<Reading>>,
 }
 
 /// When a connection was meant to start, and when it did, in nanoseconds of CLOCK_MONOTONIC.
@@ -144,12 +171,17 @@ impl Session {
             asked_early: false,
             sending: false,
             staged: false,
-            input: None,
+            reading: None,
         }
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// When connect(2) was called.
+    pub fn connect_ns(&self) -> u64 {
+        self.connect_ns
     }
 
     pub fn is_flow(&self) -> bool {
@@ -170,6 +202,19 @@ impl Session {
         self.exchange == Exchange::FollowUp && self.phase == Phase::Exchanging
     }
 
+    /// Requests that it was to make, other than a follow-up, and that have not been answered.
+    fn unanswered(&self) -> u64 {
+        let left = u64::from(self.requests_left);
+        match self.phase {
+            // App `close` answers one that is never made.
+            Phase::Connecting if !self.asked_early => left.max(1),
+            Phase::Listening => left.max(1),
+            Phase::Connecting => left + 1,
+            Phase::Exchanging if self.exchange != Exchange::FollowUp => left + 1,
+            Phase::Exchanging | Phase::Holding | Phase::AwaitingClose => 0,
+        }
+    }
+
     pub fn waiting_since_ns(&self) -> u64 {
         self.waiting_since_ns
     }
@@ -183,7 +228,7 @@ impl Session {
         match self.phase {
             Phase::Connecting => Step::Connect,
             Phase::Exchanging if self.sending => Step::Send,
-            Phase::Exchanging => Step::Receive,
+            Phase::Exchanging | Phase::Listening => Step::Receive,
             Phase::Holding | Phase::AwaitingClose => Step::Close,
         }
     }

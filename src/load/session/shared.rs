@@ -4,17 +4,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Phase, Session};
+use super::{Exchange, Phase, Session, Start, is_to_be_held_at, readings::Readings};
 use crate::{
-    ipc::{control::LoaderCount, interner::Interner, receipt::Tuple, tally::Tally},
-    load::{
-        buffers::Buffers, client::Client, measures::Measures, observer::Observer, report::LoaderReport, source::Group,
+    ipc::{
+        control::{Account, LoaderCount, Loss, Window},
+        interner::Interner,
+        receipt::Tuple,
     },
+    load::{client::Client, course::Course, measures::Measures, observer::Observer, source::Group},
     record::{Cause, Latency, Stage, Step},
-    scenario::{App, CloseBy, CloseHow, Protocol, Scenario, Waiting, keys},
+    scenario::{App, CloseBy, CloseHow, Load, Mode, Protocol, Scenario, Transport, Waiting, keys},
     sys::clock,
 };
 
+/// How many requests a loader makes before its nonces meet those of the next: all 32 bits, shared among all loaders.
+const NONCES_PER_LOADER: u32 = u32::MAX / keys::LOAD_LOADERS.max() as u32;
 /// Length of the longest request.
 const REQUEST_BYTES: usize = keys::SERVER_REQUEST_BYTES.max();
 
@@ -25,34 +29,50 @@ pub(in crate::load) struct Shared<O> {
     /// The bytes of the last [`super::Action::Send`].
     pub out: Vec<u8>,
     pub measures: Measures,
-    pub report: LoaderReport,
+    pub account: Account,
     pub observer: O,
-    /// When the scenario's follow-up is due. Its response times count from then.
+    /// When the scenario's follow-up is due, if it is ever; otherwise 0. Its response times count from then.
     pub follow_up_ns: u64,
     /// Set when a connection's stamp is too late, which is impossible unless the connection is gone and its port serves another. The
     /// driver asks the engine which it is.
     pub stamp_in_doubt: bool,
     pub(super) client: Box<dyn Client>,
-    pub(super) buffers: Buffers,
-    errors: Tally,
+    /// Connections and flows that completed.
+    completions: Course,
+    /// Requests answered.
+    pub(super) requests: Course,
+    pub(super) readings: Readings,
+    pub(super) manners: Manners,
     nonce: u32,
 }
 
-/// What the scenario asks of every connection.
+/// What is known of a server that may speak before it is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Manners {
+    #[default]
+    Unknown,
+    /// A connection listens, or has heard nothing.
+    Tried,
+    SpeaksFirst,
+}
+
+/// What the scenario asks of every connection of a population.
 #[derive(Debug, Clone)]
 pub(in crate::load) struct Policy {
     pub app: App,
     pub close_by: CloseBy,
     pub close_how: CloseHow,
     pub fastopen: bool,
+    /// Requests of a connection or flow.
+    pub requests: u32,
+    /// Whether connections stay open for requests that are due later.
+    pub keeps: bool,
     /// Length of the hold; 0 for none.
     pub hold_ns: u64,
     /// Whether datagram flows have separate latencies: a percentile over flows and connections together would describe neither.
     pub(super) tells_flows_apart: bool,
-    /// Whether accept waits from the connect call are recorded.
-    pub(super) bounds_waits: bool,
-    /// The worker of each fault, if a fault strands connections with its worker.
-    pub(super) stranding: Vec<usize>,
+    /// The worker of each event, if the event has one and strands connections with it.
+    pub(super) stranding: Vec<Option<usize>>,
 }
 
 /// The ends of a loader's connections.
@@ -69,8 +89,7 @@ pub(in crate::load) struct Ends {
 pub(in crate::load) type Ending = Result<(), (Step, Cause)>;
 
 impl Policy {
-    pub fn new(scenario: &Scenario, bounds_waits: bool) -> Self {
-        let load = &scenario.load;
+    pub fn new(scenario: &Scenario, load: &Load) -> Self {
         let server = &scenario.server;
         let strands =
             (0..server.workers).any(|worker| server.strategy.waiting(worker, server.workers) != Waiting::Never);
@@ -79,11 +98,19 @@ impl Policy {
             close_by: load.close_by,
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
+            requests: load.requests,
+            keeps: matches!(load.mode, Mode::Kept { .. }),
             hold_ns: clock::nanoseconds(load.hold),
             tells_flows_apart: scenario.protocol == Protocol::Both,
-            bounds_waits,
-            stranding: scenario.faults.iter().filter(|_| strands).map(|fault| fault.worker).collect(),
+            stranding: scenario.events.iter().filter(|_| strands).map(|event| event.act.worker()).collect(),
         }
+    }
+}
+
+impl Policy {
+    /// Whether the first request goes out before it is known that the connection is established.
+    pub(super) fn asks_early(&self) -> bool {
+        self.app != App::Close && !self.fastopen
     }
 }
 
@@ -126,21 +153,38 @@ impl Ends {
 }
 
 impl<O: Observer> Shared<O> {
-    pub fn new(policy: Policy, ends: Ends, client: Box<dyn Client>, measures: Measures, observer: O) -> Self {
+    /// `loader` is the loader's number: no two loaders use the same nonces.
+    pub fn new(
+        policy: Policy,
+        ends: Ends,
+        client: Box<dyn Client>,
+        (account, measures): (Account, Measures),
+        observer: O,
+        loader: usize,
+    ) -> Self {
         Self {
             policy,
             ends,
             out: Vec::with_capacity(REQUEST_BYTES),
             measures,
-            report: LoaderReport::default(),
+            account,
             observer,
             follow_up_ns: 0,
             stamp_in_doubt: false,
             client,
-            buffers: Buffers::default(),
-            errors: Tally::default(),
-            nonce: 0,
+            completions: Course::of_completions(Window::default()),
+            requests: Course::of_answers(Window::default()),
+            readings: Readings::default(),
+            manners: Manners::default(),
+            nonce: loader as u32 * NONCES_PER_LOADER,
         }
+    }
+
+    /// Sets the measured window, and when a follow-up is due.
+    pub fn begin(&mut self, window: Window, follow_up_ns: Option<u64>) {
+        self.follow_up_ns = follow_up_ns.unwrap_or(0);
+        self.completions = Course::of_completions(window);
+        self.requests = Course::of_answers(window);
     }
 
     /// Writes the next request, and returns its nonce. `last`: it is the last one on its connection.
@@ -154,8 +198,7 @@ impl<O: Observer> Shared<O> {
 
     /// Counts an established connection.
     pub(super) fn established(&mut self, session: &Session, now_ns: u64) {
-        self.report.established += 1;
-        self.observer.count(LoaderCount::Established);
+        self.account.add(LoaderCount::Established, 1);
         self.observer.established(self.ends.client(session));
         if session.measured {
             self.measures.record(Latency::Connect, now_ns - session.connect_ns);
@@ -165,13 +208,19 @@ impl<O: Observer> Shared<O> {
 
     /// Counts a connection's end.
     pub fn ended(&mut self, session: &mut Session, ending: Ending, now_ns: u64) {
-        self.buffers.clear(&mut session.input);
+        self.readings.clear(&mut session.reading);
         if session.is_flow {
             self.count_flow(session);
-        } else if session.phase != Phase::Connecting && !session.served {
-            self.report.unserved += 1;
+        } else if session.phase == Phase::Connecting {
+            self.observer.given_up(self.ends.client(session));
+        } else if !session.served {
+            self.account.add(LoaderCount::Unserved, 1);
         }
         if let Err((step, cause)) = ending {
+            self.attribute(session, step, cause, now_ns);
+            if session.measured && cause != Cause::Interrupted {
+                self.lose(session);
+            }
             self.failed(step, cause, now_ns);
             return;
         }
@@ -180,41 +229,87 @@ impl<O: Observer> Shared<O> {
             let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
-        self.report.completed += 1;
-        self.report.measured_completed += u64::from(session.measured);
-        self.observer.count(LoaderCount::Completed);
-        self.report.ended_ns = now_ns;
+        self.account.add(LoaderCount::PlannedCompleted, u64::from(session.measured && !self.policy.keeps));
+        self.completed(now_ns);
+    }
+
+    /// Counts a connection that the server refused or ended as lost to an event, if one goes on.
+    fn attribute(&self, session: &Session, step: Step, cause: Cause, now_ns: u64) {
+        let loss = match (session.phase, cause) {
+            _ if session.is_flow => return,
+            (Phase::Connecting, Cause::Errno(libc::ECONNREFUSED)) => Loss::Refused,
+            (Phase::Connecting, _) => return,
+            // The last reply is complete.
+            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close => return,
+            (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated) => {
+                let accepted = || self.observer.accept(self.ends.client(session), session.connect_ns).is_some();
+                // Nobody knows what another server has accepted.
+                if session.served || !self.observer.has_ledger() || accepted() { Loss::Cut } else { Loss::ResetInQueue }
+            }
+            _ => return,
+        };
+        self.observer.lost(loss, session.connect_ns, now_ns);
+    }
+
+    /// Counts the end of a connection that another continues.
+    pub fn renewed(&mut self, session: &mut Session, now_ns: u64) {
+        self.readings.clear(&mut session.reading);
+        self.completed(now_ns);
+    }
+
+    fn completed(&mut self, now_ns: u64) {
+        self.account.add(LoaderCount::Completed, 1);
+        self.account.set(LoaderCount::LastCompletedNs, now_ns);
+        self.completions.happened(now_ns, &self.account);
+        self.account.set(LoaderCount::EndedNs, now_ns);
+    }
+
+    /// Counts what a measured connection or flow that failed was to leave.
+    fn lose(&self, session: &Session) {
+        if session.is_flow {
+            self.account.add(LoaderCount::LostFlowResponses, session.unanswered());
+            return;
+        }
+        self.account.add(LoaderCount::LostResponses, session.unanswered());
+        self.account.add(LoaderCount::LostConnects, u64::from(session.phase == Phase::Connecting));
+        self.account.add(LoaderCount::LostWaits, u64::from(!session.served));
+        let is_asked = session.exchange == Exchange::FollowUp;
+        let is_due =
+            self.follow_up_ns > 0 && is_to_be_held_at(self.follow_up_ns, session.intended_ns, self.policy.hold_ns);
+        let is_lost = if is_asked { session.phase == Phase::Exchanging } else { is_due };
+        self.account.add(LoaderCount::LostFollowUps, u64::from(is_lost));
+    }
+
+    /// Counts what a measured attempt that never got as far as a connection, or never began, was to leave.
+    pub fn lose_start(&mut self, transport: Transport, intended_ns: u64, requests: u32) {
+        let start = Start { intended_ns, connect_ns: intended_ns };
+        self.lose(&Session::new(transport, (0, 0), start, requests, true));
     }
 
     /// Counts a failed attempt, whether or not it got as far as a connection.
     pub fn failed(&mut self, step: Step, cause: Cause, now_ns: u64) {
-        if matches!(cause, Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) {
-            self.report.first_exhausted_ns.get_or_insert(now_ns);
+        let exhausted = matches!(cause, Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE));
+        if exhausted && self.account.get(LoaderCount::FirstExhaustedNs) == 0 {
+            self.account.set(LoaderCount::FirstExhaustedNs, now_ns);
         }
-        self.errors.add(step, cause);
-        self.observer.count(LoaderCount::Failed);
-        self.report.ended_ns = now_ns;
+        self.account.add_error(step, cause);
+        self.account.add(LoaderCount::Failed, 1);
+        if matches!(step, Step::Socket | Step::Bind | Step::Connect) {
+            self.account.add(LoaderCount::Unconnected, 1);
+        }
+        self.account.set(LoaderCount::EndedNs, now_ns);
     }
 
     /// Counts a flow by the workers that answered it.
     fn count_flow(&mut self, session: &Session) {
         let answered = &session.answered;
-        let Some(first) = answered.first().map(usize::from) else { return };
-        let flows = &mut self.report.flows;
-        if flows.by_worker.len() <= first {
-            flows.by_worker.resize(first + 1, 0);
-        }
-        flows.by_worker[first] += 1;
+        let Some(first) = answered.first() else { return };
+        self.observer.flow_answered(self.ends.client(session), first);
+        self.account.add_flow(first.into());
         match (answered.again, answered.moved) {
             (false, _) => {}
-            (true, false) => flows.sticky += 1,
-            (true, true) => flows.moved += 1,
+            (true, false) => self.account.add(LoaderCount::Sticky, 1),
+            (true, true) => self.account.add(LoaderCount::Moved, 1),
         }
-    }
-
-    /// The account and the histograms.
-    pub fn into_parts(self) -> (LoaderReport, Measures) {
-        let report = LoaderReport { errors: self.errors.counts(), overflows: self.measures.overflows(), ..self.report };
-        (report, self.measures)
     }
 }

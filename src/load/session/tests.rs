@@ -1,14 +1,14 @@
 //! Sessions without sockets: what they do on each event, and what they record.
 
 use super::*;
+use crate::ipc::control::Loss;
+use crate::record::Statuses;
 use crate::{
-    ipc::{
-        control::LoaderCount,
-        ledger::{Entry, Journey},
-    },
+    ipc::ledger::{Entry, Journey},
     load::{
         engine::{Kind, Taken},
         fakes::{FakeObserver, client_of, recorded, reply, scenario, shared},
+        report::LoaderReport,
     },
 };
 
@@ -28,7 +28,7 @@ fn one(transport: Transport, text: &str) -> One {
     let group = shared.ends.group_for(1);
     let own_end = shared.ends.number(&group, client_of(0));
     let start = Start { intended_ns: 90, connect_ns: 100 };
-    let session = Session::new(transport, own_end, start, scenario.load.requests, true);
+    let session = Session::new(transport, own_end, start, scenario.loads[0].requests, true);
     One { shared, trial, session }
 }
 
@@ -56,6 +56,10 @@ impl One {
         self.event(Kind::Received(&bytes), now_ns)
     }
 
+    fn report(&self) -> LoaderReport {
+        LoaderReport::read(&self.shared.account)
+    }
+
     fn recorded(&self, name: &str) -> (u64, u64) {
         recorded(&self.shared.measures, name)
     }
@@ -71,10 +75,9 @@ fn one_exchange_is_recorded_from_intent_and_from_the_connect_call() {
     {
         assert_eq!(one.recorded(name), (1, value_ns), "{name}");
     }
-    let report = &one.shared.report;
+    let report = one.report();
     assert_eq!((report.established, report.replies, report.verified, report.completed), (1, 1, 1, 1));
     assert_eq!((report.unserved, report.misdelivered), (0, 0));
-    assert_eq!(one.trial.counts[LoaderCount::Completed as usize].get(), 1);
 }
 
 #[test]
@@ -84,15 +87,73 @@ fn a_reply_may_come_in_pieces() {
     assert_eq!(one.event(Kind::Received(&bytes[..5]), 120), Action::Continue);
     assert_eq!(one.event(Kind::Received(&bytes[5..63]), 130), Action::Continue);
     assert_eq!(one.event(Kind::Received(&bytes[63..]), 140), Action::Complete);
-    assert!(one.session.input.is_none());
+    assert!(one.session.reading.is_none());
     assert_eq!(one.recorded("response"), (1, 50));
 }
 
 #[test]
-fn excess_bytes_are_not_a_reply() {
+fn bytes_that_answer_no_request_end_the_connection() {
+    let unasked = Action::Fail(Step::Receive, Cause::Unasked);
+    // After a reply, which counts.
     let mut one = One::established("");
     let bytes = [one.reply(0), vec![0]].concat();
-    assert_eq!(one.event(Kind::Received(&bytes), 120), Action::Fail(Step::Receive, Cause::BadReply));
+    assert_eq!(one.event(Kind::Received(&bytes), 120), unasked);
+    assert_eq!((one.report().replies, one.recorded("response").0), (1, 1));
+    // Before any request was sent; and while the connection is held.
+    let mut one = One::established("[load]\nhold = \"1us\"");
+    let bytes = one.reply(0);
+    assert_eq!(one.event(Kind::Early(&bytes), 120), unasked);
+    assert_eq!(one.report().replies, 0);
+    assert_eq!(one.answer(130), Action::Wait(Wait::Hold));
+    assert_eq!(one.event(Kind::Received(&bytes), 140), unasked);
+}
+
+#[test]
+fn a_connection_listens_before_the_measurement_and_others_if_the_server_spoke() {
+    let next = |one: &mut One, measured| {
+        let start = Start { intended_ns: 90, connect_ns: 100 };
+        one.session = Session::new(Transport::Tcp, (0, one.session.port), start, 1, measured);
+        one.session.on_started(&mut one.shared)
+    };
+    let asks = Action::Send(None);
+    for (measured, in_trial, first) in [(false, false, Action::Continue), (true, false, asks), (false, true, asks)] {
+        let mut one = one(Transport::Tcp, "[server]\napp = \"http\"");
+        one.trial.has_ledger.set(in_trial);
+        assert_eq!(next(&mut one, measured), first);
+        if first == asks {
+            continue;
+        }
+        assert_eq!(one.event(Kind::Connected, 110), Action::Wait(Wait::Unasked));
+        assert_eq!(one.event(Kind::Received(b"\r\n"), 115), Action::Continue);
+        assert_eq!((one.session.step(), one.session.unanswered()), (Step::Receive, 1));
+        // The others don't wait for it.
+        let first = std::mem::replace(
+            &mut one.session,
+            Session::new(Transport::Tcp, (0, 1), Start { intended_ns: 90, connect_ns: 100 }, 1, false),
+        );
+        assert_eq!(one.session.on_started(&mut one.shared), asks);
+        one.session = first;
+        assert_eq!(one.event(Kind::Received(KEEP), 120), Action::Fail(Step::Receive, Cause::Unasked));
+        assert_eq!(next(&mut one, true), Action::Continue);
+        assert_eq!(one.event(Kind::Connected, 110), Action::Wait(Wait::Unasked));
+        assert_eq!(one.session.on_silence(&mut one.shared, 160), Action::Send(Some(Wait::Reply)));
+        one.session.on_taken(&mut one.shared, Taken::All);
+        assert_eq!(one.event(Kind::Received(KEEP), 170), Action::Complete);
+    }
+}
+
+#[test]
+fn http_replies_are_counted_by_status_and_all_of_them_are_replies() {
+    let mut one = One::established("[server]\napp = \"http\"\n[load]\nrequests = 6");
+    for status in [200, 204, 301, 404, 503] {
+        let reply = format!("HTTP/1.1 {status} \r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(one.event(Kind::Received(reply.as_bytes()), 120), Action::Send(Some(Wait::Reply)), "{status}");
+        one.session.on_taken(&mut one.shared, Taken::All);
+    }
+    // Line breaks after a reply belong to nothing.
+    assert_eq!(one.event(Kind::Received(b"HTTP/1.1 999 \r\nContent-Length: 0\r\n\r\n\r\n"), 130), Action::Complete);
+    let statuses = Statuses { successful: 2, redirected: 1, client_errors: 1, server_errors: 2 };
+    assert_eq!((one.report().statuses, one.report().replies), (Some(statuses), 6));
 }
 
 #[test]
@@ -141,7 +202,7 @@ fn a_close_other_than_the_scenarios_fails_the_connection() {
         ("fin", Kind::Ended(Step::Receive, RESET), Action::Fail(Step::Close, RESET)),
         ("rst", reset, Action::Complete),
         ("rst", Kind::Ended(Step::Receive, Cause::EndOfFile), Action::Fail(Step::Close, Cause::EndOfFile)),
-        ("fin", Kind::Received(b"more"), Action::Fail(Step::Close, Cause::BadReply)),
+        ("fin", Kind::Received(b"more"), Action::Fail(Step::Receive, Cause::Unasked)),
     ] {
         let mut one = One::established(&format!("[load]\nclose_by = \"server\"\nclose_how = \"{how}\""));
         assert_eq!(one.answer(200), Action::Wait(Wait::Reply));
@@ -158,7 +219,7 @@ fn a_server_that_closes_before_it_has_answered_fails_the_connection() {
         let step = if sent == Taken::Part { Step::Send } else { Step::Receive };
         assert_eq!(one.event(Kind::Ended(Step::Receive, cause), 200), Action::Fail(step, cause));
         one.shared.ended(&mut one.session, Err((step, cause)), 200);
-        assert_eq!((one.shared.report.completed, one.shared.report.unserved), (0, 1));
+        assert_eq!((one.report().completed, one.report().unserved), (0, 1));
     }
 }
 
@@ -170,14 +231,14 @@ fn a_reset_connection_was_established_but_a_refused_one_was_not() {
         let mut early = one(Transport::Tcp, "");
         early.session.on_started(&mut early.shared);
         let action = early.session.on_send_failed(&mut early.shared, cause, 120);
-        assert_eq!((action, early.shared.report.established), (Action::Fail(step, cause), established));
+        assert_eq!((action, early.report().established), (Action::Fail(step, cause), established));
         // While the handshake is waited for.
         let mut waiting = one(Transport::Tcp, "");
         waiting.session.on_started(&mut waiting.shared);
         waiting.session.on_taken(&mut waiting.shared, Taken::Nothing);
         let action = waiting.event(Kind::Ended(step, cause), 120);
         let failed_at = if established == 1 { Step::Send } else { Step::Connect };
-        assert_eq!((action, waiting.shared.report.established), (Action::Fail(failed_at, cause), established));
+        assert_eq!((action, waiting.report().established), (Action::Fail(failed_at, cause), established));
     }
 }
 
@@ -197,7 +258,7 @@ fn with_fast_open_the_request_goes_with_the_syn_once() {
     assert_eq!(one.event(Kind::FastOpen, 110), Action::Send(None));
     one.session.on_taken(&mut one.shared, Taken::All);
     assert_eq!(one.event(Kind::FastOpen, 115), Action::Continue);
-    assert_eq!(one.shared.report.established, 0);
+    assert_eq!(one.report().established, 0);
     assert_eq!(one.event(Kind::Connected, 120), Action::Wait(Wait::Reply));
     assert_eq!(one.answer(200), Action::Complete);
 }
@@ -205,17 +266,67 @@ fn with_fast_open_the_request_goes_with_the_syn_once() {
 #[test]
 fn another_connections_reply_is_misdelivered() {
     let nobodys = client_of(7);
-    for bytes in [reply(0, 99, 130, client_of(0)), reply(0, 1, 130, nobodys), reply(0, 1, 99, client_of(0))] {
+    for (in_trial, bytes) in [
+        (false, reply(0, 99, 130, client_of(0))),
+        (false, reply(0, 99, 130, nobodys)),
+        (true, reply(0, 1, 130, nobodys)),
+        (false, reply(0, 1, 99, client_of(0))),
+    ] {
         let mut one = One::established("");
+        one.trial.has_ledger.set(in_trial);
         let action = one.event(Kind::Received(&bytes), 200);
         assert_eq!(action, Action::Fail(Step::Receive, Cause::BadReply));
-        assert_eq!((one.shared.report.misdelivered, one.recorded("response")), (1, (0, 0)));
+        assert_eq!((one.report().misdelivered, one.recorded("response")), (1, (0, 0)));
+    }
+}
+
+#[test]
+fn replies_that_others_touched_are_told_apart_from_misdelivered_ones() {
+    let short = "[server]\nrequest_bytes = 20\nreply_bytes = 20";
+    let (whose, echo) =
+        (reply(0, 1, 130, client_of(7)), [1, 0, 0, 0].iter().chain(&[0; 60]).copied().collect::<Vec<u8>>());
+    for (text, bytes, verified, proxied) in
+        [("", &whose[..], 1, 1), (short, &whose[..20], 1, 1), ("", &echo[..], 0, 0), (short, &echo[..20], 0, 0)]
+    {
+        let mut one = One::established(text);
+        assert_eq!(one.event(Kind::Received(bytes), 200), Action::Complete, "{text}");
+        let report = one.report();
+        assert_eq!((report.replies, report.verified, report.proxied, report.misdelivered), (1, verified, proxied, 0));
+        assert_eq!((one.recorded("response").0, one.recorded("w0.accept_wait").0), (1, 0));
+    }
+}
+
+#[test]
+fn a_reply_from_another_host_is_checked_and_its_time_is_not() {
+    let (this, echo) = (client_of(0), [1, 0, 0, 0].iter().chain(&[0; 60]).copied().collect());
+    for (bytes, answered) in [
+        // Whatever the other host's clock says.
+        (reply(1, 1, 130, this), Some(1)),
+        (reply(0, 1, 5, this), Some(0)),
+        (reply(1, 1, u64::MAX / 2, this), Some(1)),
+        // The trial's own server has no third worker, answers only what was asked, and always with a receipt.
+        (reply(2, 1, 130, this), None),
+        (reply(1, 1, 130, client_of(7)), None),
+        (reply(1, 99, 130, this), None),
+        (echo, None),
+    ] {
+        let mut one = One::established("[server]\nworkers = 2");
+        one.trial.has_ledger.set(true);
+        one.trial.is_elsewhere.set(true);
+        one.trial.journey.set(Some(Journey { accept_ns: 130, ..Journey::default() }));
+        one.trial.stamp.set(Some(120));
+        let failed = Action::Fail(Step::Receive, Cause::BadReply);
+        assert_eq!(one.event(Kind::Received(&bytes), 200), answered.map_or(failed, |_| Action::Complete));
+        let (report, good) = (one.report(), u64::from(answered.is_some()));
+        assert_eq!((report.misdelivered, report.stamps_impossible), (1 - good, 0));
+        assert_eq!((one.recorded("response").0, one.session.answered.first()), (good, answered));
+        assert_eq!((one.recorded("w1.accept_wait"), one.session.staged), ((0, 0), false));
     }
 }
 
 #[test]
 fn stamps_not_between_connect_and_accept_are_doubted() {
-    let journey = Journey { woke_ns: 125, accept_ns: 130, read_ns: 150, replied_ns: 170 };
+    let journey = Journey { woke_ns: 125, returned_ns: 130, accept_ns: 130, read_ns: 150, replied_ns: 170 };
     for (stamp_ns, staged, impossible, doubted) in
         [(Some(105), true, 0, false), (None, true, 0, false), (Some(99), false, 1, false), (Some(131), false, 0, true)]
     {
@@ -224,7 +335,7 @@ fn stamps_not_between_connect_and_accept_are_doubted() {
         one.trial.journey.set(Some(journey));
         one.trial.stamp.set(stamp_ns);
         assert_eq!(one.answer(200), Action::Complete);
-        assert_eq!(one.shared.report.stamps_impossible, impossible);
+        assert_eq!(one.report().stamps_impossible, impossible);
         assert_eq!(one.shared.stamp_in_doubt, doubted);
         assert_eq!(one.session.staged, staged, "{stamp_ns:?}");
         let handshake = if stamp_ns == Some(105) { (1, 5) } else { (0, 0) };
@@ -236,34 +347,63 @@ fn stamps_not_between_connect_and_accept_are_doubted() {
 fn the_last_stage_is_the_close_without_the_hold() {
     let mut one = One::established("[load]\nhold = \"1us\"");
     one.trial.has_ledger.set(true);
-    one.trial.journey.set(Some(Journey { woke_ns: 125, accept_ns: 130, read_ns: 150, replied_ns: 170 }));
+    one.trial.journey.set(Some(Journey {
+        woke_ns: 125,
+        returned_ns: 130,
+        accept_ns: 130,
+        read_ns: 150,
+        replied_ns: 170,
+    }));
     assert_eq!(one.answer(200), Action::Wait(Wait::Hold));
     one.shared.ended(&mut one.session, Ok(()), 1_250);
     assert_eq!(one.recorded("w1.stage_close"), (1, 50));
 }
 
 #[test]
-fn a_wait_that_a_fault_prolonged_is_recorded_as_stranded() {
+fn a_wait_that_an_event_prolonged_is_recorded_as_stranded() {
     for (over_ns, stranded) in [(100, 0), (101, 1), (130, 1), (131, 0), (0, 0)] {
         let mut one = One::established(
-            "[server]\nstrategy = \"reuseport\"\nworkers = 2\n[[fault]]\nkind = \"stall\"\nworker = 1\nat = \"500ms\"\nfor = \"1s\"",
+            "[server]\nstrategy = \"reuseport\"\nworkers = 2\n[[event]]\nkind = \"stall\"\nworker = 1\nat = \"500ms\"\nfor = \"1s\"",
         );
-        one.trial.fault_over_ns.set(over_ns);
+        one.trial.event_over_ns.set(over_ns);
         assert_eq!(one.answer(200), Action::Complete);
-        assert_eq!(one.recorded("f0.stranded_wait").0, stranded, "{over_ns}");
+        assert_eq!(one.recorded("e0-0.stranded_wait").0, stranded, "{over_ns}");
+    }
+}
+
+#[test]
+fn what_the_server_refused_or_ended_is_attributed() {
+    let reset = Cause::Errno(libc::ECONNRESET);
+    for (ledger, accepted, cause, loss) in [
+        (true, false, reset, Some(Loss::ResetInQueue)),
+        (true, true, reset, Some(Loss::Cut)),
+        (true, true, Cause::Truncated, Some(Loss::Cut)),
+        (false, false, Cause::EndOfFile, Some(Loss::Cut)),
+        (true, true, Cause::TIMED_OUT, None),
+        (true, true, Cause::Deadline, None),
+    ] {
+        let mut one = One::established("");
+        one.trial.has_ledger.set(ledger);
+        one.trial.accept.set(accepted.then_some(Entry { worker: 0, accept_ns: 130 }));
+        one.shared.ended(&mut one.session, Err((Step::Receive, cause)), 300);
+        let expected: Vec<_> = loss.into_iter().map(|loss| (loss, one.session.connect_ns(), 300)).collect();
+        assert_eq!(*one.trial.lost.borrow(), expected, "{cause:?}");
     }
 }
 
 #[test]
 fn the_close_is_the_reply_of_app_close_if_a_worker_accepted() {
     let entry = Entry { worker: 1, accept_ns: 130 };
-    for (ledger, accept, action, waits) in [
-        (true, Some(entry), Action::Complete, (1, 30)),
-        (true, None, Action::Fail(Step::Receive, Cause::EndOfFile), (0, 0)),
-        (false, None, Action::Complete, (0, 0)),
+    for (ledger, elsewhere, accept, action, waits) in [
+        (true, false, Some(entry), Action::Complete, (1, 30)),
+        (true, false, None, Action::Fail(Step::Receive, Cause::EndOfFile), (0, 0)),
+        (false, false, None, Action::Complete, (0, 0)),
+        // Another host's accepts are not known here.
+        (true, true, None, Action::Complete, (0, 0)),
     ] {
         let mut one = one(Transport::Tcp, "[server]\napp = \"close\"");
         one.trial.has_ledger.set(ledger);
+        one.trial.is_elsewhere.set(elsewhere);
         one.trial.accept.set(accept);
         assert_eq!(one.session.on_started(&mut one.shared), Action::Continue);
         assert_eq!(one.event(Kind::Connected, 110), Action::Send(Some(Wait::Reply)));
@@ -287,7 +427,7 @@ fn a_late_reply_to_an_earlier_flow_is_stale() {
     let late = reply(0, 77, 120, client_of(0));
     assert_eq!(one.event(Kind::Received(&late), 140), Action::Continue);
     assert_eq!(one.answer(190), Action::Complete);
-    let flows = &one.shared.report.flows;
+    let flows = one.report().flows;
     assert_eq!((flows.begun, flows.sent, flows.replies, flows.stale), (1, 1, 1, 1));
     assert_eq!(one.recorded("w1.receive_wait"), (1, 30));
     // An unanswered port, and an empty datagram.
@@ -307,7 +447,116 @@ fn a_flow_sticks_to_a_worker_or_moves() {
             one.session.on_taken(&mut one.shared, Taken::All);
         }
         one.shared.ended(&mut one.session, Ok(()), 300);
-        let flows = &one.shared.report.flows;
+        let flows = one.report().flows;
         assert_eq!((flows.sticky, flows.moved, &flows.by_worker[..]), (sticky, moved, &[0, 1][..]));
     }
+}
+
+#[test]
+fn a_flow_to_another_host_has_a_worker_and_no_receive_wait() {
+    for (worker, expected) in [(1, Action::Complete), (2, Action::Fail(Step::Receive, Cause::BadReply))] {
+        let mut one = flow("[server]\nworkers = 2");
+        one.trial.has_ledger.set(true);
+        one.trial.is_elsewhere.set(true);
+        // Received before it was sent, by that host's clock.
+        let bytes = reply(worker, one.session.nonce, 5, client_of(0));
+        assert_eq!(one.event(Kind::Received(&bytes), 190), expected);
+        one.shared.ended(&mut one.session, Ok(()), 190);
+        assert_eq!(one.report().flows.by_worker, [0, u64::from(worker == 1)]);
+        assert_eq!(one.recorded("w1.receive_wait"), (0, 0));
+    }
+}
+
+const KEEP: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const CLOSE: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+const PIPE: Cause = Cause::Errno(libc::EPIPE);
+
+/// What is left of a measured connection's requests.
+fn rest(since_ns: u64, requests: u32) -> Action {
+    Action::Renew(Rest { since_ns, requests, measured: true })
+}
+
+fn http(requests: u32) -> One {
+    One::established(&format!("[server]\napp = \"http\"\n[load]\nrequests = {requests}"))
+}
+
+#[test]
+fn what_a_server_leaves_unasked_goes_on_another_connection() {
+    // An announced close: the next request is due now.
+    let mut one = http(3);
+    assert_eq!(one.event(Kind::Received(CLOSE), 200), rest(200, 2));
+    assert_eq!((one.report().replies, one.report().retried), (1, 0));
+    one.shared.renewed(&mut one.session, 200);
+    assert_eq!((one.report().completed, one.report().measured_completed), (1, 0));
+    // As the last reply, it is just the end.
+    assert_eq!(http(1).event(Kind::Received(CLOSE), 200), Action::Complete);
+    // A body that the close ends.
+    let mut one = http(2);
+    assert_eq!(one.event(Kind::Received(b"HTTP/1.1 200 OK\r\n\r\nabc"), 150), Action::Continue);
+    assert_eq!(one.event(Kind::Ended(Step::Receive, Cause::EndOfFile), 200), rest(200, 1));
+}
+
+#[test]
+fn a_request_that_met_a_closing_server_is_made_again_unless_part_of_its_reply_came() {
+    let eof = Kind::Ended(Step::Receive, Cause::EndOfFile);
+    for end in [eof, Kind::Ended(Step::Receive, RESET), Kind::Ended(Step::Send, PIPE)] {
+        let mut one = http(3);
+        assert_eq!(one.event(Kind::Received(KEEP), 200), Action::Send(Some(Wait::Reply)));
+        one.session.on_taken(&mut one.shared, Taken::All);
+        // It has been due since the reply before it.
+        assert_eq!(one.event(end, 300), rest(200, 2));
+        assert_eq!(one.report().retried, 1);
+    }
+    let mut one = http(3);
+    one.event(Kind::Received(KEEP), 200);
+    assert_eq!(one.session.on_send_failed(&mut one.shared, PIPE, 300), rest(200, 2));
+
+    // The first request of a connection: this server does not answer.
+    let failed = Action::Fail(Step::Receive, Cause::EndOfFile);
+    let eof = || Kind::Ended(Step::Receive, Cause::EndOfFile);
+    assert_eq!(http(3).event(eof(), 300), failed);
+    let mut one = http(3);
+    one.event(Kind::Received(KEEP), 200);
+    one.session.on_taken(&mut one.shared, Taken::All);
+    assert_eq!(one.event(Kind::Received(b"HTTP/1.1 2"), 250), Action::Continue);
+    assert_eq!(one.event(eof(), 300), Action::Fail(Step::Receive, Cause::Truncated));
+    // A worker of the trial closes only if something happened to it.
+    let mut one = One::established("[load]\nrequests = 3");
+    one.trial.has_ledger.set(true);
+    assert_eq!(one.answer(200), Action::Send(Some(Wait::Reply)));
+    one.session.on_taken(&mut one.shared, Taken::All);
+    assert_eq!(one.event(eof(), 300), failed);
+}
+
+#[test]
+fn another_programs_server_may_close_a_held_connection() {
+    for (ours, action) in [(false, Action::Complete), (true, Action::Fail(Step::Close, Cause::EndOfFile))] {
+        let mut one = One::established("[load]\nhold = \"1us\"");
+        one.trial.has_ledger.set(ours);
+        assert_eq!(one.answer(200), Action::Wait(Wait::Hold));
+        assert_eq!(one.event(Kind::Ended(Step::Receive, Cause::EndOfFile), 300), action);
+    }
+}
+
+#[test]
+fn any_server_may_close_a_kept_connection_after_a_reply() {
+    const RESET: Cause = Cause::Errno(libc::ECONNRESET);
+    for ours in [false, true] {
+        let kept = || {
+            let mut one = One::established("[load]\nmode = \"kept\"\nconcurrency = 1\nrequest_rate = 10");
+            one.trial.has_ledger.set(ours);
+            assert_eq!(one.answer(200), Action::Idle);
+            one
+        };
+        assert_eq!(kept().event(Kind::Ended(Step::Receive, Cause::EndOfFile), 300), Action::Complete);
+        assert_eq!(kept().event(Kind::Ended(Step::Receive, RESET), 300), Action::Fail(Step::Close, RESET));
+    }
+    // With a request on its way, a worker of the trial has left that unanswered.
+    let mut one = One::established("[load]\nmode = \"kept\"\nconcurrency = 1\nrequest_rate = 10");
+    one.trial.has_ledger.set(true);
+    assert_eq!(one.answer(200), Action::Idle);
+    assert_eq!(one.session.on_due(&mut one.shared, 300, true, 300), Action::Send(Some(Wait::Reply)));
+    one.session.on_taken(&mut one.shared, Taken::All);
+    let failed = Action::Fail(Step::Receive, Cause::EndOfFile);
+    assert_eq!(one.event(Kind::Ended(Step::Receive, Cause::EndOfFile), 310), failed);
 }

@@ -3,7 +3,7 @@
 
 use super::{Exchange, Session, Shared};
 use crate::{
-    ipc::{control::LoaderKept, ledger::Entry, receipt::Receipt},
+    ipc::{control::LoaderCount, ledger::Entry, receipt::Receipt},
     load::{
         observer::Observer,
         stages::{self, Instants},
@@ -18,8 +18,22 @@ pub(super) enum Acceptance {
     By(Entry),
     /// No worker has.
     Never,
-    /// There is no ledger, or the connection was over before its port could be read.
+    /// No ledger on this host records accepts, or the connection ended before its port could be read.
     Unknown,
+}
+
+/// Where a reply with a receipt comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It answers this connection's request.
+    This,
+    /// It answers this connection's request, but the server saw another 4-tuple: that of a proxy, or of translated addresses. No
+    /// worker of a trial can.
+    Proxied,
+    /// It answers another request.
+    Another,
+    /// What looks like a receipt is another program's bytes.
+    None,
 }
 
 /// The stamp found for the client's port.
@@ -45,19 +59,18 @@ impl Session {
         if self.is_flow {
             return self.verify_datagram(shared, receipt);
         }
-        let tuple = shared.ends.tuple(self);
         let first = !std::mem::replace(&mut self.served, true);
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
-                shared.report.verified += 1;
-                // Accept times can be compared only with those of this machine's clock.
-                if !tuple.server.ip().is_loopback() && !shared.observer.has_ledger() {
-                    return receipt.belongs_to(self.nonce, &tuple);
+                match self.origin(shared, &receipt) {
+                    // Accept times can be compared only with those of this host's clock.
+                    Origin::This if !shared.observer.is_beside() => return self.note_answer(shared, receipt.worker),
+                    Origin::This => {}
+                    Origin::Proxied | Origin::None => return true,
+                    Origin::Another => return false,
                 }
-                match receipt.wait_since(self.connect_ns) {
-                    Some(wait_ns) if receipt.belongs_to(self.nonce, &tuple) => (receipt.worker, wait_ns),
-                    _ => return false,
-                }
+                let Some(wait_ns) = receipt.wait_since(self.connect_ns) else { return false };
+                (receipt.worker, wait_ns)
             }
             None if shared.policy.app == App::Close => match self.acceptance(shared) {
                 Acceptance::By(entry) => (entry.worker, entry.accept_ns - self.connect_ns),
@@ -70,7 +83,35 @@ impl Session {
         if first { self.record_accept(shared, worker, wait_ns, now_ns) } else { true }
     }
 
-    /// Records the accept wait and the stages of a first reply. Returns false if no scenario can have a worker of this number.
+    /// Notes who answered. Returns false if the trial's own server cannot have a worker of this number.
+    fn note_answer<O: Observer>(&mut self, shared: &Shared<O>, worker: u16) -> bool {
+        let is_possible = !shared.observer.has_ledger() || shared.measures.has_worker(worker);
+        if is_possible {
+            self.answered.by(worker);
+        }
+        is_possible
+    }
+
+    /// Whose receipt it is; counted.
+    fn origin<O: Observer>(&self, shared: &mut Shared<O>, receipt: &Receipt) -> Origin {
+        let tuple = shared.ends.tuple(self);
+        let origin = if receipt.belongs_to(self.nonce, &tuple) {
+            Origin::This
+        } else if shared.observer.has_ledger() {
+            Origin::Another
+        } else if receipt.nonce == self.nonce {
+            Origin::Proxied
+        } else if receipt.is_certain() || receipt.is_of(&tuple) {
+            Origin::Another
+        } else {
+            Origin::None
+        };
+        shared.account.add(LoaderCount::Verified, u64::from(origin != Origin::None));
+        shared.account.add(LoaderCount::Proxied, u64::from(origin == Origin::Proxied));
+        origin
+    }
+
+    /// Records the accept wait and the stages of a first reply. Returns false if the server cannot have a worker of this number.
     fn record_accept<O: Observer>(
         &mut self,
         shared: &mut Shared<O>,
@@ -87,10 +128,6 @@ impl Session {
         if stamp != Stamp::Lost {
             self.record_stages(shared, worker, stamp, accept_ns, replied_ns);
         }
-        if shared.policy.bounds_waits {
-            // Shown whether or not anything watches, so that watching costs nothing.
-            shared.observer.show(LoaderKept::AcceptWait, wait_ns);
-        }
         shared.measures.record_accept_wait(worker, wait_ns)
     }
 
@@ -104,7 +141,7 @@ impl Session {
         if at_ns > accept_ns {
             shared.stamp_in_doubt = true;
         } else {
-            shared.report.stamps_impossible += 1;
+            shared.account.add(LoaderCount::StampsImpossible, 1);
         }
         Stamp::Lost
     }
@@ -133,11 +170,12 @@ impl Session {
         self.staged = true;
     }
 
-    /// Records the accept wait of a connection that had to wait for the end of a worker's fault.
+    /// Records the accept wait of a connection that had to wait for the end of a worker's event.
     fn note_stranded<O: Observer>(&self, shared: &mut Shared<O>, worker: u16, wait_ns: u64) {
         for (number, stranding) in shared.policy.stranding.iter().enumerate() {
-            let over_ns = shared.observer.fault_over_ns(number);
-            if *stranding == usize::from(worker) && (self.connect_ns + 1..=self.connect_ns + wait_ns).contains(&over_ns)
+            let over_ns = shared.observer.event_over_ns(number);
+            if *stranding == Some(usize::from(worker))
+                && (self.connect_ns + 1..=self.connect_ns + wait_ns).contains(&over_ns)
             {
                 shared.measures.record_stranded(number, wait_ns);
             }
@@ -146,36 +184,45 @@ impl Session {
 
     /// Like [`Self::verify`], for a datagram: each datagram has its own receive wait.
     fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>) -> bool {
-        let tuple = shared.ends.tuple(self);
         // A reply without a receipt comes from another server.
-        let Some(receipt) = receipt else { return !shared.observer.has_ledger() };
-        if !receipt.belongs_to(self.nonce, &tuple) {
+        let Some(receipt) = receipt else {
+            let is_foreign = !shared.observer.has_ledger();
+            shared.account.add(LoaderCount::FlowReplies, u64::from(is_foreign));
+            return is_foreign;
+        };
+        let origin = self.origin(shared, &receipt);
+        if origin == Origin::Another {
             return false;
         }
-        shared.report.verified += 1;
-        shared.report.flows.replies += 1;
-        self.answered.by(receipt.worker);
-        if !tuple.server.ip().is_loopback() && !shared.observer.has_ledger() {
+        shared.account.add(LoaderCount::FlowReplies, 1);
+        if origin == Origin::None {
+            return true;
+        }
+        if !self.note_answer(shared, receipt.worker) {
+            return false;
+        }
+        if origin == Origin::Proxied || !shared.observer.is_beside() {
             return true;
         }
         // A flow waits for its reply from the moment it asked.
         match receipt.wait_since(self.waiting_since_ns) {
-            Some(wait_ns) if self.measured => {
-                shared.observer.show(LoaderKept::ReceiveWait, wait_ns);
-                shared.measures.record_receive_wait(receipt.worker, wait_ns)
-            }
+            Some(wait_ns) if self.measured => shared.measures.record_receive_wait(receipt.worker, wait_ns),
             wait_ns => wait_ns.is_some(),
         }
     }
 
-    /// Records how long a reply took.
+    /// Counts a reply, and records how long it took.
     pub(super) fn record_response<O: Observer>(&self, shared: &mut Shared<O>, now_ns: u64) {
+        shared.requests.happened(now_ns, &shared.account);
         if !self.measured {
             return;
         }
+        // Of kept connections, requests are what is planned.
+        shared.account.add(LoaderCount::PlannedCompleted, u64::from(shared.policy.keeps));
         let (response_from_ns, service_from_ns) = match self.exchange {
             Exchange::First => (self.intended_ns, self.connect_ns),
             Exchange::Further => (self.waiting_since_ns, self.waiting_since_ns),
+            Exchange::Due => (self.intended_ns, self.waiting_since_ns),
             Exchange::FollowUp => {
                 shared.measures.record(Latency::FollowUp, now_ns - shared.follow_up_ns);
                 return;
@@ -193,7 +240,7 @@ impl Session {
     /// The connection's accept according to the ledger, for an app whose workers send nothing.
     pub(super) fn acceptance<O: Observer>(&self, shared: &Shared<O>) -> Acceptance {
         let client = shared.ends.client(self);
-        if !shared.observer.has_ledger() || client.port() == 0 {
+        if !(shared.observer.has_ledger() && shared.observer.is_beside()) || client.port() == 0 {
             return Acceptance::Unknown;
         }
         shared.observer.accept(client, self.connect_ns).map_or(Acceptance::Never, Acceptance::By)

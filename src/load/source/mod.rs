@@ -5,6 +5,7 @@
 
 mod bind_no_port;
 mod bind_zero;
+mod bound;
 mod explicit;
 mod kernel;
 mod range_window;
@@ -16,6 +17,7 @@ use std::{
 
 use socket2::Socket;
 
+pub use self::bound::{bound, capacity, usable};
 use crate::{
     observe::ports::Range,
     scenario::{Selection, Sources},

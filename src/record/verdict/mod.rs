@@ -1,7 +1,7 @@
 //! Verdicts: named conditions that a reader of the figures must know about.
 //!
 //! A verdict is one entry of the list in `list.rs`. To add one, write its entry there, and the rule that gives it: in `trial::judge` if a
-//! single trial shows it, in `stats::judge` if it takes several. The compiler asks for every part of an entry; `results/README.md`
+//! single trial shows it, in `stats::judge` if it takes several. The compiler asks for every part of an entry; `results/VERDICTS.md`
 //! shows the list as a table.
 
 mod list;
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use list::{Grounds, VerdictName, limits};
 
-use super::{Connections, Datagrams, ErrorCount, EventKind};
-use crate::format::counted;
+use super::{Connections, Datagrams, ErrorCount, EventKind, ForeignMember, ReloadHow};
+use crate::format::{counted, duration, percent};
 
 /// A verdict on a trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,10 +64,53 @@ impl VerdictName {
         self.figures() == Figures::Invalid
     }
 
+    /// Whether it touches every figure, so that no answer stands without it if most trials of a cell have it.
+    pub fn qualifies_all(self) -> bool {
+        matches!(
+            self,
+            Self::CpuSteal
+                | Self::CpuContended
+                | Self::LoaderSaturated
+                | Self::RateUnmet
+                | Self::QueueOverflow
+                | Self::SynQueueOverflow
+                | Self::ErrorReplies
+        )
+    }
+
+    /// Whether another verdict on the same trial says nothing beside this one: it follows from it, and its advice would mislead.
+    pub fn explains(self, other: Self) -> bool {
+        let of_failures = matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial | Self::LoaderSaturated);
+        let of_silence = matches!(
+            other,
+            Self::ProcessDied
+                | Self::NothingMeasured
+                | Self::Failures
+                | Self::NoFollowUp
+                | Self::QueueOverflow
+                | Self::SynQueueOverflow
+                | Self::SynCookies
+                | Self::SynRetries
+        );
+        match self {
+            Self::SubjectEnded => of_failures || of_silence,
+            // The rest of the load ends with it.
+            Self::HostDied => {
+                of_failures
+                    || matches!(other, Self::NothingMeasured | Self::Failures | Self::NoFollowUp | Self::Interrupted)
+            }
+            // The rules about failures leave out what an early end cut short.
+            Self::Interrupted | Self::RoutingChanged => {
+                matches!(other, Self::RateUnmet | Self::DriftInTrial | Self::LoaderSaturated | Self::NoFollowUp)
+            }
+            Self::QueueStranded => matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial),
+            _ => false,
+        }
+    }
+
     /// What it means for the figures, and what to do about it.
     pub fn advice(self) -> String {
-        let remedy = self.remedy().map(|remedy| format!(" {remedy}"));
-        format!("{}{}", self.meaning(), remedy.unwrap_or_default())
+        format!("{} {}", self.meaning(), self.remedy())
     }
 
     /// The verdict in full: its name, the numbers it rests on, what it means and what to do about it.
@@ -76,28 +119,97 @@ impl VerdictName {
     }
 }
 
+/// What a load that was ended early had come to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SoFar {
+    /// When, in seconds since the load began.
+    pub after_s: f64,
+    /// Connections completed by then.
+    pub completed: u64,
+    /// The median response by then, and its 99th percentile, in nanoseconds.
+    pub response: Option<(u64, u64)>,
+}
+
+impl fmt::Display for SoFar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = counted(self.completed, "connection", "connections");
+        write!(f, "after {:.2} s, with {connections} completed", self.after_s)?;
+        match self.response {
+            Some((p50_ns, p99_ns)) => {
+                write!(f, ", response p50 {}, p99 {}", duration(p50_ns as f64), duration(p99_ns as f64))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// A sum that does not add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Imbalance {
-    Connections(Connections),
+    Connections(Box<Connections>),
     Datagrams(Datagrams),
 }
 
 impl fmt::Display for Imbalance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connections(Connections { established, accepted, left_in_queue, aborted, foreign, .. }) => write!(
-                f,
-                "{established} established ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted; \
-                 {foreign} of those accepted had not been established by a loader"
-            ),
-            Self::Datagrams(Datagrams { sent, received, left_in_queue, lost, refused, aborted, .. }) => write!(
-                f,
-                "{sent} datagrams sent ≠ {received} received + {left_in_queue} left in the queue + {lost} lost + {refused} refused + \
-                 {aborted} aborted"
-            ),
+            Self::Connections(sum) => {
+                let Connections { established, self_connected, cookies, foreign, .. } = &**sum;
+                write!(f, "{established} established")?;
+                // Most trials have none of these.
+                for (sign, count, what) in [
+                    ('−', self_connected, "connected to themselves"),
+                    ('+', cookies, "by SYN cookie only"),
+                    ('+', foreign, "from other clients"),
+                ] {
+                    if *count > 0 {
+                        write!(f, " {sign} {count} {what}")?;
+                    }
+                }
+                // Where a part is unknown, nobody knows whether the sum adds up.
+                let [accepted, aborted] = [sum.accepted, sum.aborted].map(Option::unwrap_or_default);
+                let left_in_queue = sum.left_in_queue;
+                write!(f, " ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted")
+            }
+            Self::Datagrams(Datagrams { sent, foreign, received, left_in_queue, lost, refused, aborted, .. }) => {
+                write!(f, "{sent} datagrams sent")?;
+                if *foreign > 0 {
+                    write!(f, " + {foreign} from other clients")?;
+                }
+                write!(
+                    f,
+                    " ≠ {received} received + {left_in_queue} left in the queue + {lost} lost + {refused} refused + \
+                     {aborted} aborted"
+                )
+            }
         }
     }
+}
+
+/// `nginx (pid 12) and nginx (pid 13)`.
+fn names(members: &[ForeignMember]) -> String {
+    all(&members.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// `a, b and c`.
+fn all(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [others @ .., last] => format!("{} and {last}", others.join(", ")),
+    }
+}
+
+/// What samples saw of the accept queues of a listener.
+fn queues(full_share: f64, peak: u32, limit: u32, dropped: u64) -> String {
+    let full = match full_share {
+        0.0 => "full in no sample".to_owned(),
+        share if share < 0.001 => "full in under 0.1 % of the samples".to_owned(),
+        share => format!("full in {} of the samples", percent(share)),
+    };
+    let [most, dropped] =
+        [counted(u64::from(peak), "connection", "connections"), counted(dropped, "segment", "segments")];
+    format!("{full}, with at most {most} in a queue of limit {limit}; {dropped} dropped")
 }
 
 /// What the deadline cut short.
@@ -113,6 +225,12 @@ pub enum Unfinished {
 pub enum Nothing {
     /// No start was due in the measured window.
     Due,
+    /// No attempt ran to its planned end.
+    Completed {
+        attempted: u64,
+        /// How they failed.
+        errors: Vec<ErrorCount>,
+    },
     /// The fill of the ports stopped early.
     Filled {
         established: u64,
@@ -123,24 +241,6 @@ pub enum Nothing {
     },
 }
 
-/// How a loader fell behind.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Lateness {
-    /// Some starts came after the window's end.
-    Missed {
-        missed: u64,
-        /// All starts due in the window.
-        planned: u64,
-    },
-    /// Starts came within the window, but late.
-    Lag {
-        /// The 99th percentile of the send lag.
-        p99_ns: u64,
-        /// The median response latency.
-        response_p50_ns: u64,
-    },
-}
-
 /// The mean of a quantity in the first and in the second half of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
@@ -148,30 +248,41 @@ pub struct Change {
     pub after: f64,
 }
 
-/// What became of a fault in the scenario.
+/// What became of an event in the scenario.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FaultOutcome {
+pub struct EventOutcome {
     pub kind: EventKind,
-    /// The worker's number, from 0.
-    pub worker: usize,
+    /// How a reload's new workers get their listeners.
+    pub how: Option<ReloadHow>,
+    /// The worker's number, from 0; `None` if it is done to no particular one.
+    pub worker: Option<usize>,
     /// When it began and how long it lasted, in seconds; `None` if it was not carried out.
     pub carried_out: Option<(f64, f64)>,
 }
 
-impl fmt::Display for FaultOutcome {
+impl fmt::Display for EventOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of worker {} ", self.kind, self.worker)?;
+        write!(f, "{}", self.kind)?;
+        if let Some(how) = self.how {
+            write!(f, " ({how})")?;
+        }
+        if let Some(worker) = self.worker {
+            write!(f, " of worker {worker}")?;
+        }
         match self.carried_out {
-            Some((at_s, lasted_s)) => write!(f, "at {at_s:.2} s for {lasted_s:.2} s"),
-            None => write!(f, "not carried out: the load, or the fault's time, was over before it could begin"),
+            Some((at_s, lasted_s)) => write!(f, " at {at_s:.2} s for {lasted_s:.2} s"),
+            None => write!(f, " not carried out: the load, or the event's time, was over before it could begin"),
         }
     }
 }
 
-/// `connect ECONNREFUSED ×3, send EPIPE ×1`.
+/// `connect ECONNREFUSED ×3, receive EOF ×1 (the server closed before it had answered)`.
 fn listed(errors: &[ErrorCount]) -> String {
-    let errors: Vec<String> = errors.iter().map(ErrorCount::to_string).collect();
-    errors.join(", ")
+    let one = |error: &ErrorCount| {
+        let meaning = error.errno.meaning().map(|meaning| format!(" ({meaning})"));
+        format!("{error}{}", meaning.unwrap_or_default())
+    };
+    errors.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// `; 12 connects took 1 s, 1 connect took 3 s`; empty if none took as long.
@@ -184,25 +295,46 @@ fn slow(connects_by_seconds: &BTreeMap<u64, u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{fmt::Write, path::Path};
+
     use strum::VariantArray;
 
     use super::*;
 
-    /// `results/README.md` shows the list: on failure, print the table to paste.
-    #[test]
-    fn the_readme_lists_every_verdict_once() {
-        let readme = include_str!("../../../results/README.md");
-        let row = |name: &VerdictName| {
-            let figures = if name.invalidates() { "invalid" } else { "valid" };
-            format!("| `{name}` | {} | {figures} | {} |", name.given_when(), name.advice())
-        };
-        let (trial, run): (Vec<_>, Vec<_>) =
-            VerdictName::VARIANTS.iter().partition(|name| name.scope() == Scope::Trial);
-        for names in [trial, run] {
-            let table: Vec<String> = names.into_iter().map(row).collect();
-            let table = format!("|---|---|---|---|\n{}\n\n", table.join("\n"));
-            assert!(readme.contains(&table), "results/README.md lacks the table\n{table}");
+    /// If set, the test writes the page instead of comparing it.
+    const RENEW: &str = "LISTENBENCH_RENEW_VERDICTS";
+    /// Characters of a line.
+    const WIDTH: usize = 138;
+
+    fn page() -> String {
+        let mut page = "# Verdicts\n\nA verdict names a condition that a reader of the figures has to know. An invalid trial stays in the record \
+                        and out of the summary.\nThis page is generated from the program's own list.\n"
+            .to_owned();
+        for (scope, title) in [
+            (Scope::Trial, "Verdicts on a trial, in `trials.jsonl`"),
+            (Scope::Run, "Verdicts on several trials together, in `summary.json`"),
+        ] {
+            write!(page, "\n## {title}\n").unwrap();
+            for name in VerdictName::VARIANTS.iter().filter(|name| name.scope() == scope) {
+                let figures = if name.invalidates() { "Makes the trial invalid" } else { "Given" };
+                let mark = name.given_when();
+                let [mark, advice] =
+                    [format!("{figures}: {mark}."), name.advice()].map(|text| textwrap::fill(&text, WIDTH));
+                write!(page, "\n### `{name}`\n\n{mark}\n\n{advice}\n").unwrap();
+            }
         }
+        page
+    }
+
+    #[test]
+    fn the_page_describes_every_verdict() {
+        let path = "results/VERDICTS.md";
+        if std::env::var_os(RENEW).is_some() {
+            std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), page()).unwrap();
+            return;
+        }
+        let found = include_str!("../../../results/VERDICTS.md");
+        assert!(found == page(), "{path} does not match the verdicts; renew it with {RENEW}=1 cargo test verdict");
     }
 
     #[test]

@@ -1,343 +1,227 @@
-//! The answer to a scenario's question in one sentence, with its evidence. It claims what a verdict shows and no more.
+//! The answers to a scenario's question, a sentence for each metric it asks about, with evidence. They claim what a verdict shows
+//! and no more.
 
+mod exact;
+mod fate;
+mod lost;
+mod qualified;
+mod sampled;
 mod search;
+mod valid;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub use exact::clause as exactly;
+pub use lost::clause as lost;
+pub use sampled::clause as sampled;
 pub use search::{status, value};
 
 use super::{
-    claims::{self, TOO_FEW, p_equals, p_value},
-    ranking::{Group, Ranking, Row},
+    claims::capital,
+    ranking::{Group, Ranking, Row, ranking},
 };
-use crate::{
-    format::ratio,
-    record::IntervalKind,
-    scenario::label,
-    stats::{Better, Comparison, Difference, Metric, RankSum, SIGNIFICANCE, Summary},
-};
+use crate::stats::{Kind, Metric, Record, Summary};
 
-/// More groups than this are counted rather than described one by one.
-const DESCRIBED: usize = 3;
 /// More names than this are counted rather than listed.
 const NAMED: usize = 4;
 
-const NONE_SHOWN: &str = "no difference is shown";
-const NOT_TESTED: &str = "differences are not tested";
+/// Follows what an emulated processor's times seem to say.
+const EMULATED: &str = " The processor was emulated: only counts are judged, not times or rates.";
 
-/// The answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a metric answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Answer {
-    /// One sentence.
+    /// The metric by name; with `[search]`, the key that was searched.
+    pub metric: String,
+    /// One or two sentences.
     pub sentence: String,
     /// What supports it, one line each.
     pub evidence: Vec<String>,
+    /// What qualifies the figures of whole cells, one line each.
+    pub verdicts: Vec<String>,
 }
 
-/// Answers a scenario's question.
-pub fn answer(summary: &Summary, ranking: &Ranking) -> Answer {
+/// Answers a scenario's question: metric by metric, the headline first.
+pub fn answers(record: &Record, summary: &Summary) -> Vec<Answer> {
+    let verdicts = qualified::lines(summary);
     if !summary.searches.is_empty() {
-        return search::of_search(summary);
+        let mut answer = Answer { verdicts, ..search::of_search(record, summary) };
+        if summary.is_emulated() {
+            answer.sentence += EMULATED;
+        }
+        return vec![answer];
     }
-    let judged: Vec<&Group> = ranking.groups.iter().filter(|group| group.rows[0].values.is_some()).collect();
-    let sentence = match judged.len() {
-        0 => format!("No valid trial has {}.", ranking.metric.label),
-        1..=DESCRIBED => sentence(&few(&judged, ranking.metric)),
-        _ => sentence(&counted(&judged, ranking)),
+    let rankings: Vec<Ranking> = summary.asked.iter().map(|metric| ranking(summary, metric)).collect();
+    // Said once, with the first of them.
+    let (untested, why) = if summary.is_emulated() {
+        (rankings.iter().position(|ranking| ranking.metric.is_timed()), EMULATED)
+    } else {
+        let untested = rankings.iter().position(|ranking| sampled::is_untested(summary, ranking));
+        (untested, " One trial per cell: differences are not tested.")
     };
-    let sentence = sentence + &without(summary, ranking, &judged);
-    let mut evidence: Vec<String> = judged.iter().flat_map(|group| evidence(group, ranking.metric)).collect();
-    evidence.extend(needed(summary, ranking.metric));
-    Answer { sentence, evidence }
+    // Without a valid trial, there is one thing to say.
+    let is_any_valid = summary.cells.iter().any(|cell| cell.valid > 0);
+    let mut answers: Vec<Answer> = rankings
+        .iter()
+        .enumerate()
+        .filter(|(place, ranking)| *place == 0 || is_any_valid || ranking.metric.of_all_trials)
+        .map(|(place, ranking)| {
+            let (mut sentence, evidence) = answer(record, summary, ranking);
+            if Some(place) == untested {
+                sentence += why;
+            }
+            Answer { metric: ranking.metric.name.to_owned(), sentence, evidence, verdicts: verdicts.clone() }
+        })
+        .collect();
+    if let [headline, others @ ..] = &rankings[..] {
+        answers[0].sentence += &sampled::disagreement(headline, others);
+    }
+    answers
+}
+
+/// A metric's sentence and its evidence.
+fn answer(record: &Record, summary: &Summary, ranking: &Ranking) -> (String, Vec<String>) {
+    let metric = ranking.metric;
+    let valid: usize = summary.cells.iter().map(|cell| cell.valid).sum();
+    if metric.of_all_trials && !record.trials.is_empty() {
+        return valid::answer(record, summary);
+    }
+    if valid == 0 {
+        let fate = fate::of(&record.trials.iter().collect::<Vec<_>>());
+        let sentence = match record.trials.len() {
+            0 => format!("No trial was run, so {} {} unknown.", lower(&the(metric)), metric.is()),
+            1 => format!("{}.", capital(&fate)),
+            _ => format!("No trial is valid: {fate}."),
+        };
+        return (sentence, Vec::new());
+    }
+    let known = rows(ranking).any(|(_, row)| row.values.is_some());
+    if !known {
+        let sentence = match (metric.absent, valid) {
+            (Some(meaning), _) => format!("{}: none; {meaning}.", capital(metric.label)),
+            (None, 1) => format!("{} {} unknown: the one valid trial did not measure it.", the(metric), metric.is()),
+            (None, _) => {
+                format!("{} {} unknown: none of the {valid} valid trials measured it.", the(metric), metric.is())
+            }
+        };
+        return (sentence, Vec::new());
+    }
+    let (sentence, evidence) = match metric.kind {
+        _ if metric.is_loss => (lost::clause(record, summary, ranking), lost::evidence(record, summary, ranking)),
+        Kind::Exact | Kind::Counted => (exact::clause(ranking), exact::evidence(ranking)),
+        Kind::Sampled => {
+            let absent = metric.absent.and_then(|_| exact::absent(ranking));
+            let absent = absent.map_or_else(String::new, |absent| format!(". No figure for {absent}"));
+            (sampled::clause(summary, ranking) + &absent, sampled::evidence(ranking))
+        }
+    };
+    (format!("{sentence}.{}{}", apart(ranking), without(record, summary, ranking)), evidence)
+}
+
+/// Where cells with the same settings measured different accept waits: that they are not compared, and what can be instead.
+fn apart(ranking: &Ranking) -> &'static str {
+    match ranking.groups.iter().any(|group| group.waits.is_some()) {
+        true => {
+            " Waits that were measured differently, or end at different events, are not compared; responses can be."
+        }
+        false => "",
+    }
+}
+
+/// All cells of a ranking, each with its group.
+fn rows(ranking: &Ranking) -> impl Iterator<Item = (&Group, &Row)> {
+    ranking.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)))
 }
 
 /// Cells without a valid trial, where others have one.
-fn without(summary: &Summary, ranking: &Ranking, judged: &[&Group]) -> String {
-    let rows = ranking.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
-    let missing: Vec<String> = rows
-        .filter(|(_, row)| row.values.is_none() && summary.cells[row.cell].valid == 0)
+fn without(record: &Record, summary: &Summary, ranking: &Ranking) -> String {
+    let missing = rows(ranking).filter(|(_, row)| summary.cells[row.cell].valid == 0);
+    let missing: Vec<String> = missing
         .map(|(group, row)| {
-            if group.settings.is_empty() {
-                row.name.clone()
-            } else {
-                format!("{} at {}", row.name, label(&group.settings))
-            }
+            let values = &summary.cells[row.cell].cell;
+            let trials: Vec<_> = record.trials.iter().filter(|trial| trial.cell == *values).collect();
+            format!("{} has no valid trial: {}.", row.full_name(group), fate::of(&trials))
         })
         .collect();
     match missing.len() {
         0 => String::new(),
-        _ if judged.is_empty() => String::new(),
-        1..=NAMED => {
-            let have = if missing.len() == 1 { "has" } else { "have" };
-            format!(" {} {have} no valid trial.", listed(&missing.iter().map(String::as_str).collect::<Vec<_>>()))
-        }
-        count => format!(" {count} cells have no valid trial."),
+        1..=NAMED => format!(" {}", missing.join(" ")),
+        count => format!(" {count} cells have no valid trial, such as this one: {}", missing[0]),
     }
 }
 
-/// How many trials are needed, where there were too few.
-fn needed(summary: &Summary, metric: &Metric) -> Option<String> {
-    let compared = summary.comparisons.iter().filter(|comparison| comparison.metric == metric.name);
-    let too_few = |comparison: &&Comparison| comparison.compared.verdict == Difference::TooFewTrials;
-    let (all, too_few) = (compared.clone().count(), compared.filter(too_few).count());
-    (too_few > 0).then(|| {
-        let trials = RankSum::trials_needed(all, SIGNIFICANCE);
-        format!("{all} pairs of cells are compared: at least {trials} trials per cell are needed to show a difference")
-    })
+/// A metric as the subject of a sentence: `The accept wait p99`, `Accepts`.
+fn the(metric: &Metric) -> String {
+    if metric.is() == "are" { capital(metric.label) } else { format!("The {}", metric.label) }
 }
 
-fn sentence(text: &str) -> String {
+/// The same within a sentence.
+fn lower(text: &str) -> String {
     let mut chars = text.chars();
-    // Names of strategies stay in lower case.
-    match chars.next() {
-        Some(first)
-            if ["at ", "best ", "differences ", "no ", "the run", "too "].iter().any(|word| text.starts_with(word)) =>
-        {
-            format!("{}{}.", first.to_uppercase(), chars.as_str())
-        }
-        _ => format!("{text}."),
-    }
-}
-
-/// Group by group, or once if the same is true of all.
-fn few(groups: &[&Group], metric: &Metric) -> String {
-    let undecided: Vec<Option<&str>> = groups.iter().map(|group| undecided(group)).collect();
-    let parts: Vec<String> = match undecided[0] {
-        Some(why) if undecided.iter().all(|other| *other == Some(why)) => {
-            let spans: Vec<String> = groups.iter().map(|group| prefixed(group, span(group, metric))).collect();
-            return format!("{why} in {}: {}", metric.label, spans.join("; "));
-        }
-        _ => groups
-            .iter()
-            .zip(undecided)
-            .map(|(group, undecided)| {
-                let clause = undecided.map_or_else(
-                    || decided(group, metric),
-                    |why| format!("{why} in {}, {}", metric.label, span(group, metric)),
-                );
-                prefixed(group, clause)
-            })
-            .collect(),
-    };
-    parts.join("; ")
-}
-
-/// Rows that have a figure, best first: at least one.
-fn known(group: &Group) -> Vec<&Row> {
-    group.rows.iter().filter(|row| row.values.is_some()).collect()
-}
-
-/// Why nothing is shown within a group; `None` where something is, or there is nothing to compare.
-fn undecided(group: &Group) -> Option<&'static str> {
-    let others = &known(group)[1..];
-    if others.is_empty() || others.iter().any(|row| row.is_shown_worse()) {
-        return None;
-    }
-    let verdicts: Vec<Difference> =
-        others.iter().filter_map(|row| row.against_best.as_ref()).map(|compared| compared.verdict).collect();
-    Some(match verdicts[..] {
-        [] => NOT_TESTED,
-        _ if verdicts.contains(&Difference::NoDifferenceShown) => NONE_SHOWN,
-        _ => TOO_FEW,
-    })
-}
-
-/// From the best to the worst median.
-fn span(group: &Group, metric: &Metric) -> String {
-    let known = known(group);
-    let shown = |row: &Row| format!("{} ({})", row.median(metric), row.name);
-    format!("medians from {} to {}", shown(known[0]), shown(known[known.len() - 1]))
-}
-
-fn prefixed(group: &Group, text: String) -> String {
-    if group.settings.is_empty() { text } else { format!("at {}, {text}", label(&group.settings)) }
-}
-
-/// What was shown within a group, or its only figure.
-fn decided(group: &Group, metric: &Metric) -> String {
-    let figure = |row: &Row| row.median(metric);
-    let known = known(group);
-    let best = known[0];
-    if known.len() == 1 {
-        return format!("{}'s {} {} {}", best.name, metric.label, metric.is(), figure(best));
-    }
-    let level: Vec<&str> = known.iter().filter(|row| !row.is_shown_worse()).map(|row| &row.name[..]).collect();
-    let superlative = if metric.better == Better::Higher { "most" } else { "lowest" };
-    let leaders = match level.len() {
-        1 => format!("{} has the {superlative} {}, {}", level[0], metric.label, figure(best)),
-        2..=NAMED => format!(
-            "{} have the {superlative} {}, {} at best, with no difference shown between them and the best",
-            listed(&level),
-            metric.label,
-            figure(best)
-        ),
-        count => format!(
-            "{} has the {superlative} {}, {}, and {} others are not shown to be worse",
-            best.name,
-            metric.label,
-            figure(best),
-            count - 1
-        ),
-    };
-    let worst = known.iter().rev().find(|row| row.is_shown_worse());
-    let worst = worst.map(|row| format!("; {}'s {}", row.name, times(row, metric, best)));
-    leaders + &worst.unwrap_or_default()
-}
-
-/// How a row compares with the best: `is 4.2× that`.
-fn times(row: &Row, metric: &Metric, best: &Row) -> String {
-    match row.against_best.as_ref().and_then(|compared| compared.ratio) {
-        Some(times) => format!("{} {}× that", metric.is(), ratio(times)),
-        None => format!("{} {} against {}", metric.is(), row.median(metric), best.median(metric)),
-    }
-}
-
-/// `a, b and c`.
-fn listed(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
-/// Of many groups: how often each is best, and where the largest difference is.
-fn counted(groups: &[&Group], ranking: &Ranking) -> String {
-    let metric = ranking.metric;
-    let mut wins: Vec<(&str, usize)> = Vec::new();
-    for group in groups {
-        let worse = |row: &&Row| row.is_shown_worse();
-        if group.rows[1..].iter().filter(worse).count() == 0 {
-            continue;
-        }
-        for row in group.rows.iter().filter(|row| row.values.is_some() && !row.is_shown_worse()) {
-            match wins.iter_mut().find(|(name, _)| *name == row.name) {
-                Some((_, count)) => *count += 1,
-                None => wins.push((&row.name, 1)),
-            }
-        }
-    }
-    wins.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let all = groups.len();
-    let without = groups.iter().filter(|group| !group.rows.iter().any(Row::is_shown_worse)).count();
-    if without == all {
-        let whys: Vec<&str> = groups.iter().filter_map(|group| undecided(group)).collect();
-        let why = [NONE_SHOWN, TOO_FEW].into_iter().find(|why| whys.contains(why)).unwrap_or(NOT_TESTED);
-        return format!("{why} in {} in any of the {all} settings", metric.label);
-    }
-    let best: Vec<String> = wins.iter().take(NAMED).map(|(name, count)| format!("{name} in {count}")).collect();
-    let best: Vec<&str> = best.iter().map(String::as_str).collect();
-    let mut text = format!("best or not shown to be worse in {}: {} of {all} settings", metric.label, listed(&best));
-    if without > 0 {
-        text += &format!("; in {without} no difference is shown");
-    }
-    text + &largest(groups, metric).unwrap_or_default()
-}
-
-fn largest(groups: &[&Group], metric: &Metric) -> Option<String> {
-    let shown = groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)));
-    let shown = shown.filter(|(_, row)| row.is_shown_worse());
-    let size =
-        |row: &Row| row.against_best.as_ref().and_then(|compared| compared.ratio).map_or(0.0, |ratio| ratio.ln().abs());
-    let (group, row) = shown.max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)))?;
-    let best = &group.rows[0];
-    let times = row.against_best.as_ref()?.ratio?;
-    Some(format!(
-        "; the largest difference is at {}, where {}'s {} {}× {}'s",
-        label(&group.settings),
-        row.name,
-        metric.is(),
-        ratio(times),
-        best.name
-    ))
-}
-
-/// The figures that support a group's part of the answer.
-fn evidence(group: &Group, metric: &Metric) -> Vec<String> {
-    let best = &group.rows[0];
-    let Some(values) = &best.values else { return Vec::new() };
-    let kind = match values.interval {
-        IntervalKind::Bootstrap => "95 % interval",
-        IntervalKind::Range => "range of the trials",
-    };
-    let show = |value: f64| best.show(metric, value);
-    let mut lines = vec![prefixed(
-        group,
-        match values.values.len() {
-            1 => format!("{}: {} {} (1 valid trial)", best.name, metric.label, show(values.median)),
-            trials => format!(
-                "{}: {} {} ({kind} {} to {}, {trials} valid trials)",
-                best.name,
-                metric.label,
-                show(values.median),
-                show(values.low),
-                show(values.high)
-            ),
-        },
-    )];
-    lines.extend(group.rows[1..].iter().filter_map(|row| {
-        // One line stands for all pairs with too few trials.
-        let compared = row.against_best.as_ref().filter(|compared| compared.verdict != Difference::TooFewTrials)?;
-        let ratios = compared.ratio.zip(compared.low.zip(compared.high));
-        let ratios =
-            ratios.map(|(value, (low, high))| format!("{}× ({} to {}), ", ratio(value), ratio(low), ratio(high)));
-        let detectable = compared.detectable_ratio.map(|times| format!("; {}× could have been detected", ratio(times)));
-        Some(prefixed(
-            group,
-            format!(
-                "{} against {}: {}{} ({} after Holm's correction): {}{}",
-                row.name,
-                best.name,
-                ratios.unwrap_or_default(),
-                p_equals(compared.p_value),
-                p_value(compared.p_adjusted),
-                claims::shown(compared.verdict),
-                detectable.unwrap_or_default()
-            ),
-        ))
-    }));
-    lines
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use indexmap::IndexMap;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
-    use super::{super::ranking::ranking, *};
+    use super::*;
     use crate::{
-        record::RawRecord,
-        scenario::Whole,
-        stats::{Bootstrap, CellSummary, Record, compare_cells, summarize},
+        record::{LatencySummary, Outcome, SubjectKind, TrialRecord, VerdictName},
+        report::sample::{beside_nginx, mixed, two_strategies},
+        stats::{Bootstrap, compare_cells, fixture, metric_named, summarize},
     };
 
-    /// A summary of cells with made-up accept waits.
-    fn summary(cells: &[(serde_json::Value, &[f64])]) -> Summary {
-        let whole = Whole::parse("made-up.toml", "metric = \"accept_wait_p99\"").unwrap();
-        let mut summary = summarize(&Record { raw: RawRecord::default(), whole });
-        summary.cells = cells
-            .iter()
-            .map(|(cell, values)| CellSummary {
-                cell: cell.as_object().unwrap().clone(),
-                valid: values.len(),
-                invalid: 0,
-                failed: 0,
-                verdicts: Default::default(),
-                accept_wait_method: None,
-                stage_means_ns: IndexMap::new(),
-                share_by_rank: Vec::new(),
-                metrics: Bootstrap::new(1)
-                    .estimate(values.to_vec())
-                    .map(|values| ("accept_wait_p99_ns".to_owned(), values))
-                    .into_iter()
-                    .collect(),
-            })
-            .collect();
-        summary.comparisons = compare_cells(&summary.cells, 1);
-        summary
+    /// The answers of a record whose trials failed where a cell has no values: cells with the values of each metric asked about.
+    fn answered(metrics: &[&str], cells: &[(Json, &[&[f64]])]) -> Vec<Answer> {
+        let trial = |(number, (cell, values)): (usize, &(Json, &[&[f64]]))| {
+            let failed = values.iter().all(|values| values.is_empty());
+            let outcome = if failed { Outcome::Failed } else { Outcome::Valid };
+            let error = failed.then(|| "no such device".to_owned());
+            TrialRecord { cell_index: number, error, ..fixture::trial(number, cell, outcome) }
+        };
+        let trials: Vec<TrialRecord> = cells.iter().enumerate().map(trial).collect();
+        let mut record = fixture::record(trials);
+        record.whole.answers = metrics.iter().map(|metric| (*metric).to_owned()).collect();
+        let mut summary = summarize(&record);
+        for (cell, (_, values)) in summary.cells.iter_mut().zip(cells) {
+            cell.valid *= values.iter().map(|values| values.len()).max().unwrap_or(0);
+            cell.metrics = metrics
+                .iter()
+                .zip(*values)
+                .filter_map(|(metric, values)| {
+                    Some((metric_named(metric)?.name.to_owned(), Bootstrap::new(1).estimate(values.to_vec())?))
+                })
+                .collect();
+        }
+        summary.comparisons = compare_cells(&summary.cells, &summary.compare, (&summary.asked, &summary.metrics), 1);
+        answers(&record, &summary)
     }
 
-    fn answered(cells: &[(serde_json::Value, &[f64])]) -> Answer {
-        let summary = summary(cells);
-        answer(&summary, &ranking(&summary))
+    #[test]
+    fn each_population_has_an_answer() {
+        let reading = mixed(20);
+        let answers = answers(&reading.record, &reading.summary);
+        let [kept, storm] = &answers[..] else { panic!("{} answers", answers.len()) };
+        assert_eq!((&kept.metric[..], &storm.metric[..]), ("kept.response_p99_ns", "storm.response_p99_ns"));
+        assert_eq!(
+            kept.sentence,
+            "reuseport has the lowest response p99 of kept, 203 µs; shared's is 19.63× that. But response p99 of storm: no \
+             difference shown, 1.01× would have been detected."
+        );
+        assert!(storm.sentence.starts_with("No difference is shown in response p99 of storm"), "{}", storm.sentence);
+    }
+
+    fn sentence(metric: &str, cells: &[(Json, &[f64])]) -> String {
+        let cells: Vec<(Json, Vec<&[f64]>)> =
+            cells.iter().map(|(cell, values)| (cell.clone(), vec![*values])).collect();
+        let cells: Vec<(Json, &[&[f64]])> = cells.iter().map(|(cell, values)| (cell.clone(), &values[..])).collect();
+        answered(&[metric], &cells).remove(0).sentence
+    }
+
+    fn wait(cells: &[(Json, &[f64])]) -> String {
+        sentence("accept_wait_p99", cells)
     }
 
     const LOW: &[f64] = &[1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6];
@@ -345,35 +229,322 @@ mod tests {
 
     #[test]
     fn a_shown_difference_comes_with_its_size() {
-        let answer = answered(&[(json!({"strategy": "reuseport"}), HIGH), (json!({"strategy": "dispatcher"}), LOW)]);
+        let cells = [(json!({"strategy": "reuseport"}), &[HIGH][..]), (json!({"strategy": "dispatcher"}), &[LOW])];
+        let answer = answered(&["accept_wait_p99"], &cells).remove(0);
         assert_eq!(answer.sentence, "dispatcher has the lowest accept wait p99, 1.20 ms; reuseport's is 4.00× that.");
         assert!(answer.evidence[0].contains("95 % interval 1.00 ms to 1.40 ms, 5 valid trials"), "{answer:?}");
         assert!(answer.evidence[1].contains("p = 0.0079") && answer.evidence[1].contains("shown to be higher"));
     }
 
     #[test]
+    fn an_emulated_processor_answers_with_counts_alone() {
+        let mut reading = two_strategies(2);
+        reading.record.raw.host["virtualization"] = json!("emulated");
+        let answered = |record: &Record| {
+            let answers = answers(record, &summarize(record));
+            answers.into_iter().map(|answer| answer.sentence).collect::<Vec<_>>()
+        };
+        let sentences = answered(&reading.record);
+        assert!(sentences[0].ends_with(EMULATED), "{sentences:?}");
+        assert!(
+            sentences.iter().all(|sentence| !sentence.contains('×') && !sentence.contains("lowest")),
+            "{sentences:?}"
+        );
+        assert!(sentences[1..].iter().all(|sentence| !sentence.contains("emulated")), "said once: {sentences:?}");
+        reading.record.whole.answers = vec!["valid_share".to_owned()];
+        assert!(!answered(&reading.record)[0].contains("emulated"), "a count is judged");
+    }
+
+    #[test]
+    fn waits_that_end_differently_are_ranked_apart() {
+        let mut reading = beside_nginx();
+        reading.record.whole.answers = ["response_p99", "accept_wait_p99"].map(str::to_owned).to_vec();
+        for (number, trial) in reading.record.raw.trials.iter_mut().enumerate() {
+            // Clients see nginx serve last, whatever its waits until accept.
+            let response = if trial.subject.kind == SubjectKind::Own { 1_000_000 } else { 3_000_000 };
+            let p99 = Some(response + 1_000 * number as u64);
+            trial.latency_ns.response = LatencySummary { due: 240, count: 240, p99, ..LatencySummary::default() };
+        }
+        let answers = answers(&reading.record, &summarize(&reading.record));
+        let waits = &answers[1];
+        let among_nginx = "; of waits until accept returned, nginx has the lowest accept wait p99, ";
+        assert!(waits.sentence.contains(among_nginx), "{}", waits.sentence);
+        assert!(
+            waits.sentence.ends_with(
+                ". Waits that were measured differently, or end at different events, are not compared; responses can be."
+            ),
+            "{}",
+            waits.sentence
+        );
+        assert!(
+            waits
+                .evidence
+                .iter()
+                .all(|line| !(line.contains("nginx against reuseport") || line.contains("shared against nginx")))
+        );
+        // A ranking of other cells does not disagree.
+        assert!(!answers[0].sentence.contains("But "), "{}", answers[0].sentence);
+        // Without them, there is nothing to set apart.
+        let mut own = two_strategies(2);
+        own.record.whole.answers = vec!["accept_wait_p99".to_owned()];
+        let sentence = &super::answers(&own.record, &summarize(&own.record))[0].sentence;
+        assert_eq!(sentence, "reuseport has the lowest accept wait p99, 243 µs; shared's is 1.98× that.");
+    }
+
+    #[test]
     fn what_is_not_shown_is_not_claimed() {
-        let one = answered(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), LOW)]);
-        assert_eq!(one.sentence, "No difference is shown in accept wait p99: medians from 1.20 ms (a) to 1.20 ms (b).");
-        let few = answered(&[(json!({"strategy": "a"}), &LOW[..3]), (json!({"strategy": "b"}), &HIGH[..3])]);
-        assert!(few.sentence.starts_with("Too few trials to show any difference in accept wait p99"), "{few:?}");
-        assert!(few.evidence.iter().any(|line| line.contains("at least 4 trials per cell")), "{few:?}");
-        let without = answered(&[(json!({"strategy": "a"}), LOW), (json!({"strategy": "b"}), &[])]);
-        assert!(without.sentence.ends_with(" b has no valid trial."), "{without:?}");
-        assert_eq!(answered(&[]).sentence, "No valid trial has accept wait p99.");
-        assert_eq!(answered(&[(json!({}), &LOW[..1])]).sentence, "The run's accept wait p99 is 1.00 ms.");
+        let (a, b) = (json!({"strategy": "a"}), json!({"strategy": "b"}));
+        assert_eq!(
+            wait(&[(a.clone(), LOW), (b.clone(), LOW)]),
+            "No difference is shown in accept wait p99 (1.27× would have been detected): 1.20 ms (a), 1.20 ms (b)."
+        );
+        assert_eq!(
+            wait(&[(a.clone(), &LOW[..3]), (b.clone(), &HIGH[..3])]),
+            "Accept wait p99: 1.10 ms (a), 4.10 ms (b); 3 trials per cell are too few to show any difference, which takes at least 4."
+        );
+        let without = wait(&[(a, LOW), (b, &[])]);
+        assert!(without.ends_with(" b has no valid trial: the one trial failed (no such device)."), "{without}");
+    }
+
+    #[test]
+    fn the_best_alone_has_the_lowest_median() {
+        let cell = |name: &str| json!({ "strategy": name });
+        let near: &[f64] = &[1.05e6, 1.15e6, 1.25e6, 1.35e6, 1.45e6, 1.5e6, 1.55e6];
+        let low: &[f64] = &[1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6, 1.5e6, 1.6e6];
+        let high: &[f64] = &[4.0e6, 4.1e6, 4.8e6, 5.3e6, 5.4e6, 5.5e6, 5.6e6];
+        assert_eq!(
+            wait(&[(cell("a"), low), (cell("b"), high), (cell("c"), near)]),
+            "a has the lowest median accept wait p99, 1.30 ms; c is not shown to be worse; b's is 4.08× that."
+        );
+        let lower: &[f64] = &[3.95e6, 4.05e6, 4.75e6, 5.25e6, 5.35e6, 5.45e6, 5.55e6];
+        assert_eq!(
+            sentence("accepted_per_s", &[(cell("a"), low), (cell("b"), high), (cell("c"), lower)]),
+            "b has the most accepts, a median of 5,300,000/s; c is not shown to be worse; a's are 0.25× that."
+        );
+    }
+
+    #[test]
+    fn a_difference_between_others_is_not_kept_back() {
+        let cell = |name: &str| json!({ "strategy": name });
+        // The best scatters, so that it differs from neither.
+        let best: &[f64] = &[0.1e6, 0.2e6, 0.3e6, 0.4e6, 9.0e6, 9.1e6, 9.2e6];
+        let low: &[f64] = &[1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.4e6, 1.5e6, 1.6e6];
+        let high: &[f64] = &[2.0e6, 2.1e6, 2.2e6, 2.6e6, 2.7e6, 2.8e6, 2.9e6];
+        assert_eq!(
+            wait(&[(cell("a"), best), (cell("b"), low), (cell("c"), high)]),
+            "No cell is shown to differ in accept wait p99 from a, which has the lowest median (400 µs); c's is 2.00× b's."
+        );
+    }
+
+    #[test]
+    fn best_medians_that_are_equal_share_their_place() {
+        let cell = |name: &str| json!({ "strategy": name });
+        let low: Vec<f64> = (0..9).map(|n| 1.0e6 + 1.0e4 * f64::from(n)).collect();
+        let high: Vec<f64> = low.iter().map(|value| 4.0 * value).collect();
+        assert_eq!(
+            wait(&[(cell("a"), &low), (cell("b"), &high), (cell("c"), &low)]),
+            "a and c have the lowest median accept wait p99, 1.04 ms; b's is 4.00× that."
+        );
+    }
+
+    #[test]
+    fn what_was_not_reached_has_one_pair_of_brackets() {
+        let lost = |median: &str| sampled::with_name(median, "reuseport");
+        assert_eq!(lost("not reached (80.1 % lost)"), "not reached (reuseport, 80.1 % lost)");
+        assert_eq!(lost("1.20 ms"), "1.20 ms (reuseport)");
+    }
+
+    #[test]
+    fn a_difference_from_nothing_has_its_figures() {
+        let cells = [(json!({"strategy": "a"}), &[&[0.0; 5][..]][..]), (json!({"strategy": "b"}), &[HIGH])];
+        for cells in [cells.clone(), [cells[1].clone(), cells[0].clone()]] {
+            let answer = answered(&["accept_wait_p99"], &cells).remove(0);
+            assert_eq!(answer.sentence, "a has the lowest accept wait p99, 0 ns; b's is 4.80 ms against 0 ns.");
+            assert_eq!(
+                answer.evidence[1],
+                "b against a: 4.80 ms against 0 ns, p = 0.0079 (0.0079 after Holm's correction): shown to be higher"
+            );
+        }
+    }
+
+    #[test]
+    fn without_scatter_any_difference_would_have_been_detected() {
+        let cells = [(json!({"strategy": "a"}), &[1.0e6; 5][..]), (json!({"strategy": "b"}), &[1.0e6; 5])];
+        assert_eq!(
+            wait(&cells),
+            "No difference is shown in accept wait p99 (any difference would have been detected): 1.00 ms (a), 1.00 ms (b)."
+        );
+    }
+
+    #[test]
+    fn one_trial_per_cell_tests_nothing_and_says_so_once() {
+        let cell = |name: &str| json!({ "strategy": name });
+        let cells = [(cell("a"), &[&LOW[..1], &LOW[..1]][..]), (cell("b"), &[&HIGH[..1], &HIGH[..1]])];
+        let [first, second] = &answered(&["response_p99", "accept_wait_p99"], &cells)[..] else { panic!() };
+        let figures = "1.00 ms (a), 4.00 ms (b).";
+        assert_eq!(first.sentence, format!("Response p99: {figures} One trial per cell: differences are not tested."));
+        assert_eq!(second.sentence, format!("Accept wait p99: {figures}"));
+    }
+
+    #[test]
+    fn no_winner_is_left_out() {
+        let settings = ["1us", "2us", "3us", "4us"];
+        let low: Vec<f64> = (0..12).map(|n| 1.0e6 + 1.0e4 * f64::from(n)).collect();
+        let high: Vec<f64> = low.iter().map(|value| 9.0 * value).collect();
+        let cells = |names: &[&str], worse: &str| -> Vec<(Json, Vec<f64>)> {
+            let values = |name: &str| if name == worse { high.clone() } else { low.clone() };
+            let cell = |name: &str, setting: &str| json!({"strategy": name, "service_time": setting});
+            settings.iter().flat_map(|s| names.iter().map(|n| (cell(n, s), values(n))).collect::<Vec<_>>()).collect()
+        };
+        let waited = |cells: &[(Json, Vec<f64>)]| {
+            wait(&cells.iter().map(|(cell, values)| (cell.clone(), &values[..])).collect::<Vec<_>>())
+        };
+        let best = "Best or not shown to be worse in accept wait p99:";
+        let counted = waited(&cells(&["a", "b", "c", "d", "e", "f", "g"], "g"));
+        assert!(
+            counted.starts_with(&format!("{best} a in 4, b in 4, c in 4, d in 4 and 2 others in 4 of 4 settings; ")),
+            "{counted}"
+        );
+        let counted = waited(&cells(&["a", "b", "c", "d", "e", "g"], "g"));
+        assert!(counted.starts_with(&format!("{best} a in 4, b in 4, c in 4, d in 4 and e in 4 of 4 settings; ")));
+        // One cell in each setting: nobody wins.
+        let alone = waited(&cells(&["a"], "g"));
+        assert_eq!(alone, "Accept wait p99: 1.05 ms in all 4 cells.");
+    }
+
+    #[test]
+    fn a_single_cell_and_none_are_described_in_plain_words() {
+        assert_eq!(wait(&[]), "No trial was run, so the accept wait p99 is unknown.");
+        assert_eq!(wait(&[(json!({}), &LOW[..1])]), "The accept wait p99 is 1.00 ms in the one valid trial.");
+        assert_eq!(wait(&[(json!({}), LOW)]), "The accept wait p99 is 1.20 ms (median of 5 trials).");
+        assert_eq!(
+            sentence("accepted_per_s", &[(json!({}), &[11_533.0])]),
+            "Accepts are 11,533/s in the one valid trial."
+        );
+        assert_eq!(wait(&[(json!({}), &[])]), "The one trial failed (no such device).");
+        let (a, b) = (json!({"strategy": "a"}), json!({"strategy": "b"}));
+        let none: &[&[f64]] = &[&[], &[]];
+        let all_failed = answered(&["accepted_per_s", "ports_wall"], &[(a, none), (b, none)]);
+        assert_eq!(all_failed[0].sentence, "No trial is valid: both trials failed (no such device).");
+        assert_eq!(all_failed.len(), 1, "of the other metric there is nothing to say");
+    }
+
+    #[test]
+    fn an_exact_metric_needs_one_trial_and_no_test() {
+        let cell = |value: Json| json!({ "tcp_tw_reuse": value });
+        let wall = |cells: &[(Json, &[f64])]| sentence("ports_wall", cells);
+        assert_eq!(wall(&[(cell(json!(0)), &[90.0])]), "The wall is 90.");
+        assert_eq!(wall(&[(cell(json!(0)), &[90.0, 89.0, 90.0])]), "The wall is 89 to 90.");
+        assert_eq!(wall(&[(cell(json!(0)), &[90.0]), (cell(json!(1)), &[90.0])]), "Wall: 90 in both cells.");
+        assert_eq!(
+            wall(&[(cell(json!(0)), &[90.0]), (cell(json!(1)), &[180.0]), (cell(json!(2)), &[90.0])]),
+            "Wall: 180 (tcp_tw_reuse = 1), 90 (tcp_tw_reuse = 0 and tcp_tw_reuse = 2)."
+        );
+        let both = |reuse: u64| json!({ "tcp_tw_reuse": reuse, "close_by": "client" });
+        assert_eq!(
+            sentence("ports_wall", &[(both(0), &[90.0]), (both(1), &[180.0]), (both(2), &[90.0])]),
+            "Wall: 180 (tcp_tw_reuse = 1 at close_by = client), 90 (tcp_tw_reuse = 0 at close_by = client; tcp_tw_reuse = 2 at \
+             close_by = client)."
+        );
+        let many: Vec<f64> = (1..=6).map(f64::from).collect();
+        let cells: Vec<(Json, &[f64])> = (0..6).map(|n| (cell(json!(n)), &many[n..=n])).collect();
+        assert_eq!(wall(&cells), "Wall: from 1 (tcp_tw_reuse = 0) to 6 (tcp_tw_reuse = 5).");
+    }
+
+    #[test]
+    fn what_a_metric_lacks_is_explained() {
+        let cells = |knee: &'static [f64]| {
+            let (a, b) = (json!({"source_ports": "kernel"}), json!({"source_ports": "explicit"}));
+            answered(&["ports_knee", "ports_wall"], &[(a, &[knee, &[90.0]]), (b, &[&[], &[90.0]])]).remove(0).sentence
+        };
+        assert_eq!(
+            cells(&[45.0]),
+            "Knee: 45 (kernel); none for explicit: the cost of connect() shows no lasting rise."
+        );
+        assert_eq!(cells(&[]), "Knee: none; the cost of connect() shows no lasting rise.");
+        let recovered = |reuse: u64| json!({ "tcp_tw_reuse": reuse });
+        let recovery = sentence("recovered_after_s", &[(recovered(0), &[]), (recovered(1), &[1.0])]);
+        // A trial of the made-up record without values has failed.
+        assert!(
+            recovery.ends_with("tcp_tw_reuse = 0 has no valid trial: the one trial failed (no such device)."),
+            "{recovery}"
+        );
+        let cells = [(recovered(0), &[&[][..], &[90.0]][..]), (recovered(1), &[&[1.0], &[90.0]])];
+        let recovery = answered(&["recovered_after_s", "ports_wall"], &cells).remove(0).sentence;
+        assert!(
+            recovery.ends_with(". No figure for tcp_tw_reuse = 0: the ports had not recovered when the trial ended."),
+            "{recovery}"
+        );
+        let unmeasured = answered(&["response_p99", "ports_wall"], &[(json!({}), &[&[], &[90.0]])]).remove(0).sentence;
+        assert_eq!(unmeasured, "The response p99 is unknown: the one valid trial did not measure it.");
+    }
+
+    #[test]
+    fn metrics_that_disagree_are_both_stated() {
+        let (a, b) = (json!({"strategy": "a"}), json!({"strategy": "b"}));
+        let headline = |first: [&'static [f64]; 2], second: [&'static [f64]; 2]| {
+            let cells = [(a.clone(), &[first[0], second[0]][..]), (b.clone(), &[first[1], second[1]])];
+            answered(&["response_p99", "accept_wait_p99"], &cells).remove(0).sentence
+        };
+        assert_eq!(
+            headline([LOW, LOW], [LOW, HIGH]),
+            "No difference is shown in response p99 (1.30× would have been detected): 1.20 ms (a), 1.20 ms (b). But a has the lowest \
+             accept wait p99, 1.20 ms; b's is 4.00× that."
+        );
+        assert_eq!(
+            headline([LOW, HIGH], [HIGH, LOW]),
+            "a has the lowest response p99, 1.20 ms; b's is 4.00× that. But b has the lowest accept wait p99, 1.20 ms; a's is 4.00× that."
+        );
+        assert!(
+            headline([LOW, HIGH], [LOW, LOW])
+                .ends_with(" But accept wait p99: no difference shown, 1.30× would have been detected.")
+        );
+        assert!(!headline([LOW, HIGH], [LOW, HIGH]).contains("But"));
     }
 
     #[test]
     fn few_settings_are_described_and_many_are_counted() {
-        let cells = |settings: &[&str]| -> Vec<(serde_json::Value, &'static [f64])> {
+        let cells = |settings: &[&str]| -> Vec<(Json, &'static [f64])> {
             let cell = |setting: &&str, strategy: &str| json!({"strategy": strategy, "service_time": setting});
             settings.iter().flat_map(|s| [(cell(s, "a"), LOW), (cell(s, "b"), HIGH)]).collect()
         };
-        let two = answered(&cells(&["0us"]));
-        assert_eq!(two.sentence, "At service_time=0us, a has the lowest accept wait p99, 1.20 ms; b's is 4.00× that.");
+        assert_eq!(
+            wait(&cells(&["0us"])),
+            "At service_time = 0us, a has the lowest accept wait p99, 1.20 ms; b's is 4.00× that."
+        );
+        let counted = wait(&cells(&["1us", "2us", "3us", "4us", "5us"]));
+        assert!(
+            counted.starts_with("Best or not shown to be worse in accept wait p99: a in 5 of 5 settings; "),
+            "{counted}"
+        );
         // Five trials per cell cannot show anything among that many pairs.
-        let many = answered(&cells(&["1us", "2us", "3us", "4us", "5us"]));
-        assert_eq!(many.sentence, "Too few trials to show any difference in accept wait p99 in any of the 5 settings.");
+        let many = wait(&cells(&["1us", "2us", "3us", "4us", "5us", "6us", "7us"]));
+        assert!(many.starts_with("Accept wait p99: from 1.20 ms (a at service_time = "), "{many}");
+        assert!(
+            many.ends_with("; 5 trials per cell are too few to show any difference, which takes at least 6."),
+            "{many}"
+        );
+    }
+
+    #[test]
+    fn what_most_trials_suffered_stands_next_to_the_headline() {
+        let trial = |number: usize, cell: &str, steal: bool| {
+            let verdicts = steal.then(|| crate::record::Verdict {
+                name: VerdictName::CpuSteal,
+                detail: String::new(),
+                invalidates: false,
+            });
+            let cell_index = usize::from(cell == "b");
+            let verdicts = verdicts.into_iter().collect();
+            TrialRecord { cell_index, verdicts, ..fixture::trial(number, &json!({ "strategy": cell }), Outcome::Valid) }
+        };
+        let lines = |stolen: [bool; 4]| {
+            let trials = stolen.iter().enumerate().map(|(n, steal)| trial(n, if n < 2 { "a" } else { "b" }, *steal));
+            qualified::lines(&summarize(&fixture::record(trials.collect())))
+        };
+        assert!(lines([true, false, false, true]).is_empty(), "half is not most");
+        let meaning = VerdictName::CpuSteal.meaning();
+        assert_eq!(lines([true, true, false, true]), [format!("cpu-steal in most trials of a (2 of 2): {meaning}")]);
+        assert_eq!(lines([true; 4]), [format!("cpu-steal in most trials of both cells: {meaning}")]);
     }
 }

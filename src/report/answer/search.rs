@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Answer;
+use super::{Answer, fate};
 use crate::{
     format::thousands,
     report::short,
     stats::{
-        Better, Summary, metric_named,
+        Better, Record, Summary,
         search::{Found, SearchStatus},
     },
 };
@@ -18,9 +18,9 @@ pub fn value(value: f64) -> String {
 }
 
 /// Answers with the results of searches.
-pub(super) fn of_search(summary: &Summary) -> Answer {
-    let metric = metric_named(&summary.metric);
-    let figure = |value: f64| metric.map_or_else(|| value.to_string(), |metric| metric.unit.show(value));
+pub(super) fn of_search(record: &Record, summary: &Summary) -> Answer {
+    let metric = summary.asked[0];
+    let figure = |value: f64| metric.unit.show(value);
     let mut found: Vec<_> = summary.searches.iter().collect();
     found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
     let name = |cell: &Map<String, Json>| match short(cell) {
@@ -38,16 +38,22 @@ pub(super) fn of_search(summary: &Summary) -> Answer {
             (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", value(within), value(beyond)),
             (Some(within), None) => format!("{} or more", value(within)),
             (None, Some(beyond)) => format!("none{so_far} ({} does not)", value(beyond)),
-            (None, None) => "unknown".to_owned(),
+            (None, None) => {
+                let trials = record
+                    .trials
+                    .iter()
+                    .filter(|trial| search.cell.iter().all(|(key, value)| trial.cell.get(key) == Some(value)));
+                format!("unknown: {}", fate::of(&trials.collect::<Vec<_>>()))
+            }
         };
         format!("{}{found}", name(&search.cell))
     };
     let first = found[0];
-    let within = if metric.is_some_and(|metric| metric.better == Better::Higher) { "at or above" } else { "within" };
+    let within = if metric.better == Better::Higher { "at or above" } else { "within" };
     let sentence = format!(
         "The highest {} that keeps {} {within} {}: {}.",
         first.variable,
-        metric.map_or(&summary.metric[..], |metric| metric.label),
+        metric.label,
         figure(first.limit),
         found.iter().map(part).collect::<Vec<_>>().join(", ")
     );
@@ -60,9 +66,12 @@ pub(super) fn of_search(summary: &Summary) -> Answer {
         };
         let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];
         let ends: Vec<String> = ends.into_iter().flatten().collect();
-        format!("{}{}; {}, {} trials", prefix(&search.cell), ends.join(", "), status(search.status), search.trials)
+        // A search may have found neither end.
+        let separator = if ends.is_empty() { "" } else { "; " };
+        let ends = ends.join(", ");
+        format!("{}{ends}{separator}{}, {} trials", prefix(&search.cell), status(search.status), search.trials)
     });
-    Answer { sentence, evidence: evidence.collect() }
+    Answer { metric: first.variable.clone(), sentence, evidence: evidence.collect(), verdicts: Vec::new() }
 }
 
 /// How a search ended, in words.

@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use hdrhistogram::Histogram;
 
-use super::{Exporter, Render};
+use super::{Exporter, Render, named::unique};
 use crate::{
     report::distributions::{Distribution, Distributions},
     scenario::label,
-    stats::Summary,
+    stats::{CellSummary, Summary},
 };
 
 /// The folder's name.
@@ -31,24 +31,26 @@ const SLUG_BYTES: usize = 120;
 
 /// A file for each cell and metric that has a histogram.
 fn render(summary: &Summary, distributions: &Distributions) -> Vec<(String, String)> {
-    let labels: Vec<String> = summary.cells.iter().map(|cell| label(&cell.cell)).collect();
-    let slugs = slugs(&labels);
+    let slugs = slugs(&summary.cells);
     let metrics = distributions.0.iter();
     let of_metric = |(metric, cells): (&String, &BTreeMap<usize, Distribution>)| {
-        let file =
-            |(cell, of): (&usize, &Distribution)| (format!("{}.{metric}.hgrm", slugs[*cell]), distribution(&of.merged));
+        let file = |(cell, of): (&usize, &Distribution)| {
+            (format!("{}.{metric}.hgrm", slugs[*cell]), distribution(&of.merged, of.lost))
+        };
         cells.iter().map(file).collect::<Vec<_>>()
     };
     metrics.flat_map(of_metric).collect()
 }
 
-fn distribution(histogram: &Histogram<u64>) -> String {
+/// Percentiles are of all attempts that were due: where some were lost, the last is below 100 %.
+fn distribution(histogram: &Histogram<u64>, lost: u64) -> String {
+    let of_due = histogram.len() as f64 / histogram.len().saturating_add(lost).max(1) as f64;
     let us = |ns: f64| ns / NS_PER_US;
     let mut text = format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     let mut count = 0;
     for row in histogram.iter_quantiles(TICKS_PER_HALF_DISTANCE) {
         count += row.count_since_last_iteration();
-        let (value, quantile) = (us(row.value_iterated_to() as f64), row.quantile_iterated_to());
+        let (value, quantile) = (us(row.value_iterated_to() as f64), of_due * row.quantile_iterated_to());
         // The last row has no fourth column: it would be infinite.
         let inverse = if quantile < 1.0 { format!(" {:>14.2}", 1.0 / (1.0 - quantile)) } else { String::new() };
         let _ = writeln!(text, "{value:>12.3} {quantile:.12} {count:>10}{inverse}");
@@ -63,21 +65,13 @@ fn distribution(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// File names from labels: unique even on file systems that ignore case.
-fn slugs(labels: &[String]) -> Vec<String> {
-    let mut slugs: Vec<String> = Vec::new();
-    for label in labels {
-        let plain = slug(label);
-        let numbered = (2..).map(|number| format!("{plain}-{number}"));
-        let taken = |name: &String| slugs.iter().any(|other| other.eq_ignore_ascii_case(name));
-        let free = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken(name));
-        slugs.extend(free);
-    }
-    slugs
+/// File names of cells: unique even on file systems that ignore case.
+pub(super) fn slugs(cells: &[CellSummary]) -> Vec<String> {
+    unique(cells, |cell| slug(&label(&cell.cell)), |slug, hash| format!("{slug}-{hash}"))
 }
 
 /// `strategy=reuseport workers=2` as `strategy-reuseport_workers-2`.
-fn slug(label: &str) -> String {
+pub(super) fn slug(label: &str) -> String {
     let mut slug = String::new();
     for c in label.chars() {
         let c = match c {
@@ -142,7 +136,10 @@ mod tests {
 #[Max     =     1000.447, Total count    =            9]
 #[Buckets =           26, SubBuckets     =         2048]
 ";
-        assert_eq!(distribution(&histogram(values)), text);
+        assert_eq!(distribution(&histogram(values.clone()), 0), text);
+        // One of ten was lost.
+        let with_lost = distribution(&histogram(values), 1);
+        assert!(with_lost.contains("1000.447 0.900000000000          9          10.00\n#[Mean"), "{with_lost}");
     }
 
     #[test]
@@ -158,12 +155,32 @@ mod tests {
     }
 
     #[test]
-    fn names_are_safe_and_unique() {
-        let named = |labels: &[&str]| slugs(&labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>());
-        assert_eq!(named(&["strategy=reuseport workers=2"]), ["strategy-reuseport_workers-2"]);
-        assert_eq!(named(&["(one cell)", "../../etc", "", "…"]), ["one_cell", "etc", "cell", "cell-2"]);
-        assert_eq!(named(&["a=/x", "a=:x", "A=x", "a=x-2"]), ["a-x", "a-x-2", "A-x-3", "a-x-2-2"]);
-        let long = "x".repeat(300);
-        assert_eq!(named(&[&long, &long]).iter().map(String::len).collect::<Vec<_>>(), [120, 122]);
+    fn names_are_safe() {
+        assert_eq!(slug("strategy=reuseport workers=2"), "strategy-reuseport_workers-2");
+        assert_eq!(["(one cell)", "../../etc", "", "…"].map(slug), ["one_cell", "etc", "cell", "cell"]);
+        assert_eq!(slug(&"x".repeat(300)).len(), 120);
+    }
+
+    #[test]
+    fn a_cell_keeps_its_name_in_any_order() {
+        let named = |paths: &[&str]| {
+            let trial = |(number, path): (usize, &&str)| {
+                let mut trial = fixture::trial(number, &json!({"path": path}), Outcome::Valid);
+                trial.cell_index = number;
+                trial
+            };
+            let record = fixture::record(paths.iter().enumerate().map(trial).collect());
+            slugs(&stats::summarize(&record).cells)
+        };
+        let names = named(&["/a\\b", "/a{b}", "/A:b/", "/c"]);
+        assert!(
+            names[..3].iter().all(|name| name.to_lowercase().starts_with("path-a-b-") && name.len() == 17),
+            "{names:?}"
+        );
+        assert_eq!(names[3], "path-c");
+        let mut other = named(&["/c", "/A:b/", "/a{b}", "/a\\b"]);
+        other.reverse();
+        assert_eq!(names, other);
+        assert!(names[0] != names[1] && !names[1].eq_ignore_ascii_case(&names[2]), "{names:?}");
     }
 }

@@ -1,5 +1,5 @@
-// Shows values at the pointer, a touch or the arrow keys, and highlights single lines. The tables contain all of it,
-// too.
+// Shows values at the pointer, a touch or the arrow keys, highlights single lines, and says which tables scroll. The tables
+// contain all of it, too.
 (() => {
   "use strict";
   const tip = document.createElement("div");
@@ -114,6 +114,21 @@
     });
   });
 
-  // Paper cannot be unfolded.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+  // A table that is wider than its place says so, and how much of it is out of sight.
+  const hint = (scroll) => {
+    const said = scroll.previousElementSibling, edge = scroll.getBoundingClientRect().right;
+    const heads = [...scroll.querySelectorAll("thead th")].filter((head) => head.offsetWidth > 0);
+    const beyond = heads.filter((head) => head.getBoundingClientRect().right > edge + 1).length;
+    said.hidden = scroll.scrollWidth <= scroll.clientWidth + 1;
+    said.textContent = beyond > 0 ? `Scrolls sideways: ${beyond} more column${beyond > 1 ? "s" : ""} →` : "Scrolls sideways ←";
+  };
+  const scrolls = [...document.querySelectorAll(".scroll")];
+  const hints = () => scrolls.forEach(hint);
+  scrolls.forEach((one) => one.addEventListener("scroll", () => hint(one), { passive: true }));
+  document.querySelectorAll("details").forEach((one) => one.addEventListener("toggle", hints));
+  addEventListener("resize", hints);
+  hints();
+
+  // A section's link is copied as well as followed, where the browser allows it.
+  document.querySelectorAll("a.anchor").forEach((link) => link.addEventListener("click", () => navigator.clipboard?.writeText(link.href).catch(() => {})));
 })();

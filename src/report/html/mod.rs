@@ -7,7 +7,7 @@ pub mod tracks;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{folded, notes, table, unbroken};
-use super::{Document, sections::Content};
+use super::{Answer, Document, sections::Content};
 
 /// Lines of evidence beyond these are folded.
 const EVIDENCE: usize = 6;
@@ -17,8 +17,23 @@ const SCRIPT: &str = include_str!("hover.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// The whole page.
+/// A record's report.
 pub fn render(document: &Document) -> String {
+    page(
+        &document.title,
+        &html! {
+            (header(document)) @for content in shown(document) { (section(content)) }
+        },
+    )
+}
+
+/// The sections of the page.
+fn shown(document: &Document) -> impl Iterator<Item = &Content> {
+    document.sections.iter().filter(|content| !content.finding.is_empty())
+}
+
+/// The frame of every page.
+pub fn page(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -27,12 +42,12 @@ pub fn render(document: &Document) -> String {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (document.title) " – listenbench" }
+                title { (title) " – listenbench" }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                main { (header(document)) @for content in document.sections.iter().filter(|content| !content.finding.is_empty()) { (section(content)) } }
+                main { (body) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -40,21 +55,36 @@ pub fn render(document: &Document) -> String {
     page.into_string()
 }
 
-/// The question, and the answer with its evidence.
+/// The question, and its answers.
 fn header(document: &Document) -> Markup {
-    let Document { title, question, answer, facts, missing, .. } = document;
+    let Document { title, question, answers, facts, missing, .. } = document;
     let heading = if question.is_empty() { title } else { question };
-    let evidence = html! { ul.evidence { @for line in &answer.evidence { li { (line) } } } };
     html! {
         header {
             p.about { "listenbench · " (title) @for fact in facts { " · " (fact) } }
             @if let Some(missing) = missing { p.about { (missing) } }
             h1 { (heading) }
-            p.answer { (unbroken(&answer.sentence)) }
-            @if answer.evidence.len() > EVIDENCE {
-                (folded(&format!("Evidence: {} comparisons", answer.evidence.len()), &evidence))
-            } @else { (evidence) }
+            @for (place, answer) in answers.iter().enumerate() { (self::answer(answer, place == 0)) }
+            nav.contents aria-label="Sections" { @for content in shown(document) { a href=(format!("#{}", anchor(&content.title))) { (content.title) } " " } }
         }
+    }
+}
+
+/// A section's name in links: `#over-time-per-worker`.
+fn anchor(title: &str) -> String {
+    let words = title.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
+}
+
+/// A sentence, what qualifies it, and what supports it.
+fn answer(answer: &Answer, is_headline: bool) -> Markup {
+    let evidence = html! { ul.evidence { @for line in &answer.evidence { li { (line) } } } };
+    html! {
+        p.answer { (unbroken(&answer.sentence)) }
+        @if is_headline && !answer.verdicts.is_empty() { ul.qualified { @for line in &answer.verdicts { li { (line) } } } }
+        @if answer.evidence.len() > EVIDENCE {
+            (folded(&format!("Evidence: {} lines", answer.evidence.len()), &evidence))
+        } @else { (evidence) }
     }
 }
 
@@ -62,8 +92,8 @@ fn header(document: &Document) -> Markup {
 fn section(content: &Content) -> Markup {
     let notes = notes(content.page_notes());
     html! {
-        section {
-            p.about { (content.title) }
+        section id=(anchor(&content.title)) {
+            p.about { (content.title) " " a.anchor href=(format!("#{}", anchor(&content.title))) aria-label=(format!("Link to {}", content.title)) { "#" } }
             h2 { (unbroken(&content.finding)) }
             @if let Some(figure) = &content.figure { (figure) (notes) }
             @for (place, grid) in content.page_tables().enumerate() {
@@ -124,6 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn every_section_has_a_link_of_its_own() {
+        assert_eq!(anchor("Accepts, queues & open: over time"), "accepts-queues-open-over-time");
+        let page = page_of(&two_strategies(2));
+        let ids: Vec<&str> = page.split("<section id=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+        assert!(ids.len() > 5, "{ids:?}");
+        for (place, id) in ids.iter().enumerate() {
+            assert!(!id.is_empty() && !ids[..place].contains(id), "{ids:?}");
+            // Once in the contents, and once at the section.
+            assert_eq!(page.matches(&format!("href=\"#{id}\"")).count(), 2, "{id}");
+        }
+    }
+
+    #[test]
     fn foreign_text_is_escaped() {
         const NASTY: &str = "<script>alert('1')</script>\"&";
         let mut sample = Sample::new(NASTY);
@@ -159,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_marked_and_explained() {
+    fn events_are_marked_and_explained() {
         let mut sample = Sample::new("");
         sample.trial(json!({ "kind": "stall" }), &[10, 20], 1_000).events.push(stall());
         let page = page_of(&sample.reading());
         assert!(page.contains("A: worker 1 is stopped from 0.30 s to 0.80 s"));
-        assert!(page.contains("var(--fault)") && page.contains("var(--warmup)"));
+        assert!(page.contains("var(--event)") && page.contains("var(--warmup)"));
         demand_sound(&page);
     }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::report::{
     Grid,
     plot::{
-        self, Form, colour_name, dashes,
+        self, DISTINCT, Form, colour_name, dashes,
         figure::{Figure, Line},
         variable,
     },
@@ -32,6 +32,16 @@ pub fn unbroken(text: &str) -> String {
     unbroken
 }
 
+/// A sentence, whose parts between backticks are code.
+pub fn prose(text: &str) -> Markup {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        // One has no other.
+        return html! { (unbroken(text)) };
+    }
+    html! { @for (place, part) in parts.iter().enumerate() { @if place % 2 == 0 { (unbroken(part)) } @else { code { (part) } } } }
+}
+
 /// Small print.
 pub fn notes<'a>(lines: impl Iterator<Item = &'a String>) -> Markup {
     html! { @for line in lines { p.note { (line) } } }
@@ -48,40 +58,74 @@ pub fn folded(summary: &str, body: &Markup) -> Markup {
     html! { details { summary { (summary) } (body) } }
 }
 
-/// A scrolling table.
+/// A scrolling table. On a narrow screen, what names a row stands above its numbers.
 pub fn bare_table(grid: &Grid) -> Markup {
-    let is_number = |column: usize| column >= grid.labels && column + grid.words < grid.head.len();
-    html! {
-        div.scroll tabindex="0" {
-            table {
-                thead { tr { @for (column, head) in grid.head.iter().enumerate() { th.n[is_number(column)] scope="col" { (head.replace('\n', " ")) } } } }
-                tbody {
-                    @for row in &grid.rows {
-                        tr { @for (column, cell) in row.iter().enumerate() { td.n[is_number(column)] { (cell) } } }
+    let (labels, columns) = (grid.labels, grid.head.len());
+    let is_number = |column: usize| column >= labels && column + grid.words < columns;
+    let table = html! {
+        table.stacked[labels > 0 && labels < columns] {
+            thead {
+                tr {
+                    @for (column, head) in grid.head.iter().enumerate() {
+                        th.n[is_number(column)].label[column < labels] scope="col" { (head.replace('\n', " ")) }
+                    }
+                }
+            }
+            tbody {
+                @for row in &grid.rows {
+                    @if labels > 0 && labels < columns {
+                        tr.over { th colspan=(columns - labels) { span { (row_name(grid, row)) } } }
+                    }
+                    tr {
+                        @for (column, cell) in row.iter().enumerate() {
+                            td.n[is_number(column)].label[column < labels] { (cell) }
+                        }
                     }
                 }
             }
         }
+    };
+    scroll(&grid.title, &table)
+}
+
+/// Something that may be wider than the page, and then says so.
+pub fn scroll(title: &str, body: &Markup) -> Markup {
+    let label = if title.is_empty() { "Table" } else { title };
+    html! {
+        p.hint hidden {}
+        div.scroll tabindex="0" role="group" aria-label=(label) { (body) }
     }
+}
+
+/// What names a row: `400 · shared listener`, with the heads of bare numbers.
+fn row_name(grid: &Grid, row: &[String]) -> String {
+    let names = row.iter().take(grid.labels).zip(&grid.head).map(|(cell, head)| {
+        let is_bare = grid.labels > 1 && cell.starts_with(|c: char| c.is_ascii_digit());
+        if is_bare { format!("{} {cell}", head.replace('\n', " ")) } else { cell.clone() }
+    });
+    names.filter(|name| !name.trim().is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
 /// The names of lines, each a button that highlights its line.
 pub fn legend<'a>(lines: impl Iterator<Item = &'a Line>) -> Markup {
-    let mut known: Vec<&Line> = Vec::new();
+    let mut known: Vec<(&Line, &str)> = Vec::new();
     for line in lines {
-        if !known.iter().any(|other| (other.style, other.bound) == (line.style, line.bound)) {
-            known.push(line);
+        match known.iter_mut().find(|(other, _)| (other.style, other.bound) == (line.style, line.bound)) {
+            // Lines beyond the last style share one.
+            Some((other, name)) if other.style >= DISTINCT && *name != line.name => *name = "others",
+            Some(_) => {}
+            None => known.push((line, &line.name)),
         }
     }
-    known.sort_by_key(|line| line.style);
+    known.sort_by_key(|(line, _)| line.style);
     if known.len() < 2 {
         return html! {};
     }
     html! {
         div.legend {
-            @for line in known {
+            @for (line, name) in known {
                 button type="button" data-s=(line.style) {
-                    (swatch(line.style, line.bound)) (line.name) @if line.bound { " (≤)" }
+                    (swatch(line.style, line.bound)) (name) @if line.bound { " (≤)" }
                 }
             }
         }
@@ -140,6 +184,33 @@ mod tests {
     #[test]
     fn numbers_stay_with_their_units() {
         assert_eq!(unbroken("is 4 ms (p = 0.01); 9 % of it"), "is 4\u{a0}ms (p\u{a0}=\u{a0}0.01); 9\u{a0}% of it");
+    }
+
+    #[test]
+    fn lines_beyond_the_last_style_share_an_entry_that_names_none_of_them() {
+        let line = |name: &str, style| Line {
+            name: name.to_owned(),
+            style,
+            bound: false,
+            points: Vec::new(),
+            band: Vec::new(),
+            marks: Vec::new(),
+        };
+        let text = |lines: &[Line]| legend(lines.iter()).into_string();
+        let lines = [line("a", 0), line("b", DISTINCT), line("c", DISTINCT), line("a", 0)];
+        assert!(text(&lines).contains("others") && !text(&lines).contains("> b"), "{}", text(&lines));
+        let alone = [line("a", 0), line("b", DISTINCT), line("b", DISTINCT)];
+        assert!(!text(&alone).contains("others"), "{}", text(&alone));
+    }
+
+    #[test]
+    fn a_row_is_named_above_its_numbers_where_there_are_numbers() {
+        let mut grid = Grid::new(["rate", "nginx", "p99"], 0, vec![vec!["400".into(), "shared".into(), "1 ms".into()]]);
+        grid.labels = 2;
+        assert_eq!(row_name(&grid, &grid.rows[0]), "rate 400 · shared");
+        assert!(bare_table(&grid).into_string().contains("<th colspan=\"1\"><span>rate 400 · shared</span></th>"));
+        grid.labels = 3;
+        assert!(!bare_table(&grid).into_string().contains("over"));
     }
 
     #[test]

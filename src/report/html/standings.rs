@@ -48,7 +48,7 @@ pub struct Place {
 /// A cell's figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// Median.
+    /// Median; like the other values, infinite if it was not reached, and then not drawn.
     pub median: f64,
     /// Lower end of its interval.
     pub low: f64,
@@ -70,12 +70,8 @@ impl Standings {
                 @for group in &self.groups {
                     div.group {
                         @if !group.heading.is_empty() { h3 { (group.heading) } }
-                        @if group.places.iter().all(|place| place.figures.is_none()) {
-                            p.note { "No valid trial of these " (group.places.len()) " cells has this figure." }
-                        } @else {
-                            @for place in &group.places { (row(place, &self.axis)) }
-                            (scale(&self.axis))
-                        }
+                        @for place in &group.places { (row(place, &self.axis)) }
+                        @if group.places.iter().any(|place| place.figures.is_some()) { (scale(&self.axis)) }
                     }
                 }
             }
@@ -104,10 +100,13 @@ fn row(place: &Place, axis: &Axis) -> Markup {
 
 fn marks(figures: &Figures, axis: &Axis, is_worse: bool) -> Markup {
     let place = |value: f64| axis.position(value);
-    let (low, high) = (place(figures.low), place(figures.high));
+    let is_reached = |value: f64| value.is_finite();
+    // An interval whose end was not reached goes on to the end of the scale.
+    let end = |value: f64| if is_reached(value) { place(value) } else { place(axis.high) };
+    let (low, high) = (end(figures.low), end(figures.high));
     html! {
         i.interval.worse[is_worse] style={ "left:" (at(low)) ";width:" (at(high - low)) } {}
-        @for value in &figures.trials { i.dot style={ "left:" (at(place(*value))) } {} }
-        i.median.worse[is_worse] style={ "left:" (at(place(figures.median))) } {}
+        @for value in figures.trials.iter().filter(|value| is_reached(**value)) { i.dot style={ "left:" (at(place(*value))) } {} }
+        @if is_reached(figures.median) { i.median.worse[is_worse] style={ "left:" (at(place(figures.median))) } {} }
     }
 }

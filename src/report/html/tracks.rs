@@ -14,12 +14,26 @@ pub fn grid(axis: &Axis) -> Markup {
     html! { @for (value, _) in &axis.ticks { i.tick style={ "left:" (at(axis.position(*value))) } {} } }
 }
 
-/// An axis' labels, under the tracks.
+/// Labels that are closer than this part of a track's width overlap on a phone.
+const CROWDED: f64 = 0.16;
+
+/// An axis' labels, under the tracks; a narrow screen leaves out those that are too close to the one before.
 pub fn scale(axis: &Axis) -> Markup {
+    let mut last = f64::NEG_INFINITY;
+    let mut is_crowded = |position: f64| {
+        let crowded = position - last < CROWDED;
+        if !crowded {
+            last = position;
+        }
+        crowded
+    };
     html! {
         div.row.scale aria-hidden="true" {
             span.track {
-                @for (value, label) in &axis.ticks { i style={ "left:" (at(axis.position(*value))) } { (label) } }
+                @for (value, label) in &axis.ticks {
+                    @let position = axis.position(*value);
+                    i.crowded[is_crowded(position)] style={ "left:" (at(position)) } { (label) }
+                }
             }
         }
     }

@@ -96,10 +96,10 @@ impl<'a> Canvas<'a> {
         html! {
             @for span in &self.figure.spans {
                 @let (from, to) = (self.x(span.from), self.x(span.to));
-                @let ink = if span.fault { Ink::Fault } else { Ink::Warmup };
+                @let ink = if span.event { Ink::Event } else { Ink::Warmup };
                 rect x=(pixels(from)) y=(pixels(self.top)) width=(pixels(to - from)) height=(pixels(self.bottom - self.top))
                     fill=(self.paint(ink)) {}
-                @if span.fault { (self.text(&span.label, (from + 3.0, self.top + 3.0), &LEFT_TOP)) }
+                @if span.event { (self.text(&span.label, (from + 3.0, self.top + 3.0), &LEFT_TOP)) }
             }
         }
     }

@@ -78,8 +78,8 @@ pub struct Span {
     pub to: f64,
     /// A letter or two, explained beside the chart; may be empty.
     pub label: String,
-    /// Whether it is a fault rather than unmeasured time.
-    pub fault: bool,
+    /// Whether it is an event rather than unmeasured time.
+    pub event: bool,
 }
 
 /// A place that a pointer snaps to.
@@ -116,7 +116,8 @@ impl Axis {
     }
 
     fn with_step(label: &str, high: f64, step: f64, show: impl Fn(f64) -> String) -> Self {
-        let high = high.max(step);
+        // Figures of a record may be so large that sums of them are infinite.
+        let (high, step) = if high.is_finite() && step.is_finite() { (high.max(step), step) } else { (1.0, 1.0) };
         let count = (high / step).ceil() as u32;
         Self {
             label: label.to_owned(),

@@ -18,7 +18,7 @@ pub(super) enum Ink {
     Grid,
     Axis,
     Warmup,
-    Fault,
+    Event,
     /// A line of this style, with its band and its marks.
     Line(usize),
 }
@@ -36,7 +36,7 @@ impl Ink {
             Self::Grid => "grid".to_owned(),
             Self::Axis => "axis".to_owned(),
             Self::Warmup => "warmup".to_owned(),
-            Self::Fault => "fault".to_owned(),
+            Self::Event => "event".to_owned(),
             Self::Line(style) => colour_name(style),
         }
     }
@@ -51,7 +51,7 @@ impl Ink {
             Self::Grid => "#E6E6E6",
             Self::Axis => "#999999",
             Self::Warmup => "#EEEEEE",
-            Self::Fault => "#F6D9D0",
+            Self::Event => "#F6D9D0",
             Self::Line(style) if style < DISTINCT => LINES[style % COLOURS],
             Self::Line(_) => "#8A8A8A",
         }

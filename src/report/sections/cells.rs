@@ -2,15 +2,31 @@
 
 use super::{Content, In};
 use crate::{
-    record::{Values, WaitMethod},
+    format::thousands,
+    record::{Values, WaitEnd, WaitMethod},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
-    stats::{CellSummary, Column, METRICS, Metric, Summary},
+    stats::{CellSummary, Column, Metric, Summary, until},
 };
 
 /// Number of shares shown.
 const RANKS: usize = 8;
 
+/// First in the terminal and in Markdown.
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
+    content(ranked, In::Text, String::new())
+}
+
+/// On the page, after the pictures.
+pub(super) fn on_page(ranked: &Ranked<'_>) -> Option<Content> {
+    let finding = match ranked.cells.len() {
+        0 => return None,
+        1 => "Every figure of the run".to_owned(),
+        cells => format!("Every figure of all {cells} cells"),
+    };
+    content(ranked, In::Page, finding)
+}
+
+fn content(ranked: &Ranked<'_>, form: In, finding: String) -> Option<Content> {
     let summary = ranked.summary;
     let keys = keys(summary);
     let columns = columns(summary);
@@ -24,30 +40,51 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         labels: keys.len(),
         words: 1,
         head,
-        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, &summary.metric)).collect(),
+        rows: summary.cells.iter().map(|cell| row(cell, &columns, ranks, summary)).collect(),
     };
     Some(Content {
-        tables: vec![(In::Text, grid)],
-        notes: legend(summary, &columns, ranks).into_iter().map(|line| (In::Text, line)).collect(),
+        title: "Medians of all cells".to_owned(),
+        finding,
+        tables: vec![(form, grid)],
+        notes: legend(ranked, &columns, ranks).into_iter().map(|line| (form, line)).collect(),
         ..Content::default()
     })
 }
 
-/// The columns of the metrics that any cell has.
+/// The columns of the metrics that any cell has, and that are asked about or have something to say. Beside those of several populations,
+/// the whole load's mix what these tell apart.
 fn columns(summary: &Summary) -> Vec<(Column, &'static Metric)> {
     let has = |metric: &str| summary.cells.iter().any(|cell| cell.metrics.contains_key(metric));
-    let columns = METRICS.iter().filter_map(|metric| Some((metric.column?, metric)));
-    columns.filter(|(column, metric)| has(metric.name) && column.only_with.is_none_or(has)).collect()
+    let is_asked = |metric: &Metric| summary.asked.iter().any(|asked| asked.name == metric.name);
+    let column = |metric: &Metric| {
+        let unnamed = || Column { head: metric.label, interval: true, only_with: None };
+        metric.column.or_else(|| is_asked(metric).then(unnamed))
+    };
+    let columns = summary.metrics.iter().filter_map(|metric| Some((column(metric)?, *metric)));
+    let mixes = |metric: &Metric| metric.is_told_apart() && summary.metrics.iter().any(|one| one.population.is_some());
+    let says = |column: &Column, metric| is_asked(metric) || column.only_with.is_none_or(has) && !mixes(metric);
+    columns.filter(|(column, metric)| has(metric.name) && says(column, metric)).collect()
 }
 
-fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, ranking: &str) -> Vec<String> {
+/// What the imbalance of accepts is of.
+fn imbalance(ranked: &Ranked<'_>) -> String {
+    let has = |own: bool| ranked.cells.iter().any(|cell| !cell.trials.is_empty() && cell.is_own() == own);
+    let busiest = match (has(true), has(false)) {
+        (_, false) => "worker",
+        (false, true) => "member (process or thread of the server)",
+        (true, true) => "member (worker of ours, or process or thread of another server)",
+    };
+    format!("imbalance: accepts of the busiest {busiest} ÷ mean.")
+}
+
+fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, summary: &Summary) -> Vec<String> {
     let mut row: Vec<String> = cell.cell.values().map(plain).collect();
     for (column, metric) in columns {
         row.push(match cell.metrics.get(metric.name) {
             Some(values) => {
-                let bound = if cell.bounds(metric) { "≤ " } else { "" };
-                let interval = column.interval || metric.name == ranking;
-                let shown = if interval { with_range(values, metric) } else { metric.unit.in_column(values.median) };
+                let bound = if cell.bounds(metric) && values.median.is_finite() { "≤ " } else { "" };
+                let interval = column.interval || summary.asked.iter().any(|asked| asked.name == metric.name);
+                let shown = if interval { with_range(values, metric) } else { median(values, metric) };
                 format!("{bound}{shown}")
             }
             None => "–".to_owned(),
@@ -72,66 +109,143 @@ fn shares(by_rank: &[f64]) -> String {
     format!("{}{more} %", shown.join("·"))
 }
 
+/// `1.23 ms`, or `not reached (1.3 % lost)`.
+fn median(values: &Values, metric: &Metric) -> String {
+    if values.median.is_finite() { metric.unit.in_column(values.median) } else { metric.show_median(values) }
+}
+
 fn with_range(values: &Values, metric: &Metric) -> String {
     let show = |value| metric.unit.in_column(value);
-    if values.values.len() < 2 {
-        return show(values.median);
+    if values.values.len() < 2 || values.median.is_infinite() {
+        return median(values, metric);
     }
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
+/// ` for 1,200 of the 1,250 connections that were due, without those established unseen`.
+fn of_how_many(summary: &Summary) -> String {
+    let exact = summary.cells.iter().filter(|cell| cell.accept_wait_method.is_some_and(WaitMethod::is_exact));
+    let attempts = exact.filter_map(|cell| cell.metrics.get("accept_wait_p50_ns")?.attempts);
+    let (due, lost) = attempts.fold((0, 0), |(due, lost), of| (due + of.due, lost + of.lost));
+    match (due, lost) {
+        (0, _) => String::new(),
+        (_, 0) => " for every connection that was due, without those established unseen".to_owned(),
+        (due, lost) => format!(
+            " for {} of the {} connections that were due, without those established unseen",
+            thousands((due - lost) as f64),
+            thousands(due as f64)
+        ),
+    }
+}
+
+/// What exact accept waits are; empty without any.
+fn exact_waits(summary: &Summary) -> String {
+    let has = |method, ends| {
+        let is = |cell: &CellSummary| cell.accept_wait_method == Some(method) && cell.accept_wait_ends == ends;
+        summary.cells.iter().any(is)
+    };
+    let ends: Vec<String> = [
+        (WaitMethod::SockOps, Some(WaitEnd::Serving), "sock_ops, listenbench's own server"),
+        (WaitMethod::Tracepoint, Some(WaitEnd::Accept), "tracepoint, another server"),
+        (WaitMethod::Tracepoint, Some(WaitEnd::Completion), "tracepoint, another server"),
+        (WaitMethod::Tracepoint, None, "tracepoint, another server"),
+    ]
+    .into_iter()
+    .filter(|(method, ends, _)| has(*method, *ends))
+    .map(|(_, ends, how)| format!("{} ({how})", until(ends)))
+    .collect();
+    match &ends[..] {
+        [] => String::new(),
+        [one] => {
+            format!("accept wait: from ESTABLISHED in the kernel {one}, measured exactly{}.", of_how_many(summary))
+        }
+        several => format!(
+            "accept wait: from ESTABLISHED in the kernel {}, measured exactly{}. Do not compare waits that end differently.",
+            several.join(", or "),
+            of_how_many(summary)
+        ),
+    }
+}
+
 /// What the shown columns mean.
-fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<String> {
+fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Vec<String> {
+    let summary = ranked.summary;
     let method = |method| summary.cells.iter().any(|cell| cell.accept_wait_method == Some(method));
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
+    let exact = exact_waits(summary);
+    let imbalance = imbalance(ranked);
     let lines = [
         (
-            true,
+            summary.cells.iter().any(|cell| cell.valid > 0),
             "Numbers are medians over the valid trials, with the median's 95 % interval in parentheses (bootstrap; with fewer \
              than five trials, the smallest and largest value).",
         ),
         (
             has("ports_wall") || has("connect_p50_ns_at_25"),
             "connect at n %: time of a connect, bind included, with n % of the capacity in use. knee: open connections when that \
-             time rose for good above its flat level (–: never). wall: open connections when the ports ran out. failing connect: \
+             time rose for good above its flat level (–: no lasting rise). wall: open connections when the ports ran out. failing connect: \
              time of a connect beyond the wall.",
         ),
+        (!exact.is_empty(), &exact),
         (
-            method(WaitMethod::SockOps),
-            "accept wait: from ESTABLISHED in the kernel to the return of accept, measured exactly for every connection (sock_ops).",
+            method(WaitMethod::Tracepoint),
+            "What another server does with a connection after accept, such as handing it to another thread, is in the response only.",
         ),
         (
             method(WaitMethod::ConnectCall) || has("accept_wait_bound_p50_ns"),
-            "≤: an upper bound on the accept wait, from the client's connect call to the return of accept; the true wait is shorter.",
+            "≤: an upper bound on the accept wait, from the client's connect call until the worker that serves the connection has it; \
+             the true wait is shorter.",
+        ),
+        (
+            has("hand_over_p99_ns"),
+            "hand-over: the part of the accept wait after accept returned in another thread or process, or an io_uring completed \
+             it. –: workers accept themselves, or how long a connection was in an io_uring is unknown.",
         ),
         (
             has("receive_wait_p50_ns"),
             "receive wait ≤: from the client's send to the worker's receive; the true wait in the socket is shorter.",
         ),
+        (has("imbalance"), &imbalance),
+        (has("follow_up_max_ns"), "follow-up: all held connections send a request at the same instant."),
+        (has("open_imbalance"), "imbalance of open: connections held by the busiest worker ÷ mean."),
+        (has("flow_imbalance"), "imbalance of flows: busiest worker ÷ mean."),
         (
-            has("imbalance"),
-            "imbalance: accepts of the busiest worker ÷ mean. worker CPU: user and system time of all workers.",
+            has("flow_imbalance") || has("sticky_share"),
+            "flow: the datagrams of one 4-tuple, credited to the worker that answers first.",
+        ),
+        (has("sticky_share"), "sticky: all replies came from one worker."),
+        (has("lost_share"), "lost: datagrams dropped because the socket's buffer was full."),
+        (
+            has("event_share"),
+            "share in the event: share of the connections established during the scenario's first event that went to the disturbed \
+             worker. –: unknown.",
         ),
         (
-            has("open_imbalance"),
-            "follow-up: all held connections send a request at the same instant. imbalance of open: connections held by the \
-             busiest worker ÷ mean.",
+            has("event_not_accepted"),
+            "not accepted: connections that were established during the scenario's first event and that no worker had accepted when it \
+             ended, and attempts that failed during it. –: unknown.",
         ),
         (
-            has("flow_imbalance"),
-            "flow: the datagrams of one 4-tuple, credited to the worker that answers first. imbalance: busiest worker ÷ mean. \
-             sticky: all replies came from one worker. lost: datagrams dropped because the socket's buffer was full.",
+            has("stranded"),
+            "stranded: connections that only the disturbed worker of the scenario's first event could have accepted and that were waiting \
+             when the event ended (kill: when it began). –: unknown.",
         ),
         (
-            has("fault_not_accepted"),
-            "share in the fault: share of the connections established during the scenario's first fault that went to the faulty \
-             worker. stranded: connections that only this worker could have accepted and that were waiting when the fault \
-             ended (kill: when it began). not accepted: connections waiting for any worker when it ended. –: unknown.",
+            has("event_lost"),
+            "lost: connections lost to all events of a trial: reset in the queue of a listener that was closed, refused, or cut off before \
+             the reply was complete. –: unknown.",
         ),
         (
-            has("empty_wakeups_per_accept"),
-            "empty wake-ups: the listener was reported ready, but accept found nothing. sleeps: voluntary context switches; the \
-             kernel may send a worker back to sleep without an empty wake-up.",
+            has("empty_wakeups_per_accept") || has("empty_wakeups_per_datagram"),
+            "empty wake-ups: the socket was reported ready, but there was nothing to take.",
+        ),
+        (
+            has("voluntary_switches_per_accept") || has("voluntary_switches_per_datagram"),
+            "sleeps: voluntary context switches.",
+        ),
+        (
+            has("worker_cpu_ns_per_accept") || has("worker_cpu_ns_per_datagram"),
+            "server CPU: user and system time of the whole server.",
         ),
         (
             ranks,
@@ -139,4 +253,36 @@ fn legend(summary: &Summary, columns: &[(Column, &Metric)], ranks: bool) -> Vec<
         ),
     ];
     lines.into_iter().filter(|(shown, _)| *shown).map(|(_, line)| line.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        record::{EventKind, EventRow, Lost},
+        report::sample::Sample,
+    };
+
+    #[test]
+    fn notes_explain_the_columns_that_are_shown_and_no_others() {
+        let notes = |event: EventRow| {
+            let mut sample = Sample::new("");
+            sample.trial(json!({}), &[5, 5], 1_000).events = vec![event];
+            let content = section(&Ranked::of(&sample.reading())).unwrap();
+            content.text_notes().cloned().collect::<Vec<_>>().join("\n")
+        };
+        let none = Lost { reset_in_queue: Some(0), refused: Some(0), cut: Some(0) };
+        let reload = notes(EventRow { kind: EventKind::Reload, lost: none, ..EventRow::default() });
+        assert!(reload.contains("lost: connections lost to all events"), "{reload}");
+        for absent in ["share in the event", "stranded", "not accepted", "share by registration", "imbalance"] {
+            assert!(!reload.contains(absent), "{absent}: {reload}");
+        }
+        let stall = EventRow { share: Some(0.5), stranded: Some(1), not_accepted: Some(2), ..EventRow::default() };
+        let stall = notes(EventRow { kind: EventKind::Stall, ..stall });
+        for present in ["share in the event", "stranded", "not accepted", "share by registration", "imbalance"] {
+            assert!(stall.contains(present), "{present}: {stall}");
+        }
+    }
 }

@@ -15,11 +15,15 @@ const PIECES: &str = "What single operations cost";
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let calibration = of_record(ranked.record)?;
+    let several = ranked.record.host.get("hosts").is_some();
+    let of_rank_0 = several.then(|| {
+        format!("{TITLE}: of this run's hosts, the calibration holds for that of rank 0; it ran the load on the same machine.")
+    });
     Some(Content {
         title: TITLE.to_owned(),
         finding: finding(&calibration),
         tables: grids(&calibration).into_iter().map(|grid| (In::All, grid)).collect(),
-        notes: legend(&calibration).into_iter().map(|line| (In::All, line)).collect(),
+        notes: of_rank_0.into_iter().chain(legend(&calibration)).map(|line| (In::All, line)).collect(),
         ..Content::default()
     })
 }
@@ -42,6 +46,9 @@ pub fn finding(calibration: &Calibration) -> String {
         format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
     };
     let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();
+    if costs.is_empty() {
+        return "No two contestants were compared".to_owned();
+    }
     capital(&costs.join("; ").replace("stamps costs", "stamps cost"))
 }
 
@@ -144,6 +151,9 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
          stages, ledger, stamps or samples. Operations: measured with the caches to themselves, unlike in a trial."
             .to_owned(),
     ];
+    if calibration.partial {
+        lines.push("Partial: the calibration ended before all of its rounds had been held.".to_owned());
+    }
     lines.extend(calibration.stamps_error.as_ref().map(|why| format!("Exact stamps are not available here: {why}")));
     let verdicts = calibration.verdicts();
     if let Some(runs) = verdicts.get("cpu-contended").or(verdicts.get("cpu-steal")) {

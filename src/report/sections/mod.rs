@@ -1,17 +1,26 @@
 //! The sections of a report, one per file: finding, figure and tables.
 
 mod cells;
+mod events;
 pub mod harness;
 mod host;
+mod hosts;
+mod job;
+mod members;
 mod percentiles;
+mod populations;
 pub mod ports;
 mod ramp;
 mod ranking;
+pub(in crate::report) mod replies;
 mod searches;
 mod series;
+mod shards;
 mod shares;
 mod stages;
+mod upstream;
 mod verdicts;
+mod work;
 
 use maud::Markup;
 
@@ -25,12 +34,21 @@ const SECTIONS: &[Section] = &[
     cells::section,
     searches::section,
     ranking::section,
+    shards::section,
+    populations::section,
     percentiles::section,
     shares::section,
+    events::section,
+    members::section,
+    work::section,
+    hosts::section,
+    replies::section,
+    upstream::section,
     series::section,
     stages::section,
     ramp::section,
     ports::section,
+    cells::on_page,
     verdicts::section,
     harness::section,
     host::section,

@@ -4,7 +4,7 @@ use maud::html;
 
 use super::{Content, In};
 use crate::{
-    format::{duration, percent, thousands},
+    format::{all_of, duration, percent, thousands},
     record::{Ports, PortsStep},
     report::{
         Grid, Ranked,
@@ -134,7 +134,7 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         return if cells.len() == 1 {
             "The cost of a connect stays flat".to_owned()
         } else {
-            format!("The cost of a connect stays flat in all {} cells", cells.len())
+            format!("The cost of a connect stays flat in {} cells", all_of(cells.len()))
         };
     };
     let flat = cells.len() - kneed.len();
@@ -144,12 +144,12 @@ fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
         1 => cells
             .iter()
             .find(|(_, ports)| ports.knee.is_none())
-            .map_or_else(String::new, |(cell, _)| format!("; {}'s stays flat", cell.full_name)),
-        count => format!("; in {count} of {} cells it stays flat", cells.len()),
+            .map_or_else(String::new, |(cell, _)| format!("; it stays flat in {}", cell.full_name)),
+        count => format!("; it stays flat in {count} of {} cells", cells.len()),
     };
+    let name = if cells.len() == 1 { String::new() } else { format!(" ({})", cell.full_name) };
     format!(
-        "The cost of {}'s connects starts to rise at {} of the ports and reaches {}{flat}",
-        cell.full_name,
+        "The cost of a connect starts to rise at {} of the ports and reaches {}{name}{flat}",
         part(ports, *knee),
         duration(steepest as f64)
     )
@@ -174,4 +174,38 @@ fn table(cells: &[(&Cell<'_>, Ports)]) -> Grid {
         row
     };
     Grid::new(head, 0, cells.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::sample::Sample;
+
+    /// The title of cells with these knees, of 100 ports each.
+    fn titled(knees: &[Option<u64>]) -> String {
+        let mut sample = Sample::new("What does a connect cost?");
+        for (number, knee) in knees.iter().enumerate() {
+            let cell = if knees.len() == 1 { json!({}) } else { json!({ "strategy": format!("s{number}") }) };
+            let step = PortsStep { connections: 10, connect_p50_ns: 1_500, ..PortsStep::default() };
+            let ports = Ports { capacity: 100, knee: *knee, curve: vec![step], ..Ports::default() };
+            sample.trial(cell, &[5, 5], 1_000).ports = Some(ports);
+        }
+        curve(&Ranked::of(&sample.reading())).unwrap().title
+    }
+
+    #[test]
+    fn a_title_names_cells_without_making_them_owners() {
+        let rises = "The cost of a connect starts to rise at 50.0 % of the ports and reaches 1.50 µs";
+        for (knees, title) in [
+            (&[None][..], "The cost of a connect stays flat".to_owned()),
+            (&[None, None], "The cost of a connect stays flat in both cells".to_owned()),
+            (&[Some(50)], rises.to_owned()),
+            (&[Some(50), None], format!("{rises} (s0); it stays flat in s1")),
+            (&[None, Some(70), Some(50), None], format!("{rises} (s2); it stays flat in 2 of 4 cells")),
+        ] {
+            assert_eq!(titled(knees), title);
+        }
+    }
 }

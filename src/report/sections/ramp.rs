@@ -15,7 +15,8 @@ const TITLE: &str = "Over the ramp";
 const DESCRIBED: usize = 3;
 
 /// What the columns mean.
-const LEGEND: &str = "ramp: the time until all connections were open at once, in tenths of their number. after: time since the start. \
+const LEGEND: &str = "ramp: the time until all connections were open at once, a row for each tenth of their number; tenths between the same two samples share \
+    a row. after: time since the start. \
     CPU/connection: CPU time of workers and loaders in the step ÷ its accepts. wait: accept waits in the step.";
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
@@ -64,7 +65,7 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
         let show =
             |figure: fn(&RampStep) -> f64, show: fn(f64) -> String| of(figure).map_or_else(|| "–".to_owned(), show);
         let bound = if steps.iter().any(|step| step.accept_wait.is_bound()) { "≤ " } else { "" };
-        // A quantile needs a recorded wait.
+        // A quantile needs a recorded wait; every accept of a step has one.
         let waited = steps.iter().any(|step| !step.accept_wait.is_empty());
         let wait = |figure: fn(&RampStep) -> f64| {
             if waited { format!("{bound}{}", show(figure, duration)) } else { "–".to_owned() }
@@ -72,11 +73,11 @@ fn rows(cell: &CellSummary, ramps: &[&Ramp]) -> Vec<Vec<String>> {
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend([
             show(|step| step.accepted as f64, thousands),
-            show(|step| step.until_s, |s| format!("{s:.1} s")),
+            show(|step| step.until_s, |s| duration(1e9 * s)),
             show(|step| step.accepted_per_s, thousands),
             show(|step| step.cpu_ns_per_connection, duration),
-            wait(|step| step.accept_wait.p50 as f64),
-            wait(|step| step.accept_wait.p99 as f64),
+            wait(|step| step.accept_wait.p50.unwrap_or(0) as f64),
+            wait(|step| step.accept_wait.p99.unwrap_or(0) as f64),
             wait(|step| step.accept_wait.max as f64),
         ]);
         row
@@ -123,7 +124,11 @@ mod tests {
             until_s: seconds / 2.0,
             accepted_per_s,
             cpu_ns_per_connection: 50_000.0,
-            accept_wait: LatencySummary { method: Some(WaitMethod::SockOps), p50: 20_000, ..LatencySummary::default() },
+            accept_wait: LatencySummary {
+                method: Some(WaitMethod::SockOps),
+                p50: Some(20_000),
+                ..LatencySummary::default()
+            },
         };
         let steps = vec![step(1_000, 2_000.0), step(2_000, 1_000.0 * seconds)];
         Ramp { seconds, steps, rate_ratio: Some(0.9), cpu_ratio: Some(1.1) }
@@ -140,7 +145,7 @@ mod tests {
         let record = fixture::record(trials.collect());
         let summary = summarize(&record);
         let grid = grid(&record, &summary).unwrap();
-        assert_eq!(grid.rows[1][..3], ["2,000", "1.0 s", "2,000"]);
+        assert_eq!(grid.rows[1][..3], ["2,000", "1.00 s", "2,000"]);
         assert_eq!(
             finding(&record, &summary),
             "2,000 connections open after 2 s; the last tenth was opened at 0.90× the rate of the first, with 1.10× its CPU time per connection"

@@ -12,7 +12,7 @@ use crate::{
         plot::figure::{Axis, Scale, count_tick, log_ticks},
         short,
     },
-    stats::{Better, CellSummary, METRICS, Metric, metric_named, search::Found},
+    stats::{Better, CellSummary, Metric, search::Found},
 };
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
@@ -23,7 +23,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
 fn standings(ranked: &Ranked<'_>) -> Option<Standings> {
     let mut found: Vec<&Found> = ranked.summary.searches.iter().collect();
     let first = *found.first()?;
-    let metric = metric_named(&first.metric).unwrap_or(&METRICS[0]);
+    let metric = ranked.summary.asked[0];
     found.sort_by(|one, other| other.within.unwrap_or(0.0).total_cmp(&one.within.unwrap_or(0.0)));
     let tried: Vec<f64> = found.iter().flat_map(|search| tried(ranked, search)).map(|(tried, _)| tried).collect();
     let place = |search: &&Found| Place {

@@ -1,11 +1,13 @@
 //! Where the time to the first reply goes, stage by stage.
 
+use std::cmp::Reverse;
+
 use maud::{Markup, html};
 use strum::VariantArray;
 
 use super::{Content, In};
 use crate::{
-    format::{duration, percent, plural},
+    format::{all_of, duration, percent, plural},
     record::Stage,
     report::{
         Grid, Ranked,
@@ -20,9 +22,12 @@ use crate::{
 const OPEN: usize = 15;
 
 /// What the stages are.
-const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker \
-    that takes the connection wakes up; accept, until accept returns; read, until the first byte of the request; serve, until the \
-    reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up to the response.";
+const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker, \
+    or the thread or process that accepts for it, wakes up, or its io_uring completes the accept; accept, until accept returns; hand \
+    over, until the worker has what its io_uring, another thread or process accepted (where the time of the completion is unknown, \
+    queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request; \
+    serve, until the reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up \
+    to the response, and queue, accept and hand over to the accept wait.";
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,9 +77,20 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         title: "Where the time to the first reply goes".to_owned(),
         finding: chart.title,
         figure: Some(figure),
-        notes: vec![(In::Page, note.to_owned()), (In::Text, LEGEND.to_owned())],
+        notes: [(In::Page, note.to_owned()), (In::Text, LEGEND.to_owned())]
+            .into_iter()
+            .chain(unknown(ranked))
+            .collect(),
         tables: vec![(In::All, table(ranked.summary))],
         ..Content::default()
+    })
+}
+
+/// That another server's stages are unknown, if there are such cells.
+fn unknown(ranked: &Ranked<'_>) -> Option<(In, String)> {
+    ranked.cells.iter().any(|cell| !cell.is_own()).then(|| {
+        let text = "Stages are known of listenbench's own server only: no other says when it wakes up, reads a request and writes its reply.";
+        (In::All, text.to_owned())
     })
 }
 
@@ -93,31 +109,39 @@ fn stages(ranked: &Ranked<'_>) -> Option<Stages> {
     (!bars.is_empty()).then(|| Stages { title: title(&names, &bars), names, bars })
 }
 
+/// The longest stage of most cells; without a majority, every stage that is the longest of some cell, the most frequent first.
 fn title(names: &[Stage], bars: &[Bar]) -> String {
-    let longest = |bar: &Bar| bar.longest().map_or((0, 0.0, 0.0), |part| *part);
-    let mut counts = vec![0; names.len()];
-    for bar in bars {
-        counts[longest(bar).0] += 1;
+    let of = |(_, ns, part): &(usize, f64, f64)| format!("{} of the response ({})", percent(*part), duration(*ns));
+    if let [bar] = bars {
+        let Some(longest) = bar.longest() else { return String::new() };
+        return format!("The longest stage is {}: {}", named(names[longest.0]), of(longest));
     }
-    let most = (0..names.len()).max_by_key(|stage| counts[*stage]).unwrap_or(0);
-    let Some(example) =
-        bars.iter().filter(|bar| longest(bar).0 == most).max_by(|a, b| longest(a).2.total_cmp(&longest(b).2))
-    else {
-        return String::new();
-    };
-    let name = named(names[most]);
-    let (_, ns, part) = longest(example);
-    let of = |part: f64| format!("{} of the response ({})", percent(part), duration(ns));
-    if bars.len() == 1 {
-        return format!("The longest stage is {name}: {}", of(part));
+    let longest: Vec<(&Bar, &(usize, f64, f64))> = bars.iter().filter_map(|bar| Some((bar, bar.longest()?))).collect();
+    // For each stage, the cells in which it is the longest, and the one with its largest share.
+    let stages = (0..names.len()).filter_map(|stage| {
+        let cells = longest.iter().filter(|(_, part)| part.0 == stage);
+        let example = cells.clone().max_by(|one, other| one.1.2.total_cmp(&other.1.2))?;
+        Some((cells.count(), stage, example))
+    });
+    let mut stages: Vec<_> = stages.collect();
+    stages.sort_by_key(|(count, ..)| Reverse(*count));
+    let all = bars.len();
+    match &stages[..] {
+        [] => String::new(),
+        [(count, stage, (bar, part)), ..] if 2 * count > all => {
+            let name = named(names[*stage]);
+            let cells =
+                if *count == all { format!("{} cells", all_of(all)) } else { format!("{count} of {all} cells") };
+            format!("The longest stage is {name} in {cells}: up to {}, in {}", of(part), bar.name)
+        }
+        several => {
+            let parts: Vec<String> = several
+                .iter()
+                .map(|(count, stage, (_, part))| format!("{} in {count}: up to {}", named(names[*stage]), of(part)))
+                .collect();
+            format!("The longest stage differs between the {all} cells: {}", parts.join("; "))
+        }
     }
-    format!(
-        "The longest stage is {name} in {} of {} cells: up to {}, in {}",
-        counts[most],
-        bars.len(),
-        of(part),
-        example.name
-    )
 }
 
 /// The stage table: means over all first replies of a cell's valid trials, so that they add up.
@@ -134,7 +158,7 @@ fn table(summary: &Summary) -> Grid {
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend(shown.iter().map(show));
         let response: f64 = means.iter().filter(|(stage, _)| stage.is_of_response()).map(|(_, ns)| ns).sum();
-        row.push(if means.is_empty() { "–".to_owned() } else { duration(response) });
+        row.push(duration(response));
         row
     };
     Grid {
@@ -142,7 +166,7 @@ fn table(summary: &Summary) -> Grid {
         labels: names.len(),
         words: 0,
         head,
-        rows: summary.cells.iter().map(row).collect(),
+        rows: summary.cells.iter().filter(|cell| !cell.stage_means_ns.is_empty()).map(row).collect(),
     }
 }
 
@@ -166,4 +190,48 @@ fn row(chart: &Stages, bar: &Bar) -> Markup {
 /// A stage for display.
 fn named(stage: Stage) -> String {
     stage.name().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The title of cells whose response of 1 ms is divided into these shares of queue, serve and return.
+    fn titled(cells: &[[f64; 3]]) -> String {
+        let bar = |(number, shares): (usize, &[f64; 3])| Bar {
+            name: format!("cell {number}"),
+            response_ns: 1e6,
+            parts: shares.iter().enumerate().map(|(stage, share)| (stage, 1e6 * share, *share)).collect(),
+        };
+        let bars: Vec<Bar> = cells.iter().enumerate().map(bar).collect();
+        title(&[Stage::Queue, Stage::Serve, Stage::Return], &bars)
+    }
+
+    #[test]
+    fn a_stage_without_a_majority_is_not_the_only_one_named() {
+        let [queue, serve, back] = [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.2, 0.3, 0.5]];
+        for (cells, expected) in [
+            (&[queue][..], "The longest stage is queue: 60.0 % of the response (600 µs)"),
+            (
+                &[queue, queue],
+                "The longest stage is queue in both cells: up to 60.0 % of the response (600 µs), in cell 1",
+            ),
+            (
+                &[queue, serve, serve],
+                "The longest stage is serve in 2 of 3 cells: up to 70.0 % of the response (700 µs), in cell 2",
+            ),
+            (
+                &[queue, serve],
+                "The longest stage differs between the 2 cells: queue in 1: up to 60.0 % of the response (600 µs); \
+                 serve in 1: up to 70.0 % of the response (700 µs)",
+            ),
+            (
+                &[queue, serve, back, back],
+                "The longest stage differs between the 4 cells: return in 2: up to 50.0 % of the response (500 µs); \
+                 queue in 1: up to 60.0 % of the response (600 µs); serve in 1: up to 70.0 % of the response (700 µs)",
+            ),
+        ] {
+            assert_eq!(titled(cells), expected);
+        }
+    }
 }

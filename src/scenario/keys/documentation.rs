@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use super::{AnyKey, FAULT, LOAD, PORTS, SERVER, TRIAL, WHOLE};
+use super::{AnyKey, EVENT, LOAD, PORTS, SERVER, TRIAL, WHOLE};
 use crate::{
     ipc::receipt::{FULL_RECEIPT_BYTES, RECEIPT_BYTES},
     scenario::server::DATAGRAM_LIMIT_BYTES,
@@ -21,24 +21,52 @@ const TABLES: [(&str, &[&dyn AnyKey]); 6] = [
     ("<!-- keys: server -->", SERVER),
     ("<!-- keys: load -->", LOAD),
     ("<!-- keys: ports -->", PORTS),
-    ("<!-- keys: fault -->", FAULT),
+    ("<!-- keys: event -->", EVENT),
 ];
 
+/// What follows the tables of a place.
+const END: &str = "<!-- end of keys -->";
+
+/// The most characters of a cell.
+const LONGEST_CELL: usize = 200;
+
+/// A text for a table's cell: a long one is cut after a sentence, and leads to the heading with all of it.
+pub fn cell(name: &str, text: &str) -> String {
+    if text.chars().count() <= LONGEST_CELL {
+        return text.to_owned();
+    }
+    let anchor: String = name.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
+    let more = format!(" [More](#{anchor})");
+    let ends = text.match_indices(". ").map(|(at, _)| at + 1);
+    let fits = ends.take_while(|end| text[..*end].chars().count() + more.chars().count() <= LONGEST_CELL);
+    let end =
+        fits.last().unwrap_or_else(|| panic!("the first sentence of `{name}` is too long for a table's cell: {text}"));
+    format!("{}{more}", &text[..end])
+}
+
+/// The heading with all of a text, if its cell has only a part.
+pub fn heading(name: &str, text: &str) -> Option<String> {
+    (text.chars().count() > LONGEST_CELL).then(|| format!("\n#### `{name}`\n\n{text}\n"))
+}
+
+/// A table, then what is too long for it.
 fn table(keys: &[&dyn AnyKey]) -> String {
     let mut table = "| key | type, range, unit | default | meaning |\n|---|---|---|---|\n".to_owned();
     for key in keys {
         let default = key.default_toml().map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
-        writeln!(table, "| `{}` | {} | {default} | {} |", key.path(), key.domain(), key.meaning()).unwrap();
+        let meaning = cell(key.path(), key.meaning());
+        writeln!(table, "| `{}` | {} | {default} | {meaning} |", key.path(), key.domain()).unwrap();
     }
-    table
+    let long = keys.iter().filter_map(|key| heading(key.path(), key.meaning()));
+    table + &long.collect::<String>()
 }
 
 /// The file with the tables that the keys make.
 fn generated() -> String {
     TABLES.iter().fold(README.to_owned(), |text, (mark, keys)| {
         let (before, after) = text.split_once(mark).unwrap_or_else(|| panic!("no {mark} in bench-configs/README.md"));
-        let rest = after.trim_start_matches('\n').split_once("\n\n").map_or("", |(_, rest)| rest);
-        format!("{before}{mark}\n\n{}\n{rest}", table(keys))
+        let (_, rest) = after.split_once(END).unwrap_or_else(|| panic!("no {END} after {mark}"));
+        format!("{before}{mark}\n\n{}\n{END}{rest}", table(keys))
     })
 }
 
@@ -53,6 +81,16 @@ fn the_readme_documents_every_key_once() {
         README == generated,
         "bench-configs/README.md does not match the keys; renew its tables with {RENEW}=1 cargo test readme"
     );
+}
+
+#[test]
+fn long_texts_are_cut_after_a_sentence() {
+    let text = format!("One. {} end. {}", "x".repeat(150), "y".repeat(40));
+    assert_eq!(cell("a.b", &text), format!("One. {} end. [More](#ab)", "x".repeat(150)));
+    assert_eq!(heading("a.b", &text), Some(format!("\n#### `a.b`\n\n{text}\n")));
+    let (short, long) = ("z".repeat(LONGEST_CELL), format!("One. {}", "z".repeat(LONGEST_CELL)));
+    assert_eq!((cell("a", &short), heading("a", &short)), (short.clone(), None));
+    assert_eq!(cell("a", &long), "One. [More](#a)");
 }
 
 /// Limits that a key's type does not show are part of its meaning.

@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt::Display, marker::PhantomData, str::FromStr, time::Du
 use strum::VariantNames;
 use toml::Value;
 
+use crate::suggest;
+
 /// The values a key takes.
 pub trait Domain: Sync {
     /// The type of the parsed value.
@@ -23,10 +25,15 @@ pub trait Domain: Sync {
     fn takes_list(&self) -> bool {
         false
     }
+
+    /// The words among the values; none where any number or text will do.
+    fn words(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// A value as shown in errors: as written, but shortened if long.
-pub(super) fn shown(value: &Value) -> String {
+pub(in crate::scenario) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();
     match text.char_indices().nth(LONGEST) {
@@ -36,7 +43,7 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 /// `a, b or c`.
-pub(super) fn alternatives(items: impl Iterator<Item = String>) -> String {
+pub(in crate::scenario) fn alternatives(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
     match items.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
@@ -44,8 +51,20 @@ pub(super) fn alternatives(items: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// More words are not listed where one of them was meant.
+const SURVEYABLE: usize = 6;
+
+/// What is wrong with a value that must be one of these words, or what `other` says.
+pub(in crate::scenario) fn not_one_of(words: &[&'static str], other: &str, value: &Value) -> String {
+    let meant = value.as_str().map_or_else(String::new, |word| suggest::hint(word, words.iter().copied()));
+    if words.len() > SURVEYABLE && !meant.is_empty() {
+        return format!("has no value {}{meant}", shown(value));
+    }
+    format!("must be one of {}{other}, not {}{meant}", quoted(words), shown(value))
+}
+
 /// `"a", "b", "c"`.
-pub(super) fn quoted(words: &[&str]) -> String {
+pub(in crate::scenario) fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
@@ -257,6 +276,10 @@ impl Domain for Boolean {
     fn describe(&self) -> String {
         "boolean".to_owned()
     }
+
+    fn words(&self) -> Vec<&'static str> {
+        vec!["true", "false"]
+    }
 }
 
 /// An enum whose variants have names in scenarios; strum derives all it takes.
@@ -285,7 +308,7 @@ impl<E: Words> Domain for Choice<E> {
     type Value = E;
 
     fn parse(&self, value: &Value) -> Result<E, String> {
-        word(value).ok_or_else(|| format!("must be one of {}, not {}", quoted(E::VARIANTS), shown(value)))
+        word(value).ok_or_else(|| not_one_of(E::VARIANTS, "", value))
     }
 
     fn to_toml(&self, value: &E) -> Option<Value> {
@@ -294,6 +317,10 @@ impl<E: Words> Domain for Choice<E> {
 
     fn describe(&self) -> String {
         alternatives(E::VARIANTS.iter().map(|word| format!("`{word}`")))
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        E::VARIANTS.to_vec()
     }
 }
 
@@ -329,6 +356,14 @@ impl<D: Domain> Domain for OrWord<D> {
     fn describe(&self) -> String {
         format!("`{}` or {}", self.word, self.other.describe())
     }
+
+    fn words(&self) -> Vec<&'static str> {
+        std::iter::once(self.word).chain(self.other.words()).collect()
+    }
+
+    fn takes_list(&self) -> bool {
+        self.other.takes_list()
+    }
 }
 
 /// A key without a default: `None` if left out.
@@ -348,6 +383,10 @@ impl<D: Domain> Domain for Optional<D> {
 
     fn describe(&self) -> String {
         self.0.describe()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.0.words()
     }
 
     fn takes_list(&self) -> bool {

@@ -78,6 +78,9 @@ pub trait AnyKey: Sync {
 
     /// Whether a single value of the key may be a list, which then does not sweep it.
     fn takes_list(&self) -> bool;
+
+    /// The words among its values.
+    fn words(&self) -> Vec<&'static str>;
 }
 
 impl<D: Domain> AnyKey for Key<D> {
@@ -103,5 +106,9 @@ impl<D: Domain> AnyKey for Key<D> {
 
     fn takes_list(&self) -> bool {
         self.domain.takes_list()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.domain.words()
     }
 }

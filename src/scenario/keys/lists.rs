@@ -5,7 +5,7 @@ use std::{marker::PhantomData, net::IpAddr};
 use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
 use toml::Value;
 
-use super::domain::{Domain, Words, alternatives, quoted, shown, word, word_to_toml};
+use super::domain::{Domain, Words, alternatives, not_one_of, shown, word, word_to_toml};
 
 /// Different numbers from 0 to a highest one, in any order.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,50 @@ impl Domain for Numbers {
     }
 }
 
+/// Different names, at least one, in the order of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    what: &'static str,
+    example: &'static str,
+}
+
+pub(super) const fn names(what: &'static str, example: &'static str) -> Names {
+    Names { what, example }
+}
+
+impl Domain for Names {
+    type Value = Vec<String>;
+
+    fn parse(&self, value: &Value) -> Result<Vec<String>, String> {
+        let wrong = || format!("must be a list of {}, e.g. [\"{}\"], not {}", self.what, self.example, shown(value));
+        let values = value.as_array().filter(|values| !values.is_empty()).ok_or_else(wrong)?;
+        if values.len() > LONGEST {
+            return Err(format!("lists more than {LONGEST} {}", self.what));
+        }
+        let mut names: Vec<String> = Vec::with_capacity(values.len());
+        for value in values {
+            let name = value.as_str().ok_or_else(wrong)?;
+            if names.iter().any(|known| known == name) {
+                return Err(format!("lists {} twice", shown(value)));
+            }
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    }
+
+    fn to_toml(&self, value: &Vec<String>) -> Option<Value> {
+        Some(Value::Array(value.iter().cloned().map(Value::String).collect()))
+    }
+
+    fn describe(&self) -> String {
+        format!("list of {}", self.what)
+    }
+
+    fn takes_list(&self) -> bool {
+        true
+    }
+}
+
 /// A word or a list that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WordOrList<E> {
@@ -88,9 +132,9 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
         match value {
             Value::Array(values) if values.is_empty() => Err(format!("is an empty list: it must contain {what}")),
             Value::Array(values) => self.numbers.read(values).map(WordOrList::List),
-            value => word(value).map(WordOrList::Word).ok_or_else(|| {
-                format!("must be one of {} or a list of {what}, not {}", quoted(E::VARIANTS), shown(value))
-            }),
+            value => word(value)
+                .map(WordOrList::Word)
+                .ok_or_else(|| not_one_of(E::VARIANTS, &format!(" or a list of {what}"), value)),
         }
     }
 
@@ -106,12 +150,16 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
         alternatives(E::VARIANTS.iter().map(|word| format!("`{word}`")).chain([list]))
     }
 
+    fn words(&self) -> Vec<&'static str> {
+        E::VARIANTS.to_vec()
+    }
+
     fn takes_list(&self) -> bool {
         true
     }
 }
 
-/// More addresses, or more ports in one range, are a mistake.
+/// More names or addresses, or more ports in one range, are a mistake.
 pub(super) const LONGEST: usize = 256;
 
 /// An IP address.

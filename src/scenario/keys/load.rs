@@ -1,15 +1,18 @@
 //! Keys of the load.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
+
+use toml::{Table, Value};
 
 use super::{
+    AnyKey, EMPTY,
     domain::{
-        Boolean, Choice, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer, number,
-        or_word, text,
+        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
+        number, or_word, shown, text,
     },
     keys,
     lists::{Addresses, ChoiceOrNumbers, WordOrList, choice_or},
-    server::PROCESSORS,
+    server::{EXCHANGE_LIMIT_BYTES, PROCESSORS},
 };
 use crate::{
     scenario::{
@@ -30,59 +33,87 @@ const HTTP_PATH: Text = text("string", |path| {
     (!allowed).then_some("must begin with `/` and consist of at most 1024 visible ASCII characters")
 });
 
+const HTTP_HOST: Text = text("string", |host| {
+    let allowed = (1..=255).contains(&host.len()) && host.bytes().all(|byte| byte.is_ascii_graphic());
+    (!allowed).then_some("must consist of 1 to 255 visible ASCII characters")
+});
+
+const HTTP_METHOD: Text = text("string", |method| {
+    let allowed = (1..=32).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase());
+    match method {
+        "CONNECT" => Some("must ask for a reply, and CONNECT asks for a tunnel: use another method"),
+        _ => (!allowed).then_some("must be a method in capitals, such as \"GET\" or \"POST\""),
+    }
+});
+
+const HTTP_BODY: Text =
+    text("string", |body| (body.len() > EXCHANGE_LIMIT_BYTES).then_some("must be at most 65536 bytes long"));
+
 keys! { LOAD:
+    LOAD_START: Span = "load.start", SPAN, Duration::ZERO,
+        "When the population starts to open connections, from the trial's start.";
+    LOAD_END: Optional<Span> = "load.end", Optional(POSITIVE_SPAN), None,
+        "When it stops opening connections, from the trial's start; by default, when the measured time ends. Not with `load.connections`.";
     LOAD_MODE: Choice<ModeName> = "load.mode", choice(), ModeName::Closed,
-        "`closed`: a connection starts when another ends. `open`: connections start on schedule, whatever the server does.";
+        "`closed`: a connection starts when another ends. `open`: connections start on schedule, whatever the server does. `kept`: \
+         connections stay open until `load.end` and send requests on schedule, whatever the server does; each is opened for its first request, \
+         and reopened for the next one if it fails.";
     LOAD_CONCURRENCY: Integer<usize> = "load.concurrency", integer(1, 1_000_000), 64,
-        "`closed`: connections at once, all loaders together.";
+        "`closed` and `kept`: how many connections are open at once, all loaders together.";
     LOAD_RATE: Number = "load.rate", number(LOWEST_RATE, HIGHEST_RATE).unit("connections/s"), 1_000.0,
         "`open` with `constant` or `poisson` arrivals: connections started per second, all loaders together.";
+    LOAD_REQUEST_RATE: Number = "load.request_rate", number(LOWEST_RATE, HIGHEST_RATE).unit("requests/s"), 10.0,
+        "`kept`: requests per second on each connection. The response time of each counts from when it was due.";
     LOAD_ARRIVALS: Choice<ArrivalsName> = "load.arrivals", choice(), ArrivalsName::Poisson,
-        "`open`: how starts are spread over time.";
+        "`open`: how starts are spread over time. `kept`: how requests are: with `constant`, evenly on each connection and over all of them; with \
+         `burst`, on all connections at once.";
     LOAD_PACER: Choice<Pacer> = "load.pacer", choice(), Pacer::Sleep,
-        "`open`: how a loader waits for the next start: until a timer wakes it, about 50 µs late, or by spinning for the last \
-         millisecond.";
+        "`open` and `kept`: how a loader waits for the next start or request. `sleep`: a timer wakes it, about 50 µs late. `spin`: it spins for the \
+         last millisecond.";
     LOAD_BURST_SIZE: Integer<u64> = "load.burst_size", integer(1, 1_000_000), 100,
         "`burst`: connections started at once.";
     LOAD_BURST_EVERY: Span = "load.burst_every", POSITIVE_SPAN, Duration::from_secs(1),
         "`burst`: time between bursts.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
-        "Requests per connection, each sent after the reply to the previous one. Not for app `close`.";
+        "Requests per connection, each sent after the reply to the previous one. Not for app `close` or mode `kept`.";
     LOAD_HOLD: Span = "load.hold", SPAN, Duration::ZERO,
         "How long a client keeps its connection open after the last reply. Only if the client closes first.";
     LOAD_CLOSE_BY: Choice<CloseBy> = "load.close_by", choice(), CloseBy::Client,
         "Who closes first; always the server with app `close`.";
     LOAD_CLOSE_HOW: Choice<CloseHow> = "load.close_how", choice(), CloseHow::Fin,
-        "How the side that closes first does so: by FIN, leaving TIME_WAIT on its side, or by reset (SO_LINGER 0), \
-         leaving nothing.";
+        "How the side that closes first does so. `fin`: by FIN, leaving TIME_WAIT on its side. `rst`: by reset (SO_LINGER 0), leaving \
+         nothing.";
     LOAD_ENGINE: Choice<EngineName> = "load.engine", choice(), EngineName::Mio,
-        "What moves the loaders' bytes: epoll (`mio`) or io_uring. `auto`: io_uring where the kernel and the scenario allow \
-         it.";
+        "What moves the loaders' bytes. `mio`: epoll. `uring`: io_uring. `auto`: io_uring where the kernel and the scenario allow it, \
+         else epoll.";
     LOAD_SOCKETS: Choice<Sockets> = "load.sockets", choice(), Sockets::Fresh,
-        "Whether each connection gets a new socket or one that a reset has disconnected; `recycled` requires \
+        "Which socket a connection gets. `fresh`: a new one. `recycled`: one that a reset has disconnected; requires \
          `load.close_how = \"rst\"`.";
     LOAD_QUICKACK: Boolean = "load.quickack", Boolean, true,
         "Whether the kernel acknowledges at once (TCP_QUICKACK), as by default, or together with the next data.";
     LOAD_CONNECTIONS: Optional<Integer<u64>> = "load.connections", Optional(integer(1, i64::MAX as u64)), None,
-        "End a trial after this many measured connections, all loaders together, instead of `load.duration`.";
+        "End a trial after this many measured connections, all loaders together, instead of `load.duration`. Not with several \
+         populations.";
     LOAD_DURATION: Span = "load.duration", POSITIVE_SPAN, Duration::from_secs(1),
-        "End a trial after this measured time.";
+        "End a trial after this measured time, which all populations share.";
     LOAD_WARMUP: Span = "load.warmup", SPAN, Duration::ZERO,
-        "Load before the measured time. Its connections count in the balance but are not measured.";
+        "Load before the measured time, the same for all populations. Its connections count in the balance but are not measured.";
     LOAD_LOADERS: OrWord<Integer<usize>> = "load.loaders", or_word("auto", integer(1, 512)), None,
         "Loader processes. `auto`: as many as the open-file limit, the rate and the concurrency require.";
     LOAD_PIN: ChoiceOrNumbers<LoaderPlaces> = "load.pin", choice_or(PROCESSORS), WordOrList::Word(LoaderPlaces::None),
         "Like `server.pin`, for loaders. `pair`: loader k runs where worker k does, starting over at the last \
          worker; `server.pin` is then `spread` by default.";
     LOAD_SCHEDULER: Choice<Policy> = "load.scheduler", choice(), Policy::Normal,
-        "How the kernel schedules loaders: see `server.scheduler`.";
+        "How the kernel schedules loaders. The words mean what they do for `server.scheduler`.";
     LOAD_CONNECT_TIMEOUT: Span = "load.connect_timeout", POSITIVE_SPAN, Duration::from_secs(10),
         "Give up on a connection not established within this time (ETIMEDOUT). The kernel resends a SYN after 1, 2, \
          3, 4, 5, 7 and 11 s.";
     LOAD_REPLY_TIMEOUT: Span = "load.reply_timeout", POSITIVE_SPAN, Duration::from_secs(10),
         "Give up on a reply, or on the server's close, that takes longer than this (ETIMEDOUT).";
     LOAD_SOURCE_PORTS: Choice<Selection> = "load.source_ports", choice(), Selection::Kernel,
-        "How a client's socket gets its port: see the table under Ports.";
+        "How a client's socket gets its port. `kernel`: connect(2) chooses it. `bind-zero`: bind(2) to port 0 does. `bind-no-port`: connect(2) \
+         does, after bind has set the address (IP_BIND_ADDRESS_NO_PORT). `range-window`: connect(2) does, within a window \
+         (IP_LOCAL_PORT_RANGE). `explicit`: the program does.";
     LOAD_SOURCE_ADDRESSES: Addresses = "load.source_addresses", Addresses, Vec::new(),
         "Addresses to connect from, in turn: `127.0.0.2`, a range `127.0.0.2-127.0.0.9`, a network `127.0.1.0/28`, \
          or several of these separated by commas; at most 256. Empty: the kernel chooses.";
@@ -92,5 +123,88 @@ keys! { LOAD:
     LOAD_UDP_SHARE: Number = "load.udp_share", number(0.0, 1.0), 0.5,
         "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.";
     LOAD_PATH: Text = "load.path", HTTP_PATH, Cow::Borrowed("/"),
-        "`http`: the path to request.";
+        "`http`: the path to request, with its query if any.";
+    LOAD_HOST: Optional<Text> = "load.host", Optional(HTTP_HOST), None,
+        "`http`: the Host header; the address and port connected to if left out.";
+    LOAD_METHOD: Text = "load.method", HTTP_METHOD, Cow::Borrowed("GET"),
+        "`http`: the method.";
+    LOAD_HEADERS: Headers = "load.headers", Headers, Vec::new(),
+        "`http`: more headers; one named User-Agent replaces `listenbench`. Host is `load.host`; Connection, Content-Length and \
+         Transfer-Encoding follow from other keys.";
+    LOAD_BODY: Text = "load.body", HTTP_BODY, EMPTY,
+        "`http`: the body of each request, at most 65536 bytes; empty for none.";
+}
+
+/// The keys that hold for all populations of a load.
+const OF_ALL: [&dyn AnyKey; 3] = [LOAD_CONNECTIONS, LOAD_DURATION, LOAD_WARMUP];
+
+/// Whether a key of the load holds for all its populations.
+pub fn is_of_all_loads(path: &str) -> bool {
+    OF_ALL.iter().any(|key| key.path() == path)
+}
+
+/// HTTP headers: names and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers;
+
+impl Headers {
+    /// Headers that other keys decide, and which ones.
+    const DECIDED: [(&'static str, &'static str); 5] = [
+        ("host", "load.host sets it"),
+        ("connection", "it follows from load.requests and load.close_by"),
+        ("content-length", "it follows from load.body"),
+        ("transfer-encoding", "load.body is sent as it is"),
+        ("x-nonce", "each request has its own, by which replies are told apart"),
+    ];
+
+    fn problem(name: &str, value: &Value) -> Option<String> {
+        // The characters of a token: RFC 9110, section 5.6.2.
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(token) {
+            return Some(format!("{} is not the name of a header", Value::String(name.to_owned())));
+        }
+        if let Some((_, why)) = Self::DECIDED.iter().find(|(decided, _)| name.eq_ignore_ascii_case(decided)) {
+            return Some(format!("leave out {name}: {why}"));
+        }
+        let visible = |byte: u8| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic();
+        let allowed = value.as_str().is_some_and(|text| text.bytes().all(visible) && text.trim() == text);
+        (!allowed).then(|| {
+            format!("the value of {name} must be a string of visible ASCII characters and spaces, not {}", shown(value))
+        })
+    }
+}
+
+impl Domain for Headers {
+    type Value = Vec<(String, String)>;
+
+    fn parse(&self, value: &Value) -> Result<Self::Value, String> {
+        let table = value
+            .as_table()
+            .ok_or_else(|| format!("must be a table such as {{ Accept = \"text/html\" }}, not {}", shown(value)))?;
+        let bytes = table.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum::<usize>();
+        if bytes > EXCHANGE_LIMIT_BYTES {
+            return Err(format!("must have at most {EXCHANGE_LIMIT_BYTES} bytes in all"));
+        }
+        let mut known = HashSet::new();
+        let mut headers: Self::Value = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            if let Some(problem) = Self::problem(name, value) {
+                return Err(problem);
+            }
+            if !known.insert(name.to_ascii_lowercase()) {
+                return Err(format!("lists {name} twice"));
+            }
+            headers.push((name.clone(), value.as_str().unwrap_or_default().to_owned()));
+        }
+        Ok(headers)
+    }
+
+    fn to_toml(&self, value: &Self::Value) -> Option<Value> {
+        let table: Table = value.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
+        Some(Value::Table(table))
+    }
+
+    fn describe(&self) -> String {
+        "table of names and values".to_owned()
+    }
 }

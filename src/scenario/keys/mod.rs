@@ -6,9 +6,9 @@
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
 #[cfg(test)]
-mod documentation;
+pub mod documentation;
 mod domain;
-mod faults;
+mod events;
 mod key;
 mod lists;
 mod load;
@@ -20,9 +20,9 @@ mod whole;
 
 use std::borrow::Cow;
 
-pub(super) use self::domain::Domain;
+pub(super) use self::domain::{Domain, alternatives, quoted, shown as shortened};
 pub use self::{
-    domain::Integer, faults::*, key::*, lists::WordOrList, load::*, ports::*, server::*, trial::*, whole::*,
+    domain::Integer, events::*, key::*, lists::WordOrList, load::*, ports::*, server::*, trial::*, whole::*,
 };
 
 /// The default of texts that may be empty.
@@ -45,7 +45,50 @@ use keys;
 
 /// All keys, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static dyn AnyKey> {
-    [WHOLE, TRIAL, SERVER, LOAD, PORTS, FAULT].into_iter().flatten().copied()
+    [WHOLE, TRIAL, SERVER, LOAD, PORTS, EVENT].into_iter().flatten().copied()
+}
+
+/// The tables of a scenario, each with its meaning.
+pub const TABLES: &[(&str, &str)] = &[
+    ("[server]", "The server under test: whose it is, how it accepts, and what it does with a connection."),
+    ("[load]", "What connects to the server: when, how often, from where, and what it asks for."),
+    (
+        "[[load]]",
+        "One of several populations of connections that load the server at once. Each has a `name`, keys of its own as in `load.NAME.rate`, \
+         and metrics of its own as `NAME.response_p99_ns`.",
+    ),
+    ("[ports]", "With `kind = \"ports\"`, which fills the ephemeral ports in place of loading a server: how."),
+    (
+        "[[event]]",
+        "What happens to the server during a trial; of several, the first one's keys are `event.0.at` and so on in `--set`. Not in a job of \
+         several hosts: what an event did to clients is not known of loaders elsewhere.",
+    ),
+    (
+        "[hosts]",
+        "In a job that a launcher such as mpirun or srun started on several hosts: which of them have servers, and whom those serve.",
+    ),
+    ("[matrix]", "Keys with lists of values in place of one: every combination of the lists is a cell."),
+    (
+        "[[variant]]",
+        "A cell with a `name` and values of its own for any keys. The matrix, if there is one, is run for each variant; \
+         `--set variant=NAME` chooses among them.",
+    ),
+    ("[stop]", "Repeats trials until the intervals are as narrow as asked."),
+    ("[search]", "Searches for the highest value of a key at which a metric stays within a limit."),
+    (
+        "[sysctl]",
+        "Sysctls of the trial's network namespaces, by their names, such as `tcp_tw_reuse` or `net.ipv4.tcp_rmem`.",
+    ),
+];
+
+/// The key that a path of a scenario names.
+pub fn find(path: &str) -> Option<&'static dyn AnyKey> {
+    paths::find(path)
+}
+
+/// The path of a sysctl, by its name as scenarios write it.
+pub fn sysctl_path(name: &str) -> String {
+    format!("{}{name}", paths::prefix(paths::SYSCTL))
 }
 
 /// Whether a key describes the whole scenario and cannot be swept.

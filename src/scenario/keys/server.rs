@@ -1,13 +1,14 @@
 //! Keys of the server.
 
-use std::time::Duration;
+use std::{collections::HashSet, path::Path, time::Duration};
 
-use toml::Value;
+use nix::sys::signal::Signal;
+use toml::{Table, Value};
 
 use super::{
     domain::{
-        Boolean, Choice, Domain, Integer, Number, OrWord, POSITIVE_SPAN, SPAN, Span, choice, integer, number, or_word,
-        quoted, shown, span,
+        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, choice, integer,
+        not_one_of, number, or_word, shown, span,
     },
     keys,
     lists::{ChoiceOrNumbers, Numbers, WordOrList, choice_or, numbers},
@@ -16,13 +17,14 @@ use crate::{
     scenario::{
         placement::WorkerPlaces,
         server::{AcceptFlags, AppName, Registration, ServiceDistribution},
-        strategy::{DEFAULT, Dispatch, IncomingPlaces, PRESETS, Preset},
+        strategy::{Balance, DEFAULT, Dispatch, IncomingPlaces, PRESETS, Preset, WakeName},
+        subject::{CommandLine, ServerFile, SubjectName},
     },
     sys::scheduler::Policy,
 };
 
 /// The most bytes of a request or reply, so that one buffer per process is enough.
-const EXCHANGE_LIMIT_BYTES: usize = 65_536;
+pub(super) const EXCHANGE_LIMIT_BYTES: usize = 65_536;
 /// What the kernel takes for TCP_DEFER_ACCEPT and SO_BUSY_POLL is an `int`.
 const WHOLE_SECONDS: Span = SPAN.step(Duration::from_secs(1), "seconds");
 const WHOLE_MICROSECONDS: Span =
@@ -31,10 +33,42 @@ const WHOLE_MICROSECONDS: Span =
 pub(super) const PROCESSORS: Numbers = numbers("processors", 1_023);
 
 keys! { SERVER:
+    SERVER_SUBJECT: Choice<SubjectName> = "server.subject", choice(), SubjectName::Own,
+        "The server under test. Of other servers than `own`, keys that describe our workers and listeners have no effect. `own`: \
+         listenbench's, whose workers obtain connections as `server.strategy` says. `command`: a program that each trial starts. \
+         `running`: one that is already running on this machine, which requires `network = \"host\"`.";
+    SERVER_COMMAND: Optional<Command> = "server.command", Optional(Command), None,
+        "`command`: what starts the server in its own folder, split into words as a shell would, but run without one. \
+         `{dir}`, `{address}` (IPv6 in brackets), `{port}`, `{workers}` and `{backend}` are replaced here and in \
+         `server.files`; other braces stay. It may stay in the foreground or exit with 0 and leave processes behind.";
+    SERVER_FILES: Files = "server.files", Files, Vec::new(),
+        "`command`: the text files in the server's folder, `{dir}`: a table of names and contents, or a folder, relative to \
+         the scenario file (to the working directory in `--set`). A file that begins with `#!` can be executed.";
+    SERVER_READY_WITHIN: Span = "server.ready_within", POSITIVE_SPAN, Duration::from_secs(10),
+        "`command`: the longest until the server must listen on `address` and `port`.";
+    SERVER_STOP_SIGNAL: SignalName = "server.stop_signal", SignalName, Signal::SIGTERM,
+        "`command`: the signal that asks the server to end. SIGKILL follows if it does not.";
+    SERVER_BACKEND: Boolean = "server.backend", Boolean, false,
+        "`command`: the server is a proxy. Our own server runs behind it as its upstream, as the keys of `own` describe; \
+         `{backend}` is where it listens: `address` and the next port.";
+    SERVER_BACKEND_WORKERS: Integer<usize> = "server.backend_workers", integer(1, 512), 1,
+        "`server.backend`: worker processes of the server behind the proxy.";
     SERVER_STRATEGY: StrategyName = "server.strategy", StrategyName, DEFAULT,
-        "How workers obtain connections: see the strategies below.";
+        "How workers obtain connections; `listenbench explain` describes each strategy under its name.";
     SERVER_WORKERS: Integer<usize> = "server.workers", integer(1, 512), 2,
-        "Worker processes.";
+        "Worker processes. For a `command`: what `{workers}` stands for.";
+    SERVER_LISTENERS: OrWord<Integer<usize>> =
+        "server.listeners", or_word("per-worker", integer(1, SERVER_WORKERS.max())), None,
+        "`reuseport*`: listeners in the group. With fewer than `server.workers`, worker w accepts from listener w mod their number, and \
+         steering chooses among listeners: HAProxy calls them shards.";
+    SERVER_WAKE: Choice<WakeName> = "server.wake", choice(), WakeName::Level,
+        "`reuseport*` except `reuseport-uring`: how the workers of a listener learn of a connection. `level`: as in `shared-epoll`. \
+         `edge`: as in `shared-epoll-edge`. `exclusive`: as in `shared-epoll-exclusive`. `blocking`: as in `shared-blocking`; not with \
+         `udp`. `uring`: as in `shared-uring`; not with `udp`.";
+    SERVER_BALANCE: Choice<Balance> = "server.balance", choice(), Balance::Off,
+        "Whether workers pass on what they accept. Not for `dispatcher` or `shared-threads`. `off`: they keep it. `least`: a worker that \
+         has more connections than the mean hands over what it accepts to the worker that has the fewest (SCM_RIGHTS), as Envoy's \
+         exact balance does.";
     SERVER_BACKLOG: Integer<i32> = "server.backlog", integer(0, 65_535), 1_024,
         "Second argument of listen(2). The queue holds min(backlog, somaxconn) + 1 connections.";
     SERVER_ACCEPT_BATCH: OrWord<Integer<u32>> = "server.accept_batch", or_word("drain", integer(1, u32::MAX)), None,
@@ -63,25 +97,28 @@ keys! { SERVER:
          starting over at the end.";
     SERVER_ACCEPT_DELAY: Span = "server.accept_delay", SPAN, Duration::ZERO,
         "Time from the trial's start until workers begin to accept; never if the trial is shorter.";
+    SERVER_ACCEPT_LATER: Span = "server.accept_later", SPAN, Duration::ZERO,
+        "Where workers share a listener in epoll, and `server.balance` is `off`: how long a worker that has open connections lets others \
+         go first. It waits before each accept, until they are closed. Puma waits 5 ms. `0s`: not at all.";
     SERVER_ACCEPT_MUTEX_DELAY: Span = "server.accept_mutex_delay", POSITIVE_SPAN, Duration::from_millis(500),
         "`shared-accept-mutex`: how long a worker that failed to get the lock waits before retrying.";
     SERVER_DISPATCH: Choice<Dispatch> = "server.dispatch", choice(), Dispatch::RoundRobin,
-        "`dispatcher`: which worker gets a connection.";
+        "`dispatcher`: which worker gets a connection. `round-robin`: each in turn. `least-connections`: the one that has the fewest.";
     SERVER_HERMES_HANG: Span = "server.hermes_hang", POSITIVE_SPAN, Duration::from_millis(100),
-        "`reuseport-hermes`: a worker whose event loop has been stuck for this long gets no connections.";
+        "`reuseport-hermes`: a listener whose workers' event loops have all been stuck for this long gets no connections.";
     SERVER_HERMES_THETA: Number = "server.hermes_theta", number(0.0, 1_000.0), 0.5,
-        "`reuseport-hermes`: a worker with more than 1 + θ times the mean of connections or pending events gets no \
-         connections.";
+        "`reuseport-hermes`: a listener whose workers have more than 1 + θ times the mean of connections or pending events \
+         each gets no connections.";
     SERVER_REGISTRATION: Choice<Registration> = "server.registration", choice(), Registration::Ascending,
-        "Order, by worker number, in which workers add their listeners to epoll. EPOLLEXCLUSIVE wakes the first \
-         idle one.";
+        "Order in which workers add their listeners to epoll; EPOLLEXCLUSIVE wakes the first idle one. `ascending`: worker 0 first. \
+         `descending`: worker 0 last. `shuffled`: as seed and repetition decide.";
     SERVER_PIN: ChoiceOrNumbers<WorkerPlaces> =
         "server.pin", choice_or(PROCESSORS), WordOrList::Word(WorkerPlaces::None),
         "`spread`: worker k runs on the k-th allowed processor only, starting over at the end. A list: on the k-th of the \
          list.";
     SERVER_SCHEDULER: Choice<Policy> = "server.scheduler", choice(), Policy::Normal,
-        "How the kernel schedules workers: as usual; SCHED_BATCH, where waking up preempts no other process; or \
-         SCHED_FIFO, ahead of everything else, which requires root or RLIMIT_RTPRIO.";
+        "How the kernel schedules workers. `normal`: as usual. `batch`: SCHED_BATCH, where waking up preempts no other process. \
+         `fifo`: SCHED_FIFO, ahead of everything else, which requires root or RLIMIT_RTPRIO.";
     SERVER_NODELAY: Boolean = "server.nodelay", Boolean, true,
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,
@@ -91,11 +128,15 @@ keys! { SERVER:
     SERVER_REPLY_BYTES: Integer<usize> = "server.reply_bytes", integer(0, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` reply (at least 16; at most 65507 with `udp`; from 52 on it carries the whole 4-tuple, not just a \
          digest) or of the body of an `http` reply.";
+    SERVER_LARGER_DATAGRAMS: Boolean = "server.larger_datagrams", Boolean, false,
+        "`udp`: reply with datagrams larger than the requests on an address beyond loopback, too. Whoever forges a request's sender can \
+         then have other machines flooded.";
     SERVER_SERVICE_TIME: Span = "server.service_time", SPAN, Duration::ZERO,
         "CPU time a worker burns per request, or per connection with app `close`: the mean, or the short time of `bimodal`.";
     SERVER_SERVICE_DISTRIBUTION: Choice<ServiceDistribution> =
         "server.service_distribution", choice(), ServiceDistribution::Fixed,
-        "How service times are distributed.";
+        "How service times are distributed. `fixed`: all are `server.service_time`. `exponential`: that is their mean. `bimodal`: a share of \
+         them, `server.service_long_share`, takes `server.service_time_long` instead.";
     SERVER_SERVICE_TIME_LONG: Span = "server.service_time_long", SPAN, Duration::from_millis(10),
         "`bimodal`: the long service time.";
     SERVER_SERVICE_LONG_SHARE: Number = "server.service_long_share", number(0.0, 1.0), 0.01,
@@ -111,8 +152,7 @@ impl Domain for StrategyName {
 
     fn parse(&self, value: &Value) -> Result<Self::Value, String> {
         let named = PRESETS.iter().find(|preset| value.as_str() == Some(preset.name));
-        let names = || PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>();
-        named.copied().ok_or_else(|| format!("must be one of {}, not {}", quoted(&names()), shown(value)))
+        named.copied().ok_or_else(|| not_one_of(&self.words(), "", value))
     }
 
     fn to_toml(&self, value: &Self::Value) -> Option<Value> {
@@ -121,5 +161,122 @@ impl Domain for StrategyName {
 
     fn describe(&self) -> String {
         "strategy".to_owned()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        PRESETS.iter().map(|preset| preset.name).collect()
+    }
+}
+
+/// A command line, split into words as a shell would split it.
+#[derive(Debug, Clone, Copy)]
+pub struct Command;
+
+impl Domain for Command {
+    type Value = CommandLine;
+
+    fn parse(&self, value: &Value) -> Result<CommandLine, String> {
+        let Value::String(text) = value else {
+            return Err(format!("must be a command in quotes, such as \"nginx -p {{dir}}\", not {}", shown(value)));
+        };
+        let words = shlex::split(text)
+            .ok_or_else(|| format!("a quotation mark or backslash is left open in {}", shown(value)))?;
+        if words.first().is_none_or(String::is_empty) {
+            return Err("names no program".to_owned());
+        }
+        if text.contains('\0') {
+            return Err("contains a NUL byte, which no argument can".to_owned());
+        }
+        Ok(CommandLine { text: text.clone(), words })
+    }
+
+    fn to_toml(&self, value: &CommandLine) -> Option<Value> {
+        Some(Value::String(value.text.clone()))
+    }
+
+    fn describe(&self) -> String {
+        "command".to_owned()
+    }
+}
+
+/// More files of a server are a mistake.
+pub const FILES_LIMIT: usize = 1_000;
+
+/// Files by name. A folder's name is replaced by its files before it gets here.
+#[derive(Debug, Clone, Copy)]
+pub struct Files;
+
+impl Domain for Files {
+    type Value = Vec<ServerFile>;
+
+    fn parse(&self, value: &Value) -> Result<Vec<ServerFile>, String> {
+        let wrong = || format!("must be a folder or a table of names and contents, not {}", shown(value));
+        let table = value.as_table().ok_or_else(wrong)?;
+        if table.len() > FILES_LIMIT {
+            return Err(format!("names more than {FILES_LIMIT} files"));
+        }
+        let files = table.iter().map(|(name, contents)| {
+            let shown_name = Value::String(name.clone());
+            if let Some(problem) = misnamed(name) {
+                return Err(format!("{shown_name} {problem}"));
+            }
+            match contents {
+                Value::String(contents) => Ok(ServerFile { name: name.clone(), contents: contents.clone() }),
+                Value::Table(inner) => Err(format!(
+                    "a name that contains a dot must be in quotes: \"{name}.{}\"",
+                    inner.keys().next().map_or("…", |inner| inner)
+                )),
+                other => Err(format!("the contents of {shown_name} must be a string, not {}", shown(other))),
+            }
+        });
+        let files: Vec<ServerFile> = files.collect::<Result<_, _>>()?;
+        let folders = |file: &ServerFile| file.name.match_indices('/').map(|(end, _)| end).collect::<Vec<_>>();
+        let folders: HashSet<&str> =
+            files.iter().flat_map(|file| folders(file).into_iter().map(|end| &file.name[..end])).collect();
+        match files.iter().find(|file| folders.contains(&file.name[..])) {
+            Some(outer) => Err(format!("\"{}\" cannot be both a file and a folder", outer.name)),
+            None => Ok(files),
+        }
+    }
+
+    fn to_toml(&self, value: &Vec<ServerFile>) -> Option<Value> {
+        let table: Table = value.iter().map(|file| (file.name.clone(), Value::String(file.contents.clone()))).collect();
+        Some(Value::Table(table))
+    }
+
+    fn describe(&self) -> String {
+        "folder, or table of names and contents".to_owned()
+    }
+}
+
+/// What is wrong with the name of a server's file.
+fn misnamed(name: &str) -> Option<&'static str> {
+    use std::path::Component;
+    let below = !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    // What `components` leaves out.
+    let odd = name.ends_with('/') || name.contains("//") || name.contains("/./") || name.contains('\0');
+    (!below || odd).then_some("must be a path below the server's folder, such as \"nginx.conf\" or \"sites/one.conf\"")
+}
+
+/// The name of a signal.
+#[derive(Debug, Clone, Copy)]
+pub struct SignalName;
+
+impl Domain for SignalName {
+    type Value = Signal;
+
+    fn parse(&self, value: &Value) -> Result<Signal, String> {
+        let signal = value.as_str().and_then(|name| name.parse().or_else(|_| format!("SIG{name}").parse()).ok());
+        signal.ok_or_else(|| {
+            format!("must be the name of a signal, such as \"SIGTERM\" or \"HUP\", not {}", shown(value))
+        })
+    }
+
+    fn to_toml(&self, value: &Signal) -> Option<Value> {
+        Some(Value::String(value.as_str().to_owned()))
+    }
+
+    fn describe(&self) -> String {
+        "signal".to_owned()
     }
 }

@@ -1,22 +1,37 @@
 //! Keys of a whole scenario, which cannot be swept.
 
+use std::borrow::Cow;
+
 use toml::Value;
 
 use super::{
-    AnyKey, EMPTY, LOAD_BURST_SIZE, LOAD_CONCURRENCY, LOAD_RATE, SERVER_WORKERS,
+    AnyKey, EMPTY, HOSTS_SERVER, LOAD_BURST_SIZE, LOAD_CONCURRENCY, LOAD_RATE, SERVER_WORKERS,
     domain::{
-        Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, TEXT, Text, alternatives, integer, number, or_word,
-        quoted, shown, text,
+        Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, TEXT, Text, alternatives, integer, not_one_of,
+        number, or_word, shown, text,
     },
     keys,
+    lists::{Names, names},
     load::{HIGHEST_RATE, LOWEST_RATE},
+    paths,
 };
 use crate::scenario::whole::Limit;
 
 const NAME_OF_FOLDER: Text = text("string", |name| {
-    let plain = !name.is_empty() && name.chars().all(is_plain);
-    (!plain).then_some("must consist of letters, digits, `-`, `_` and `.`, since it names a folder")
+    if name.is_empty() || !name.chars().all(is_plain) {
+        Some("must consist of letters, digits, `-`, `_` and `.`, since it names a folder")
+    } else if name.starts_with(['.', '-']) {
+        // `..` leads out of the results, `.x` is hidden, and commands take `-x` for an option.
+        Some("must begin with a letter, a digit or `_`, since it names a folder")
+    } else if name.len() > LONGEST_NAME {
+        Some("must have at most 128 characters, since it names a folder")
+    } else {
+        None
+    }
 });
+
+/// With what is put before and after it, a name of a folder must not exceed the 255 bytes of file systems.
+pub(in crate::scenario) const LONGEST_NAME: usize = 128;
 
 /// Whether a character is allowed in a scenario's name.
 pub(in crate::scenario) fn is_plain(c: char) -> bool {
@@ -34,9 +49,16 @@ keys! { WHOLE:
         "Determines the order of trials, the arrival times and the service times.";
     REPETITIONS: Integer<usize> = "repetitions", integer(1, 10_000), 5,
         "Trials per cell. With `[stop]` the minimum; with `[search]` the trials that confirm each end of the answer.";
-    METRIC: OrWord<Text> = "metric", or_word("auto", METRIC_NAME), None,
-        "The metric that ranks the cells and that `[stop]` watches, by its name in results/README.md. `auto`: the one that \
-         fits the scenario.";
+    ANSWERS: OrWord<Names> = "answers", or_word("auto", names("metrics", "response_p99")), None,
+        "The metrics the question asks about, by their names (`listenbench explain` lists them; a final `_ns` may be left out). Each gets \
+         a sentence; the first is the headline, ranks the cells, and is what `[stop]` watches. `auto`: those that fit the \
+         scenario. With `[search]` the answer is what the search finds.";
+    COMPARE: OrWord<Names> = "compare", or_word("auto", names("swept keys", "server.strategy")), None,
+        "The swept keys whose values compete. Cells that differ in another swept key are under different conditions and are not \
+         compared. `auto`: `variant` if there are any, else `server.strategy` if it is swept, else the first swept key.";
+    HOSTS_SERVERS: Integer<usize> = "hosts.servers", integer(1, HOSTS_SERVER.max() + 1), 1,
+        "How many hosts of a job have a server: the first ranks do; all others generate load. More than one requires a launcher, and \
+         sweeps `hosts.server` over them, so that each has rows of its own.";
     STOP_RELATIVE_ERROR: Optional<Number> = "stop.relative_error", Optional(number(0.0001, 10.0)), None,
         "Repeat until every cell's median is known this precisely: half of its 95 % interval divided by the median.";
     STOP_MAX_REPETITIONS: Integer<usize> = "stop.max_repetitions", integer(1, 10_000), 30,
@@ -45,8 +67,8 @@ keys! { WHOLE:
         "`[search]`: the metric whose median must stay within the limit.";
     SEARCH_LIMIT: Optional<LimitOfMetric> = "search.limit", Optional(LimitOfMetric), None,
         "`[search]`: the limit; a duration if the metric is a time.";
-    SEARCH_VARIABLE: OneOf = "search.variable", VARIABLES, LOAD_RATE,
-        "`[search]`: the key to vary, starting from its value in the scenario.";
+    SEARCH_VARIABLE: OneOf = "search.variable", VARIABLES, Named { key: LOAD_RATE, path: Cow::Borrowed("load.rate") },
+        "`[search]`: the key to vary, starting from its value in the scenario; with several populations, the key of one of them, such as `load.storm.rate`.";
     SEARCH_PRECISION: Number = "search.precision", number(0.001, 10.0), 0.05,
         "`[search]`: stop when the values within and beyond the limit differ by at most this share of the lower one.";
     SEARCH_HIGHEST: Number = "search.highest", number(LOWEST_RATE, HIGHEST_RATE), 1_000_000.0,
@@ -61,21 +83,33 @@ const VARIABLES: OneOf = OneOf(&[LOAD_RATE, LOAD_CONCURRENCY, LOAD_BURST_SIZE, S
 /// The name of one of several keys.
 pub struct OneOf(&'static [&'static dyn AnyKey]);
 
+/// A key, and its path in a scenario: that of one population, if there are several.
+#[derive(Clone)]
+pub struct Named {
+    pub key: &'static dyn AnyKey,
+    pub path: Cow<'static, str>,
+}
+
 impl Domain for OneOf {
-    type Value = &'static dyn AnyKey;
+    type Value = Named;
 
     fn parse(&self, value: &Value) -> Result<Self::Value, String> {
-        let named = self.0.iter().find(|key| value.as_str() == Some(key.path()));
-        let paths = || self.0.iter().map(|key| key.path()).collect::<Vec<_>>();
-        named.copied().ok_or_else(|| format!("must be one of {}, not {}", quoted(&paths()), shown(value)))
+        let path = value.as_str().unwrap_or_default();
+        let known = paths::find(path).and_then(|found| self.0.iter().find(|key| key.path() == found.path()));
+        let named = known.map(|key| Named { key: *key, path: Cow::Owned(path.to_owned()) });
+        named.ok_or_else(|| not_one_of(&self.words(), "", value))
     }
 
     fn to_toml(&self, value: &Self::Value) -> Option<Value> {
-        Some(Value::String(value.path().to_owned()))
+        Some(Value::String(value.path.clone().into_owned()))
     }
 
     fn describe(&self) -> String {
         alternatives(self.0.iter().map(|key| format!("`{}`", key.path())))
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.0.iter().map(|key| key.path()).collect()
     }
 }
 

@@ -5,22 +5,24 @@
 
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
+mod balance;
 mod presets;
 mod queues;
 mod steering;
 mod wake;
 
+pub use balance::Balance;
 pub use presets::{DEFAULT, PRESETS, Preset};
-pub use queues::Queues;
+pub use queues::{Queues, sharers};
 pub use steering::{IncomingPlaces, Steering};
-pub use wake::{Dispatch, Trigger, Wake};
+pub use wake::{Dispatch, Trigger, Wake, WakeName};
 
 use super::{
-    keys,
+    keys::{self, AnyKey},
     model::{Protocol, Transport},
     settings::Settings,
 };
-use crate::record::WaitEnd;
+use crate::record::Draws;
 
 /// A way for workers to obtain connections.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Strategy {
     pub steering: Steering,
     /// How a worker learns of a connection.
     pub wake: Wake,
+    /// Whether workers hand connections over to each other.
+    pub balance: Balance,
 }
 
 /// How connections can wait for one worker and no other.
@@ -48,47 +52,60 @@ pub enum Waiting {
     Unseen,
 }
 
+/// A combination that makes no sense, and the keys that cause it.
+struct Refused {
+    key: &'static dyn AnyKey,
+    others: &'static [&'static dyn AnyKey],
+    problem: String,
+}
+
 impl Strategy {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
-        let strategy = settings.get(keys::SERVER_STRATEGY).read(settings);
+        let mut strategy = settings.get(keys::SERVER_STRATEGY).read(settings);
+        if protocol.has(Transport::Tcp) && strategy.wake.traits().each_accepts {
+            strategy.balance = settings.get(keys::SERVER_BALANCE);
+        }
         if protocol.has(Transport::Udp) && !strategy.takes_datagrams() {
+            if settings.is_set(keys::SERVER_WAKE) && strategy.steering.traits().datagrams {
+                let problem = "does not work for datagrams (`protocol`): nothing accepts them; choose one of level, edge, exclusive";
+                settings.conflict(keys::SERVER_WAKE, &[keys::PROTOCOL, keys::SERVER_STRATEGY], problem);
+                return strategy;
+            }
             let able = PRESETS.iter().map(|preset| preset.with_defaults()).filter(Self::takes_datagrams);
             let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
             let problem = format!("\"{}\" cannot receive datagrams (`protocol`); choose one of {able}", strategy.name);
             settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
         }
-        if let Err(problem) = strategy.check(workers) {
-            settings.conflict(keys::SERVER_STRATEGY, &[keys::SERVER_WORKERS], problem);
+        if let Err(Refused { key, others, problem }) = strategy.check(workers) {
+            settings.conflict(key, others, problem);
         }
         strategy
     }
 
     /// Rejects combinations that make no sense.
-    fn check(&self, workers: usize) -> Result<(), String> {
+    fn check(&self, workers: usize) -> Result<(), Refused> {
         let (name, queues) = (self.name, self.queues.count(workers));
-        let steering = self.steering.traits();
-        if queues == 0 || queues > workers {
-            return Err(format!(
-                "{queues} queues for {workers} workers: every queue needs a worker that accepts from it"
-            ));
+        if queues > workers {
+            return Err(Refused {
+                key: keys::SERVER_LISTENERS,
+                others: &[keys::SERVER_WORKERS],
+                problem: format!(
+                    "must be at most {workers}, the number of workers, since each listener needs one that accepts from it, not {queues}: \
+                     lower it, or raise `server.workers`"
+                ),
+            });
         }
-        if !self.queues.form_group() && self.steering != Steering::Hash {
-            return Err(format!("\"{name}\" has a single queue, so there is nothing to steer"));
+        let most = self.steering.traits().most_queues;
+        if let Some(most) = most.filter(|most| queues > *most) {
+            return Err(Refused {
+                key: keys::SERVER_STRATEGY,
+                others: &[keys::SERVER_LISTENERS, keys::SERVER_WORKERS],
+                problem: format!(
+                    "\"{name}\" takes at most {most} listeners, not {queues}: lower `server.workers` or set `server.listeners`"
+                ),
+            });
         }
-        if steering.by_worker && queues < workers {
-            return Err(format!(
-                "\"{name}\" steers by what each worker has to do, so every worker needs its own queue"
-            ));
-        }
-        if self.wake.traits().helper && queues > 1 {
-            return Err(format!("\"{name}\" has one process that accepts, and it accepts from one queue only"));
-        }
-        match steering.most_workers {
-            Some(most) if workers > most => {
-                Err(format!("\"{name}\" takes at most {most} workers, not {workers}: lower `server.workers`"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Whether it makes sense for datagrams, which no accept precedes.
@@ -97,28 +114,63 @@ impl Strategy {
     }
 
     /// Whether workers call accept4(2); io_uring does without.
-    pub(super) fn calls_accept(&self) -> bool {
+    pub fn calls_accept(&self) -> bool {
         self.wake.traits().calls_accept
     }
 
-    /// What ends the accept wait of a connection.
-    pub fn wait_end(&self) -> WaitEnd {
-        self.wake.traits().wait_end
+    /// Whether another worker can accept what one leaves in its queue for a while. Threads and rings do not leave it there, and those
+    /// that hand over need not.
+    pub fn leaves_others_time(&self, workers: usize) -> bool {
+        let shared = (0..workers).any(|worker| self.queues.sharers(worker, workers) > 1);
+        shared && self.balance == Balance::Off && matches!(self.wake, Wake::Epoll(_) | Wake::Lock { .. })
+    }
+
+    /// Whether its workers are threads of one process.
+    pub fn is_pool(&self) -> bool {
+        self.wake == Wake::Pool
+    }
+
+    /// Whether workers can join, leave and be replaced during a trial.
+    pub fn takes_generations(&self) -> bool {
+        self.wake.traits().generations && self.balance == Balance::Off
+    }
+
+    /// Whether the kernel's hash alone decides, among however many listeners there are.
+    pub(super) fn spreads_by_hash(&self) -> bool {
+        self.steering == Steering::Hash
     }
 
     /// How connections can wait for this worker and no other.
     pub fn waiting(&self, worker: usize, workers: usize) -> Waiting {
+        if self.balance != Balance::Off {
+            return Waiting::Unseen;
+        }
         let shared = self.queues.sharers(worker, workers) > 1;
         self.wake.traits().waiting.unwrap_or(if shared { Waiting::Never } else { Waiting::InQueue })
+    }
+
+    /// What falls on a random worker each time; `None` if that depends on anything else than chance. Where workers share a queue, it
+    /// depends on which of them is faster, and where they hand over, on what they have.
+    pub fn draws(&self, workers: usize) -> Option<Draws> {
+        let chance =
+            self.balance == Balance::Off && (0..workers).all(|worker| self.queues.sharers(worker, workers) == 1);
+        if chance { self.steering.traits().draws } else { None }
+    }
+
+    /// Whether only root can run it.
+    pub fn requires_root(&self) -> bool {
+        self.steering.traits().root
     }
 
     /// Its limitations and requirements, for the documentation.
     pub fn limits(&self) -> String {
         let steering = self.steering.traits();
         let limits: Vec<String> = [
+            self.is_pool().then(|| "one process".to_owned()),
             steering.root.then(|| "requires root".to_owned()),
             (!self.takes_datagrams()).then(|| "connections only".to_owned()),
-            steering.most_workers.map(|most| format!("at most {most} workers")),
+            (!self.takes_generations()).then(|| "workers cannot change".to_owned()),
+            steering.most_queues.map(|most| format!("at most {most} listeners")),
         ]
         .into_iter()
         .flatten()
@@ -132,6 +184,7 @@ mod tests {
     use std::{fmt::Write, time::Duration};
 
     use super::*;
+    use crate::scenario::keys::documentation;
 
     const LEVEL: Wake = Wake::Epoll(Trigger::Level);
 
@@ -142,12 +195,14 @@ mod tests {
         let (_, section) = readme.split_once("\n## The strategies\n").unwrap();
         let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
         let documented = section.lines().filter(|line| line.starts_with("| `"));
-        let mut wanted = String::new();
+        let (mut wanted, mut long) = (String::new(), String::new());
         for preset in PRESETS {
-            writeln!(wanted, "| `{}` | {} | {} |", preset.name, preset.meaning, preset.with_defaults().limits())
-                .unwrap();
+            let meaning = documentation::cell(preset.name, preset.meaning);
+            writeln!(wanted, "| `{}` | {meaning} | {} |", preset.name, preset.with_defaults().limits()).unwrap();
+            long += &documentation::heading(preset.name, preset.meaning).unwrap_or_default();
         }
         assert!(documented.eq(wanted.lines()), "bench-configs/README.md should have exactly these rows:\n{wanted}");
+        assert!(section.contains(&long), "bench-configs/README.md should have below its strategies:\n{long}");
     }
 
     #[test]
@@ -157,7 +212,7 @@ mod tests {
         assert_eq!(files, PRESETS.len() + 1, "a file in {folder} has no line in its mod.rs");
         for (number, preset) in PRESETS.iter().enumerate() {
             let strategy = preset.with_defaults();
-            assert_eq!((strategy.name, strategy.check(2)), (preset.name, Ok(())));
+            assert_eq!((strategy.name, strategy.check(2).is_ok()), (preset.name, true));
             assert!(PRESETS[..number].iter().all(|other| other.name != preset.name), "{} is listed twice", preset.name);
         }
     }
@@ -177,37 +232,67 @@ mod tests {
     #[test]
     fn combinations_that_make_no_sense_are_refused_with_the_reason() {
         let hermes = || Steering::Hermes { hang: Duration::from_millis(100), theta: 0.5 };
-        let dispatcher = || Wake::Dispatcher { dispatch: Dispatch::RoundRobin };
-        for (queues, steering, wake, workers, reason) in [
-            (Queues::Shared(3), Steering::Hash, LEVEL, 2, "every queue needs a worker"),
-            (Queues::Shared(0), Steering::Hash, LEVEL, 2, "every queue needs a worker"),
-            (Queues::Shared(1), Steering::Random, LEVEL, 2, "nothing to steer"),
-            (Queues::Shared(2), Steering::Least, LEVEL, 4, "its own queue"),
-            (Queues::PerWorker, Steering::Hash, dispatcher(), 2, "one queue only"),
-            (Queues::PerWorker, hermes(), LEVEL, 65, "at most 64 workers"),
+        for (queues, steering, workers, reason) in [
+            (Queues::Group(3), Steering::Hash, 2, Some("must be at most 2, the number of workers")),
+            (Queues::Group(3), Steering::Hash, 3, None),
+            (Queues::PerWorker, hermes(), 65, Some("at most 64 listeners")),
+            (Queues::PerWorker, hermes(), 64, None),
+            (Queues::Group(65), hermes(), 128, Some("at most 64 listeners")),
+            (Queues::Group(64), hermes(), 128, None),
         ] {
-            let strategy = Strategy { name: "made-up", queues, steering, wake };
-            assert!(strategy.check(workers).unwrap_err().contains(reason), "{strategy:?}");
+            let strategy = Strategy { name: "made-up", queues, steering, wake: LEVEL, balance: Balance::Off };
+            let problem = strategy.check(workers).err().map(|refused| refused.problem);
+            assert_eq!(problem.is_some(), reason.is_some(), "{strategy:?}");
+            assert!(problem.iter().all(|problem| problem.contains(reason.unwrap())), "{problem:?}");
         }
-        for (queues, steering, wake) in [
-            (Queues::Shared(2), Steering::RoundRobin, Wake::Thread),
-            (Queues::Shared(2), Steering::ReceivingCpu, Wake::Epoll(Trigger::Exclusive)),
-            (Queues::PerWorker, hermes(), Wake::Uring),
-        ] {
-            assert_eq!(Strategy { name: "made-up", queues, steering, wake }.check(4), Ok(()));
-        }
+    }
+
+    #[test]
+    fn chance_decides_where_every_worker_has_a_queue_and_no_rule_chooses() {
+        let names = |draws| {
+            let presets = PRESETS.iter().filter(|preset| preset.with_defaults().draws(2) == draws);
+            presets.map(|preset| preset.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some(Draws::Tuples)), ["reuseport", "reuseport-uring"]);
+        assert_eq!(names(Some(Draws::Connections)), ["reuseport-random"]);
+        let draws = |queues, steering| {
+            Strategy { name: "made-up", queues, steering, wake: LEVEL, balance: Balance::Off }.draws(4)
+        };
+        assert_eq!(draws(Queues::Group(4), Steering::Hash), Some(Draws::Tuples));
+        // Two workers take from each queue.
+        assert_eq!(draws(Queues::Group(2), Steering::Hash), None);
+    }
+
+    #[test]
+    fn who_hands_connections_over_keeps_its_workers() {
+        let fixed = PRESETS.iter().filter(|preset| !preset.with_defaults().takes_generations());
+        assert_eq!(fixed.map(|preset| preset.name).collect::<Vec<_>>(), ["shared-threads", "dispatcher"]);
+    }
+
+    #[test]
+    fn others_get_time_where_connections_stay_in_a_shared_queue() {
+        let patient = PRESETS.iter().filter(|preset| preset.with_defaults().leaves_others_time(2));
+        let names = ["shared-epoll", "shared-epoll-edge", "shared-epoll-exclusive", "shared-accept-mutex"];
+        assert_eq!(patient.map(|preset| preset.name).collect::<Vec<_>>(), names);
+        let of = |queues, balance, workers| {
+            let strategy = Strategy { name: "made-up", queues, steering: Steering::Hash, wake: LEVEL, balance };
+            strategy.leaves_others_time(workers)
+        };
+        assert!(of(Queues::Group(2), Balance::Off, 3) && !of(Queues::Group(3), Balance::Off, 3));
+        assert!(!of(Queues::Group(2), Balance::Least, 3) && !of(Queues::One, Balance::Off, 1));
     }
 
     #[test]
     fn connections_wait_for_one_worker_where_it_shares_its_queue_with_nobody() {
         let waiting = |queues, wake, worker| {
-            Strategy { name: "made-up", queues, steering: Steering::Hash, wake }.waiting(worker, 3)
+            Strategy { name: "made-up", queues, steering: Steering::Hash, wake, balance: Balance::Off }
+                .waiting(worker, 3)
         };
-        assert_eq!(waiting(Queues::Shared(1), LEVEL, 0), Waiting::Never);
+        assert_eq!(waiting(Queues::One, LEVEL, 0), Waiting::Never);
         assert_eq!(waiting(Queues::PerWorker, LEVEL, 0), Waiting::InQueue);
         // Workers 0 and 2 share the first of two queues.
         assert_eq!(
-            [0, 1, 2].map(|worker| waiting(Queues::Shared(2), LEVEL, worker)),
+            [0, 1, 2].map(|worker| waiting(Queues::Group(2), LEVEL, worker)),
             [Waiting::Never, Waiting::InQueue, Waiting::Never]
         );
         assert_eq!(waiting(Queues::PerWorker, Wake::Uring, 0), Waiting::Unseen);

@@ -8,6 +8,7 @@ use super::super::{
     keys::{self, WordOrList},
     settings::Settings,
 };
+use crate::record::Draws;
 
 /// Which queue of a group a connection goes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,13 +26,13 @@ pub enum Steering {
     RoundRobin,
     /// A random queue (eBPF).
     Random,
-    /// The queue of the worker with the fewest connections, open or on the way (eBPF).
+    /// The queue whose workers have the fewest connections each, open or on the way (eBPF).
     Least,
     /// One of the queues left after excluding hung and overloaded workers (eBPF; Hermes, SIGCOMM 2025).
     Hermes {
-        /// A worker whose loop has been stuck for this long gets nothing.
+        /// A queue all of whose workers' loops have been stuck for this long gets nothing.
         hang: Duration,
-        /// A worker with more than (1 + θ) times the mean gets nothing.
+        /// A queue whose workers have more than (1 + θ) times the mean each gets nothing.
         theta: f64,
     },
 }
@@ -50,25 +51,26 @@ pub(super) struct SteeringTraits {
     pub datagrams: bool,
     /// Whether it requires root.
     pub root: bool,
-    /// Whether it depends on each worker's load, and therefore steers by worker rather than by queue.
-    pub by_worker: bool,
-    /// The most workers it can distinguish, if fewer than a scenario may have.
-    pub most_workers: Option<usize>,
+    /// What falls on a random queue each time, if chance decides. What a hash decides only now and then, among the queues that a rule
+    /// has left or for want of a better one, is not chance alone.
+    pub draws: Option<Draws>,
+    /// The most queues it can distinguish, if fewer than a scenario may have workers.
+    pub most_queues: Option<usize>,
 }
 
 impl Steering {
     pub(super) fn traits(&self) -> SteeringTraits {
-        /// The program represents workers as bits of one word.
-        const HERMES_WORKERS: usize = 64;
-        let plain = SteeringTraits { datagrams: true, root: false, by_worker: false, most_workers: None };
+        /// The program represents queues as bits of one word.
+        const HERMES_QUEUES: usize = 64;
+        let plain = SteeringTraits { datagrams: true, root: false, draws: None, most_queues: None };
         match self {
-            Self::Hash | Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
-            Self::RoundRobin | Self::Random => SteeringTraits { root: true, ..plain },
+            Self::Hash => SteeringTraits { draws: Some(Draws::Tuples), ..plain },
+            Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
+            Self::RoundRobin => SteeringTraits { root: true, ..plain },
+            Self::Random => SteeringTraits { root: true, draws: Some(Draws::Connections), ..plain },
             // Flows of datagrams don't end, so open ones cannot be counted.
-            Self::Least => SteeringTraits { datagrams: false, root: true, by_worker: true, ..plain },
-            Self::Hermes { .. } => {
-                SteeringTraits { root: true, by_worker: true, most_workers: Some(HERMES_WORKERS), ..plain }
-            }
+            Self::Least => SteeringTraits { datagrams: false, root: true, ..plain },
+            Self::Hermes { .. } => SteeringTraits { root: true, most_queues: Some(HERMES_QUEUES), ..plain },
         }
     }
 

@@ -8,7 +8,6 @@ use super::{
     super::{keys, settings::Settings},
     Waiting,
 };
-use crate::record::WaitEnd;
 
 /// How a worker learns of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +23,8 @@ pub enum Wake {
     Thread,
     /// An io_uring multishot accept of the worker.
     Uring,
+    /// The workers are threads of one process, and take connections from a channel that another of its threads feeds.
+    Pool,
     /// A separate process accepts and hands each connection to a worker (SCM_RIGHTS).
     Dispatcher { dispatch: Dispatch },
 }
@@ -37,6 +38,22 @@ pub enum Trigger {
     Edge,
     /// As long as it holds a connection, but an arrival wakes one waiting worker instead of all (EPOLLEXCLUSIVE).
     Exclusive,
+}
+
+/// How the workers of a queue learn of its connections, in scenarios.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum WakeName {
+    /// [`Trigger::Level`].
+    Level,
+    /// [`Trigger::Edge`].
+    Edge,
+    /// [`Trigger::Exclusive`].
+    Exclusive,
+    /// [`Wake::Thread`].
+    Blocking,
+    /// [`Wake::Uring`].
+    Uring,
 }
 
 /// Which worker a dispatcher hands a connection to.
@@ -55,12 +72,12 @@ pub(super) struct WakeTraits {
     pub datagrams: bool,
     /// Whether accept4(2) is called.
     pub calls_accept: bool,
-    /// Whether a process besides the workers accepts.
-    pub helper: bool,
+    /// Whether every worker accepts by itself.
+    pub each_accepts: bool,
+    /// Whether workers can come and go during a trial.
+    pub generations: bool,
     /// Where connections can wait for one worker outside its queue, if anywhere.
     pub waiting: Option<Waiting>,
-    /// What ends the accept wait.
-    pub wait_end: WaitEnd,
 }
 
 impl Wake {
@@ -68,21 +85,37 @@ impl Wake {
         let plain = WakeTraits {
             datagrams: false,
             calls_accept: true,
-            helper: false,
+            each_accepts: true,
+            generations: true,
             waiting: Some(Waiting::Unseen),
-            wait_end: WaitEnd::Serving,
         };
         match self {
             Self::Epoll(_) => WakeTraits { datagrams: true, waiting: None, ..plain },
             // Connections wait for the lock's holder, which only that worker knows.
             Self::Lock { .. } => plain,
             // Connections wait between the thread and the loop.
-            Self::Thread => WakeTraits { wait_end: WaitEnd::Accept, ..plain },
-            // Connections wait in the ring. The accept is stamped when the worker takes it from there.
+            Self::Thread => plain,
+            // Connections wait in the ring.
             Self::Uring => WakeTraits { calls_accept: false, ..plain },
-            Self::Dispatcher { .. } => {
-                WakeTraits { helper: true, waiting: Some(Waiting::HandedOver), wait_end: WaitEnd::Accept, ..plain }
+            // What is in the channel waits for no worker in particular.
+            Self::Pool => {
+                WakeTraits { each_accepts: false, generations: false, waiting: Some(Waiting::Never), ..plain }
             }
+            // It hands over to the workers that it began with.
+            Self::Dispatcher { .. } => {
+                WakeTraits { each_accepts: false, generations: false, waiting: Some(Waiting::HandedOver), ..plain }
+            }
+        }
+    }
+
+    /// As the scenario says for the listeners of a group.
+    pub(super) fn shared_as(settings: &Settings<'_>) -> Self {
+        match settings.get(keys::SERVER_WAKE) {
+            WakeName::Level => Self::Epoll(Trigger::Level),
+            WakeName::Edge => Self::Epoll(Trigger::Edge),
+            WakeName::Exclusive => Self::Epoll(Trigger::Exclusive),
+            WakeName::Blocking => Self::Thread,
+            WakeName::Uring => Self::Uring,
         }
     }
 

@@ -4,13 +4,16 @@
 //! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy registers this way;
 //! otherwise a comparison of strategies would also compare ways of registering.
 
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use mio::Registry;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use socket2::Socket;
 
-use super::{Accepted, Acceptor, Receiver, Source, token};
+use super::{Accepted, Acceptor, Receiver, Source, Taken, token};
 use crate::{scenario::Trigger, server::Listener};
 
 pub(super) struct EpollListener {
@@ -61,8 +64,12 @@ impl Source for EpollListener {
 }
 
 impl Acceptor for EpollListener {
-    fn accept(&mut self) -> io::Result<Accepted> {
-        self.listener.accept().map(Accepted::now)
+    fn accept(&mut self) -> io::Result<Option<Taken>> {
+        self.listener.accept().map(|(stream, peer)| Some(Taken::Own(Accepted::now(stream, Some(peer)))))
+    }
+
+    fn listener(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.listener.as_fd())
     }
 }
 

@@ -4,11 +4,11 @@
 //! puts the listener into its epoll instance, waits, accepts, and gives the lock back before it serves anything. If not, it
 //! takes the listener out, and waits for at most `server.accept_mutex_delay` before it tries again.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use mio::Registry;
 
-use super::{Accepted, Acceptor, Source, epoll::EpollListener};
+use super::{Acceptor, Source, Taken, epoll::EpollListener};
 use crate::{scenario::Trigger, server::Listener, sys::robust_mutex::RobustMutex};
 
 pub(super) struct LockedListener {
@@ -65,7 +65,7 @@ impl Source for LockedListener {
 }
 
 impl Acceptor for LockedListener {
-    fn accept(&mut self) -> io::Result<Accepted> {
+    fn accept(&mut self) -> io::Result<Option<Taken>> {
         self.listener.accept()
     }
 
@@ -73,8 +73,12 @@ impl Acceptor for LockedListener {
         self.release()
     }
 
-    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+    fn stop(&mut self) -> io::Result<Vec<Taken>> {
         self.release()?;
         Ok(Vec::new())
+    }
+
+    fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.listener()
     }
 }

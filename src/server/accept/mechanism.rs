@@ -1,21 +1,27 @@
 //! A strategy assembled from its queues, steering and wake-up.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Acceptor, Helper, Receiver,
-    dispatcher::{self, Channel},
+    Acceptor, Helper, Receiver, TOKEN,
+    balance::{Balancing, Exchange},
+    bpf::Program,
+    channel::Channel,
+    dispatcher::Dispatcher,
     epoll::EpollListener,
+    helper::Accepting,
     lock::LockedListener,
+    pool::pool,
     publish::{Publisher, Publishing, States},
     steering,
     thread::ThreadAcceptor,
     uring::UringAcceptor,
 };
 use crate::{
-    scenario::{Dispatch, Strategy, Transport, Trigger, Wake},
+    observe::completions::Completions,
+    scenario::{Balance, Dispatch, Steering, Strategy, Transport, Trigger, Wake},
     server::{Listeners, Site},
     sys::robust_mutex::RobustMutex,
 };
@@ -24,9 +30,14 @@ use crate::{
 /// takes its own part, which closes the rest there.
 pub struct Mechanism {
     listeners: Listeners,
+    steering: Steering,
+    /// The program that chooses listeners, if there is one, of the mechanism that was opened first.
+    program: Option<Program>,
     /// Where workers publish their load, if the steering uses it.
-    states: Option<States>,
+    states: Option<Arc<States>>,
     wake: SharedWake,
+    /// What workers need to hand connections over to each other, if they do.
+    exchange: Option<Exchange>,
 }
 
 /// How workers learn of connections, with the state they share for it.
@@ -44,13 +55,51 @@ enum SharedWake {
         dispatch: Dispatch,
         channels: Vec<Channel>,
     },
+    /// They share it once their process has started them.
+    Pool {
+        workers: usize,
+    },
 }
+
+/// The acceptor of a worker that is a thread.
+pub type Pooled = Box<dyn Acceptor + Send>;
 
 impl Mechanism {
     /// Opens the listeners and makes whatever else the processes share.
     pub fn open(strategy: &Strategy, site: Site) -> Result<Self> {
         let listeners = Listeners::open(site, strategy.queues)?;
-        let states = steering::steer(&strategy.steering, &listeners)?;
+        steering::mark(&strategy.steering, &listeners)?;
+        let (program, states) = steering::steer(&strategy.steering, &listeners)?;
+        Self::around(strategy, site, listeners, (program, states.map(Arc::new)))
+    }
+
+    /// Makes what the processes share of listeners that [`Self::listen`] opens later, in place of or besides those of `first`.
+    pub fn prepare(strategy: &Strategy, site: Site, first: &Self) -> Result<Self> {
+        let listeners = Listeners::prepare(site, strategy.queues)?;
+        steering::mark(&strategy.steering, &listeners)?;
+        Self::around(strategy, site, listeners, (None, first.states.clone()))
+    }
+
+    /// Opens listeners that were only prepared, and makes the program of those that were opened first choose among them.
+    pub fn listen(&self, program: Option<&mut Program>) -> Result<()> {
+        self.listeners.listen()?;
+        match program {
+            Some(program) => program.turn_to(&self.listeners),
+            None => steering::steer(&self.steering, &self.listeners).map(drop),
+        }
+    }
+
+    /// The program that chooses listeners, which is to be kept if it shall choose among others later.
+    pub fn into_program(self) -> Option<Program> {
+        self.program
+    }
+
+    fn around(
+        strategy: &Strategy,
+        site: Site,
+        listeners: Listeners,
+        (program, states): (Option<Program>, Option<Arc<States>>),
+    ) -> Result<Self> {
         let wake = match strategy.wake {
             Wake::Epoll(trigger) => SharedWake::Epoll(trigger),
             Wake::Lock { delay } => {
@@ -65,12 +114,22 @@ impl Mechanism {
                 SharedWake::Thread
             }
             Wake::Uring => SharedWake::Uring,
+            Wake::Pool => SharedWake::Pool { workers: site.workers },
             Wake::Dispatcher { dispatch } => {
                 let channels = (0..site.workers).map(|_| Channel::new()).collect::<io::Result<_>>();
                 SharedWake::Dispatcher { dispatch, channels: channels.context("socketpair")? }
             }
         };
-        Ok(Self { listeners, states, wake })
+        let balanced = site.transport == Transport::Tcp && strategy.balance == Balance::Least;
+        let exchange = balanced.then(|| Exchange::new(site.workers, strategy.wake != Wake::Uring)).transpose();
+        Ok(Self {
+            listeners,
+            steering: strategy.steering.clone(),
+            program,
+            states,
+            wake,
+            exchange: exchange.context("making what workers hand connections over with")?,
+        })
     }
 
     /// The listeners.
@@ -78,30 +137,39 @@ impl Mechanism {
         &self.listeners
     }
 
-    /// The acceptor of one worker, in that worker's process.
-    pub fn acceptor(self, worker: usize) -> Result<Box<dyn Acceptor>> {
-        let queue = self.listeners.queue_of(worker);
-        let listener = self.listeners.take(worker);
-        let publisher = self.states.map(|states| Publisher::new(states, worker));
+    /// The acceptor of the worker with this number, in that worker's process; `place` is its number among those of the listeners.
+    /// `completions`: when the worker's ring completed its accepts, if that is recorded.
+    pub fn acceptor(
+        self,
+        worker: usize,
+        place: usize,
+        completions: Option<&Arc<Completions>>,
+    ) -> Result<Box<dyn Acceptor>> {
+        let queue = self.listeners.queue_of(place);
+        let listener = self.listeners.take(place);
+        let around = Around {
+            balancing: self.exchange.map(|exchange| (place, exchange)),
+            publisher: self.states.map(|states| Publisher::new(states, queue)),
+        };
         Ok(match self.wake {
-            SharedWake::Epoll(trigger) => boxed(EpollListener::new(listener, trigger), publisher),
+            SharedWake::Epoll(trigger) => around.wrap(EpollListener::new(listener, trigger)),
             SharedWake::Lock { delay, mut locks } => {
-                boxed(LockedListener::new(listener, locks.swap_remove(queue), delay), publisher)
+                around.wrap(LockedListener::new(listener, locks.swap_remove(queue), delay))
             }
-            SharedWake::Thread => boxed(ThreadAcceptor::new(listener)?, publisher),
-            SharedWake::Uring => boxed(UringAcceptor::new(listener)?, publisher),
-            SharedWake::Dispatcher { mut channels, .. } => {
-                boxed(channels.swap_remove(worker).into_acceptor(), publisher)
-            }
+            SharedWake::Thread => around.wrap(ThreadAcceptor::new(listener)?),
+            SharedWake::Uring => around.wrap(UringAcceptor::new(listener, worker, completions.cloned())?),
+            SharedWake::Dispatcher { mut channels, .. } => around.wrap(channels.swap_remove(place).into_inlet(TOKEN)),
+            SharedWake::Pool { .. } => bail!("the workers of a pool get their acceptors together"),
         })
     }
 
-    /// The receiver of one worker, in that worker's process, if the listeners are UDP sockets. Scenarios allow only strategies that
+    /// The receiver of the worker with this place, in that worker's process, if the listeners are UDP sockets. Scenarios allow only strategies that
     /// take datagrams.
-    pub fn receiver(self, worker: usize) -> Result<Box<dyn Receiver>> {
+    pub fn receiver(self, place: usize) -> Result<Box<dyn Receiver>> {
         let SharedWake::Epoll(trigger) = self.wake else { bail!("the strategy has no receiver of datagrams") };
-        let receiver = EpollListener::new(self.listeners.take(worker), trigger);
-        Ok(match self.states.map(|states| Publisher::new(states, worker)) {
+        let queue = self.listeners.queue_of(place);
+        let receiver = EpollListener::new(self.listeners.take(place), trigger);
+        Ok(match self.states.map(|states| Publisher::new(states, queue)) {
             Some(publisher) => Box::new(Publishing::new(receiver, publisher)),
             None => Box::new(receiver),
         })
@@ -115,15 +183,42 @@ impl Mechanism {
     /// The helper itself, in the helper's process.
     pub fn into_helper(self) -> Option<Box<dyn Helper>> {
         let SharedWake::Dispatcher { dispatch, channels } = self.wake else { return None };
-        Some(Box::new(dispatcher::Work::new(self.listeners.take(0), dispatch, channels)))
+        let hands = Dispatcher::new(dispatch, channels);
+        Some(Box::new(Accepting { listener: self.listeners.take(0), hands }))
+    }
+
+    /// Whether the workers are threads of one process.
+    pub fn is_pool(&self) -> bool {
+        matches!(self.wake, SharedWake::Pool { .. })
+    }
+
+    /// What accepts for them, and the acceptor of each, in that process.
+    pub fn into_pool(self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
+        let SharedWake::Pool { workers } = self.wake else { return None };
+        let (accepting, acceptors) = pool(self.listeners.take(0), workers);
+        let boxed = acceptors.into_iter().map(|acceptor| Box::new(acceptor) as Pooled);
+        Some((Box::new(accepting), boxed.collect()))
     }
 }
 
-/// Boxes an acceptor, which publishes if the steering uses that.
-fn boxed(acceptor: impl Acceptor + 'static, publisher: Option<Publisher>) -> Box<dyn Acceptor> {
-    match publisher {
-        Some(publisher) => Box::new(Publishing::new(acceptor, publisher)),
-        None => Box::new(acceptor),
+/// What surrounds a worker's source of connections.
+struct Around {
+    /// The worker's number, and what it hands connections over with.
+    balancing: Option<(usize, Exchange)>,
+    /// Where it publishes, if the steering uses that.
+    publisher: Option<Publisher>,
+}
+
+impl Around {
+    fn wrap(self, acceptor: impl Acceptor + 'static) -> Box<dyn Acceptor> {
+        match (self.balancing, self.publisher) {
+            (None, None) => Box::new(acceptor),
+            (None, Some(publisher)) => Box::new(Publishing::new(acceptor, publisher)),
+            (Some((worker, exchange)), None) => Box::new(Balancing::new(acceptor, worker, exchange)),
+            (Some((worker, exchange)), Some(publisher)) => {
+                Box::new(Publishing::new(Balancing::new(acceptor, worker, exchange), publisher))
+            }
+        }
     }
 }
 
@@ -132,7 +227,8 @@ fn boxed(acceptor: impl Acceptor + 'static, publisher: Option<Publisher>) -> Box
 pub fn try_out(strategy: &Strategy, site: Site) -> Result<()> {
     let mechanism = Mechanism::open(strategy, Site { workers: 2, ..site })?;
     match site.transport {
-        Transport::Tcp => mechanism.acceptor(0).map(drop),
+        Transport::Tcp if mechanism.is_pool() => Ok(()),
+        Transport::Tcp => mechanism.acceptor(0, 0, None).map(drop),
         Transport::Udp => mechanism.receiver(0).map(drop),
     }
 }
@@ -144,7 +240,10 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::scenario::{ListenOptions, Queues, Steering};
+    use crate::{
+        scenario::{ListenOptions, Queues},
+        server::accept::Taken,
+    };
 
     /// Two queues for three workers, with each way to be woken that can share a queue: worker 2 accepts from the first
     /// queue, and once the second is closed, everything arrives there.
@@ -160,14 +259,21 @@ mod tests {
             Wake::Thread,
             Wake::Uring,
         ] {
-            let strategy = Strategy { name: "made-up", queues: Queues::Shared(2), steering: Steering::Hash, wake };
+            let queues = Queues::Group(2);
+            let strategy = Strategy { name: "made-up", queues, steering: Steering::Hash, wake, balance: Balance::Off };
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let site = Site { address, transport: Transport::Tcp, workers: 3, options: ListenOptions::default() };
+            let site = Site {
+                address,
+                transport: Transport::Tcp,
+                workers: 3,
+                options: ListenOptions::default(),
+                joinable: false,
+            };
             let mechanism = Mechanism::open(&strategy, site).unwrap();
-            let inodes = mechanism.listeners().inodes().unwrap();
-            assert!(inodes[0] == inodes[2] && inodes[0] != inodes[1], "{inodes:?}");
+            let listeners = mechanism.listeners();
+            assert_eq!([0, 1, 2].map(|worker| listeners.queue_of(worker)), [0, 1, 0]);
 
-            let mut acceptor = mechanism.acceptor(2).unwrap();
+            let mut acceptor = mechanism.acceptor(2, 2, None).unwrap();
             let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
             acceptor.register(poll.registry()).unwrap();
             let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -175,7 +281,7 @@ mod tests {
             while peers.len() < CLIENTS {
                 let patience = acceptor.before_wait().unwrap();
                 poll.poll(&mut events, patience).unwrap();
-                while let Ok(accepted) = acceptor.accept() {
+                while let Ok(Some(Taken::Own(accepted))) = acceptor.accept() {
                     peers.push(accepted.peer.unwrap());
                 }
                 acceptor.after_accepts().unwrap();

@@ -5,38 +5,40 @@
 //! worker's own epoll instance under [`TOKEN`]; the loop calls it whenever that token comes up, and knows nothing else. For
 //! datagrams it is a [`Receiver`] under [`TOKEN_DATAGRAMS`]: strategies differ only in how they wake a worker for them.
 //!
-//! `steering` has the ways to choose a queue; each way to wake a worker (`epoll`, `lock`, `thread`, `uring`, `dispatcher`) has its own
-//! file.
+//! `steering` has the ways to choose a queue; each way to wake a worker (`epoll`, `lock`, `thread`, `uring`, `dispatcher`, `pool`) has its own
+//! file. `balance` lets workers hand over what they accept, whichever way they are woken.
 
+mod balance;
 mod bpf;
+mod channel;
 mod dispatcher;
 mod epoll;
+mod helper;
 mod lock;
 mod mechanism;
+mod pool;
 mod publish;
 mod steering;
 mod thread;
 mod uring;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
 
-use anyhow::Result;
-use mio::{Registry, Token, net::TcpStream};
+use mio::{Events, Registry, Token, net::TcpStream};
 use socket2::Socket;
 
-pub use mechanism::{Mechanism, try_out};
+pub use bpf::Program;
+pub use helper::Helper;
+pub use mechanism::{Mechanism, Pooled, try_out};
 
-use crate::{
-    ipc::control::{Control, Meter},
-    record::ErrorCount,
-    scenario::Transport,
-    sys::clock,
-};
+use crate::{scenario::Transport, sys::clock};
 
 /// The token under which an acceptor's events arrive.
 pub const TOKEN: Token = Token(0);
 /// The token under which a receiver's events arrive.
 pub const TOKEN_DATAGRAMS: Token = Token(1);
+/// The token of connections that other workers hand over.
+pub const TOKEN_TAKEN_OVER: Token = Token(3);
 
 /// The token of a listener's events.
 fn token(transport: Transport) -> Token {
@@ -46,26 +48,48 @@ fn token(transport: Transport) -> Token {
     }
 }
 
-/// A strategy's helper process, in addition to the workers.
-pub trait Helper {
-    /// Runs from the barrier until the phase changes. Returns its errors.
-    fn run(self: Box<Self>, control: &Control, meter: &mut Meter<'_>) -> Result<Vec<ErrorCount>>;
-}
-
 /// A connection, non-blocking.
 #[derive(Debug)]
 pub struct Accepted {
     pub stream: TcpStream,
     /// The client's end; `None` if the client reset the connection before it could be read.
     pub peer: Option<SocketAddr>,
-    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    /// The end of its accept wait, when the worker had it, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
+    /// `None` if the worker's own accept returned it, or it came from a ring at an unknown time.
+    pub handed_over: Option<HandedOver>,
+}
+
+/// What an acceptor has taken.
+#[derive(Debug)]
+pub enum Taken {
+    /// A connection that the worker has accepted itself.
+    Own(Accepted),
+    /// A connection that another process has accepted, or a thread that accepts for all workers.
+    Over(Accepted),
+    /// A connection that the worker has accepted, and handed over to another.
+    HandedOver,
+}
+
+/// Where a connection was before the worker had it: accepted by a thread or process that hands connections over, or by the kernel
+/// for a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The wake-up in which the thread or process accepted it, in nanoseconds of CLOCK_MONOTONIC; with a ring, `returned_ns`.
+    pub woke_ns: u64,
+    /// When accept(2) returned it there, or the kernel completed the ring's accept.
+    pub returned_ns: u64,
 }
 
 impl Accepted {
-    /// A connection that accept has just returned.
-    fn now((stream, peer): (TcpStream, SocketAddr)) -> Self {
-        Self { stream, peer: Some(peer), accept_ns: clock::monotonic_ns() }
+    /// A connection that the worker itself has just taken from the kernel.
+    fn now(stream: TcpStream, peer: Option<SocketAddr>) -> Self {
+        Self { stream, peer, accept_ns: clock::monotonic_ns(), handed_over: None }
+    }
+
+    /// A connection that the worker has just received from a thread of its own process.
+    fn received(stream: TcpStream, peer: SocketAddr, handed_over: HandedOver) -> Self {
+        Self { handed_over: Some(handed_over), ..Self::now(stream, Some(peer)) }
     }
 }
 
@@ -82,8 +106,8 @@ pub trait Source {
         Ok(None)
     }
 
-    /// Called when the wait has ended, with this many events for the loop.
-    fn woke(&mut self, _events: usize) {}
+    /// Called when the wait has ended, with these events for the loop.
+    fn woke(&mut self, _events: &Events) {}
 
     /// Called when a wake-up's accepts or receptions ended with some left. An event source that reports only changes must make sure
     /// that the rest is reported.
@@ -94,8 +118,8 @@ pub trait Source {
 
 /// A worker's source of connections.
 pub trait Acceptor: Source {
-    /// The next connection; fails with `WouldBlock` when there is none.
-    fn accept(&mut self) -> io::Result<Accepted>;
+    /// The next connection. When there is none, accept(2) fails with `WouldBlock`, and a source that need not call it returns `None`.
+    fn accept(&mut self) -> io::Result<Option<Taken>>;
 
     /// Called when a connection from this acceptor has been closed.
     fn closed(&mut self) {}
@@ -106,9 +130,12 @@ pub trait Acceptor: Source {
     }
 
     /// Takes nothing more from the kernel, and returns what it had already taken.
-    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+    fn stop(&mut self) -> io::Result<Vec<Taken>> {
         Ok(Vec::new())
     }
+
+    /// The listener, if it is the worker's to close.
+    fn listener(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// A worker's source of datagrams.

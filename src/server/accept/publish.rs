@@ -1,40 +1,49 @@
 //! Workers that publish their load for steering programs that use it. They write to memory that the program reads, so this takes no
-//! system call.
+//! system call. What the workers of a shared queue publish is added up: the program chooses among queues.
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use aya::maps::MapData;
-use mio::Registry;
+use mio::{Events, Registry};
 use socket2::Socket;
 
-use super::{Accepted, Acceptor, Receiver, Source};
+use super::{Acceptor, Receiver, Source, Taken};
 use crate::sys::{clock, shared::SharedSlice};
 
-/// The words of a worker's state, as in `src/bpf/state.h`.
+/// The words of a queue's state, as in `src/bpf/state.h`.
 #[derive(Clone, Copy)]
 enum Word {
     Closed = 1,
     Open = 2,
     LoopNs = 3,
     Pending = 4,
+    Workers = 5,
 }
 
-/// The states of all workers.
+/// The states of all queues.
 pub(super) struct States {
-    /// `struct worker_state` of `src/bpf/state.h`: a cache line of words per worker.
+    /// `struct queue_state` of `src/bpf/state.h`: a cache line of words per queue.
     words: SharedSlice<[AtomicU64; 8]>,
     /// The longest a worker's loop may wait, if the program checks that the loop still turns.
     heartbeat: Option<Duration>,
 }
 
 impl States {
-    /// Maps a program's memory.
-    pub(super) fn of_bpf_array(map: &MapData, workers: usize) -> io::Result<Self> {
-        Ok(Self { words: SharedSlice::of_bpf_array(map, workers)?, heartbeat: None })
+    /// Maps a program's memory. `workers`: how many accept from each queue.
+    pub(super) fn of_bpf_array(map: &MapData, workers: impl ExactSizeIterator<Item = usize>) -> io::Result<Self> {
+        let words: SharedSlice<[AtomicU64; 8]> = SharedSlice::of_bpf_array(map, workers.len())?;
+        for (state, workers) in words.iter().zip(workers) {
+            state[Word::Workers as usize].store(workers as u64, Relaxed);
+        }
+        Ok(Self { words, heartbeat: None })
     }
 
     pub(super) fn with_heartbeat(self, heartbeat: Duration) -> Self {
@@ -42,34 +51,55 @@ impl States {
     }
 }
 
-/// One worker's access to its state.
+/// One worker's access to the state of its queue.
 pub(super) struct Publisher {
-    states: States,
-    worker: usize,
+    states: Arc<States>,
+    queue: usize,
+    /// Its part of the queue's pending events.
+    pending: u64,
+    /// Its part of the queue's open connections.
+    open: u64,
 }
 
 impl Publisher {
-    pub(super) fn new(states: States, worker: usize) -> Self {
-        Self { states, worker }
+    pub(super) fn new(states: Arc<States>, queue: usize) -> Self {
+        Self { states, queue, pending: 0, open: 0 }
     }
 
     /// Publishes a turn of the loop, with this many events to handle.
-    fn comes_round(&self, events: usize) {
-        self.set(Word::Pending, events as u64);
-        self.set(Word::LoopNs, clock::monotonic_ns());
+    fn comes_round(&mut self, events: usize) {
+        let before = std::mem::replace(&mut self.pending, events as u64);
+        self.change(Word::Pending, (events as u64).wrapping_sub(before));
+        self.turns();
     }
 
-    // The worker is the only writer of these words.
-    fn set(&self, word: Word, value: u64) {
-        self.word(word).store(value, Relaxed);
+    /// Publishes that the loop turns. The last of the queue's workers to do so is the one that counts.
+    fn turns(&self) {
+        self.word(Word::LoopNs).store(clock::monotonic_ns(), Relaxed);
     }
 
-    fn change(&self, word: Word, by: i64) {
-        self.set(word, self.word(word).load(Relaxed).wrapping_add_signed(by));
+    /// Adds to a word, modulo 2^64.
+    fn change(&self, word: Word, by: u64) {
+        self.word(word).fetch_add(by, Relaxed);
+    }
+
+    /// Publishes that the worker has one connection more.
+    fn opened(&mut self) {
+        self.open += 1;
+        self.change(Word::Open, 1);
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
-        &self.states.words[self.worker][word as usize]
+        &self.states.words[self.queue][word as usize]
+    }
+}
+
+/// A worker that gives up its queue takes along what it has open.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.change(Word::Pending, self.pending.wrapping_neg());
+        self.change(Word::Open, self.open.wrapping_neg());
+        self.change(Word::Closed, self.open);
     }
 }
 
@@ -81,7 +111,7 @@ pub(super) struct Publishing<S> {
 
 impl<S> Publishing<S> {
     pub(super) fn new(source: S, publisher: Publisher) -> Self {
-        publisher.set(Word::LoopNs, clock::monotonic_ns());
+        publisher.turns();
         Self { source, publisher }
     }
 }
@@ -101,9 +131,9 @@ impl<S: Source> Source for Publishing<S> {
         Ok([patience, self.publisher.states.heartbeat].into_iter().flatten().min())
     }
 
-    fn woke(&mut self, events: usize) {
+    fn woke(&mut self, events: &Events) {
         self.source.woke(events);
-        self.publisher.comes_round(events);
+        self.publisher.comes_round(events.iter().count());
     }
 
     fn left_some(&mut self) -> io::Result<()> {
@@ -112,15 +142,25 @@ impl<S: Source> Source for Publishing<S> {
 }
 
 impl<A: Acceptor> Acceptor for Publishing<A> {
-    fn accept(&mut self) -> io::Result<Accepted> {
-        let accepted = self.source.accept()?;
-        self.publisher.change(Word::Open, 1);
-        Ok(accepted)
+    fn accept(&mut self) -> io::Result<Option<Taken>> {
+        let taken = self.source.accept()?;
+        match &taken {
+            Some(Taken::Own(_)) => self.publisher.opened(),
+            // The program picked another queue for it.
+            Some(Taken::Over(_)) => {
+                self.publisher.opened();
+                self.publisher.change(Word::Closed, 1_u64.wrapping_neg());
+            }
+            Some(Taken::HandedOver) => self.publisher.change(Word::Closed, 1),
+            None => {}
+        }
+        Ok(taken)
     }
 
     fn closed(&mut self) {
         self.source.closed();
-        self.publisher.change(Word::Open, -1);
+        self.publisher.open = self.publisher.open.saturating_sub(1);
+        self.publisher.change(Word::Open, 1_u64.wrapping_neg());
         self.publisher.change(Word::Closed, 1);
     }
 
@@ -128,8 +168,12 @@ impl<A: Acceptor> Acceptor for Publishing<A> {
         self.source.after_accepts()
     }
 
-    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+    fn stop(&mut self) -> io::Result<Vec<Taken>> {
         self.source.stop()
+    }
+
+    fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.source.listener()
     }
 }
 

@@ -3,34 +3,46 @@
 use anyhow::{Context, Result};
 use aya::include_bytes_aligned;
 
-use super::{bpf, publish::States};
+use super::{
+    bpf::{self, Program},
+    publish::States,
+};
 use crate::{
     scenario::Steering,
     server::Listeners,
     sys::{affinity, clock, reuseport_bpf},
 };
 
-/// Makes the kernel choose queues as the scenario says. Returns the memory in which workers publish their load, if the choice depends
-/// on it.
-pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<Option<States>> {
+/// What a queue must be marked with before it is opened.
+pub(super) fn mark(steering: &Steering, listeners: &Listeners) -> Result<()> {
     match steering {
-        Steering::Hash => Ok(None),
-        Steering::ReceivingCpu => by_receiving_cpu(listeners).map(|()| None),
-        Steering::IncomingCpu { cpus } => mark_with_cpus(listeners, cpus.as_deref()).map(|()| None),
+        Steering::IncomingCpu { cpus } => mark_with_cpus(listeners, cpus.as_deref()),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the kernel choose queues as the scenario says. Returns the program that does, if it is one that can be turned to others, and the
+/// memory in which workers publish their load, if the choice depends on it.
+pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<(Option<Program>, Option<States>)> {
+    let (program, states) = match steering {
+        // Its queues are marked.
+        Steering::Hash | Steering::IncomingCpu { .. } => return Ok((None, None)),
+        Steering::ReceivingCpu => return by_receiving_cpu(listeners).map(|()| (None, None)),
         Steering::RoundRobin => {
-            bpf::steer("round_robin", include_bytes_aligned!("../../bpf/round_robin.bpf.o"), listeners, &[])
+            bpf::steer("round_robin", include_bytes_aligned!("../../bpf/round_robin.bpf.o"), listeners, &[])?
         }
-        Steering::Random => bpf::steer("random", include_bytes_aligned!("../../bpf/random.bpf.o"), listeners, &[]),
-        Steering::Least => bpf::steer("least", include_bytes_aligned!("../../bpf/least.bpf.o"), listeners, &[]),
+        Steering::Random => bpf::steer("random", include_bytes_aligned!("../../bpf/random.bpf.o"), listeners, &[])?,
+        Steering::Least => bpf::steer("least", include_bytes_aligned!("../../bpf/least.bpf.o"), listeners, &[])?,
         Steering::Hermes { hang, theta } => {
             let globals =
                 [("hang_ns", clock::nanoseconds(*hang)), ("theta_permille", (theta * 1_000.0).round() as u64)];
             let object = include_bytes_aligned!("../../bpf/hermes.bpf.o");
-            let states = bpf::steer("hermes", object, listeners, &globals)?;
+            let (program, states) = bpf::steer("hermes", object, listeners, &globals)?;
             // An idle worker's loop turns four times per `hang`, so that it is not mistaken for one that hangs.
-            Ok(states.map(|states| states.with_heartbeat(*hang / 4)))
+            (program, states.map(|states| states.with_heartbeat(*hang / 4)))
         }
-    }
+    };
+    Ok((Some(program), states))
 }
 
 /// A classic BPF program picks queue (receiving processor mod queues). The receiving processor is the one that handled the

@@ -3,6 +3,8 @@
 
 use std::{
     io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -13,10 +15,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use crossbeam::queue::ArrayQueue;
-use mio::{Registry, Waker};
+use mio::{Registry, Waker, net::TcpStream};
 
-use super::{Accepted, Acceptor, Source, TOKEN};
-use crate::{server::Listener, sys::thread};
+use super::{Accepted, Acceptor, HandedOver, Source, TOKEN, Taken};
+use crate::{
+    server::Listener,
+    sys::{clock, thread},
+};
 
 /// Connections on their way from the thread to the loop. When this many wait, the thread stops accepting.
 const IN_HAND: usize = 1_024;
@@ -26,8 +31,25 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What the thread and the loop share.
 struct Shared {
     listener: Listener,
-    queue: ArrayQueue<io::Result<Accepted>>,
+    queue: ArrayQueue<io::Result<OnTheWay>>,
     stop: AtomicBool,
+}
+
+/// A connection between the thread and the loop.
+struct OnTheWay {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// When accept(2) returned it, in nanoseconds of CLOCK_MONOTONIC.
+    returned_ns: u64,
+}
+
+impl OnTheWay {
+    /// The connection as the loop takes it.
+    fn arrive(self) -> Accepted {
+        let Self { stream, peer, returned_ns } = self;
+        // A thread that blocks in accept wakes up as accept returns.
+        Accepted::received(stream, peer, HandedOver { woke_ns: returned_ns, returned_ns })
+    }
 }
 
 pub(super) struct ThreadAcceptor {
@@ -55,7 +77,10 @@ impl Shared {
             }
             let accepted = match self.listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                accepted => accepted.map(Accepted::now),
+                accepted => accepted.map(|(stream, peer)| {
+                    let returned_ns = clock::monotonic_ns();
+                    OnTheWay { stream, peer, returned_ns }
+                }),
             };
             let failed = accepted.is_err();
             // The loop need not see every one of several failures, and no connection should queue behind them.
@@ -100,11 +125,11 @@ impl Source for ThreadAcceptor {
 }
 
 impl Acceptor for ThreadAcceptor {
-    fn accept(&mut self) -> io::Result<Accepted> {
-        self.shared.queue.pop().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    fn accept(&mut self) -> io::Result<Option<Taken>> {
+        Ok(self.shared.queue.pop().transpose()?.map(|connection| Taken::Own(connection.arrive())))
     }
 
-    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
+    fn stop(&mut self) -> io::Result<Vec<Taken>> {
         self.shared.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             // A signal that arrives just before the call of accept is lost, so repeat until the thread has ended.
@@ -113,6 +138,13 @@ impl Acceptor for ThreadAcceptor {
                 std::thread::sleep(PAUSE);
             }
         }
-        Ok(std::iter::from_fn(|| self.shared.queue.pop()).flatten().collect())
+        Ok(std::iter::from_fn(|| self.shared.queue.pop())
+            .flatten()
+            .map(|connection| Taken::Own(connection.arrive()))
+            .collect())
+    }
+
+    fn listener(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.shared.listener.as_fd())
     }
 }

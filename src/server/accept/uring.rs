@@ -1,18 +1,20 @@
 //! An io_uring multishot accept, armed until the kernel ends it, in a ring whose descriptor is in the worker's epoll instance.
 //!
 //! The kernel accepts connections as they arrive: a batch limits only how many the worker processes per wake-up, and the listener's
-//! queue stays empty as long as descriptors last.
+//! queue stays empty as long as descriptors last. A completion carries no time: how much of the accept wait a connection spends in the
+//! ring is known only where a program records it, in [`Completions`].
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
 
-use super::{Accepted, Acceptor, Source, TOKEN};
-use crate::{
-    server::Listener,
-    sys::{clock, uring::AcceptRing},
-};
+use super::{Accepted, Acceptor, HandedOver, Source, TOKEN, Taken};
+use crate::{observe::completions::Completions, server::Listener, sys::uring::AcceptRing};
 
 /// Number of completions that fit in the ring.
 const ENTRIES: u32 = 1_024;
@@ -20,21 +22,31 @@ const ENTRIES: u32 = 1_024;
 pub(super) struct UringAcceptor {
     ring: AcceptRing,
     registry: Option<Registry>,
+    worker: usize,
+    completions: Option<Arc<Completions>>,
 }
 
 impl UringAcceptor {
-    pub(super) fn new(listener: Listener) -> Result<Self> {
-        let ring = AcceptRing::new(listener.into(), ENTRIES).context(
+    pub(super) fn new(listener: Listener, worker: usize, completions: Option<Arc<Completions>>) -> Result<Self> {
+        let user_data = completions.as_ref().map_or(1, |completions| completions.user_data(worker));
+        let ring = AcceptRing::new(listener.into(), ENTRIES, user_data).context(
             "io_uring_setup; it may be switched off (sysctl kernel.io_uring_disabled) or forbidden by a sandbox",
         )?;
-        Ok(Self { ring, registry: None })
+        Ok(Self { ring, registry: None, worker, completions })
     }
-}
 
-fn accepted(stream: std::net::TcpStream) -> Accepted {
-    // A multishot accept gives no address, and a client that has reset no longer has one.
-    let peer = stream.peer_addr().ok();
-    Accepted { stream: TcpStream::from_std(stream), peer, accept_ns: clock::monotonic_ns() }
+    fn accepted(&self, stream: std::net::TcpStream) -> Accepted {
+        // A multishot accept gives no address, and a client that has reset no longer has one.
+        let peer = stream.peer_addr().ok();
+        let descriptor = stream.as_raw_fd();
+        let accepted = Accepted::now(TcpStream::from_std(stream), peer);
+        let completions = self.completions.as_ref();
+        let handed_over = completions
+            .and_then(|completions| completions.take(self.worker, descriptor, accepted.accept_ns))
+            // The kernel accepts by itself: nothing has to wake up for it.
+            .map(|returned_ns| HandedOver { woke_ns: returned_ns, returned_ns });
+        Accepted { handed_over, ..accepted }
+    }
 }
 
 impl Source for UringAcceptor {
@@ -62,22 +74,27 @@ impl Source for UringAcceptor {
 }
 
 impl Acceptor for UringAcceptor {
-    fn accept(&mut self) -> io::Result<Accepted> {
+    fn accept(&mut self) -> io::Result<Option<Taken>> {
         match self.ring.next() {
             Some(Ok(stream)) => {
                 // The kernel may end a multishot accept at any time, for example when the ring is full.
                 if !self.ring.is_armed() {
                     self.ring.arm()?;
                 }
-                Ok(accepted(stream))
+                Ok(Some(Taken::Own(self.accepted(stream))))
             }
             // The error has ended the multishot accept; registering arms it again.
             Some(Err(error)) => Err(error),
-            None => Err(io::ErrorKind::WouldBlock.into()),
+            None => Ok(None),
         }
     }
 
-    fn stop(&mut self) -> io::Result<Vec<Accepted>> {
-        Ok(self.ring.stop()?.into_iter().map(accepted).collect())
+    fn stop(&mut self) -> io::Result<Vec<Taken>> {
+        let taken = self.ring.stop()?;
+        Ok(taken.into_iter().map(|stream| Taken::Own(self.accepted(stream))).collect())
+    }
+
+    fn listener(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ring.listener())
     }
 }

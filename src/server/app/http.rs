@@ -26,7 +26,7 @@ struct Head {
     keep_alive: bool,
     version_1_0: bool,
     without_body: bool,
-    content_length: usize,
+    content_length: Option<usize>,
     chunked: bool,
     nonce: Option<u32>,
 }
@@ -47,9 +47,9 @@ impl Protocol for Http {
         let mut headers = [EMPTY_HEADER; HEADERS_LIMIT];
         let mut request = httparse::Request::new(&mut headers);
         let length = match request.parse(input) {
-            Ok(Status::Complete(length)) => length,
+            Ok(Status::Complete(length)) if length <= HEAD_LIMIT_BYTES => length,
             Ok(Status::Partial) if input.len() < HEAD_LIMIT_BYTES => return Take::Partial,
-            Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
                 return refuse(reply, "431 Request Header Fields Too Large");
             }
             Err(_) => return refuse(reply, "400 Bad Request"),
@@ -59,10 +59,11 @@ impl Protocol for Http {
         if head.chunked {
             return refuse(reply, "411 Length Required");
         }
-        if head.content_length > BODY_LIMIT_BYTES {
+        let body_bytes = head.content_length.unwrap_or(0);
+        if body_bytes > BODY_LIMIT_BYTES {
             return refuse(reply, "413 Content Too Large");
         }
-        let length = length + head.content_length;
+        let length = length + body_bytes;
         if input.len() < length {
             return Take::Partial;
         }
@@ -122,11 +123,17 @@ impl Head {
                     }
                 }
             } else if header.name.eq_ignore_ascii_case("content-length") {
-                head.content_length = text?.parse().ok()?;
+                // RFC 9112, section 6.3: lengths that differ, or are none, leave it open where the next request begins.
+                let length = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
+                if head.content_length.is_some_and(|other| other != length) {
+                    return None;
+                }
+                head.content_length = Some(length);
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 head.chunked = true;
             } else if header.name.eq_ignore_ascii_case("x-nonce") {
-                head.nonce = Some(u32::from_str_radix(text?, 16).ok()?);
+                let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+                head.nonce = Some(u32::from_str_radix(digits, 16).ok()?);
             }
         }
         Some(head)
@@ -196,6 +203,10 @@ mod tests {
         for (request, status) in [
             ("nonsense\r\n\r\n".to_owned(), "400"),
             ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\nX-Nonce: +1\r\n\r\n".to_owned(), "400"),
+            (format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(HEAD_LIMIT_BYTES)), "431"),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), "411"),
             ("POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n".to_owned(), "413"),
             (format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(HEAD_LIMIT_BYTES)), "431"),

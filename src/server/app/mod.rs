@@ -14,11 +14,7 @@ use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
-    ipc::{
-        interner::Interner,
-        ledger::{Journey, Ledger},
-        receipt::Tuple,
-    },
+    ipc::{interner::Interner, ledger::Ledger, receipt::Tuple},
     scenario::{App, CloseBy, Scenario},
     sys::clock,
 };
@@ -27,14 +23,15 @@ use crate::{
 const SCRATCH_BYTES: usize = 65_536;
 
 /// Finds requests and writes replies.
-trait Protocol {
+pub trait Protocol {
     /// Looks at the beginning of `input`; if it is a whole request, writes the reply to the empty `reply`. `last`: the
     /// worker closes the connection after this request.
     fn take(&mut self, input: &[u8], caller: &Caller, last: bool, reply: &mut Vec<u8>) -> Take;
 }
 
 /// What the input begins with.
-enum Take {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Take {
     /// Not yet a whole request.
     Partial,
     /// A request of `length` bytes. `close`: the protocol requires the connection to be closed after the reply.
@@ -43,27 +40,34 @@ enum Take {
     Bad,
 }
 
+/// The protocol of an app; `None` for app `close`.
+pub fn protocol(app: App) -> Option<Box<dyn Protocol>> {
+    match app {
+        App::Close => None,
+        App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
+        App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
+    }
+}
+
 /// The connection that a reply goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// Number of the worker that accepted the connection.
     pub worker: u16,
-    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the worker had the connection, or received the datagram, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
     /// The connection's ends as the worker sees them.
     pub tuple: Tuple,
 }
 
-/// A connection just returned by accept.
+/// A connection that the worker has just got.
 #[derive(Debug)]
 pub struct Arrival {
     pub stream: TcpStream,
     /// The connection's ends as the worker sees them.
     pub tuple: Tuple,
-    /// When accept returned, in nanoseconds of CLOCK_MONOTONIC.
+    /// When the worker had it, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
-    /// The wake-up in which the worker accepted it.
-    pub woke_ns: u64,
 }
 
 /// A connection that a worker serves. A worker may hold tens of thousands of idle ones, so it is kept small.
@@ -77,9 +81,9 @@ pub struct Connection {
     server: u16,
     client: SocketAddr,
     accept_ns: u64,
-    woke_ns: u64,
     /// When the first byte was read; 0 until then.
     read_ns: u64,
+    /// Requests answered.
     served: u64,
     /// Bytes that it must keep, if any.
     buffers: Option<Box<Buffers>>,
@@ -101,13 +105,9 @@ impl Connection {
         if self.has_unsent() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
 
-    fn journey(&self) -> Journey {
-        Journey {
-            woke_ns: self.woke_ns,
-            accept_ns: self.accept_ns,
-            read_ns: self.read_ns,
-            replied_ns: clock::monotonic_ns(),
-        }
+    /// Requests answered so far.
+    pub fn served(&self) -> u64 {
+        self.served
     }
 
     fn take_input(&mut self) -> Vec<u8> {
@@ -149,19 +149,15 @@ pub struct Application {
 impl Application {
     /// The scenario's app, for one worker. `stream` gives this worker its own random numbers.
     pub fn new(scenario: &Scenario, worker: u16, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
-        let protocol: Option<Box<dyn Protocol>> = match scenario.server.app {
-            App::Close => None,
-            App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
-            App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
-        };
-        let requests = match scenario.load.close_by {
+        let closing = scenario.closing();
+        let requests = match closing.close_by {
             CloseBy::Client => u64::MAX,
-            CloseBy::Server => u64::from(scenario.load.requests),
+            CloseBy::Server => u64::from(closing.requests),
         };
         Self {
             worker,
             servers: Interner::default(),
-            protocol,
+            protocol: protocol(scenario.server.app),
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
             scratch: vec![0; SCRATCH_BYTES],
@@ -172,7 +168,7 @@ impl Application {
 
     /// Starts serving a connection that was just accepted.
     pub fn take_up(&mut self, arrival: Arrival) -> Connection {
-        let Arrival { stream, tuple, accept_ns, woke_ns } = arrival;
+        let Arrival { stream, tuple, accept_ns } = arrival;
         Connection {
             stream,
             watched: None,
@@ -180,7 +176,6 @@ impl Application {
             server: self.servers.number(tuple.server),
             client: tuple.client,
             accept_ns,
-            woke_ns,
             read_ns: 0,
             served: 0,
             buffers: None,
@@ -282,10 +277,10 @@ impl Application {
     }
 }
 
-/// Records a connection's journey in the ledger, where its client looks it up.
+/// Records the end of a connection's journey in the ledger, where its client looks it up.
 fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
-        ledger.travelled(connection.client, &connection.journey());
+        ledger.answered(connection.client, connection.read_ns, clock::monotonic_ns());
     }
 }
 

@@ -10,26 +10,24 @@ use std::{
 use anyhow::{Context, Result};
 use mio::{Events, Poll, Token, net::TcpStream};
 use slab::Slab;
+use socket2::SockRef;
 
-use super::{EVENTS, FIRST_CONNECTION, Worker};
+use super::{EVENTS, FIRST_CONNECTION, Worker, pause::Pauses};
 use crate::{
     ipc::{
         control::{Count, Meter, Phase, Window},
         receipt::Tuple,
-        tally::Tally,
     },
     record::Step,
+    scenario::Admit,
     server::{
-        accept::{self, Accepted, Acceptor, Source},
+        accept::{self, Accepted, Acceptor, Source, Taken},
         app::{Application, Arrival, Connection},
         burn::Burns,
         datagrams::Datagrams,
     },
     sys::clock,
 };
-
-/// How long a worker that has run out of descriptors or memory leaves the listener alone.
-const EXHAUSTED_PAUSE_NS: u64 = 10_000_000;
 
 pub(super) struct Loop {
     pub(super) worker: Worker,
@@ -40,25 +38,43 @@ pub(super) struct Loop {
     pub(super) connections: Slab<Connection>,
     /// Keys of connections accepted in this wake-up and not served yet.
     pub(super) fresh: VecDeque<usize>,
-    /// Until when the worker leaves the listener alone because it has run out of descriptors or memory.
-    pub(super) paused_until_ns: Option<u64>,
-    pub(super) errors: Tally,
+    /// When the worker leaves the listener alone.
+    pub(super) pauses: Pauses,
+    /// Until when the worker, which is leaving, serves what it has open.
+    pub(super) drain_until_ns: Option<u64>,
     /// When the wait for events last ended.
     pub(super) woke_ns: u64,
+}
+
+/// How a worker's loop ended.
+pub(super) enum Ending {
+    /// With the trial.
+    Stopped,
+    /// The worker was told to leave, and has nothing open any more.
+    Left,
 }
 
 impl Loop {
     /// Workers register one at a time: with EPOLLEXCLUSIVE, the order decides which is woken.
     pub(super) fn register(&mut self) -> Result<()> {
-        self.worker.context.control.wait_for_registration_turn(self.worker.rank);
+        let (control, turn) = (&self.worker.context.control, self.worker.turn);
+        match turn.after {
+            Some(before) if self.worker.waits => control.wait_until_serving(before),
+            _ if self.worker.waits => {}
+            _ => control.wait_for_registration_turn(turn.rank),
+        }
         for source in sources(&mut self.acceptor, &mut self.datagrams) {
             source.register(self.poll.registry()).context("adding the listener to epoll")?;
         }
-        self.worker.context.control.registered(self.worker.rank);
+        if self.worker.waits {
+            self.worker.context.control.serves(self.worker.number, clock::monotonic_ns());
+        } else {
+            self.worker.context.control.registered(turn.rank);
+        }
         Ok(())
     }
 
-    /// Waits before accepting; false if the trial ended in the meantime.
+    /// Waits before accepting; false if the trial ended in the meantime, or the worker is to leave.
     pub(super) fn sleep_until(&mut self, window: Window, delay: Duration, burns: &mut Burns) -> Result<bool> {
         let until = window.start_ns.saturating_add(clock::nanoseconds(delay));
         let mut events = Events::with_capacity(1);
@@ -66,7 +82,7 @@ impl Loop {
             let now_ns = clock::monotonic_ns();
             burns.burn_due(now_ns, &self.worker.context.control, || self.running());
             let left = until.min(burns.next_ns().unwrap_or(u64::MAX)).saturating_sub(now_ns);
-            if !self.running() {
+            if !self.running() || self.is_to_leave() {
                 return Ok(false);
             }
             if clock::monotonic_ns() >= until {
@@ -76,18 +92,23 @@ impl Loop {
         }
     }
 
-    pub(super) fn run(&mut self, burns: &mut Burns, meter: &mut Meter<'_>) -> Result<()> {
+    pub(super) fn run(&mut self, burns: &mut Burns, meter: &mut Meter<'_>) -> Result<Ending> {
         let mut events = Events::with_capacity(EVENTS);
         while self.running() {
             let now_ns = clock::monotonic_ns();
             burns.burn_due(now_ns, &self.worker.context.control, || self.running());
-            if self.paused_until_ns.is_some_and(|until_ns| until_ns <= now_ns) {
-                self.paused_until_ns = None;
-                if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
-                }
+            if self.drain_until_ns.is_none() && self.is_to_leave() {
+                self.leave(meter)?;
             }
-            let next_ns = [self.paused_until_ns, burns.next_ns()].into_iter().flatten().min();
+            if self.has_drained(now_ns, meter) {
+                return Ok(Ending::Left);
+            }
+            if self.pauses.ends(now_ns, self.connections.len())
+                && let Some(acceptor) = &mut self.acceptor
+            {
+                acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
+            }
+            let next_ns = [self.pauses.until_ns(), self.drain_until_ns, burns.next_ns()].into_iter().flatten().min();
             let mut left = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
                 let patience = source.before_wait().context("preparing to accept")?;
@@ -97,23 +118,23 @@ impl Loop {
             self.woke_ns = clock::monotonic_ns();
             meter.pass(self.woke_ns);
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
-                source.woke(events.iter().count());
+                source.woke(&events);
             }
             self.take_in(&events, meter)?;
             for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
                 if !self.running() {
-                    return Ok(());
+                    return Ok(Ending::Stopped);
                 }
                 self.ready(event, meter);
             }
         }
-        Ok(())
+        Ok(Ending::Stopped)
     }
 
     /// Accepts and serves what is new.
     fn take_in(&mut self, events: &Events, meter: &mut Meter<'_>) -> Result<()> {
         let ready = |token: Token| events.iter().any(|event| event.token() == token);
-        if ready(accept::TOKEN) {
+        if ready(accept::TOKEN) || ready(accept::TOKEN_TAKEN_OVER) {
             self.accept(meter)?;
         }
         if let Some(acceptor) = &mut self.acceptor {
@@ -123,7 +144,7 @@ impl Loop {
         if let (true, Some(datagrams)) = (ready(accept::TOKEN_DATAGRAMS), &mut self.datagrams) {
             let worker = &self.worker;
             let running = || worker.context.control.phase() == Phase::Running;
-            datagrams.serve(worker.batch(), running, &mut self.application, &mut self.errors, meter)?;
+            datagrams.serve(worker.batch(), running, &mut self.application, meter)?;
         }
         Ok(())
     }
@@ -147,13 +168,24 @@ impl Loop {
         let mut accepted = 0;
         let mut emptied = false;
         while accepted < most && self.running() {
+            if self.pauses.lets_others_go_first(self.connections.len()) {
+                acceptor.deregister().context("taking the listener out of epoll")?;
+                break;
+            }
             match acceptor.accept() {
-                Ok(connection) => {
+                Ok(Some(taken)) => {
                     accepted += 1;
-                    self.count(&connection, meter);
-                    if !self.open(connection, meter) {
+                    self.pauses.accepted();
+                    self.count(&taken, meter);
+                    if let Taken::Own(connection) | Taken::Over(connection) = taken
+                        && !self.take_up(connection, meter)
+                    {
                         acceptor.closed();
                     }
+                }
+                Ok(None) => {
+                    emptied = true;
+                    break;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     meter.add(Count::AcceptEagain, 1);
@@ -162,7 +194,7 @@ impl Loop {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.errors.add(Step::Accept, &error);
+                    meter.add_error(Step::Accept, &error);
                     if error.kind() == ErrorKind::ConnectionAborted {
                         // The error concerns only this connection.
                         continue;
@@ -170,7 +202,7 @@ impl Loop {
                     // EMFILE, ENFILE, ENOBUFS, ENOMEM: the worker cannot accept anything now, and a non-empty queue would wake
                     // it again at once for nothing.
                     acceptor.deregister().context("taking the listener out of epoll")?;
-                    self.paused_until_ns = Some(clock::monotonic_ns() + EXHAUSTED_PAUSE_NS);
+                    self.pauses.exhausted();
                     break;
                 }
             }
@@ -181,27 +213,66 @@ impl Loop {
         if accepted > 0 {
             meter.batch(accepted);
         }
-        if !emptied && self.paused_until_ns.is_none() {
+        if !emptied && !self.pauses.is_paused() {
             acceptor.left_some().context("re-arming the listener in epoll")?;
         }
         Ok(())
     }
 
-    /// Counts an accept, in the ledger too.
-    pub(super) fn count(&self, accepted: &Accepted, meter: &mut Meter<'_>) {
+    /// Counts what was taken; a connection to be served, in the ledger too.
+    pub(super) fn count(&self, taken: &Taken, meter: &mut Meter<'_>) {
+        let accepted = match taken {
+            Taken::HandedOver => return meter.add(Count::HandedOver, 1),
+            Taken::Over(accepted) => {
+                meter.add(Count::TakenOver, 1);
+                accepted
+            }
+            Taken::Own(accepted) => accepted,
+        };
         meter.accepted(accepted.accept_ns);
         match (&self.worker.context.ledger, accepted.peer) {
             (Some(ledger), Some(peer)) => ledger.accepted(peer, self.worker.number as u16, accepted.accept_ns),
             (Some(ledger), None) => ledger.accepted_nameless(),
             (None, _) => {}
         }
+    }
+
+    /// Records the accept wait of a connection, and opens it; false if it is already over. A stranger's has no stamp, and unless strangers
+    /// are served, it is over now.
+    pub(super) fn take_up(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
+        let context = &self.worker.context;
+        let stranger = accepted.peer.is_some_and(|peer| context.clients.place(peer.ip()).is_none());
+        if !stranger {
+            self.record_wait(&accepted, meter);
+        }
+        meter.add(Count::Settled, 1);
+        if stranger && context.scenario.admit == Admit::Job {
+            // Nothing is left of it here, not even a TIME-WAIT socket. If the client is gone already, so is the connection.
+            let _ = SockRef::from(&accepted.stream).set_linger(Some(Duration::ZERO));
+            return false;
+        }
+        self.open(accepted, meter)
+    }
+
+    fn record_wait(&self, accepted: &Accepted, meter: &Meter<'_>) {
+        let Accepted { accept_ns, handed_over, .. } = *accepted;
+        let returned_ns = handed_over.map_or(accept_ns, |handed_over| handed_over.returned_ns);
+        // Hand-overs are recorded of the same connections as exact waits; without stamps, of those that accept(2) returned in the
+        // measured window.
+        let mut from_ns = returned_ns;
         if let Some(stamps) = &self.worker.context.stamps {
             match accepted.peer.and_then(|peer| stamps.take(peer)) {
-                Some(established_ns) if established_ns <= accepted.accept_ns => {
-                    meter.waited(established_ns, accepted.accept_ns);
+                Some(established_ns) if established_ns <= returned_ns => {
+                    meter.waited(established_ns, accept_ns);
+                    from_ns = established_ns;
                 }
-                _ => meter.add(Count::Unstamped, 1),
+                _ => return meter.add(Count::Unstamped, 1),
             }
+        }
+        if handed_over.is_some() {
+            meter.handed_over(from_ns, accept_ns - returned_ns);
+        } else if self.worker.context.completions.is_some() {
+            meter.add(Count::HandOverUnknown, 1);
         }
     }
 
@@ -209,18 +280,22 @@ impl Loop {
     fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
         // A client that has gone needs no service.
         let Some(peer) = accepted.peer else { return false };
-        let Accepted { stream, accept_ns, .. } = accepted;
+        let Accepted { stream, accept_ns, handed_over, .. } = accepted;
         match self.own_end(&stream) {
             Ok(server) => {
                 let tuple = Tuple { client: peer, server };
-                let arrival = Arrival { stream, tuple, accept_ns, woke_ns: self.woke_ns };
-                let connection = self.application.take_up(arrival);
+                let (woke_ns, returned_ns) = handed_over
+                    .map_or((self.woke_ns, accept_ns), |handed_over| (handed_over.woke_ns, handed_over.returned_ns));
+                if let Some(ledger) = &self.worker.context.ledger {
+                    ledger.arrived(peer, woke_ns, returned_ns, accept_ns);
+                }
+                let connection = self.application.take_up(Arrival { stream, tuple, accept_ns });
                 meter.opened();
                 self.fresh.push_back(self.connections.insert(connection));
                 true
             }
             Err(error) => {
-                self.errors.add(Step::Accept, &error);
+                meter.add_error(Step::Accept, &error);
                 false
             }
         }
@@ -244,7 +319,7 @@ fn sources<'a>(
 }
 
 /// Waits for events; a signal counts as a wake-up without any.
-fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+pub(super) fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
     match poll.poll(events, timeout) {
         Err(error) if error.kind() == ErrorKind::Interrupted => {
             events.clear();

@@ -1,16 +1,20 @@
 //! A forked worker: from its set-up to its report.
 
+mod coming;
 mod event_loop;
+mod pause;
 mod serving;
 
 use std::{collections::VecDeque, os::fd::AsRawFd, sync::Arc};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Poll, Token, unix::SourceFd};
+use nix::unistd::gettid;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use event_loop::Loop;
+use event_loop::{Ending, Loop};
+use pause::Pauses;
 
 use super::{
     accept::{Acceptor, Receiver},
@@ -20,16 +24,18 @@ use super::{
 };
 use crate::{
     context::TrialContext,
-    ipc::tally::Tally,
-    record::ErrorCount,
-    scenario::{AcceptBatch, keys},
-    sys::{affinity, limits},
+    ipc::control::Count,
+    scenario::{
+        AcceptBatch, Turn,
+        keys::{self, AnyKey},
+    },
+    sys::{affinity, clock, limits},
 };
 
 /// The token of the descriptor that wakes the worker when the phase changes.
 const WAKE: Token = Token(2);
 /// Tokens of connections are their slab keys, offset past the wake token and those of listeners.
-const FIRST_CONNECTION: usize = 3;
+const FIRST_CONNECTION: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS: usize = 1_024;
 
@@ -37,8 +43,12 @@ const EVENTS: usize = 1_024;
 pub struct Worker {
     /// The worker's number, from 0.
     pub number: usize,
-    /// Its place in the order of registration, from 0.
-    pub rank: usize,
+    /// Its number in its generation.
+    pub place: usize,
+    /// Its turn to register.
+    pub turn: Turn,
+    /// Whether it begins to accept only when an event says so.
+    pub waits: bool,
     pub context: TrialContext,
 }
 
@@ -51,36 +61,41 @@ pub struct Intake {
     pub receiver: Option<Box<dyn Receiver>>,
 }
 
-/// What a worker sends when it ends. Its counters are in the control block.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Errors while accepting and serving.
-    pub errors: Vec<ErrorCount>,
+/// How a worker was set up. What it counts is in the control block.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct WorkerSetUp {
+    /// The id of its thread: that of its process, unless workers are threads of one.
+    pub tid: i32,
     /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
     pub scheduler: Option<String>,
 }
 
 impl Worker {
-    /// Runs until the phase changes.
-    pub fn run(self, intake: Intake) -> Result<WorkerReport> {
+    /// Sets up, reports how, and runs until the phase changes.
+    pub fn run(self, intake: Intake, report: impl FnOnce(&WorkerSetUp) -> Result<()>) -> Result<WorkerSetUp> {
         let files = limits::raise_open_files().context("raising the limit of open files")?;
         let allowed = affinity::allowed_cpus().context("sched_getaffinity")?;
-        if let Some(cpu) = self.context.scenario.server.pin.processor(self.number, &allowed) {
+        if let Some(cpu) = self.context.scenario.server.pin.processor(self.place, &allowed) {
             affinity::pin_to(cpu)
                 .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
-        let scheduler = self.context.scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
+        let scheduler = self.context.scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
+        let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
+        report(&set_up)?;
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
             .register(&mut SourceFd(&self.context.control.wake().as_raw_fd()), WAKE, Interest::READABLE)
             .context("registering the wake-up descriptor")?;
+        if self.context.scenario.changes_workers() {
+            poll.registry()
+                .register(&mut SourceFd(&self.context.control.orders().as_raw_fd()), WAKE, Interest::READABLE)
+                .context("registering the descriptor of orders")?;
+        }
         let control = Arc::clone(&self.context.control);
         let mut work = Loop {
             poll,
             acceptor: intake.acceptor,
-            datagrams: intake
-                .receiver
-                .map(|receiver| Datagrams::new(receiver, self.number, self.context.scenario.address)),
+            datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, &self.context)),
             application: Application::new(
                 &self.context.scenario,
                 self.number as u16,
@@ -90,33 +105,46 @@ impl Worker {
             ),
             connections: Slab::with_capacity(limits::room(files)),
             fresh: VecDeque::with_capacity(EVENTS),
-            paused_until_ns: None,
-            errors: Tally::default(),
+            pauses: Pauses::new(self.context.scenario.server.accept_later),
+            drain_until_ns: None,
             woke_ns: 0,
             worker: self,
         };
-        let delay = work.worker.context.scenario.server.accept_delay;
-        if delay.is_zero() {
+        let (delay, waits) = (work.worker.context.scenario.server.accept_delay, work.worker.waits);
+        if delay.is_zero() && !waits {
             work.register()?;
         }
         let window = control.wait_for_start();
-        let mut meter = control.meter(work.worker.number, window);
+        let mut meter = if work.worker.context.scenario.server.strategy.is_pool() {
+            control.thread_meter(work.worker.number, window)
+        } else {
+            control.meter(work.worker.number, window)
+        };
         let mut burns = Burns::new(&work.worker.context.scenario, work.worker.number, window);
-        if !delay.is_zero() && work.sleep_until(window, delay, &mut burns)? {
+        let registers_now = if waits {
+            work.wait_for_order()?
+        } else {
+            !delay.is_zero() && work.sleep_until(window, delay, &mut burns)?
+        };
+        if registers_now {
             work.register()?;
         }
-        work.run(&mut burns, &mut meter)?;
+        if let Ending::Left = work.run(&mut burns, &mut meter)? {
+            meter.stop();
+            control.left(work.worker.number, clock::monotonic_ns());
+            return Ok(set_up);
+        }
         // Connections that the strategy had already taken from the kernel count as accepted, though no worker will serve them.
         let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
-        for accepted in taken.into_iter().flatten() {
-            work.count(&accepted, &mut meter);
+        for taken in taken.into_iter().flatten() {
+            work.count(&taken, &mut meter);
         }
         if let Some(datagrams) = &mut work.datagrams {
-            datagrams.drain(&mut meter);
+            datagrams.drain(Count::DatagramsLeft, &mut meter);
         }
         meter.stop();
         control.stopped_and_wait_for_exit();
-        Ok(WorkerReport { errors: work.errors.counts(), scheduler })
+        Ok(set_up)
     }
 
     /// The most accepts, or receptions, per wake-up.

@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use super::{FIRST_CONNECTION, event_loop::Loop};
 use crate::{
-    ipc::control::Meter,
+    ipc::control::{Count, Meter},
     record::Step,
     scenario::{CloseBy, CloseHow},
     server::app::{Connection, Next},
@@ -38,13 +38,16 @@ impl Loop {
 
     fn serve(&mut self, key: usize, ended: bool, meter: &mut Meter<'_>) {
         let connection = &mut self.connections[key];
-        let next = match self.application.serve(connection, ended) {
+        let before = connection.served();
+        let served = self.application.serve(connection, ended);
+        meter.add(Count::Requests, connection.served() - before);
+        let next = match served {
             Ok(Next::Wait) => {
                 // Registered only now, because a connection served by its first read never needs it.
                 match watch(self.poll.registry(), connection, Token(FIRST_CONNECTION + key)) {
                     Ok(()) => return,
                     Err(error) => {
-                        self.errors.add(Step::Serve, &error);
+                        meter.add_error(Step::Serve, &error);
                         Next::Gone
                     }
                 }
@@ -53,17 +56,17 @@ impl Loop {
             Err(error) => {
                 // A client that closes by reset is gone; the loader itself counts the replies it missed.
                 if error.kind() != ErrorKind::ConnectionReset {
-                    self.errors.add(Step::Serve, &error);
+                    meter.add_error(Step::Serve, &error);
                 }
                 Next::Gone
             }
         };
         // If the client's request asked for the close, it is orderly even though the scenario leaves closing to the client.
-        let load = &self.worker.context.scenario.load;
-        if next == Next::Close && load.close_by == CloseBy::Server && load.close_how == CloseHow::Rst {
+        let closing = self.worker.context.scenario.closing();
+        if next == Next::Close && closing.close_by == CloseBy::Server && closing.close_how == CloseHow::Rst {
             let reset = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
             if let Err(error) = reset {
-                self.errors.add(Step::Serve, &error);
+                meter.add_error(Step::Serve, &error);
             }
         }
         // Closing the descriptor takes it out of epoll.

@@ -1,29 +1,124 @@
 //! Rates of connections and datagrams, and how many of those offered were completed.
 
 use super::{
-    Better::{Higher, Neither},
+    Better::{Higher, Lower, Neither},
     Metric,
-    Unit::{PerSecond, Share},
-    exact, has_connections, has_datagrams, per, sampled,
+    Unit::{PerSecond, Seconds, Share},
+    exact, has_connections, has_datagrams, per,
+    populations::OfLoad,
+    sampled,
 };
+use crate::record::Measured;
 
 pub(super) const METRICS: &[Metric] = &[
-    sampled("accepted_per_s", "accepts", PerSecond, Higher, |trial| {
-        has_connections(trial).then_some(trial.rates.accepted_per_s)
-    })
+    sampled(
+        "accepted_per_s",
+        "accepts",
+        "Connections accepted within the measured window, by all members, ÷ its length.",
+        PerSecond,
+        Higher,
+        |trial| has_connections(trial).then_some(trial.rates.accepted_per_s)?,
+    )
     .compared()
     .column_with_interval("accepts/s")
     .live("accepts/s"),
-    sampled("datagrams_per_s", "datagrams", PerSecond, Higher, |trial| {
-        trial.rates.datagrams_per_s.filter(|_| has_datagrams(trial))
-    })
+    sampled(
+        "datagrams_per_s",
+        "datagrams",
+        "Datagrams received within the measured window, by all workers, ÷ its length.",
+        PerSecond,
+        Higher,
+        |trial| trial.rates.datagrams_per_s.filter(|_| has_datagrams(trial)),
+    )
     .compared()
     .column_with_interval("datagrams/s")
     .live("datagrams/s"),
-    exact("offered_per_s", "offered", PerSecond, Neither, |trial| trial.rates.offered_per_s).column("offered/s"),
-    sampled("completed_share", "share completed", Share, Higher, |trial| {
-        per(trial.measured.completed as f64, trial.measured.planned as f64)
-    })
+    sampled(
+        "completed_per_s",
+        "connections completed",
+        "Connections and flows completed within the measured window ÷ its length.",
+        PerSecond,
+        Higher,
+        |trial| trial.rates.completed_per_s.filter(|_| trial.ports.is_none() && !is_all_kept(&trial.measured)),
+    )
+    .of_loads(
+        OfLoad::new(|load| load.rates.completed_per_s.filter(|_| !is_all_kept(&load.measured)))
+            .label("completions")
+            .column(),
+    )
+    .compared()
+    .column("completed/s")
+    .only_with("offered_per_s"),
+    sampled(
+        "requests_per_s",
+        "requests",
+        "Requests answered within the measured window ÷ its length; of connections that carry several.",
+        PerSecond,
+        Higher,
+        |trial| trial.rates.requests_per_s,
+    )
+    .of_loads(OfLoad::new(|load| load.rates.requests_per_s).column())
+    .compared()
+    .column_with_interval("requests/s")
+    .live("requests/s"),
+    sampled(
+        "drain_s",
+        "drain after the window",
+        "Time from the window's end to the last completion.",
+        Seconds,
+        Lower,
+        |trial| trial.rates.drain_s.filter(|_| trial.ports.is_none()),
+    )
+    .column("drain\ns")
+    .only_with("offered_per_s"),
+    exact(
+        "offered_per_s",
+        "offered",
+        "Starts that the schedule asks for per second; a closed loop has no schedule.",
+        PerSecond,
+        Neither,
+        |trial| trial.rates.offered_per_s,
+    )
+    .of_loads(OfLoad::new(|load| load.rates.offered_per_s).label("offered rate"))
+    .column("offered/s"),
+    sampled(
+        "completed_share",
+        "share completed",
+        "Part of what was due in the window that was completed, in the window or later.",
+        Share,
+        Higher,
+        |trial| completed(&trial.measured),
+    )
+    .of_loads(OfLoad::new(|load| completed(&load.measured)).label("completed share").column())
+    .about_failures()
     .column("completed")
     .only_with("offered_per_s"),
+    sampled(
+        "lost_connections_share",
+        "share of connections lost",
+        "Part of the attempts due in the window that got no reply: they failed, or never began.",
+        Share,
+        Lower,
+        |trial| {
+            let attempts = &trial.latency_ns.response;
+            has_connections(trial).then(|| per(attempts.lost as f64, attempts.due as f64))?
+        },
+    )
+    .of_loads(
+        OfLoad::new(|load| per(load.latency_ns.response.lost as f64, load.latency_ns.response.due as f64))
+            .label("lost share"),
+    )
+    .about_failures()
+    .compared(),
 ];
+
+/// Whether requests were due, and no connections: these end with the load, and complete at no rate.
+fn is_all_kept(measured: &Measured) -> bool {
+    measured.kept.is_some() && measured.planned == 0
+}
+
+/// How much of what was due was completed; `None` if both connections and requests were due.
+fn completed(measured: &Measured) -> Option<f64> {
+    let due = measured.due()?;
+    per(due.completed as f64, due.planned as f64)
+}

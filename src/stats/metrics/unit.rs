@@ -38,9 +38,12 @@ impl Unit {
     /// A value in a column whose head names what is counted.
     pub fn in_column(self, value: f64) -> String {
         match self {
+            _ if value.is_infinite() => NOT_REACHED.to_owned(),
             Self::Nanoseconds => format::duration(value),
-            Self::PerSecond | Self::Count | Self::Bytes => format::thousands(value),
-            Self::Share => format::percent(value),
+            Self::PerSecond => format::rate(value),
+            Self::Count => count(value),
+            Self::Bytes => format::thousands(value),
+            Self::Share => format::share(value),
             Self::Seconds | Self::Ratio => format::ratio(value),
         }
     }
@@ -48,16 +51,25 @@ impl Unit {
     /// A value on its own.
     pub fn show(self, value: f64) -> String {
         match self {
+            _ if value.is_infinite() => NOT_REACHED.to_owned(),
             Self::Nanoseconds => format::duration(value),
             Self::Seconds => format::duration(1e9 * value),
-            Self::PerSecond => format!("{}/s", format::thousands(value)),
-            Self::Count => format::thousands(value),
-            Self::Share => format::percent(value),
+            Self::PerSecond => format!("{}/s", format::rate(value)),
+            Self::Count => count(value),
+            Self::Share => format::share(value),
             Self::Ratio => format::ratio(value),
             Self::Bytes => format!("{} B", format::thousands(value)),
         }
     }
 }
+
+/// A count. The median of an even number of counts may lie halfway between two.
+fn count(value: f64) -> String {
+    if value.fract() == 0.5 { format!("{}.5", format::thousands(value.floor())) } else { format::thousands(value) }
+}
+
+/// A percentile that falls among attempts that failed.
+const NOT_REACHED: &str = "not reached";
 
 /// Which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +89,20 @@ impl Better {
             Self::Lower => "lower",
             Self::Higher => "higher",
             Self::Neither => "neither",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_counts_are_not_rounded() {
+        for (value, expected) in
+            [(8.0, "8"), (8.5, "8.5"), (13.5, "13.5"), (1_204.5, "1,204.5"), (8.3, "8"), (0.0, "0")]
+        {
+            assert_eq!([Unit::Count.show(value), Unit::Count.in_column(value)], [expected, expected]);
         }
     }
 }

@@ -3,26 +3,33 @@
 use std::{
     io,
     net::{TcpListener, TcpStream},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types::Fd};
 
-/// Marks completions of the accept and of its cancellation.
-const ACCEPT: u64 = 1;
-const CANCEL: u64 = 2;
+/// Marks the completion of the accept's cancellation.
+const CANCEL: u64 = 0;
 
 /// A ring and the listener it accepts on. Belongs to the process that created it: create it after the fork.
 pub struct AcceptRing {
     ring: IoUring,
     listener: TcpListener,
+    /// Marks completions of the accept.
+    user_data: u64,
     armed: bool,
 }
 
 impl AcceptRing {
-    /// Creates a ring with room for `entries` completions; accepting starts with [`Self::arm`].
-    pub fn new(listener: TcpListener, entries: u32) -> io::Result<Self> {
-        Ok(Self { ring: IoUring::builder().setup_cqsize(entries).build(8)?, listener, armed: false })
+    /// Creates a ring with room for `entries` completions, those of the accept marked with `user_data`, which is not 0.
+    /// Accepting starts with [`Self::arm`].
+    pub fn new(listener: TcpListener, entries: u32, user_data: u64) -> io::Result<Self> {
+        Ok(Self { ring: IoUring::builder().setup_cqsize(entries).build(8)?, listener, user_data, armed: false })
+    }
+
+    /// The listener.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
     /// Whether the multishot accept is active, judging by the completions taken so far.
@@ -36,7 +43,7 @@ impl AcceptRing {
             let accept = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd()))
                 .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
                 .build()
-                .user_data(ACCEPT);
+                .user_data(self.user_data);
             self.submit(&accept, 0)?;
             self.armed = true;
         }
@@ -50,12 +57,26 @@ impl AcceptRing {
         Ok(())
     }
 
+    /// The next completion; of those for which the ring had no room, too.
+    fn completion(&mut self) -> io::Result<Option<cqueue::Entry>> {
+        let found = self.ring.completion().next();
+        if found.is_some() || !self.ring.submission().cq_overflow() {
+            return Ok(found);
+        }
+        // The kernel moves them into the ring only when it is entered, and an edge-triggered epoll instance was already told of them.
+        self.ring.submit()?;
+        Ok(self.ring.completion().next())
+    }
+
     /// The next connection, or the error that ended the multishot accept; `None` when there is none.
     #[allow(clippy::should_implement_trait, reason = "an iterator's end would be final")]
     pub fn next(&mut self) -> Option<io::Result<TcpStream>> {
         loop {
-            let completion = self.ring.completion().next()?;
-            if completion.user_data() != ACCEPT {
+            let completion = match self.completion().transpose()? {
+                Ok(completion) => completion,
+                Err(error) => return Some(Err(error)),
+            };
+            if completion.user_data() != self.user_data {
                 continue;
             }
             self.armed = cqueue::more(completion.flags());
@@ -76,7 +97,7 @@ impl AcceptRing {
     pub fn stop(&mut self) -> io::Result<Vec<TcpStream>> {
         let mut taken: Vec<TcpStream> = std::iter::from_fn(|| self.next()).flatten().collect();
         if self.armed {
-            self.submit(&opcode::AsyncCancel::new(ACCEPT).build().user_data(CANCEL), 1)?;
+            self.submit(&opcode::AsyncCancel::new(self.user_data).build().user_data(CANCEL), 1)?;
             // Its last completion has no MORE flag.
             while self.armed {
                 self.ring.submit_and_wait(1)?;
@@ -90,5 +111,34 @@ impl AcceptRing {
 impl AsRawFd for AcceptRing {
     fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    /// The completion that ends a multishot accept is one of those without room.
+    #[test]
+    fn more_connections_than_fit_in_the_ring_are_all_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut ring = AcceptRing::new(listener, 8, 1).unwrap();
+        ring.arm().unwrap();
+        let clients: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut taken = Vec::new();
+        for _ in 0..1_000 {
+            while let Some(stream) = ring.next() {
+                taken.push(stream.unwrap().peer_addr().unwrap());
+                ring.arm().unwrap();
+            }
+            if taken.len() == clients.len() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(clients.iter().all(|client| taken.contains(&client.local_addr().unwrap())), "{}", taken.len());
     }
 }

@@ -116,9 +116,9 @@ impl ClientRing {
         &mut self.slots[slot]
     }
 
-    /// Queues the wait for the end of a handshake. The descriptor must stay open until the slot is quiet.
+    /// Queues the wait for the end of a handshake; its result is the bits of poll(2). The descriptor must stay open until the slot is quiet.
     pub fn connected(&mut self, slot: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let wait = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32);
+        let wait = opcode::PollAdd::new(Fd(socket.as_raw_fd()), (libc::POLLIN | libc::POLLOUT) as u32);
         self.push(slot, Operation::Connect, wait.build())
     }
 
@@ -153,6 +153,11 @@ impl ClientRing {
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         self.slot(slot).under_way |= operation.bit();
         Ok(())
+    }
+
+    /// Length of a slot's receive buffer.
+    pub fn receive_bytes(&self) -> usize {
+        self.receive_bytes
     }
 
     /// Whether an operation of a slot is pending.

@@ -1,41 +1,99 @@
-//! What listenbench's own server listens with, opened before its workers are forked.
+//! What listenbench's own server listens with: opened before its workers are forked, or prepared for an event that opens it.
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use crate::{
-    scenario::{Scenario, Transport},
+    observe::completions::Completions,
+    scenario::{Crew, CrewMember, ListenerSet, Queues, Scenario, Strategy, Transport},
     server::{
         Intake, Site,
-        accept::{Helper, Mechanism},
+        accept::{Helper, Mechanism, Pooled, Program},
     },
 };
 
 /// A strategy's mechanism, with its listeners, for each transport.
+type Set = Vec<(Transport, Mechanism)>;
+
+/// All sets of listeners of a trial.
 pub struct Listening {
-    mechanisms: Vec<(Transport, Mechanism)>,
+    crew: Crew,
+    /// The first is open, the others wait for their events.
+    sets: Vec<Set>,
+    /// Workers whose UDP sockets are connected to a peer that never sends.
+    connected: Vec<usize>,
+}
+
+/// The listeners that events will open.
+pub(super) struct Later {
+    /// By number, those that are open left out.
+    sets: Vec<Option<Set>>,
+    /// The programs that choose listeners.
+    programs: Vec<(Transport, Program)>,
+    connected: Vec<usize>,
 }
 
 impl Listening {
-    /// Opens what a scenario's server listens on.
+    /// Opens what a scenario's server listens on, and prepares what it listens on later.
     pub fn open(scenario: &Scenario) -> Result<Self> {
-        let mechanisms = scenario.protocol.transports().map(|transport| Ok((transport, open(scenario, transport)?)));
-        Ok(Self { mechanisms: mechanisms.collect::<Result<_>>()? })
+        let crew = scenario.crew();
+        let connected = scenario.server.connected.clone();
+        let server = &scenario.server;
+        let site = |set: &ListenerSet, transport| Site {
+            workers: set.workers,
+            joinable: scenario.reopens(),
+            ..Site::of(server, scenario.address, transport)
+        };
+        let mut sets: Vec<Set> = Vec::new();
+        for (number, set) in crew.listeners.iter().enumerate() {
+            let mechanisms = scenario.protocol.transports().enumerate().map(|(place, transport)| {
+                let site = site(set, transport);
+                let mechanism = match sets.first() {
+                    None => Mechanism::open(&server.strategy, site)?,
+                    Some(first) => {
+                        // A worker that joins brings a listener of its own.
+                        let queues =
+                            if set.workers == server.workers { server.strategy.queues } else { Queues::PerWorker };
+                        let strategy = Strategy { queues, ..server.strategy.clone() };
+                        Mechanism::prepare(&strategy, site, &first[place].1)?
+                    }
+                };
+                if number == 0 {
+                    connect(&mechanism, transport, &connected)?;
+                }
+                Ok((transport, mechanism))
+            });
+            let mechanisms = mechanisms.collect::<Result<_>>()?;
+            sets.push(mechanisms);
+        }
+        Ok(Self { crew, sets, connected })
+    }
+
+    /// The workers that use it.
+    pub(super) fn crew(&self) -> &Crew {
+        &self.crew
     }
 
     /// The inode of each worker's listener; empty if the scenario does not use the transport.
     pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<u32>> {
-        let mechanism = self.mechanisms.iter().find(|(of, _)| *of == transport);
-        mechanism
-            .map_or(Ok(Vec::new()), |(_, mechanism)| mechanism.listeners().inodes().context("fstat of the listeners"))
+        let of_member = |member: &CrewMember| {
+            let (_, mechanism) = self.sets[member.listeners].iter().find(|(of, _)| *of == transport)?;
+            Some(mechanism.listeners().inode_of(member.place).context("fstat of a listener"))
+        };
+        self.crew.workers.iter().filter_map(of_member).collect()
     }
 
     /// Takes a worker's part, in that worker's process, and closes the rest there.
-    pub(super) fn intake(&mut self, worker: usize) -> Result<Intake> {
+    pub(super) fn intake(&mut self, worker: usize, completions: Option<&Arc<Completions>>) -> Result<Intake> {
+        let member = self.crew.workers[worker];
+        let set = self.sets.swap_remove(member.listeners);
+        self.sets.clear();
         let mut intake = Intake::default();
-        for (transport, mechanism) in self.mechanisms.drain(..) {
+        for (transport, mechanism) in set {
             match transport {
-                Transport::Tcp => intake.acceptor = Some(mechanism.acceptor(worker)?),
-                Transport::Udp => intake.receiver = Some(mechanism.receiver(worker)?),
+                Transport::Tcp => intake.acceptor = Some(mechanism.acceptor(worker, member.place, completions)?),
+                Transport::Udp => intake.receiver = Some(mechanism.receiver(member.place)?),
             }
         }
         Ok(intake)
@@ -43,20 +101,55 @@ impl Listening {
 
     /// The name of the strategy's helper process, if it needs one.
     pub(super) fn helper(&self) -> Option<&'static str> {
-        self.mechanisms.iter().find_map(|(_, mechanism)| mechanism.helper())
+        self.sets[0].iter().find_map(|(_, mechanism)| mechanism.helper())
+    }
+
+    /// Whether the workers are threads of one process.
+    pub(super) fn is_pool(&self) -> bool {
+        self.sets[0].iter().any(|(_, mechanism)| mechanism.is_pool())
+    }
+
+    /// Takes what accepts for them, and what each of them takes connections from, in their process.
+    pub(super) fn take_pool(&mut self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_pool())
     }
 
     /// Takes the helper's part, in the helper's process.
     pub(super) fn take_helper(&mut self) -> Option<Box<dyn Helper>> {
-        self.mechanisms.drain(..).find_map(|(_, mechanism)| mechanism.into_helper())
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_helper())
+    }
+
+    /// Closes this process's copies of what is open, so that a worker's listener ends with the worker, and keeps what is not open yet.
+    pub(super) fn into_later(self) -> Later {
+        let Self { sets, connected, .. } = self;
+        let mut sets = sets.into_iter();
+        let first = sets.next().unwrap_or_default();
+        // Without others, nothing is to be turned to them.
+        let keeps = sets.len() > 0;
+        let programs =
+            first.into_iter().filter_map(|(transport, mechanism)| Some((transport, mechanism.into_program()?)));
+        let programs = programs.filter(|_| keeps).collect();
+        Later { sets: std::iter::once(None).chain(sets.map(Some)).collect(), programs, connected }
     }
 }
 
-fn open(scenario: &Scenario, transport: Transport) -> Result<Mechanism> {
-    let server = &scenario.server;
-    let mechanism = Mechanism::open(&server.strategy, Site::of(server, scenario.address, transport))?;
-    if transport == Transport::Udp {
-        mechanism.listeners().connect(&server.connected).context("connecting a socket of `server.connected`")?;
+impl Later {
+    /// Opens a set of listeners, and leaves it to its workers.
+    pub(super) fn open(&mut self, number: usize) -> Result<()> {
+        let Some(set) = self.sets[number].take() else { return Ok(()) };
+        for (transport, mechanism) in &set {
+            let program = self.programs.iter_mut().find(|(of, _)| of == transport).map(|(_, program)| program);
+            mechanism.listen(program)?;
+            connect(mechanism, *transport, &self.connected)?;
+        }
+        Ok(())
     }
-    Ok(mechanism)
+}
+
+/// Connects the UDP sockets that the scenario says to.
+fn connect(mechanism: &Mechanism, transport: Transport, connected: &[usize]) -> Result<()> {
+    if transport == Transport::Tcp {
+        return Ok(());
+    }
+    mechanism.listeners().connect(connected).context("connecting a socket of `server.connected`")
 }

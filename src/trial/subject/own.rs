@@ -1,22 +1,25 @@
 //! listenbench's own server: forked workers that obtain connections by the scenario's strategy.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::gettid};
 
-use super::{Counted, Ended, Finished, Listening, Subject};
+use super::{Aside, Beside, Ended, Finished, Listening, Passage, Subject, generations::Generations, pool};
 use crate::{
     context::TrialContext,
     ipc::{
-        control::{Control, Count, Kept, Phase},
-        family::{self, Account, Family, Patience},
+        control::{Control, Count, Kept, Phase, Window},
+        family::{self, Account, Family, Patience, Sender},
     },
     load,
-    record::{self, CountedBy, HelperRow},
-    scenario::{Transport, keys},
-    server::{Worker, WorkerReport, accept::Helper},
-    sys::clock,
+    record::{self, CountedBy, Exit, HelperRow},
+    scenario::{
+        Act, Transport,
+        keys::{self, AnyKey},
+    },
+    server::{Worker, WorkerSetUp, accept::Helper},
+    sys::clock::{self, CpuUse},
     trial::Histograms,
 };
 
@@ -24,50 +27,88 @@ use crate::{
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stopped worker may take to exit.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// The process whose threads are the workers.
+const POOL: &str = "lb:threads";
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The workers of one server, in a trial or in `listenbench serve`.
 pub struct OwnServer {
-    /// The workers, followed by the strategy's helper if it has one.
-    family: Family<WorkerReport>,
+    /// The workers, followed by the strategy's helper if it has one. A process reports how its workers were set up.
+    family: Family<Vec<WorkerSetUp>>,
+    /// What its workers are called.
+    name: &'static str,
     workers: usize,
+    /// Whether they are threads of the only process, in which another thread is the helper.
+    is_pool: bool,
     control: Arc<Control>,
+    generations: Generations,
     /// Workers that this process has stopped with SIGSTOP.
     stalled: Vec<usize>,
     inodes: Vec<u32>,
     datagram_inodes: Vec<u32>,
     address: SocketAddr,
+    /// A probe that counts as well.
+    beside: Option<Beside>,
 }
 
 impl OwnServer {
-    /// Forks the workers, each with its own part of `listening`. They wait at the control block's barrier.
-    pub fn fork(context: &TrialContext, mut listening: Listening) -> Result<Self> {
-        let server = &context.scenario.server;
+    /// Forks the workers, each with its own part of `listening`, under this name and a number. They wait at the control block's
+    /// barrier.
+    pub fn fork(context: &TrialContext, mut listening: Listening, name: &'static str) -> Result<Self> {
         let (inodes, datagram_inodes) = (listening.inodes(Transport::Tcp)?, listening.inodes(Transport::Udp)?);
         let mut family = Family::default();
-        let ranks = server.registration.ranks(server.workers, context.seed, context.repetition);
-        for (number, rank) in ranks.into_iter().enumerate() {
-            let worker = Worker { number, rank, context: context.clone() };
-            let run = |_: &mut _| worker.run(listening.intake(number)?);
-            family.fork(&process_name(number), format!("worker {number}"), run)?;
-        }
-        if let Some(name) = listening.helper() {
-            family.fork(name, "the strategy's helper", |_| {
-                let helper = listening.take_helper().context("the strategy names a helper but does not provide it")?;
-                help(helper, context)
+        let crew = listening.crew().clone();
+        let turns = crew.turns(&context.scenario.server, context.seed, context.repetition);
+        let workers = crew.workers.iter().zip(turns).enumerate().map(|(number, (member, turn))| Worker {
+            number,
+            place: member.place,
+            turn,
+            waits: member.begins.is_some(),
+            context: context.clone(),
+        });
+        let mut workers: Vec<Worker> = workers.collect();
+        let is_pool = listening.is_pool();
+        if is_pool {
+            let workers = std::mem::take(&mut workers);
+            family.fork(POOL, "the pool of threads", |sender| {
+                let pool = listening.take_pool().context("the strategy has no pool")?;
+                pool::run(context, pool, workers, |number| process_name(name, number), sender)
             })?;
         }
-        // Close this process's copies of the listeners, so that a worker's listener dies with the worker.
-        drop(listening);
+        for worker in workers {
+            let number = worker.number;
+            let run = |sender: &mut Sender<File>| {
+                let intake = listening.intake(number, worker.context.completions.as_ref())?;
+                Ok(vec![worker.run(intake, |set_up| sender.json(&[set_up]))?])
+            };
+            family.fork(&process_name(name, number), format!("{name} {number}"), run)?;
+        }
+        if let Some(helper) = listening.helper() {
+            family.fork(helper, "the strategy's helper", |sender| {
+                let helper = listening.take_helper().context("the strategy names a helper but does not provide it")?;
+                Ok(vec![help(helper, context, |set_up| sender.json(&[set_up]))?])
+            })?;
+        }
+        let (control, workers) = (Arc::clone(&context.control), crew.workers.len());
+        let later = listening.into_later();
         Ok(Self {
             family,
-            workers: server.workers,
-            control: Arc::clone(&context.control),
+            name,
+            workers,
+            is_pool,
+            generations: Generations::new(&context.scenario, &control, crew, later, inodes.clone()),
+            control,
             stalled: Vec::new(),
             inodes,
             datagram_inodes,
             address: context.scenario.address,
+            beside: None,
         })
+    }
+
+    /// Lets a probe count as well, if there is one.
+    pub fn with(self, beside: Option<Beside>) -> Self {
+        Self { beside, ..self }
     }
 }
 
@@ -89,11 +130,33 @@ impl Subject for OwnServer {
     }
 
     fn at_barrier(&self) -> usize {
-        self.family.len()
+        if self.is_pool { self.workers + 1 } else { self.family.len() }
     }
 
     fn check_running(&mut self) -> Result<()> {
         self.family.check_running()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Workers learn of the window by themselves.
+    fn expect(&mut self, window: Window) {
+        self.beside.iter_mut().for_each(|beside| beside.expect(window));
+    }
+
+    fn next_look_ns(&self) -> Option<u64> {
+        let beside = self.beside.as_ref().and_then(Beside::next_look_ns);
+        [beside, self.generations.next_look_ns()].into_iter().flatten().min()
+    }
+
+    fn look(&mut self, now_ns: u64) -> Result<()> {
+        if self.generations.next_look_ns().is_some() {
+            let dead = self.family.ended().collect();
+            self.generations.look(&dead)?;
+        }
+        self.beside.iter_mut().try_for_each(|beside| beside.look(now_ns))
     }
 
     fn count(&self, member: usize, count: Count) -> Option<u64> {
@@ -104,74 +167,138 @@ impl Subject for OwnServer {
         Some(self.control.last_accept_ns())
     }
 
-    fn listener(&self, member: usize, transport: Transport) -> Option<u32> {
+    fn held(&self, member: usize, transport: Transport) -> &[u32] {
         let inodes = match transport {
             Transport::Tcp => &self.inodes,
             Transport::Udp => &self.datagram_inodes,
         };
-        inodes.get(member).copied()
+        inodes.get(member).map_or(&[], std::slice::from_ref)
     }
 
-    fn signal(&mut self, member: usize, signal: Signal) {
-        match signal {
-            Signal::SIGSTOP => self.stalled.push(member),
-            Signal::SIGCONT => self.stalled.retain(|stalled| *stalled != member),
-            _ => {}
+    fn begin_event(&mut self, event: usize, act: &Act) -> Result<()> {
+        match *act {
+            Act::Stall { worker, .. } => {
+                self.stalled.push(worker);
+                self.family.signal(worker, Signal::SIGSTOP);
+            }
+            Act::Kill { worker } => self.family.signal(worker, Signal::SIGKILL),
+            // The worker burns by itself.
+            Act::Burn { .. } => {}
+            Act::Join | Act::Leave { .. } | Act::Reload { .. } => self.generations.begin(event, act),
+            Act::Signal { .. } | Act::Exec { .. } => unreachable!("scenarios have these for other servers alone"),
         }
-        self.family.signal(member, signal);
+        Ok(())
+    }
+
+    fn end_event(&mut self, act: &Act) {
+        if let Act::Stall { worker, .. } = *act {
+            self.stalled.retain(|stalled| *stalled != worker);
+            self.family.signal(worker, Signal::SIGCONT);
+        }
+    }
+
+    fn passage(&self, event: usize) -> Option<Passage> {
+        self.generations.passage(event)
     }
 
     /// Waits up to ten seconds until the workers no longer accept. A worker that hangs keeps its queue, so what is stranded there can
     /// still be counted.
-    fn stop(&mut self) {
+    fn stop(&mut self) -> Result<()> {
+        self.beside.iter_mut().try_for_each(Beside::see)?;
         self.control.set_phase(Phase::Stop);
         for worker in std::mem::take(&mut self.stalled) {
-            self.signal(worker, Signal::SIGCONT);
+            self.family.signal(worker, Signal::SIGCONT);
         }
-        let (family, control, workers) = (&mut self.family, &self.control, self.workers);
-        let all_stopped = || control.stopped() >= family.running(0..workers) as u64;
+        let (family, control, workers, is_pool) = (&mut self.family, &self.control, self.workers, self.is_pool);
+        let mut running = || if is_pool { family.running(0..1) * workers } else { family.running(0..workers) };
+        let all_stopped = || control.stopped() >= running() as u64;
         // Workers that hang are killed later.
         let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
+        self.beside.iter_mut().try_for_each(Beside::end)
     }
 
     /// Lets the stopped workers close their listeners and exit. One that hangs is killed.
     fn finish(self: Box<Self>) -> Finished {
-        let Self { family, workers, control, .. } = *self;
+        let Self { family, name, workers, is_pool, generations, control, beside, .. } = *self;
         control.set_phase(Phase::Exit);
         let mut accounts = family.finish(Patience::of(EXIT_PATIENCE));
-        let helper = accounts.split_off(workers).pop().map(|account| {
+        let (lives, helper) = if is_pool {
+            let Account { pid, exit, report, .. } = accounts.remove(0);
+            let set_ups = report.unwrap_or_default();
+            // Nobody knows what each thread of a dead process has used since it last updated its counters.
+            let life =
+                |number: usize| Life { pid, exit: exit.clone(), cpu: None, set_up: set_ups.get(number).cloned() };
+            ((0..workers).map(life).collect::<Vec<_>>(), Some((pid, exit.clone())))
+        } else {
+            let helper = accounts.split_off(workers).pop().map(|account| (account.pid, account.exit));
+            let life = |account: Account<Vec<WorkerSetUp>>| Life {
+                pid: account.pid,
+                exit: account.exit,
+                cpu: Some(account.cpu),
+                set_up: account.report.and_then(|mut set_ups| set_ups.pop()),
+            };
+            (accounts.into_iter().map(life).collect(), helper)
+        };
+        let helper = helper.map(|(pid, exit)| {
             let (total, measured) = (control.since_start(workers), control.measured(workers));
             let (total, measured) = ((&total).into(), (&measured).into());
-            let row = HelperRow { pid: account.pid, total, measured, exit: account.exit };
-            (row, account.report.unwrap_or_default().errors)
+            (HelperRow { pid, total, measured, exit }, control.worker_errors(workers))
         });
-        let members = accounts.into_iter().enumerate().map(|(number, account)| ended(&control, number, account));
-        Finished { members: members.collect(), helper, histograms: histograms(&control) }
+        let members = lives.into_iter().enumerate().map(|(number, life)| Ended {
+            generation: generations.generation(number),
+            ..ended(&control, name, number, life)
+        });
+        let members: Vec<Ended> = members.collect();
+        // From outside, the accepts of a pool are those of its process.
+        let pids: Vec<i32> = members.iter().map(|member| member.pid).filter(|_| !is_pool).collect();
+        let probe = beside.map(|beside| beside.row(&pids, helper.as_ref().map(|(row, _)| row.pid)));
+        Finished { members, helper, histograms: histograms(&control), probe, ..Finished::default() }
     }
 }
 
 /// A worker's name in process lists.
-fn process_name(number: usize) -> String {
-    format!("lb:worker{number}")
+fn process_name(name: &str, number: usize) -> String {
+    format!("lb:{name}{number}")
 }
 
-fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> Ended {
-    if !account.exit.is_ok() {
+/// What became of a worker.
+struct Life {
+    pid: i32,
+    exit: Exit,
+    /// The CPU time that it used, if anybody but itself knows.
+    cpu: Option<CpuUse>,
+    /// `None` if it died before.
+    set_up: Option<WorkerSetUp>,
+}
+
+fn ended(control: &Control, name: &str, number: usize, life: Life) -> Ended {
+    if let (false, Some(cpu)) = (life.exit.is_ok(), life.cpu) {
         // A dead worker has not updated its own counters.
-        control.died(number, account.cpu);
+        control.died(number, cpu);
     }
-    let report = account.report.unwrap_or_default();
+    let WorkerSetUp { tid, scheduler } =
+        life.set_up.unwrap_or_else(|| WorkerSetUp { tid: life.pid, ..WorkerSetUp::default() });
+    let (total, measured) = (control.since_start(number), control.measured(number));
     Ended {
-        pid: account.pid,
-        comm: process_name(number),
-        exit: account.exit,
-        counted: Some(Counted {
-            by: CountedBy::Own,
-            total: control.since_start(number),
-            measured: control.measured(number),
-        }),
-        errors: report.errors,
-        scheduler: report.scheduler,
+        pid: life.pid,
+        tid,
+        comm: process_name(name, number),
+        exit: Some(life.exit),
+        by: CountedBy::Own,
+        total: (&total).into(),
+        measured: (&measured).into(),
+        open_peak: Some(total.get(Count::OpenPeak)),
+        aside: Aside {
+            unstamped: total.get(Count::Unstamped),
+            hand_over_unknown: total.get(Count::HandOverUnknown),
+            datagrams_left: total.get(Count::DatagramsLeft),
+            datagrams_foreign: total.get(Count::DatagramsForeign),
+            datagrams_dropped: total.get(Count::DatagramsDropped),
+            datagrams_lost: total.get(Count::DatagramsLost),
+        },
+        errors: control.worker_errors(number),
+        scheduler,
+        ..Ended::default()
     }
 }
 
@@ -179,7 +306,9 @@ fn ended(control: &Control, number: usize, account: Account<WorkerReport>) -> En
 fn histograms(control: &Control) -> Histograms {
     let mut histograms = Histograms::new();
     for worker in 0..control.workers() {
-        for (kept, name) in [(Kept::AcceptWait, "accept_wait"), (Kept::AcceptBatch, "accept_batch")] {
+        let kept =
+            [(Kept::AcceptWait, "accept_wait"), (Kept::HandOver, "hand_over"), (Kept::AcceptBatch, "accept_batch")];
+        for (kept, name) in kept {
             let mut histogram = load::histogram();
             control.add_to(worker, kept, &mut histogram);
             if !histogram.is_empty() {
@@ -190,17 +319,28 @@ fn histograms(control: &Control) -> Histograms {
     histograms
 }
 
-/// Runs the helper process from its set-up to its end.
-fn help(helper: Box<dyn Helper>, context: &TrialContext) -> Result<WorkerReport> {
+/// Runs the helper process or thread from its set-up, which it reports, to its end.
+pub(super) fn help(
+    helper: Box<dyn Helper>,
+    context: &TrialContext,
+    report: impl FnOnce(&WorkerSetUp) -> Result<()>,
+) -> Result<WorkerSetUp> {
     let TrialContext { scenario, control, .. } = context;
-    let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER)?;
+    let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
+    let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
+    report(&set_up)?;
     let window = control.wait_for_start();
-    let mut meter = control.meter(control.workers(), window);
+    let number = control.workers();
+    let is_thread = scenario.server.strategy.is_pool();
+    let mut meter = if is_thread { control.thread_meter(number, window) } else { control.meter(number, window) };
     let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
     while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
         std::thread::sleep(LOOK_AGAIN);
     }
-    let errors = helper.run(control, &mut meter)?;
+    let listener = helper.run(control, &mut meter)?;
     meter.stop();
-    Ok(WorkerReport { errors, scheduler })
+    // What is left in its queue is counted until then.
+    control.wait_for_exit();
+    drop(listener);
+    Ok(set_up)
 }

@@ -10,7 +10,7 @@ pub(super) struct Kind {
     pub join: Join,
     /// Whether counts are shown per second.
     pub per_second: bool,
-    /// Whether workers may share it, so that one column stands for all.
+    /// Whether members may share it, so that one column stands for all.
     pub shared: bool,
 }
 
@@ -30,16 +30,11 @@ pub(super) enum Join {
 }
 
 pub(super) const QUEUE: &str = "accept queue, longest";
+pub(super) const OPEN_CONNECTIONS: &str = "open connections";
 pub(super) const KINDS: [Kind; 5] = [
     Kind { heading: "accepts/s", rows: |series| &series.accepted, join: Join::Sum, per_second: true, shared: false },
     Kind { heading: QUEUE, rows: |series| &series.queue_peak, join: Join::Longest, per_second: false, shared: true },
-    Kind {
-        heading: "open connections",
-        rows: |series| &series.open,
-        join: Join::Last,
-        per_second: false,
-        shared: false,
-    },
+    Kind { heading: OPEN_CONNECTIONS, rows: |series| &series.open, join: Join::Last, per_second: false, shared: false },
     Kind { heading: "datagrams/s", rows: |series| &series.datagrams, join: Join::Sum, per_second: true, shared: false },
     Kind {
         heading: "bytes in the sockets",
@@ -80,8 +75,15 @@ impl Points {
     }
 }
 
-/// A kind's values by point, rates up to the load's end; `None` where the record lacks them.
-pub(super) fn columns(kind: &'static Kind, series: &Series, points: Points) -> Option<Columns> {
+/// A kind's values by point, rates up to the load's end; `None` where the record lacks them. `member` is what the members are, and
+/// `name` names each.
+pub(super) fn columns(
+    kind: &'static Kind,
+    series: &Series,
+    points: Points,
+    member: &str,
+    name: &dyn Fn(usize) -> String,
+) -> Option<Columns> {
     let rows = (kind.rows)(series);
     let workers = rows.first()?.len();
     if workers == 0 {
@@ -101,9 +103,7 @@ pub(super) fn columns(kind: &'static Kind, series: &Series, points: Points) -> O
     let columns = if one { 1 } else { workers };
     Some(Columns {
         kind,
-        names: (0..columns)
-            .map(|column| if one { "all workers".to_owned() } else { format!("worker {column}") })
-            .collect(),
+        names: (0..columns).map(|column| if one { format!("all {member}s") } else { name(column) }).collect(),
         values: (0..columns)
             .map(|column| {
                 let points = rows.chunks(points.joined).enumerate();
@@ -119,7 +119,9 @@ mod tests {
 
     fn shown(series: &Series, joined: usize, load_end: f64) -> Vec<(Vec<String>, Vec<Vec<f64>>)> {
         let kinds = KINDS.iter().filter(|kind| kind.is_shown(series));
-        let columns = kinds.filter_map(|kind| columns(kind, series, Points { joined, seconds: 0.1, load_end }));
+        let points = Points { joined, seconds: 0.1, load_end };
+        let name = |number| format!("worker {number}");
+        let columns = kinds.filter_map(|kind| columns(kind, series, points, "worker", &name));
         columns.map(|columns| (columns.names, columns.values)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! The named strategies: one file and one line each.
 
-use super::{Queues, Steering, Strategy, Trigger, Wake};
+use super::{Balance, Queues, Steering, Strategy, Trigger, Wake};
 use crate::scenario::{
     file::File,
     settings::{Log, Settings},
@@ -24,6 +24,7 @@ presets! {
     shared_epoll_exclusive
     shared_accept_mutex
     shared_uring
+    shared_threads
     dispatcher
     reuseport
     reuseport_uring
@@ -54,7 +55,7 @@ pub struct Preset {
 impl Preset {
     pub(super) fn read(&self, settings: &Settings<'_>) -> Strategy {
         let (queues, steering, wake) = (self.axes)(settings);
-        Strategy { name: self.name, queues, steering, wake }
+        Strategy { name: self.name, queues, steering, wake, balance: Balance::Off }
     }
 
     /// The strategy with every parameter at its default.

@@ -1,7 +1,7 @@
-use super::{Preset, Queues, Steering, Trigger, Wake};
+use super::{Preset, Queues, Steering, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-cpu",
-    meaning: "Like `reuseport`, but a classic BPF program chooses: worker = receiving processor mod workers.",
-    axes: |_| (Queues::PerWorker, Steering::ReceivingCpu, Wake::Epoll(Trigger::Level)),
+    meaning: "Like `reuseport`, but a classic BPF program chooses: listener = receiving processor mod listeners.",
+    axes: |settings| (Queues::group(settings), Steering::ReceivingCpu, Wake::shared_as(settings)),
 };

@@ -1,8 +1,8 @@
-use super::{Preset, Queues, Steering, Trigger, Wake};
+use super::{Preset, Queues, Steering, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-incoming-cpu",
-    meaning: "Like `reuseport`, with each listener marked with a processor (SO_INCOMING_CPU): worker k's with the \
+    meaning: "Like `reuseport`, with each listener marked with a processor (SO_INCOMING_CPU): listener k with the \
               k-th allowed one.",
-    axes: |settings| (Queues::PerWorker, Steering::incoming_cpu(settings), Wake::Epoll(Trigger::Level)),
+    axes: |settings| (Queues::group(settings), Steering::incoming_cpu(settings), Wake::shared_as(settings)),
 };

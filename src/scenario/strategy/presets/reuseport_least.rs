@@ -1,8 +1,8 @@
-use super::{Preset, Queues, Steering, Trigger, Wake};
+use super::{Preset, Queues, Steering, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-least",
-    meaning: "Like `reuseport`, but an eBPF program chooses the worker with the fewest connections, open or on the \
-              way.",
-    axes: |_| (Queues::PerWorker, Steering::Least, Wake::Epoll(Trigger::Level)),
+    meaning: "Like `reuseport`, but an eBPF program chooses the listener whose workers have the fewest connections \
+              each, open or on the way.",
+    axes: |settings| (Queues::group(settings), Steering::Least, Wake::shared_as(settings)),
 };

@@ -1,7 +1,7 @@
-use super::{Preset, Queues, Steering, Trigger, Wake};
+use super::{Preset, Queues, Steering, Wake};
 
 pub(super) const PRESET: Preset = Preset {
     name: "reuseport-random",
-    meaning: "Like `reuseport`, but an eBPF program chooses at random.",
-    axes: |_| (Queues::PerWorker, Steering::Random, Wake::Epoll(Trigger::Level)),
+    meaning: "Like `reuseport`, but an eBPF program chooses a listener at random.",
+    axes: |settings| (Queues::group(settings), Steering::Random, Wake::shared_as(settings)),
 };

@@ -4,5 +4,5 @@ pub(super) const PRESET: Preset = Preset {
     name: "shared-epoll",
     meaning: "Every worker's epoll watches the inherited listener, level-triggered. A new connection wakes all \
               waiting workers.",
-    axes: |_| (Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Level)),
+    axes: |_| (Queues::One, Steering::Hash, Wake::Epoll(Trigger::Level)),
 };

@@ -4,5 +4,5 @@ pub(super) const PRESET: Preset = Preset {
     name: "shared-epoll-exclusive",
     meaning: "Like `shared-epoll`, with EPOLLEXCLUSIVE: a new connection wakes one worker. Workers register in a \
               fixed order (`server.registration`).",
-    axes: |_| (Queues::ONE, Steering::Hash, Wake::Epoll(Trigger::Exclusive)),
+    axes: |_| (Queues::One, Steering::Hash, Wake::Epoll(Trigger::Exclusive)),
 };

@@ -1,0 +1,28 @@
+//! Options of `listenbench load`.
+
+use clap::{Args, ValueHint};
+
+use super::Recording;
+
+/// `listenbench load`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "listenbench load [OPTIONS] [SCENARIO] <TARGET>",
+    after_help = "Examples:\n  listenbench load http://localhost:8080/ --rate 2000 --for 5s\n  \
+                        listenbench load http://localhost:8080/ --rate 1000,2000,4000 -o results/nginx\n  \
+                        listenbench load my.toml localhost:8080 --set load.method=HEAD\n  \
+                        listenbench load quick 7000    while `listenbench serve quick -s server.strategy=reuseport` runs\n\n\
+                        `load` is the short form of `run` with server.subject = \"running\": it leaves the same record, and `run` \
+                        repeats it from the record's scenario.toml."
+)]
+pub struct Load {
+    /// The server: a URL (whose path is requested), HOST:PORT, ADDRESS:PORT, `[IPv6]:PORT`, or a port of this machine. Before it, a
+    /// scenario file or the name of a built-in scenario, of which what it says about listenbench's own server is left out [default:
+    /// five repetitions of 1,000 HTTP requests/s for 2 s, each on a connection of its own]
+    // With two arguments, the first of them optional, clap would mistake which is which where options stand between them.
+    #[arg(value_name = "TARGET", num_args = 1..=2, required = true, value_hint = ValueHint::FilePath)]
+    pub scenario_and_target: Vec<String>,
+    /// How to run and record.
+    #[command(flatten)]
+    pub recording: Recording,
+}

@@ -1,0 +1,18 @@
+//! Options of `listenbench serve`.
+
+use clap::{Args, ValueHint};
+
+use super::Overrides;
+
+/// `listenbench serve`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  listenbench serve quick -s server.strategy=reuseport -s server.app=http\n  \
+                        curl -i http://127.0.0.1:7000/")]
+pub struct Serve {
+    /// Scenario file (`-` is standard input), or the name of a built-in scenario
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub scenario: String,
+    /// Values that override the scenario's.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}

@@ -1,0 +1,80 @@
+//! What the kernel says: answers over netlink, files of /proc and of tracefs.
+
+use std::str;
+
+use crate::{
+    observe::{
+        counters::{self, Counters},
+        datagrams, memory,
+        ports::Range,
+        processes, services,
+        sockets::{self, Socket},
+    },
+    record::Sockets,
+    scenario::Transport,
+    sys::{cgroup, clock, rtnetlink, tracing},
+};
+
+/// A piece of a sock_diag answer.
+pub fn sock_diag(input: &[u8]) {
+    let mut visited = 0;
+    let ended = sockets::each_in(input, &mut |response| {
+        visited += 1;
+        let socket = Socket::of(response);
+        assert!(!socket.state.name().is_empty());
+        sockets::ipv6_only(response);
+    });
+    // A message is at least a header of 16 bytes, and a socket's 72.
+    assert!(visited <= input.len() / 88, "{visited} sockets of {} bytes: {ended:?}", input.len());
+}
+
+/// An answer about a route or about something created, or a part of the list of rules.
+pub fn rtnetlink(input: &[u8]) {
+    if let Ok(answers) = rtnetlink::read(input) {
+        // A message is at least a header of 16 bytes.
+        assert!(answers.messages.len() <= input.len() / 16, "{:?}", answers.messages);
+    }
+}
+
+type Parser = fn(&str);
+
+/// A file's text, preceded by which file it is.
+pub fn files(input: &[u8]) {
+    const PARSERS: [Parser; 11] = [
+        |text| {
+            let mut counters = Counters::new();
+            counters::collect(text, &mut counters);
+            counters::collect(text, &mut counters);
+            let none = counters::difference(&counters, &counters);
+            assert!(none.values().all(|growth| *growth == 0) && none.len() == counters.len());
+        },
+        |text| counters::add(&mut Sockets::default(), text),
+        |text| _ = counters::softnet_of(text),
+        |text| {
+            let queues = datagrams::parse(text);
+            assert!(queues.len() <= text.lines().count());
+        },
+        |text| _ = memory::looked_up_bytes(text),
+        |text| {
+            let (range, reserved) = text.split_once('\n').unwrap_or((text, ""));
+            let Ok(range) = Range::parse(range, reserved) else { return };
+            assert!(range.low <= range.high && range.usable() <= range.size() && range.first_pass() <= range.usable());
+            assert!(range.reserved.windows(2).all(|two| u32::from(*two[0].end()) + 1 < u32::from(*two[1].start())));
+            assert!(
+                range.reserved.iter().all(|ports| range.is_reserved(*ports.start()) && range.is_reserved(*ports.end()))
+            );
+        },
+        |text| _ = processes::ticks(text),
+        |text| {
+            if let Some(name) = services::find(text, 80, Transport::Tcp) {
+                assert!(!name.contains(char::is_whitespace));
+            }
+        },
+        |text| _ = cgroup::own_folder(text, text),
+        |text| _ = clock::offset_ns(text),
+        |text| _ = tracing::offset(text, "saddr"),
+    ];
+    let Some((which, text)) = input.split_first() else { return };
+    let Ok(text) = str::from_utf8(text) else { return };
+    PARSERS[usize::from(*which) % PARSERS.len()](text);
+}

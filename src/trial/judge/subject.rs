@@ -1,0 +1,178 @@
+//! Whether another server was there throughout the trial, and whether the probe saw all of what it did.
+
+use std::net::SocketAddr;
+
+use crate::{
+    record::{Connections, Datagrams, Grounds, Measured, ProbeRow, Subject, SubjectKind, limits},
+    scenario::Admit,
+};
+
+/// A server that stopped listening before the load was over, with the last line of its output.
+pub(super) fn ended(subject: &Subject, last_output: Option<&str>) -> Option<Grounds> {
+    let Subject { name, exit, .. } = subject;
+    let after_s = subject.ended_after_s?;
+    let last_output = last_output.map(str::to_owned);
+    Some(Grounds::SubjectEnded { name: name.clone(), after_s, exit: exit.clone(), last_output })
+}
+
+/// Members that were stopped when the load had ended.
+pub(super) fn stopped(listener: SocketAddr, stopped: &[(String, char)]) -> impl Iterator<Item = Grounds> {
+    stopped.iter().map(move |(member, state)| Grounds::MemberStopped {
+        listener,
+        member: member.clone(),
+        state: *state,
+    })
+}
+
+/// Connections that another server left in its queues. Our own stops accepting when the load has ended.
+pub(super) fn stranded(subject: &Subject, connections: &Connections) -> Option<Grounds> {
+    let left = connections.left_in_queue;
+    (subject.kind != SubjectKind::Own && left > 0).then_some(Grounds::QueueStranded { left })
+}
+
+/// Events that the probe could not record.
+pub(super) fn lost_events(probe: &ProbeRow) -> Option<Grounds> {
+    let lost = probe.lost_events?;
+    (lost > 0).then_some(Grounds::ProbeLostEvents { lost })
+}
+
+/// Accepts without an exact wait, where there are exact ones.
+pub(super) fn unstamped(measured: &Measured, connections: &Connections) -> Option<Grounds> {
+    let (unstamped, accepts) = measured.unstamped.zip(connections.accepted)?;
+    (unstamped as f64 > limits::UNSTAMPED * accepts as f64).then_some(Grounds::AcceptsUnstamped { unstamped, accepts })
+}
+
+/// Connections and datagrams that did not come from a loader. Nobody but the loaders is to use listenbench's own server, unless it admits anyone;
+/// another may have clients of its own.
+pub(super) fn other_clients(
+    subject: &Subject,
+    admit: Admit,
+    connections: &Connections,
+    datagrams: Option<&Datagrams>,
+) -> Option<Grounds> {
+    if subject.kind == SubjectKind::Own && admit == Admit::Job {
+        let (foreign, datagrams) = (connections.foreign, datagrams.map_or(0, |datagrams| datagrams.foreign));
+        return (foreign + datagrams > 0).then_some(Grounds::ForeignConnections { foreign, datagrams });
+    }
+    let of_connections = connections.accepted.map(|accepted| (connections.foreign, accepted, false));
+    let of_datagrams = datagrams.map(|datagrams| (datagrams.foreign, datagrams.received, true));
+    let many = |(foreign, all, _): &(u64, u64, bool)| *foreign as f64 > limits::OTHER_CLIENTS * *all as f64;
+    let (foreign, accepted, datagrams) = of_connections.into_iter().chain(of_datagrams).find(many)?;
+    Some(Grounds::OtherClients { foreign, accepted, datagrams })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::words, *};
+    use crate::record::Exit;
+
+    fn of(kind: SubjectKind) -> Subject {
+        Subject { kind, name: "nginx".to_owned(), ..Subject::default() }
+    }
+
+    #[test]
+    fn a_server_that_stopped_listening_is_named() {
+        assert_eq!(ended(&of(SubjectKind::Running), None), None);
+        let gone = |exit, output| {
+            words(ended(&Subject { ended_after_s: Some(1.26), exit, ..of(SubjectKind::Command) }, output)).unwrap()
+        };
+        let stopped = "subject-ended: nginx stopped listening after 1.3 s of the trial";
+        assert_eq!(gone(None, None), stopped);
+        assert_eq!(gone(Some(Exit::Status(1)), None), format!("{stopped}: exit status 1"));
+        assert_eq!(gone(Some(Exit::Ok), None), format!("{stopped}: exit status 0"));
+        assert_eq!(gone(None, Some("no memory")), format!("{stopped}; its last output: no memory"));
+    }
+
+    #[test]
+    fn who_is_stopped_and_what_is_left_is_named() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let found: Vec<_> =
+            stopped(address, &[("nginx (pid 7)".to_owned(), 'T')]).map(|one| words(Some(one))).collect();
+        assert_eq!(found, [Some("member-stopped: 127.0.0.1:80: nginx (pid 7) is stopped (state T)".to_owned())]);
+        let left =
+            |kind, left_in_queue| words(stranded(&of(kind), &Connections { left_in_queue, ..Connections::default() }));
+        assert_eq!((left(SubjectKind::Running, 0), left(SubjectKind::Own, 5)), (None, None));
+        assert_eq!(
+            left(SubjectKind::Running, 1).unwrap(),
+            "queue-stranded: 1 connection that waited in a queue was never accepted"
+        );
+        assert_eq!(
+            left(SubjectKind::Command, 55).unwrap(),
+            "queue-stranded: 55 connections that waited in queues were never accepted"
+        );
+    }
+
+    #[test]
+    fn a_single_lost_event_is_mentioned() {
+        // Runs that were skipped need not have been for this server.
+        let row = ProbeRow { missed_runs: Some(40), ..ProbeRow::default() };
+        let found = |lost_events| words(super::lost_events(&ProbeRow { lost_events, ..row.clone() }));
+        assert_eq!(found(None), None, "nobody counted any");
+        assert_eq!(found(Some(0)), None);
+        assert_eq!(found(Some(1)).unwrap(), "probe-lost-events: 1 event was not recorded");
+    }
+
+    #[test]
+    fn a_few_accepts_without_a_stamp_go_unmentioned() {
+        let found = |unstamped, accepted| {
+            let measured = Measured { unstamped, ..Measured::default() };
+            words(super::unstamped(&measured, &Connections { accepted, ..Connections::default() }))
+        };
+        assert_eq!(found(None, Some(1_000)), None, "no wait is exact");
+        assert_eq!(found(Some(1), Some(1_000)), None);
+        assert_eq!(found(Some(2), Some(1_000)).unwrap(), "accepts-unstamped: the wait of 2 of 1000 accepts is unknown");
+        assert!(found(Some(1), Some(1)).is_some());
+        assert_eq!(found(Some(0), Some(0)), None);
+    }
+
+    #[test]
+    fn another_server_may_have_a_few_clients_of_its_own() {
+        let found = |kind, foreign| {
+            words(other_clients(
+                &of(kind),
+                Admit::Job,
+                &Connections { foreign, accepted: Some(1_000), ..Connections::default() },
+                None,
+            ))
+        };
+        assert_eq!(found(SubjectKind::Own, 0), None);
+        assert_eq!(
+            found(SubjectKind::Own, 1).unwrap(),
+            "foreign-connections: 1 connection that the server got did not come from a loader"
+        );
+        assert_eq!(found(SubjectKind::Running, 10), None);
+        assert_eq!(
+            found(SubjectKind::Running, 11).unwrap(),
+            "other-clients: 11 of 1000 accepted connections came from other clients"
+        );
+        // So may listenbench's own, if it is to serve anyone.
+        let served = |foreign| Connections { foreign, accepted: Some(1_000), ..Connections::default() };
+        let own = |foreign| other_clients(&of(SubjectKind::Own), Admit::Anyone, &served(foreign), None);
+        assert_eq!(own(10), None);
+        assert!(matches!(own(11), Some(Grounds::OtherClients { foreign: 11, .. })));
+        let uncounted = Connections { foreign: 5, ..Connections::default() };
+        assert_eq!(other_clients(&of(SubjectKind::Running), Admit::Job, &uncounted, None), None);
+    }
+
+    #[test]
+    fn strangers_datagrams_count_like_their_connections() {
+        let found = |admit, foreign, datagrams| {
+            let datagrams = Datagrams { foreign: datagrams, received: 500, ..Datagrams::default() };
+            let connections = Connections { foreign, accepted: Some(1_000), ..Connections::default() };
+            words(other_clients(&of(SubjectKind::Own), admit, &connections, Some(&datagrams)))
+        };
+        assert_eq!((found(Admit::Job, 0, 0), found(Admit::Anyone, 10, 5)), (None, None));
+        assert_eq!(
+            found(Admit::Job, 0, 1).unwrap(),
+            "foreign-connections: 1 datagram that the server got did not come from a loader"
+        );
+        assert_eq!(
+            found(Admit::Job, 2, 3).unwrap(),
+            "foreign-connections: 2 connections and 3 datagrams that the server got did not come from a loader"
+        );
+        assert_eq!(
+            found(Admit::Anyone, 0, 6).unwrap(),
+            "other-clients: 6 of 500 datagrams received came from other clients"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The populations of a trial's load: what their loaders report, and their rows.
+
+use super::{Histograms, assemble, judge, loaders::LoaderAccount};
+use crate::{
+    context::TrialContext,
+    ipc::{control::Window, ledger::Balance},
+    load::{self, LoaderReport},
+    record::{Latencies, LatencySummary, LoadConnections, LoadRow, LoaderRow, Measured, Rates, TrialRecord},
+    scenario::{Load, Mode, Scenario},
+    sys::clock,
+};
+
+/// What the loaders of a population report.
+pub(super) struct Population {
+    /// The numbers of its loaders.
+    loaders: Vec<usize>,
+    report: LoaderReport,
+    histograms: Histograms,
+}
+
+/// The report of all loaders together, and that of each population, in the scenario's order.
+pub(super) fn reports(
+    scenario: &Scenario,
+    accounts: &[LoaderAccount],
+    of_loads: Vec<Histograms>,
+) -> (LoaderReport, Vec<Population>) {
+    let population = |(number, histograms): (usize, Histograms)| {
+        let of_load = || accounts.iter().enumerate().filter(move |(_, account)| account.load == number);
+        let report = load::total(of_load().map(|(_, account)| &account.report));
+        Population { loaders: of_load().map(|(loader, _)| loader).collect(), report, histograms }
+    };
+    let populations: Vec<Population> = of_loads.into_iter().enumerate().map(population).collect();
+    let total = load::total(accounts.iter().map(|account| &account.report));
+    let schedule = schedule(scenario.loads.iter().zip(&populations).map(|(load, one)| (load, one.report.schedule)));
+    (LoaderReport { schedule, ..total }, populations)
+}
+
+/// Identifies the schedules of all populations that have one, if each was followed.
+fn schedule<'a>(mut all: impl Iterator<Item = (&'a Load, Option<u64>)>) -> Option<u64> {
+    let scheduled = all.try_fold(None, |sum: Option<u64>, (load, schedule)| match (sum, schedule) {
+        (sum, None) if !load.mode.has_schedule() => Some(sum),
+        (_, None) => None,
+        (None, one) => Some(one),
+        // As the schedules themselves: FNV-1a over words.
+        (Some(sum), Some(one)) => Some(Some((sum ^ one).wrapping_mul(0x0000_0100_0000_01b3))),
+    });
+    scheduled.flatten()
+}
+
+/// The rates of all populations together in the window from one instant to another, as the clients saw it.
+pub(super) fn rates(
+    scenario: &Scenario,
+    window: Window,
+    (from_ns, to_ns): (u64, u64),
+    (total, populations): (&LoaderReport, &[Population]),
+) -> Rates {
+    if let ([load], [only]) = (&scenario.loads[..], populations) {
+        let (from_ns, to_ns) = part_of(load, window, (from_ns, to_ns));
+        return rates_of(scenario, load, &only.report, (from_ns, to_ns));
+    }
+    let length_s = to_ns.saturating_sub(from_ns) as f64 / 1e9;
+    // What a closed loop will start is not known beforehand, and so neither is the sum; and requests and connections have none.
+    let kept = scenario.loads.iter().filter(|load| is_kept(load)).count();
+    let is_one_kind = kept == 0 || kept == scenario.loads.len();
+    let is_known =
+        is_one_kind && scenario.loads.iter().all(|load| load.mode.starts_per_second().is_some()) && length_s > 0.0;
+    let asks_again = scenario.loads.iter().any(Load::asks_again);
+    let offered_per_s = is_known.then(|| total.measured_planned as f64 / length_s);
+    total.rates((offered_per_s, asks_again), from_ns, to_ns)
+}
+
+/// The counts of all populations together in a window of this length, as the clients saw it.
+pub(super) fn measured(
+    scenario: &Scenario,
+    length_ns: u64,
+    (total, populations): (&LoaderReport, &[Population]),
+) -> Measured {
+    let due = scenario.loads.iter().zip(populations).map(|(load, one)| (one.report.due(), is_kept(load)));
+    total.measured(length_ns).with_due(due)
+}
+
+/// Whether requests are due, and not connections.
+fn is_kept(load: &Load) -> bool {
+    matches!(load.mode, Mode::Kept { .. })
+}
+
+fn rates_of(scenario: &Scenario, load: &Load, report: &LoaderReport, (from_ns, to_ns): (u64, u64)) -> Rates {
+    let offered_per_s = report.offered_per_s(load, scenario.span.bound, to_ns.saturating_sub(from_ns) as f64 / 1e9);
+    report.rates((offered_per_s, load.asks_again()), from_ns, to_ns)
+}
+
+/// The part of the measured window in which connections of a population are due.
+fn part_of(load: &Load, window: Window, (from_ns, to_ns): (u64, u64)) -> (u64, u64) {
+    let at_ns = |after| window.start_ns + clock::nanoseconds(after);
+    let from_ns = from_ns.max(at_ns(load.start));
+    (from_ns, load.end.map_or(to_ns, |end| to_ns.min(at_ns(end))).max(from_ns))
+}
+
+/// A row for each population. An only one is all of the trial's load.
+pub(super) fn rows(
+    context: &TrialContext,
+    window: Window,
+    measured: (u64, u64),
+    populations: &[Population],
+    record: &TrialRecord,
+) -> Vec<LoadRow> {
+    let scenario = &context.scenario;
+    let row = |(load, population): (&Load, &Population)| {
+        let report = &population.report;
+        let of_load = |row: &&LoaderRow| population.loaders.contains(&row.loader);
+        let in_flight = record.loaders.iter().filter(of_load).map(|row| row.in_flight).sum();
+        let row = LoadRow {
+            name: load.name.clone(),
+            start_s: load.start.as_secs_f64(),
+            end_s: load.end.or(scenario.span.fixed()).map(|end| end.as_secs_f64()),
+            loaders: population.loaders.clone(),
+            schedule: report.schedule.map(|digest| format!("{digest:016x}")),
+            connections: connections(report, in_flight),
+            requests_completed: report.replies - report.misdelivered,
+            ..LoadRow::default()
+        };
+        if populations.len() == 1 {
+            let (rates, latency_ns) = (record.rates, record.latency_ns.clone());
+            return LoadRow { rates, measured: record.measured.clone(), latency_ns, ..row };
+        }
+        LoadRow {
+            rates: rates_of(scenario, load, report, part_of(load, window, measured)),
+            measured: Measured {
+                stamps_impossible: report.stamps_impossible,
+                ..report
+                    .measured(measured.1.saturating_sub(measured.0))
+                    .with_due(std::iter::once((report.due(), is_kept(load))))
+            },
+            latency_ns: latencies(context, population),
+            ..row
+        }
+    };
+    scenario.loads.iter().zip(populations).map(row).collect()
+}
+
+/// The latencies of one population of several. Members do not tell whose connections they accept, so that only the bounds of its
+/// loaders are its own.
+fn latencies(context: &TrialContext, population: &Population) -> Latencies {
+    let Population { report, histograms, .. } = population;
+    let all = assemble::latencies(context, report, &Balance::default(), histograms);
+    let by_members = context.waits.exact || !context.scenario.subject.is_own();
+    let accept_wait = if by_members { LatencySummary::default() } else { all.accept_wait };
+    Latencies { accept_wait, ..all }
+}
+
+fn connections(report: &LoaderReport, in_flight: u64) -> LoadConnections {
+    LoadConnections {
+        attempted: report.attempted,
+        established: report.established,
+        self_connected: report.self_connected,
+        unserved: report.unserved,
+        completed: report.completed,
+        in_flight,
+        misdelivered: report.misdelivered,
+        reconnected: report.reconnected,
+        errors: report.errors.clone(),
+    }
+}
+
+/// What the rules for verdicts know of each population.
+pub(super) fn judged<'a>(scenario: &'a Scenario, record: &TrialRecord) -> Vec<judge::Population<'a>> {
+    let population = |(load, row): (&'a Load, &LoadRow)| {
+        let of_load = record.loaders.iter().filter(|loader| row.loaders.contains(&loader.loader));
+        judge::Population {
+            load,
+            name: (scenario.loads.len() > 1).then_some(&load.name[..]),
+            measured: row.measured.clone(),
+            offered_per_s: row.rates.offered_per_s,
+            busiest: of_load.filter_map(|loader| loader.busy_share).reduce(f64::max),
+        }
+    };
+    scenario.loads.iter().zip(&record.loads).map(population).collect()
+}

@@ -1,0 +1,93 @@
+//! What a server has lost, as the loaders see it.
+
+use crate::{
+    ipc::control::Control,
+    record::{Cause, ErrorCount, Lost, Step},
+};
+
+/// Connections that failed because of the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    /// Nothing listened.
+    refused: u64,
+    /// They were established, and ended by the server before they had their reply.
+    broken: u64,
+}
+
+impl Losses {
+    /// Those of another server so far.
+    pub fn read(control: &Control) -> Self {
+        Self::of(&control.loader_errors())
+    }
+
+    /// Those among a trial's errors.
+    pub fn of(errors: &[ErrorCount]) -> Self {
+        let mut losses = Self::default();
+        for ErrorCount { phase, errno, count } in errors {
+            match (phase, errno) {
+                (Step::Connect, Cause::Errno(libc::ECONNREFUSED)) => losses.refused += count,
+                (
+                    Step::Send | Step::Receive,
+                    Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated,
+                ) => losses.broken += count,
+                _ => {}
+            }
+        }
+        losses
+    }
+
+    /// How many of these the events account for.
+    pub fn explained_by(&self, lost: &[Lost]) -> u64 {
+        let sum = |of: fn(&Lost) -> Option<u64>| lost.iter().filter_map(of).sum::<u64>();
+        let broken = sum(|lost| lost.cut) + sum(|lost| lost.reset_in_queue);
+        self.refused.min(sum(|lost| lost.refused)) + self.broken.min(broken)
+    }
+
+    /// What was lost since an earlier instant. Which of them were accepted, no loader knows.
+    pub fn since(&self, before: &Self) -> Lost {
+        Lost {
+            reset_in_queue: None,
+            refused: Some(self.refused - before.refused),
+            cut: Some(self.broken - before.broken),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_loses_what_it_refuses_and_what_it_breaks_off() {
+        let errors = |refused, reset, ended| {
+            let error = |phase, errno, count| ErrorCount { phase, errno, count };
+            Losses::of(&[
+                error(Step::Connect, Cause::Errno(libc::ECONNREFUSED), refused),
+                error(Step::Send, Cause::Errno(libc::EPIPE), reset),
+                error(Step::Receive, Cause::Errno(libc::ECONNRESET), reset),
+                error(Step::Receive, Cause::EndOfFile, ended),
+                error(Step::Receive, Cause::Truncated, ended),
+                // Not the server's doing, or after its reply.
+                error(Step::Connect, Cause::TIMED_OUT, 7),
+                error(Step::Receive, Cause::TIMED_OUT, 7),
+                error(Step::Receive, Cause::Deadline, 7),
+                error(Step::Close, Cause::Errno(libc::ECONNRESET), 7),
+            ])
+        };
+        let lost = errors(5, 20, 30).since(&errors(2, 10, 10));
+        assert_eq!(lost, Lost { reset_in_queue: None, refused: Some(3), cut: Some(60) });
+        // 3 refused, 14 broken.
+        let losses = errors(3, 4, 3);
+        for (refused, reset_in_queue, cut, explained) in [
+            (Some(3), Some(4), Some(10), 17),
+            (Some(3), None, Some(14), 17),
+            (None, None, None, 0),
+            (Some(2), Some(0), Some(13), 15),
+            // One cause does not account for another's.
+            (Some(99), Some(0), Some(0), 3),
+        ] {
+            let of = |refused| Lost { refused, reset_in_queue, cut };
+            assert_eq!(losses.explained_by(&[of(refused), Lost::default()]), explained, "{:?}", of(refused));
+        }
+    }
+}
