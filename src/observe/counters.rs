@@ -90,7 +90,7 @@ pub fn collect(text: &str, into: &mut Counters) {
     let lines: Vec<&str> = text.lines().collect();
     for pair in lines.chunks_exact(2).filter(|pair| pair[0].contains(": ")) {
         let udp = pair[0].starts_with("Udp: ");
-        for (name, value) in pair[0].split_ascii_whitespace().zip(pair[1].split_ascii_whitespace()) {
+        for (name, value) in pair[0].split_whitespace().zip(pair[1].split_ascii_whitespace()) {
             if udp && name == "NoPorts" {
                 add(UDP_NO_PORTS, value);
             } else if KEPT.contains(&name) {

@@ -59,7 +59,7 @@ impl GroupReader {
 /// references, pointer, drops. The header lines have fewer numbers and are therefore skipped.
 pub fn parse(text: &str) -> HashMap<u32, DatagramQueue> {
     let socket = |line: &str| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, _, _, _, queues, _, _, _, _, inode, _, _, lost] = fields[..] else { return None };
         let (_, bytes) = queues.split_once(':')?;
         let queue = DatagramQueue { bytes: u64::from_str_radix(bytes, 16).ok()?, lost: lost.parse().ok()? };

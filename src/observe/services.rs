@@ -16,7 +16,7 @@ pub fn find(text: &str, port: u16, transport: Transport) -> Option<&str> {
         Transport::Udp => "udp",
     };
     text.lines().find_map(|line| {
-        let mut fields = line.split('#').next()?.split_ascii_whitespace();
+        let mut fields = line.split('#').next()?.split_whitespace();
         let name = fields.next()?;
         let (number, over) = fields.next()?.split_once('/')?;
         (over == protocol && number.parse() == Ok(port)).then_some(name)
