@@ -44,7 +44,7 @@ pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
 pub use events::{Done, EventDatagrams, EventRow, Flows, Generation, Lost, Migrated};
 pub use exit::Exit;
-pub use host::Host;
+pub use host::{Host, MachineFacts};
 #[allow(unused_imports, reason = "what measures across hosts uses HostClock")]
 pub use hosts::{Gather, HostClock, HostFacts, HostLatencies, HostRow};
 pub use latency::{BatchSummary, Latencies, LatencySummary, value_at};

@@ -150,11 +150,11 @@ pub fn room(hosts: &Hosts, servers: usize, here: Room) -> Room {
     let team = hosts.team.borrow();
     let loads = Hosts::loads(&team.guests, servers);
     let facts = || loads.iter().map(|guest| &guest.facts);
-    let files = facts().filter_map(|facts| facts.open_files.get("hard")).min();
+    let files = facts().filter_map(|facts| facts.machine.open_files.get("hard")).min();
     Room {
         hosts: loads.len(),
         files: files.copied().unwrap_or(here.files),
-        cpus: facts().map(|facts| facts.cpus_allowed).min().unwrap_or(here.cpus).max(1),
+        cpus: facts().map(|facts| facts.machine.cpus_allowed).min().unwrap_or(here.cpus).max(1),
         ..here
     }
 }
