@@ -139,7 +139,7 @@ impl Exchange {
         let load = &scenario.loads[0];
         let request = load::first_request(scenario, load, &scenario.address.to_string());
         let tuple = Tuple { client: scenario.address, server: scenario.address };
-        let caller = Caller { worker: 0, accept_ns: 0, tuple };
+        let caller = Caller { worker: 0, accept_ns: 0, tuple, id: None };
         let mut app = Application::new(scenario, 0, None, 0, 0);
         let reply = if request.is_empty() {
             // App `close`: the close is the reply.

@@ -81,9 +81,10 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
     if scenario.fill.is_some() || all == 0 {
         return Ok(Vec::new());
     }
-    let flows = scenario.loads.iter().zip(load::held_by_each(scenario));
-    let flows: u64 = flows.map(|(load, held)| (held as f64 * load.udp_share) as u64).sum();
-    let all = Held { connections: all - flows, flows };
+    let of_each = scenario.loads.iter().zip(load::held_by_each(scenario));
+    let flows = of_each.map(|(load, held)| ((held as f64 * load.udp_share) as u64, load.ports_of_flow()));
+    let (flows, sockets): (Vec<u64>, Vec<u64>) = flows.map(|(flows, each)| (flows, flows * each)).unzip();
+    let all = Held { connections: all - flows.iter().sum::<u64>(), flows: sockets.iter().sum() };
     let (held, processes) = match side {
         Side::Whole => (all, sizing.loaders() + scenario.all_workers()),
         Side::Server => (all, scenario.all_workers()),
@@ -99,8 +100,8 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
 
 /// What decides whether a cell's load fits; loads for which it is the same need the same.
 pub(super) fn demand(scenario: &Scenario, sizing: &Sizing, range: &Range) -> String {
-    let each: Vec<(u64, f64)> =
-        load::held_by_each(scenario).zip(scenario.loads.iter().map(|load| load.udp_share)).collect();
+    let each = load::held_by_each(scenario).zip(&scenario.loads);
+    let each: Vec<(u64, f64, u64)> = each.map(|(held, load)| (held, load.udp_share, load.ports_of_flow())).collect();
     let processes = sizing.loaders() + scenario.server.workers;
     let (sources, network) = (scenario.sources(), scenario.network);
     format!("{each:?} {processes} {sources:?} {network:?} {:?} {range:?}", scenario.destinations())
@@ -110,7 +111,7 @@ pub(super) fn demand(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Str
 #[derive(Clone, Copy)]
 struct Held {
     connections: u64,
-    /// UDP sockets.
+    /// UDP sockets: one of each flow, or two if its port changes.
     flows: u64,
 }
 
@@ -120,7 +121,7 @@ impl Held {
         Self { connections: self.connections.div_ceil(hosts), flows: self.flows.div_ceil(hosts) }
     }
 
-    /// Sockets on the machine that has this side: each end of a connection is one, and a UDP flow has one of its own, at its client's.
+    /// Sockets on the machine that has this side: each end of a connection is one, and a UDP flow has its own at its client's only.
     fn sockets(self, side: Side) -> u64 {
         match side {
             Side::Whole => 2 * self.connections + self.flows,
@@ -151,7 +152,11 @@ fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
         }
     };
     Ok(Need {
-        what: "source ports",
+        what: if scenario.loads.iter().any(|load| load.rebind_after > 0) {
+            "source ports (two for each flow, as it changes its port)"
+        } else {
+            "source ports"
+        },
         wanted: held.ports(),
         there: there.saturating_sub(taken),
         sum: Sum { sources: count, range, bound: count * range.usable() - there, taken }.to_string(),

@@ -1,6 +1,7 @@
 //! What fuzzers feed to parsers, and what they assert. `scripts/fuzz` builds them, guided by coverage; the inputs in `tests/corpus` are
 //! tried by every run of the tests.
 
+mod datagrams;
 mod histograms;
 mod hosts;
 mod http;
@@ -44,6 +45,7 @@ const TARGETS: &[Target] = &[
     target("histogram-log", histograms::log),
     target("messages", messages::from_child),
     target("hosts", hosts::arriving),
+    target("datagrams", datagrams::requests),
     target("http-request", http::requests),
     target("http-response", http::responses),
     target("sock-diag", kernel::sock_diag),

@@ -64,7 +64,7 @@ pub struct Ledger {
     journeys: SharedSlice<[AtomicU64; 5]>,
     /// By client port: 1 + the worker that first answered the latest datagram flow; 0 without any.
     flows: SharedSlice<AtomicU32>,
-    /// By client port: 1 + the worker that last received a datagram from it since the last look; 0 without any.
+    /// By client port: 1 + the worker that last received a datagram of a flow that began there since the last look; 0 without any.
     receivers: SharedSlice<AtomicU32>,
     /// Accepts that no slot shows: of clients that were gone before their port could be read, and of strangers.
     nameless: SharedSlice<AtomicU64>,
@@ -263,7 +263,7 @@ impl Ledger {
         self.flows[place].store(u32::from(worker) + 1, Relaxed);
     }
 
-    /// Records which worker has just received a datagram from this port.
+    /// Records which worker has just received a datagram of the flow that began at this port.
     #[inline]
     pub fn received(&self, client: SocketAddr, worker: u16) {
         let Some(place) = self.place(client) else { return };

@@ -2,6 +2,7 @@
 //! that proves which connection a reply belongs to. [`family`] forks, watches and ends processes.
 
 pub mod board;
+pub mod connection_id;
 pub mod control;
 pub mod draws;
 pub mod family;

@@ -72,6 +72,11 @@ pub fn client_of(key: usize) -> SocketAddr {
     SocketAddr::new(TARGET.ip(), FIRST_PORT + key as u16)
 }
 
+/// The address of a key's flow once it goes on from another port.
+pub fn rebound_of(key: usize) -> SocketAddr {
+    SocketAddr::new(TARGET.ip(), FIRST_PORT + 1_000 + key as u16)
+}
+
 /// A worker's reply.
 pub fn reply(worker: u16, nonce: u32, accept_ns: u64, client: SocketAddr) -> Vec<u8> {
     let mut bytes = vec![0; REPLY_BYTES];
@@ -106,6 +111,7 @@ pub struct FakeTrial {
     pub accept: Cell<Option<Entry>>,
     pub journey: Cell<Option<Journey>>,
     pub stamp: Cell<Option<u64>>,
+    pub reloads: Cell<u64>,
     pub event_over_ns: Cell<u64>,
     pub lost: RefCell<Vec<(Loss, u64, u64)>>,
     pub interrupted: Cell<bool>,
@@ -140,6 +146,10 @@ impl Observer for FakeObserver {
 
     fn journey(&self, _client: SocketAddr) -> Option<Journey> {
         self.journey.get()
+    }
+
+    fn reloads(&self) -> u64 {
+        self.reloads.get()
     }
 
     fn stamp(&self, _client: SocketAddr) -> Option<u64> {
@@ -192,6 +202,8 @@ pub struct World {
     pub pending: Vec<(u64, usize, Happening)>,
     pub sent: Vec<(u64, usize)>,
     pub closed: Vec<(usize, Close)>,
+    /// Flows that went on from another port.
+    pub rebound: Vec<usize>,
     pub transports: Vec<Transport>,
 }
 
@@ -247,10 +259,16 @@ impl Engine for FakeEngine {
         world.sent.push((now_ns, key));
         let nonce = u32::from_le_bytes(bytes[..4].try_into().unwrap());
         if let Some(reply_ns) = world.reply_ns {
-            let bytes = reply(0, nonce, now_ns, client_of(key));
+            let client = if world.rebound.contains(&key) { rebound_of(key) } else { client_of(key) };
+            let bytes = reply(0, nonce, now_ns, client);
             world.pending.push((now_ns + world.handshake_ns.unwrap_or(0) + reply_ns, key, Happening::Reply(bytes)));
         }
         Ok(if world.keys[key] == Some(true) { Taken::All } else { Taken::Nothing })
+    }
+
+    fn rebind(&mut self, key: usize, _dialler: &mut Dialler, _group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        self.world.borrow_mut().rebound.push(key);
+        Ok(rebound_of(key))
     }
 
     fn watch(&mut self, _key: usize) -> Result<()> {

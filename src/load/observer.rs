@@ -34,6 +34,9 @@ pub(super) trait Observer {
     /// Records which worker first answered this client's datagram flow.
     fn flow_answered(&self, client: SocketAddr, worker: u16);
 
+    /// How often new workers have taken over from all old ones; always 0 where that is not known.
+    fn reloads(&self) -> u64;
+
     /// When the kernel established this client's connection on the server's side; `None` without stamps.
     fn stamp(&self, client: SocketAddr) -> Option<u64>;
 
@@ -90,6 +93,11 @@ impl Observer for TrialObserver {
         if let Some(ledger) = &self.context.ledger {
             ledger.flow_answered(client, worker);
         }
+    }
+
+    #[inline]
+    fn reloads(&self) -> u64 {
+        self.context.control.reloads()
     }
 
     #[inline]

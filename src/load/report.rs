@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{busy::Busy, course::Happened};
 use crate::{
     ipc::control::{Account, LoaderCount, LoaderKept},
-    record::{Due, ErrorCount, Latency, Measured, Rates, Statuses},
+    record::{Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses},
     scenario::{Bound, Load, Mode, Protocol},
 };
 
@@ -165,6 +165,12 @@ impl LoaderReport {
                 stale: of(LoaderCount::Stale),
                 sticky: of(LoaderCount::Sticky),
                 moved: of(LoaderCount::Moved),
+                rebound: of(LoaderCount::Rebound),
+                after_rebinding: Followed {
+                    stayed: of(LoaderCount::ReboundStayed),
+                    moved: of(LoaderCount::ReboundMoved),
+                },
+                after_reload: Followed { stayed: of(LoaderCount::ReloadStayed), moved: of(LoaderCount::ReloadMoved) },
                 by_worker: account.flows(),
             },
             measured_planned: of(LoaderCount::Planned),
@@ -289,6 +295,12 @@ pub struct Flows {
     pub sticky: u64,
     /// Flows with replies from more than one worker.
     pub moved: u64,
+    /// Flows that went on from another port.
+    pub rebound: u64,
+    /// Who answered them next.
+    pub after_rebinding: Followed,
+    /// Who answered flows next after a reload.
+    pub after_reload: Followed,
     /// Flows by the worker that answered first.
     pub by_worker: Vec<u64>,
 }
@@ -301,6 +313,9 @@ impl Flows {
         self.stale += other.stale;
         self.sticky += other.sticky;
         self.moved += other.moved;
+        self.rebound += other.rebound;
+        self.after_rebinding.add(other.after_rebinding);
+        self.after_reload.add(other.after_reload);
         self.by_worker.resize(self.by_worker.len().max(other.by_worker.len()), 0);
         for (sum, one) in self.by_worker.iter_mut().zip(&other.by_worker) {
             *sum += one;

@@ -120,7 +120,8 @@ fn size_of_load(scenario: &Scenario, room: Room) -> Result<Sizing> {
         let (loaders, connections) = size_of_one(scenario, load, room)?;
         all.of_loads.push(loaders);
         all.connections += connections;
-        all.files_each = all.files_each.max(connections.div_ceil((loaders * hosts) as u64) + RESERVED_FILES);
+        let sockets = sockets_of(load, connections);
+        all.files_each = all.files_each.max(sockets.div_ceil((loaders * hosts) as u64) + RESERVED_FILES);
     }
     let loaders = all.loaders();
     if loaders > LOADERS_LIMIT {
@@ -148,8 +149,9 @@ impl Room {
 
 /// What decides how many loaders a population has on a host.
 struct Reasons {
-    /// The connections that it may have open at once.
+    /// The connections that it may have open at once, and their sockets.
     connections: u64,
+    sockets: u64,
     for_files: usize,
     for_pace: usize,
     /// Why its pace takes that many.
@@ -183,8 +185,19 @@ impl Reasons {
             Mode::Kept { connections, asking, .. } => by_starts(asking.rate * connections as f64, connections),
             Mode::Open { arrivals, .. } => by_starts(arrivals.per_second(), usize::MAX),
         };
-        let for_files = usize::try_from(connections.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);
-        Self { connections, for_files, for_pace, pace }
+        let sockets = sockets_of(load, connections);
+        let for_files = usize::try_from(sockets.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);
+        Self { connections, sockets, for_files, for_pace, pace }
+    }
+
+    fn at_once(&self) -> String {
+        let Self { connections, sockets, .. } = self;
+        let of_both = if sockets > connections {
+            format!(" with {sockets} sockets, as flows change their ports,")
+        } else {
+            String::new()
+        };
+        format!("{connections} connections{of_both} open at once")
     }
 
     fn loaders(&self, load: &Load) -> usize {
@@ -203,7 +216,7 @@ pub fn reasons(scenario: &Scenario, room: Room) -> Vec<String> {
         let why = match load.loaders {
             Some(_) => format!("`{}` says so", load.path(keys::LOAD_LOADERS)),
             None if reasons.for_files > reasons.for_pace => {
-                format!("up to {} connections at once, and {files_limit} open files each", reasons.connections)
+                format!("up to {}, and {files_limit} open files each", reasons.at_once())
             }
             None => reasons.pace.clone(),
         };
@@ -213,15 +226,22 @@ pub fn reasons(scenario: &Scenario, room: Room) -> Vec<String> {
     scenario.loads.iter().map(of_load).collect()
 }
 
+/// Sockets of so many connections and flows of a population.
+fn sockets_of(load: &Load, connections: u64) -> u64 {
+    let flows = (connections as f64 * load.udp_share).ceil() as u64;
+    connections + flows * (load.ports_of_flow() - 1)
+}
+
 /// How many loaders a population needs, and the connections that it may have open at once.
 fn size_of_one(scenario: &Scenario, load: &Load, room: Room) -> Result<(usize, u64)> {
     let files_limit = room.files;
     let reasons = Reasons::of(scenario, load, room);
     let Reasons { connections, for_files, .. } = reasons;
+    let at_once = reasons.at_once();
     let loaders = reasons.loaders(load);
     if for_files > loaders || loaders > LOADERS_LIMIT {
         bail!(
-            "the load may have {connections} connections open at once, which requires {for_files} loaders of {files_limit} \
+            "the load may have {at_once}, which requires {for_files} loaders of {files_limit} \
              open files each{}: raise `{}` (at most {LOADERS_LIMIT}), {}",
             room.on_each(),
             load.path(keys::LOAD_LOADERS),

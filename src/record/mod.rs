@@ -39,7 +39,7 @@ pub use calibration::{
     BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
 };
 pub use connections::{Connections, Due, ForeignMember, Measured, Statuses};
-pub use datagrams::{DatagramSocketRow, Datagrams};
+pub use datagrams::{DatagramSocketRow, Datagrams, Followed};
 pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
 pub use events::{Done, EventDatagrams, EventRow, Flows, Generation, Lost, Migrated};

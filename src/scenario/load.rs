@@ -29,6 +29,8 @@ pub struct Load {
     pub mode: Mode,
     /// Requests per connection.
     pub requests: u32,
+    /// After how many of them a flow continues from another port; 0 for never.
+    pub rebind_after: u32,
     /// How long the client keeps a connection open after the last reply.
     pub hold: Duration,
     /// When all held connections send one more request, counted from the trial's start.
@@ -295,6 +297,7 @@ impl Load {
                 _ if is_kept => 1,
                 App::Echo { .. } | App::Http { .. } => settings.get(keys::LOAD_REQUESTS),
             },
+            rebind_after: 0,
             hold,
             // Only held connections can be followed up.
             follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
@@ -317,6 +320,8 @@ impl Load {
             http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
             sources: Sources::read(settings, network, target),
         };
+        let rebind_after = if load.udp_share > 0.0 { settings.get(keys::LOAD_REBIND_AFTER) } else { 0 };
+        let load = Self { rebind_after, ..load };
         load.check(settings, around);
         load
     }
@@ -334,6 +339,11 @@ impl Load {
     /// Whether a connection may make more than one request.
     pub fn asks_again(&self) -> bool {
         self.requests > 1 || self.follow_up.is_some() || matches!(self.mode, Mode::Kept { .. })
+    }
+
+    /// The most ports that a flow takes at once.
+    pub fn ports_of_flow(&self) -> u64 {
+        if self.rebind_after > 0 { 2 } else { 1 }
     }
 
     /// The path of one of its keys in the scenario.
@@ -412,6 +422,16 @@ impl Load {
                 &[keys::LOAD_WARMUP, keys::LOAD_DURATION, keys::LOAD_HOLD],
                 format_args!(
                     "{follow_up:?} is too late: the last held connection closes about {last:?} after the start"
+                ),
+            );
+        }
+        if self.rebind_after > 0 && self.rebind_after >= self.requests {
+            settings.conflict(
+                keys::LOAD_REBIND_AFTER,
+                &[keys::LOAD_REQUESTS],
+                format_args!(
+                    "must be less than load.requests, {}, not {}: no request would follow from the other port; raise load.requests",
+                    self.requests, self.rebind_after
                 ),
             );
         }

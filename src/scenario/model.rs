@@ -188,6 +188,11 @@ impl Scenario {
         self.events.iter().any(|event| event.act.changes_workers())
     }
 
+    /// Whether an event replaces all workers.
+    pub fn reloads(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.act, Act::Reload { .. }))
+    }
+
     /// Whether new listeners are to join the group of those that a reload closes.
     pub fn reopens(&self) -> bool {
         self.events.iter().any(|event| matches!(event.act, Act::Reload { how: Reload::Reopen, .. }))

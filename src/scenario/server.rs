@@ -8,13 +8,13 @@ use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
     file::File,
-    keys,
+    keys::{self, AnyKey},
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
     settings::{Log, Settings},
-    strategy::Strategy,
+    strategy::{Steering, Strategy},
 };
-use crate::ipc::receipt::RECEIPT_BYTES;
+use crate::ipc::{connection_id, receipt::RECEIPT_BYTES};
 
 /// Largest payload of a datagram over IPv4: 65,535 minus the headers of IP and UDP.
 pub(super) const DATAGRAM_LIMIT_BYTES: usize = 65_507;
@@ -233,6 +233,7 @@ impl Server {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let app = App::read(settings, protocol, true);
         let strategy = Strategy::read(settings, protocol, workers);
+        app.check_room_for_ids(settings, &strategy);
         let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
         let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
@@ -291,6 +292,23 @@ impl App {
                 Self::Http { body_bytes: if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 } }
             }
         }
+    }
+
+    /// Rejects datagrams too short for the ids that a strategy goes by.
+    fn check_room_for_ids(self, settings: &Settings<'_>, strategy: &Strategy) {
+        let Self::Echo { request_bytes, reply_bytes } = self else { return };
+        let name = strategy.name;
+        let check = |key: &'static dyn AnyKey, is: usize, least: usize| {
+            if strategy.steering == Steering::ConnectionId && is < least {
+                let problem = format!(
+                    "must be at least {least} with \"{name}\", since its datagrams carry connection ids, not {is}: raise it, or use \
+                     another strategy"
+                );
+                settings.conflict(key, &[keys::SERVER_STRATEGY], problem);
+            }
+        };
+        check(keys::SERVER_REQUEST_BYTES, request_bytes, connection_id::REQUEST_BYTES);
+        check(keys::SERVER_REPLY_BYTES, reply_bytes, connection_id::REPLY_BYTES);
     }
 
     /// The name in scenarios.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     context::TrialContext,
     ipc::{
+        connection_id::ConnectionId,
         control::{Count, Meter},
         ledger::Ledger,
         places::Places,
@@ -39,6 +40,8 @@ const BUFFER_BYTES: usize = 65_536;
 /// A worker's source of datagrams, with its buffers.
 pub(super) struct Datagrams {
     pub receiver: Box<dyn Receiver>,
+    /// The number of its socket, by which clients name it.
+    socket: u16,
     worker: u16,
     /// The address that clients send to.
     address: SocketAddr,
@@ -61,10 +64,11 @@ struct Received {
 }
 
 impl Datagrams {
-    pub fn new(receiver: Box<dyn Receiver>, worker: usize, context: &TrialContext) -> Self {
+    pub fn new((receiver, socket): (Box<dyn Receiver>, u16), worker: usize, context: &TrialContext) -> Self {
         let TrialContext { scenario, clients, ledger, .. } = context;
         Self {
             receiver,
+            socket,
             worker: worker as u16,
             address: scenario.address,
             buffer: vec![0; BUFFER_BYTES],
@@ -75,14 +79,14 @@ impl Datagrams {
         }
     }
 
-    /// Receives and answers up to `most` datagrams, as long as `running` returns true.
+    /// Receives and answers up to `most` datagrams, as long as `running` returns true. Returns whether none are left.
     pub fn serve(
         &mut self,
         most: u32,
         running: impl Fn() -> bool,
         application: &mut Application,
         meter: &mut Meter<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         meter.add(Count::DatagramWakeups, 1);
         let mut received = 0;
         let mut emptied = false;
@@ -106,7 +110,7 @@ impl Datagrams {
         if !emptied {
             self.receiver.left_some().context("re-arming the socket in epoll")?;
         }
-        Ok(())
+        Ok(emptied)
     }
 
     fn answer(&self, datagram: &Received, application: &mut Application, meter: &mut Meter<'_>) {
@@ -115,21 +119,29 @@ impl Datagrams {
         if self.is_strangers(datagram, meter) && self.admit == Admit::Job {
             return;
         }
+        let request = &self.buffer[..datagram.length];
+        let theirs = ConnectionId::in_request(request);
         if let Some(ledger) = &self.ledger {
-            ledger.received(datagram.peer, self.worker);
+            ledger.received(began(datagram.peer, theirs), self.worker);
         }
         if let Some(lost) = datagram.lost {
             meter.lost(u64::from(lost));
         }
         let tuple = Tuple { client: datagram.peer, server: self.address };
-        let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple };
-        let Some(reply) = application.answer(&self.buffer[..datagram.length], &caller) else {
+        let id = theirs.map(|theirs| self.own_id(theirs, datagram.peer.port()));
+        let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple, id };
+        let Some(reply) = application.answer(request, &caller) else {
             return meter.add_error(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
         };
         match self.receiver.socket().send_to(reply, &datagram.peer.into()) {
             Ok(_) => meter.add(Count::Requests, 1),
             Err(error) => meter.add_error(Step::Serve, &error),
         }
+    }
+
+    /// What this worker calls a flow whose datagram from this port has that id: the same, if that already names its socket.
+    fn own_id(&self, theirs: ConnectionId, port: u16) -> ConnectionId {
+        if theirs.socket() == Some(self.socket) { theirs } else { ConnectionId::of_server(self.socket, port, theirs) }
     }
 
     /// Whether a datagram comes from outside the job; counted.
@@ -167,4 +179,9 @@ impl Datagrams {
         let peer = v4.or_else(v6).ok_or_else(|| io::Error::from(ErrorKind::InvalidData))?;
         Ok(Received { length: message.bytes, peer, lost })
     }
+}
+
+/// The client's end in the flow's first datagram, which names the flow: its port may have changed since, and its id then says what it was.
+fn began(peer: SocketAddr, id: Option<ConnectionId>) -> SocketAddr {
+    SocketAddr::new(peer.ip(), id.and_then(ConnectionId::first_port).unwrap_or(peer.port()))
 }

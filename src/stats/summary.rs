@@ -382,6 +382,7 @@ fn is_expected(name: &str, scenario: &Scenario) -> bool {
         }
         ("event_datagram_share", None) => !scenario.events.is_empty() && protocol.has(Transport::Udp),
         ("flows_unanswered", None) => protocol.has(Transport::Udp),
+        ("rebound_stay_share", None) => loads.any(|load| load.rebind_after > 0),
         ("response_p99_ns", None) => true,
         ("accept_wait_p99_ns" | "accepted_per_s", None) => protocol.has(Transport::Tcp),
         ("receive_wait_p99_ns" | "datagrams_per_s", None) => protocol.has(Transport::Udp),
@@ -409,14 +410,16 @@ fn fitting(populations: &[&str], has: impl Fn(&str) -> bool) -> Vec<&'static Met
     const EVENTS: [&str; 4] = ["event_not_accepted", "stranded", "flows_unanswered", "response_p99_ns"];
     const CHANGES: [&str; 2] = [LOST, "response_p99_ns"];
     const FLOW_EVENTS: [&str; 2] = ["flows_unanswered", "response_p99_ns"];
+    const REBOUND: [&str; 2] = ["rebound_stay_share", "response_p99_ns"];
     const OPEN: [&str; 4] = ["response_p99_ns", "accept_wait_p99_ns", "udp_response_p99_ns", "receive_wait_p99_ns"];
     const CLOSED: [&str; 4] = ["accepted_per_s", "accept_wait_p99_ns", "datagrams_per_s", "receive_wait_p99_ns"];
-    let kinds: [(&str, &[&str]); 6] = [
+    let kinds: [(&str, &[&str]); 7] = [
         ("ports_wall", &PORTS),
         ("follow_up_max_ns", &HELD),
         (LOST, &CHANGES),
         ("event_not_accepted", &EVENTS),
         ("event_datagram_share", &FLOW_EVENTS),
+        ("rebound_stay_share", &REBOUND),
         ("offered_per_s", &OPEN),
     ];
     let fitting = kinds.into_iter().find(|(only_here, _)| has(only_here)).map_or(&CLOSED[..], |(_, metrics)| metrics);

@@ -114,7 +114,7 @@ pub(super) fn complete(
     let loader_died = record.loaders.iter().any(|loader| !loader.exit.is_ok());
     enter_connections(context, &ended, (&total, loader_died), record);
     if scenario.protocol.has(Transport::Udp) {
-        enter_datagrams(scenario, &ended, (&total, loader_died), record);
+        enter_datagrams(context, &ended, (&total, loader_died), record);
     }
     let (from_ns, to_ns) = enter_window(context, &ended, (&total, &populations), record);
     record.latency_ns = latencies(context, &total, &ended.balance, &histograms);
@@ -350,11 +350,12 @@ fn accepts(scenario: &Scenario, ended: &Ended, workers: &[MemberRow]) -> Option<
 }
 
 fn enter_datagrams(
-    scenario: &Scenario,
+    context: &TrialContext,
     ended: &Ended,
     (loaders, loader_died): (&LoaderReport, bool),
     record: &mut TrialRecord,
 ) {
+    let scenario = &context.scenario;
     let flows = &loaders.flows;
     for row in &mut record.workers {
         if let Some(socket) = &mut row.datagram_socket {
@@ -363,6 +364,9 @@ fn enter_datagrams(
     }
     let answered = |row: &MemberRow| flows.by_worker.get(row.member).copied().unwrap_or(0);
     let answered: Vec<u64> = record.workers.iter().map(answered).collect();
+    // Of another server, replies name workers only if it is one of listenbench's.
+    let after_rebinding = flows.after_rebinding;
+    let names_workers = scenario.subject.is_own() || after_rebinding.share().is_some();
     let datagrams = Datagrams {
         sent: flows.sent,
         foreign: ended.members.datagrams_foreign,
@@ -376,6 +380,9 @@ fn enter_datagrams(
         answered_flows: flows.by_worker.iter().sum(),
         sticky_flows: flows.sticky,
         moved_flows: flows.moved,
+        rebound_flows: flows.rebound,
+        after_rebinding: Some(after_rebinding).filter(|_| flows.rebound > 0 && names_workers),
+        after_reload: Some(flows.after_reload).filter(|_| context.side == Side::Whole && scenario.reloads()),
         ..Datagrams::default()
     };
     let unreachable = record.kernel.get(UDP_NO_PORTS).copied().unwrap_or(0);

@@ -29,6 +29,7 @@ mod ci;
 mod command;
 mod common;
 mod compare;
+mod connection_ids;
 mod datagrams;
 mod doctor;
 mod documents;

@@ -66,6 +66,10 @@ pub fn haproxy() -> bool {
     on_path("haproxy")
 }
 
+pub fn socat() -> bool {
+    on_path("socat")
+}
+
 pub fn gunicorn() -> bool {
     on_path("gunicorn")
 }

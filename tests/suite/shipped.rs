@@ -15,6 +15,7 @@ tests! {
     nginx [nginx, nginx_reload, nginx_upstream, beside]
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
+    root [quic_rebinding]
 }
 
 /// A scenario's name, what shortens it, and for each of its answers the metric and words of the sentence.
@@ -70,6 +71,10 @@ shipped! {
         "flow_imbalance" "mbalance of flows"
         "sticky_share" "hare of sticky flows"
         "receive_wait_p99_ns" "eceive wait p99"
+    }
+    quic_rebinding "quic-rebinding" ["load.duration=200ms"] {
+        "rebound_stay_share" "hare of flows that stay with another port"
+        "response_p99_ns" "esponse p99"
     }
     backlog "backlog" [
         "load.connect_timeout=1500ms" "server.strategy=reuseport" "server.backlog=[16,1024]" "load.burst_size=[50,200]"

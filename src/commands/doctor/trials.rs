@@ -84,14 +84,16 @@ impl Probe {
                 namespace::Privilege::UserNamespace => "through a user namespace",
             };
             let strategies = PRESETS.iter().map(|preset| {
+                let strategy = preset.with_defaults();
+                let transport = if strategy.takes_connections() { Transport::Tcp } else { Transport::Udp };
                 let site = Site {
                     address: ([127, 0, 0, 1], 7_000).into(),
-                    transport: Transport::Tcp,
+                    transport,
                     workers: 2,
                     options: ListenOptions::default(),
                     joinable: false,
                 };
-                let tried = accept::try_out(&preset.with_defaults(), site);
+                let tried = accept::try_out(&strategy, site);
                 (preset.name.to_owned(), tried.err().map(|error| format::causes(&error)))
             });
             Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })

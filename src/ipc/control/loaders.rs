@@ -74,6 +74,13 @@ pub enum LoaderCount {
     Sticky,
     /// Flows with replies from more than one worker.
     Moved,
+    /// Flows that went on from another port, and those of them that were then answered by the worker that had answered last, and by another.
+    Rebound,
+    ReboundStayed,
+    ReboundMoved,
+    /// The same of flows answered again after a reload.
+    ReloadStayed,
+    ReloadMoved,
     /// Starts intended within the measured window, and when the first and the last of them were due.
     Planned,
     FirstPlannedNs,

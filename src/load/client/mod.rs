@@ -5,7 +5,7 @@ mod echo;
 mod http;
 
 use crate::{
-    ipc::receipt::Receipt,
+    ipc::{connection_id::ConnectionId, receipt::Receipt},
     record::Cause,
     scenario::{App, CloseBy, Load, Scenario},
 };
@@ -54,6 +54,8 @@ pub struct Whole {
     pub used: usize,
     /// Its receipt, if the server gives one.
     pub receipt: Option<Receipt>,
+    /// What the server calls the flow from now on, if it says so.
+    pub id: Option<ConnectionId>,
     /// HTTP's status code.
     pub status: Option<u16>,
     /// Whether the server answers no further request on this connection.

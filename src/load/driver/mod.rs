@@ -6,6 +6,7 @@ mod start;
 
 use anyhow::Result;
 
+use self::start::is_itself;
 use super::{
     busy::BusyWatch,
     clock::Clock,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     ipc::control::{LoaderCount, Window},
-    record::Cause,
+    record::{Cause, Step},
     scenario::{CloseBy, CloseHow, Load, Pacer as Pacing, Sockets, Transport},
     sys::clock,
 };
@@ -275,10 +276,14 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 
     /// Carries out a session's decision. Returns whether its connection goes on.
     fn carry_out(&mut self, key: usize, action: Action, now_ns: u64) -> bool {
-        let action = if let Action::Send(wait) = action { self.send(key, wait, now_ns) } else { action };
+        let action = match action {
+            Action::Send(wait) => self.send(key, wait, now_ns),
+            Action::Rebind(wait) => self.rebind(key, wait, now_ns),
+            other => other,
+        };
         match action {
             Action::Wait(wait) => self.table.wait(key, wait),
-            Action::Continue | Action::Send(_) => {}
+            Action::Continue | Action::Send(_) | Action::Rebind(_) => {}
             Action::Idle => {
                 self.table.leave(key);
                 self.pacer.kept().idle(key, now_ns);
@@ -305,12 +310,31 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
+    /// Gives a flow another port, as a router that translates addresses does when it has forgotten the first one, sends what its session has
+    /// written from there, and returns the next action.
+    fn rebind(&mut self, key: usize, wait: Option<Wait>, now_ns: u64) -> Action {
+        let group = *self.shared.ends.group(&self.table[key]);
+        let client = match self.engine.rebind(key, &mut self.dialler, &group) {
+            Ok(client) => client,
+            Err((step, error)) => return Action::Fail(step, Cause::from(&error)),
+        };
+        if is_itself(client, group.destination) {
+            self.dialler.freed(&group, client.port());
+            return Action::Fail(Step::Connect, Cause::SelfConnected);
+        }
+        self.table[key].on_rebound(&mut self.shared, client.port());
+        self.send(key, wait, now_ns)
+    }
+
     /// Counts a connection's end and closes it.
     fn end(&mut self, key: usize, ending: Ending, now_ns: u64) {
         let mut session = self.table.take(key);
         let was_connecting = session.is_connecting();
+        let former = self.shared.former_port(&session);
         self.shared.ended(&mut session, ending, now_ns);
-        self.dialler.freed(self.shared.ends.group(&session), session.port());
+        for port in former.into_iter().chain([session.port()]) {
+            self.dialler.freed(self.shared.ends.group(&session), port);
+        }
         if self.pacer.is_kept() {
             // What is cut short by the user is not lost.
             let lost = was_connecting && !matches!(ending, Err((_, Cause::Interrupted)));

@@ -131,7 +131,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 /// Whether a socket with this local address has connected to itself. Where nothing listens on a port of the ephemeral range, the kernel
 /// may choose just that port for the client, whose SYN then meets its own socket.
 #[inline]
-fn is_itself(client: SocketAddr, target: SocketAddr) -> bool {
+pub(super) fn is_itself(client: SocketAddr, target: SocketAddr) -> bool {
     client.port() == target.port()
         && match target.ip() {
             // The kernel connects to the loopback address instead.

@@ -282,6 +282,15 @@ impl Engine for Mio {
         Ok(client)
     }
 
+    fn rebind(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        if self.watched[key].interest.take().is_some() {
+            let descriptor = self.seats[key].socket().as_raw_fd();
+            let gone = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+            gone.map_err(|error| (Step::Socket, error))?;
+        }
+        self.seats.rebind(key, dialler, group)
+    }
+
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
         // With TCP_FASTOPEN the kernel takes bytes before there is a connection.
         self.seats.send(key, bytes, !self.fastopen)

@@ -30,6 +30,10 @@ pub(super) trait Engine {
     /// Begins to connect an opened socket, and returns its local address. On failure, the key is free again.
     fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
 
+    /// Gives a flow of datagrams another port, and returns its local address. The old one stays taken until the flow is closed, and what arrives
+    /// there is lost.
+    fn rebind(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
+
     /// Sends bytes after those still unsent, or one datagram. What the socket does not take at once is kept and sent later, and
     /// [`Kind::Sent`] reports when it has gone out. A datagram is not kept.
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken>;

@@ -27,6 +27,8 @@ pub(super) struct Seats {
     seats: Vec<Seat>,
     /// Free keys, the next one last.
     free: Vec<u32>,
+    /// By key, as far as there are any: the first socket of a flow that has another now.
+    former: Vec<Option<Socket>>,
     buffers: Buffers,
 }
 
@@ -131,7 +133,12 @@ impl Seat {
 impl Seats {
     /// Seats with room for this many connections: a list that grows leaves its outgrown allocations in the heap.
     pub fn with_capacity(room: usize) -> Self {
-        Self { seats: Vec::with_capacity(room), free: Vec::with_capacity(room), buffers: Buffers::default() }
+        Self {
+            seats: Vec::with_capacity(room),
+            free: Vec::with_capacity(room),
+            former: Vec::new(),
+            buffers: Buffers::default(),
+        }
     }
 
     /// See [`super::Engine::open`].
@@ -184,6 +191,25 @@ impl Seats {
         connected
     }
 
+    /// See [`super::Engine::rebind`].
+    pub fn rebind(
+        &mut self,
+        key: usize,
+        dialler: &mut Dialler,
+        group: &Group,
+    ) -> Result<SocketAddr, (Step, io::Error)> {
+        let seat = &mut self.seats[key];
+        let fresh = dialler.socket(seat.transport).map_err(|error| (Step::Socket, error))?;
+        let fresh = dialler.connect(&fresh, seat.transport, group)?.unwrap_or(fresh);
+        let client = fresh.local_addr().map_err(|error| (Step::Connect, error))?;
+        let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
+        if self.former.len() <= key {
+            self.former.resize_with(key + 1, || None);
+        }
+        self.former[key] = seat.socket.replace(fresh);
+        Ok(client)
+    }
+
     /// See [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
     pub fn send(&mut self, key: usize, bytes: &[u8], opens: bool) -> io::Result<Taken> {
         let seat = &mut self.seats[key];
@@ -221,6 +247,9 @@ impl Seats {
         let seat = &mut self.seats[key];
         if !recycles {
             seat.socket = None;
+        }
+        if let Some(former) = self.former.get_mut(key) {
+            *former = None;
         }
         seat.state = State::Free;
         self.buffers.clear(&mut seat.unsent);

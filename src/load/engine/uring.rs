@@ -197,6 +197,11 @@ impl Engine for Uring {
         self.seats.connect(key, dialler, group).map(|(client, _)| client)
     }
 
+    fn rebind(&mut self, _: usize, _: &mut Dialler, _: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        // Scenarios allow no flows here.
+        Err((Step::Socket, ErrorKind::Unsupported.into()))
+    }
+
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
         self.seats.send(key, bytes, true)
     }

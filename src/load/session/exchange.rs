@@ -1,6 +1,6 @@
 //! A connection's transitions, from established over requests and replies to the close.
 
-use super::{Action, Exchange, Phase, Rest, Session, Shared, Wait, shared::Manners, verify::Acceptance};
+use super::{Action, Exchange, Phase, Policy, Rest, Session, Shared, Wait, shared::Manners, verify::Acceptance};
 use crate::{
     ipc::control::LoaderCount,
     load::{
@@ -19,7 +19,7 @@ impl Session {
     /// connect(2) returns, there is no event to wait for, and the worker that accepts finds the request already there.
     pub fn on_started<O: Observer>(&mut self, shared: &mut Shared<O>) -> Action {
         if self.is_flow {
-            shared.account.add(LoaderCount::Flows, 1);
+            shared.begin_flow(self);
             self.enter(Phase::Exchanging, self.connect_ns);
             return self.ask(shared, Some(Wait::Reply));
         }
@@ -144,7 +144,28 @@ impl Session {
     fn ask<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
         self.requests_left = self.requests_left.saturating_sub(1);
         self.nonce = shared.request(self.requests_left == 0);
+        if self.is_flow { self.ask_of_flow(shared, wait) } else { Action::Send(wait) }
+    }
+
+    /// Marks a flow's request, and says where it goes out.
+    fn ask_of_flow<O: Observer>(&self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        let Policy { requests, rebind_after, .. } = shared.policy;
+        let Some(flow) = shared.flows.get_mut(self.tag as usize) else { return Action::Send(wait) };
+        flow.asks(&mut shared.out, shared.observer.reloads());
+        // Those before this one.
+        let made = requests.saturating_sub(self.requests_left + 1);
+        if rebind_after > 0 && made == rebind_after && !flow.has_rebound() {
+            return Action::Rebind(wait);
+        }
         Action::Send(wait)
+    }
+
+    /// A flow goes on from another port, where its request is not yet sent.
+    pub fn on_rebound<O: Observer>(&mut self, shared: &mut Shared<O>, port: u16) {
+        self.port = port;
+        if let Some(flow) = shared.flows.get_mut(self.tag as usize) {
+            flow.rebinds(&shared.account);
+        }
     }
 
     /// Bytes have arrived.
@@ -248,7 +269,7 @@ impl Session {
         match shared.readings.read(&mut self.reading, |reading| shared.client.end(reading)) {
             Reply::Whole(whole) => match self.on_reply(shared, &whole, now_ns) {
                 // The server is gone and cannot answer another request.
-                Action::Send(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
+                Action::Send(_) | Action::Rebind(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
                 // The reply's end was the connection's end.
                 Action::Continue | Action::Wait(_) | Action::Idle => Action::Complete,
                 ended => ended,
@@ -264,7 +285,7 @@ impl Session {
         if let Some(status) = whole.status {
             shared.account.add(status_class(status), 1);
         }
-        if !self.verify(shared, whole.receipt, now_ns) {
+        if !self.verify(shared, whole, now_ns) {
             shared.account.add(LoaderCount::Misdelivered, 1);
             return Action::Fail(Step::Receive, Cause::BadReply);
         }

@@ -1,19 +1,18 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
 //! no clock: every call gets the time, and returns an [`Action`] for the driver.
 //!
-//! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `shared` the state that all
-//! sessions of a loader share.
+//! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `flow` what only flows of datagrams
+//! have, `shared` the state that all sessions of a loader share.
 //!
 //! Bytes reach the session as they come off the wire and leave through [`Shared::out`], so a layer such as TLS, or a protocol with
 //! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `reading`: a
 //! loader may hold tens of thousands of idle sessions.
 
 mod exchange;
+mod flow;
 mod readings;
 mod shared;
 mod verify;
-
-use std::num::NonZeroU16;
 
 pub(super) use self::shared::{Ending, Ends, Policy, Shared};
 use super::client::Reading;
@@ -36,6 +35,8 @@ pub(super) enum Action {
     Wait(Wait),
     /// Send [`Shared::out`], and make it wait for what is given, if anything.
     Send(Option<Wait>),
+    /// The same, from another port of its client.
+    Rebind(Option<Wait>),
     /// Keep it open until its next request is due.
     Idle,
     /// Close it: it ran to its planned end.
@@ -123,8 +124,8 @@ pub(super) struct Session {
     waiting_since_ns: u64,
     /// When its hold ends, once it is held.
     hold_until_ns: u64,
-    /// The workers that have answered so far.
-    answered: Answered,
+    /// Of a connection, one more than the number of the worker that answered first, or 0; of a flow, its number in [`Shared`].
+    tag: u32,
     /// Whether it is a datagram flow.
     is_flow: bool,
     /// Whether its figures are recorded.
@@ -164,7 +165,7 @@ impl Session {
             connect_ns: start.connect_ns,
             waiting_since_ns: start.connect_ns,
             hold_until_ns: 0,
-            answered: Answered::default(),
+            tag: 0,
             is_flow: transport == Transport::Udp,
             measured,
             served: false,
@@ -233,33 +234,14 @@ impl Session {
         }
     }
 
+    /// The worker that answered a connection first.
+    fn first_worker(&self) -> Option<u16> {
+        self.tag.checked_sub(1).map(|worker| worker as u16)
+    }
+
     fn enter(&mut self, phase: Phase, now_ns: u64) {
         self.phase = phase;
         self.waiting_since_ns = now_ns;
-    }
-}
-
-/// Which workers have answered a connection or flow.
-#[derive(Debug, Clone, Copy, Default)]
-struct Answered {
-    /// Number of the first worker, plus one.
-    first: Option<NonZeroU16>,
-    /// Whether there was more than one reply.
-    again: bool,
-    /// Whether another worker answered too.
-    moved: bool,
-}
-
-impl Answered {
-    fn by(&mut self, worker: u16) {
-        self.again = self.first.is_some();
-        let first = *self.first.get_or_insert(NonZeroU16::MIN.saturating_add(worker));
-        self.moved |= first.get() - 1 != worker;
-    }
-
-    /// The worker that answered first.
-    fn first(&self) -> Option<u16> {
-        self.first.map(|first| first.get() - 1)
     }
 }
 

@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Exchange, Phase, Session, Start, is_to_be_held_at, readings::Readings};
+use slab::Slab;
+
+use super::{Exchange, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings};
 use crate::{
     ipc::{
         control::{Account, LoaderCount, Loss, Window},
@@ -43,6 +45,8 @@ pub(in crate::load) struct Shared<O> {
     pub(super) requests: Course,
     pub(super) readings: Readings,
     pub(super) manners: Manners,
+    /// Flows in progress, by number.
+    pub(super) flows: Slab<Flow>,
     nonce: u32,
 }
 
@@ -65,6 +69,8 @@ pub(in crate::load) struct Policy {
     pub fastopen: bool,
     /// Requests of a connection or flow.
     pub requests: u32,
+    /// After how many of them a flow goes on from another port; 0 for never.
+    pub rebind_after: u32,
     /// Whether connections stay open for requests that are due later.
     pub keeps: bool,
     /// Length of the hold; 0 for none.
@@ -99,6 +105,7 @@ impl Policy {
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
             requests: load.requests,
+            rebind_after: load.rebind_after,
             keeps: matches!(load.mode, Mode::Kept { .. }),
             hold_ns: clock::nanoseconds(load.hold),
             tells_flows_apart: scenario.protocol == Protocol::Both,
@@ -176,6 +183,7 @@ impl<O: Observer> Shared<O> {
             requests: Course::of_answers(Window::default()),
             readings: Readings::default(),
             manners: Manners::default(),
+            flows: Slab::new(),
             nonce: loader as u32 * NONCES_PER_LOADER,
         }
     }
@@ -194,6 +202,19 @@ impl<O: Observer> Shared<O> {
         self.out.clear();
         self.client.ask(self.nonce, last, &mut self.out);
         self.nonce
+    }
+
+    /// Takes up a flow that has begun.
+    pub(super) fn begin_flow(&mut self, session: &mut Session) {
+        self.account.add(LoaderCount::Flows, 1);
+        // The nonces of its requests follow.
+        session.tag = self.flows.insert(Flow::new(session.port, self.nonce)) as u32;
+    }
+
+    /// The port that a flow had first, if it has another now.
+    pub fn former_port(&self, session: &Session) -> Option<u16> {
+        let flow = self.flows.get(session.tag as usize).filter(|_| session.is_flow)?;
+        Some(flow.first_port()).filter(|_| flow.has_rebound())
     }
 
     /// Counts an established connection.
@@ -224,7 +245,7 @@ impl<O: Observer> Shared<O> {
             self.failed(step, cause, now_ns);
             return;
         }
-        if let (true, Some(worker)) = (session.staged, session.answered.first()) {
+        if let (true, Some(worker)) = (session.staged, session.first_worker()) {
             // The hold is part of the scenario, not of the wait.
             let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
@@ -302,14 +323,13 @@ impl<O: Observer> Shared<O> {
 
     /// Counts a flow by the workers that answered it.
     fn count_flow(&mut self, session: &Session) {
-        let answered = &session.answered;
-        let Some(first) = answered.first() else { return };
-        self.observer.flow_answered(self.ends.client(session), first);
+        let Some(flow) = self.flows.try_remove(session.tag as usize) else { return };
+        let Some((first, kind)) = flow.ended() else { return };
+        let began = SocketAddr::new(self.ends.client(session).ip(), flow.first_port());
+        self.observer.flow_answered(began, first);
         self.account.add_flow(first.into());
-        match (answered.again, answered.moved) {
-            (false, _) => {}
-            (true, false) => self.account.add(LoaderCount::Sticky, 1),
-            (true, true) => self.account.add(LoaderCount::Moved, 1),
+        if let Some(kind) = kind {
+            self.account.add(kind, 1);
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use super::*;
 use crate::ipc::control::Loss;
-use crate::record::Statuses;
+use crate::record::{Followed, Statuses};
 use crate::{
-    ipc::ledger::{Entry, Journey},
+    ipc::{
+        connection_id::ConnectionId,
+        ledger::{Entry, Journey},
+    },
     load::{
         engine::{Kind, Taken},
-        fakes::{FakeObserver, client_of, recorded, reply, scenario, shared},
+        fakes::{FakeObserver, client_of, rebound_of, recorded, reply, scenario, shared},
         report::LoaderReport,
     },
 };
@@ -450,6 +453,62 @@ fn a_flow_sticks_to_a_worker_or_moves() {
         let flows = one.report().flows;
         assert_eq!((flows.sticky, flows.moved, &flows.by_worker[..]), (sticky, moved, &[0, 1][..]));
     }
+}
+
+#[test]
+fn a_flow_that_changes_its_port_stays_or_moves() {
+    for (workers, [stayed, moved]) in [([1, 1, 1], [1, 0]), ([1, 0, 1], [0, 1]), ([0, 0, 1], [1, 0])] {
+        let mut one = flow("[load]\nrequests = 3\nrebind_after = 1");
+        let mut client = client_of(0);
+        for (number, worker) in workers.into_iter().enumerate() {
+            let bytes = reply(worker, one.session.nonce, 200, client);
+            let action = one.event(Kind::Received(&bytes), 200);
+            // Before the second request, and no other.
+            assert_eq!(matches!(action, Action::Rebind(_)), number == 0, "{action:?}");
+            if number == 0 {
+                client = rebound_of(0);
+                one.session.on_rebound(&mut one.shared, client.port());
+                assert_eq!(one.shared.former_port(&one.session), Some(client_of(0).port()));
+            }
+            one.session.on_taken(&mut one.shared, Taken::All);
+        }
+        one.shared.ended(&mut one.session, Ok(()), 300);
+        let flows = one.report().flows;
+        assert_eq!((flows.rebound, flows.after_rebinding), (1, Followed { stayed, moved }), "{workers:?}");
+        assert_eq!(flows.after_reload, Followed::default());
+    }
+}
+
+#[test]
+fn a_flow_is_asked_after_a_reload_who_has_it() {
+    // The second request is made before the new workers take over, and the third after that.
+    for (workers, [stayed, moved]) in [([1, 1, 1], [1, 0]), ([1, 1, 0], [0, 1]), ([1, 0, 0], [1, 0])] {
+        let mut one = flow("[load]\nrequests = 4");
+        for (number, worker) in workers.into_iter().enumerate() {
+            one.trial.reloads.set(u64::from(number > 0));
+            let bytes = reply(worker, one.session.nonce, 200, client_of(0));
+            assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Send(Some(Wait::Reply)));
+            one.session.on_taken(&mut one.shared, Taken::All);
+        }
+        assert_eq!(one.report().flows.after_reload, Followed { stayed, moved }, "{workers:?}");
+    }
+}
+
+#[test]
+fn a_flow_takes_the_id_that_a_worker_gives_it() {
+    let mut one = flow("[load]\nrequests = 3");
+    let own = ConnectionId::in_request(&one.shared.out).unwrap();
+    assert_eq!(own.socket(), None);
+    let theirs = ConnectionId::of_server(1, client_of(0).port(), own);
+    let mut bytes = reply(1, one.session.nonce, 200, client_of(0));
+    theirs.put_into_reply(&mut bytes);
+    assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Send(Some(Wait::Reply)));
+    assert_eq!(ConnectionId::in_request(&one.shared.out), Some(theirs));
+    one.session.on_taken(&mut one.shared, Taken::All);
+    // A worker that names none leaves it.
+    let bytes = reply(1, one.session.nonce, 210, client_of(0));
+    one.event(Kind::Received(&bytes), 210);
+    assert_eq!(ConnectionId::in_request(&one.shared.out), Some(theirs));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::{Exchange, Session, Shared};
 use crate::{
     ipc::{control::LoaderCount, ledger::Entry, receipt::Receipt},
     load::{
+        client::Whole,
         observer::Observer,
         stages::{self, Instants},
     },
@@ -50,15 +51,11 @@ enum Stamp {
 impl Session {
     /// Checks a reply's receipt, and records the accept wait with the first one. Returns false if the reply belongs to another
     /// connection or request.
-    pub(super) fn verify<O: Observer>(
-        &mut self,
-        shared: &mut Shared<O>,
-        receipt: Option<Receipt>,
-        now_ns: u64,
-    ) -> bool {
+    pub(super) fn verify<O: Observer>(&mut self, shared: &mut Shared<O>, reply: &Whole, now_ns: u64) -> bool {
         if self.is_flow {
-            return self.verify_datagram(shared, receipt);
+            return self.verify_datagram(shared, reply);
         }
+        let receipt = reply.receipt;
         let first = !std::mem::replace(&mut self.served, true);
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
@@ -79,17 +76,26 @@ impl Session {
             // listenbench's own server always sends a receipt, so within a trial this reply is not a worker's.
             None => return !shared.observer.has_ledger(),
         };
-        self.answered.by(worker);
+        self.note_worker(worker);
         if first { self.record_accept(shared, worker, wait_ns, now_ns) } else { true }
     }
 
     /// Notes who answered. Returns false if the trial's own server cannot have a worker of this number.
-    fn note_answer<O: Observer>(&mut self, shared: &Shared<O>, worker: u16) -> bool {
+    fn note_answer<O: Observer>(&mut self, shared: &mut Shared<O>, worker: u16) -> bool {
         let is_possible = !shared.observer.has_ledger() || shared.measures.has_worker(worker);
-        if is_possible {
-            self.answered.by(worker);
+        match shared.flows.get_mut(self.tag as usize).filter(|_| self.is_flow) {
+            _ if !is_possible => {}
+            Some(flow) => flow.answered(worker, &shared.account),
+            None => self.note_worker(worker),
         }
         is_possible
+    }
+
+    /// Notes who answered a connection first.
+    fn note_worker(&mut self, worker: u16) {
+        if self.tag == 0 {
+            self.tag = u32::from(worker) + 1;
+        }
     }
 
     /// Whose receipt it is; counted.
@@ -183,9 +189,9 @@ impl Session {
     }
 
     /// Like [`Self::verify`], for a datagram: each datagram has its own receive wait.
-    fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>) -> bool {
+    fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, reply: &Whole) -> bool {
         // A reply without a receipt comes from another server.
-        let Some(receipt) = receipt else {
+        let Some(receipt) = reply.receipt else {
             let is_foreign = !shared.observer.has_ledger();
             shared.account.add(LoaderCount::FlowReplies, u64::from(is_foreign));
             return is_foreign;
@@ -200,6 +206,9 @@ impl Session {
         }
         if !self.note_answer(shared, receipt.worker) {
             return false;
+        }
+        if let Some(flow) = shared.flows.get_mut(self.tag as usize) {
+            flow.named(reply);
         }
         if origin == Origin::Proxied || !shared.observer.is_beside() {
             return true;

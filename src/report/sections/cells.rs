@@ -214,6 +214,16 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
             "flow: the datagrams of one 4-tuple, credited to the worker that answers first.",
         ),
         (has("sticky_share"), "sticky: all replies came from one worker."),
+        (
+            has("rebound_stay_share"),
+            "stay with another port: of the flows continued from another port of their client, those whose next reply came from the worker that \
+             had answered last.",
+        ),
+        (
+            has("reload_stay_share"),
+            "stay after a reload: of the flows that went on when the new workers had taken over, those whose next reply came from the worker that \
+             had answered last; old workers answer only as long as they drain.",
+        ),
         (has("lost_share"), "lost: datagrams dropped because the socket's buffer was full."),
         (
             has("event_share"),

@@ -76,6 +76,9 @@ keys! { LOAD:
         "`burst`: time between bursts.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
         "Requests per connection, each sent after the reply to the previous one. Not for app `close` or mode `kept`.";
+    LOAD_REBIND_AFTER: Integer<u32> = "load.rebind_after", integer(0, u32::MAX), 0,
+        "Flows of datagrams: after so many requests, the client continues the flow from another port, as if a router on the way had forgotten its \
+         address translation (NAT rebinding). Less than `load.requests`. 0: never. Each flow then takes two ports.";
     LOAD_HOLD: Span = "load.hold", SPAN, Duration::ZERO,
         "How long a client keeps its connection open after the last reply. Only if the client closes first.";
     LOAD_CLOSE_BY: Choice<CloseBy> = "load.close_by", choice(), CloseBy::Client,

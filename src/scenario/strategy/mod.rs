@@ -76,6 +76,14 @@ impl Strategy {
             let problem = format!("\"{}\" cannot receive datagrams (`protocol`); choose one of {able}", strategy.name);
             settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
         }
+        if protocol.has(Transport::Tcp) && !strategy.takes_connections() {
+            let problem = format!(
+                "\"{}\" goes by an id in each datagram, and connections (`protocol`) have none: set protocol = \"udp\", or choose \
+                 another strategy",
+                strategy.name
+            );
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
+        }
         if let Err(Refused { key, others, problem }) = strategy.check(workers) {
             settings.conflict(key, others, problem);
         }
@@ -106,6 +114,11 @@ impl Strategy {
             });
         }
         Ok(())
+    }
+
+    /// Whether it makes sense for connections.
+    pub fn takes_connections(&self) -> bool {
+        self.steering.traits().connections
     }
 
     /// Whether it makes sense for datagrams, which no accept precedes.
@@ -169,6 +182,7 @@ impl Strategy {
             self.is_pool().then(|| "one process".to_owned()),
             steering.root.then(|| "requires root".to_owned()),
             (!self.takes_datagrams()).then(|| "connections only".to_owned()),
+            (!self.takes_connections()).then(|| "datagrams only".to_owned()),
             (!self.takes_generations()).then(|| "workers cannot change".to_owned()),
             steering.most_queues.map(|most| format!("at most {most} listeners")),
         ]
@@ -253,7 +267,7 @@ mod tests {
             let presets = PRESETS.iter().filter(|preset| preset.with_defaults().draws(2) == draws);
             presets.map(|preset| preset.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(Some(Draws::Tuples)), ["reuseport", "reuseport-uring"]);
+        assert_eq!(names(Some(Draws::Tuples)), ["reuseport", "reuseport-uring", "reuseport-cid"]);
         assert_eq!(names(Some(Draws::Connections)), ["reuseport-random"]);
         let draws = |queues, steering| {
             Strategy { name: "made-up", queues, steering, wake: LEVEL, balance: Balance::Off }.draws(4)

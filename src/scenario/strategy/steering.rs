@@ -26,6 +26,8 @@ pub enum Steering {
     RoundRobin,
     /// A random queue (eBPF).
     Random,
+    /// The queue that the datagram's connection id names; without such an id, that of the hash (eBPF).
+    ConnectionId,
     /// The queue whose workers have the fewest connections each, open or on the way (eBPF).
     Least,
     /// One of the queues left after excluding hung and overloaded workers (eBPF; Hermes, SIGCOMM 2025).
@@ -47,6 +49,8 @@ pub enum IncomingPlaces {
 
 /// What follows from a steering.
 pub(super) struct SteeringTraits {
+    /// Whether it makes sense for connections.
+    pub connections: bool,
     /// Whether it makes sense for datagrams.
     pub datagrams: bool,
     /// Whether it requires root.
@@ -62,12 +66,16 @@ impl Steering {
     pub(super) fn traits(&self) -> SteeringTraits {
         /// The program represents queues as bits of one word.
         const HERMES_QUEUES: usize = 64;
-        let plain = SteeringTraits { datagrams: true, root: false, draws: None, most_queues: None };
+        let plain = SteeringTraits { connections: true, datagrams: true, root: false, draws: None, most_queues: None };
         match self {
             Self::Hash => SteeringTraits { draws: Some(Draws::Tuples), ..plain },
             Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
             Self::RoundRobin => SteeringTraits { root: true, ..plain },
             Self::Random => SteeringTraits { root: true, draws: Some(Draws::Connections), ..plain },
+            // The first datagram of a flow has no id of a worker's yet.
+            Self::ConnectionId => {
+                SteeringTraits { connections: false, root: true, draws: Some(Draws::Tuples), ..plain }
+            }
             // Flows of datagrams don't end, so open ones cannot be counted.
             Self::Least => SteeringTraits { datagrams: false, root: true, ..plain },
             Self::Hermes { .. } => SteeringTraits { root: true, most_queues: Some(HERMES_QUEUES), ..plain },

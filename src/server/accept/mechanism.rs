@@ -30,6 +30,8 @@ use crate::{
 /// takes its own part, which closes the rest there.
 pub struct Mechanism {
     listeners: Listeners,
+    /// How many the trial has opened before them.
+    opened: usize,
     steering: Steering,
     /// The program that chooses listeners, if there is one, of the mechanism that was opened first.
     program: Option<Program>,
@@ -70,14 +72,15 @@ impl Mechanism {
         let listeners = Listeners::open(site, strategy.queues)?;
         steering::mark(&strategy.steering, &listeners)?;
         let (program, states) = steering::steer(&strategy.steering, &listeners)?;
-        Self::around(strategy, site, listeners, (program, states.map(Arc::new)))
+        Self::around(strategy, site, (listeners, 0), (program, states.map(Arc::new)))
     }
 
-    /// Makes what the processes share of listeners that [`Self::listen`] opens later, in place of or besides those of `first`.
-    pub fn prepare(strategy: &Strategy, site: Site, first: &Self) -> Result<Self> {
+    /// Makes what the processes share of listeners that [`Self::listen`] opens later, in place of or besides those of `first`. `opened`: how
+    /// many will have been opened before them.
+    pub fn prepare(strategy: &Strategy, site: Site, first: &Self, opened: usize) -> Result<Self> {
         let listeners = Listeners::prepare(site, strategy.queues)?;
         steering::mark(&strategy.steering, &listeners)?;
-        Self::around(strategy, site, listeners, (None, first.states.clone()))
+        Self::around(strategy, site, (listeners, opened), (None, first.states.clone()))
     }
 
     /// Opens listeners that were only prepared, and makes the program of those that were opened first choose among them.
@@ -97,7 +100,7 @@ impl Mechanism {
     fn around(
         strategy: &Strategy,
         site: Site,
-        listeners: Listeners,
+        (listeners, opened): (Listeners, usize),
         (program, states): (Option<Program>, Option<Arc<States>>),
     ) -> Result<Self> {
         let wake = match strategy.wake {
@@ -124,6 +127,7 @@ impl Mechanism {
         let exchange = balanced.then(|| Exchange::new(site.workers, strategy.wake != Wake::Uring)).transpose();
         Ok(Self {
             listeners,
+            opened,
             steering: strategy.steering.clone(),
             program,
             states,
@@ -135,6 +139,11 @@ impl Mechanism {
     /// The listeners.
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
+    }
+
+    /// The number of the listener of the worker with this place, among all that the trial opens.
+    pub fn socket_number(&self, place: usize) -> usize {
+        self.opened + self.listeners.queue_of(place)
     }
 
     /// The acceptor of the worker with this number, in that worker's process; `place` is its number among those of the listeners.

@@ -32,6 +32,7 @@ pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<(Optio
             bpf::steer("round_robin", include_bytes_aligned!("../../bpf/round_robin.bpf.o"), listeners, &[])?
         }
         Steering::Random => bpf::steer("random", include_bytes_aligned!("../../bpf/random.bpf.o"), listeners, &[])?,
+        Steering::ConnectionId => bpf::steer("cid", include_bytes_aligned!("../../bpf/cid.bpf.o"), listeners, &[])?,
         Steering::Least => bpf::steer("least", include_bytes_aligned!("../../bpf/least.bpf.o"), listeners, &[])?,
         Steering::Hermes { hang, theta } => {
             let globals =

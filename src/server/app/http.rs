@@ -158,7 +158,7 @@ mod tests {
 
     fn answered(input: &str, last: bool) -> (Take, String) {
         let end = ([127, 0, 0, 1], 80).into();
-        let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end } };
+        let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end }, id: None };
         let mut reply = Vec::new();
         let take = Http::new(2).take(input.as_bytes(), &caller, last, &mut reply);
         (take, String::from_utf8(reply).unwrap())

@@ -14,7 +14,7 @@ use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
-    ipc::{interner::Interner, ledger::Ledger, receipt::Tuple},
+    ipc::{connection_id::ConnectionId, interner::Interner, ledger::Ledger, receipt::Tuple},
     scenario::{App, CloseBy, Scenario},
     sys::clock,
 };
@@ -58,6 +58,8 @@ pub struct Caller {
     pub accept_ns: u64,
     /// The connection's ends as the worker sees them.
     pub tuple: Tuple,
+    /// What the worker calls a flow of datagrams, if its client has given it an id.
+    pub id: Option<ConnectionId>,
 }
 
 /// A connection that the worker has just got.
@@ -250,7 +252,7 @@ impl Application {
     fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
         let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
         let tuple = Tuple { client: connection.client, server: self.servers[connection.server] };
-        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple };
+        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple, id: None };
         while !input.is_empty() && !connection.closing && !connection.has_unsent() {
             self.reply.clear();
             let last = connection.served + 1 >= self.requests;

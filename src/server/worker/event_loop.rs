@@ -99,6 +99,8 @@ impl Loop {
             burns.burn_due(now_ns, &self.worker.context.control, || self.running());
             if self.drain_until_ns.is_none() && self.is_to_leave() {
                 self.leave(meter)?;
+            } else if self.drain_until_ns.is_some() && self.datagrams.is_some() {
+                self.give_up_flows(meter)?;
             }
             if self.has_drained(now_ns, meter) {
                 return Ok(Ending::Left);
@@ -108,7 +110,9 @@ impl Loop {
             {
                 acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
             }
-            let next_ns = [self.pauses.until_ns(), self.drain_until_ns, burns.next_ns()].into_iter().flatten().min();
+            // Flows are kept until the worker is told otherwise.
+            let drained_ns = self.drain_until_ns.filter(|_| self.datagrams.is_none());
+            let next_ns = [self.pauses.until_ns(), drained_ns, burns.next_ns()].into_iter().flatten().min();
             let mut left = next_ns.map(|next_ns| Duration::from_nanos(next_ns.saturating_sub(now_ns)));
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
                 let patience = source.before_wait().context("preparing to accept")?;

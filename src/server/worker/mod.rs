@@ -57,8 +57,8 @@ pub struct Worker {
 pub struct Intake {
     /// Its source of connections, if the scenario has any.
     pub acceptor: Option<Box<dyn Acceptor>>,
-    /// Its source of datagrams.
-    pub receiver: Option<Box<dyn Receiver>>,
+    /// Its source of datagrams, and the number of its socket among all that the trial opens.
+    pub receiver: Option<(Box<dyn Receiver>, u16)>,
 }
 
 /// How a worker was set up. What it counts is in the control block.

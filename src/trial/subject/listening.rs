@@ -56,7 +56,8 @@ impl Listening {
                         let queues =
                             if set.workers == server.workers { server.strategy.queues } else { Queues::PerWorker };
                         let strategy = Strategy { queues, ..server.strategy.clone() };
-                        Mechanism::prepare(&strategy, site, &first[place].1)?
+                        let opened = sets.iter().map(|set| set[place].1.listeners().each().len()).sum();
+                        Mechanism::prepare(&strategy, site, &first[place].1, opened)?
                     }
                 };
                 if number == 0 {
@@ -93,7 +94,10 @@ impl Listening {
         for (transport, mechanism) in set {
             match transport {
                 Transport::Tcp => intake.acceptor = Some(mechanism.acceptor(worker, member.place, completions)?),
-                Transport::Udp => intake.receiver = Some(mechanism.receiver(member.place)?),
+                Transport::Udp => {
+                    let socket = mechanism.socket_number(member.place) as u16;
+                    intake.receiver = Some((mechanism.receiver(member.place)?, socket));
+                }
             }
         }
         Ok(intake)
@@ -134,6 +138,11 @@ impl Listening {
 }
 
 impl Later {
+    /// Makes programs send no more to a set of listeners that is open, by whatever its clients call it.
+    pub(super) fn retire(&mut self, number: usize) -> Result<()> {
+        self.programs.iter_mut().try_for_each(|(_, program)| program.forget(number))
+    }
+
     /// Opens a set of listeners, and leaves it to its workers.
     pub(super) fn open(&mut self, number: usize) -> Result<()> {
         let Some(set) = self.sets[number].take() else { return Ok(()) };

@@ -237,7 +237,13 @@ impl Progress {
 
     fn whole(&self, used: usize) -> Reply {
         let closes = self.head.closes() || self.stage == Stage::UntilClose;
-        Reply::Whole(Whole { used, receipt: self.head.receipt(), status: Some(self.head.status()), closes })
+        Reply::Whole(Whole {
+            used,
+            receipt: self.head.receipt(),
+            status: Some(self.head.status()),
+            closes,
+            ..Whole::default()
+        })
     }
 }
 
