@@ -92,6 +92,7 @@ fn main() {
         ci::tests(),
         command::tests(),
         compare::tests(),
+        connection_ids::tests(),
         datagrams::tests(),
         doctor::tests(),
         documents::tests(),
