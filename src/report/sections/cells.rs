@@ -211,7 +211,7 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
         (has("flow_imbalance"), "imbalance of flows: busiest worker ÷ mean."),
         (
             has("flow_imbalance") || has("sticky_share"),
-            "flow: the datagrams of one 4-tuple, credited to the worker that answers first.",
+            "flow: the datagrams of one 4-tuple (of two, if its client's port changes), credited to the worker that answers first.",
         ),
         (has("sticky_share"), "sticky: all replies came from one worker."),
         (

@@ -171,7 +171,7 @@ impl Generations {
             if self.changes[place].step == Step::Wait && self.has_its_turn(place, dead) {
                 self.start(place)?;
             }
-            self.end_flows(place)?;
+            self.end_flows(place, dead)?;
             while let Some(step) = self.next_step(&self.changes[place], dead) {
                 match (self.changes[place].step, step) {
                     (Step::Begin, Step::Drain) => self.dismiss(place),
@@ -196,9 +196,14 @@ impl Generations {
         }
     }
 
-    /// Ends the time for which the old workers of a change keep their flows: nothing comes to them any more when they are told.
-    fn end_flows(&mut self, place: usize) -> Result<()> {
+    /// Ends the time for which the old workers of a change keep their flows, once all know that they do: nothing comes to them any more when they
+    /// are told.
+    fn end_flows(&mut self, place: usize, dead: &BTreeSet<usize>) -> Result<()> {
         let change = &mut self.changes[place];
+        let mut alive = change.old.iter().filter(|worker| !dead.contains(worker));
+        if !alive.all(|worker| self.control.life(*worker).closed_ns != 0) {
+            return Ok(());
+        }
         let Some(until_ns) = change.keeps_until_ns.take_if(|until_ns| *until_ns <= clock::monotonic_ns()) else {
             return Ok(());
         };
