@@ -22,7 +22,8 @@ use crate::{
     ipc::{
         control::{Control, LoaderCount, Phase, Window},
         family::{self, Family, Patience},
-        receipt::Tuple,
+        proxy_header::Template,
+        receipt::{Told, Tuple},
     },
     load,
     observe::counters::{self, CounterReader},
@@ -126,6 +127,8 @@ fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Fam
 struct Exchange {
     address: SocketAddr,
     request: Vec<u8>,
+    /// What a connection begins with: its first request, after a header if there is one.
+    first: Vec<u8>,
     reply: Vec<u8>,
     requests: u64,
     nodelay: bool,
@@ -139,7 +142,7 @@ impl Exchange {
         let load = &scenario.loads[0];
         let request = load::first_request(scenario, load, &scenario.address.to_string());
         let tuple = Tuple { client: scenario.address, server: scenario.address };
-        let caller = Caller { worker: 0, accept_ns: 0, tuple, id: None };
+        let caller = Caller { worker: 0, accept_ns: 0, tuple, told: Told::Nothing, id: None };
         let mut app = Application::new(scenario, 0, None, 0, 0);
         let reply = if request.is_empty() {
             // App `close`: the close is the reply.
@@ -147,9 +150,24 @@ impl Exchange {
         } else {
             app.answer(&request, &caller).context("the app did not answer its own client's request")?.to_vec()
         };
-        let Load { requests, close_by, close_how, .. } = *load;
+        let Load { requests, close_by, close_how, proxy_protocol, .. } = *load;
+        let mut first = Vec::new();
+        if let Some(version) = proxy_protocol {
+            // As long as those that name a client's port.
+            Template::new(version, scenario.address.ip(), scenario.address).write(u16::MAX, &mut first);
+        }
+        first.extend_from_slice(&request);
         let nodelay = scenario.server.listen.nodelay;
-        Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
+        Ok(Self {
+            address: scenario.address,
+            request,
+            first,
+            reply,
+            requests: requests.into(),
+            nodelay,
+            close_by,
+            close_how,
+        })
     }
 
     /// Runs a client: repeats the exchange until the phase changes.
@@ -172,8 +190,11 @@ impl Exchange {
             socket.set_tcp_nodelay(true)?;
         }
         socket.connect(&self.address.into())?;
-        for _ in 0..self.requests {
-            socket.write_all(&self.request)?;
+        if self.requests == 0 {
+            socket.write_all(&self.first)?;
+        }
+        for number in 0..self.requests {
+            socket.write_all(self.asked(number))?;
             socket.read_exact(scratch)?;
         }
         match self.close_by {
@@ -185,19 +206,27 @@ impl Exchange {
     /// Runs a server: serves one connection after another until it is killed.
     fn serve_all(&self, listener: &Socket) -> io::Result<()> {
         listener.set_nonblocking(false)?;
-        let mut scratch = vec![0; self.request.len()];
+        let mut scratch = vec![0; self.first.len()];
         loop {
             let (socket, _) = listener.accept()?;
             self.serve(socket, &mut scratch)?;
         }
     }
 
+    /// The bytes of a connection's request of this number.
+    fn asked(&self, number: u64) -> &[u8] {
+        if number == 0 { &self.first } else { &self.request }
+    }
+
     fn serve(&self, mut socket: Socket, scratch: &mut [u8]) -> io::Result<()> {
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
-        for _ in 0..self.requests {
+        if self.requests == 0 {
             socket.read_exact(scratch)?;
+        }
+        for number in 0..self.requests {
+            socket.read_exact(&mut scratch[..self.asked(number).len()])?;
             socket.write_all(&self.reply)?;
         }
         match self.close_by {

@@ -12,6 +12,10 @@ pub struct Serve {
     /// Scenario file (`-` is standard input), or the name of a built-in scenario
     #[arg(value_hint = ValueHint::FilePath)]
     pub scenario: String,
+    /// Expect each connection to begin with a PROXY protocol header, of either version, and close those that do not; as if all loads of
+    /// the scenario set load.proxy_protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
     /// Values that override the scenario's.
     #[command(flatten)]
     pub overrides: Overrides,

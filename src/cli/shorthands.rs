@@ -23,6 +23,10 @@ pub struct Shorthands {
     /// Run this many trials of each cell; short for --set repetitions=N
     #[arg(long, value_name = "N")]
     pub repetitions: Option<String>,
+    /// Begin each connection with the PROXY protocol header of this version, 1 (text) or 2 (binary); short for --set
+    /// load.proxy_protocol=VERSION
+    #[arg(long, value_name = "VERSION")]
+    pub proxy_protocol: Option<String>,
 }
 
 /// The same for listenbench's own server.
@@ -57,6 +61,7 @@ impl Shorthands {
             Shorthand::new("--for", keys::LOAD_DURATION, self.duration.as_deref(), None),
             Shorthand::new("--connections", keys::LOAD_CONNECTIONS, self.connections.as_deref(), None),
             Shorthand::new("--repetitions", keys::REPETITIONS, self.repetitions.as_deref(), None),
+            Shorthand::new("--proxy-protocol", keys::LOAD_PROXY_PROTOCOL, self.proxy_protocol.as_deref(), None),
         ]
         .into_iter()
         .flatten()
@@ -96,7 +101,7 @@ impl<'a> Shorthand<'a> {
 
     /// Whether the key is one of a population where a scenario has several.
     pub fn is_of_a_population(&self) -> bool {
-        self.mode.is_some()
+        self.mode.is_some() || self.key.path() == keys::LOAD_PROXY_PROTOCOL.path()
     }
 
     /// What was typed.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Ended, interrupt_flag, note, say, sources};
+use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
     cli,
     context::{Side, TrialContext, Waits},
@@ -16,7 +16,7 @@ use crate::{
         control::{Control, Count, Window},
         family::Patience,
     },
-    scenario::keys,
+    scenario::{Headers, Scenario, Transport, keys},
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
@@ -26,13 +26,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Runs the command: serves until SIGINT or SIGTERM, its normal end, then prints what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
-        a.server == b.server && a.protocol == b.protocol && a.address == b.address && a.closing() == b.closing()
+        a.server == b.server
+            && a.protocol == b.protocol
+            && a.address == b.address
+            && a.closing() == b.closing()
+            && a.headers == b.headers
     })?;
+    if options.proxy_protocol && !cell.scenario.protocol.has(Transport::Tcp) {
+        anyhow::bail!(Usage(format!(
+            "{}: --proxy-protocol is about connections, and protocol = \"udp\" has none: leave it out, or use --set protocol=tcp",
+            options.scenario
+        )));
+    }
     if let Some(problem) = cell.scenario.amplifies() {
         anyhow::bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
     }
     let interrupted = interrupt_flag()?;
-    let scenario = Arc::new(cell.scenario);
+    let headers = if options.proxy_protocol { Headers::All } else { cell.scenario.headers };
+    let scenario = Arc::new(Scenario { headers, ..cell.scenario });
     let workers = scenario.server.workers;
     let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
     let context = TrialContext {
@@ -54,11 +65,16 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     say(format_args!(
-        "listening on {}: strategy {}, {}, app {}; stop with Ctrl-C",
+        "listening on {}: strategy {}, {}, app {}{}; stop with Ctrl-C",
         server.address(),
         scenario.server.strategy.name,
         format::plural(workers, "worker"),
-        scenario.server.app.name()
+        scenario.server.app.name(),
+        match headers {
+            Headers::None => "",
+            Headers::Some => ", with or without a PROXY protocol header",
+            Headers::All => ", after a PROXY protocol header",
+        }
     ))?;
     if scenario.is_beyond_loopback() {
         note(format_args!("{} is not a loopback address: other machines may reach this server", server.address()));

@@ -2,7 +2,7 @@
 
 use super::pieces;
 use crate::{
-    ipc::receipt::Tuple,
+    ipc::receipt::{Told, Tuple},
     load::client::{self, Client, Reading, Reply, Whole},
     record::Cause,
     scenario::{App, Plan, Source},
@@ -22,7 +22,8 @@ pub fn requests(input: &[u8]) {
 /// The lengths of the requests answered, whether one was refused, and the replies.
 fn served(pieces: &mut dyn Iterator<Item = &[u8]>) -> ((Vec<usize>, bool), Vec<u8>) {
     let end = ([127, 0, 0, 1], 80).into();
-    let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end }, id: None };
+    let caller =
+        Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end }, told: Told::Nothing, id: None };
     let mut protocol = protocol(App::Http { body_bytes: BODY_BYTES }).expect("a protocol");
     let (mut input, mut lengths, mut replies, mut reply) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for piece in pieces {

@@ -8,6 +8,7 @@ mod http;
 mod json;
 mod kernel;
 mod messages;
+mod proxy_header;
 mod reports;
 mod scenario;
 mod words;
@@ -48,6 +49,7 @@ const TARGETS: &[Target] = &[
     target("datagrams", datagrams::requests),
     target("http-request", http::requests),
     target("http-response", http::responses),
+    target("proxy-header", proxy_header::header),
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
     target("kernel-files", kernel::files),

@@ -11,6 +11,7 @@ pub mod interner;
 pub mod ledger;
 pub mod message;
 pub mod places;
+pub mod proxy_header;
 pub mod receipt;
 pub mod tally;
 

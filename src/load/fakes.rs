@@ -25,7 +25,7 @@ use crate::{
     ipc::{
         control::{Account, Control, Loss},
         ledger::{Entry, Journey},
-        receipt::{Receipt, Tuple},
+        receipt::{Receipt, Told, Tuple},
     },
     record::Step,
     scenario::{Plan, Scenario, Source, Transport},
@@ -79,8 +79,13 @@ pub fn rebound_of(key: usize) -> SocketAddr {
 
 /// A worker's reply.
 pub fn reply(worker: u16, nonce: u32, accept_ns: u64, client: SocketAddr) -> Vec<u8> {
+    reply_told((worker, nonce, accept_ns), client, Told::Nothing)
+}
+
+/// The same of a worker that has read a PROXY protocol header, or not.
+pub fn reply_told((worker, nonce, accept_ns): (u16, u32, u64), client: SocketAddr, told: Told) -> Vec<u8> {
     let mut bytes = vec![0; REPLY_BYTES];
-    Receipt::new(worker, nonce, accept_ns, &Tuple { client, server: TARGET }).write(&mut bytes);
+    Receipt::new(worker, nonce, accept_ns, (&Tuple { client, server: TARGET }, told)).write(&mut bytes);
     bytes
 }
 

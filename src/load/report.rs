@@ -38,6 +38,8 @@ pub struct LoaderReport {
     pub verified: u64,
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     pub proxied: u64,
+    /// Those of them whose proxy had named this connection to the server.
+    pub named: u64,
     /// SYNs that the kernel sent again.
     pub syn_retries: u64,
     /// Connections that needed them, established or not.
@@ -155,6 +157,7 @@ impl LoaderReport {
             statuses: Some(statuses).filter(|statuses| statuses.all() > 0),
             verified: of(LoaderCount::Verified),
             proxied: of(LoaderCount::Proxied),
+            named: of(LoaderCount::Named),
             syn_retries: of(LoaderCount::SynRetries),
             syn_retried: of(LoaderCount::SynRetried),
             stamps_impossible: of(LoaderCount::StampsImpossible),
@@ -342,6 +345,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         }
         sum.verified += one.verified;
         sum.proxied += one.proxied;
+        sum.named += one.named;
         sum.syn_retries += one.syn_retries;
         sum.syn_retried += one.syn_retried;
         sum.stamps_impossible += one.stamps_impossible;

@@ -50,6 +50,9 @@ pub struct Connections {
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     #[serde(default)]
     pub proxied: u64,
+    /// Those of them whose proxy had named the client's own connection to the server in a PROXY protocol header.
+    #[serde(default)]
+    pub named: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     #[serde(default)]
     pub reconnected: u64,

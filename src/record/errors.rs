@@ -44,7 +44,8 @@ pub enum Step {
     Serve,
 }
 
-/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `SELFCONNECTED`, `BADREPLY`, `OVERLONG`, `UNASKED`, `HTTP101`, `DEADLINE`, `INTERRUPTED`.
+/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `SELFCONNECTED`, `BADREPLY`, `OVERLONG`, `UNASKED`, `HTTP101`, `DEADLINE`, `INTERRUPTED`,
+/// `NOHEADER`, `BADHEADER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -69,13 +70,17 @@ pub enum Cause {
     Deadline,
     /// Still in progress when the load was ended early: by the user, or because its packets would have left their networks.
     Interrupted,
+    /// A connection to our server that was to begin with a PROXY protocol header began with other bytes.
+    NoHeader,
+    /// A PROXY protocol header that our server could not read, or only a part of one.
+    BadHeader,
 }
 
 impl Cause {
     /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
     /// The causes that are not an errno, with their names and what they mean.
-    const NAMED: [(Self, &'static str, &'static str); 9] = [
+    const NAMED: [(Self, &'static str, &'static str); 11] = [
         (Self::EndOfFile, "EOF", "the server closed before it had answered"),
         (Self::Truncated, "TRUNCATED", "the server closed in the middle of a reply"),
         (Self::SelfConnected, "SELFCONNECTED", "nothing listened, and the socket connected to itself"),
@@ -85,6 +90,8 @@ impl Cause {
         (Self::Upgraded, "HTTP101", "the server changed the protocol"),
         (Self::Deadline, "DEADLINE", "in progress at the deadline"),
         (Self::Interrupted, "INTERRUPTED", "in progress when the user interrupted the load"),
+        (Self::NoHeader, "NOHEADER", "no PROXY protocol header came first"),
+        (Self::BadHeader, "BADHEADER", "not a whole and valid PROXY protocol header"),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;
@@ -106,6 +113,8 @@ impl Cause {
             Self::Upgraded => named(6),
             Self::Deadline => named(7),
             Self::Interrupted => named(8),
+            Self::NoHeader => named(9),
+            Self::BadHeader => named(10),
         }
     }
 
@@ -131,6 +140,12 @@ impl Cause {
 impl From<&io::Error> for Cause {
     fn from(error: &io::Error) -> Self {
         Self::Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
     }
 }
 
@@ -247,6 +262,8 @@ mod tests {
             (Cause::Upgraded, "HTTP101"),
             (Cause::Deadline, "DEADLINE"),
             (Cause::Interrupted, "INTERRUPTED"),
+            (Cause::NoHeader, "NOHEADER"),
+            (Cause::BadHeader, "BADHEADER"),
         ] {
             assert_eq!(serde_json::to_value(cause).unwrap(), name);
             assert_eq!(serde_json::from_value::<Cause>(name.into()).unwrap(), cause);

@@ -15,6 +15,7 @@ use super::{
     settings::Settings,
     subject::UnderTest,
 };
+use crate::ipc::proxy_header::Version;
 
 /// A population of connections: the task of some of the loaders.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,8 @@ pub struct Load {
     pub connect_timeout: Duration,
     /// When to give up on a reply.
     pub reply_timeout: Duration,
+    /// Version of the PROXY protocol header that each connection begins with, if any.
+    pub proxy_protocol: Option<Version>,
     /// What HTTP requests ask for.
     pub http: HttpRequest,
     /// How its clients get their source ports.
@@ -246,6 +249,7 @@ impl Load {
         }
         for ((_, settings), load) in all.iter().zip(&loads) {
             load.check_server_closes_alike(settings, &loads[0], around.subject);
+            load.check_header_is_expected(settings, &loads[0], around);
         }
         loads
     }
@@ -271,6 +275,21 @@ impl Load {
         }
     }
 
+    /// Rejects a population of app `close` whose connections begin otherwise than those of the first: our server waits for the header of those
+    /// that have one, and the others would send nothing that tells them apart.
+    fn check_header_is_expected(&self, settings: &Settings<'_>, first: &Self, around: Around<'_>) {
+        let begins = |load: &Self| load.proxy_protocol.is_some();
+        let app = around.server.app;
+        if around.subject.is_own() && app == App::Close && begins(self) != begins(first) {
+            let problem = format!(
+                "differs from that of population \"{}\", and with server.app = \"close\" the server cannot tell a connection without a header \
+                 from one whose header is still on its way: set both alike, or use another server.app",
+                first.name
+            );
+            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP], problem);
+        }
+    }
+
     fn read(settings: &Settings<'_>, around: Around<'_>) -> Self {
         let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
@@ -286,6 +305,11 @@ impl Load {
         // Another server closes as it pleases.
         let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
+        let proxy_protocol = Version::of(settings.get(keys::LOAD_PROXY_PROTOCOL));
+        if !has_tcp && proxy_protocol.is_some() {
+            let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
+            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
+        }
         let load = Self {
             name: Self::UNNAMED.to_owned(),
             start: settings.get(keys::LOAD_START),
@@ -311,12 +335,13 @@ impl Load {
             close_how,
             engine: Engine::read(settings, protocol, server),
             sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
-            quickack: !has_tcp || quickack(settings, server),
+            quickack: !has_tcp || quickack(settings, server, proxy_protocol.is_some()),
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
             connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
             reply_timeout: settings.get(keys::LOAD_REPLY_TIMEOUT),
+            proxy_protocol,
             http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
             sources: Sources::read(settings, network, target),
         };
@@ -465,11 +490,11 @@ impl Load {
 }
 
 /// A delayed acknowledgement needs data to travel with.
-fn quickack(settings: &Settings<'_>, server: &Server) -> bool {
+fn quickack(settings: &Settings<'_>, server: &Server, sends_header: bool) -> bool {
     let quickack = settings.get(keys::LOAD_QUICKACK);
     let why = match server {
         _ if quickack => return true,
-        Server { app: App::Close, .. } => "the client of server.app = \"close\" sends nothing",
+        Server { app: App::Close, .. } if !sends_header => "the client of server.app = \"close\" sends nothing",
         Server { listen, .. } if listen.fastopen > 0 => {
             "with server.fastopen the request goes with the SYN and leaves nothing"
         }

@@ -89,6 +89,19 @@ fn populations_are_told_apart() {
             "test.toml:2: `load.mode`: \"kept\" connections send requests",
         ),
         (
+            "protocol = \"udp\"\nload.proxy_protocol = 2",
+            "test.toml:2: `load.proxy_protocol`: is about connections, and protocol = \"udp\" has none: set it to 0",
+        ),
+        ("load.proxy_protocol = 3", "test.toml:1: `load.proxy_protocol`: must be an integer from 0 to 2, not 3"),
+        (
+            "server.app = \"close\"\n[[load]]\nname = \"one\"\n[[load]]\nname = \"two\"\nproxy_protocol = 1",
+            "test.toml:6: `load.two.proxy_protocol`: differs from that of population \"one\"",
+        ),
+        (
+            "server.subject = \"command\"\nserver.command = \"x\"\nserver.backend_proxy_protocol = true",
+            "test.toml:3: `server.backend_proxy_protocol` has no effect with `server.backend = false`; set `server.backend = true`",
+        ),
+        (
             "load.connections = 5\nload.mode = \"kept\"",
             "test.toml:2: `load.mode`: \"kept\" connections stay open until the load's end",
         ),

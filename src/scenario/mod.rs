@@ -37,7 +37,7 @@ pub use error::ScenarioError;
 pub use event::{Act, Event, Reload};
 pub use limits::LIMITS;
 pub use load::{CloseBy, CloseHow, Engine, HttpRequest, Load, Sockets};
-pub use model::{Admit, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
+pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};

@@ -53,6 +53,8 @@ pub struct Scenario {
     pub span: Span,
     /// The populations of connections that load the server at once: at least one.
     pub loads: Vec<Load>,
+    /// Which of its connections our own server expects to begin with a PROXY protocol header.
+    pub headers: Headers,
     /// What is done to workers during the trial.
     pub events: Vec<Event>,
     /// What a scenario of kind `ports` does, in place of server and load.
@@ -121,6 +123,27 @@ pub enum Admit {
     Job,
     /// Whoever connects.
     Anyone,
+}
+
+/// Which connections begin with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// No connection.
+    None,
+    /// Those of some populations, which a server cannot tell from the others beforehand.
+    Some,
+    /// All connections.
+    All,
+}
+
+impl Headers {
+    fn of(loads: &[Load]) -> Self {
+        match loads.iter().filter(|load| load.proxy_protocol.is_some()).count() {
+            0 => Self::None,
+            all if all == loads.len() => Self::All,
+            _ => Self::Some,
+        }
+    }
 }
 
 /// What a socket carries.
@@ -222,6 +245,7 @@ impl Scenario {
             // They happen to the proxy.
             events: Vec::new(),
             address: SocketAddr::new(ip, port),
+            headers: if command.backend_headers { Headers::All } else { Headers::None },
             loads: self.loads.iter().map(|load| Load { close_by: close_by(load), ..load.clone() }).collect(),
             server,
             ..self.clone()
@@ -320,6 +344,7 @@ impl Scenario {
         if subject.is_own() {
             Event::check_processes(settings, &server.strategy, &events);
         }
+        let headers = if subject.is_own() { Headers::of(&loads) } else { Headers::None };
         let scenario = Self {
             network,
             protocol,
@@ -334,6 +359,7 @@ impl Scenario {
             subject,
             server,
             span,
+            headers,
             loads,
             events,
             fill: None,
@@ -383,6 +409,7 @@ impl Scenario {
             probe: Probe::Off,
             queue_interval: Duration::from_millis(100),
             span,
+            headers: Headers::None,
             loads,
             subject,
             server,

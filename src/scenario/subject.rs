@@ -50,6 +50,8 @@ pub struct ServerCommand {
     pub stop_signal: Signal,
     /// Our own server behind it, if it is a proxy.
     pub backend: Option<Box<Server>>,
+    /// Whether the proxy begins its connections with PROXY protocol headers.
+    pub backend_headers: bool,
 }
 
 /// A file in a server's folder.
@@ -133,11 +135,13 @@ impl ServerCommand {
             ready_within: settings.get(keys::SERVER_READY_WITHIN),
             stop_signal: settings.get(keys::SERVER_STOP_SIGNAL),
             backend: None,
+            backend_headers: false,
         };
         let (backend, named) = (settings.get(keys::SERVER_BACKEND), command.mentions(BACKEND));
         if backend {
             let server = Server::read(settings, protocol, settings.get(keys::SERVER_BACKEND_WORKERS));
             command.backend = Some(Box::new(server));
+            command.backend_headers = settings.get(keys::SERVER_BACKEND_PROXY_PROTOCOL);
         }
         let in_command = command.words.iter().any(|word| word.contains(BACKEND));
         let others: [&dyn keys::AnyKey; 2] = [keys::SERVER_COMMAND, keys::SERVER_FILES];

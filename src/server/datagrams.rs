@@ -24,7 +24,7 @@ use crate::{
         control::{Count, Meter},
         ledger::Ledger,
         places::Places,
-        receipt::Tuple,
+        receipt::{Told, Tuple},
     },
     record::Step,
     scenario::Admit,
@@ -129,7 +129,7 @@ impl Datagrams {
         }
         let tuple = Tuple { client: datagram.peer, server: self.address };
         let id = theirs.map(|theirs| self.own_id(theirs, datagram.peer.port()));
-        let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple, id };
+        let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple, told: Told::Nothing, id };
         let Some(reply) = application.answer(request, &caller) else {
             return meter.add_error(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
         };

@@ -220,6 +220,7 @@ fn enter_connections(
         replies: loaders.replies,
         verified: loaders.verified,
         proxied: loaders.proxied,
+        named: loaders.named,
         reconnected: loaders.reconnected,
         retried: loaders.retried,
         syn_retries: loaders.syn_retries,

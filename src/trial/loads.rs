@@ -3,7 +3,7 @@
 use super::{Histograms, assemble, judge, loaders::LoaderAccount};
 use crate::{
     context::TrialContext,
-    ipc::{control::Window, ledger::Balance},
+    ipc::{control::Window, ledger::Balance, proxy_header::Version},
     load::{self, LoaderReport},
     record::{Latencies, LatencySummary, LoadConnections, LoadRow, LoaderRow, Measured, Rates, TrialRecord},
     scenario::{Load, Mode, Scenario},
@@ -115,6 +115,7 @@ pub(super) fn rows(
             end_s: load.end.or(scenario.span.fixed()).map(|end| end.as_secs_f64()),
             loaders: population.loaders.clone(),
             schedule: report.schedule.map(|digest| format!("{digest:016x}")),
+            proxy_protocol: load.proxy_protocol.map(Version::number),
             connections: connections(report, in_flight),
             requests_completed: report.replies - report.misdelivered,
             ..LoadRow::default()

@@ -28,7 +28,7 @@ use crate::{
         tuples::Usage,
     },
     record::{self, ErrorCount, Exit, LatencySummary, UpstreamPorts, WaitMethod},
-    scenario::{self, Network, Scenario, Transport},
+    scenario::{self, Headers, Network, Scenario, Transport},
     sys::clock,
 };
 
@@ -42,6 +42,7 @@ const LOOK_SHARE: u64 = 20;
 /// Our own server behind the server under test.
 pub(super) struct Backend {
     address: SocketAddr,
+    headers: Headers,
     control: Arc<Control>,
     server: Box<OwnServer>,
     waits: Waits,
@@ -79,7 +80,8 @@ impl Backend {
             (scenario.network != Network::Veth && job.role.side == Side::Whole).then_some(job.cell().scenario.address);
         let ports = PortsWatch::new(scenario.address, loaders)?;
         let stamps = context.stamps.clone();
-        Ok(Some(Self { address: scenario.address, control, server, waits, stamps, ports }))
+        let headers = scenario.headers;
+        Ok(Some(Self { address: scenario.address, headers, control, server, waits, stamps, ports }))
     }
 
     /// Opens the barrier of its workers.
@@ -142,6 +144,7 @@ impl Backend {
         Ok(record::Upstream {
             address: self.address.to_string(),
             workers: members.len() as u64,
+            proxy_protocol: self.headers == Headers::All,
             connections,
             left_in_queue,
             requests,

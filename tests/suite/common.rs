@@ -396,10 +396,15 @@ pub struct Server {
 
 impl Server {
     pub fn start(bench: &Bench, sets: &[&str]) -> Self {
+        Self::start_with(bench, sets, &[])
+    }
+
+    /// The same with further options.
+    pub fn start_with(bench: &Bench, sets: &[&str], options: &[&str]) -> Self {
         let port = free_port();
         let mut arguments = vec!["serve".to_owned(), "scenario.toml".to_owned(), format!("--set=port={port}")];
         arguments.extend(sets.iter().map(|set| format!("--set={set}")));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(options.iter().copied()).collect();
         let mut child = bench.spawn(&arguments);
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

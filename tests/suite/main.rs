@@ -64,6 +64,7 @@ mod populations;
 mod ports;
 mod ports_command;
 mod probe;
+mod proxy_protocol;
 mod rates;
 mod real;
 
@@ -127,6 +128,7 @@ fn main() {
         ports::tests(),
         ports_command::tests(),
         probe::tests(),
+        proxy_protocol::tests(),
         rates::tests(),
         real::tests(),
         reloads::tests(),

@@ -58,6 +58,10 @@ pub fn cargo() -> bool {
     git() && answers(env!("CARGO")) && answers("rustc")
 }
 
+pub fn curl() -> bool {
+    on_path("curl")
+}
+
 pub fn nginx() -> bool {
     on_path("nginx")
 }

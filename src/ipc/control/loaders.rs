@@ -56,6 +56,8 @@ pub enum LoaderCount {
     Verified,
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     Proxied,
+    /// Those of them whose proxy had named this connection to the server in a PROXY protocol header.
+    Named,
     /// SYNs that the kernel sent again.
     SynRetries,
     /// Connections that needed them, established or not.

@@ -13,7 +13,7 @@ use crate::{
 /// A protocol, from the client's side. One client serves many connections; what it has read of a single connection's reply is in a
 /// [`Reading`].
 pub trait Client {
-    /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: it is the last request on its
+    /// Appends a request to `request`, or nothing if the server speaks first. `last`: it is the last request on its
     /// connection.
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>);
 

@@ -143,6 +143,11 @@ impl Session {
     /// Makes the next request.
     fn ask<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
         self.requests_left = self.requests_left.saturating_sub(1);
+        shared.out.clear();
+        // Only the first request of a connection is of its first exchange.
+        if let (Some(version), Exchange::First, false) = (shared.policy.proxy_protocol, self.exchange, self.is_flow) {
+            shared.ends.write_header(self, version, &mut shared.out);
+        }
         self.nonce = shared.request(self.requests_left == 0);
         if self.is_flow { self.ask_of_flow(shared, wait) } else { Action::Send(wait) }
     }
@@ -180,7 +185,7 @@ impl Session {
         let reply = shared.readings.read(&mut self.reading, |reading| shared.client.take(reading, fresh));
         if let (true, Reply::Whole(Whole { receipt: Some(receipt), .. })) = (self.is_flow, &reply)
             && receipt.nonce != self.nonce
-            && receipt.is_of(&shared.ends.tuple(self))
+            && receipt.told_of(&shared.ends.tuple(self)).is_some()
         {
             // A late reply to an earlier, abandoned flow on the same port.
             shared.account.add(LoaderCount::Stale, 1);

@@ -11,7 +11,8 @@ use crate::{
     ipc::{
         control::{Account, LoaderCount, Loss, Window},
         interner::Interner,
-        receipt::Tuple,
+        proxy_header::{TEXT_LIMIT_BYTES, Template, Version},
+        receipt::{Told, Tuple},
     },
     load::{client::Client, course::Course, measures::Measures, observer::Observer, source::Group},
     record::{Cause, Latency, Stage, Step},
@@ -67,6 +68,8 @@ pub(in crate::load) struct Policy {
     pub close_by: CloseBy,
     pub close_how: CloseHow,
     pub fastopen: bool,
+    /// The version of the PROXY protocol header that each connection begins with, if any.
+    pub proxy_protocol: Option<Version>,
     /// Requests of a connection or flow.
     pub requests: u32,
     /// After how many of them a flow goes on from another port; 0 for never.
@@ -89,6 +92,8 @@ pub(in crate::load) struct Ends {
     groups: Vec<Group>,
     /// Addresses that the kernel picked for connections whose group names none: nearly always one.
     picked: Interner<IpAddr>,
+    /// The PROXY protocol header by the number of the local address, once a connection has needed it.
+    headers: Vec<Option<Template>>,
 }
 
 /// How a connection ended.
@@ -104,6 +109,7 @@ impl Policy {
             close_by: load.close_by,
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
+            proxy_protocol: load.proxy_protocol,
             requests: load.requests,
             rebind_after: load.rebind_after,
             keeps: matches!(load.mode, Mode::Kept { .. }),
@@ -115,6 +121,11 @@ impl Policy {
 }
 
 impl Policy {
+    /// What the server must have been told of the ends of a connection.
+    pub(super) fn told(&self) -> Told {
+        self.proxy_protocol.map_or(Told::Nothing, Told::Own)
+    }
+
     /// Whether the first request goes out before it is known that the connection is established.
     pub(super) fn asks_early(&self) -> bool {
         self.app != App::Close && !self.fastopen
@@ -123,7 +134,7 @@ impl Policy {
 
 impl Ends {
     pub fn new(target: SocketAddr, groups: Vec<Group>) -> Self {
-        Self { target, groups, picked: Interner::default() }
+        Self { target, groups, picked: Interner::default(), headers: Vec::new() }
     }
 
     /// The tuple group of an attempt. Groups take turns.
@@ -152,6 +163,17 @@ impl Ends {
         SocketAddr::new(named.unwrap_or_else(|| self.picked[session.address]), session.port)
     }
 
+    /// Writes the PROXY protocol header that names both ends of a session. Allocates for the first connection from an address.
+    pub(super) fn write_header(&mut self, session: &Session, version: Version, out: &mut Vec<u8>) {
+        let Tuple { client, server } = self.tuple(session);
+        let place = usize::from(session.address);
+        if self.headers.len() <= place {
+            self.headers.resize_with(place + 1, || None);
+        }
+        let template = self.headers[place].get_or_insert_with(|| Template::new(version, client.ip(), server));
+        template.write(client.port(), out);
+    }
+
     /// Both ends of a session.
     #[inline]
     pub(super) fn tuple(&self, session: &Session) -> Tuple {
@@ -172,7 +194,7 @@ impl<O: Observer> Shared<O> {
         Self {
             policy,
             ends,
-            out: Vec::with_capacity(REQUEST_BYTES),
+            out: Vec::with_capacity(TEXT_LIMIT_BYTES + REQUEST_BYTES),
             measures,
             account,
             observer,
@@ -195,11 +217,10 @@ impl<O: Observer> Shared<O> {
         self.requests = Course::of_answers(window);
     }
 
-    /// Writes the next request, and returns its nonce. `last`: it is the last one on its connection.
+    /// Appends the next request to what is to be sent, and returns its nonce. `last`: it is the last one on its connection.
     #[inline]
     pub(super) fn request(&mut self, last: bool) -> u32 {
         self.nonce = self.nonce.wrapping_add(1);
-        self.out.clear();
         self.client.ask(self.nonce, last, &mut self.out);
         self.nonce
     }

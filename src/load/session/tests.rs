@@ -7,10 +7,12 @@ use crate::{
     ipc::{
         connection_id::ConnectionId,
         ledger::{Entry, Journey},
+        proxy_header::{self, Header, Version},
+        receipt::{Told, Tuple},
     },
     load::{
         engine::{Kind, Taken},
-        fakes::{FakeObserver, client_of, rebound_of, recorded, reply, scenario, shared},
+        fakes::{FakeObserver, TARGET, client_of, rebound_of, recorded, reply, reply_told, scenario, shared},
         report::LoaderReport,
     },
 };
@@ -280,6 +282,51 @@ fn another_connections_reply_is_misdelivered() {
         let action = one.event(Kind::Received(&bytes), 200);
         assert_eq!(action, Action::Fail(Step::Receive, Cause::BadReply));
         assert_eq!((one.report().misdelivered, one.recorded("response")), (1, (0, 0)));
+    }
+}
+
+#[test]
+fn a_header_goes_before_the_first_request_and_its_receipts_must_repeat_it() {
+    for (version, length) in [(Version::Text, 43), (Version::Binary, 28)] {
+        let text = format!("load.requests = 2\nload.proxy_protocol = {}", version.number());
+        let mut one = one(Transport::Tcp, &text);
+        assert_eq!(one.session.on_started(&mut one.shared), Action::Send(None));
+        let proxy_header::Read::Whole(header) = proxy_header::read(&one.shared.out) else { panic!() };
+        let ends = Tuple { client: client_of(0), server: TARGET };
+        assert_eq!(header, Header { version, length, ends: Some(ends) });
+        // The request follows.
+        assert_eq!(one.shared.out.len() - length, 64);
+        one.session.on_taken(&mut one.shared, Taken::All);
+        one.event(Kind::Connected, 110);
+        let bytes = reply_told((0, one.session.nonce, 130), client_of(0), Told::Own(version));
+        assert_eq!(one.event(Kind::Received(&bytes), 140), Action::Send(Some(Wait::Reply)));
+        assert_eq!((one.shared.out.len(), one.report().verified), (64, 1), "one header for each connection");
+    }
+    // A server that has not read the header, or another one, or one without ends; and one that has read what nobody has sent.
+    for (sent, told, in_trial) in [
+        (2, Told::Nothing, true),
+        (2, Told::Nothing, false),
+        (2, Told::Own(Version::Text), false),
+        (2, Told::Unnamed(Version::Binary), false),
+        (2, Told::Another(Version::Binary), true),
+        (0, Told::Own(Version::Binary), true),
+        (0, Told::Own(Version::Binary), false),
+    ] {
+        let mut one = One::established(&format!("load.proxy_protocol = {sent}"));
+        one.trial.has_ledger.set(in_trial);
+        let bytes = reply_told((0, 1, 130), client_of(0), told);
+        let action = one.event(Kind::Received(&bytes), 200);
+        assert_eq!(action, Action::Fail(Step::Receive, Cause::BadReply), "{told:?}");
+        assert_eq!((one.report().misdelivered, one.report().proxied), (1, 0));
+    }
+    // A proxy has told the server whose connection it passes on, or that of somebody else.
+    for (sent, client, named) in [(0, client_of(0), 1), (2, client_of(0), 1), (0, client_of(7), 0)] {
+        let mut one = One::established(&format!("load.proxy_protocol = {sent}"));
+        let bytes = reply_told((0, 1, 130), client, Told::Another(Version::Text));
+        assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Complete);
+        let report = one.report();
+        assert_eq!((report.verified, report.proxied, report.named, report.misdelivered), (1, 1, named, 0));
+        assert_eq!(one.recorded("w0.accept_wait").0, 0, "its accept is the proxy's");
     }
 }
 

@@ -3,7 +3,11 @@
 
 use super::{Exchange, Session, Shared};
 use crate::{
-    ipc::{control::LoaderCount, ledger::Entry, receipt::Receipt},
+    ipc::{
+        control::LoaderCount,
+        ledger::Entry,
+        receipt::{Receipt, Told},
+    },
     load::{
         client::Whole,
         observer::Observer,
@@ -100,20 +104,24 @@ impl Session {
 
     /// Whose receipt it is; counted.
     fn origin<O: Observer>(&self, shared: &mut Shared<O>, receipt: &Receipt) -> Origin {
-        let tuple = shared.ends.tuple(self);
-        let origin = if receipt.belongs_to(self.nonce, &tuple) {
-            Origin::This
-        } else if shared.observer.has_ledger() {
-            Origin::Another
-        } else if receipt.nonce == self.nonce {
-            Origin::Proxied
-        } else if receipt.is_certain() || receipt.is_of(&tuple) {
-            Origin::Another
-        } else {
-            Origin::None
+        let is_asked = receipt.nonce == self.nonce;
+        let expected = if self.is_flow { Told::Nothing } else { shared.policy.told() };
+        let told = receipt.told_of(&shared.ends.tuple(self));
+        let origin = match told {
+            Some(told) if is_asked && told == expected => Origin::This,
+            _ if shared.observer.has_ledger() => Origin::Another,
+            // A proxy has named this connection to the server.
+            Some(Told::Another(_)) if is_asked => Origin::Proxied,
+            // Also a server that has not read the header, or one that nobody has sent.
+            Some(_) => Origin::Another,
+            None if is_asked => Origin::Proxied,
+            None if receipt.is_certain() => Origin::Another,
+            None => Origin::None,
         };
+        let is_proxied = origin == Origin::Proxied;
         shared.account.add(LoaderCount::Verified, u64::from(origin != Origin::None));
-        shared.account.add(LoaderCount::Proxied, u64::from(origin == Origin::Proxied));
+        shared.account.add(LoaderCount::Proxied, u64::from(is_proxied));
+        shared.account.add(LoaderCount::Named, u64::from(is_proxied && told.is_some()));
         origin
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{Content, job::Job};
 use crate::{
     format::{self, plural},
-    record::{Outcome, Subject, SubjectKind, TrialRecord},
+    record::{LoadRow, Outcome, Subject, SubjectKind, TrialRecord},
     report::{Ranked, claims::capital, html::parts::folded, plain, ranking::listed},
     stats::Record,
 };
@@ -134,6 +134,7 @@ fn conditions(record: &Record) -> Vec<String> {
     ]);
     conditions.extend(servers(record));
     conditions.extend(upstreams(record));
+    conditions.extend(headers(record));
     conditions
 }
 
@@ -167,7 +168,25 @@ fn upstreams(record: &Record) -> Vec<String> {
         let workers = plural(usize::try_from(trial.upstream.as_ref()?.workers).ok()?, "worker");
         let strategy = strategy(&scenario, trial).map_or_else(String::new, |strategy| format!("{strategy}, "));
         let own = Subject::own();
-        Some((format!("{} {}", own.name, own.version.unwrap_or_default()), format!("{strategy}{workers}")))
+        let expects =
+            if trial.upstream.as_ref()?.proxy_protocol { ", which expects PROXY protocol headers" } else { "" };
+        Some((format!("{} {}", own.name, own.version.unwrap_or_default()), format!("{strategy}{workers}{expects}")))
+    })
+}
+
+/// What connections begin with, unless that is swept: `PROXY protocol: version 2`, of several populations `PROXY protocol: version 2
+/// (kept), none (fresh)`.
+fn headers(record: &Record) -> Vec<String> {
+    of_variants(record, "PROXY", |trial| {
+        let version =
+            |load: &LoadRow| load.proxy_protocol.map_or("none".to_owned(), |number| format!("version {number}"));
+        let is_swept = trial.cell.keys().any(|key| key.ends_with("proxy_protocol"));
+        let sent = trial.loads.iter().any(|load| load.proxy_protocol.is_some());
+        let what: Vec<String> = match &trial.loads[..] {
+            [only] => vec![version(only)],
+            several => several.iter().map(|load| format!("{} ({})", version(load), load.name)).collect(),
+        };
+        (sent && !is_swept).then(|| ("protocol".to_owned(), what.join(", ")))
     })
 }
 

@@ -48,6 +48,11 @@ pub(in crate::report) const COLUMNS: &[Column] = &[
         meaning: "through a proxy: whoever replied saw another 4-tuple than the client.",
     },
     Column {
+        head: "client\nnamed",
+        count: |of| of.named,
+        meaning: "client named: those of them whose proxy had named the client's own connection in a PROXY protocol header.",
+    },
+    Column {
         head: "reconnected",
         count: |of| of.reconnected,
         meaning: "reconnected: connections that continued the requests of one that the server had closed after a reply.",
@@ -121,6 +126,7 @@ impl Totals {
             sum.replies += of.replies;
             sum.verified += of.verified;
             sum.proxied += of.proxied;
+            sum.named += of.named;
             sum.reconnected += of.reconnected;
             sum.retried += of.retried;
             sum.syn_retries += of.syn_retries;
@@ -218,7 +224,17 @@ fn finding(totals: &[(&CellSummary, Totals)]) -> String {
         );
     }
     if proxied > 0 {
-        return format!("{} of {all} came through a proxy or translated addresses", thousands(proxied as f64));
+        let named = match sum(&|totals| totals.counts.named) {
+            0 => String::new(),
+            all if all == proxied => {
+                ", and the server knew each client's address from a PROXY protocol header".to_owned()
+            }
+            some => format!(
+                ", and the server knew the client's address from a PROXY protocol header in {} of them",
+                thousands(some as f64)
+            ),
+        };
+        return format!("{} of {all} came through a proxy or translated addresses{named}", thousands(proxied as f64));
     }
     if replies == 0 {
         return "The loaders received no replies".to_owned();

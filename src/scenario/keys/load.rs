@@ -108,6 +108,9 @@ keys! { LOAD:
          worker; `server.pin` is then `spread` by default.";
     LOAD_SCHEDULER: Choice<Policy> = "load.scheduler", choice(), Policy::Normal,
         "How the kernel schedules loaders. The words mean what they do for `server.scheduler`.";
+    LOAD_PROXY_PROTOCOL: Integer<u8> = "load.proxy_protocol", integer(0, 2), 0,
+        "Version of the PROXY protocol header that each connection begins with, as if a proxy passed it on: `1` is text, `2` binary, `0` none. \
+         It names the connection's own ends. Our own server reads it, and its receipts show that it did. Not with datagrams only.";
     LOAD_CONNECT_TIMEOUT: Span = "load.connect_timeout", POSITIVE_SPAN, Duration::from_secs(10),
         "Give up on a connection not established within this time (ETIMEDOUT). The kernel resends a SYN after 1, 2, \
          3, 4, 5, 7 and 11 s.";

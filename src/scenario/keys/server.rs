@@ -53,6 +53,9 @@ keys! { SERVER:
          `{backend}` is where it listens: `address` and the next port.";
     SERVER_BACKEND_WORKERS: Integer<usize> = "server.backend_workers", integer(1, 512), 1,
         "`server.backend`: worker processes of the server behind the proxy.";
+    SERVER_BACKEND_PROXY_PROTOCOL: Boolean = "server.backend_proxy_protocol", Boolean, false,
+        "`server.backend`: whether the proxy begins each connection to it with a PROXY protocol header, of either version, as HAProxy does \
+         with `send-proxy-v2`. Connections without one are then closed, and counted as NOHEADER.";
     SERVER_STRATEGY: StrategyName = "server.strategy", StrategyName, DEFAULT,
         "How workers obtain connections; `listenbench explain` describes each strategy under its name.";
     SERVER_WORKERS: Integer<usize> = "server.workers", integer(1, 512), 2,

@@ -15,7 +15,7 @@ impl Protocol for Echo {
             return Take::Partial;
         };
         reply.resize(self.reply_bytes, 0);
-        Receipt::new(caller.worker, u32::from_le_bytes(*nonce), caller.accept_ns, &caller.tuple).write(reply);
+        Receipt::new(caller.worker, u32::from_le_bytes(*nonce), caller.accept_ns, caller.ends()).write(reply);
         if let Some(id) = caller.id {
             id.put_into_reply(reply);
         }

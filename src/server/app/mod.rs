@@ -14,8 +14,15 @@ use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
-    ipc::{connection_id::ConnectionId, interner::Interner, ledger::Ledger, receipt::Tuple},
-    scenario::{App, CloseBy, Scenario},
+    ipc::{
+        connection_id::ConnectionId,
+        interner::Interner,
+        ledger::Ledger,
+        proxy_header::{self, Read as HeaderRead},
+        receipt::{Told, Tuple},
+    },
+    record::Cause,
+    scenario::{App, CloseBy, Headers, Scenario},
     sys::clock,
 };
 
@@ -56,10 +63,19 @@ pub struct Caller {
     pub worker: u16,
     /// When the worker had the connection, or received the datagram, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
-    /// The connection's ends as the worker sees them.
+    /// The connection's ends as the worker sees them, or a PROXY protocol header names them.
     pub tuple: Tuple,
+    /// Where the worker has them from.
+    pub told: Told,
     /// What the worker calls a flow of datagrams, if its client has given it an id.
     pub id: Option<ConnectionId>,
+}
+
+impl Caller {
+    /// The connection's ends, as a receipt states them.
+    fn ends(&self) -> (&Tuple, Told) {
+        (&self.tuple, self.told)
+    }
 }
 
 /// A connection that the worker has just got.
@@ -79,6 +95,7 @@ pub struct Connection {
     /// What the worker's epoll instance watches it for; `None` if it is not registered.
     pub watched: Option<Interest>,
     closing: bool,
+    opening: Opening,
     /// The number of its server end among those that the application knows.
     server: u16,
     client: SocketAddr,
@@ -98,6 +115,19 @@ struct Buffers {
     input: Vec<u8>,
     /// The rest of a reply that the socket has not taken.
     unsent: Vec<u8>,
+    /// The ends of the connection that a proxy passes on over this one.
+    passed_on: Option<Tuple>,
+}
+
+/// Whether a connection may still begin with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// It has begun without, or with one that told this.
+    Over(Told),
+    /// A header may come first.
+    Open,
+    /// A header must come first.
+    Due,
 }
 
 impl Connection {
@@ -119,6 +149,22 @@ impl Connection {
     fn has_unsent(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| !buffers.unsent.is_empty())
     }
+
+    /// Whether part of its PROXY protocol header has arrived.
+    fn has_part_of_header(&self) -> bool {
+        !matches!(self.opening, Opening::Over(_))
+            && self.buffers.as_ref().is_some_and(|buffers| !buffers.input.is_empty())
+    }
+
+    /// Gives up buffers that hold nothing.
+    fn release_buffers(&mut self) {
+        match &mut self.buffers {
+            Some(buffers) if buffers.passed_on.is_some() => {
+                (buffers.input, buffers.unsent) = (Vec::new(), Vec::new());
+            }
+            buffers => *buffers = None,
+        }
+    }
 }
 
 /// What happens to a connection next.
@@ -139,6 +185,8 @@ pub struct Application {
     servers: Interner<SocketAddr>,
     /// `None` for app `close`.
     protocol: Option<Box<dyn Protocol>>,
+    /// Which connections begin with a PROXY protocol header.
+    headers: Headers,
     service: Service,
     /// The worker closes a connection after this many requests.
     requests: u64,
@@ -160,6 +208,7 @@ impl Application {
             worker,
             servers: Interner::default(),
             protocol: protocol(scenario.server.app),
+            headers: scenario.headers,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
             scratch: vec![0; SCRATCH_BYTES],
@@ -175,6 +224,11 @@ impl Application {
             stream,
             watched: None,
             closing: false,
+            opening: match self.headers {
+                Headers::None => Opening::Over(Told::Nothing),
+                Headers::Some => Opening::Open,
+                Headers::All => Opening::Due,
+            },
             server: self.servers.number(tuple.server),
             client: tuple.client,
             accept_ns,
@@ -186,11 +240,10 @@ impl Application {
 
     /// Serves what is there: reads requests and replies to them until the socket has no more, or its buffer is full.
     /// `ended`: an event says that the client has closed, so the end is there to be read.
-    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> io::Result<Next> {
-        if self.protocol.is_none() {
+    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> Result<Next, Cause> {
+        if self.protocol.is_none() && matches!(connection.opening, Opening::Over(_)) {
             connection.read_ns = clock::monotonic_ns();
-            self.service.burn();
-            enter(self.ledger.as_deref(), connection);
+            self.settle(connection);
             return Ok(Next::Close);
         }
         loop {
@@ -209,11 +262,12 @@ impl Application {
                 }
             }
             let length = match connection.stream.read(&mut self.scratch) {
+                Ok(0) if connection.has_part_of_header() => return Err(Cause::BadHeader),
                 Ok(0) => return Ok(Next::Gone),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Wait),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             if connection.read_ns == 0 {
                 connection.read_ns = clock::monotonic_ns();
@@ -248,11 +302,59 @@ impl Application {
         Some(&self.reply)
     }
 
-    /// Answers the whole requests in `input` and keeps the rest.
-    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
-        let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
-        let tuple = Tuple { client: connection.client, server: self.servers[connection.server] };
-        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple, id: None };
+    /// App `close`'s answer is the close.
+    fn settle(&mut self, connection: &Connection) {
+        self.service.burn();
+        enter(self.ledger.as_deref(), connection);
+    }
+
+    /// The connection's ends as its socket has them.
+    fn ends(&self, connection: &Connection) -> Tuple {
+        Tuple { client: connection.client, server: self.servers[connection.server] }
+    }
+
+    /// Takes a connection's PROXY protocol header off the head of its input, if one may still come. Returns what it has told, and its length;
+    /// `None` while it is not whole.
+    fn take_header(&self, connection: &mut Connection, input: &[u8]) -> Result<Option<(Told, usize)>, Cause> {
+        let is_due = match connection.opening {
+            Opening::Over(told) => return Ok(Some((told, 0))),
+            Opening::Open => false,
+            Opening::Due => true,
+        };
+        let (told, length) = match proxy_header::read(input) {
+            HeaderRead::Partial => return Ok(None),
+            HeaderRead::Bad => return Err(Cause::BadHeader),
+            HeaderRead::Absent if is_due => return Err(Cause::NoHeader),
+            HeaderRead::Absent => (Told::Nothing, 0),
+            HeaderRead::Whole(header) => match header.ends {
+                None => (Told::Unnamed(header.version), header.length),
+                Some(ends) if ends.is(&self.ends(connection)) => (Told::Own(header.version), header.length),
+                Some(ends) => {
+                    connection.buffers.get_or_insert_default().passed_on = Some(ends);
+                    (Told::Another(header.version), header.length)
+                }
+            },
+        };
+        connection.opening = Opening::Over(told);
+        Ok(Some((told, length)))
+    }
+
+    /// Answers the whole requests in `input`, after the header if there is one, and keeps the rest.
+    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> Result<(), Cause> {
+        let Some((told, length)) = self.take_header(connection, input)? else {
+            connection.buffers.get_or_insert_default().input.extend_from_slice(input);
+            return Ok(());
+        };
+        input = &input[length..];
+        if self.protocol.is_none() {
+            self.settle(connection);
+            connection.closing = true;
+            return Ok(());
+        }
+        let passed_on = connection.buffers.as_ref().and_then(|buffers| buffers.passed_on);
+        let tuple = passed_on.unwrap_or_else(|| self.ends(connection));
+        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple, told, id: None };
+        let Some(protocol) = self.protocol.as_mut() else { return Ok(()) };
         while !input.is_empty() && !connection.closing && !connection.has_unsent() {
             self.reply.clear();
             let last = connection.served + 1 >= self.requests;
@@ -273,7 +375,7 @@ impl Application {
         if !input.is_empty() {
             connection.buffers.get_or_insert_default().input.extend_from_slice(input);
         } else if !connection.has_unsent() {
-            connection.buffers = None;
+            connection.release_buffers();
         }
         Ok(())
     }
