@@ -9,6 +9,8 @@ use super::receipt::Tuple;
 pub const TEXT_LIMIT_BYTES: usize = 107;
 /// Longest header of version 2 that is read: longer ones would be possible (65,551 bytes), and nginx draws the line here, too.
 pub const BINARY_LIMIT_BYTES: usize = 4_096;
+/// An `echo` request of this length or longer, which is a nonce and zeros, does not begin like a header, whatever its nonce.
+pub const DISTINCT_BYTES: usize = 6;
 /// What version 1 begins with.
 const WORD: &[u8] = b"PROXY ";
 /// What version 2 begins with.
@@ -302,6 +304,15 @@ mod tests {
         let most = binary(0x21, 0x00, &vec![0; BINARY_LIMIT_BYTES - FIXED_BYTES]);
         assert_eq!(read(&most), none(&most));
         assert_eq!(read(&binary(0x21, 0x00, &vec![0; BINARY_LIMIT_BYTES - FIXED_BYTES + 1])), Read::Bad);
+    }
+
+    #[test]
+    fn a_request_of_zeros_is_distinct_whatever_its_nonce() {
+        for (nonce, partial) in [(b"PROX", 4), (b"\r\n\r\n", 5)] {
+            let request = [&nonce[..], &[0; DISTINCT_BYTES - 4]].concat();
+            assert_eq!(read(&request[..partial]), Read::Partial);
+            assert_eq!(read(&request), Read::Absent);
+        }
     }
 
     #[test]

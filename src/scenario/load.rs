@@ -15,7 +15,7 @@ use super::{
     settings::Settings,
     subject::UnderTest,
 };
-use crate::ipc::proxy_header::Version;
+use crate::ipc::proxy_header::{DISTINCT_BYTES, Version};
 
 /// A population of connections: the task of some of the loaders.
 #[derive(Debug, Clone, PartialEq)]
@@ -275,19 +275,27 @@ impl Load {
         }
     }
 
-    /// Rejects a population of app `close` whose connections begin otherwise than those of the first: our server waits for the header of those
-    /// that have one, and the others would send nothing that tells them apart.
+    /// Rejects a population that sends a header where the first sends none, or the reverse, if our server cannot tell their connections apart.
     fn check_header_is_expected(&self, settings: &Settings<'_>, first: &Self, around: Around<'_>) {
         let begins = |load: &Self| load.proxy_protocol.is_some();
-        let app = around.server.app;
-        if around.subject.is_own() && app == App::Close && begins(self) != begins(first) {
-            let problem = format!(
-                "differs from that of population \"{}\", and with server.app = \"close\" the server cannot tell a connection without a header \
-                 from one whose header is still on its way: set both alike, or use another server.app",
-                first.name
-            );
-            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP], problem);
+        if !around.subject.is_own() || begins(self) == begins(first) {
+            return;
         }
+        let (why, remedy) = match around.server.app {
+            App::Close => (
+                "with server.app = \"close\" the server cannot tell a connection without a header from one whose header is still on its way"
+                    .to_owned(),
+                "use another server.app".to_owned(),
+            ),
+            App::Echo { request_bytes, .. } if request_bytes < DISTINCT_BYTES => (
+                format!("the server cannot tell all requests of {request_bytes} bytes from the beginning of a header"),
+                format!("raise server.request_bytes to {DISTINCT_BYTES}"),
+            ),
+            App::Echo { .. } | App::Http { .. } => return,
+        };
+        let problem =
+            format!("differs from that of population \"{}\", and {why}: set both alike, or {remedy}", first.name);
+        settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP, keys::SERVER_REQUEST_BYTES], problem);
     }
 
     fn read(settings: &Settings<'_>, around: Around<'_>) -> Self {

@@ -95,7 +95,12 @@ fn populations_are_told_apart() {
         ("load.proxy_protocol = 3", "test.toml:1: `load.proxy_protocol`: must be an integer from 0 to 2, not 3"),
         (
             "server.app = \"close\"\n[[load]]\nname = \"one\"\n[[load]]\nname = \"two\"\nproxy_protocol = 1",
-            "test.toml:6: `load.two.proxy_protocol`: differs from that of population \"one\"",
+            "test.toml:6: `load.two.proxy_protocol`: differs from that of population \"one\", and with server.app = \"close\"",
+        ),
+        (
+            "server.request_bytes = 5\n[[load]]\nname = \"one\"\nproxy_protocol = 2\n[[load]]\nname = \"two\"\nproxy_protocol = 0",
+            "test.toml:7: `load.two.proxy_protocol`: differs from that of population \"one\", and the server cannot tell all requests of 5 \
+             bytes from the beginning of a header: set both alike, or raise server.request_bytes to 6",
         ),
         (
             "server.subject = \"command\"\nserver.command = \"x\"\nserver.backend_proxy_protocol = true",

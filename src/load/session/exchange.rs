@@ -28,7 +28,7 @@ impl Session {
             return Action::Continue;
         }
         self.asked_early = true;
-        self.ask(shared, None)
+        self.ask_first(shared, None)
     }
 
     /// Whether it waits a while before it asks. What a server sends without being asked looks like a reply if the request is on its way
@@ -69,9 +69,11 @@ impl Session {
         }
         if shared.policy.asks_early() {
             self.enter(Phase::Listening, now_ns);
-            return Action::Wait(Wait::Unasked);
+            // Where a header is expected, nobody speaks before it.
+            let sends_header = self.write_header(shared);
+            return if sends_header { Action::Send(Some(Wait::Unasked)) } else { Action::Wait(Wait::Unasked) };
         }
-        self.ask(shared, Some(Wait::Reply))
+        self.ask_first(shared, Some(Wait::Reply))
     }
 
     /// The server has had the time to speak first, and has not.
@@ -92,7 +94,7 @@ impl Session {
             return Action::Continue;
         }
         self.asked_early = true;
-        self.ask(shared, None)
+        self.ask_first(shared, None)
     }
 
     /// The engine has taken the bytes of the last [`Action::Send`].
@@ -140,14 +142,28 @@ impl Session {
         if self.phase == Phase::Holding { Action::Complete } else { Action::Continue }
     }
 
+    /// Makes a connection's first request, after the PROXY protocol header if it begins with one.
+    fn ask_first<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        self.write_header(shared);
+        self.append_request(shared, wait)
+    }
+
     /// Makes the next request.
     fn ask<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
-        self.requests_left = self.requests_left.saturating_sub(1);
         shared.out.clear();
-        // Only the first request of a connection is of its first exchange.
-        if let (Some(version), Exchange::First, false) = (shared.policy.proxy_protocol, self.exchange, self.is_flow) {
-            shared.ends.write_header(self, version, &mut shared.out);
-        }
+        self.append_request(shared, wait)
+    }
+
+    /// Begins what is to be sent with a PROXY protocol header. Returns whether the scenario has one.
+    fn write_header<O: Observer>(&self, shared: &mut Shared<O>) -> bool {
+        shared.out.clear();
+        let Some(version) = shared.policy.proxy_protocol else { return false };
+        shared.ends.write_header(self, version, &mut shared.out);
+        true
+    }
+
+    fn append_request<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        self.requests_left = self.requests_left.saturating_sub(1);
         self.nonce = shared.request(self.requests_left == 0);
         if self.is_flow { self.ask_of_flow(shared, wait) } else { Action::Send(wait) }
     }

@@ -301,6 +301,16 @@ fn a_header_goes_before_the_first_request_and_its_receipts_must_repeat_it() {
         let bytes = reply_told((0, one.session.nonce, 130), client_of(0), Told::Own(version));
         assert_eq!(one.event(Kind::Received(&bytes), 140), Action::Send(Some(Wait::Reply)));
         assert_eq!((one.shared.out.len(), one.report().verified), (64, 1), "one header for each connection");
+        // A connection that listens sends it beforehand: a server that expects it does not speak earlier.
+        let mut listens = super::tests::one(Transport::Tcp, &format!("server.app = \"http\"\n{text}"));
+        let start = Start { intended_ns: 90, connect_ns: 100 };
+        listens.session = Session::new(Transport::Tcp, (0, 1), start, 2, false);
+        assert_eq!(listens.session.on_started(&mut listens.shared), Action::Continue);
+        assert_eq!(listens.event(Kind::Connected, 110), Action::Send(Some(Wait::Unasked)));
+        assert!(matches!(proxy_header::read(&listens.shared.out), proxy_header::Read::Whole(_)));
+        listens.session.on_taken(&mut listens.shared, Taken::All);
+        assert_eq!(listens.session.on_silence(&mut listens.shared, 160), Action::Send(Some(Wait::Reply)));
+        assert!(listens.shared.out.starts_with(b"GET / HTTP/1.1\r\n"), "{}", listens.shared.out.escape_ascii());
     }
     // A server that has not read the header, or another one, or one without ends; and one that has read what nobody has sent.
     for (sent, told, in_trial) in [
