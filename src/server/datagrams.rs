@@ -131,7 +131,7 @@ impl Datagrams {
         let id = theirs.map(|theirs| self.own_id(theirs, datagram.peer.port()));
         let caller = Caller { worker: self.worker, accept_ns: now_ns, tuple, told: Told::Nothing, id };
         let Some(reply) = application.answer(request, &caller) else {
-            return meter.add_error(Step::Serve, &io::Error::from_raw_os_error(libc::EBADMSG));
+            return meter.add_error(Step::Serve, io::Error::from_raw_os_error(libc::EBADMSG));
         };
         match self.receiver.socket().send_to(reply, &datagram.peer.into()) {
             Ok(_) => meter.add(Count::Requests, 1),
