@@ -1,4 +1,4 @@
-//! A server as a command line names it: `http://host:port/path`, `host:port`, `address:port`, `[v6]:port` or a port of this machine.
+//! A server as a command line names it: `http://host:port/path`, `tcp://host:port`, `host:port`, `address:port`, `[v6]:port` or a port of this machine.
 
 use std::{
     fmt, io,
@@ -22,8 +22,10 @@ pub struct Target {
     pub host: Host,
     /// Never 0.
     pub port: u16,
-    /// What a URL says about requests; `None` without a URL.
+    /// What a URL says about requests; `None` without one of HTTP.
     pub url: Option<Url>,
+    /// Whether it is a URL of a connection, which leaves open what is spoken on it.
+    pub is_bare: bool,
 }
 
 /// The machine of a target.
@@ -90,16 +92,36 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port, url) = match text.split_once("://") {
-            Some((scheme, rest)) => of_url(scheme, rest)?,
+        let (host, port, url, is_bare) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => {
+                let (host, port) = of_connection(rest)?;
+                (host, port, None, true)
+            }
+            Some((scheme, rest)) => {
+                let (host, port, url) = of_url(scheme, rest)?;
+                (host, port, url, false)
+            }
             None => {
                 let (host, port) = endpoint(text)?;
                 let port =
                     port.ok_or_else(|| format!("names no port: write `{text}:80`, or a URL such as `http://{text}/`"))?;
-                (host, port, None)
+                (host, port, None, false)
             }
         };
-        Ok(Self { given: text.to_owned(), host, port, url })
+        Ok(Self { given: text.to_owned(), host, port, url, is_bare })
+    }
+}
+
+/// What follows `tcp://`.
+fn of_connection(rest: &str) -> Result<(Host, u16), String> {
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '@']) {
+        return Err(format!("tcp:// names a host and a port, and nothing else: `{rest}` does not"));
+    }
+    match endpoint(authority)? {
+        (Host::ThisMachine, _) => Err("names no host: write e.g. `tcp://localhost:6379`".to_owned()),
+        (_, None) => Err(format!("names no port: write e.g. `tcp://{authority}:6379`")),
+        (host, Some(port)) => Ok((host, port)),
     }
 }
 
@@ -108,7 +130,7 @@ fn of_url(scheme: &str, rest: &str) -> Result<(Host, u16, Option<Url>), String> 
         return Err("TLS is not supported: use the server's http:// port".to_owned());
     }
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("unknown scheme `{scheme}`: use http://, or `host:port` for what is not HTTP"));
+        return Err(format!("unknown scheme `{scheme}`: use http://, or tcp:// for what is not HTTP"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -236,7 +258,15 @@ mod tests {
             ("http://2130706433/", named("2130706433"), 80, Some(Some("/"))),
         ] {
             let url = path.map(|path| Url { path: path.map(str::to_owned) });
-            assert_eq!(target(text), Target { given: text.to_owned(), host, port, url }, "{text}");
+            assert_eq!(target(text), Target { given: text.to_owned(), host, port, url, is_bare: false }, "{text}");
+        }
+        for (text, host, port) in [
+            ("tcp://localhost:6379", named("localhost"), 6_379),
+            ("TCP://127.0.0.1:25/", address("127.0.0.1"), 25),
+            ("tcp://[::1]:11211", address("::1"), 11_211),
+        ] {
+            let given = text.to_owned();
+            assert_eq!(target(text), Target { given, host, port, url: None, is_bare: true }, "{text}");
         }
     }
 
@@ -266,7 +296,12 @@ mod tests {
             ("bücher.example:80", "xn--"),
             ("https://localhost/", "TLS is not supported"),
             ("HTTPS://localhost/", "TLS is not supported"),
-            ("ftp://localhost/", "unknown scheme `ftp`"),
+            ("ftp://localhost/", "unknown scheme `ftp`: use http://, or tcp:// for what is not HTTP"),
+            ("tcp://localhost", "names no port: write e.g. `tcp://localhost:6379`"),
+            ("tcp://", "names no host"),
+            ("tcp://:6379", "names no host: write e.g. `tcp://localhost:6379`"),
+            ("tcp://localhost:6379/0", "names a host and a port, and nothing else"),
+            ("tcp://user@localhost:6379", "names a host and a port, and nothing else"),
             ("://localhost/", "unknown scheme ``"),
             ("http://", "names no host"),
             ("http:///x", "names no host"),

@@ -49,6 +49,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("nginx-reload", 120, include_str!("../../bench-configs/nginx-reload.toml")),
     ("haproxy-reload", 60, include_str!("../../bench-configs/haproxy-reload.toml")),
     ("gunicorn", 120, include_str!("../../bench-configs/gunicorn.toml")),
+    ("redis", 60, include_str!("../../bench-configs/redis.toml")),
     ("beside", 60, include_str!("../../bench-configs/beside.toml")),
     ("smoke", 2, include_str!("../../bench-configs/smoke.toml")),
 ];

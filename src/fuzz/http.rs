@@ -35,6 +35,7 @@ fn served(pieces: &mut dyn Iterator<Item = &[u8]>) -> ((Vec<usize>, bool), Vec<u
                     assert!(reply.is_empty());
                     break;
                 }
+                Take::Ignored => panic!("HTTP ignores nothing"),
                 Take::Bad => {
                     replies.extend_from_slice(&reply);
                     return ((lengths, true), replies);
@@ -82,7 +83,14 @@ pub fn responses(input: &[u8]) {
 
 thread_local! {
     /// A client of each app, and one whose replies have no body.
-    static CLIENTS: Vec<Box<dyn Client>> = ["http", "http\"\nload.method=\"HEAD", "echo", "close"]
+    static CLIENTS: Vec<Box<dyn Client>> = [
+        "http",
+        "http\"\nload.method=\"HEAD",
+        "echo",
+        "close",
+        "line\"\nnetwork=\"host\"\nserver.subject=\"running\"\nload.expect=\"HTTP\"\nload.last_line=\"a",
+        "line\"\nnetwork=\"host\"\nserver.subject=\"running\"\nload.reply_bytes=9\nload.expect=\"HTTP",
+    ]
         .map(|app| {
             let text = format!("server.app=\"{app}\"");
             let plan = Plan::read(&Source { name: "client", text: &text }, &[]).expect("a scenario");

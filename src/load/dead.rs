@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ipc::control::Window,
     record::Cause,
-    scenario::{Load, Mode, Protocol, Scenario, Transport},
+    scenario::{App, Load, Mode, Protocol, Scenario, Transport},
     sys::clock,
 };
 
@@ -64,7 +64,9 @@ impl Dead<'_> {
             return self.complete_kept(report, histograms);
         }
         let (due, never) = self.due(report);
-        let requests = u64::from(self.load.requests.max(1));
+        let is_silent = scenario.server.app == App::Connect;
+        // App `close` answers a request that is never made.
+        let requests = if is_silent { 0 } else { u64::from(self.load.requests.max(1)) };
         let of = |is_meant: &dyn Fn(&str) -> bool| {
             histograms.iter().filter(|(name, _)| is_meant(name)).map(|(_, values)| values.len()).sum::<u64>()
         };
@@ -76,7 +78,10 @@ impl Dead<'_> {
         // A connection that continues another has a connect time and an accept wait too, so that the difference may say too little.
         let connects = due.connections.saturating_sub(of(&|name| name == "connect"));
         lost.connects = connects.max(lost.connects + never.connections);
-        lost.waits = due.connections.saturating_sub(waits).max(lost.waits + never.connections);
+        // One that says nothing and closes at once sees no accept.
+        let no_waits = is_silent && self.load.hold.is_zero();
+        let waits = if no_waits { lost.connects } else { due.connections.saturating_sub(waits) };
+        lost.waits = waits.max(lost.waits + never.connections);
         if due.connections > 0 {
             lost.responses = (due.connections * requests).saturating_sub(of(&|name| name == "response"));
         }

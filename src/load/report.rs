@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{busy::Busy, course::Happened};
+use super::{busy::Busy, client::EXAMPLE_BYTES, course::Happened};
 use crate::{
+    format,
     ipc::control::{Account, LoaderCount, LoaderKept},
-    record::{Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses},
+    record::{Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses, Unexpected},
     scenario::{Bound, Load, Mode, Protocol},
 };
 
@@ -32,6 +33,10 @@ pub struct LoaderReport {
     pub misdelivered: u64,
     /// Replies received.
     pub replies: u64,
+    /// Replies that are not as the scenario expects; with app `connect`, connections on which the server sent anything.
+    pub unexpected: u64,
+    /// How the first of them began, as far as it is known.
+    pub unexpected_first: Option<Vec<u8>>,
     /// HTTP replies by status; `None` if there were none.
     pub statuses: Option<Statuses>,
     /// Replies checked by their receipt.
@@ -154,6 +159,8 @@ impl LoaderReport {
             unserved: of(LoaderCount::Unserved),
             misdelivered: of(LoaderCount::Misdelivered),
             replies: of(LoaderCount::Replies),
+            unexpected: of(LoaderCount::Unexpected),
+            unexpected_first: account.unexpected(),
             statuses: Some(statuses).filter(|statuses| statuses.all() > 0),
             verified: of(LoaderCount::Verified),
             proxied: of(LoaderCount::Proxied),
@@ -228,6 +235,14 @@ impl LoaderReport {
     pub fn in_flight(&self) -> u64 {
         let ended = self.completed + self.errors.iter().map(|error| error.count).sum::<u64>();
         self.attempted.saturating_sub(ended)
+    }
+
+    /// What was not expected, as a record says it.
+    pub fn unexpected(&self) -> Option<Unexpected> {
+        (self.unexpected > 0).then(|| Unexpected {
+            count: self.unexpected,
+            first: self.unexpected_first.as_deref().map_or_else(String::new, example),
+        })
     }
 
     /// What was due in the window: connections, or requests where these are kept.
@@ -326,6 +341,12 @@ impl Flows {
     }
 }
 
+/// The beginning of what a server sent, as text, with a sign of what is left out.
+fn example(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(EXAMPLE_BYTES - 1)];
+    format::escaped(shown) + if shown.len() < bytes.len() { "…" } else { "" }
+}
+
 /// Adds up the accounts of all loaders.
 pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> LoaderReport {
     let followed = reports.clone().all(|one| one.schedule.is_some());
@@ -340,6 +361,8 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.unserved += one.unserved;
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
+        sum.unexpected += one.unexpected;
+        sum.unexpected_first = sum.unexpected_first.take().or_else(|| one.unexpected_first.clone());
         if let Some(statuses) = &one.statuses {
             sum.statuses.get_or_insert_default().add(statuses);
         }
@@ -383,6 +406,22 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_expected_is_shown_up_to_a_length() {
+        let of = |bytes: &[u8]| {
+            let first =
+                LoaderReport { unexpected: 1, unexpected_first: Some(bytes.to_vec()), ..LoaderReport::default() };
+            let later =
+                LoaderReport { unexpected: 2, unexpected_first: Some(b"later".to_vec()), ..LoaderReport::default() };
+            total([LoaderReport::default(), first, later].iter()).unexpected().unwrap()
+        };
+        let expected = |first: &str| Unexpected { count: 3, first: first.to_owned() };
+        assert_eq!(of(b"-ERR no\r\n"), expected("-ERR no\\r\\n"));
+        assert_eq!(of(&[b'x'; 80]), expected(&"x".repeat(80)));
+        assert_eq!(of(&[b'x'; 81]), expected(&format!("{}…", "x".repeat(80))));
+        assert_eq!(LoaderReport::default().unexpected(), None);
+    }
 
     #[test]
     fn instants_move_to_another_clock_and_nothing_else_does() {

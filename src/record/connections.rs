@@ -67,10 +67,23 @@ pub struct Connections {
     pub syn_retried: u64,
     /// HTTP replies by status; `null` if there were none.
     pub statuses: Option<Statuses>,
+    /// What the server sent that was not expected: with app `line`, replies that are not `load.expect`; with app `connect`, anything. `null` if
+    /// there was nothing.
+    #[serde(default)]
+    pub unexpected: Option<Unexpected>,
     /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
     /// Attempts to connect by outcome.
     pub outcomes: Outcomes,
+}
+
+/// What a server sent that was not expected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unexpected {
+    /// How many replies were not as expected; with app `connect`, on how many connections the server sent anything.
+    pub count: u64,
+    /// How one of the first began: at most 80 bytes, with escapes such as `\n` or `\xff` for those that are not visible text.
+    pub first: String,
 }
 
 /// A process outside of the trial that had a socket on the server's address and port: the kernel may give it a share of the

@@ -36,7 +36,7 @@ pub enum Step {
     Send,
     /// Waiting for a reply.
     Receive,
-    /// Waiting for the server's close after the last reply.
+    /// Waiting for the server's close after the last reply, or for the end of the hold.
     Close,
     /// accept(2) and the accepted socket's options, in a worker.
     Accept,
@@ -44,8 +44,8 @@ pub enum Step {
     Serve,
 }
 
-/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `SELFCONNECTED`, `BADREPLY`, `OVERLONG`, `UNASKED`, `HTTP101`, `DEADLINE`, `INTERRUPTED`,
-/// `NOHEADER`, `BADHEADER`.
+/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `HUNGUP`, `SELFCONNECTED`, `BADREPLY`, `MISMATCH`, `OVERLONG`, `UNASKED`, `HTTP101`,
+/// `DEADLINE`, `INTERRUPTED`, `NOHEADER`, `BADHEADER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -56,10 +56,14 @@ pub enum Cause {
     EndOfFile,
     /// The peer closed the connection in the middle of a reply.
     Truncated,
+    /// The peer closed a connection on which the client was to keep silent, before the client did.
+    HungUp,
     /// The socket connected to itself: the kernel gave it the server's port, on which nothing listened, as its own.
     SelfConnected,
     /// The bytes are not a reply, or are a reply that belongs to another connection.
     BadReply,
+    /// A reply that does not begin as the scenario expects.
+    Mismatch,
     /// A reply with too many bytes besides its body.
     Overlong,
     /// Bytes that answer no request: they came before one, or after a whole reply.
@@ -80,7 +84,7 @@ impl Cause {
     /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
     /// The causes that are not an errno, with their names and what they mean.
-    const NAMED: [(Self, &'static str, &'static str); 11] = [
+    const NAMED: [(Self, &'static str, &'static str); 13] = [
         (Self::EndOfFile, "EOF", "the server closed before it had answered"),
         (Self::Truncated, "TRUNCATED", "the server closed in the middle of a reply"),
         (Self::SelfConnected, "SELFCONNECTED", "nothing listened, and the socket connected to itself"),
@@ -92,6 +96,8 @@ impl Cause {
         (Self::Interrupted, "INTERRUPTED", "in progress when the user interrupted the load"),
         (Self::NoHeader, "NOHEADER", "no PROXY protocol header came first"),
         (Self::BadHeader, "BADHEADER", "not a whole and valid PROXY protocol header"),
+        (Self::HungUp, "HUNGUP", "the server closed before `load.hold` was over"),
+        (Self::Mismatch, "MISMATCH", "the reply is not `load.expect`"),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;
@@ -115,6 +121,8 @@ impl Cause {
             Self::Interrupted => named(8),
             Self::NoHeader => named(9),
             Self::BadHeader => named(10),
+            Self::HungUp => named(11),
+            Self::Mismatch => named(12),
         }
     }
 
@@ -264,6 +272,8 @@ mod tests {
             (Cause::Interrupted, "INTERRUPTED"),
             (Cause::NoHeader, "NOHEADER"),
             (Cause::BadHeader, "BADHEADER"),
+            (Cause::HungUp, "HUNGUP"),
+            (Cause::Mismatch, "MISMATCH"),
         ] {
             assert_eq!(serde_json::to_value(cause).unwrap(), name);
             assert_eq!(serde_json::from_value::<Cause>(name.into()).unwrap(), cause);

@@ -38,7 +38,7 @@ pub use audit::Audit;
 pub use calibration::{
     BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
 };
-pub use connections::{Connections, Due, ForeignMember, Measured, Statuses};
+pub use connections::{Connections, Due, ForeignMember, Measured, Statuses, Unexpected};
 pub use datagrams::{DatagramSocketRow, Datagrams, Followed};
 pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};

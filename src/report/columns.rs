@@ -81,7 +81,10 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("connections", "Connections begun, warm-up included."),
             ("completed", "Of those, the ones that ended as planned."),
             ("failed", "Of those, the ones that failed."),
-            ("unserved", "Connections that ended without a sign that a member accepted them."),
+            (
+                "unserved",
+                "Connections that ended without a sign that a member accepted them; with app `connect`, another server gives none.",
+            ),
             ("requests answered", "Replies to the population's requests."),
             ("response p50", "Median over trials of the population's median response latency."),
             ("response p99", "Median over trials of the 99th percentile of the population's response latency."),

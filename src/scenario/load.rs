@@ -62,6 +62,8 @@ pub struct Load {
     pub proxy_protocol: Option<Version>,
     /// What HTTP requests ask for.
     pub http: HttpRequest,
+    /// What is sent and expected with app `line`.
+    pub line: LineExchange,
     /// How its clients get their source ports.
     pub sources: Sources,
 }
@@ -106,6 +108,75 @@ impl HttpRequest {
             headers: Vec::new(),
             body: String::new(),
         }
+    }
+}
+
+/// What a client of app `line` sends, and the reply that it expects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineExchange {
+    /// What each request consists of; empty if the server speaks first.
+    pub send: Vec<u8>,
+    /// How a reply must begin.
+    pub expect: Vec<u8>,
+    /// What ends a reply.
+    pub end: ReplyEnd,
+}
+
+/// What ends a reply of app `line`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// The first line that begins like this.
+    LastLine(Vec<u8>),
+    /// Its size.
+    Bytes(usize),
+}
+
+impl Default for ReplyEnd {
+    /// The first line is the last.
+    fn default() -> Self {
+        Self::LastLine(Vec::new())
+    }
+}
+
+impl LineExchange {
+    fn read(settings: &Settings<'_>) -> Self {
+        let expect = settings.get(keys::LOAD_EXPECT);
+        if expect.is_none() {
+            let problem =
+                "is missing: say how a correct reply begins, such as \"+PONG\", or set \"\" if any reply will do";
+            settings.conflict(keys::LOAD_EXPECT, &[keys::SERVER_APP], problem);
+        }
+        let (last_line, reply_bytes) = (settings.get(keys::LOAD_LAST_LINE), settings.get(keys::LOAD_REPLY_BYTES));
+        if reply_bytes.is_some() && !last_line.is_empty() {
+            let problem = "excludes load.reply_bytes, which ends the reply too: keep one of the two";
+            settings.conflict(keys::LOAD_LAST_LINE, &[keys::LOAD_REPLY_BYTES], problem);
+        }
+        let end = reply_bytes.map_or(ReplyEnd::LastLine(last_line), ReplyEnd::Bytes);
+        let exchange = Self { send: settings.get(keys::LOAD_SEND), expect: expect.unwrap_or_default(), end };
+        exchange.check(settings);
+        exchange
+    }
+
+    /// Rejects an expectation that no reply can meet, because the reply ends before it does.
+    fn check(&self, settings: &Settings<'_>) {
+        let problem = match &self.end {
+            ReplyEnd::Bytes(bytes) if self.expect.len() > *bytes => {
+                format!("is {} bytes long, and a reply has load.reply_bytes = {bytes}: raise that", self.expect.len())
+            }
+            ReplyEnd::LastLine(last) => {
+                let mut lines = self.expect.split_inclusive(|byte| *byte == b'\n');
+                let is_last = |line: &[u8]| line.ends_with(b"\n") && line.starts_with(last);
+                match lines.position(is_last) {
+                    Some(line) if lines.next().is_some() => format!(
+                        "goes on after its line {}, which ends the reply: set load.last_line to how the last line begins",
+                        line + 1
+                    ),
+                    _ => return,
+                }
+            }
+            ReplyEnd::Bytes(_) => return,
+        };
+        settings.conflict(keys::LOAD_EXPECT, &[keys::LOAD_LAST_LINE, keys::LOAD_REPLY_BYTES], problem);
     }
 }
 
@@ -291,7 +362,8 @@ impl Load {
                 format!("the server cannot tell all requests of {request_bytes} bytes from the beginning of a header"),
                 format!("raise server.request_bytes to {DISTINCT_BYTES}"),
             ),
-            App::Echo { .. } | App::Http { .. } => return,
+            // Whatever may come first is told apart from a header, or never answered.
+            App::Echo { .. } | App::Http { .. } | App::Connect | App::Line => return,
         };
         let problem =
             format!("differs from that of population \"{}\", and {why}: set both alike, or {remedy}", first.name);
@@ -304,6 +376,12 @@ impl Load {
         let close_by = close_by(settings, protocol, app);
         let has_tcp = protocol.has(Transport::Tcp);
         let mode = Mode::read(settings);
+        let line = if app == App::Line { LineExchange::read(settings) } else { LineExchange::default() };
+        let says_nothing = match app {
+            App::Close | App::Connect => true,
+            App::Line => line.send.is_empty(),
+            App::Echo { .. } | App::Http { .. } => false,
+        };
         let is_kept = matches!(mode, Mode::Kept { .. });
         let hold = match close_by {
             CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
@@ -318,16 +396,21 @@ impl Load {
             let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
             settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
         }
+        if app == App::Connect && hold.is_zero() && proxy_protocol.is_some() {
+            let problem = "has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\" it closes before that is on its \
+                           way: set load.hold, such as \"10ms\"";
+            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP, keys::LOAD_HOLD], problem);
+        }
         let load = Self {
             name: Self::UNNAMED.to_owned(),
             start: settings.get(keys::LOAD_START),
             end: settings.get(keys::LOAD_END),
             mode,
             requests: match app {
-                App::Close => 0,
+                App::Close | App::Connect => 0,
                 // One at a time.
                 _ if is_kept => 1,
-                App::Echo { .. } | App::Http { .. } => settings.get(keys::LOAD_REQUESTS),
+                App::Echo { .. } | App::Http { .. } | App::Line => settings.get(keys::LOAD_REQUESTS),
             },
             rebind_after: 0,
             hold,
@@ -343,14 +426,16 @@ impl Load {
             close_how,
             engine: Engine::read(settings, protocol, server),
             sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
-            quickack: !has_tcp || quickack(settings, server, proxy_protocol.is_some()),
+            quickack: !has_tcp || quickack(settings, server, says_nothing && proxy_protocol.is_none()),
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
             connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
-            reply_timeout: settings.get(keys::LOAD_REPLY_TIMEOUT),
+            // Where nothing is asked, nothing is waited for.
+            reply_timeout: if app == App::Connect { Duration::ZERO } else { settings.get(keys::LOAD_REPLY_TIMEOUT) },
             proxy_protocol,
             http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
+            line,
             sources: Sources::read(settings, network, target),
         };
         let rebind_after = if load.udp_share > 0.0 { settings.get(keys::LOAD_REBIND_AFTER) } else { 0 };
@@ -409,6 +494,12 @@ impl Load {
                 "\"kept\" connections send requests, and server.app = \"close\" answers none: use another app",
                 &[keys::SERVER_APP],
             ))
+        } else if server.app == App::Connect {
+            Some((
+                "\"kept\" connections send requests, and those of server.app = \"connect\" say nothing: use \"open\" or \"closed\" with \
+                 load.hold",
+                &[keys::SERVER_APP],
+            ))
         } else if self.close_by == CloseBy::Server {
             let problem = "\"kept\" connections stay open until the client closes them: set load.close_by = \"client\"";
             Some((problem, &[keys::LOAD_CLOSE_BY]))
@@ -428,6 +519,11 @@ impl Load {
         let span = around.span;
         if matches!(self.mode, Mode::Kept { .. }) {
             self.check_kept(settings, around);
+        }
+        if around.server.app == App::Line && self.line.send.is_empty() && self.asks_again() {
+            let problem = "is empty, so that the server speaks first, and it does so once: set it to a request, or leave out \
+                           load.requests, load.follow_up and load.mode = \"kept\"";
+            settings.conflict(keys::LOAD_SEND, &[keys::LOAD_REQUESTS, keys::LOAD_FOLLOW_UP, keys::LOAD_MODE], problem);
         }
         match (self.end, span.fixed()) {
             (Some(_), None) => {
@@ -498,19 +594,19 @@ impl Load {
 }
 
 /// A delayed acknowledgement needs data to travel with.
-fn quickack(settings: &Settings<'_>, server: &Server, sends_header: bool) -> bool {
+fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> bool {
     let quickack = settings.get(keys::LOAD_QUICKACK);
     let why = match server {
         _ if quickack => return true,
-        Server { app: App::Close, .. } if !sends_header => "the client of server.app = \"close\" sends nothing",
+        Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
-            "with server.fastopen the request goes with the SYN and leaves nothing"
+            "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
         }
         _ => return false,
     };
     settings.conflict(
         keys::LOAD_QUICKACK,
-        &[keys::SERVER_APP, keys::SERVER_FASTOPEN],
+        &[keys::SERVER_APP, keys::SERVER_FASTOPEN, keys::LOAD_SEND],
         format_args!("{why} that the handshake's acknowledgement could travel with: set it to true"),
     );
     false
@@ -523,6 +619,11 @@ fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> CloseBy {
     }
     let default = if app == App::Close { CloseBy::Server } else { keys::LOAD_CLOSE_BY.default() };
     let close_by = settings.get_or(keys::LOAD_CLOSE_BY, default);
+    if app == App::Connect && close_by == CloseBy::Server {
+        let problem = "with server.app = \"connect\" the client closes, after load.hold; where the server closes earlier, the connection \
+                       fails (HUNGUP): remove it";
+        settings.conflict(keys::LOAD_CLOSE_BY, &[keys::SERVER_APP], problem);
+    }
     if app == App::Close && close_by == CloseBy::Client {
         let problem = "with server.app = \"close\" the server closes first: remove it";
         settings.conflict(keys::LOAD_CLOSE_BY, &[keys::SERVER_APP], problem);

@@ -107,6 +107,10 @@ fn populations_are_told_apart() {
             "test.toml:3: `server.backend_proxy_protocol` has no effect with `server.backend = false`; set `server.backend = true`",
         ),
         (
+            "server.app = \"connect\"\nload.mode = \"kept\"",
+            "test.toml:2: `load.mode`: \"kept\" connections send requests, and those of server.app = \"connect\" say nothing",
+        ),
+        (
             "load.connections = 5\nload.mode = \"kept\"",
             "test.toml:2: `load.mode`: \"kept\" connections stay open until the load's end",
         ),
@@ -120,6 +124,74 @@ fn populations_are_told_apart() {
     );
     let twice = "[[load]]\nname = \"a\"\nduration = \"1s\"\n[[load]]\nname = \"b\"\nduration = \"1s\"";
     assert_lines(twice, &[], &["test.toml:6: `load.duration` is set twice, first on line 3"]);
+}
+
+#[test]
+fn what_line_and_connect_exchange_makes_sense() {
+    let line = "network = \"host\"\nserver.subject = \"running\"\nserver.app = \"line\"\n[load]\n";
+    for (load, expected) in [
+        ("expect = ''", None),
+        ("expect = '+PONG\\r\\n'\nsend = 'PING\\r\\n'\nrequests = 3", None),
+        ("expect = '220-a\\n220 b\\n'\nlast_line = '220 '", None),
+        ("", Some("test.toml:3: `load.expect`: is missing: say how a correct reply begins")),
+        ("expect = 'a\\q'", Some("test.toml:5: `load.expect`: `\\q` is not an escape")),
+        (
+            "expect = 'a\\nb'",
+            Some("test.toml:5: `load.expect`: goes on after its line 1, which ends the reply: set load.last_line"),
+        ),
+        ("expect = 'a\\n220 b\\nc'\nlast_line = '220 '", Some("test.toml:5: `load.expect`: goes on after its line 2")),
+        (
+            "expect = 'abc'\nreply_bytes = 2",
+            Some("test.toml:5: `load.expect`: is 3 bytes long, and a reply has load.reply_bytes = 2"),
+        ),
+        (
+            "expect = 'a'\nreply_bytes = 2\nlast_line = 'b'",
+            Some("test.toml:7: `load.last_line`: excludes load.reply_bytes"),
+        ),
+        ("expect = 'a'\nrequests = 2", Some("test.toml:6: `load.send`: is empty, so that the server speaks first")),
+        ("expect = 'a'\nmode = \"kept\"", Some("test.toml:6: `load.send`: is empty, so that the server speaks first")),
+        (
+            "expect = 'a'\nquickack = false",
+            Some("test.toml:6: `load.quickack`: the client of server.app = \"line\" sends nothing"),
+        ),
+        ("expect = 'a'\npath = \"/\"", Some("test.toml:6: `load.path` has no effect with `server.app = \"line\"`")),
+    ] {
+        assert_lines(&format!("{line}{load}"), &[], expected.as_slice());
+    }
+    for (text, expected) in [
+        (
+            "server.app = \"line\"\nload.expect = ''",
+            "test.toml:1: `server.app`: listenbench's own server has no answers to \"line\": use",
+        ),
+        ("load.send = 'a'", "test.toml:1: `load.send` has no effect with `server.app = \"echo\"`"),
+        (
+            "server.app = \"connect\"\nload.close_by = \"server\"",
+            "test.toml:2: `load.close_by`: with server.app = \"connect\" the client closes",
+        ),
+        (
+            "server.app = \"connect\"\nload.requests = 2",
+            "test.toml:2: `load.requests` has no effect with `server.app = \"connect\"`",
+        ),
+        (
+            "server.app = \"connect\"\nload.reply_timeout = \"1s\"",
+            "test.toml:2: `load.reply_timeout` has no effect with",
+        ),
+        (
+            "server.app = \"connect\"\nload.proxy_protocol = 2",
+            "test.toml:2: `load.proxy_protocol`: has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\"",
+        ),
+        ("server.app = \"connect\"\nserver.fastopen = 5", "test.toml:2: `server.fastopen` has no effect with"),
+        (
+            "server.app = \"connect\"\nload.quickack = false",
+            "test.toml:2: `load.quickack`: the client of server.app = \"connect\" sends nothing",
+        ),
+        (
+            "protocol = \"udp\"\nserver.app = \"connect\"",
+            "test.toml:2: `server.app`: datagrams (`protocol`) require app \"echo\"",
+        ),
+    ] {
+        assert_lines(text, &[], &[expected]);
+    }
 }
 
 #[test]

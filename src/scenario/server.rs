@@ -124,8 +124,8 @@ impl ListenOptions {
             if strategy.calls_accept() {
                 options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
-            // A server that sends first has no data to wait for, and its clients have none to send in the SYN.
-            if app != App::Close {
+            // Where clients send nothing, there is no data to wait for, and none to go with the SYN.
+            if !matches!(app, App::Close | App::Connect) {
                 options.defer_accept_s = settings.get(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
                 options.fastopen = settings.get(keys::SERVER_FASTOPEN);
             }
@@ -184,6 +184,8 @@ impl Registration {
 pub enum App {
     /// The server accepts and closes.
     Close,
+    /// Clients connect, say nothing, and close.
+    Connect,
     /// Fixed-size requests and replies.
     Echo {
         /// Size of a request.
@@ -196,6 +198,8 @@ pub enum App {
         /// Size of a reply's body.
         body_bytes: usize,
     },
+    /// What the scenario has clients send, and the reply it expects: for other servers.
+    Line,
 }
 
 /// CPU time burnt per request.
@@ -283,6 +287,16 @@ impl App {
         let bytes = |key, least| settings.get_within(key, least..=most, &[keys::SERVER_APP, keys::PROTOCOL], why);
         match name {
             AppName::Close => Self::Close,
+            AppName::Connect => Self::Connect,
+            AppName::Line => {
+                if own {
+                    let others: [&dyn keys::AnyKey; 2] = [keys::SERVER_SUBJECT, keys::SERVER_BACKEND];
+                    let problem = "listenbench's own server has no answers to \"line\": use \"echo\" or \"http\", or test another server \
+                                   (server.subject = \"command\" or \"running\")";
+                    settings.conflict(keys::SERVER_APP, &others, problem);
+                }
+                Self::Line
+            }
             AppName::Echo => Self::Echo {
                 request_bytes: bytes(keys::SERVER_REQUEST_BYTES, keys::SERVER_REQUEST_BYTES.min()),
                 reply_bytes: bytes(keys::SERVER_REPLY_BYTES, if own { RECEIPT_BYTES } else { 1 }),
@@ -319,7 +333,8 @@ impl App {
     /// How much of a reply depends on the scenario. Sizes clients' buffers.
     pub fn reply_bytes(self) -> usize {
         match self {
-            Self::Close => 0,
+            // A line is short.
+            Self::Close | Self::Connect | Self::Line => 0,
             Self::Echo { reply_bytes, .. } => reply_bytes,
             Self::Http { body_bytes } => body_bytes,
         }
@@ -369,7 +384,9 @@ mod tests {
     fn smoke_runs_every_app() {
         let smoke: toml::Table = include_str!("../../bench-configs/smoke.toml").parse().unwrap();
         let listed = smoke["matrix"]["server"]["app"].as_array().unwrap();
-        let apps = AppName::VARIANTS;
+        // Our own server has no answers to `line`.
+        let line: &str = AppName::Line.into();
+        let apps: Vec<&str> = AppName::VARIANTS.iter().copied().filter(|app| *app != line).collect();
         assert!(
             listed.iter().filter_map(toml::Value::as_str).eq(apps.iter().copied()),
             "smoke.toml should list {apps:?}"

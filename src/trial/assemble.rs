@@ -226,6 +226,7 @@ fn enter_connections(
         syn_retries: loaders.syn_retries,
         syn_retried: loaders.syn_retried,
         statuses: loaders.statuses,
+        unexpected: loaders.unexpected(),
         outcomes: Outcomes::of(loaders.established - loaders.self_connected, &loaders.errors),
         errors: ErrorCount::merged(errors.copied()),
         ..Connections::default()

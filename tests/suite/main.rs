@@ -23,6 +23,7 @@ macro_rules! tests {
 
 mod accounting;
 mod adaptive;
+mod apps;
 mod balance;
 mod calibrate;
 mod ci;
@@ -88,6 +89,7 @@ fn main() {
     let modules = [
         accounting::tests(),
         adaptive::tests(),
+        apps::tests(),
         balance::tests(),
         calibrate::tests(),
         ci::tests(),

@@ -82,6 +82,18 @@ pub fn node() -> bool {
     on_path("node")
 }
 
+pub fn redis() -> bool {
+    on_path("redis-server")
+}
+
+pub fn memcached() -> bool {
+    on_path("memcached")
+}
+
+pub fn root_and_redis() -> bool {
+    root() && redis()
+}
+
 pub fn root_and_nginx() -> bool {
     root() && nginx()
 }

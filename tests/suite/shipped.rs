@@ -16,6 +16,7 @@ tests! {
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
     root [quic_rebinding]
+    redis [redis]
 }
 
 /// A scenario's name, what shortens it, and for each of its answers the metric and words of the sentence.
@@ -155,12 +156,16 @@ shipped! {
         "response_p99_ns" "esponse p99"
         "accept_wait_p99_ns" "ccept wait p99"
     }
+    redis "redis" ["load.duration=200ms" "load.warmup=50ms"] {
+        "response_p50_ns" "esponse p50"
+        "response_p99_ns" "esponse p99"
+    }
     beside "beside" ["load.duration=200ms" "load.warmup=50ms"] {
         "completed_per_s" "onnections completed"
         "response_p99_ns" "esponse p99"
     }
     smoke "smoke" ["load.connections=20" "server.strategy=[shared-epoll,reuseport]"] {
-        "valid_share" "All 6 cells are valid, in 6 trials."
+        "valid_share" "All 8 cells are valid, in 8 trials."
     }
 }
 

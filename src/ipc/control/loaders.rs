@@ -5,7 +5,10 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -47,6 +50,8 @@ pub enum LoaderCount {
     Misdelivered,
     /// Replies received.
     Replies,
+    /// Replies that are not as the scenario expects; with app `connect`, connections on which the server sent anything.
+    Unexpected,
     /// HTTP replies by class of their status.
     Successful,
     Redirected,
@@ -143,6 +148,9 @@ pub enum LoaderKept {
     Answered,
 }
 
+/// Words that hold the beginning of something unexpected.
+const EXAMPLE_WORDS: usize = 11;
+
 /// A line of cache holds so many of a histogram's shortest parts, and loaders share none.
 const HISTOGRAMS_ALIGNED: usize = 32;
 
@@ -152,6 +160,8 @@ pub(super) struct LoaderCells {
     words: SharedSlice<CachePadded<[AtomicU64; LoaderCount::COUNT]>>,
     /// Failed connections and flows by step and cause.
     errors: Tallies,
+    /// How the first of what was not expected began: its length, once all of it is there, and its bytes.
+    examples: SharedSlice<[AtomicU64; 1 + EXAMPLE_WORDS]>,
     /// By loader and worker: datagram flows by the worker that answered first.
     flows: SharedSlice<AtomicU64>,
     /// Workers for which there is room.
@@ -168,6 +178,7 @@ impl LoaderCells {
         Ok(Self {
             words: SharedSlice::new(loaders)?,
             errors: Tallies::new(loaders)?,
+            examples: SharedSlice::new(loaders)?,
             flows: SharedSlice::new(loaders * workers)?,
             workers,
             histograms: SharedHistograms::new(loaders * kept)?,
@@ -263,6 +274,29 @@ impl Account {
         self.control.loaders.errors.counts(self.loader)
     }
 
+    /// Counts something that was not expected, and keeps how the first of it began.
+    pub fn add_unexpected(&self, beginning: &[u8]) {
+        let [length, words @ ..] = &self.control.loaders.examples[self.loader];
+        if length.load(Relaxed) == 0 {
+            let kept = &beginning[..beginning.len().min(8 * words.len())];
+            for (word, bytes) in words.iter().zip(kept.chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                word.store(u64::from_le_bytes(whole), Relaxed);
+            }
+            length.store(kept.len() as u64, Release);
+        }
+        self.add(LoaderCount::Unexpected, 1);
+    }
+
+    /// How the first of what was not expected began; `None` if that is not known.
+    pub fn unexpected(&self) -> Option<Vec<u8>> {
+        let [length, words @ ..] = &self.control.loaders.examples[self.loader];
+        let length = length.load(Acquire) as usize;
+        let bytes = words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes());
+        (length > 0).then(|| bytes.take(length).collect())
+    }
+
     /// Counts a datagram flow that this worker answered first. Ignores worker numbers beyond the table.
     pub fn add_flow(&self, worker: usize) {
         let cells = &self.control.loaders;
@@ -332,6 +366,8 @@ mod tests {
         other.add_error(Step::Receive, Cause::Deadline);
         other.add_flow(2);
         other.add_flow(3);
+        other.add_unexpected(b"-ERR no\r\n");
+        other.add_unexpected(b"-ERR another");
         other.keep(LoaderKept::Answered, 7);
         other.keep_own(0, 8);
         let values = |account: &Account| {
@@ -342,6 +378,10 @@ mod tests {
         assert_eq!((one.get(LoaderCount::Attempted), one.errors(), one.flows()), (0, vec![], vec![0; 3]));
         assert_eq!((values(&one), values(&other)), ((vec![], 0), (vec![(7, 1)], 1)));
         assert_eq!((control.loader_total(LoaderCount::Attempted), other.flows()), (5, vec![0, 0, 1]));
+        assert_eq!((one.unexpected(), other.unexpected()), (None, Some(b"-ERR no\r\n".to_vec())));
+        one.add_unexpected(&[b'x'; 1_000]);
+        assert_eq!(one.unexpected(), Some(vec![b'x'; 8 * EXAMPLE_WORDS]));
+        assert_eq!([&one, &other].map(|account| account.get(LoaderCount::Unexpected)), [1, 2]);
         let error = |phase, errno, count| ErrorCount { phase, errno, count };
         assert_eq!(
             other.errors(),

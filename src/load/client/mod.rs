@@ -1,9 +1,12 @@
 //! The client's side of each app: the requests it makes, and how it recognises replies.
 
 mod close;
+mod connect;
 mod echo;
 mod http;
+mod line;
 
+pub use self::line::EXAMPLE_BYTES;
 use crate::{
     ipc::{connection_id::ConnectionId, receipt::Receipt},
     record::Cause,
@@ -34,6 +37,14 @@ pub trait Client {
 pub struct Reading {
     echo: echo::Progress,
     http: http::Progress,
+    line: line::Progress,
+}
+
+impl Reading {
+    /// The beginning of a reply that is not as the scenario expects.
+    pub fn beginning(&self) -> &[u8] {
+        self.line.beginning()
+    }
 }
 
 /// What the bytes received so far amount to.
@@ -66,6 +77,8 @@ pub struct Whole {
 pub fn build(scenario: &Scenario, load: &Load, host: &str) -> Box<dyn Client> {
     match scenario.server.app {
         App::Close => Box::new(close::Close),
+        App::Connect => Box::new(connect::Connect),
+        App::Line => Box::new(line::Line(load.line.clone())),
         App::Echo { request_bytes, reply_bytes } => Box::new(echo::Echo::new(request_bytes, reply_bytes)),
         App::Http { .. } => Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server)),
     }

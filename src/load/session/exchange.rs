@@ -4,7 +4,7 @@ use super::{Action, Exchange, Phase, Policy, Rest, Session, Shared, Wait, shared
 use crate::{
     ipc::control::LoaderCount,
     load::{
-        client::{Reply, Whole},
+        client::{EXAMPLE_BYTES, Reply, Whole},
         engine::{Kind, Taken},
         observer::Observer,
     },
@@ -64,6 +64,14 @@ impl Session {
     /// The connection is established.
     pub fn on_connected<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) -> Action {
         self.on_settled(shared, now_ns);
+        if shared.policy.is_silent() {
+            // A header is all that the client sends.
+            let sends_header = self.write_header(shared);
+            return match self.hold(shared, now_ns) {
+                Action::Wait(wait) if sends_header => Action::Send(Some(wait)),
+                action => action,
+            };
+        }
         if self.asked_early {
             return Action::Wait(Wait::Reply);
         }
@@ -191,6 +199,12 @@ impl Session {
 
     /// Bytes have arrived.
     pub fn on_received<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
+        if shared.policy.is_silent() {
+            if std::mem::replace(&mut self.exchange, Exchange::Heard) != Exchange::Heard {
+                shared.account.add_unexpected(&fresh[..fresh.len().min(EXAMPLE_BYTES)]);
+            }
+            return Action::Continue;
+        }
         if self.phase != Phase::Exchanging {
             let action = self.on_unasked(shared, fresh, Action::Continue);
             if self.phase == Phase::Listening && action != Action::Continue {
@@ -198,7 +212,13 @@ impl Session {
             }
             return action;
         }
-        let reply = shared.readings.read(&mut self.reading, |reading| shared.client.take(reading, fresh));
+        let reply = shared.readings.read(&mut self.reading, |reading| {
+            let reply = shared.client.take(reading, fresh);
+            if reply == Reply::Bad(Cause::Mismatch) {
+                shared.account.add_unexpected(reading.beginning());
+            }
+            reply
+        });
         if let (true, Reply::Whole(Whole { receipt: Some(receipt), .. })) = (self.is_flow, &reply)
             && receipt.nonce != self.nonce
             && receipt.told_of(&shared.ends.tuple(self)).is_some()
@@ -247,6 +267,10 @@ impl Session {
         if self.phase == Phase::Connecting {
             // A connection that its peer ends was established, even if no event showed it.
             self.on_settled(shared, now_ns);
+        }
+        if shared.policy.is_silent() {
+            let cause = if cause == Cause::EndOfFile { Cause::HungUp } else { cause };
+            return Action::Fail(Step::Close, cause);
         }
         let policy = &shared.policy;
         let reset = cause == RESET;
@@ -332,6 +356,11 @@ impl Session {
             // The connection is still in the list of held ones.
             return if self.hold_until_ns <= now_ns { Action::Complete } else { Action::Continue };
         }
+        self.hold(shared, now_ns)
+    }
+
+    /// Nothing is left to exchange: the client closes, after the hold if there is one.
+    fn hold<O: Observer>(&mut self, shared: &Shared<O>, now_ns: u64) -> Action {
         let hold_ns = shared.policy.hold_ns;
         if hold_ns == 0 {
             self.waiting_since_ns = now_ns;

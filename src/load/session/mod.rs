@@ -83,7 +83,7 @@ enum Phase {
     Listening,
     /// A request is being sent, or its reply awaited; with app `close`, the server's close.
     Exchanging,
-    /// All replies have arrived; the client keeps the connection open.
+    /// All replies have arrived, or none is expected; the client keeps the connection open.
     Holding,
     /// All replies have arrived; the server closes first.
     AwaitingClose,
@@ -98,6 +98,8 @@ enum Exchange {
     Further,
     /// A request that was due on a kept connection: its response time counts from then, its service time from when it was made.
     Due,
+    /// None, as the client says nothing; but the server has said something.
+    Heard,
     /// The scenario's follow-up: its response time counts from the instant that the scenario names.
     FollowUp,
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
 
-use super::{Exchange, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings};
+use super::{Exchange, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings, verify::Acceptance};
 use crate::{
     ipc::{
         control::{Account, LoaderCount, Loss, Window},
@@ -65,6 +65,8 @@ pub(super) enum Manners {
 #[derive(Debug, Clone)]
 pub(in crate::load) struct Policy {
     pub app: App,
+    /// Whether a connection's first bytes are the client's.
+    speaks_first: bool,
     pub close_by: CloseBy,
     pub close_how: CloseHow,
     pub fastopen: bool,
@@ -106,6 +108,11 @@ impl Policy {
             (0..server.workers).any(|worker| server.strategy.waiting(worker, server.workers) != Waiting::Never);
         Self {
             app: scenario.server.app,
+            speaks_first: match scenario.server.app {
+                App::Close | App::Connect => false,
+                App::Line => !load.line.send.is_empty(),
+                App::Echo { .. } | App::Http { .. } => true,
+            },
             close_by: load.close_by,
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
@@ -128,7 +135,17 @@ impl Policy {
 
     /// Whether the first request goes out before it is known that the connection is established.
     pub(super) fn asks_early(&self) -> bool {
-        self.app != App::Close && !self.fastopen
+        self.speaks_first && !self.fastopen
+    }
+
+    /// Whether clients say nothing and wait for nothing.
+    pub(super) fn is_silent(&self) -> bool {
+        self.app == App::Connect
+    }
+
+    /// Whether a client that closes could have seen its accept: one that says nothing is often gone before a worker comes to it.
+    pub(super) fn awaits_accept(&self) -> bool {
+        !self.is_silent() || self.hold_ns > 0
     }
 }
 
@@ -251,6 +268,9 @@ impl<O: Observer> Shared<O> {
     /// Counts a connection's end.
     pub fn ended(&mut self, session: &mut Session, ending: Ending, now_ns: u64) {
         self.readings.clear(&mut session.reading);
+        let is_never_accepted = self.policy.is_silent()
+            && session.phase != Phase::Connecting
+            && session.note_accept(self) == Acceptance::Never;
         if session.is_flow {
             self.count_flow(session);
         } else if session.phase == Phase::Connecting {
@@ -271,6 +291,8 @@ impl<O: Observer> Shared<O> {
             let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
+        let is_wait_lost = session.measured && is_never_accepted && self.policy.awaits_accept();
+        self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         self.account.add(LoaderCount::PlannedCompleted, u64::from(session.measured && !self.policy.keeps));
         self.completed(now_ns);
     }
@@ -282,8 +304,8 @@ impl<O: Observer> Shared<O> {
             (Phase::Connecting, Cause::Errno(libc::ECONNREFUSED)) => Loss::Refused,
             (Phase::Connecting, _) => return,
             // The last reply is complete.
-            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close => return,
-            (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated) => {
+            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close && !self.policy.is_silent() => return,
+            (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated | Cause::HungUp) => {
                 let accepted = || self.observer.accept(self.ends.client(session), session.connect_ns).is_some();
                 // Nobody knows what another server has accepted.
                 if session.served || !self.observer.has_ledger() || accepted() { Loss::Cut } else { Loss::ResetInQueue }
@@ -312,9 +334,12 @@ impl<O: Observer> Shared<O> {
             self.account.add(LoaderCount::LostFlowResponses, session.unanswered());
             return;
         }
-        self.account.add(LoaderCount::LostResponses, session.unanswered());
+        // Nothing was to be answered.
+        let unanswered = if self.policy.is_silent() { 0 } else { session.unanswered() };
+        self.account.add(LoaderCount::LostResponses, unanswered);
         self.account.add(LoaderCount::LostConnects, u64::from(session.phase == Phase::Connecting));
-        self.account.add(LoaderCount::LostWaits, u64::from(!session.served));
+        let is_wait_lost = !session.served && (session.phase == Phase::Connecting || self.policy.awaits_accept());
+        self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         let is_asked = session.exchange == Exchange::FollowUp;
         let is_due =
             self.follow_up_ns > 0 && is_to_be_held_at(self.follow_up_ns, session.intended_ns, self.policy.hold_ns);

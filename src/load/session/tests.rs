@@ -676,3 +676,97 @@ fn any_server_may_close_a_kept_connection_after_a_reply() {
     let failed = Action::Fail(Step::Receive, Cause::EndOfFile);
     assert_eq!(one.event(Kind::Ended(Step::Receive, Cause::EndOfFile), 310), failed);
 }
+
+#[test]
+fn a_silent_connection_is_held_and_nothing_is_expected() {
+    let silent = |hold: &str| {
+        let mut one = one(Transport::Tcp, &format!("[server]\napp = \"connect\"\n[load]\nhold = \"{hold}\""));
+        assert_eq!(one.session.on_started(&mut one.shared), Action::Continue);
+        one
+    };
+    let entry = Entry { worker: 1, accept_ns: 130 };
+    // What the server says is heard once, and ignored.
+    let mut held = silent("1us");
+    held.trial.has_ledger.set(true);
+    held.trial.accept.set(Some(entry));
+    assert_eq!(held.event(Kind::Connected, 110), Action::Wait(Wait::Hold));
+    for bytes in [&b"220 hi"[..], b"more"] {
+        assert_eq!(held.event(Kind::Received(bytes), 120), Action::Continue);
+    }
+    assert_eq!((held.session.hold_until_ns(), held.session.on_hold_over()), (1_110, Action::Complete));
+    held.shared.ended(&mut held.session, Ok(()), 1_110);
+    assert_eq!((held.recorded("connect"), held.recorded("w1.accept_wait")), ((1, 10), (1, 30)));
+    assert_eq!((held.recorded("response").0, held.recorded("service").0), (0, 0));
+    let report = held.report();
+    assert_eq!((report.completed, report.unserved, report.replies, report.lost), (1, 0, 0, Default::default()));
+    assert_eq!(report.unexpected().unwrap().first, "220 hi");
+    assert_eq!(report.unexpected, 1);
+    // One that nobody accepts has a wait that is lost; whether another server has is not known.
+    for (has_ledger, lost) in [(true, 1), (false, 0)] {
+        let mut queued = silent("1us");
+        queued.trial.has_ledger.set(has_ledger);
+        queued.event(Kind::Connected, 110);
+        queued.shared.ended(&mut queued.session, Ok(()), 1_110);
+        let report = queued.report();
+        assert_eq!((report.completed, report.unserved, report.lost.waits, report.lost.responses), (1, 1, lost, 0));
+    }
+    // Without a hold it closes at once, and no accept is waited for.
+    let mut short = silent("0s");
+    short.trial.has_ledger.set(true);
+    assert_eq!(short.event(Kind::Connected, 110), Action::Complete);
+    short.shared.ended(&mut short.session, Ok(()), 110);
+    assert_eq!((short.report().unserved, short.report().lost.waits), (1, 0));
+    // A PROXY protocol header is all that it sends.
+    let mut headed = one(Transport::Tcp, "[server]\napp = \"connect\"\n[load]\nhold = \"1us\"\nproxy_protocol = 1");
+    assert_eq!(headed.session.on_started(&mut headed.shared), Action::Continue);
+    assert_eq!(headed.event(Kind::Connected, 110), Action::Send(Some(Wait::Hold)));
+    assert!(headed.shared.out.starts_with(b"PROXY TCP4 ") && headed.shared.out.ends_with(b"\r\n"));
+    headed.session.on_taken(&mut headed.shared, Taken::All);
+    assert_eq!(headed.session.on_hold_over(), Action::Complete);
+    // One that never comes about has lost its wait all the same.
+    let mut never = silent("0s");
+    never.shared.ended(&mut never.session, Err((Step::Connect, Cause::TIMED_OUT)), 110);
+    assert_eq!((never.report().lost.connects, never.report().lost.waits, never.report().lost.responses), (1, 1, 0));
+}
+
+#[test]
+fn a_server_that_closes_a_silent_connection_has_hung_up() {
+    for (cause, counted) in [(Cause::EndOfFile, Cause::HungUp), (RESET, RESET)] {
+        for connects in [true, false] {
+            let mut one = one(Transport::Tcp, "[server]\napp = \"connect\"\n[load]\nhold = \"1s\"");
+            one.trial.has_ledger.set(true);
+            if connects {
+                one.event(Kind::Connected, 110);
+            }
+            assert_eq!(one.event(Kind::Ended(Step::Receive, cause), 120), Action::Fail(Step::Close, counted));
+            one.shared.ended(&mut one.session, Err((Step::Close, counted)), 120);
+            let report = one.report();
+            assert_eq!((report.established, report.lost.waits, report.lost.responses), (1, 1, 0));
+            // An event may have cost it.
+            assert_eq!(*one.trial.lost.borrow(), [(Loss::ResetInQueue, 100, 120)]);
+        }
+    }
+}
+
+#[test]
+fn a_greeting_is_waited_for_and_another_reply_is_shown() {
+    let app = "network = \"host\"\n[server]\nsubject = \"running\"\napp = \"line\"\n[load]\n";
+    let mut greeted = one(Transport::Tcp, &format!("{app}expect = '220'"));
+    assert_eq!(greeted.session.on_started(&mut greeted.shared), Action::Continue);
+    assert_eq!(greeted.event(Kind::Connected, 110), Action::Send(Some(Wait::Reply)));
+    assert_eq!(greeted.shared.out, b"");
+    greeted.session.on_taken(&mut greeted.shared, Taken::All);
+    assert_eq!(greeted.event(Kind::Received(b"220 "), 120), Action::Continue);
+    assert_eq!(greeted.event(Kind::Received(b"hi\r\n"), 130), Action::Complete);
+    assert_eq!((greeted.recorded("response"), greeted.report().unexpected), ((1, 40), 0));
+    let mut asked = one(Transport::Tcp, &format!("{app}expect = '+PONG'\nsend = 'PING\\r\\n'"));
+    assert_eq!(asked.session.on_started(&mut asked.shared), Action::Send(None));
+    assert_eq!(asked.shared.out, b"PING\r\n");
+    asked.session.on_taken(&mut asked.shared, Taken::All);
+    assert_eq!(asked.event(Kind::Connected, 110), Action::Wait(Wait::Reply));
+    let failed = Action::Fail(Step::Receive, Cause::Mismatch);
+    assert_eq!(asked.event(Kind::Received(b"-ERR no\r\n"), 120), failed);
+    let unexpected = asked.report().unexpected().unwrap();
+    assert_eq!((unexpected.count, &unexpected.first[..]), (1, r"-ERR no\r\n"));
+    assert_eq!((asked.report().replies, asked.recorded("response").0), (0, 0));
+}

@@ -84,6 +84,20 @@ impl Session {
         if first { self.record_accept(shared, worker, wait_ns, now_ns) } else { true }
     }
 
+    /// Looks up who accepted a connection whose workers send nothing, and records the accept wait.
+    pub(super) fn note_accept<O: Observer>(&mut self, shared: &mut Shared<O>) -> Acceptance {
+        let acceptance = self.acceptance(shared);
+        let Acceptance::By(entry) = acceptance else { return acceptance };
+        self.served = true;
+        self.note_worker(entry.worker);
+        let wait_ns = entry.accept_ns - self.connect_ns;
+        self.note_stranded(shared, entry.worker, wait_ns);
+        if self.measured && shared.policy.awaits_accept() {
+            shared.measures.record_accept_wait(entry.worker, wait_ns);
+        }
+        acceptance
+    }
+
     /// Notes who answered. Returns false if the trial's own server cannot have a worker of this number.
     fn note_answer<O: Observer>(&mut self, shared: &mut Shared<O>, worker: u16) -> bool {
         let is_possible = !shared.observer.has_ledger() || shared.measures.has_worker(worker);
@@ -237,7 +251,7 @@ impl Session {
         // Of kept connections, requests are what is planned.
         shared.account.add(LoaderCount::PlannedCompleted, u64::from(shared.policy.keeps));
         let (response_from_ns, service_from_ns) = match self.exchange {
-            Exchange::First => (self.intended_ns, self.connect_ns),
+            Exchange::First | Exchange::Heard => (self.intended_ns, self.connect_ns),
             Exchange::Further => (self.waiting_since_ns, self.waiting_since_ns),
             Exchange::Due => (self.intended_ns, self.waiting_since_ns),
             Exchange::FollowUp => {

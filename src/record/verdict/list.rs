@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use super::{
-    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, slow,
+    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, said, slow,
 };
 use crate::{
     format::{counted, p_equals, percent},
@@ -626,6 +626,33 @@ verdicts! {
         detail: format!("{} of {}: {statuses}", statuses.errors(), counted(statuses.all(), "reply", "replies")),
         meaning: "The server refused or failed these requests. Their replies count as completed, and may be quicker than the ones you want to measure.",
         remedy: "Check `load.path`, `load.host` and the server's own log.",
+    }
+
+    UnexpectedReplies {
+        count: u64,
+        /// How one of the first began.
+        first: String,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a server's reply with app `line` is not `load.expect`",
+        detail: format!("{} than load.expect says{}", counted(*count, "reply began otherwise", "replies began otherwise"), said(first)),
+        meaning: "The server answered, but not as the scenario expects. These connections count as failed.",
+        remedy: "Compare the reply with `load.expect`; if it is an error, correct `load.send`, or look at the server's own log.",
+    }
+
+    ServerSpoke {
+        count: u64,
+        established: u64,
+        /// How what it sent on one of the first began.
+        first: String,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a server sends something to clients that say nothing (app `connect`)",
+        detail: format!("on {count} of {}{}", counted(*established, "connection", "connections"), said(first)),
+        meaning: "Clients of app `connect` ask for nothing, and ignore what they get. A greeting does no harm; if it is a refusal, these connections were of no use.",
+        remedy: "If it is a greeting, app `line` with an empty `load.send` can check it; if it is a refusal, raise the server's limit of connections.",
     }
 
     PortsScarce {

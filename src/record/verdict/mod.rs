@@ -285,6 +285,11 @@ fn listed(errors: &[ErrorCount]) -> String {
     errors.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// `: -ERR unknown command\r\n`; empty if it is not known.
+fn said(first: &str) -> String {
+    if first.is_empty() { String::new() } else { format!(": {first}") }
+}
+
 /// `; 12 connects took 1 s, 1 connect took 3 s`; empty if none took as long.
 fn slow(connects_by_seconds: &BTreeMap<u64, u64>) -> String {
     let connects = |count| counted(count, "connect", "connects");

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::{
     AnyKey, EMPTY,
+    bytes::{Bytes, bytes},
     domain::{
         Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
         number, or_word, shown, text,
@@ -75,14 +76,15 @@ keys! { LOAD:
     LOAD_BURST_EVERY: Span = "load.burst_every", POSITIVE_SPAN, Duration::from_secs(1),
         "`burst`: time between bursts.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
-        "Requests per connection, each sent after the reply to the previous one. Not for app `close` or mode `kept`.";
+        "Requests per connection, each sent after the reply to the previous one. Not for apps `close` and `connect`, nor for mode `kept`.";
     LOAD_REBIND_AFTER: Integer<u32> = "load.rebind_after", integer(0, u32::MAX), 0,
         "Flows of datagrams: after so many requests, the client continues the flow from another port, as if a router on the way had forgotten its \
          address translation (NAT rebinding). Less than `load.requests`. 0: never. Each flow then takes two ports.";
     LOAD_HOLD: Span = "load.hold", SPAN, Duration::ZERO,
-        "How long a client keeps its connection open after the last reply. Only if the client closes first.";
+        "How long a client keeps its connection open after the last reply, or with app `connect` once it is established. Only if the client \
+         closes first.";
     LOAD_CLOSE_BY: Choice<CloseBy> = "load.close_by", choice(), CloseBy::Client,
-        "Who closes first; always the server with app `close`.";
+        "Who closes first; always the server with app `close`, and the client with app `connect`.";
     LOAD_CLOSE_HOW: Choice<CloseHow> = "load.close_how", choice(), CloseHow::Fin,
         "How the side that closes first does so. `fin`: by FIN, leaving TIME_WAIT on its side. `rst`: by reset (SO_LINGER 0), leaving \
          nothing.";
@@ -139,6 +141,17 @@ keys! { LOAD:
          Transfer-Encoding follow from other keys.";
     LOAD_BODY: Text = "load.body", HTTP_BODY, EMPTY,
         "`http`: the body of each request, at most 65536 bytes; empty for none.";
+    LOAD_SEND: Bytes = "load.send", bytes(EXCHANGE_LIMIT_BYTES), Vec::new(),
+        "`line`: what a client sends for each request, such as `'PING\\r\\n'`. `\\r`, `\\n`, `\\t`, `\\0` and `\\xHH`, for any byte, \
+         are escapes, here and in the keys below; `\\\\` is a backslash. Empty: the server speaks first, and once.";
+    LOAD_EXPECT: Optional<Bytes> = "load.expect", Optional(bytes(1_024)), None,
+        "`line`: how a reply must begin, such as `'+PONG'`; with the line's end, such as `'+PONG\\r\\n'`, all of it. Empty: any reply \
+         will do. Another reply fails the connection (MISMATCH), and the report shows it.";
+    LOAD_LAST_LINE: Bytes = "load.last_line", bytes(1_024), Vec::new(),
+        "`line`: how the last line of a reply begins, such as `'END'` or `'250 '`; a line ends with `\\n`. Empty: a reply is a single line.";
+    LOAD_REPLY_BYTES: Optional<Integer<usize>> =
+        "load.reply_bytes", Optional(integer(1, EXCHANGE_LIMIT_BYTES).unit("bytes")), None,
+        "`line`: the exact size of a reply, in place of lines.";
 }
 
 /// The keys that hold for all populations of a load.

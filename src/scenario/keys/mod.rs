@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
+mod bytes;
 #[cfg(test)]
 pub mod documentation;
 mod domain;

@@ -125,7 +125,8 @@ keys! { SERVER:
     SERVER_NODELAY: Boolean = "server.nodelay", Boolean, true,
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,
-        "`close`: accept, then close. `echo`: fixed-size requests and replies. `http`: HTTP/1.1 with a fixed reply.";
+        "`close`: accept, then close. `connect`: clients connect, say nothing for `load.hold`, and close. `echo`: fixed-size requests and replies. \
+         `http`: HTTP/1.1 with a fixed reply. `line`: for another server: send `load.send`, expect `load.expect`.";
     SERVER_REQUEST_BYTES: Integer<usize> = "server.request_bytes", integer(4, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` request, which begins with the client's 4-byte nonce. At most 65507 with `udp`.";
     SERVER_REPLY_BYTES: Integer<usize> = "server.reply_bytes", integer(0, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
@@ -135,7 +136,7 @@ keys! { SERVER:
         "`udp`: reply with datagrams larger than the requests on an address beyond loopback, too. Whoever forges a request's sender can \
          then have other machines flooded.";
     SERVER_SERVICE_TIME: Span = "server.service_time", SPAN, Duration::ZERO,
-        "CPU time a worker burns per request, or per connection with app `close`: the mean, or the short time of `bimodal`.";
+        "CPU time a worker burns per request, or per connection with apps `close` and `connect`: the mean, or the short time of `bimodal`.";
     SERVER_SERVICE_DISTRIBUTION: Choice<ServiceDistribution> =
         "server.service_distribution", choice(), ServiceDistribution::Fixed,
         "How service times are distributed. `fixed`: all are `server.service_time`. `exponential`: that is their mean. `bimodal`: a share of \

@@ -1,6 +1,7 @@
 //! What workers serve. A protocol finds requests in bytes and turns them into bytes of replies; the application around it
 //! reads, burns the service time, writes, and decides who closes.
 
+mod connect;
 mod echo;
 mod http;
 
@@ -43,6 +44,8 @@ pub enum Take {
     Partial,
     /// A request of `length` bytes. `close`: the protocol requires the connection to be closed after the reply.
     Request { length: usize, close: bool },
+    /// Nothing that is ever answered, and all of it is dropped.
+    Ignored,
     /// Not a request: what is in `reply` is sent, and the connection closed.
     Bad,
 }
@@ -51,6 +54,8 @@ pub enum Take {
 pub fn protocol(app: App) -> Option<Box<dyn Protocol>> {
     match app {
         App::Close => None,
+        App::Connect => Some(Box::new(connect::Connect)),
+        App::Line => unreachable!("a scenario with our own server cannot have app `line`"),
         App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
         App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
     }
@@ -190,6 +195,8 @@ pub struct Application {
     service: Service,
     /// The worker closes a connection after this many requests.
     requests: u64,
+    /// Whether the service time is of a connection, whose client asks for nothing.
+    burns_at_accept: bool,
     scratch: Vec<u8>,
     reply: Vec<u8>,
     /// Where the loader looks up each connection's journey; `None` for other programs' clients.
@@ -211,6 +218,7 @@ impl Application {
             headers: scenario.headers,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
+            burns_at_accept: scenario.server.app == App::Connect,
             scratch: vec![0; SCRATCH_BYTES],
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
             ledger,
@@ -245,6 +253,10 @@ impl Application {
             connection.read_ns = clock::monotonic_ns();
             self.settle(connection);
             return Ok(Next::Close);
+        }
+        if self.burns_at_accept && connection.read_ns == 0 {
+            connection.read_ns = clock::monotonic_ns();
+            self.service.burn();
         }
         loop {
             if !flush(connection)? {
@@ -360,6 +372,7 @@ impl Application {
             let last = connection.served + 1 >= self.requests;
             let (length, close) = match protocol.take(input, &caller, last, &mut self.reply) {
                 Take::Partial => break,
+                Take::Ignored => return Ok(()),
                 Take::Request { length, close } => (length, close),
                 Take::Bad => (input.len(), true),
             };

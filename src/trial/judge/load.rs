@@ -4,9 +4,9 @@ use super::{Early, Population};
 use crate::{
     record::{
         Cause, Connections, Due, ErrorCount, Grounds, Latencies, LatencySummary, Lost, Measured, Nothing, Ports, SoFar,
-        Statuses, Unfinished, limits,
+        Statuses, Unexpected, Unfinished, limits,
     },
-    scenario::{Mode, Pacer, Selection},
+    scenario::{App, Mode, Pacer, Selection},
     trial::losses::Losses,
 };
 
@@ -125,6 +125,16 @@ pub(super) fn error_replies(statuses: Statuses) -> Option<Grounds> {
     (statuses.errors() as f64 > limits::ERRORS * statuses.all() as f64).then_some(Grounds::ErrorReplies { statuses })
 }
 
+/// Replies that are not what the scenario expects, or what was sent to clients that expect nothing.
+pub(super) fn unexpected(connections: &Connections, app: App) -> Option<Grounds> {
+    let Unexpected { count, first } = connections.unexpected.clone()?;
+    let established = connections.established;
+    Some(match app {
+        App::Connect => Grounds::ServerSpoke { count, established, first },
+        _ => Grounds::UnexpectedReplies { count, first },
+    })
+}
+
 /// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events.
 pub(super) fn errors(errors: &[ErrorCount], attempted: u64, lost: &[Lost]) -> Option<Grounds> {
     let errors = true_failures(errors);
@@ -138,7 +148,7 @@ pub(super) fn beyond_range(values: u64) -> Option<Grounds> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::words, *};
+    use super::{super::words, unexpected as unexpected_of, *};
     use crate::{
         record::{Cause, LatencySummary, Step},
         scenario::{Load, Plan, Source},
@@ -157,6 +167,24 @@ mod tests {
         assert_eq!(found(999, 1, 0), None);
         assert_eq!(found(998, 1, 1).unwrap(), "error-replies: 2 of 1000 replies: 2xx ×998, 3xx ×0, 4xx ×1, 5xx ×1");
         assert!(found(0, 1, 0).is_some());
+    }
+
+    #[test]
+    fn what_was_not_expected_is_shown() {
+        let found = |app, first: &str, count| {
+            let unexpected = Some(Unexpected { count, first: first.to_owned() });
+            words(unexpected_of(&Connections { unexpected, established: 9, ..Connections::default() }, app))
+        };
+        assert_eq!(words(unexpected_of(&Connections::default(), App::Line)), None);
+        assert_eq!(
+            found(App::Line, "-ERR no\\r\\n", 1).unwrap(),
+            "unexpected-replies: 1 reply began otherwise than load.expect says: -ERR no\\r\\n"
+        );
+        assert_eq!(
+            found(App::Line, "", 2).unwrap(),
+            "unexpected-replies: 2 replies began otherwise than load.expect says"
+        );
+        assert_eq!(found(App::Connect, "220 hi", 3).unwrap(), "server-spoke: on 3 of 9 connections: 220 hi");
     }
 
     #[test]

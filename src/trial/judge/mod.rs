@@ -108,6 +108,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
         record.connections.statuses.and_then(load::error_replies),
+        load::unexpected(&record.connections, scenario.server.app),
         load::beyond_range(loaded.overflows),
     ];
     let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths);
