@@ -167,7 +167,7 @@ pub fn escaped(bytes: &[u8]) -> String {
                 '\0' => text.push_str("\\0"),
                 '\\' => text.push_str("\\\\"),
                 c if is_harmful(c) => {
-                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text += &format!("\\x{byte:02x}"))
+                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text += &format!("\\x{byte:02x}"));
                 }
                 c => text.push(c),
             }

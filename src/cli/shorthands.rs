@@ -46,7 +46,7 @@ pub struct AppShorthands {
     /// What to exchange: http, echo, line (--send, --expect), connect (nothing, for load.hold) or close; short for --set server.app=NAME
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
-    /// With --app line, send this for each request, such as 'PING\\r\\n'; empty if the server speaks first; short for --set load.send=TEXT
+    /// With --app line, send this for each request, such as 'PING\r\n'; empty if the server speaks first; short for --set load.send=TEXT
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub send: Option<String>,
     /// With --app line, expect a reply that begins like this, such as +PONG; short for --set load.expect=TEXT

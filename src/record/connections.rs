@@ -67,7 +67,7 @@ pub struct Connections {
     pub syn_retried: u64,
     /// HTTP replies by status; `null` if there were none.
     pub statuses: Option<Statuses>,
-    /// What the server sent that was not expected: with app `line`, replies that are not `load.expect`; with app `connect`, anything. `null` if
+    /// What the server sent that was not expected: with app `line`, replies that do not begin as `load.expect` says; with app `connect`, anything. `null` if
     /// there was nothing.
     #[serde(default)]
     pub unexpected: Option<Unexpected>,

@@ -97,7 +97,7 @@ impl Cause {
         (Self::NoHeader, "NOHEADER", "no PROXY protocol header came first"),
         (Self::BadHeader, "BADHEADER", "not a whole and valid PROXY protocol header"),
         (Self::HungUp, "HUNGUP", "the server closed before `load.hold` was over"),
-        (Self::Mismatch, "MISMATCH", "the reply is not `load.expect`"),
+        (Self::Mismatch, "MISMATCH", "the reply does not begin as `load.expect` says"),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;

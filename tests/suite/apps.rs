@@ -153,9 +153,11 @@ fn an_error_of_redis_is_shown() {
         assert_eq!(connections["unexpected"]["count"], 50);
         let first = connections["unexpected"]["first"].as_str().unwrap();
         assert!(first.starts_with("-ERR unknown command") && !first.contains('\n'), "{first:?}");
-        for verdict in ["nothing-measured", "unexpected-replies"] {
-            assert!(verdicts(&trial).contains(&verdict), "{verdict}: {}", trial["verdicts"]);
-        }
+        // The cause comes before what follows from it, and only once.
+        let verdicts = verdicts(&trial);
+        let place = |name: &str| verdicts.iter().position(|one| *one == name);
+        assert!(place("unexpected-replies").unwrap() < place("nothing-measured").unwrap(), "{verdicts:?}");
+        assert!(!verdicts.contains(&"errors"), "{verdicts:?}");
         assert!(said.contains("-ERR unknown command"), "{said}");
     }
 }
@@ -233,19 +235,23 @@ fn redis_is_the_only_member() {
         } else {
             bench.set("load.hold", "5ms").bench()
         };
-        let trial = bench.trials(0).remove(0);
-        assert_balanced(&trial);
-        assert_eq!(counts(&trial, &["attempted", "completed", "accepted"]), [200, 200, 200], "{app}");
-        assert_eq!(trial["subject"]["name"], "redis-server");
-        assert_eq!(trial["latency_ns"]["accept_wait"]["count"], 200, "{app}");
-        let accepted: Vec<u64> = trial["workers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|one| number(&one["accepted"]))
-            .filter(|one| *one > 0)
-            .collect();
-        assert_eq!(accepted, [200], "{app}");
+        // Who holds a connection for less time than Redis takes to come to it is gone by then.
+        when_undisturbed(|| {
+            std::fs::remove_dir_all(bench.path("out")).ok();
+            let trial = bench.trials(0).remove(0);
+            assert_balanced(&trial);
+            assert_eq!(counts(&trial, &["attempted", "completed", "accepted"]), [200, 200, 200], "{app}");
+            assert_eq!(trial["subject"]["name"], "redis-server");
+            assert_eq!(trial["latency_ns"]["accept_wait"]["count"], 200, "{app}");
+            let accepted: Vec<u64> = trial["workers"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| number(&one["accepted"]))
+                .filter(|one| *one > 0)
+                .collect();
+            assert_eq!(accepted, [200], "{app}");
+        });
     }
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use super::{
-    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, said, slow,
+    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, said,
+    sent, slow,
 };
 use crate::{
     format::{counted, p_equals, percent},
@@ -379,8 +380,9 @@ verdicts! {
         given_when: "no connection was due in the window, none was completed, or the fill of the ports stopped early",
         detail: match nothing {
             Nothing::Due => "no connection was due in the measured window".to_owned(),
-            Nothing::Completed { attempted, errors } => {
-                format!("none of {} was completed: {}", counted(*attempted, "attempt", "attempts"), listed(errors))
+            Nothing::Completed { attempted, errors, first } => {
+                let attempts = counted(*attempted, "attempt", "attempts");
+                format!("none of {attempts} was completed: {}{}", listed(errors), sent(first))
             }
             Nothing::Filled { established, capacity, errors } => {
                 format!("the fill stopped at {established} of {capacity} connections: {}", listed(errors))
@@ -567,6 +569,8 @@ verdicts! {
         failed: u64,
         attempted: u64,
         errors: Vec<ErrorCount>,
+        /// What the server sent that was not expected; empty if it did not.
+        first: String,
     } {
         scope: Trial,
         figures: Invalid,
@@ -574,7 +578,7 @@ verdicts! {
             "over {:.0} % of the attempts failed, and none of the scenario's `answers` is about failures",
             100.0 * limits::FAILURES
         ),
-        detail: format!("{failed} of {attempted} attempts failed: {}", listed(errors)),
+        detail: format!("{failed} of {attempted} attempts failed: {}{}", listed(errors), sent(first)),
         meaning: "Too many attempts failed: the trial did not carry the load that it was to measure.",
         remedy: "Fix what the errors point to, or lower the load; if failures are what you ask about, list one of their metrics in \
              `answers`, such as `lost_connections_share`.",
@@ -611,7 +615,7 @@ verdicts! {
     } {
         scope: Trial,
         figures: Valid,
-        given_when: format!("over {} % of the connections failed, without those lost to the scenario's events", 100.0 * limits::ERRORS),
+        given_when: format!("over {} % of the connections failed, without those lost to the scenario's events and those of `unexpected-replies`", 100.0 * limits::ERRORS),
         detail: listed(errors),
         meaning: "Percentiles count attempts that failed as slower than any other; means leave them out.",
         remedy: "Fix what the errors point to, or lower the load.",
@@ -635,9 +639,9 @@ verdicts! {
     } {
         scope: Trial,
         figures: Valid,
-        given_when: "a server's reply with app `line` is not `load.expect`",
-        detail: format!("{} than load.expect says{}", counted(*count, "reply began otherwise", "replies began otherwise"), said(first)),
-        meaning: "The server answered, but not as the scenario expects. These connections count as failed.",
+        given_when: "a server's reply with app `line` does not begin as `load.expect` says",
+        detail: format!("{} than `load.expect` says{}", counted(*count, "reply began otherwise", "replies began otherwise"), said(first)),
+        meaning: "The server answered, but not as the scenario expects. These connections count as failed: percentiles take them as slower than any other; means leave them out.",
         remedy: "Compare the reply with `load.expect`; if it is an error, correct `load.send`, or look at the server's own log.",
     }
 

@@ -230,6 +230,8 @@ pub enum Nothing {
         attempted: u64,
         /// How they failed.
         errors: Vec<ErrorCount>,
+        /// What the server sent that was not expected; empty if it did not.
+        first: String,
     },
     /// The fill of the ports stopped early.
     Filled {
@@ -288,6 +290,11 @@ fn listed(errors: &[ErrorCount]) -> String {
 /// `: -ERR unknown command\r\n`; empty if it is not known.
 fn said(first: &str) -> String {
     if first.is_empty() { String::new() } else { format!(": {first}") }
+}
+
+/// `; the server sent -ERR unknown command\r\n`; empty if it sent nothing that was not expected.
+fn sent(first: &str) -> String {
+    if first.is_empty() { String::new() } else { format!("; the server sent {first}") }
 }
 
 /// `; 12 connects took 1 s, 1 connect took 3 s`; empty if none took as long.

@@ -174,6 +174,7 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let exact = exact_waits(summary);
     let imbalance = imbalance(ranked);
+    let has_responses = summary.cells.iter().any(|cell| cell.metrics.contains_key("response_p50_ns"));
     let lines = [
         (
             summary.cells.iter().any(|cell| cell.valid > 0),
@@ -188,7 +189,12 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
         ),
         (!exact.is_empty(), &exact),
         (
-            method(WaitMethod::Tracepoint),
+            method(WaitMethod::Tracepoint) && !has_responses,
+            "What another server does with a connection after accept, such as handing it to another thread, is in none of the figures: \
+             clients of app `connect` ask for nothing.",
+        ),
+        (
+            method(WaitMethod::Tracepoint) && has_responses,
             "What another server does with a connection after accept, such as handing it to another thread, is in the response only.",
         ),
         (

@@ -92,11 +92,13 @@ pub(super) fn failures(connections: &Connections, measured: &Measured, are_asked
     let interrupted: u64 = connections.errors.iter().map(|error| error.count).sum::<u64>()
         - errors.iter().map(|error| error.count).sum::<u64>();
     let failed = attempted.saturating_sub(completed + interrupted);
+    let first = connections.unexpected.as_ref().map_or_else(String::new, |unexpected| unexpected.first.clone());
     if completed + measured.requests_in_window + measured.requests_in_drain == 0 {
-        return (failed > 0).then_some(Grounds::NothingMeasured { nothing: Nothing::Completed { attempted, errors } });
+        let nothing = Nothing::Completed { attempted, errors, first };
+        return (failed > 0).then_some(Grounds::NothingMeasured { nothing });
     }
     let too_many = !are_asked && failed as f64 > limits::FAILURES * attempted as f64;
-    too_many.then_some(Grounds::Failures { failed, attempted, errors })
+    too_many.then_some(Grounds::Failures { failed, attempted, errors, first })
 }
 
 /// Whether an open loop's rate was not met in the window, for other reasons than the scenario's events, to which it lost so many per
@@ -135,9 +137,11 @@ pub(super) fn unexpected(connections: &Connections, app: App) -> Option<Grounds>
     })
 }
 
-/// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events.
+/// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events, and those
+/// that [`unexpected`] is about.
 pub(super) fn errors(errors: &[ErrorCount], attempted: u64, lost: &[Lost]) -> Option<Grounds> {
-    let errors = true_failures(errors);
+    let mut errors = true_failures(errors);
+    errors.retain(|error| error.errno != Cause::Mismatch);
     let failed = errors.iter().map(|error| error.count).sum::<u64>() - Losses::of(&errors).explained_by(lost);
     (failed as f64 > limits::ERRORS * attempted as f64).then_some(Grounds::Errors { errors })
 }
@@ -178,11 +182,11 @@ mod tests {
         assert_eq!(words(unexpected_of(&Connections::default(), App::Line)), None);
         assert_eq!(
             found(App::Line, "-ERR no\\r\\n", 1).unwrap(),
-            "unexpected-replies: 1 reply began otherwise than load.expect says: -ERR no\\r\\n"
+            "unexpected-replies: 1 reply began otherwise than `load.expect` says: -ERR no\\r\\n"
         );
         assert_eq!(
             found(App::Line, "", 2).unwrap(),
-            "unexpected-replies: 2 replies began otherwise than load.expect says"
+            "unexpected-replies: 2 replies began otherwise than `load.expect` says"
         );
         assert_eq!(found(App::Connect, "220 hi", 3).unwrap(), "server-spoke: on 3 of 9 connections: 220 hi");
     }
@@ -322,6 +326,15 @@ mod tests {
         let answered = Measured { requests_in_window: 85, ..Measured::default() };
         let failed = "failures: 6 of 7 attempts failed: ";
         assert_eq!(words(failures(&all, &answered, false)).unwrap(), format!("{failed}{replies}"));
+        // What the server said instead is the cause.
+        let unexpected = Some(Unexpected { count: 6, first: "-ERR no\\r\\n".to_owned() });
+        let refused = Connections { unexpected, ..all };
+        for (measured, begins) in
+            [(answered, failed), (Measured::default(), "nothing-measured: none of 7 attempts was completed: ")]
+        {
+            let said = words(failures(&refused, &measured, false)).unwrap();
+            assert_eq!(said, format!("{begins}{replies}; the server sent -ERR no\\r\\n"));
+        }
         // Nothing is not an answer to any question.
         let nothing = "nothing-measured: none of 7 attempts was completed: receive ETIMEDOUT ×7";
         assert_eq!(
@@ -354,6 +367,10 @@ mod tests {
         let failed = said(&[count(Step::Send, 2), count(Step::Receive, 1)]);
         let listed = "errors: send EPIPE ×2, receive EPIPE ×1";
         assert_eq!(failed.as_deref(), Some(listed));
+        // Another verdict tells of replies that are not as expected.
+        let mismatch = ErrorCount { phase: Step::Receive, errno: Cause::Mismatch, count: 2_000 };
+        assert_eq!(said(&[mismatch]), None);
+        assert_eq!(said(&[count(Step::Send, 2), mismatch, count(Step::Receive, 1)]).as_deref(), Some(listed));
         // What was lost to events is what the scenario asks about.
         let of_events = |cut, refused| {
             let lost = Lost { cut: Some(cut), refused: Some(refused), reset_in_queue: None };

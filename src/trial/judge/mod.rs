@@ -88,6 +88,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
     let more = [
         load::ended_early(loaded.early, &record.connections, Some(&record.latency_ns.response)),
         load::deadline(loaded.gave_up),
+        // Before what follows from it.
+        load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
         load::failures(&record.connections, &record.measured, loaded.failures_are_asked),
         loaded.populations.iter().find_map(load::saturated),
@@ -108,7 +110,6 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
         record.connections.statuses.and_then(load::error_replies),
-        load::unexpected(&record.connections, scenario.server.app),
         load::beyond_range(loaded.overflows),
     ];
     let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths);
@@ -221,7 +222,7 @@ mod tests {
         let names = |grounds: Vec<Grounds>| unexplained(grounds).iter().map(|one| one.name).collect::<Vec<_>>();
         let followers = || {
             vec![
-                Grounds::Failures { failed: 9, attempted: 10, errors: Vec::new() },
+                Grounds::Failures { failed: 9, attempted: 10, errors: Vec::new(), first: String::new() },
                 Grounds::ProcessDied { process: "nginx (pid 7)".to_owned(), exit: Exit::Status(4), in_flight: 0 },
                 Grounds::QueueOverflow { dropped: 1, limit: None, somaxconn: None },
                 Grounds::RateUnmet { population: None, what: "accepted", met_per_s: 1.0, offered_per_s: 10.0 },
