@@ -35,7 +35,7 @@ int pick(struct sk_reuseport_md *ctx)
 		__u32 named = id.socket[0] << 8 | id.socket[1];
 
 		/* Fails where the map has no socket: its worker has gone, or never was. */
-		if (!bpf_sk_select_reuseport(ctx, &members, &named, 0))
+		if (take_queue(ctx, named))
 			return SK_PASS;
 	}
 	range = bpf_map_lookup_elem(&takers, &zero);

@@ -110,15 +110,15 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     })
 }
 
-/// Forks the servers, each with its own listener.
+/// Forks the servers, each with its own listener where the clients connect to, whatever else the scenario's is bound to.
 fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Family<()>> {
-    let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
+    let site = Site { options: scenario.server.listen, ..Site::at(scenario.address, Transport::Tcp, count) };
     let mut listeners = Some(Listeners::open(site, Queues::PerWorker)?);
     let mut servers = Family::default();
     for number in 0..count {
         servers.fork(&format!("lb:bareserver{number}"), format!("server {number} of the bare loop"), |_| {
             let own = listeners.take().context("the listeners have been taken")?;
-            Ok(exchange.serve_all(own.take(number).socket())?)
+            Ok(exchange.serve_all(&own.take(number).sockets()[0])?)
         })?;
     }
     Ok(servers)

@@ -1,5 +1,7 @@
 //! Options of `listenbench serve`.
 
+use std::net::IpAddr;
+
 use clap::{Args, ValueHint};
 
 use super::Overrides;
@@ -7,7 +9,7 @@ use super::Overrides;
 /// `listenbench serve`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  listenbench serve quick -s server.strategy=reuseport -s server.app=http\n  \
-                        curl -i http://127.0.0.1:7000/")]
+                        curl -i http://127.0.0.1:7000/\n  listenbench serve quick --bind 127.0.0.1 --bind ::1")]
 pub struct Serve {
     /// Scenario file (`-` is standard input), or the name of a built-in scenario
     #[arg(value_hint = ValueHint::FilePath)]
@@ -16,6 +18,15 @@ pub struct Serve {
     /// the scenario set load.proxy_protocol
     #[arg(long)]
     pub proxy_protocol: bool,
+    /// Local address to listen on in place of the scenario's, such as 0.0.0.0 or ::; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Vec<IpAddr>,
+    /// Whether listeners on `::` leave IPv4 alone (IPV6_V6ONLY); without a value: true [default: the kernel's]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub v6only: Option<bool>,
+    /// Network device at which packets must arrive (SO_BINDTODEVICE)
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
     /// Values that override the scenario's.
     #[command(flatten)]
     pub overrides: Overrides,

@@ -18,7 +18,10 @@ use crate::{
         sockets,
         tuples::Usage,
     },
-    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport, keys},
+    scenario::{
+        Balance, Cell, Network, Plan, Scenario, ScenarioError, Transport, Wake,
+        keys::{self, AnyKey},
+    },
     sys::{affinity, limits},
     trial::{self, Rehearsal},
 };
@@ -30,6 +33,9 @@ pub(super) const CONNECTION_BYTES: u64 = 10_000;
 const PROCESS_BYTES: u64 = 5 << 20;
 /// Open files of a loader or worker other than its connections.
 const PROCESS_FILES: u64 = 32;
+
+/// The ends of a channel, which processes that connections are handed over between have each.
+const CHANNEL_FILES: u64 = 2;
 
 /// Loads that hold fewer connections at once fit everywhere and are not mentioned.
 const MENTION_FROM: u64 = 1_000;
@@ -96,6 +102,35 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
         needs.insert(0, ports(scenario, held, range)?);
     }
     Ok(needs)
+}
+
+/// Why the process that opens all listeners of our own server, before the workers are forked, cannot have so many files open; `None` if
+/// it can.
+pub(super) fn crowd_of_listeners(scenario: &Scenario) -> Result<Option<String>> {
+    let behind = scenario.backend();
+    let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
+    let Some(ours) = ours else { return Ok(None) };
+    let (limit, addresses) = (room()?.files, ours.bound().len() as u64);
+    let transports = ours.protocol.transports().count() as u64;
+    let queues: usize = ours.crew().listeners.iter().map(|set| set.queues(&ours.server).count(set.workers)).sum();
+    let sockets = queues as u64 * addresses * transports;
+    let strategy = &ours.server.strategy;
+    let hands_over = strategy.balance == Balance::Least || matches!(strategy.wake, Wake::Dispatcher { .. });
+    // It hears from each worker through a pipe.
+    let of_worker = 1 + if hands_over { CHANNEL_FILES } else { 0 };
+    let wanted = sockets + ours.all_workers() as u64 * of_worker + PROCESS_FILES;
+    if wanted <= limit {
+        return Ok(None);
+    }
+    let (workers, bind) = (keys::SERVER_WORKERS.path(), keys::SERVER_BIND.path());
+    let fewer = if addresses > 1 { format!("list fewer addresses in `{bind}`") } else { format!("lower `{workers}`") };
+    Ok(Some(format!(
+        "its server's {} and their workers need {} open files in one process, of which the limit allows {}: raise it (`ulimit -Hn`), {fewer}, \
+         or use --force",
+        counted(sockets, "listener", "listeners"),
+        thousands(wanted as f64),
+        thousands(limit as f64)
+    )))
 }
 
 /// What decides whether a cell's load fits; loads for which it is the same need the same.

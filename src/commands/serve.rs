@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Ended, Usage, interrupt_flag, note, say, sources};
 use crate::{
@@ -16,16 +16,45 @@ use crate::{
         control::{Control, Count, Window},
         family::Patience,
     },
-    scenario::{Headers, Scenario, Transport, keys},
+    scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Has the server listen where the options say.
+fn bind_to(options: &cli::Serve, scenario: &mut Scenario) -> Result<()> {
+    let bind = &mut scenario.server.bind;
+    if let [first, ..] = options.bind[..] {
+        bind.addresses.clone_from(&options.bind);
+        // Its clients are not ours, and may connect to any of them.
+        scenario.address.set_ip(first);
+    }
+    bind.v6only = options.v6only.or(bind.v6only);
+    bind.device = options.device.clone().or(bind.device.take());
+    let limit = MOST_BOUND;
+    if options.bind.len() > limit {
+        bail!(Usage(format!("--bind: more than {limit} addresses")));
+    }
+    if let Some(twice) = options.bind.iter().enumerate().find(|(place, ip)| options.bind[..*place].contains(*ip)) {
+        bail!(Usage(format!("--bind: {} is named twice", twice.1)));
+    }
+    if let Some((_, problem)) = bind.objection(Network::Host, None) {
+        bail!(Usage(format!("--bind: {problem}")));
+    }
+    let any = scenario.bound().iter().any(|bound| bound.is_ipv6() && bound.ip().is_unspecified());
+    if options.v6only.is_some() && !any {
+        bail!(Usage(
+            "--v6only: none of the addresses is ::, so it has no effect: leave it out, or add --bind ::".to_owned()
+        ));
+    }
+    Ok(())
+}
+
 /// Runs the command: serves until SIGINT or SIGTERM, its normal end, then prints what each worker did.
 pub fn run(options: &cli::Serve) -> Result<Ended> {
-    let (plan, cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
+    let (plan, mut cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
         a.server == b.server
             && a.protocol == b.protocol
             && a.address == b.address
@@ -33,13 +62,14 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             && a.headers == b.headers
     })?;
     if options.proxy_protocol && !cell.scenario.protocol.has(Transport::Tcp) {
-        anyhow::bail!(Usage(format!(
+        bail!(Usage(format!(
             "{}: --proxy-protocol is about connections, and protocol = \"udp\" has none: leave it out, or use --set protocol=tcp",
             options.scenario
         )));
     }
+    bind_to(options, &mut cell.scenario)?;
     if let Some(problem) = cell.scenario.amplifies() {
-        anyhow::bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
+        bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
     }
     let interrupted = interrupt_flag()?;
     let headers = if options.proxy_protocol { Headers::All } else { cell.scenario.headers };
@@ -64,9 +94,10 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     wait_until_ready(&control, server.at_barrier(), patience, || server.check_running())?;
     let now_ns = clock::monotonic_ns();
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
+    let bound: Vec<String> = server.describe().bound.iter().map(ToString::to_string).collect();
     say(format_args!(
         "listening on {}: strategy {}, {}, app {}{}; stop with Ctrl-C",
-        server.address(),
+        bound.join(", "),
         scenario.server.strategy.name,
         format::plural(workers, "worker"),
         scenario.server.app.name(),
@@ -76,8 +107,11 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             Headers::All => ", after a PROXY protocol header",
         }
     ))?;
-    if scenario.is_beyond_loopback() {
-        note(format_args!("{} is not a loopback address: other machines may reach this server", server.address()));
+    for bound in scenario.beyond_loopback() {
+        let ip = bound.ip();
+        let what =
+            if ip.is_unspecified() { "stands for every address of this machine" } else { "is not a loopback address" };
+        note(format_args!("{bound} {what}: other machines may reach this server"));
     }
     let ended_early = loop {
         if let Err(died) = server.check_running() {

@@ -15,6 +15,7 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 use serde::Serialize;
 
+use super::listeners::Place;
 use crate::scenario::Transport;
 
 /// Remedy if sock_diag fails.
@@ -98,9 +99,14 @@ fn refused(code: i32) -> anyhow::Error {
     anyhow!("sock_diag refused: {}", std::io::Error::from_raw_os_error(code.saturating_neg()))
 }
 
-/// Whether a socket at a local address can get what is sent to an address of the server: the same, or any if the server has all.
-pub(super) fn shares(local: IpAddr, server: IpAddr) -> bool {
-    server.is_unspecified() || local.to_canonical() == server.to_canonical()
+/// The families of sockets that get what is sent to places, as wildcard addresses with the port of the places.
+pub(super) fn one_of_each_family(places: &[Place]) -> impl Iterator<Item = SocketAddr> {
+    let port = places.first().map_or(0, |place| place.address.port());
+    let has_v4 = places.iter().any(|place| place.address.is_ipv4() || place.dual_stack);
+    let has_v6 = places.iter().any(|place| place.address.is_ipv6());
+    let v4 = has_v4.then(|| SocketAddr::from(([0; 4], port)));
+    let v6 = has_v6.then(|| SocketAddr::from(([0_u16; 8], port)));
+    v4.into_iter().chain(v6)
 }
 
 /// The socket's memory (INET_DIAG_SKMEMINFO), if reported: sockets in TIME_WAIT have none.

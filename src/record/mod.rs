@@ -60,7 +60,7 @@ pub use rates::Rates;
 pub use reader::{RawRecord, ReadError};
 pub use receipts::{Receipts, WorkerShare};
 pub use series::Series;
-pub use subject::Subject;
+pub use subject::{Bound, Subject};
 pub use trial::{SCHEMA, Searched, TrialRecord};
 pub use upstream::{Upstream, UpstreamPorts};
 pub use values::{Attempts, IntervalKind, Values};

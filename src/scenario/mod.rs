@@ -3,9 +3,10 @@
 //! `file` reads TOML and overrides into flat values, `folder` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
 //! cell's values by key,
 //! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `schedule`, `placement`, `ports`,
-//! `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
+//! `bind`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
 //! found before any of it is reported.
 
+mod bind;
 mod crew;
 mod effective;
 mod error;
@@ -32,6 +33,7 @@ mod subject;
 mod variant;
 mod whole;
 
+pub use bind::{LOOPBACK, MOST_BOUND};
 pub use crew::{Crew, CrewMember, ListenerSet, Turn};
 pub use error::ScenarioError;
 pub use event::{Act, Event, Reload};

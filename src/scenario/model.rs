@@ -9,6 +9,7 @@ use indexmap::IndexSet;
 use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    bind::{Bind, LOOPBACK},
     crew::{self, Crew},
     event::{Act, Event, Reload},
     file::File,
@@ -277,21 +278,37 @@ impl Scenario {
         self.span.fixed().filter(|_| self.fill.is_none()).map(|load| load + hold)
     }
 
+    /// What the server is bound to; of another one, only where clients connect to is known.
+    pub fn bound(&self) -> Vec<SocketAddr> {
+        self.server.bind.bound(self.address)
+    }
+
+    /// The server's end of all connections to our own server, if it is bound to a single address.
+    pub fn only_end(&self) -> Option<SocketAddr> {
+        if let [only] = self.bound()[..] { Some(only).filter(|only| !only.ip().is_unspecified()) } else { None }
+    }
+
     /// Whether other machines may reach the server, should its network be connected with theirs.
     pub fn is_beyond_loopback(&self) -> bool {
-        // An IPv4-mapped address is IPv4's.
-        !self.address.ip().to_canonical().is_loopback()
+        self.beyond_loopback().next().is_some()
+    }
+
+    /// What it is bound to beyond loopback.
+    pub fn beyond_loopback(&self) -> impl Iterator<Item = SocketAddr> {
+        // What others send does not arrive at the loopback device. An IPv4-mapped address is IPv4's.
+        let all = if self.server.bind.device.as_deref() == Some(LOOPBACK) { Vec::new() } else { self.bound() };
+        all.into_iter().filter(|bound| !bound.ip().to_canonical().is_loopback())
     }
 
     /// Why our own server may not listen on its address in a network that other machines reach; `None` if it may.
     pub fn amplifies(&self) -> Option<String> {
         let App::Echo { request_bytes, reply_bytes } = self.server.app else { return None };
         let others_ask = self.subject.is_own() && self.protocol.has(Transport::Udp) && self.is_beyond_loopback();
+        let all = self.beyond_loopback().map(|bound| bound.to_string()).collect::<Vec<_>>().join(", ");
         (others_ask && reply_bytes > request_bytes && !self.server.larger_datagrams).then(|| {
             format!(
-                "on {}, other machines may ask, and {reply_bytes}-byte datagrams in reply to {request_bytes} bytes from a forged sender \
-                 would flood that sender: use at most server.request_bytes, a loopback address, or server.larger_datagrams = true",
-                self.address
+                "on {all}, other machines may ask, and {reply_bytes}-byte datagrams in reply to {request_bytes} bytes from a forged sender \
+                 would flood that sender: use at most server.request_bytes, a loopback address, or server.larger_datagrams = true"
             )
         })
     }
@@ -306,7 +323,10 @@ impl Scenario {
         }
         let protocol = settings.get(keys::PROTOCOL);
         let has_tcp = protocol.has(Transport::Tcp);
-        let (subject, server) = UnderTest::read(settings, protocol, network);
+        let (mut subject, mut server) = UnderTest::read(settings, protocol, network);
+        if let Some(ours) = subject.ours(&mut server) {
+            ours.bind = Bind::read(settings, network, address.ip());
+        }
         // Datagrams are never accepted, and only our own server, under test or behind one, matches its accepts to stamps.
         let stamps = if has_tcp && subject.runs_ours() { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
         let of_proxy = !subject.is_own() && subject.runs_ours();

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    bind::Bind,
     file::File,
     keys::{self, AnyKey},
     model::{Protocol, Transport},
@@ -26,6 +27,8 @@ pub struct Server {
     pub strategy: Strategy,
     /// Worker processes.
     pub workers: usize,
+    /// What the listeners are bound to.
+    pub bind: Bind,
     /// Options of the listeners.
     pub listen: ListenOptions,
     /// Workers whose UDP sockets are connected to a peer that never sends.
@@ -241,6 +244,8 @@ impl Server {
         let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
         let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
+            // Known once it is known whose server this is.
+            bind: Bind::default(),
             listen: ListenOptions::read(settings, protocol, &strategy, app),
             connected: connected(settings, protocol, &strategy, workers),
             strategy,

@@ -105,6 +105,15 @@ impl UnderTest {
         (Self::Command(command), server)
     }
 
+    /// Our own server that runs, given the one under test: that one, or the one behind it.
+    pub(super) fn ours<'a>(&'a mut self, under_test: &'a mut Server) -> Option<&'a mut Server> {
+        match self {
+            Self::Own => Some(under_test),
+            Self::Command(command) => command.backend.as_deref_mut(),
+            Self::Running => None,
+        }
+    }
+
     /// Whether it is our own server.
     pub fn is_own(&self) -> bool {
         *self == Self::Own

@@ -9,5 +9,5 @@ mod service;
 mod spin;
 mod worker;
 
-pub use listen::{Listener, Listeners, Site};
+pub use listen::{ListenError, Listener, Listeners, Site};
 pub use worker::{Intake, Worker, WorkerSetUp};

@@ -61,6 +61,11 @@ pub fn room(files: OpenFiles) -> usize {
     usize::try_from(files.soft).map_or(ROOM, |files| files.min(ROOM))
 }
 
+/// Sets this process's limits back to those that it had; what is open stays open.
+pub fn restore_open_files(before: OpenFiles) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, before.soft, before.hard)?)
+}
+
 /// Raises this process's soft limit of open files to the hard limit; children inherit it.
 pub fn raise_open_files() -> io::Result<OpenFiles> {
     let limit = open_files()?;

@@ -2,6 +2,7 @@
 
 use std::{
     io, mem,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -30,6 +31,18 @@ pub fn retransmissions(socket: &impl AsFd) -> io::Result<u32> {
 pub fn queue_length(listener: &impl AsFd) -> io::Result<u64> {
     // The kernel shows it in this field of a listener (net/ipv4/tcp.c, tcp_get_info).
     Ok(u64::from(tcp_info(listener)?.tcpi_unacked))
+}
+
+/// An address of an IPv6 socket as IPv4 has it, if it is one of IPv4's.
+#[inline]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
 }
 
 fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {

@@ -265,14 +265,14 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         .filter(|_| control.records());
     let queues = || {
         Ok::<_, Error>(match scenario.subject {
-            UnderTest::Own => Queues::Own(QueueReader::new(subject.address())?),
+            UnderTest::Own => Queues::Own(QueueReader::of(subject.places())?),
             UnderTest::Command(_) | UnderTest::Running => Queues::of_others(subject.address())?,
         })
     };
     let queues = scenario.protocol.has(Transport::Tcp).then(queues).transpose()?;
     // Only a shared network has other programs' sockets.
     let others = scenario.network == Network::Host && scenario.protocol.has(Transport::Udp);
-    let foreign = ForeignWatch::new(others.then(|| GroupReader::new(subject.address())).transpose()?);
+    let foreign = ForeignWatch::new(others.then(|| GroupReader::of(subject.places())).transpose()?);
     Sampler::new(control, (queues, foreign), subject, clients, loaders, ramp, scenario.queue_interval)
 }
 

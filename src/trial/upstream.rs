@@ -29,7 +29,7 @@ use crate::{
     },
     record::{self, ErrorCount, Exit, LatencySummary, UpstreamPorts, WaitMethod},
     scenario::{self, Headers, Network, Scenario, Transport},
-    sys::clock,
+    sys::{clock, limits},
 };
 
 /// Client addresses whose stamps have slots of their own: those of a proxy are not known beforehand.
@@ -73,8 +73,11 @@ impl Backend {
             scenario: Arc::new(scenario),
         };
         let scenario: &Scenario = &context.scenario;
+        // The proxy has the limit that this program was started with.
+        let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?;
         let listening = Listening::open(scenario)?;
         let mut server = Box::new(OwnServer::fork(&context, listening, "backend")?);
+        limits::restore_open_files(files).context("setting the limit of open files back")?;
         wait_until_ready(&control, server.at_barrier(), Patience::of(SETUP_PATIENCE), || server.check_running())?;
         let loaders =
             (scenario.network != Network::Veth && job.role.side == Side::Whole).then_some(job.cell().scenario.address);
@@ -112,7 +115,7 @@ impl Backend {
     /// Ends it, once the proxy has ended, and returns its part of the record; adds those of its processes that ended early. What loaders took of the same ports is set right: nobody
     /// else can tell their sockets from the proxy's.
     pub fn finish(mut self, ports_peak: &mut u64, dead: &mut Vec<(String, Exit)>) -> Result<record::Upstream> {
-        let mut queues = QueueReader::new(self.address)?;
+        let mut queues = QueueReader::of(self.server.places())?;
         self.server.stop()?;
         let queues = queues.read()?;
         let listeners = self.server.listeners(Transport::Tcp);

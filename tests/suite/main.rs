@@ -25,6 +25,7 @@ mod accounting;
 mod adaptive;
 mod apps;
 mod balance;
+mod bind;
 mod calibrate;
 mod ci;
 mod command;
@@ -91,6 +92,7 @@ fn main() {
         adaptive::tests(),
         apps::tests(),
         balance::tests(),
+        bind::tests(),
         calibrate::tests(),
         ci::tests(),
         command::tests(),

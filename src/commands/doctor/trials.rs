@@ -24,7 +24,7 @@ use crate::{
         queues::QueueReader,
         sockets, sysctl,
     },
-    scenario::{ListenOptions, Network, PRESETS, Plan, Source, Transport},
+    scenario::{Network, PRESETS, Plan, Source, Transport},
     server::{Site, accept},
     sys::{affinity, limits, namespace},
     trial,
@@ -86,14 +86,7 @@ impl Probe {
             let strategies = PRESETS.iter().map(|preset| {
                 let strategy = preset.with_defaults();
                 let transport = if strategy.takes_connections() { Transport::Tcp } else { Transport::Udp };
-                let site = Site {
-                    address: ([127, 0, 0, 1], 7_000).into(),
-                    transport,
-                    workers: 2,
-                    options: ListenOptions::default(),
-                    joinable: false,
-                };
-                let tried = accept::try_out(&strategy, site);
+                let tried = accept::try_out(&strategy, Site::at(([127, 0, 0, 1], 7_000).into(), transport, 2));
                 (preset.name.to_owned(), tried.err().map(|error| format::causes(&error)))
             });
             Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })

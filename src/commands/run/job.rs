@@ -95,6 +95,15 @@ pub fn fit(hosts: &Hosts, source: &Source<'_>, mut overrides: Vec<String>) -> Re
         };
         if address.is_loopback() { Some(problem()) } else { several.get().then(one) }
     })?;
+    Plan::gives(source, &overrides, keys::SERVER_BIND, |value| {
+        let own = |value: &toml::Value| value.as_str()?.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let address = values.iter().find_map(own).filter(|_| several.get())?;
+        let servers = keys::HOSTS_SERVERS.path();
+        Some(format!(
+            "{address} is that of one host, and `{servers}` asks for servers on several: use 0.0.0.0 or ::, or remove it"
+        ))
+    })?;
     if !gives_network {
         overrides.push(format!("{}=\"{network}\"", keys::NETWORK.path()));
     }

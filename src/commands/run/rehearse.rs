@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use super::{super::capacity, Chosen, job};
 use crate::{
@@ -43,6 +43,8 @@ pub(super) fn rehearse(
     let mut tried_here = Vec::new();
     let mut asked = Vec::new();
     let mut located = HashSet::new();
+    let mut exposed = HashSet::new();
+    let mut crowded = HashSet::new();
     let mut checked = HashSet::new();
     let mut check = |cell: &Cell, sizing: &Sizing, ports: &Range| {
         // Cells that differ in other respects need the same.
@@ -66,6 +68,11 @@ pub(super) fn rehearse(
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
+        if let Some(problem) = capacity::crowd_of_listeners(&cell.scenario)?
+            && crowded.insert(problem.clone())
+        {
+            capacity::refuse(name, &format!("{}: {problem}", cell.label()), force)?;
+        }
         match cell.scenario.network {
             // Its server's host finds out.
             Network::Host if hosts.is_some() && cell.scenario.server_host > 0 => {}
@@ -79,11 +86,25 @@ pub(super) fn rehearse(
                         trial::locate(&cell.scenario)?;
                     }
                 } else {
-                    let behind = cell.scenario.backend().map(|backend| backend.address);
+                    let behind = cell.scenario.backend();
                     for transport in cell.scenario.protocol.transports() {
-                        for address in iter::once(cell.scenario.address).chain(behind) {
-                            Listeners::open(Site::of(&cell.scenario.server, address, transport), Queues::One)?;
+                        for scenario in iter::once(&cell.scenario).chain(&behind) {
+                            let site = Site::of(&scenario.server, scenario.address, transport);
+                            Listeners::open(site, Queues::One).map_err(|error| match error.key() {
+                                Some(path) => plan.refused(path, error).into(),
+                                None => Error::from(error),
+                            })?;
                         }
+                    }
+                    let ours = if cell.scenario.subject.is_own() { Some(&cell.scenario) } else { behind.as_ref() };
+                    let all = ours.into_iter().flat_map(Scenario::beyond_loopback).map(|bound| bound.to_string());
+                    let all: Vec<String> = all.filter(|_| hosts.is_none()).collect();
+                    if !all.is_empty() && exposed.insert(all.clone()) {
+                        let whose = if behind.is_some() { "the server behind the proxy" } else { "their server" };
+                        kind.note(format_args!(
+                            "{name}: while trials run, {whose} listens on {}: other machines may reach it",
+                            all.join(", ")
+                        ));
                     }
                     let strategy = (cell.scenario.protocol, cell.scenario.address, &cell.scenario.server);
                     if !tried_here.contains(&strategy) {

@@ -133,6 +133,7 @@ fn conditions(record: &Record) -> Vec<String> {
         format!("seed {}, {}, revision {}", text("seed"), text("tool"), text("revision")),
     ]);
     conditions.extend(servers(record));
+    conditions.extend(bound(record));
     conditions.extend(upstreams(record));
     conditions.extend(headers(record));
     conditions
@@ -214,6 +215,20 @@ fn servers(record: &Record) -> Vec<String> {
         let origin = subject.command.as_deref().unwrap_or("was already running");
         let version = subject.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
         was_there.then(|| (format!("{}{version}", subject.name), origin.to_owned()))
+    })
+}
+
+/// What listenbench's own server was bound to, where that is more than the address that clients connect to.
+fn bound(record: &Record) -> Vec<String> {
+    of_variants(record, "server", |trial| {
+        let own = &trial.subject;
+        let is_plain = match &own.bound[..] {
+            [] => true,
+            [only] => only.v6only.is_none() && only.device.is_none() && !only.is_wildcard(),
+            _ => false,
+        };
+        let all = own.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        (!is_plain).then(|| (own.name.clone(), format!("bound to {all}")))
     })
 }
 

@@ -5,6 +5,7 @@ use std::{marker::PhantomData, net::IpAddr};
 use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
 use toml::Value;
 
+use super::super::bind::MOST_BOUND;
 use super::domain::{Domain, Words, alternatives, not_one_of, shown, word, word_to_toml};
 
 /// Different numbers from 0 to a highest one, in any order.
@@ -180,6 +181,61 @@ impl Domain for Address {
 
     fn describe(&self) -> String {
         "IP address".to_owned()
+    }
+}
+
+/// A local address, or a list of them.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAddresses;
+
+impl Domain for LocalAddresses {
+    type Value = Vec<IpAddr>;
+
+    fn parse(&self, value: &Value) -> Result<Vec<IpAddr>, String> {
+        let wrong = |value: &Value| {
+            format!(
+                "must be an IP address such as \"0.0.0.0\", or a list such as [\"127.0.0.1\", \"::1\"], not {}",
+                shown(value)
+            )
+        };
+        let values = match value {
+            Value::Array(values) if !values.is_empty() => values.as_slice(),
+            Value::String(_) => std::slice::from_ref(value),
+            other => return Err(wrong(other)),
+        };
+        if values.len() > MOST_BOUND {
+            return Err(format!("lists more than {MOST_BOUND} addresses"));
+        }
+        let mut addresses: Vec<IpAddr> = Vec::with_capacity(values.len());
+        for value in values {
+            let address = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(value))?;
+            if addresses.contains(&address) {
+                return Err(format!("lists {address} twice"));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    fn to_toml(&self, value: &Vec<IpAddr>) -> Option<Value> {
+        let text = |address: &IpAddr| Value::String(address.to_string());
+        match &value[..] {
+            [] => None,
+            [only] => Some(text(only)),
+            several => Some(Value::Array(several.iter().map(text).collect())),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "IP address, or list of them".to_owned()
+    }
+
+    fn takes_list(&self) -> bool {
+        true
+    }
+
+    fn lists_strings(&self) -> bool {
+        true
     }
 }
 

@@ -7,11 +7,11 @@ use toml::{Table, Value};
 
 use super::{
     domain::{
-        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, choice, integer,
-        not_one_of, number, or_word, shown, span,
+        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
+        not_one_of, number, or_word, shown, span, text,
     },
     keys,
-    lists::{ChoiceOrNumbers, Numbers, WordOrList, choice_or, numbers},
+    lists::{ChoiceOrNumbers, LocalAddresses, Numbers, WordOrList, choice_or, numbers},
 };
 use crate::{
     scenario::{
@@ -31,6 +31,12 @@ const WHOLE_MICROSECONDS: Span =
     span(Duration::ZERO, Duration::from_micros(i32::MAX as u64)).step(Duration::from_micros(1), "microseconds");
 /// The processors that sched_setaffinity(2) of the C library can name: 0 to 1,023.
 pub(super) const PROCESSORS: Numbers = numbers("processors", 1_023);
+/// A network device, by a name that the kernel can have for it (IFNAMSIZ).
+const DEVICE: Text = text("network device", |name| {
+    let is_name = (1..=15).contains(&name.len())
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
+    (!is_name).then_some("must be the name of a network device, such as \"lo\" or \"eth0\"")
+});
 
 keys! { SERVER:
     SERVER_SUBJECT: Choice<SubjectName> = "server.subject", choice(), SubjectName::Own,
@@ -72,6 +78,15 @@ keys! { SERVER:
         "Whether workers pass on what they accept. Not for `dispatcher` or `shared-threads`. `off`: they keep it. `least`: a worker that \
          has more connections than the mean hands over what it accepts to the worker that has the fewest (SCM_RIGHTS), as Envoy's \
          exact balance does.";
+    SERVER_BIND: LocalAddresses = "server.bind", LocalAddresses, Vec::new(),
+        "Our own server's local addresses, if they are not just `address`: one, such as \"0.0.0.0\" or \"::\", or a list of up to 16. Each \
+         queue of the strategy then has a listener on each of them. Clients still connect to `address`, which one of them must take.";
+    SERVER_V6ONLY: Optional<Boolean> = "server.v6only", Optional(Boolean), None,
+        "IPV6_V6ONLY of listeners on `::`: whether they leave IPv4 alone. Left out: as sysctl net.ipv6.bindv6only says, which is 0 unless \
+         somebody has changed it; the record says what the listeners had.";
+    SERVER_DEVICE: Optional<Text> = "server.device", Optional(DEVICE), None,
+        "SO_BINDTODEVICE: the network device at which packets must arrive for our own server's listeners to take them. `lo` with \
+         network `netns`, `veth0` with `veth`, and with `host` any, but what loaders on the same machine send arrives at `lo`.";
     SERVER_BACKLOG: Integer<i32> = "server.backlog", integer(0, 65_535), 1_024,
         "Second argument of listen(2). The queue holds min(backlog, somaxconn) + 1 connections.";
     SERVER_ACCEPT_BATCH: OrWord<Integer<u32>> = "server.accept_batch", or_word("drain", integer(1, u32::MAX)), None,

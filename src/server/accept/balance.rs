@@ -17,6 +17,7 @@ use mio::{Events, Registry};
 use super::{
     Accepted, Acceptor, HandedOver, Source, TOKEN, TOKEN_TAKEN_OVER, Taken,
     channel::{Channel, Inlet, Outlet},
+    kind,
 };
 use crate::sys::{clock, robust_mutex::RobustMutex, shared::SharedSlice};
 
@@ -153,7 +154,7 @@ impl<A: Acceptor> Source for Balancing<A> {
 
     fn woke(&mut self, events: &Events) {
         self.woke_ns = clock::monotonic_ns();
-        self.source_ready = events.iter().any(|event| event.token() == TOKEN);
+        self.source_ready = events.iter().any(|event| kind(event.token()) == TOKEN);
         self.inlet_ready = events.iter().any(|event| event.token() == TOKEN_TAKEN_OVER);
         self.source.woke(events);
     }
@@ -190,6 +191,10 @@ impl<A: Acceptor> Acceptor for Balancing<A> {
         }
     }
 
+    fn has_another(&self) -> bool {
+        self.source_ready && self.source.has_another()
+    }
+
     fn closed(&mut self) {
         self.loads.remove(self.own);
         self.source.closed();
@@ -207,8 +212,8 @@ impl<A: Acceptor> Acceptor for Balancing<A> {
         Ok(taken)
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.source.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.source.listeners()
     }
 }
 

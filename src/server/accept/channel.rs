@@ -158,18 +158,19 @@ impl Acceptor for Inlet {
         Ok(self.drain()?.into_iter().map(Taken::Over).collect())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        // It is the dispatcher's.
-        None
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        // They are the dispatcher's.
+        Vec::new()
     }
 }
 
-/// Waits until one of these descriptors is ready.
-pub(super) fn wait(descriptors: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<()> {
+/// Waits until one of these descriptors is ready, and tells which are.
+pub(super) fn wait(descriptors: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<Vec<bool>> {
     let mut ready: Vec<PollFd<'_>> = descriptors.iter().map(|(fd, events)| PollFd::new(*fd, *events)).collect();
     let timeout = timeout.map_or(PollTimeout::NONE, |span| PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
     match poll(&mut ready, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(ready.iter().map(|one| one.any().unwrap_or(true)).collect()),
+        Err(nix::errno::Errno::EINTR) => Ok(vec![false; descriptors.len()]),
         Err(error) => Err(error).context("poll"),
     }
 }

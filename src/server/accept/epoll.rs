@@ -1,4 +1,4 @@
-//! A listener in the worker's epoll instance.
+//! A worker's listeners in its epoll instance.
 //!
 //! mio registers everything edge-triggered and does not know EPOLLEXCLUSIVE, so the listener is added to mio's own epoll
 //! instance by hand; its events come out of `Poll::poll` like all others. Every epoll strategy registers this way;
@@ -9,11 +9,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use mio::Registry;
+use mio::{Events, Registry};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use socket2::Socket;
 
-use super::{Accepted, Acceptor, Receiver, Source, Taken, token};
+use super::{Accepted, Acceptor, Receiver, Source, Taken, place, token};
 use crate::{scenario::Trigger, server::Listener};
 
 pub(super) struct EpollListener {
@@ -34,30 +33,39 @@ impl EpollListener {
         Self { listener, flags, epoll: None }
     }
 
-    fn event(&self) -> EpollEvent {
-        EpollEvent::new(self.flags, token(self.listener.transport()).0 as u64)
+    fn event(&self, place: usize) -> EpollEvent {
+        EpollEvent::new(self.flags, token(self.listener.transport(), place).0 as u64)
     }
 }
 
 impl Source for EpollListener {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let epoll = Epoll(registry.as_fd().try_clone_to_owned()?);
-        epoll.add(&self.listener, self.event())?;
+        for (place, socket) in self.listener.descriptors().enumerate() {
+            epoll.add(socket, self.event(place))?;
+        }
         self.epoll = Some(epoll);
         Ok(())
     }
 
     fn deregister(&mut self) -> io::Result<()> {
         if let Some(epoll) = self.epoll.take() {
-            epoll.delete(&self.listener)?;
+            self.listener.descriptors().try_for_each(|socket| epoll.delete(socket))?;
         }
         Ok(())
+    }
+
+    fn woke(&mut self, events: &Events) {
+        let transport = self.listener.transport();
+        self.listener.report(events.iter().filter_map(|event| place(transport, event.token())));
     }
 
     fn left_some(&mut self) -> io::Result<()> {
         if let (true, Some(epoll)) = (self.flags.contains(EpollFlags::EPOLLET), &self.epoll) {
             // EPOLL_CTL_MOD makes epoll look again, and report a queue that is not empty as if it had just been filled.
-            epoll.modify(&self.listener, &mut self.event())?;
+            for (place, socket) in self.listener.descriptors().enumerate() {
+                epoll.modify(socket, &mut self.event(place))?;
+            }
         }
         Ok(())
     }
@@ -68,13 +76,17 @@ impl Acceptor for EpollListener {
         self.listener.accept().map(|(stream, peer)| Some(Taken::Own(Accepted::now(stream, Some(peer)))))
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.listener.as_fd())
+    fn has_another(&self) -> bool {
+        self.listener.has_another()
+    }
+
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.listener.descriptors().collect()
     }
 }
 
 impl Receiver for EpollListener {
-    fn socket(&self) -> &Socket {
-        self.listener.socket()
+    fn listener(&mut self) -> &mut Listener {
+        &mut self.listener
     }
 }

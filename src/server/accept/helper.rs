@@ -45,7 +45,11 @@ pub(super) struct Accepting<H> {
 impl<H: HandsOver> Helper for Accepting<H> {
     fn run(mut self: Box<Self>, control: &Control, meter: &mut Meter<'_>) -> Result<Listener> {
         while control.phase() == Phase::Running {
-            wait(&[(self.listener.as_fd(), PollFlags::POLLIN), (control.wake().as_fd(), PollFlags::POLLIN)], None)?;
+            let listeners = self.listener.descriptors();
+            let count = listeners.len();
+            let all: Vec<_> = listeners.chain([control.wake().as_fd()]).map(|fd| (fd, PollFlags::POLLIN)).collect();
+            let ready = wait(&all, None)?;
+            self.listener.report((0..count).filter(|place| ready[*place]));
             self.accept(control, meter)?;
         }
         let Self { listener, .. } = *self;
@@ -54,7 +58,7 @@ impl<H: HandsOver> Helper for Accepting<H> {
 }
 
 impl<H: HandsOver> Accepting<H> {
-    /// Accepts and hands over until the queue is empty.
+    /// Accepts and hands over until the queues are empty.
     fn accept(&mut self, control: &Control, meter: &mut Meter<'_>) -> Result<()> {
         let woke_ns = clock::monotonic_ns();
         while control.phase() == Phase::Running {
@@ -66,7 +70,9 @@ impl<H: HandsOver> Accepting<H> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     meter.add(Count::AcceptEagain, 1);
-                    return Ok(());
+                    if !self.listener.has_another() {
+                        return Ok(());
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {

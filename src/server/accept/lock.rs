@@ -6,7 +6,7 @@
 
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
-use mio::Registry;
+use mio::{Events, Registry};
 
 use super::{Acceptor, Source, Taken, epoll::EpollListener};
 use crate::{scenario::Trigger, server::Listener, sys::robust_mutex::RobustMutex};
@@ -62,11 +62,19 @@ impl Source for LockedListener {
         self.stop_listening()?;
         Ok(Some(self.delay))
     }
+
+    fn woke(&mut self, events: &Events) {
+        self.listener.woke(events);
+    }
 }
 
 impl Acceptor for LockedListener {
     fn accept(&mut self) -> io::Result<Option<Taken>> {
         self.listener.accept()
+    }
+
+    fn has_another(&self) -> bool {
+        self.listener.has_another()
     }
 
     fn after_accepts(&mut self) -> io::Result<()> {
@@ -78,7 +86,7 @@ impl Acceptor for LockedListener {
         Ok(Vec::new())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.listener.listeners()
     }
 }

@@ -172,9 +172,9 @@ impl Acceptor for PoolAcceptor {
         Ok(std::iter::from_fn(|| self.receiver.recv_timeout(END_PATIENCE).ok()).map(OnTheWay::arrive).collect())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        // It is the accepting thread's.
-        None
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        // They are the accepting thread's.
+        Vec::new()
     }
 }
 

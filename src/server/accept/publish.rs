@@ -13,10 +13,12 @@ use std::{
 
 use aya::maps::MapData;
 use mio::{Events, Registry};
-use socket2::Socket;
 
 use super::{Acceptor, Receiver, Source, Taken};
-use crate::sys::{clock, shared::SharedSlice};
+use crate::{
+    server::Listener,
+    sys::{clock, shared::SharedSlice},
+};
 
 /// The words of a queue's state, as in `src/bpf/state.h`.
 #[derive(Clone, Copy)]
@@ -157,6 +159,10 @@ impl<A: Acceptor> Acceptor for Publishing<A> {
         Ok(taken)
     }
 
+    fn has_another(&self) -> bool {
+        self.source.has_another()
+    }
+
     fn closed(&mut self) {
         self.source.closed();
         self.publisher.open = self.publisher.open.saturating_sub(1);
@@ -172,13 +178,13 @@ impl<A: Acceptor> Acceptor for Publishing<A> {
         self.source.stop()
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.source.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.source.listeners()
     }
 }
 
 impl<R: Receiver> Receiver for Publishing<R> {
-    fn socket(&self) -> &Socket {
-        self.source.socket()
+    fn listener(&mut self) -> &mut Listener {
+        self.source.listener()
     }
 }

@@ -1,10 +1,10 @@
-//! A thread of the worker blocks in accept(2), and hands connections over to the worker's loop. The kernel wakes threads
-//! blocked on one queue first in, first out.
+//! A thread of the worker blocks in accept(2) of each of its listeners, and hands connections over to the worker's loop. The kernel
+//! wakes threads blocked on one queue first in, first out.
 
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,12 +23,12 @@ use crate::{
     sys::{clock, thread},
 };
 
-/// Connections on their way from the thread to the loop. When this many wait, the thread stops accepting.
+/// Connections on their way from the threads to the loop. When this many wait, the threads stop accepting.
 const IN_HAND: usize = 1_024;
 /// How long the thread pauses if the loop does not keep up or accept fails.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the thread and the loop share.
+/// What the threads and the loop share.
 struct Shared {
     listener: Listener,
     queue: ArrayQueue<io::Result<OnTheWay>>,
@@ -55,27 +55,29 @@ impl OnTheWay {
 pub(super) struct ThreadAcceptor {
     shared: Arc<Shared>,
     waker: Option<Arc<Waker>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl ThreadAcceptor {
     /// The listener must block.
     pub(super) fn new(listener: Listener) -> Result<Self> {
         thread::make_interruptible().context("sigaction")?;
-        let shared = Arc::new(Shared { listener, queue: ArrayQueue::new(IN_HAND), stop: AtomicBool::new(false) });
-        Ok(Self { shared, waker: None, thread: None })
+        // Each thread may be about to push one more.
+        let queue = ArrayQueue::new(IN_HAND + listener.sockets().len());
+        let shared = Arc::new(Shared { listener, queue, stop: AtomicBool::new(false) });
+        Ok(Self { shared, waker: None, threads: Vec::new() })
     }
 }
 
 impl Shared {
-    /// Accepts until the worker stops it and a signal interrupts the pending accept.
-    fn accept(&self, waker: &Waker) {
+    /// Accepts from one listener until the worker stops it and a signal interrupts the pending accept.
+    fn accept(&self, place: usize, waker: &Waker) {
         while !self.stop.load(Relaxed) {
-            if self.queue.is_full() {
+            if self.queue.len() >= IN_HAND {
                 std::thread::sleep(PAUSE);
                 continue;
             }
-            let accepted = match self.listener.accept() {
+            let accepted = match self.listener.accept_at(place) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 accepted => accepted.map(|(stream, peer)| {
                     let returned_ns = clock::monotonic_ns();
@@ -85,7 +87,7 @@ impl Shared {
             let failed = accepted.is_err();
             // The loop need not see every one of several failures, and no connection should queue behind them.
             if !failed || self.queue.is_empty() {
-                // Only this thread pushes, so there is still room.
+                // Between its looks at the length, each thread pushes one at most, so there is room.
                 let _ = self.queue.push(accepted);
                 // Fails only when memory runs out; the next connection wakes the loop as well.
                 let _ = waker.wake();
@@ -99,11 +101,13 @@ impl Shared {
 
 impl Source for ThreadAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        if self.thread.is_none() {
+        if self.waker.is_none() {
             let waker = Arc::new(Waker::new(registry, TOKEN)?);
-            let (shared, for_thread) = (Arc::clone(&self.shared), Arc::clone(&waker));
-            let thread = std::thread::Builder::new().name("lb:accept".to_owned());
-            self.thread = Some(thread.spawn(move || shared.accept(&for_thread))?);
+            for place in 0..self.shared.listener.sockets().len() {
+                let (shared, for_thread) = (Arc::clone(&self.shared), Arc::clone(&waker));
+                let thread = std::thread::Builder::new().name("lb:accept".to_owned());
+                self.threads.push(thread.spawn(move || shared.accept(place, &for_thread))?);
+            }
             self.waker = Some(waker);
         }
         // The wake-ups for connections that arrived while the loop paused are gone.
@@ -131,7 +135,7 @@ impl Acceptor for ThreadAcceptor {
 
     fn stop(&mut self) -> io::Result<Vec<Taken>> {
         self.shared.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A signal that arrives just before the call of accept is lost, so repeat until the thread has ended.
             while !thread.is_finished() {
                 thread::interrupt(&thread);
@@ -144,7 +148,7 @@ impl Acceptor for ThreadAcceptor {
             .collect())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.shared.listener.as_fd())
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.shared.listener.descriptors().collect()
     }
 }

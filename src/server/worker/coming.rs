@@ -1,5 +1,7 @@
 //! How a worker comes and goes during a trial, when an event says so.
 
+use std::io;
+
 use anyhow::{Context, Result};
 use mio::Events;
 
@@ -51,8 +53,11 @@ impl Loop {
                     acceptor.closed();
                 }
             }
-            let length = acceptor.listener().filter(|_| closes).and_then(|fd| socket::queue_length(&fd).ok());
-            queued = length.map(|length| (length, clock::monotonic_ns()));
+            let listeners = if closes { acceptor.listeners() } else { Vec::new() };
+            if !listeners.is_empty() {
+                let lengths = listeners.iter().map(socket::queue_length);
+                queued = lengths.sum::<io::Result<u64>>().ok().map(|length| (length, clock::monotonic_ns()));
+            }
         }
         if listener != Fate::KeepsFlows {
             self.give_up_datagrams(closes, meter)?;
@@ -79,6 +84,8 @@ impl Loop {
         if let Some(datagrams) = &mut self.datagrams {
             let control = &self.worker.context.control;
             let running = || control.phase() == Phase::Running;
+            // Whatever the kernel has reported so far.
+            datagrams.receiver.listener().report_all();
             while running() && !datagrams.serve(u32::MAX, running, &mut self.application, meter)? {}
         }
         // The trial has ended: what is left is counted as left.

@@ -26,7 +26,7 @@ use crate::{
         burn::Burns,
         datagrams::Datagrams,
     },
-    sys::clock,
+    sys::{clock, socket},
 };
 
 pub(super) struct Loop {
@@ -38,6 +38,8 @@ pub(super) struct Loop {
     pub(super) connections: Slab<Connection>,
     /// Keys of connections accepted in this wake-up and not served yet.
     pub(super) fresh: VecDeque<usize>,
+    /// The server's end of all connections, if it can have no other.
+    pub(super) only_end: Option<SocketAddr>,
     /// When the worker leaves the listener alone.
     pub(super) pauses: Pauses,
     /// Until when the worker, which is leaving, serves what it has open.
@@ -137,7 +139,7 @@ impl Loop {
 
     /// Accepts and serves what is new.
     fn take_in(&mut self, events: &Events, meter: &mut Meter<'_>) -> Result<()> {
-        let ready = |token: Token| events.iter().any(|event| event.token() == token);
+        let ready = |token: Token| events.iter().any(|event| accept::kind(event.token()) == token);
         if ready(accept::TOKEN) || ready(accept::TOKEN_TAKEN_OVER) {
             self.accept(meter)?;
         }
@@ -193,8 +195,10 @@ impl Loop {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     meter.add(Count::AcceptEagain, 1);
-                    emptied = true;
-                    break;
+                    if !acceptor.has_another() {
+                        emptied = true;
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -305,10 +309,12 @@ impl Loop {
         }
     }
 
-    /// The server's end of a connection. All connections of a listener bound to one address have that address.
+    /// The server's end of a connection. All connections of a server bound to one address have that address.
     fn own_end(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        let bound = self.worker.context.scenario.address;
-        if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }
+        match self.only_end {
+            Some(only) => Ok(only),
+            None => stream.local_addr().map(socket::unmapped),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use event_loop::{Ending, Loop};
 use pause::Pauses;
 
 use super::{
-    accept::{Acceptor, Receiver},
+    accept::{self, Acceptor, Receiver},
     app::Application,
     burn::Burns,
     datagrams::Datagrams,
@@ -35,7 +35,7 @@ use crate::{
 /// The token of the descriptor that wakes the worker when the phase changes.
 const WAKE: Token = Token(2);
 /// Tokens of connections are their slab keys, offset past the wake token and those of listeners.
-const FIRST_CONNECTION: usize = 4;
+const FIRST_CONNECTION: usize = accept::TOKENS;
 /// Most events taken from epoll at once.
 const EVENTS: usize = 1_024;
 
@@ -105,6 +105,7 @@ impl Worker {
             ),
             connections: Slab::with_capacity(limits::room(files)),
             fresh: VecDeque::with_capacity(EVENTS),
+            only_end: self.context.scenario.only_end(),
             pauses: Pauses::new(self.context.scenario.server.accept_later),
             drain_until_ns: None,
             woke_ns: 0,

@@ -21,7 +21,7 @@ pub(super) struct Generations {
     control: Arc<Control>,
     crew: Crew,
     later: Later,
-    /// By worker: the inode of its listener for connections.
+    /// By worker: the inode of its first listener for connections. Whoever shares it, shares the others.
     inodes: Vec<u32>,
     /// Those that serve, and have not been told to leave.
     serving: BTreeSet<usize>,
@@ -69,8 +69,9 @@ impl Generations {
         control: &Arc<Control>,
         crew: Crew,
         later: Later,
-        inodes: Vec<u32>,
+        inodes: &[Vec<u32>],
     ) -> Self {
+        let inodes = inodes.iter().filter_map(|of_worker| of_worker.first()).copied().collect();
         let serving = (0..crew.workers.len()).filter(|worker| crew.workers[*worker].begins.is_none()).collect();
         let (scenario, control) = (Arc::clone(scenario), Arc::clone(control));
         Self { scenario, control, crew, later, inodes, serving, changes: Vec::new() }

@@ -1,16 +1,17 @@
 //! What listenbench's own server listens with: opened before its workers are forked, or prepared for an event that opens it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 
 use crate::{
-    observe::completions::Completions,
-    scenario::{Crew, CrewMember, ListenerSet, Queues, Scenario, Strategy, Transport},
+    observe::{completions::Completions, listeners::Place},
+    scenario::{Crew, CrewMember, ListenerSet, Scenario, Strategy, Transport},
     server::{
         Intake, Site,
         accept::{Helper, Mechanism, Pooled, Program},
     },
+    sys::limits,
 };
 
 /// A strategy's mechanism, with its listeners, for each transport.
@@ -23,6 +24,8 @@ pub struct Listening {
     sets: Vec<Set>,
     /// Workers whose UDP sockets are connected to a peer that never sends.
     connected: Vec<usize>,
+    /// The address that clients connect to.
+    clients_to: SocketAddr,
 }
 
 /// The listeners that events will open.
@@ -37,6 +40,8 @@ pub(super) struct Later {
 impl Listening {
     /// Opens what a scenario's server listens on, and prepares what it listens on later.
     pub fn open(scenario: &Scenario) -> Result<Self> {
+        // This process has those of all workers until each has taken its own.
+        limits::raise_open_files().context("raising the limit of open files")?;
         let crew = scenario.crew();
         let connected = scenario.server.connected.clone();
         let server = &scenario.server;
@@ -52,11 +57,8 @@ impl Listening {
                 let mechanism = match sets.first() {
                     None => Mechanism::open(&server.strategy, site)?,
                     Some(first) => {
-                        // A worker that joins brings a listener of its own.
-                        let queues =
-                            if set.workers == server.workers { server.strategy.queues } else { Queues::PerWorker };
-                        let strategy = Strategy { queues, ..server.strategy.clone() };
-                        let opened = sets.iter().map(|set| set[place].1.listeners().each().len()).sum();
+                        let strategy = Strategy { queues: set.queues(server), ..server.strategy.clone() };
+                        let opened = sets.iter().map(|set| set[place].1.listeners().queues()).sum();
                         Mechanism::prepare(&strategy, site, &first[place].1, opened)?
                     }
                 };
@@ -68,7 +70,7 @@ impl Listening {
             let mechanisms = mechanisms.collect::<Result<_>>()?;
             sets.push(mechanisms);
         }
-        Ok(Self { crew, sets, connected })
+        Ok(Self { crew, sets, connected, clients_to: scenario.address })
     }
 
     /// The workers that use it.
@@ -76,13 +78,26 @@ impl Listening {
         &self.crew
     }
 
-    /// The inode of each worker's listener; empty if the scenario does not use the transport.
-    pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<u32>> {
+    /// The inodes of each worker's listeners, first the one that gets what clients send; empty if the scenario does not use the transport.
+    pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<Vec<u32>>> {
+        let places = self.places()?;
+        let fits = places.iter().enumerate().filter_map(|(number, place)| Some((place.fit(self.clients_to)?, number)));
+        let first = fits.min().map_or(0, |(_, number)| number);
         let of_member = |member: &CrewMember| {
             let (_, mechanism) = self.sets[member.listeners].iter().find(|(of, _)| *of == transport)?;
-            Some(mechanism.listeners().inode_of(member.place).context("fstat of a listener"))
+            let inodes = mechanism.listeners().inodes_of(member.place).context("fstat of a listener");
+            Some(inodes.map(|mut inodes| {
+                inodes.swap(0, first);
+                inodes
+            }))
         };
         self.crew.workers.iter().filter_map(of_member).collect()
+    }
+
+    /// What the listeners are bound to.
+    pub(super) fn places(&self) -> Result<Vec<Place>> {
+        let any = self.sets.iter().flatten().map(|(_, mechanism)| mechanism.listeners()).next();
+        any.map_or_else(|| Ok(Vec::new()), |listeners| listeners.places().context("getsockopt of a listener"))
     }
 
     /// Takes a worker's part, in that worker's process, and closes the rest there.

@@ -33,6 +33,7 @@ pub use self::{
 use super::loaders::Histograms;
 use crate::{
     ipc::control::{Count, Window},
+    observe::listeners::Place,
     record::{self, CountedBy, ErrorCount, Exit, HelperRow, LatencySummary, ProbeRow, WaitEnd, WorkerCounts},
     scenario::{Act, Transport},
 };
@@ -45,8 +46,13 @@ pub trait Subject {
     /// What the record says it is.
     fn describe(&self) -> record::Subject;
 
-    /// The address it listens on.
+    /// The address that its clients connect to.
     fn address(&self) -> SocketAddr;
+
+    /// What its listeners are bound to; of another's server, only where clients connect to is known.
+    fn places(&self) -> Vec<Place> {
+        vec![Place::at(self.address())]
+    }
 
     /// Number of members so far.
     fn members(&self) -> usize;
@@ -88,8 +94,8 @@ pub trait Subject {
     /// When a member last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
     fn last_accept_ns(&self) -> Option<u64>;
 
-    /// The inodes of the sockets that a member holds to accept from, or receive on: one, unless it is unknown which of several it
-    /// uses. Members may share one.
+    /// The inodes of the sockets that a member holds to accept from, or receive on: one, unless it has one on each of several addresses,
+    /// first the one that gets what is sent to the server's address, or it is unknown which of several it uses. Members may share one.
     fn held(&self, member: usize, transport: Transport) -> &[u32];
 
     /// The inodes of all those sockets.

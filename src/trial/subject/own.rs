@@ -13,6 +13,7 @@ use crate::{
         family::{self, Account, Family, Patience, Sender},
     },
     load,
+    observe::listeners::Place,
     record::{self, CountedBy, Exit, HelperRow},
     scenario::{
         Act, Transport,
@@ -44,9 +45,13 @@ pub struct OwnServer {
     generations: Generations,
     /// Workers that this process has stopped with SIGSTOP.
     stalled: Vec<usize>,
-    inodes: Vec<u32>,
-    datagram_inodes: Vec<u32>,
+    /// By worker.
+    inodes: Vec<Vec<u32>>,
+    datagram_inodes: Vec<Vec<u32>>,
     address: SocketAddr,
+    places: Vec<Place>,
+    /// The network device that they are bound to, if any.
+    device: Option<String>,
     /// A probe that counts as well.
     beside: Option<Beside>,
 }
@@ -56,6 +61,7 @@ impl OwnServer {
     /// barrier.
     pub fn fork(context: &TrialContext, mut listening: Listening, name: &'static str) -> Result<Self> {
         let (inodes, datagram_inodes) = (listening.inodes(Transport::Tcp)?, listening.inodes(Transport::Udp)?);
+        let places = listening.places()?;
         let mut family = Family::default();
         let crew = listening.crew().clone();
         let turns = crew.turns(&context.scenario.server, context.seed, context.repetition);
@@ -96,12 +102,14 @@ impl OwnServer {
             name,
             workers,
             is_pool,
-            generations: Generations::new(&context.scenario, &control, crew, later, inodes.clone()),
+            generations: Generations::new(&context.scenario, &control, crew, later, &inodes),
             control,
             stalled: Vec::new(),
             inodes,
             datagram_inodes,
             address: context.scenario.address,
+            places,
+            device: context.scenario.server.bind.device.clone(),
             beside: None,
         })
     }
@@ -114,7 +122,17 @@ impl OwnServer {
 
 impl Subject for OwnServer {
     fn describe(&self) -> record::Subject {
-        record::Subject::own()
+        let device = self.device.as_deref();
+        let bound = self.places.iter().map(|place| record::Bound {
+            address: place.address.to_string(),
+            v6only: (place.address.is_ipv6() && place.address.ip().is_unspecified()).then_some(!place.dual_stack),
+            device: device.map(str::to_owned),
+        });
+        record::Subject { bound: bound.collect(), ..record::Subject::own() }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places.clone()
     }
 
     fn address(&self) -> SocketAddr {
@@ -172,7 +190,7 @@ impl Subject for OwnServer {
             Transport::Tcp => &self.inodes,
             Transport::Udp => &self.datagram_inodes,
         };
-        inodes.get(member).map_or(&[], std::slice::from_ref)
+        inodes.get(member).map_or(&[], Vec::as_slice)
     }
 
     fn begin_event(&mut self, event: usize, act: &Act) -> Result<()> {
