@@ -9,7 +9,7 @@ use super::Overrides;
 /// `listenbench serve`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  listenbench serve quick -s server.strategy=reuseport -s server.app=http\n  \
-                        curl -i http://127.0.0.1:7000/\n  listenbench serve quick --bind 127.0.0.1 --bind ::1")]
+                        curl -i http://127.0.0.1:7000/\n  listenbench serve quick -s server.strategy=shared-epoll --bind 127.0.0.1 --bind ::1")]
 pub struct Serve {
     /// Scenario file (`-` is standard input), or the name of a built-in scenario
     #[arg(value_hint = ValueHint::FilePath)]

@@ -178,7 +178,8 @@ impl Seats {
             seat.socket = another.or_else(|| seat.socket.take());
             let client = seat.socket().local_addr().map_err(|error| (Step::Connect, error))?;
             let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
-            Ok((client, replaced))
+            // As the server has it.
+            Ok((socket::unmapped(client), replaced))
         });
         if connected.is_ok() {
             seat.state = match seat.transport {
@@ -207,7 +208,7 @@ impl Seats {
             self.former.resize_with(key + 1, || None);
         }
         self.former[key] = seat.socket.replace(fresh);
-        Ok(client)
+        Ok(socket::unmapped(client))
     }
 
     /// See [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
