@@ -265,7 +265,7 @@ static __always_inline int returned(long result)
 	struct member *member;
 	__u32 number;
 
-	if (result < 0 && result != -EAGAIN)
+	if (result < 0 && result != -EAGAIN && !is_out_of_files(result))
 		return 0;
 	listener = sock_of(file_of(first_argument()));
 	if (!is_tcp(listener))
@@ -277,7 +277,7 @@ static __always_inline int returned(long result)
 		return 0;
 	member = member_of(accept, listener, &at, &number);
 	if (member)
-		__sync_fetch_and_add(&member->eagain, 1);
+		__sync_fetch_and_add(result == -EAGAIN ? &member->eagain : &member->emfile, 1);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ use crate::{
         tuples::Usage,
     },
     scenario::{
-        Balance, Cell, Network, Plan, Scenario, ScenarioError, Transport, Wake,
+        AtOpenFiles, Balance, Cell, Network, Plan, Scenario, ScenarioError, Transport, Wake,
         keys::{self, AnyKey},
     },
     sys::{affinity, limits},
@@ -131,6 +131,43 @@ pub(super) fn crowd_of_listeners(scenario: &Scenario) -> Result<Option<String>> 
         thousands(wanted as f64),
         thousands(limit as f64)
     )))
+}
+
+/// That the load holds more connections than the server's processes can have descriptors for, and what becomes of the others; `None` if
+/// the scenario sets no limit, or it is high enough. Whoever sets one may want to see just that.
+pub(super) fn beyond_limit(scenario: &Scenario) -> Option<String> {
+    let limit = scenario.server.open_files?;
+    let held = load::held_at_once(scenario);
+    let key = keys::SERVER_OPEN_FILES.path();
+    if !scenario.subject.is_own() {
+        return (held > limit).then(|| {
+            format!(
+                "the load holds up to {held} connections at once, for which a server needs at least {} with {limit} open files each \
+                 (`{key}`)",
+                counted(held.div_ceil(limit), "process", "processes")
+            )
+        });
+    }
+    let (processes, who) = accepting(scenario);
+    let others = match scenario.server.at_open_files {
+        AtOpenFiles::Pause | AtOpenFiles::Spin => "the others wait in the queue until some of these close",
+        AtOpenFiles::Reserve => "the others are accepted and closed",
+    };
+    (held > processes * limit).then(|| {
+        format!(
+            "the load holds up to {held} connections at once, and the server fewer than {} ({who}, `{key}` = {limit}): {others}",
+            processes * limit
+        )
+    })
+}
+
+/// The processes of our own server that hold connections.
+fn accepting(scenario: &Scenario) -> (u64, String) {
+    if scenario.server.strategy.is_pool() {
+        return (1, "one process".to_owned());
+    }
+    let workers = scenario.all_workers() as u64;
+    (workers, counted(workers, "worker", "workers"))
 }
 
 /// What decides whether a cell's load fits; loads for which it is the same need the same.

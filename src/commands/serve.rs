@@ -17,6 +17,7 @@ use crate::{
         family::Patience,
     },
     scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
+    server,
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
@@ -70,6 +71,9 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     bind_to(options, &mut cell.scenario)?;
     if let Some(problem) = cell.scenario.amplifies() {
         bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
+    }
+    if let Some(problem) = server::check_descriptors(&cell.scenario.server)? {
+        bail!(plan.wrong(keys::SERVER_OPEN_FILES, problem));
     }
     let interrupted = interrupt_flag()?;
     let headers = if options.proxy_protocol { Headers::All } else { cell.scenario.headers };

@@ -27,6 +27,10 @@ pub struct Connections {
     /// Connections accepted: by the members' count, and by `foreign_members`. `null`, like `aborted` and `unaccounted`, if nobody could
     /// count them.
     pub accepted: Option<u64>,
+    /// Connections among those accepted that the server closed at once, having no descriptor left to hold them (`server.at_open_files`
+    /// = `reserve`). `null` if nobody could tell.
+    #[serde(default)]
+    pub shed: Option<u64>,
     /// Connections and datagram flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Connections and datagram flows that were in progress when their loader died: what became of them is unknown.

@@ -51,7 +51,7 @@ pub use latency::{BatchSummary, Latencies, LatencySummary, value_at};
 pub use lines::read_bounded;
 pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
-pub use members::{HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
+pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
 pub use memory::Memory;
 pub use ports::{Ports, PortsStep};
 pub use probe::{ProbeRow, ProbedMember};

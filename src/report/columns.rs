@@ -161,6 +161,12 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("sleeps", "Times that the member went to sleep (voluntary context switches)."),
             ("preempted", "Times that the kernel took the processor from the member (involuntary context switches)."),
             ("most\nopen", "Most connections that the member had open at once."),
+            (
+                "free\nfiles",
+                "Descriptors below the limit of open files of the member's process before its first connection.",
+            ),
+            ("refused\naccepts", "Accepts that failed because no descriptor was left."),
+            ("closed\nat once", "Connections that the member accepted with its spare descriptor, and closed."),
             ("ended", "How the member ended; empty if it still ran at the trial's end."),
         ],
     ),

@@ -43,7 +43,7 @@ pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};
-pub use server::{AcceptBatch, AcceptFlags, App, ListenOptions, Server, ServiceTime};
+pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Server, ServiceTime};
 pub use strategy::{Balance, Dispatch, PRESETS, Queues, Steering, Strategy, Trigger, Waiting, Wake, sharers};
 pub use subject::{ServerCommand, ServerFile, UnderTest};
 pub use whole::{Limit, Search, Whole};

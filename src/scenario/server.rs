@@ -39,6 +39,10 @@ pub struct Server {
     pub accept_later: Duration,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
+    /// The most open files of each of the server's processes; `None` for what the machine allows.
+    pub open_files: Option<u64>,
+    /// What a worker does that has no descriptor left for a connection.
+    pub at_open_files: AtOpenFiles,
     /// The order in which workers add their listeners to epoll.
     pub registration: Registration,
     /// Placement on processors.
@@ -144,6 +148,18 @@ pub enum AcceptBatch {
     Drain,
     /// At most this many.
     AtMost(u32),
+}
+
+/// What a worker does when accept(2) fails because it has no descriptor left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum AtOpenFiles {
+    /// It accepts nothing until one of its connections closes.
+    Pause,
+    /// It tries again at once.
+    Spin,
+    /// It has a spare descriptor, with which it accepts the connection and closes it.
+    Reserve,
 }
 
 /// The order in which workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides which one is woken first.
@@ -253,6 +269,13 @@ impl Server {
             accept_batch: settings.get(keys::SERVER_ACCEPT_BATCH).map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_later,
             accept_delay: settings.get(keys::SERVER_ACCEPT_DELAY),
+            open_files: None,
+            // Datagrams take no descriptors.
+            at_open_files: if protocol.has(Transport::Tcp) {
+                settings.get(keys::SERVER_AT_OPEN_FILES)
+            } else {
+                keys::SERVER_AT_OPEN_FILES.default()
+            },
             registration: settings.get(keys::SERVER_REGISTRATION),
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
@@ -260,6 +283,12 @@ impl Server {
             larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),
             service_time: ServiceTime::read(settings),
         }
+    }
+
+    /// The same under the limit of open files that the scenario sets for the server under test.
+    pub(super) fn limited(self, settings: &Settings<'_>, protocol: Protocol) -> Self {
+        let limit = || settings.get(keys::SERVER_OPEN_FILES);
+        Self { open_files: protocol.has(Transport::Tcp).then(limit).flatten(), ..self }
     }
 
     /// Our own server as it is by default.

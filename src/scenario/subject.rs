@@ -82,7 +82,8 @@ impl UnderTest {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, network: Network) -> (Self, Server) {
         let name = settings.get(keys::SERVER_SUBJECT);
         if name == SubjectName::Own {
-            return (Self::Own, Server::read(settings, protocol, settings.get(keys::SERVER_WORKERS)));
+            let server = Server::read(settings, protocol, settings.get(keys::SERVER_WORKERS));
+            return (Self::Own, server.limited(settings, protocol));
         }
         if protocol.has(Transport::Udp) {
             let problem = "datagrams require server.subject = \"own\": nothing counts what another server receives";
@@ -102,7 +103,7 @@ impl UnderTest {
             Some(backend) => Server { workers, ..(**backend).clone() },
             None => Server::of_others(settings, protocol, workers),
         };
-        (Self::Command(command), server)
+        (Self::Command(command), server.limited(settings, protocol))
     }
 
     /// Our own server that runs, given the one under test: that one, or the one behind it.

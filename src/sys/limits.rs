@@ -1,10 +1,16 @@
 //! Limits of this process: open files, and what stands behind a system call that a limit refuses.
 
-use std::io;
+use std::{
+    fs, io,
+    os::fd::{AsFd, RawFd},
+};
 
 use nix::{
     errno::Errno,
-    sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+    sys::{
+        resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+        socket::{SockaddrStorage, getpeername, getsockname},
+    },
 };
 
 /// The error of a system call, with the limit that may be behind it and what to do about it.
@@ -66,9 +72,78 @@ pub fn restore_open_files(before: OpenFiles) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, before.soft, before.hard)?)
 }
 
+/// Whether a system call failed because there is no descriptor left: not in this process, or on the whole machine.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Lowers this process's soft limit of open files; what is open stays open.
+pub fn lower_open_files(soft: u64) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, open_files()?.hard)?)
+}
+
+/// Sets both limits of open files of this process. To be called between fork and exec, it makes one system call and no more.
+pub fn set_open_files(limit: u64) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?)
+}
+
+/// Whether this process can have one descriptor more, which it sees by copying one.
+pub fn has_room(descriptor: impl AsFd) -> bool {
+    descriptor.as_fd().try_clone_to_owned().is_ok()
+}
+
+/// How many of this process's descriptors below `limit` are in use, other than by connections to a port. A limit is one on the numbers of
+/// descriptors, of which each call gets the lowest that is free.
+pub fn in_use_below(limit: u64, but_to_port: u16) -> io::Result<u64> {
+    let mut in_use = 0;
+    let numbers = fs::read_dir("/proc/self/fd")?;
+    // The folder's own descriptor is there only while it is read.
+    let all: Vec<RawFd> = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for number in all {
+        let is_open = fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+        in_use += u64::from(is_open && (number as u64) < limit && !is_connection_to(number, but_to_port));
+    }
+    Ok(in_use)
+}
+
+/// Whether a descriptor is the server's end of a connection to a port.
+fn is_connection_to(descriptor: RawFd, port: u16) -> bool {
+    let port_of = |name: SockaddrStorage| {
+        let v4 = name.as_sockaddr_in().map(|name| name.port());
+        v4.or_else(|| name.as_sockaddr_in6().map(|name| name.port()))
+    };
+    getpeername::<SockaddrStorage>(descriptor).is_ok()
+        && getsockname::<SockaddrStorage>(descriptor).is_ok_and(|name| port_of(name) == Some(port))
+}
+
 /// Raises this process's soft limit of open files to the hard limit; children inherit it.
 pub fn raise_open_files() -> io::Result<OpenFiles> {
     let limit = open_files()?;
     setrlimit(Resource::RLIMIT_NOFILE, limit.hard, limit.hard)?;
     open_files()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd,
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_the_servers_end_is_a_connection_to_its_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(is_connection_to(server.as_raw_fd(), port));
+        assert!(!is_connection_to(server.as_raw_fd(), port ^ 1));
+        for other in [client.as_raw_fd(), listener.as_raw_fd(), File::open("/").unwrap().as_raw_fd()] {
+            assert!(!is_connection_to(other, port));
+        }
+        assert!(has_room(&listener));
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
     record::{
         Connections, Datagrams, Distribution, Draws, ErrorCount, Latencies, Latency, LatencySummary, LoaderRow,
         Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject, SubjectKind,
-        TrialRecord, WaitEnd, WaitMethod, WorkerShare, histograms::Name,
+        TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
     },
     scenario::{Act, App, Bound, CloseHow, Network, Scenario, Transport, UnderTest},
     stats,
@@ -117,7 +117,10 @@ pub(super) fn complete(
         enter_datagrams(context, &ended, (&total, loader_died), record);
     }
     let (from_ns, to_ns) = enter_window(context, &ended, (&total, &populations), record);
-    record.latency_ns = latencies(context, &total, &ended.balance, &histograms);
+    // The waits of those that were closed at once do not end at a member that serves them either.
+    let never_served = ended.balance.never_accepted + record.connections.shed.unwrap_or(0);
+    let unserved = Balance { never_accepted: never_served, ..ended.balance };
+    record.latency_ns = latencies(context, &total, &unserved, &histograms);
     record.receipts = receipts(&histograms);
     if !scenario.subject.is_own() {
         record.latency_ns.accept_wait = seen_waits(&total, &ended.members.ends, &record.connections, &histograms);
@@ -174,7 +177,8 @@ fn enter_connections(
     let Connections { left_in_queue, mut foreign_members, .. } = std::mem::take(&mut record.connections);
     let by_cookie = record.kernel.get("SyncookiesRecv").copied().unwrap_or(0);
     let accepts = accepts(scenario, ended, &record.workers);
-    let accepted = accepts.as_ref().map(|accepts| accepts.iter().sum::<u64>());
+    let [shed_by_helper, shed] = shed(scenario, record);
+    let accepted = accepts.as_ref().map(|accepts| accepts.iter().sum::<u64>() + shed_by_helper);
     let Beside { taken, aborted, cookies, foreign } = match (&scenario.subject, accepted) {
         (UnderTest::Own, _) => {
             let unserved = unserved(context, loaders, ended.balance.never_accepted);
@@ -210,6 +214,7 @@ fn enter_connections(
         self_connected: loaders.self_connected,
         cookies,
         accepted: accepted.map(|accepted| accepted + taken),
+        shed: scenario.subject.is_own().then_some(shed),
         completed: loaders.completed,
         foreign,
         left_in_queue,
@@ -246,6 +251,14 @@ fn enter_connections(
     let changed = scenario.changes_workers() || record.workers.iter().any(|member| member.generation > 0);
     let accepts = accepts.filter(|_| !changed);
     record.distribution = accepts.and_then(|accepts| distribution(draws(scenario), &accepts, &ended.tuples));
+}
+
+/// Connections that our own server accepted with a spare descriptor, and closed: those of the helper, which no worker has as accepted, and
+/// all.
+fn shed(scenario: &Scenario, record: &TrialRecord) -> [u64; 2] {
+    let of = |counts: &WorkerCounts| counts.shed.unwrap_or(0);
+    let by_helper = record.helper.as_ref().filter(|_| scenario.subject.is_own()).map_or(0, |helper| of(&helper.total));
+    [by_helper, by_helper + record.workers.iter().map(|worker| of(&worker.total)).sum::<u64>()]
 }
 
 /// Connections that members' counts and loaders' counts do not explain between them.

@@ -78,7 +78,7 @@ use crate::{
         Cell, Engine, LOOPBACK, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
         keys::{self, AnyKey},
     },
-    server::{ListenError, Site, accept},
+    server::{self, ListenError, Site, accept},
     sys::{clock, namespace},
 };
 
@@ -337,6 +337,9 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
         Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
+                if let Some(why) = server::check_descriptors(&scenario.server)? {
+                    return Ok(Rehearsal::Refused { path: keys::SERVER_OPEN_FILES.path().to_owned(), why });
+                }
                 let behind = scenario.backend();
                 let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
                 // The clients of a server behind a proxy are on its own machine.

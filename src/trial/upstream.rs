@@ -134,7 +134,10 @@ impl Backend {
         let sum = |count: fn(&record::WorkerCounts) -> Option<u64>, measured: bool| -> u64 {
             members.iter().filter_map(|member| count(if measured { &member.measured } else { &member.total })).sum()
         };
-        let (connections, requests) = (sum(|counts| counts.accepted, false), sum(|counts| counts.requests, false));
+        // What the helper accepts and closes at once, no worker gets.
+        let shed_by_helper = helper.as_ref().and_then(|(row, _)| row.total.shed).unwrap_or(0);
+        let connections = sum(|counts| counts.accepted, false) + shed_by_helper;
+        let requests = sum(|counts| counts.requests, false);
         if let Some(peak) = self.ports.loaders_peak {
             *ports_peak = peak;
         }

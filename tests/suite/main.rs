@@ -33,6 +33,7 @@ mod common;
 mod compare;
 mod connection_ids;
 mod datagrams;
+mod descriptors;
 mod doctor;
 mod documents;
 mod engines;
@@ -99,6 +100,7 @@ fn main() {
         compare::tests(),
         connection_ids::tests(),
         datagrams::tests(),
+        descriptors::tests(),
         doctor::tests(),
         documents::tests(),
         engines::tests(),

@@ -58,6 +58,7 @@ pub(super) fn rehearse(
         }
     };
     let mut untried = 0;
+    let mut said = HashSet::new();
     let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
     for (cell, sizing) in plan.cells.iter().zip(sizings) {
         let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
@@ -72,6 +73,11 @@ pub(super) fn rehearse(
             && crowded.insert(problem.clone())
         {
             capacity::refuse(name, &format!("{}: {problem}", cell.label()), force)?;
+        }
+        if let Some(why) = capacity::beyond_limit(&cell.scenario)
+            && said.insert(why.clone())
+        {
+            kind.note(format_args!("{name}: {}: {why}", cell.label()));
         }
         match cell.scenario.network {
             // Its server's host finds out.

@@ -95,6 +95,8 @@ pub struct MemberSeen {
     pub unstamped: u64,
     /// Calls of accept that found nothing.
     pub eagain: u64,
+    /// Calls of accept that failed for want of a descriptor; those of a ring are not seen.
+    pub emfile: u64,
     /// Connections that it accepted with a known wait, at [`Level::Btf`] all, and that its server has not closed.
     pub open: u64,
     pub open_peak: u64,
@@ -202,6 +204,7 @@ impl MemberSeen {
         self.foreign += other.foreign;
         self.unstamped += other.unstamped;
         self.eagain += other.eagain;
+        self.emfile += other.emfile;
         self.open += other.open;
         // Their peaks may have been at different times.
         self.open_peak = self.open_peak.max(other.open_peak).max(self.open);
@@ -217,7 +220,7 @@ fn seen(
     waits: Histogram<u64>,
     ahead_ns: i64,
 ) -> MemberSeen {
-    let Member { pid, tid, accepted, foreign, unstamped, eagain, open, open_peak, .. } = member;
+    let Member { pid, tid, accepted, foreign, unstamped, eagain, emfile, open, open_peak, .. } = member;
     MemberSeen {
         pid,
         tid,
@@ -227,6 +230,7 @@ fn seen(
         foreign,
         unstamped,
         eagain,
+        emfile,
         open,
         open_peak,
         last_accept_ns: match member.last_accept_ns {
@@ -282,6 +286,7 @@ mod tests {
             foreign: 1,
             unstamped: 2,
             eagain: 3,
+            emfile: 4,
             open: accepted,
             open_peak,
             last_accept_ns,
@@ -298,6 +303,7 @@ mod tests {
         }
         let [first, second] = &members[..] else { panic!("{members:?}") };
         assert_eq!((first.tid, first.accepted, first.foreign, first.unstamped, first.eagain), (7, 9, 2, 4, 6));
+        assert_eq!(first.emfile, 8);
         assert_eq!((first.open, first.open_peak, first.last_accept_ns, first.waits.len()), (9, 9, 50, 9));
         assert_eq!((second.tid, second.accepted, second.open_peak), (8, 1, 2));
     }

@@ -451,6 +451,37 @@ verdicts! {
              net.core.somaxconn (`sysctl.somaxconn`; with `network = \"host\"`, `sysctl -w` before the server starts).",
     }
 
+    DescriptorsUsedUp {
+        /// Accepts that failed.
+        refused: u64,
+        /// Members among which they did, and all.
+        members: (usize, usize),
+        /// Connections that were accepted with a spare descriptor, and closed.
+        shed: u64,
+        /// The lowest limit of these members' open files, if it is known.
+        limit: Option<u64>,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a member of the server, or its helper, had no descriptor left for a connection: accepts failed with EMFILE or, for the whole machine, \
+                     ENFILE, by the count of our own workers or of a probe; what follows from that gets no verdict of its own",
+        detail: {
+            let who = match members {
+                (0, _) => "the helper".to_owned(),
+                (some, all) => format!("{some} of {}", counted(*all as u64, "member", "members")),
+            };
+            let limit = limit.map_or_else(String::new, |limit| format!(" (limit {limit})"));
+            let shed = (*shed > 0).then(|| format!("; {} closed at once", counted(*shed, "connection was", "connections were")));
+            let refused = counted(*refused, "accept", "accepts");
+            format!("{who} had no descriptor left{limit}: {refused} failed{}", shed.unwrap_or_default())
+        },
+        meaning: "The server held as many connections as it may have open files. The others waited in its queue, or were closed or lost: what clients saw \
+                  is the limit's doing.",
+        remedy: "Raise the limit, unless that is what you are measuring: `server.open_files` or, where that is not set, `ulimit -n`; for a server of \
+                 your own, also what its configuration says (nginx: `worker_rlimit_nofile`), or its service (LimitNOFILE=). Or use more \
+                 workers.",
+    }
+
     SynQueueOverflow {
         /// Growth of TCPReqQFullDrop.
         dropped: u64,

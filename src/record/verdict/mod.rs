@@ -103,7 +103,9 @@ impl VerdictName {
             Self::Interrupted | Self::RoutingChanged => {
                 matches!(other, Self::RateUnmet | Self::DriftInTrial | Self::LoaderSaturated | Self::NoFollowUp)
             }
-            Self::QueueStranded => matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial),
+            Self::QueueStranded | Self::DescriptorsUsedUp => {
+                matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial)
+            }
             _ => false,
         }
     }
@@ -169,7 +171,11 @@ impl fmt::Display for Imbalance {
                 // Where a part is unknown, nobody knows whether the sum adds up.
                 let [accepted, aborted] = [sum.accepted, sum.aborted].map(Option::unwrap_or_default);
                 let left_in_queue = sum.left_in_queue;
-                write!(f, " ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted")
+                write!(f, " ≠ {accepted} accepted")?;
+                if let Some(shed @ 1..) = sum.shed {
+                    write!(f, " ({shed} of them closed at once)")?;
+                }
+                write!(f, " + {left_in_queue} left in the queue + {aborted} aborted")
             }
             Self::Datagrams(Datagrams { sent, foreign, received, left_in_queue, lost, refused, aborted, .. }) => {
                 write!(f, "{sent} datagrams sent")?;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     scenario::{
         placement::WorkerPlaces,
-        server::{AcceptFlags, AppName, Registration, ServiceDistribution},
+        server::{AcceptFlags, AppName, AtOpenFiles, Registration, ServiceDistribution},
         strategy::{Balance, DEFAULT, Dispatch, IncomingPlaces, PRESETS, Preset, WakeName},
         subject::{CommandLine, ServerFile, SubjectName},
     },
@@ -127,6 +127,15 @@ keys! { SERVER:
     SERVER_HERMES_THETA: Number = "server.hermes_theta", number(0.0, 1_000.0), 0.5,
         "`reuseport-hermes`: a listener whose workers have more than 1 + θ times the mean of connections or pending events \
          each gets no connections.";
+    SERVER_OPEN_FILES: OrWord<Integer<u64>> = "server.open_files", or_word("unchanged", integer(8, 1 << 30)), None,
+        "RLIMIT_NOFILE of each process of the server; at most the hard limit of listenbench's own (`ulimit -Hn`). `own`: of each worker, \
+         or of the process whose threads the workers are, and of a dispatcher. A worker can hold as many connections as it has descriptors free \
+         before the first: its member in the record has both numbers, in `descriptors`. `command`: the soft and the hard limit of what it starts, \
+         which some servers raise as root. `unchanged`: workers of `own` have the hard limit, a command what listenbench was started with.";
+    SERVER_AT_OPEN_FILES: Choice<AtOpenFiles> = "server.at_open_files", choice(), AtOpenFiles::Pause,
+        "What a worker does when accept(2) fails for want of a descriptor (EMFILE, ENFILE). `pause`: it takes its listener out of epoll \
+         until one of its connections closes, and the others wait in the queue. `spin`: it leaves it there, is woken again at once, and so on. \
+         `reserve`: it frees a spare descriptor, accepts, closes the connection and takes a spare one again, as libuv does.";
     SERVER_REGISTRATION: Choice<Registration> = "server.registration", choice(), Registration::Ascending,
         "Order in which workers add their listeners to epoll; EPOLLEXCLUSIVE wakes the first idle one. `ascending`: worker 0 first. \
          `descending`: worker 0 last. `shuffled`: as seed and repetition decide.";

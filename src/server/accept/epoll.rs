@@ -18,8 +18,10 @@ use crate::{scenario::Trigger, server::Listener};
 pub(super) struct EpollListener {
     listener: Listener,
     flags: EpollFlags,
-    /// A second descriptor of mio's epoll instance, once registered.
+    /// A second descriptor of mio's epoll instance, once it is known. It stays: a worker that has none left could get no other.
     epoll: Option<Epoll>,
+    /// Whether the listener is in the epoll instance.
+    is_added: bool,
 }
 
 impl EpollListener {
@@ -30,7 +32,15 @@ impl EpollListener {
                 Trigger::Edge => EpollFlags::EPOLLET,
                 Trigger::Exclusive => EpollFlags::EPOLLEXCLUSIVE,
             };
-        Self { listener, flags, epoll: None }
+        Self { listener, flags, epoll: None, is_added: false }
+    }
+
+    /// Takes the descriptor that it needs to be registered.
+    pub(super) fn prepare(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.epoll.is_none() {
+            self.epoll = Some(Epoll(registry.as_fd().try_clone_to_owned()?));
+        }
+        Ok(())
     }
 
     fn event(&self, place: usize) -> EpollEvent {
@@ -40,16 +50,18 @@ impl EpollListener {
 
 impl Source for EpollListener {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        let epoll = Epoll(registry.as_fd().try_clone_to_owned()?);
-        for (place, socket) in self.listener.descriptors().enumerate() {
-            epoll.add(socket, self.event(place))?;
+        self.prepare(registry)?;
+        if let Some(epoll) = &self.epoll {
+            for (place, socket) in self.listener.descriptors().enumerate() {
+                epoll.add(socket, self.event(place))?;
+            }
+            self.is_added = true;
         }
-        self.epoll = Some(epoll);
         Ok(())
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        if let Some(epoll) = self.epoll.take() {
+        if let (true, Some(epoll)) = (std::mem::take(&mut self.is_added), &self.epoll) {
             self.listener.descriptors().try_for_each(|socket| epoll.delete(socket))?;
         }
         Ok(())
@@ -61,7 +73,7 @@ impl Source for EpollListener {
     }
 
     fn left_some(&mut self) -> io::Result<()> {
-        if let (true, Some(epoll)) = (self.flags.contains(EpollFlags::EPOLLET), &self.epoll) {
+        if let (true, Some(epoll)) = (self.is_added && self.flags.contains(EpollFlags::EPOLLET), &self.epoll) {
             // EPOLL_CTL_MOD makes epoll look again, and report a queue that is not empty as if it had just been filled.
             for (place, socket) in self.listener.descriptors().enumerate() {
                 epoll.modify(socket, &mut self.event(place))?;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     observe::{completions::Completions, listeners::Place},
-    scenario::{Balance, Dispatch, Steering, Strategy, Transport, Trigger, Wake},
+    scenario::{AtOpenFiles, Balance, Dispatch, Steering, Strategy, Transport, Trigger, Wake},
     server::{Listeners, Site},
     sys::robust_mutex::RobustMutex,
 };
@@ -149,11 +149,13 @@ impl Mechanism {
     }
 
     /// The acceptor of the worker with this number, in that worker's process; `place` is its number among those of the listeners.
-    /// `completions`: when the worker's ring completed its accepts, if that is recorded.
+    /// `at_open_files`: what a thread of its own does without a descriptor for a connection. `completions`: when the worker's ring
+    /// completed its accepts, if that is recorded.
     pub fn acceptor(
         self,
         worker: usize,
         place: usize,
+        at_open_files: AtOpenFiles,
         completions: Option<&Arc<Completions>>,
     ) -> Result<Box<dyn Acceptor>> {
         let queue = self.listeners.queue_of(place);
@@ -167,7 +169,7 @@ impl Mechanism {
             SharedWake::Lock { delay, mut locks } => {
                 around.wrap(LockedListener::new(listener, locks.swap_remove(queue), delay))
             }
-            SharedWake::Thread => around.wrap(ThreadAcceptor::new(listener)?),
+            SharedWake::Thread => around.wrap(ThreadAcceptor::new(listener, at_open_files)?),
             SharedWake::Uring => around.wrap(UringAcceptor::new(listener, worker, completions.cloned())?),
             SharedWake::Dispatcher { mut channels, .. } => around.wrap(channels.swap_remove(place).into_inlet(TOKEN)),
             SharedWake::Pool { .. } => bail!("the workers of a pool get their acceptors together"),
@@ -192,10 +194,10 @@ impl Mechanism {
     }
 
     /// The helper itself, in the helper's process.
-    pub fn into_helper(self) -> Option<Box<dyn Helper>> {
+    pub fn into_helper(self, at_open_files: AtOpenFiles) -> Option<Box<dyn Helper>> {
         let SharedWake::Dispatcher { dispatch, channels } = self.wake else { return None };
         let hands = Dispatcher::new(dispatch, channels);
-        Some(Box::new(Accepting { listener: self.listeners.take(0), hands }))
+        Some(Box::new(Accepting::new(self.listeners.take(0), hands, at_open_files)))
     }
 
     /// Whether the workers are threads of one process.
@@ -204,9 +206,9 @@ impl Mechanism {
     }
 
     /// What accepts for them, and the acceptor of each, in that process.
-    pub fn into_pool(self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
+    pub fn into_pool(self, at_open_files: AtOpenFiles) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
         let SharedWake::Pool { workers } = self.wake else { return None };
-        let (accepting, acceptors) = pool(self.listeners.take(0), workers);
+        let (accepting, acceptors) = pool(self.listeners.take(0), workers, at_open_files);
         let boxed = acceptors.into_iter().map(|acceptor| Box::new(acceptor) as Pooled);
         Some((Box::new(accepting), boxed.collect()))
     }
@@ -241,7 +243,7 @@ pub fn try_out(strategy: &Strategy, site: Site) -> Result<Vec<Place>> {
     let places = mechanism.listeners().places().context("getsockopt of a listener")?;
     match transport {
         Transport::Tcp if mechanism.is_pool() => {}
-        Transport::Tcp => drop(mechanism.acceptor(0, 0, None)?),
+        Transport::Tcp => drop(mechanism.acceptor(0, 0, AtOpenFiles::Pause, None)?),
         Transport::Udp => drop(mechanism.receiver(0)?),
     }
     Ok(places)
@@ -281,9 +283,10 @@ mod tests {
             let listeners = mechanism.listeners();
             assert_eq!([0, 1, 2].map(|worker| listeners.queue_of(worker)), [0, 1, 0]);
 
-            let mut acceptor = mechanism.acceptor(2, 2, None).unwrap();
+            let mut acceptor = mechanism.acceptor(2, 2, AtOpenFiles::Pause, None).unwrap();
             let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
             acceptor.register(poll.registry()).unwrap();
+            acceptor.start().unwrap();
             let clients: Vec<TcpStream> =
                 bound.iter().cycle().take(CLIENTS).map(|to| TcpStream::connect(to).unwrap()).collect();
             let mut peers = Vec::new();

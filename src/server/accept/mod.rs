@@ -91,7 +91,21 @@ pub enum Taken {
     Over(Accepted),
     /// A connection that the worker has accepted, and handed over to another.
     HandedOver,
+    /// A connection that a thread of the worker's has accepted with its spare descriptor, and closed.
+    Shed(Closed),
 }
+
+/// A connection that is accepted and closed already.
+#[derive(Debug, Clone, Copy)]
+pub struct Closed {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// When accept(2) returned it, in nanoseconds of CLOCK_MONOTONIC.
+    pub accept_ns: u64,
+}
+
+/// Accepts that failed in another thread for want of a descriptor: each errno, and how many.
+pub type Refused = [(i32, u64); 2];
 
 /// Where a connection was before the worker had it: accepted by a thread or process that hands connections over, or by the kernel
 /// for a ring.
@@ -146,6 +160,27 @@ pub trait Acceptor: Source {
     /// Whether the last call found one listener empty, and another, which the kernel has reported, is to be asked.
     fn has_another(&self) -> bool {
         false
+    }
+
+    /// Called once the worker has registered it and counted its descriptors: from now on, a thread of its own or the kernel may accept.
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The same as [`Self::accept`] with a descriptor that has been freed for it, after an accept that failed for want of one. A source
+    /// that accepts nothing more after such a failure calls accept(2) here; [`Source::left_some`] makes it go on.
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        self.accept()
+    }
+
+    /// Whether it receives connections from another process: one that comes when there is no descriptor left is lost.
+    fn receives(&self) -> bool {
+        false
+    }
+
+    /// What a thread of its own was refused since this was last called.
+    fn refused(&mut self) -> Refused {
+        Refused::default()
     }
 
     /// Called when a connection from this acceptor has been closed.

@@ -14,7 +14,7 @@ use std::{
 use aya::maps::MapData;
 use mio::{Events, Registry};
 
-use super::{Acceptor, Receiver, Source, Taken};
+use super::{Acceptor, Receiver, Refused, Source, Taken};
 use crate::{
     server::Listener,
     sys::{clock, shared::SharedSlice},
@@ -146,21 +146,30 @@ impl<S: Source> Source for Publishing<S> {
 impl<A: Acceptor> Acceptor for Publishing<A> {
     fn accept(&mut self) -> io::Result<Option<Taken>> {
         let taken = self.source.accept()?;
-        match &taken {
-            Some(Taken::Own(_)) => self.publisher.opened(),
-            // The program picked another queue for it.
-            Some(Taken::Over(_)) => {
-                self.publisher.opened();
-                self.publisher.change(Word::Closed, 1_u64.wrapping_neg());
-            }
-            Some(Taken::HandedOver) => self.publisher.change(Word::Closed, 1),
-            None => {}
-        }
+        self.publish(&taken);
         Ok(taken)
     }
 
     fn has_another(&self) -> bool {
         self.source.has_another()
+    }
+
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        let taken = self.source.accept_spared()?;
+        self.publish(&taken);
+        Ok(taken)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.source.start()
+    }
+
+    fn receives(&self) -> bool {
+        self.source.receives()
+    }
+
+    fn refused(&mut self) -> Refused {
+        self.source.refused()
     }
 
     fn closed(&mut self) {
@@ -180,6 +189,21 @@ impl<A: Acceptor> Acceptor for Publishing<A> {
 
     fn listeners(&self) -> Vec<BorrowedFd<'_>> {
         self.source.listeners()
+    }
+}
+
+impl<A: Acceptor> Publishing<A> {
+    fn publish(&mut self, taken: &Option<Taken>) {
+        match taken {
+            Some(Taken::Own(_) | Taken::Shed(_)) => self.publisher.opened(),
+            // The program picked another queue for it.
+            Some(Taken::Over(_)) => {
+                self.publisher.opened();
+                self.publisher.change(Word::Closed, 1_u64.wrapping_neg());
+            }
+            Some(Taken::HandedOver) => self.publisher.change(Word::Closed, 1),
+            None => {}
+        }
     }
 }
 

@@ -28,7 +28,11 @@ pub(super) struct UringAcceptor {
     /// They take turns.
     rings: Vec<AcceptRing>,
     turn: usize,
+    /// Stays: a worker that has no descriptor left could get no other.
     registry: Option<Registry>,
+    is_added: bool,
+    /// Whether the kernel is to accept.
+    started: bool,
     worker: usize,
     completions: Option<Arc<Completions>>,
 }
@@ -41,7 +45,7 @@ impl UringAcceptor {
         let rings = rings.collect::<io::Result<_>>().context(
             "io_uring_setup; it may be switched off (sysctl kernel.io_uring_disabled) or forbidden by a sandbox",
         )?;
-        Ok(Self { rings, turn: 0, registry: None, worker, completions })
+        Ok(Self { rings, turn: 0, registry: None, is_added: false, started: false, worker, completions })
     }
 
     fn accepted(&self, stream: std::net::TcpStream) -> Accepted {
@@ -60,25 +64,29 @@ impl UringAcceptor {
 
 impl Source for UringAcceptor {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        let registry = registry.try_clone()?;
         for ring in &self.rings {
             registry.register(&mut SourceFd(&ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
         }
-        self.registry = Some(registry);
-        self.rings.iter_mut().try_for_each(AcceptRing::arm)
+        self.is_added = true;
+        if self.registry.is_none() {
+            self.registry = Some(registry.try_clone()?);
+        }
+        if self.started { self.rings.iter_mut().try_for_each(AcceptRing::arm) } else { Ok(()) }
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        if let Some(registry) = self.registry.take() {
+        if let (true, Some(registry)) = (std::mem::take(&mut self.is_added), &self.registry) {
             self.rings.iter().try_for_each(|ring| registry.deregister(&mut SourceFd(&ring.as_raw_fd())))?;
         }
         Ok(())
     }
 
     fn left_some(&mut self) -> io::Result<()> {
-        if let Some(registry) = &self.registry {
-            // Makes epoll check again: a ring is readable as long as it holds a completion.
-            for ring in &self.rings {
+        if let (true, Some(registry)) = (self.is_added, &self.registry) {
+            for ring in &mut self.rings {
+                // An error has ended it.
+                ring.arm()?;
+                // Makes epoll check again: a ring is readable as long as it holds a completion.
                 registry.reregister(&mut SourceFd(&ring.as_raw_fd()), TOKEN, Interest::READABLE)?;
             }
         }
@@ -103,6 +111,39 @@ impl Acceptor for UringAcceptor {
                 // The error has ended the multishot accept; registering arms it again.
                 Some(Err(error)) => return Err(error),
                 None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.started = true;
+        self.rings.iter_mut().try_for_each(AcceptRing::arm)
+    }
+
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        let count = self.rings.len();
+        for place in (self.turn..self.turn + count).map(|place| place % count) {
+            let ring = &mut self.rings[place];
+            if ring.is_armed()
+                && let Some(Ok(stream)) = ring.next()
+            {
+                self.turn = (place + 1) % count;
+                return Ok(Some(Taken::Own(self.accepted(stream))));
+            }
+            if ring.is_armed() {
+                continue;
+            }
+            // It has failed for want of the descriptor that there is now.
+            match ring.accept() {
+                Ok(stream) => {
+                    stream.set_nonblocking(true)?;
+                    let peer = stream.peer_addr().ok().map(socket::unmapped);
+                    self.turn = (place + 1) % count;
+                    return Ok(Some(Taken::Own(Accepted::now(TcpStream::from_std(stream), peer))));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

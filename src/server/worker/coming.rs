@@ -5,10 +5,9 @@ use std::io;
 use anyhow::{Context, Result};
 use mio::Events;
 
-use super::event_loop::{Loop, wait};
+use super::event_loop::{Loop, count_refused, wait};
 use crate::{
     ipc::control::{Count, Fate, Meter, Order, Phase},
-    server::accept::Taken,
     sys::{clock, socket},
 };
 
@@ -46,13 +45,9 @@ impl Loop {
             // Other processes may have the listener too, and a descriptor that is closed stays in epoll as long as they do.
             acceptor.deregister().context("taking the listener out of epoll")?;
             for taken in acceptor.stop().context("stopping to accept")? {
-                self.count(&taken, meter);
-                if let Taken::Own(accepted) | Taken::Over(accepted) = taken
-                    && !self.take_up(accepted, meter)
-                {
-                    acceptor.closed();
-                }
+                self.take(taken, acceptor.as_mut(), meter);
             }
+            count_refused(acceptor.as_mut(), meter);
             let listeners = if closes { acceptor.listeners() } else { Vec::new() };
             if !listeners.is_empty() {
                 let lengths = listeners.iter().map(socket::queue_length);

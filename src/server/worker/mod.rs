@@ -13,7 +13,7 @@ use nix::unistd::gettid;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use event_loop::{Ending, Loop};
+use event_loop::{Ending, Loop, count_refused};
 use pause::Pauses;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     app::Application,
     burn::Burns,
     datagrams::Datagrams,
+    descriptors::Spare,
 };
 use crate::{
     context::TrialContext,
@@ -107,13 +108,15 @@ impl Worker {
             fresh: VecDeque::with_capacity(EVENTS),
             only_end: self.context.scenario.only_end(),
             pauses: Pauses::new(self.context.scenario.server.accept_later),
+            descriptors: None,
+            spare: Spare::default(),
             drain_until_ns: None,
             woke_ns: 0,
             worker: self,
         };
         let (delay, waits) = (work.worker.context.scenario.server.accept_delay, work.worker.waits);
         if delay.is_zero() && !waits {
-            work.register()?;
+            work.begin()?;
         }
         let window = control.wait_for_start();
         let mut meter = if work.worker.context.scenario.server.strategy.is_pool() {
@@ -128,7 +131,10 @@ impl Worker {
             !delay.is_zero() && work.sleep_until(window, delay, &mut burns)?
         };
         if registers_now {
-            work.register()?;
+            work.begin()?;
+        }
+        if let Some(descriptors) = work.descriptors {
+            descriptors.enter(&meter);
         }
         if let Ending::Left = work.run(&mut burns, &mut meter)? {
             meter.stop();
@@ -136,9 +142,14 @@ impl Worker {
             return Ok(set_up);
         }
         // Connections that the strategy had already taken from the kernel count as accepted, though no worker will serve them.
+        // What other processes have handed over needs descriptors to be received.
+        limits::raise_open_files().context("raising the limit of open files")?;
         let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
         for taken in taken.into_iter().flatten() {
             work.count(&taken, &mut meter);
+        }
+        if let Some(acceptor) = &mut work.acceptor {
+            count_refused(acceptor.as_mut(), &meter);
         }
         if let Some(datagrams) = &mut work.datagrams {
             datagrams.drain(Count::DatagramsLeft, &mut meter);

@@ -93,6 +93,11 @@ impl AcceptRing {
         }
     }
 
+    /// Calls accept(2) itself, after an error has ended the multishot accept. Fails with `WouldBlock` if nothing waits.
+    pub fn accept(&self) -> io::Result<TcpStream> {
+        self.listener.accept().map(|(stream, _)| stream)
+    }
+
     /// Cancels the multishot accept and returns the connections it had already taken.
     pub fn stop(&mut self) -> io::Result<Vec<TcpStream>> {
         let mut taken: Vec<TcpStream> = std::iter::from_fn(|| self.next()).flatten().collect();

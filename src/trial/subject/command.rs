@@ -49,6 +49,7 @@ pub fn start(context: &TrialContext, command: &ServerCommand, ours: Ours<'_>) ->
         files: command.files.iter().map(|file| (file.name.clone(), file.contents.clone())).collect(),
         values: values(address, scenario.server.workers, scenario.backend().map(|backend| backend.address)),
         stop_signal: command.stop_signal,
+        open_files: scenario.server.open_files,
         demands,
     })?;
     let mut broken = None;

@@ -46,6 +46,8 @@ pub(super) struct Order {
     /// What stands for each name in braces, in words and files alike. The keeper adds `dir`, the folder.
     pub values: Vec<(&'static str, String)>,
     pub stop_signal: Signal,
+    /// The limit of open files of each of its processes; `None` for the keeper's own.
+    pub open_files: Option<u64>,
     /// What may be asked of it while it runs, by number.
     pub demands: Vec<Demand>,
 }

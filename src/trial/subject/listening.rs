@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     observe::{completions::Completions, listeners::Place},
-    scenario::{Crew, CrewMember, ListenerSet, Scenario, Strategy, Transport},
+    scenario::{AtOpenFiles, Crew, CrewMember, ListenerSet, Scenario, Strategy, Transport},
     server::{
         Intake, Site,
         accept::{Helper, Mechanism, Pooled, Program},
@@ -26,6 +26,7 @@ pub struct Listening {
     connected: Vec<usize>,
     /// The address that clients connect to.
     clients_to: SocketAddr,
+    at_open_files: AtOpenFiles,
 }
 
 /// The listeners that events will open.
@@ -70,7 +71,7 @@ impl Listening {
             let mechanisms = mechanisms.collect::<Result<_>>()?;
             sets.push(mechanisms);
         }
-        Ok(Self { crew, sets, connected, clients_to: scenario.address })
+        Ok(Self { crew, sets, connected, clients_to: scenario.address, at_open_files: server.at_open_files })
     }
 
     /// The workers that use it.
@@ -108,7 +109,10 @@ impl Listening {
         let mut intake = Intake::default();
         for (transport, mechanism) in set {
             match transport {
-                Transport::Tcp => intake.acceptor = Some(mechanism.acceptor(worker, member.place, completions)?),
+                Transport::Tcp => {
+                    let acceptor = mechanism.acceptor(worker, member.place, self.at_open_files, completions)?;
+                    intake.acceptor = Some(acceptor);
+                }
                 Transport::Udp => {
                     let socket = mechanism.socket_number(member.place) as u16;
                     intake.receiver = Some((mechanism.receiver(member.place)?, socket));
@@ -130,12 +134,14 @@ impl Listening {
 
     /// Takes what accepts for them, and what each of them takes connections from, in their process.
     pub(super) fn take_pool(&mut self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
-        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_pool())
+        let at_open_files = self.at_open_files;
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_pool(at_open_files))
     }
 
     /// Takes the helper's part, in the helper's process.
     pub(super) fn take_helper(&mut self) -> Option<Box<dyn Helper>> {
-        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_helper())
+        let at_open_files = self.at_open_files;
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_helper(at_open_files))
     }
 
     /// Closes this process's copies of what is open, so that a worker's listener ends with the worker, and keeps what is not open yet.

@@ -34,7 +34,9 @@ use super::loaders::Histograms;
 use crate::{
     ipc::control::{Count, Window},
     observe::listeners::Place,
-    record::{self, CountedBy, ErrorCount, Exit, HelperRow, LatencySummary, ProbeRow, WaitEnd, WorkerCounts},
+    record::{
+        self, CountedBy, DescriptorRow, ErrorCount, Exit, HelperRow, LatencySummary, ProbeRow, WaitEnd, WorkerCounts,
+    },
     scenario::{Act, Transport},
 };
 
@@ -183,6 +185,8 @@ pub struct Ended {
     pub measured: WorkerCounts,
     /// Most connections open at once.
     pub open_peak: Option<u64>,
+    /// Its process's descriptors, if it is one of ours.
+    pub descriptors: Option<DescriptorRow>,
     /// Accept waits of the connections it accepted, if a probe saw them.
     pub accept_wait: Option<LatencySummary>,
     /// Only of our own workers: what has no place in the rows.

@@ -391,6 +391,7 @@ impl Watch {
         match count {
             Count::Accepted => Some(grown(|seen| seen.accepted)),
             Count::AcceptEagain => Some(grown(|seen| seen.eagain)),
+            Count::Emfile => Some(grown(|seen| seen.emfile)),
             Count::Open => self.probing.knows_connections().then(|| seen.map_or(0, |seen| seen.open)),
             _ => None,
         }
@@ -509,6 +510,7 @@ impl Watch {
         WorkerCounts {
             accepted: counted(|seen| seen.accepted),
             accept_eagain: counted(|seen| seen.eagain),
+            emfile: counted(|seen| seen.emfile),
             ..self.used([id], from, to)
         }
     }
@@ -524,12 +526,14 @@ impl Watch {
         let of = |from, to: &Standing| WorkerCounts {
             accepted: self.probing.accepts.as_ref().map(|_| 0),
             accept_eagain: self.probing.accepts.as_ref().map(|_| 0),
+            emfile: self.probing.accepts.as_ref().map(|_| 0),
             ..self.used(others(to), from, Some(to))
         };
         Some(HelperRow {
             pid,
             total: of(Some(&self.at_start), &self.now),
             measured: of(self.at_from.as_ref(), self.at_to.as_ref().unwrap_or(&self.now)),
+            descriptors: None,
             exit: Exit::Ok,
         })
     }

@@ -14,12 +14,12 @@ use crate::{
     },
     load,
     observe::listeners::Place,
-    record::{self, CountedBy, Exit, HelperRow},
+    record::{self, CountedBy, DescriptorRow, Exit, HelperRow},
     scenario::{
         Act, Transport,
         keys::{self, AnyKey},
     },
-    server::{Worker, WorkerSetUp, accept::Helper},
+    server::{Descriptors, Worker, WorkerSetUp, accept::Helper},
     sys::clock::{self, CpuUse},
     trial::Histograms,
 };
@@ -260,10 +260,12 @@ impl Subject for OwnServer {
         let helper = helper.map(|(pid, exit)| {
             let (total, measured) = (control.since_start(workers), control.measured(workers));
             let (total, measured) = ((&total).into(), (&measured).into());
-            (HelperRow { pid, total, measured, exit }, control.worker_errors(workers))
+            let descriptors = descriptors(&control, workers);
+            (HelperRow { pid, total, measured, descriptors, exit }, control.worker_errors(workers))
         });
         let members = lives.into_iter().enumerate().map(|(number, life)| Ended {
             generation: generations.generation(number),
+            descriptors: descriptors(&control, if is_pool { workers } else { number }),
             ..ended(&control, name, number, life)
         });
         let members: Vec<Ended> = members.collect();
@@ -272,6 +274,13 @@ impl Subject for OwnServer {
         let probe = beside.map(|beside| beside.row(&pids, helper.as_ref().map(|(row, _)| row.pid)));
         Finished { members, helper, histograms: histograms(&control), probe, ..Finished::default() }
     }
+}
+
+/// The descriptors of the process in which a worker or helper is; `None` if it has not counted them.
+fn descriptors(control: &Control, number: usize) -> Option<DescriptorRow> {
+    let counts = control.since_start(number);
+    let row = DescriptorRow { limit: counts.get(Count::DescriptorLimit), before: counts.get(Count::DescriptorsBefore) };
+    (row.limit > 0).then_some(row)
 }
 
 /// A worker's name in process lists.
@@ -339,7 +348,7 @@ fn histograms(control: &Control) -> Histograms {
 
 /// Runs the helper process or thread from its set-up, which it reports, to its end.
 pub(super) fn help(
-    helper: Box<dyn Helper>,
+    mut helper: Box<dyn Helper>,
     context: &TrialContext,
     report: impl FnOnce(&WorkerSetUp) -> Result<()>,
 ) -> Result<WorkerSetUp> {
@@ -347,15 +356,27 @@ pub(super) fn help(
     let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
     let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
     report(&set_up)?;
-    let window = control.wait_for_start();
     let number = control.workers();
     let is_thread = scenario.server.strategy.is_pool();
+    helper.take_spare();
+    let limited = || {
+        if is_thread {
+            // The workers' descriptors are the same process's.
+            control.wait_for_registration_turn(number);
+        }
+        Descriptors::limit(&scenario.server)?;
+        Descriptors::count(scenario.address.port())
+    };
+    // Workers that begin later have descriptors to get first.
+    let now = scenario.server.accept_delay.is_zero().then(limited).transpose()?;
+    let window = control.wait_for_start();
     let mut meter = if is_thread { control.thread_meter(number, window) } else { control.meter(number, window) };
     let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
     while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
         std::thread::sleep(LOOK_AGAIN);
     }
-    let listener = helper.run(control, &mut meter)?;
+    now.map_or_else(limited, Ok)?.enter(&meter);
+    let listener = helper.run(control, &mut meter, context.ledger.as_deref())?;
     meter.stop();
     // What is left in its queue is counted until then.
     control.wait_for_exit();
