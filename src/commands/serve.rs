@@ -107,8 +107,8 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         scenario.server.app.name(),
         match headers {
             Headers::None => "",
-            Headers::Some => ", with or without a PROXY protocol header",
-            Headers::All => ", after a PROXY protocol header",
+            Headers::Some => ", PROXY protocol headers accepted",
+            Headers::All => ", PROXY protocol headers expected",
         }
     ))?;
     for bound in scenario.beyond_loopback() {
@@ -149,7 +149,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let errors = members.into_iter().map(|ended| (ended.pid, ended.errors));
     for (pid, errors) in errors.chain(helper.map(|(row, errors)| (row.pid, errors))) {
         for error in errors {
-            say(format_args!("errors of {pid}: {error}"))?;
+            say(format_args!("errors of {pid}: {}", error.explained()))?;
         }
     }
     ended_early.map(|()| Ended::Done).map_err(|died| {

@@ -204,6 +204,12 @@ impl ErrorCount {
         }
         sums.into_iter().map(|((phase, errno), count)| Self { phase, errno, count }).collect()
     }
+
+    /// With what the cause means, unless it is an errno: `receive EOF ×3 (the server closed before it had answered)`.
+    pub fn explained(&self) -> String {
+        let meaning = self.errno.meaning().map(|meaning| format!(" ({meaning})"));
+        format!("{self}{}", meaning.unwrap_or_default())
+    }
 }
 
 impl fmt::Display for ErrorCount {

@@ -417,6 +417,7 @@ fn a_proxy_that_sends_no_header_is_found_out() {
     let output = bench.run(&[]);
     assert_code(&output, 3);
     let trial = bench.read_trials().remove(0);
+    assert!(verdicts(&trial).contains(&"upstream-headers"), "{trial}");
     assert_eq!((&trial["outcome"], &trial["connections"]["completed"]), (&json!("invalid"), &json!(0)), "{trial}");
     let upstream = &trial["upstream"];
     let expected = json!([{"phase": "serve", "errno": "NOHEADER", "count": upstream["connections"]}]);

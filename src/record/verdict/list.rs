@@ -744,6 +744,25 @@ verdicts! {
         remedy: "Have the server pass requests on to `{backend}`, and look for errors in its output and its logs.",
     }
 
+    UpstreamHeaders {
+        /// Those of the upstream that are about headers.
+        errors: Vec<ErrorCount>,
+        /// Connections that the upstream accepted.
+        accepted: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "with `server.backend_proxy_protocol`, the upstream closed connections because they did not begin with a PROXY protocol header",
+        detail: format!(
+            "the upstream closed {} of {}: {}",
+            errors.iter().map(|error| error.count).sum::<u64>(),
+            counted(*accepted, "connection", "connections"),
+            listed(errors)
+        ),
+        meaning: "The proxy, or whatever else connects to the upstream, sends no PROXY protocol header that the upstream could read.",
+        remedy: "Have the proxy send headers to `{backend}`, as HAProxy does with `send-proxy-v2`, or set `server.backend_proxy_protocol = false`.",
+    }
+
     OddRange {
         /// Connections at the wall.
         wall: u64,

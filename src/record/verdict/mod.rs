@@ -286,11 +286,7 @@ impl fmt::Display for EventOutcome {
 
 /// `connect ECONNREFUSED ×3, receive EOF ×1 (the server closed before it had answered)`.
 fn listed(errors: &[ErrorCount]) -> String {
-    let one = |error: &ErrorCount| {
-        let meaning = error.errno.meaning().map(|meaning| format!(" ({meaning})"));
-        format!("{error}{}", meaning.unwrap_or_default())
-    };
-    errors.iter().map(one).collect::<Vec<_>>().join(", ")
+    errors.iter().map(ErrorCount::explained).collect::<Vec<_>>().join(", ")
 }
 
 /// `: -ERR unknown command\r\n`; empty if it is not known.

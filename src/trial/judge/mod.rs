@@ -109,6 +109,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::ports_scarce(record, &scenario.sources()),
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
+        record.upstream.as_ref().and_then(kernel::upstream_headers),
         load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
