@@ -17,7 +17,7 @@ use nix::{
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::common::{Bench, assert_code, stderr, wait_until, words};
+use crate::common::{Bench, assert_code, stderr, words};
 
 tests! {
     root [
