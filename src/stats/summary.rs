@@ -559,7 +559,7 @@ mod tests {
             assert!((comparison.compared.p_value - 2.0 / 252.0).abs() < 1e-9, "{comparison:?}");
             assert!((comparison.compared.p_adjusted - 12.0 / 252.0).abs() < 1e-9, "{comparison:?}");
         }
-        // What is no answer is corrected by itself, and what one trial settles is not tested.
+        // A metric that is not an answer is corrected within its own family, and what one trial settles is not tested.
         assert!(of("accepted_per_s").all(|comparison| comparison.family == Family::Metric));
         assert_eq!((summary.tests("accepted_per_s"), summary.tests("ports_wall")), (3, 0));
     }

@@ -119,7 +119,7 @@ fn only_chance_has_p_values() {
     assert_eq!((&one["distribution"]["p_value"], &one["distribution"]["imbalance"]), (&Value::Null, &1.0.into()));
 }
 
-/// In the machine's own network, the hash is the same in every trial: what comes again is no new draw.
+/// In the machine's own network, the hash is the same in every trial, so a tuple that occurs again is not drawn again.
 fn in_one_network_a_tuple_is_drawn_once() {
     // The network is the thread's own, and other tests may follow on this one.
     thread::spawn(|| {
