@@ -152,7 +152,10 @@ fn main() {
         variants::tests(),
         version::tests(),
     ];
-    libtest_mimic::run(&Arguments::from_args(), modules.into_iter().flatten().collect()).exit();
+    // They mostly wait: for the ends of trials, which last as long as they are told to, however many processors there are.
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2 * requires::processors());
+    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit();
 }
 
 fn trial(path: &str, required: &str, met: bool, test: fn()) -> Trial {
