@@ -47,7 +47,7 @@ impl Descriptors {
     /// Limits the calling process's as the scenario says. Fails if that leaves none for a connection beside what is opened from here on.
     pub fn limit(server: &Server) -> Result<()> {
         let Some(limit) = server.open_files else { return Ok(()) };
-        let least = limits::in_use_below(limit, 0).context("reading /proc/self/fd")? + LEAST;
+        let least = limits::lowest_limit(LEAST, 0).context("reading /proc/self/fd")?;
         if least > limit {
             bail!("`{}`: {}", keys::SERVER_OPEN_FILES.path(), too_few(limit, least));
         }
@@ -59,7 +59,8 @@ impl Descriptors {
         let limit = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.soft;
         let before = limits::in_use_below(limit, port).context("reading /proc/self/fd")?;
         if before >= limit {
-            bail!("the limit of open files: {}", too_few(limit, before + 1));
+            let least = limits::lowest_limit(1, port).context("reading /proc/self/fd")?;
+            bail!("the limit of open files: {}", too_few(limit, least));
         }
         Ok(Self { limit, before })
     }

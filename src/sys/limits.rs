@@ -95,15 +95,33 @@ pub fn has_room(descriptor: impl AsFd) -> bool {
 /// How many of this process's descriptors below `limit` are in use, other than by connections to a port. A limit is one on the numbers of
 /// descriptors, of which each call gets the lowest that is free.
 pub fn in_use_below(limit: u64, but_to_port: u16) -> io::Result<u64> {
-    let mut in_use = 0;
+    Ok(in_use(but_to_port)?.into_iter().filter(|number| *number < limit).count() as u64)
+}
+
+/// The lowest limit that leaves this process so many descriptors, if connections to a port took none.
+pub fn lowest_limit(free: u64, but_to_port: u16) -> io::Result<u64> {
+    Ok(lowest(&in_use(but_to_port)?, free))
+}
+
+fn lowest(in_use: &[u64], free: u64) -> u64 {
+    let mut limit = free;
+    loop {
+        let needed = free + in_use.iter().filter(|number| **number < limit).count() as u64;
+        if needed <= limit {
+            return limit;
+        }
+        limit = needed;
+    }
+}
+
+/// The numbers of this process's descriptors other than connections to a port.
+fn in_use(but_to_port: u16) -> io::Result<Vec<u64>> {
     let numbers = fs::read_dir("/proc/self/fd")?;
     // The folder's own descriptor is there only while it is read.
     let all: Vec<RawFd> = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    for number in all {
-        let is_open = fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
-        in_use += u64::from(is_open && (number as u64) < limit && !is_connection_to(number, but_to_port));
-    }
-    Ok(in_use)
+    let is_open = |number: &RawFd| fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    let others = all.into_iter().filter(|number| is_open(number) && !is_connection_to(*number, but_to_port));
+    Ok(others.map(|number| number as u64).collect())
 }
 
 /// Whether a descriptor is the server's end of a connection to a port.
@@ -132,6 +150,15 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn the_lowest_limit_counts_what_is_open_below_it() {
+        assert_eq!(lowest(&[], 4), 4);
+        assert_eq!(lowest(&[0, 1, 2], 4), 7);
+        // What is above a limit takes nothing from it.
+        assert_eq!(lowest(&[0, 1, 2, 900], 4), 7);
+        assert_eq!(lowest(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 4), 14);
+    }
 
     #[test]
     fn only_the_servers_end_is_a_connection_to_its_port() {
