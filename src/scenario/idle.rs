@@ -191,7 +191,23 @@ impl<'a> Context<'a> {
                  or {remove}"
             );
         }
+        let share = self.values.get(&self.place(keys::LOAD_UDP_SHARE)).map(|entry| &entry.value);
+        let share = share.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64)));
+        if self.asked == keys::LOAD_PROXY_PROTOCOL.path() && share.is_some_and(|share| share >= 1.0) {
+            return format!(
+                "`{path}` has no effect with `{} = 1`, since only connections begin with a header; lower that, or {remove}",
+                self.shown(keys::LOAD_UDP_SHARE)
+            );
+        }
         let switches = self.remedy(&self.asked);
+        // Where our own server runs.
+        let binds = self.log.uses(keys::SERVER_BIND.path());
+        if switches.is_empty() && binds && path == keys::SERVER_V6ONLY.path() {
+            return format!(
+                "`{path}` has no effect without a listener on `::`; add that to `{}`, or {remove}",
+                keys::SERVER_BIND.path()
+            );
+        }
         if switches.is_empty() && paths::instance(path).is_some() {
             let kind = keys::EVENT_KIND;
             let is_swept = self.matrix.iter().any(|(swept, _)| *swept == self.place(kind));

@@ -320,7 +320,9 @@ impl Load {
         }
         for ((_, settings), load) in all.iter().zip(&loads) {
             load.check_server_closes_alike(settings, &loads[0], around.subject);
-            load.check_header_is_expected(settings, &loads[0], around);
+            if let Some(first) = loads.iter().find(|load| load.connects()) {
+                load.check_header_is_expected(settings, first, around);
+            }
         }
         loads
     }
@@ -349,7 +351,7 @@ impl Load {
     /// Rejects a population that sends a header where the first sends none, or the reverse, if our server cannot tell their connections apart.
     fn check_header_is_expected(&self, settings: &Settings<'_>, first: &Self, around: Around<'_>) {
         let begins = |load: &Self| load.proxy_protocol.is_some();
-        if !around.subject.is_own() || begins(self) == begins(first) {
+        if !around.subject.is_own() || !self.connects() || begins(self) == begins(first) {
             return;
         }
         let (why, remedy) = match around.server.app {
@@ -391,7 +393,15 @@ impl Load {
         // Another server closes as it pleases.
         let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
-        let proxy_protocol = Version::of(settings.get(keys::LOAD_PROXY_PROTOCOL));
+        let udp_share = match protocol {
+            Protocol::Tcp => 0.0,
+            Protocol::Udp => 1.0,
+            Protocol::Both if is_kept => 0.0,
+            Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
+        };
+        // Of flows alone, no connection could begin with a header.
+        let has_header = !has_tcp || udp_share < 1.0;
+        let proxy_protocol = if has_header { Version::of(settings.get(keys::LOAD_PROXY_PROTOCOL)) } else { None };
         if !has_tcp && proxy_protocol.is_some() {
             let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
             settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
@@ -414,14 +424,9 @@ impl Load {
             },
             rebind_after: 0,
             hold,
-            // Only held connections can be followed up.
-            follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
-            udp_share: match protocol {
-                Protocol::Tcp => 0.0,
-                Protocol::Udp => 1.0,
-                Protocol::Both if is_kept => 0.0,
-                Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
-            },
+            // Only held connections can be followed up, by clients that ask something.
+            follow_up: if hold.is_zero() || app == App::Connect { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
+            udp_share,
             close_by,
             close_how,
             engine: Engine::read(settings, protocol, server),
@@ -452,6 +457,11 @@ impl Load {
         // FNV-1a.
         let hash = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         seed ^ self.name.bytes().fold(0xcbf2_9ce4_8422_2325, hash)
+    }
+
+    /// Whether any of its starts are connections, not flows of datagrams.
+    pub fn connects(&self) -> bool {
+        self.udp_share < 1.0
     }
 
     /// Whether a connection may make more than one request.

@@ -107,6 +107,23 @@ fn populations_are_told_apart() {
             "test.toml:3: `server.backend_proxy_protocol` has no effect with `server.backend = false`; set `server.backend = true`",
         ),
         (
+            "protocol = \"tcp+udp\"\nload.udp_share = 1\nload.proxy_protocol = 1",
+            "test.toml:3: `load.proxy_protocol` has no effect with `load.udp_share = 1`, since only connections begin with a header",
+        ),
+        (
+            "protocol = \"tcp+udp\"\n[[load]]\nname = \"one\"\nudp_share = 0\nproxy_protocol = 2\n[[load]]\nname = \"two\"\n\
+             udp_share = 1.0\nproxy_protocol = 2",
+            "test.toml:9: `load.two.proxy_protocol` has no effect with `load.two.udp_share = 1`",
+        ),
+        (
+            "server.app = \"connect\"\nload.hold = \"1s\"\nload.follow_up = \"100ms\"",
+            "test.toml:3: `load.follow_up` has no effect with `server.app = \"connect\"`",
+        ),
+        (
+            "server.bind = \"127.0.0.1\"\nserver.v6only = true",
+            "test.toml:2: `server.v6only` has no effect without a listener on `::`; add that to `server.bind`, or remove it",
+        ),
+        (
             "server.app = \"connect\"\nload.mode = \"kept\"",
             "test.toml:2: `load.mode`: \"kept\" connections send requests, and those of server.app = \"connect\" say nothing",
         ),

@@ -139,9 +139,10 @@ pub enum Headers {
 
 impl Headers {
     fn of(loads: &[Load]) -> Self {
-        match loads.iter().filter(|load| load.proxy_protocol.is_some()).count() {
+        let connecting = || loads.iter().filter(|load| load.connects());
+        match connecting().filter(|load| load.proxy_protocol.is_some()).count() {
             0 => Self::None,
-            all if all == loads.len() => Self::All,
+            all if all == connecting().count() => Self::All,
             _ => Self::Some,
         }
     }

@@ -127,7 +127,7 @@ keys! { LOAD:
          or several of these separated by commas; at most 256. Empty: the kernel chooses.";
     LOAD_FOLLOW_UP: Optional<Span> = "load.follow_up", Optional(SPAN), None,
         "Time from the trial's start at which every held connection (`load.hold`) sends one more request, all at \
-         once.";
+         once. Not for app `connect`.";
     LOAD_UDP_SHARE: Number = "load.udp_share", number(0.0, 1.0), 0.5,
         "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.";
     LOAD_PATH: Text = "load.path", HTTP_PATH, Cow::Borrowed("/"),

@@ -96,10 +96,10 @@ keys! { SERVER:
          `*-uring`.";
     SERVER_DEFER_ACCEPT: Span = "server.defer_accept", WHOLE_SECONDS, Duration::ZERO,
         "TCP_DEFER_ACCEPT: accept a connection once its request has arrived, or after about this long. `0s`: off. \
-         Not for app `close`.";
+         Not for apps `close` and `connect`.";
     SERVER_FASTOPEN: Integer<u32> = "server.fastopen", integer(0, 65_535), 0,
         "TCP_FASTOPEN: how many pending connections may send their request in the SYN. 0: off. Requires \
-         `sysctl.tcp_fastopen = 3`. Not for app `close`.";
+         `sysctl.tcp_fastopen = 3`. Not for apps `close` and `connect`.";
     SERVER_BUSY_POLL: Span = "server.busy_poll", WHOLE_MICROSECONDS, Duration::ZERO,
         "SO_BUSY_POLL of listeners and their connections: how long a read that finds nothing polls the device. `0s`: off. \
          Some kernels require root; loopback has nothing to poll.";
