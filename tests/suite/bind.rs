@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::{
     Bench, Scenario, assert_balanced, assert_code, assert_datagrams_balanced, free_port, number, scenario, stderr,
-    strategies, strategies_without, verdicts, words,
+    strategies, strategies_without, verdicts, when_undisturbed, words,
 };
 
 tests! {
@@ -151,36 +151,38 @@ fn datagrams_of_several_sockets_balance() {
 
 /// Reloads in every way, a join and a leave, of which none loses a client that nobody was told to cut off: only a restart has a gap.
 fn all_listeners_of_a_worker_are_replaced() {
-    let strategies = strategies_without("workers cannot change");
-    for how in ["inherit", "reopen", "restart"] {
+    when_undisturbed(|| {
+        let strategies = strategies_without("workers cannot change");
+        for how in ["inherit", "reopen", "restart"] {
+            let bench = scenario()
+                .workers(2)
+                .constant(100.0)
+                .duration("1500ms")
+                .set("load.reply_timeout", "20s")
+                .set("server.bind", SEVERAL.to_vec())
+                .event(json!({ "kind": "reload", "how": how, "at": "500ms", "drain": "5s" }))
+                .each("server.strategy", strategies.clone())
+                .bench();
+            for trial in bench.trials(0) {
+                assert_balanced(&trial);
+                let second = trial["workers"].as_array().unwrap().iter().filter(|row| row["generation"] == 1);
+                let accepted: u64 = second.map(|row| number(&row["accepted"])).sum();
+                assert!(accepted > 0, "{how} {}: {}", trial["cell"], trial["connections"]);
+            }
+        }
         let bench = scenario()
             .workers(2)
             .constant(100.0)
             .duration("1500ms")
-            .set("load.reply_timeout", "20s")
             .set("server.bind", SEVERAL.to_vec())
-            .event(json!({ "kind": "reload", "how": how, "at": "500ms", "drain": "5s" }))
-            .each("server.strategy", strategies.clone())
+            .event(json!({ "kind": "join", "at": "300ms" }))
+            .event(json!({ "kind": "leave", "worker": 0, "at": "800ms", "drain": "5s" }))
+            .each("server.strategy", ["shared-epoll", "reuseport"])
             .bench();
         for trial in bench.trials(0) {
             assert_balanced(&trial);
-            let second = trial["workers"].as_array().unwrap().iter().filter(|row| row["generation"] == 1);
-            let accepted: u64 = second.map(|row| number(&row["accepted"])).sum();
-            assert!(accepted > 0, "{how} {}: {}", trial["cell"], trial["connections"]);
         }
-    }
-    let bench = scenario()
-        .workers(2)
-        .constant(100.0)
-        .duration("1500ms")
-        .set("server.bind", SEVERAL.to_vec())
-        .event(json!({ "kind": "join", "at": "300ms" }))
-        .event(json!({ "kind": "leave", "worker": 0, "at": "800ms", "drain": "5s" }))
-        .each("server.strategy", ["shared-epoll", "reuseport"])
-        .bench();
-    for trial in bench.trials(0) {
-        assert_balanced(&trial);
-    }
+    });
 }
 
 /// What `run` says about settings that it refuses.
@@ -346,29 +348,31 @@ fn a_crowd_of_listeners_needs_files() {
 
 /// The kernel prefers the listener of the very address, so a server on all of them gets nothing that is sent there.
 fn a_listener_at_a_nearer_address_is_foreign() {
-    let port = free_port();
-    let bench = scenario()
-        .strategy("reuseport")
-        .workers(2)
-        .set("load.concurrency", 4)
-        .duration("3s")
-        .set("load.reply_timeout", "300ms")
-        .set("network", "host")
-        .set("port", port)
-        .set("server.bind", "0.0.0.0")
-        .bench();
-    let run = bench.spawn(&["run", "scenario.toml", "--out", "out", "--quiet"]);
-    bench.wait_for("lb:worker", 2);
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let nearer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    nearer.set_reuse_port(true).unwrap();
-    nearer.bind(&address.into()).unwrap();
-    nearer.listen(1_024).unwrap();
-    let output = run.wait_with_output().unwrap();
-    assert_code(&output, 3);
-    let trial = bench.read_trials().remove(0);
-    assert!(verdicts(&trial).contains(&"foreign-members"), "{}", trial["verdicts"]);
-    assert_eq!(trial["connections"]["foreign_members"][0]["pid"], std::process::id());
+    when_undisturbed(|| {
+        let port = free_port();
+        let bench = scenario()
+            .strategy("reuseport")
+            .workers(2)
+            .set("load.concurrency", 4)
+            .duration("3s")
+            .set("load.reply_timeout", "300ms")
+            .set("network", "host")
+            .set("port", port)
+            .set("server.bind", "0.0.0.0")
+            .bench();
+        let run = bench.spawn(&["run", "scenario.toml", "--out", "out", "--quiet"]);
+        bench.wait_for("lb:worker", 2);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let nearer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        nearer.set_reuse_port(true).unwrap();
+        nearer.bind(&address.into()).unwrap();
+        nearer.listen(1_024).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_code(&output, 3);
+        let trial = bench.read_trials().remove(0);
+        assert!(verdicts(&trial).contains(&"foreign-members"), "{}", trial["verdicts"]);
+        assert_eq!(trial["connections"]["foreign_members"][0]["pid"], std::process::id());
+    });
 }
 
 fn a_pair_of_devices_has_its_own() {
