@@ -114,6 +114,7 @@ pub struct FakeTrial {
     pub has_ledger: Cell<bool>,
     pub is_elsewhere: Cell<bool>,
     pub accept: Cell<Option<Entry>>,
+    pub is_shed: Cell<bool>,
     pub journey: Cell<Option<Journey>>,
     pub stamp: Cell<Option<u64>>,
     pub reloads: Cell<u64>,
@@ -145,6 +146,10 @@ impl Observer for FakeObserver {
 
     fn accept(&self, _client: SocketAddr, connect_ns: u64) -> Option<Entry> {
         self.accept.get().filter(|entry| entry.accept_ns >= connect_ns)
+    }
+
+    fn is_shed(&self, _client: SocketAddr, _connect_ns: u64) -> bool {
+        self.is_shed.get()
     }
 
     fn flow_answered(&self, _client: SocketAddr, _worker: u16) {}

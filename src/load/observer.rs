@@ -28,6 +28,9 @@ pub(super) trait Observer {
     /// The accept of the connection that this client began at `connect_ns`; `None` if no worker has accepted it, or it is not beside.
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry>;
 
+    /// Whether a worker closed this client's connection at once, for want of a descriptor; false if it is not beside.
+    fn is_shed(&self, client: SocketAddr, connect_ns: u64) -> bool;
+
     /// The journey of this client's connection, which its worker records before it answers; `None` without a ledger, or if it is not beside.
     fn journey(&self, client: SocketAddr) -> Option<Journey>;
 
@@ -82,6 +85,10 @@ impl Observer for TrialObserver {
     #[inline]
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
         self.context.ledger.as_ref()?.entry(client, connect_ns)
+    }
+
+    fn is_shed(&self, client: SocketAddr, connect_ns: u64) -> bool {
+        self.context.ledger.as_ref().is_some_and(|ledger| ledger.is_shed(client, connect_ns))
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{
     Bench, Scenario, assert_balanced, assert_code, errors, number, of_workers, scenario, stderr, strategies_without,
@@ -14,6 +14,7 @@ tests! {
         a_worker_that_pauses_holds_as_many_as_it_has_descriptors_for,
         a_worker_that_spins_fails_again_and_again,
         a_worker_with_a_spare_descriptor_closes_what_it_cannot_hold,
+        what_is_closed_at_the_limit_is_not_lost_to_a_reload,
         threads_share_the_limit_of_their_process,
         what_a_dispatcher_hands_over_waits_is_closed_or_lost,
         workers_that_balance_stay_within_their_limits,
@@ -102,6 +103,20 @@ fn a_worker_with_a_spare_descriptor_closes_what_it_cannot_hold() {
             assert_eq!(worker(&trial)["open_peak"], capacity(worker(&trial)), "{}: {}", trial["cell"], worker(&trial));
         }
     });
+}
+
+/// Listeners are inherited and old workers may drain, so the reload loses nothing, whatever new workers have no descriptor for.
+fn what_is_closed_at_the_limit_is_not_lost_to_a_reload() {
+    let reload = json!({ "kind": "reload", "how": "inherit", "at": "300ms", "drain": "60s" });
+    let bench = scenario().workers(2).set("load.concurrency", 100).duration("1s").set("load.hold", "200ms");
+    let bench = bench.set("server.open_files", 40).set("server.at_open_files", "reserve").event(reload);
+    let bench = bench.each("server.strategy", vec!["reuseport", "shared-epoll", "reuseport-uring"]);
+    for trial in bench.bench().trials(0) {
+        assert_balanced(&trial);
+        assert!(number(&trial["connections"]["shed"]) > 0, "{}", trial["connections"]);
+        let lost = &trial["events"][0]["lost"];
+        assert_eq!(*lost, json!({ "reset_in_queue": 0, "refused": 0, "cut": 0 }), "{}", trial["cell"]);
+    }
 }
 
 /// So many connections are held and served, and the clients of all others see theirs closed.

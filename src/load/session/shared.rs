@@ -306,7 +306,12 @@ impl<O: Observer> Shared<O> {
             // The last reply is complete.
             (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close && !self.policy.is_silent() => return,
             (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated | Cause::HungUp) => {
-                let accepted = || self.observer.accept(self.ends.client(session), session.connect_ns).is_some();
+                let client = self.ends.client(session);
+                // It would have been closed without the event, too.
+                if !session.served && self.observer.is_shed(client, session.connect_ns) {
+                    return;
+                }
+                let accepted = || self.observer.accept(client, session.connect_ns).is_some();
                 // Nobody knows what another server has accepted.
                 if session.served || !self.observer.has_ledger() || accepted() { Loss::Cut } else { Loss::ResetInQueue }
             }

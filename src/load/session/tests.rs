@@ -449,6 +449,12 @@ fn what_the_server_refused_or_ended_is_attributed() {
         let expected: Vec<_> = loss.into_iter().map(|loss| (loss, one.session.connect_ns(), 300)).collect();
         assert_eq!(*one.trial.lost.borrow(), expected, "{cause:?}");
     }
+    let mut one = One::established("");
+    one.trial.has_ledger.set(true);
+    one.trial.accept.set(Some(Entry { worker: 0, accept_ns: 130 }));
+    one.trial.is_shed.set(true);
+    one.shared.ended(&mut one.session, Err((Step::Receive, reset)), 300);
+    assert!(one.trial.lost.borrow().is_empty(), "for want of a descriptor");
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl<H: HandsOver> Accepting<H> {
         meter.add(Count::Shed, 1);
         if let Some(ledger) = ledger {
             ledger.accepted(peer, control.workers() as u16, now_ns);
+            ledger.shed(peer, now_ns);
         }
         drop(stream);
         self.spare.take();

@@ -333,6 +333,9 @@ impl Loop {
                     if let (Some(stamps), Some(peer)) = (&self.worker.context.stamps, connection.peer) {
                         stamps.take(peer);
                     }
+                    if let (Some(ledger), Some(peer)) = (&self.worker.context.ledger, connection.peer) {
+                        ledger.shed(peer, connection.accept_ns);
+                    }
                     drop(connection);
                     self.spare.take();
                     false
@@ -358,6 +361,9 @@ impl Loop {
             Taken::Shed(closed) => {
                 meter.add(Count::Shed, 1);
                 meter.add(Count::Settled, 1);
+                if let Some(ledger) = &self.worker.context.ledger {
+                    ledger.shed(closed.peer, closed.accept_ns);
+                }
                 (Some(closed.peer), closed.accept_ns)
             }
         };
