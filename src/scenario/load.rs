@@ -417,7 +417,7 @@ impl Load {
             // Only held connections can be followed up.
             follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
             udp_share: match protocol {
-                Protocol::Tcp => 0.0,
+                Protocol::Tcp | Protocol::Mptcp => 0.0,
                 Protocol::Udp => 1.0,
                 Protocol::Both if is_kept => 0.0,
                 Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
@@ -601,6 +601,11 @@ fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> boo
         Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
             "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
+        }
+        Server { listen, .. } if listen.multipath => {
+            let problem = "the kernel has no TCP_QUICKACK for sockets of MPTCP (ENOPROTOOPT): set it to true, or protocol = \"tcp\"";
+            settings.conflict(keys::LOAD_QUICKACK, &[keys::PROTOCOL], problem);
+            return false;
         }
         _ => return false,
     };

@@ -1,5 +1,7 @@
 //! Whether the load was what the scenario asked for.
 
+use std::collections::BTreeMap;
+
 use super::{Early, Population};
 use crate::{
     record::{
@@ -9,6 +11,17 @@ use crate::{
     scenario::{App, Mode, Pacer, Selection},
     trial::losses::Losses,
 };
+
+/// Whether connections that asked for MPTCP are plain TCP.
+pub(super) fn fell_back(connections: &Connections, kernel: &BTreeMap<String, u64>) -> Option<Grounds> {
+    let fell_back = connections.fell_back.filter(|fell_back| *fell_back > 0)?;
+    Some(Grounds::FellBack {
+        fell_back,
+        established: connections.established,
+        syn_retries: connections.syn_retries,
+        disabled: kernel.get("MPCapableSYNTXDisabled").copied().unwrap_or(0),
+    })
+}
 
 pub(super) fn deadline(gave_up: bool) -> Option<Grounds> {
     gave_up.then_some(Grounds::Deadline { unfinished: Unfinished::Load })
