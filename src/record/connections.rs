@@ -17,8 +17,8 @@ pub struct Connections {
     pub established: u64,
     /// Those of them that the kernel connected to themselves (local address = peer address): they never reached the server.
     pub self_connected: u64,
-    /// Connections among those established that asked for MPTCP and are plain TCP: the server does not speak it, or a retransmitted SYN did not ask
-    /// for it. `null` unless `protocol` is `mptcp`.
+    /// Connections among those established that asked for MPTCP and are plain TCP: the server does not speak it, or SYNs were lost, and those sent
+    /// again no longer asked. `null` unless `protocol` is `mptcp`.
     #[serde(default)]
     pub fell_back: Option<u64>,
     /// Connections among those established that asked for MPTCP and were reset before it could be seen what they are. `null` as above.

@@ -305,6 +305,8 @@ impl Server {
     pub(super) fn of_others(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let mut server = Self { app: App::read(settings, protocol, false), workers, ..Self::by_default() };
         server.listen.nodelay = settings.get(keys::SERVER_NODELAY);
+        // Of its listeners nothing is known, but its clients ask.
+        server.listen.multipath = protocol.is_multipath();
         server
     }
 }

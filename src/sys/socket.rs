@@ -171,3 +171,31 @@ pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Resu
     let value = u32::from(high) << 16 | u32::from(low);
     set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, value as libc::c_int)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_by_mptcp_if_both_ends_ask() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        if stream(any, true).is_err() {
+            // A kernel without it.
+            return;
+        }
+        let socket = |multipath| {
+            let socket = stream(any, multipath).unwrap();
+            socket.set_nonblocking(false).unwrap();
+            socket
+        };
+        for (server, client) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (listener, connected) = (socket(server), socket(client));
+            listener.bind(&any.into()).unwrap();
+            listener.listen(1).unwrap();
+            connected.connect(&listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            let expected = Some(server && client);
+            assert_eq!((is_multipath(&connected), is_multipath(&accepted)), (expected, expected), "{server} {client}");
+        }
+    }
+}

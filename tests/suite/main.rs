@@ -58,6 +58,7 @@ mod layers;
 mod limits;
 mod live;
 mod mixed;
+mod mptcp;
 mod network;
 mod observe;
 mod odd;
@@ -125,6 +126,7 @@ fn main() {
         limits::tests(),
         live::tests(),
         mixed::tests(),
+        mptcp::tests(),
         network::tests(),
         observe::tests(),
         odd::tests(),

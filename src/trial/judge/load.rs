@@ -176,6 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_fell_back_are_counted_where_mptcp_was_asked_for() {
+        let found = |fell_back, syn_retries, disabled: u64| {
+            let connections = Connections { established: 12, fell_back, syn_retries, ..Connections::default() };
+            words(super::fell_back(&connections, &[("MPCapableSYNTXDisabled".to_owned(), disabled)].into()))
+        };
+        assert_eq!((found(None, 3, 1), found(Some(0), 3, 1)), (None, None));
+        assert_eq!(found(Some(1), 0, 0).unwrap(), "fell-back: 1 of 12 connections fell back to TCP");
+        assert_eq!(
+            found(Some(9), 36, 4).unwrap(),
+            "fell-back: 9 of 12 connections fell back to TCP; 36 SYNs were sent again; for 4, the kernel no longer asked \
+             (MPCapableSYNTXDisabled)"
+        );
+    }
+
+    #[test]
     fn a_few_replies_may_be_errors() {
         let found = |successful, client_errors, server_errors| {
             words(error_replies(Statuses { successful, client_errors, server_errors, ..Statuses::default() }))
