@@ -4,10 +4,19 @@ use std::net::Ipv4Addr;
 
 use crate::sys::socket;
 
-/// Why sockets of MPTCP cannot be opened in the calling process's network, with the remedy; `None` if they can.
+/// Why connections by MPTCP cannot be made and counted in the calling process's network, with the remedy; `None` if they can.
 pub fn lack() -> Option<String> {
-    let error = socket::stream((Ipv4Addr::LOCALHOST, 0).into(), true).err()?;
-    Some(format!("socket(IPPROTO_MPTCP): {error}; {}", error.raw_os_error().map_or_else(general, remedy)))
+    match socket::stream((Ipv4Addr::LOCALHOST, 0).into(), true) {
+        Ok(socket) if socket::is_multipath(&socket) == Some(true) => None,
+        Ok(_) => Some(
+            "getsockopt(MPTCP_INFO): this kernel does not say which connections fall back, which takes Linux 5.16 or later: use another kernel, or \
+             protocol = \"tcp\""
+                .to_owned(),
+        ),
+        Err(error) => {
+            Some(format!("socket(IPPROTO_MPTCP): {error}; {}", error.raw_os_error().map_or_else(general, remedy)))
+        }
+    }
 }
 
 /// Whether socket(2) fails with this errno where there is no MPTCP.
@@ -19,7 +28,7 @@ pub fn is_lack(errno: i32) -> bool {
 pub fn remedy(errno: i32) -> String {
     match errno {
         libc::EPROTONOSUPPORT => {
-            "this kernel has no MPTCP, which takes Linux 5.6 or later with CONFIG_MPTCP: use another kernel, or protocol = \"tcp\"".to_owned()
+            "this kernel has no MPTCP, which takes Linux 5.16 or later with CONFIG_MPTCP: use another kernel, or protocol = \"tcp\"".to_owned()
         }
         libc::ENOPROTOOPT => "MPTCP is switched off in this network: set \"net.mptcp.enabled\" = 1 in [sysctl] or, with network = \"host\", by \
                               `sysctl -w net.mptcp.enabled=1`"
