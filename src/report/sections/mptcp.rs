@@ -2,7 +2,7 @@
 
 use super::{Content, In};
 use crate::{
-    format::{counted, share, thousands},
+    format::{share, thousands},
     record::{Outcome, TrialRecord},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
@@ -95,7 +95,8 @@ fn none() -> String {
 fn finding(sums: &[(&CellSummary, Sum)]) -> String {
     let of = |part: fn(&Sum) -> u64| sums.iter().map(|(_, sum)| part(sum)).sum::<u64>();
     let (established, fell_back, unknown) = (of(|sum| sum.established), of(|sum| sum.fell_back), of(|sum| sum.unknown));
-    let all = counted(established, "connection", "connections");
+    let noun = if established == 1 { "connection" } else { "connections" };
+    let all = format!("{} {noun}", thousands(established as f64));
     let but = if unknown > 0 {
         format!(", and {} were reset too early to tell", thousands(unknown as f64))
     } else {
