@@ -16,6 +16,7 @@ use crate::{
         control::{Control, Count, Window},
         family::Patience,
     },
+    observe::mptcp,
     scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
     server,
     sys::clock,
@@ -69,6 +70,11 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             "{}: --proxy-protocol is about connections, and protocol = \"udp\" has none: leave it out, or use --set protocol=tcp",
             options.scenario
         )));
+    }
+    if cell.scenario.protocol.is_multipath()
+        && let Some(why) = mptcp::lack()
+    {
+        bail!(plan.wrong(keys::PROTOCOL, why));
     }
     bind_to(options, &mut cell.scenario)?;
     if let Some(problem) = cell.scenario.amplifies() {

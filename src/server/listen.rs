@@ -239,6 +239,7 @@ pub struct ListenError {
     call: &'static str,
     error: io::Error,
     named_by: &'static str,
+    multipath: bool,
     device: Option<String>,
 }
 
@@ -248,7 +249,7 @@ impl ListenError {
         match (self.error.raw_os_error(), self.call) {
             (Some(libc::ENODEV | libc::EPERM), BIND_TO_DEVICE) => Some(keys::SERVER_DEVICE.path()),
             (Some(libc::EADDRNOTAVAIL), "bind") => Some(self.named_by),
-            (Some(errno), SOCKET) if mptcp::is_lack(errno) => Some(keys::PROTOCOL.path()),
+            (Some(errno), SOCKET) if self.multipath && mptcp::is_lack(errno) => Some(keys::PROTOCOL.path()),
             _ => None,
         }
     }
@@ -282,7 +283,7 @@ impl fmt::Display for ListenError {
             (Some(libc::EPERM), "setsockopt SO_BUSY_POLL") => {
                 write!(f, "; `server.busy_poll` requires CAP_NET_ADMIN: run as root")
             }
-            (Some(errno), SOCKET) if mptcp::is_lack(errno) => write!(f, "; {}", mptcp::remedy(errno)),
+            (Some(errno), SOCKET) if self.multipath && mptcp::is_lack(errno) => write!(f, "; {}", mptcp::remedy(errno)),
             (Some(libc::EMFILE), _) => {
                 write!(f, "; each queue has a listener on each address: raise the limit of open files (ulimit -Hn)")
             }
@@ -408,7 +409,8 @@ impl Listeners {
 
 fn failed(site: &Site, address: SocketAddr, call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
     let (transport, named_by, device) = (site.transport, site.named_by, site.device.clone());
-    move |error| ListenError { address, transport, call, error, named_by, device }
+    let multipath = site.options.multipath;
+    move |error| ListenError { address, transport, call, error, named_by, multipath, device }
 }
 
 /// A socket with the site's options.

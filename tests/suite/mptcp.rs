@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{
-        Bench, Scenario, Server, assert_balanced, assert_code, number, scenario, stderr, stdout, strategies_without,
-        verdicts, words,
+        Bench, Scenario, Server, assert_balanced, assert_code, number, read_json, scenario, stderr, stdout,
+        strategies_without, verdicts, words,
     },
     requires,
 };
@@ -132,6 +132,7 @@ fn connections_whose_syns_were_lost_fall_back() {
         .set("server.backlog", 2)
         .set("server.accept_delay", "6s")
         .burst(12)
+        .set("answers", vec!["fell_back_share"])
         .bench();
     let output = bench.run(&[]);
     assert_code(&output, 0);
@@ -146,6 +147,9 @@ fn connections_whose_syns_were_lost_fall_back() {
     assert!(verdicts(trial).contains(&"fell-back"), "{}", trial["verdicts"]);
     let said = words(&stdout(&output));
     assert!(said.contains(&format!("{fell_back} of 12 connections fell back to TCP")), "{said}");
+    let summary = read_json(&bench.path("out").join("summary.json"));
+    let share = summary["cells"][0]["metrics"]["fell_back_share"]["median"].as_f64().unwrap();
+    assert!((share - fell_back as f64 / 12.0).abs() < 1e-9, "{share}");
 }
 
 /// Our own server, with listeners of plain TCP.

@@ -485,7 +485,7 @@ verdicts! {
     FellBack {
         fell_back: u64,
         established: u64,
-        /// SYNs that the kernel sent again, from the third of a connection on without asking for MPTCP.
+        /// SYNs that the kernel sent again: it leaves the option out of a connection's later ones.
         syn_retries: u64,
         /// Connections for which the kernel no longer asked, because earlier ones were answered only without MPTCP.
         disabled: u64,
