@@ -3,12 +3,13 @@
 use std::{io, net::SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::source::{Group, Source};
 use crate::{
     record::Step,
     scenario::{Load, Scenario, Transport},
+    sys::unix::UnixAddress,
 };
 
 /// How many ports, or windows of ports, to try before giving up.
@@ -16,7 +17,7 @@ const TRIES: usize = 64;
 
 /// Makes and connects sockets.
 pub(super) struct Dialler {
-    target: SocketAddr,
+    target: SockAddr,
     nodelay: bool,
     fastopen: bool,
     quickack: bool,
@@ -24,10 +25,11 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> Self {
+    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> io::Result<Self> {
         let listen = &scenario.server.listen;
         let (nodelay, fastopen) = (listen.nodelay, listen.fastopen > 0);
-        Self { target, nodelay, fastopen, quickack: load.quickack, source }
+        let target = scenario.unix.as_ref().map_or_else(|| Ok(target.into()), UnixAddress::sockaddr)?;
+        Ok(Self { target, nodelay, fastopen, quickack: load.quickack, source })
     }
 
     /// A new socket with the scenario's options.
@@ -36,7 +38,7 @@ impl Dialler {
             Transport::Tcp => Type::STREAM,
             Transport::Udp => Type::DGRAM,
         };
-        let socket = Socket::new(Domain::for_address(self.target), kind.nonblocking().cloexec(), None)?;
+        let socket = Socket::new(Domain::from(i32::from(self.target.family())), kind.nonblocking().cloexec(), None)?;
         if transport == Transport::Tcp && self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
@@ -75,7 +77,7 @@ impl Dialler {
                 // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
                 socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
-            match socket.connect(&self.target.into()) {
+            match socket.connect(&self.target) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
                     if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)

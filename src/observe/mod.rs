@@ -21,3 +21,4 @@ pub mod sockets;
 pub mod stamps;
 pub mod sysctl;
 pub mod tuples;
+mod unix;

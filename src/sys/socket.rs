@@ -6,20 +6,37 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::unix::UnixAddress;
 
 /// States of the kernel's include/net/tcp_states.h: not connected, and SYN sent.
 const TCP_CLOSE: u8 = 7;
 const TCP_SYN_SENT: u8 = 2;
 
-/// Whether a TCP socket has a connection that is not fully closed (state other than CLOSE).
+/// Whether a socket has a connection that is not fully closed: for TCP, a state other than CLOSE. A Unix socket keeps its peer as long as it
+/// is open.
 pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
-    Ok(tcp_state(socket)? != TCP_CLOSE)
+    match tcp_state(socket) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Ok(SockRef::from(&socket.as_fd()).peer_addr().is_ok())
+        }
+        state => Ok(state? != TCP_CLOSE),
+    }
 }
 
 /// Whether a TCP socket has not yet received the answer to its SYN, or not even sent the SYN.
 pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
+}
+
+/// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
+pub fn takes_connections(address: &UnixAddress) -> bool {
+    let connected = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.connect(&address.sockaddr()?)
+    };
+    connected().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
 }
 
 /// How many segments of the socket's connection the kernel has sent again; of a connection just established, or not yet: SYNs.
