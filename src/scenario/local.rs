@@ -118,6 +118,7 @@ mod tests {
             ("network = \"veth\"", "packets of a veth pair cannot reach"),
             ("kind = \"ports\"", "\"ports\" fills ports"),
             ("server.strategy = \"reuseport\"", "which Unix sockets cannot share"),
+            ("[[event]]\nat = \"1s\"\nkind = \"reload\"\nhow = \"reopen\"", "would be in the way"),
             ("sysctl.tcp_tw_reuse = 0", "is about IP"),
             ("sysctl.\"net.ipv4.tcp_syncookies\" = 0", "is about IP"),
             ("server.subject = \"command\"\nserver.command = \"a {port}\"", "{port} in server.command"),

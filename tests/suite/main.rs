@@ -82,6 +82,7 @@ mod spread;
 mod stamps;
 mod strategies;
 mod strays;
+mod unix;
 mod untrusted;
 mod upstream;
 mod variants;
@@ -147,6 +148,7 @@ fn main() {
         stamps::tests(),
         strategies::tests(),
         strays::tests(),
+        unix::tests(),
         untrusted::tests(),
         upstream::tests(),
         variants::tests(),

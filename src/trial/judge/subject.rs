@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_is_stopped_and_what_is_left_is_named() {
-        let address = "127.0.0.1:80".parse().unwrap();
+        let address = "127.0.0.1:80";
         let found: Vec<_> =
             stopped(address, &[("nginx (pid 7)".to_owned(), 'T')]).map(|one| words(Some(one))).collect();
         assert_eq!(found, [Some("member-stopped: 127.0.0.1:80: nginx (pid 7) is stopped (state T)".to_owned())]);
