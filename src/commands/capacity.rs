@@ -99,7 +99,12 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
     let (sockets, processes) = (held.sockets(side), processes as u64);
     let mut needs = vec![files(sockets, processes)?, bytes(scenario, sockets, processes)?];
     if side != Side::Server {
-        needs.insert(0, if scenario.unix.is_some() { names(scenario, held) } else { ports(scenario, held, range)? });
+        match scenario.unix {
+            // Clients of other servers have no names.
+            Some(_) if scenario.subject.is_own() => needs.insert(0, names(scenario, held)),
+            Some(_) => {}
+            None => needs.insert(0, ports(scenario, held, range)?),
+        }
     }
     Ok(needs)
 }
@@ -208,11 +213,11 @@ impl Held {
     }
 }
 
-/// The names of a Unix socket's clients. Those of other servers have none.
+/// The names of a Unix socket's clients.
 fn names(scenario: &Scenario, held: Held) -> Need {
     Need {
         what: "names of clients",
-        wanted: if scenario.subject.is_own() { held.connections } else { 0 },
+        wanted: held.connections,
         there: unix::MOST_CLIENTS,
         sum: String::new(),
         remedy: format!("lower {}", load::largest(scenario).size_keys()),

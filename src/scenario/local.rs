@@ -52,7 +52,7 @@ pub(super) fn check(settings: &Settings<'_>, protocol: Protocol, subject: &Under
     }
     if subject.is_own() && server.strategy.queues.form_group() {
         let problem = format!(
-            "\"{}\" opens several listeners at one address (SO_REUSEPORT), which Unix sockets cannot share: use one of shared-* or dispatcher",
+            "\"{}\" opens several listeners at one address (SO_REUSEPORT), which Unix sockets cannot share: set server.strategy to one of shared-* or dispatcher",
             server.strategy.name
         );
         settings.conflict(keys::SERVER_STRATEGY, &[keys::ADDRESS], problem);
@@ -109,7 +109,7 @@ mod tests {
             ("probe = \"counts\"", "no hooks"),
             ("load.close_how = \"rst\"", "one way to close"),
             ("load.sockets = \"recycled\"", "one way to close"),
-            ("load.a.close_how = \"rst\"", "one way to close"),
+            ("[[load]]\nname = \"a\"\nclose_how = \"rst\"", "`load.a.close_how` has no effect with a Unix socket"),
             ("load.proxy_protocol = 1", "no addresses that a header could tell"),
             ("load.source_ports = \"explicit\"", "it has no ports"),
             ("load.source_addresses = \"127.0.0.1\"", "no IP addresses"),
@@ -135,9 +135,12 @@ mod tests {
 
     #[test]
     fn a_unix_socket_can_be_compared_with_a_port() {
-        let text = "[server]\nnodelay = true\n[load]\nclose_how = \"rst\"\n[sysctl]\ntcp_tw_reuse = 0\n\
+        let text = "[server]\nstrategy = \"shared-epoll\"\nnodelay = true\n[load]\nclose_how = \"rst\"\n[sysctl]\ntcp_tw_reuse = 0\n\
                     [matrix]\naddress = [\"127.0.0.1\", \"unix:@t\", \"unix:{dir}/a\"]";
         let plan = Plan::read(&Source { name: "t", text }, &[]).unwrap();
+        let unset = text.replace("strategy = \"shared-epoll\"", "");
+        let error = Plan::read(&Source { name: "t", text: &unset }, &[]).err().unwrap().to_string();
+        assert!(error.contains("which Unix sockets cannot share"), "{error}");
         let places = plan.cells.iter().map(|cell| cell.scenario.place()).collect::<Vec<_>>();
         assert_eq!(places, ["127.0.0.1:7000", "unix:@t", "unix:{dir}/a"]);
     }

@@ -363,7 +363,7 @@ impl Scenario {
             Stamps::ConnectCall
         };
         let of_proxy = !subject.is_own() && subject.runs_ours();
-        if of_proxy && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
+        if of_proxy && unix.is_none() && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
             let problem = "a proxy's connections to its upstream are not ours: use \"auto\" or \"sock_ops\"";
             settings.conflict(keys::STAMPS, &[keys::SERVER_BACKEND], problem);
         }

@@ -239,7 +239,7 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
-    unix: Option<UnixAddress>,
+    unix: Option<Box<UnixAddress>>,
     transport: Transport,
     call: &'static str,
     error: io::Error,
@@ -460,7 +460,8 @@ impl Listeners {
 }
 
 fn failed(site: &Site, address: SocketAddr, call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
-    let (transport, named_by, device, unix) = (site.transport, site.named_by, site.device.clone(), site.unix.clone());
+    let (transport, named_by, device, unix) =
+        (site.transport, site.named_by, site.device.clone(), site.unix.clone().map(Box::new));
     move |error| ListenError { address, unix, transport, call, error, named_by, device }
 }
 

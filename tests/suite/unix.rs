@@ -98,6 +98,7 @@ fn a_path_and_a_name_are_compared_with_a_port() {
         .set("load.close_how", "rst")
         .set("server.nodelay", true)
         .set("stamps", "connect-call")
+        .strategy("shared-epoll")
         .each("address", ["127.0.0.1", "unix:{dir}/a", "unix:@a"].to_vec())
         .bench();
     let trials = bench.trials(0);
@@ -129,7 +130,7 @@ fn a_full_queue_refuses_at_once() {
     assert_eq!(trials.len(), 4);
     for trial in trials {
         assert_balanced(&trial);
-        let backlog = number(&trial["cell"]["server.backlog"]);
+        let backlog = number(&trial["cell"]["backlog"]);
         let expected = CLIENTS.min(backlog + 1);
         let counts = &trial["connections"];
         assert_eq!(number(&counts["established"]), expected, "{backlog}: {counts}");
@@ -196,7 +197,9 @@ fn a_file_that_is_in_the_way_is_refused() {
     assert_code(&output, 0);
     assert_served(&bench.read_trials()[0], 10);
     assert!(!path.exists(), "a trial removes its socket's file");
-    let output = bench.run(&[&format!("--set=address=unix:{}/none/a", bench.folder.path().display())]);
+    let set = format!("--set=address=unix:{}/none/a", bench.folder.path().display());
+    let output = bench.command(&["run", "scenario.toml", "--out=none", &set]).output().unwrap();
+    assert_code(&output, 2);
     assert!(stderr(&output).contains("there is no such folder"), "{}", stderr(&output));
 }
 
