@@ -104,7 +104,7 @@ fn values(scenario: &Scenario) -> Vec<(&'static str, String)> {
     let Scenario { address, unix, server, .. } = scenario;
     let workers = ("workers", server.workers.to_string());
     if let Some(unix) = unix {
-        // As nginx, HAProxy, gunicorn and others write it. An abstract name has no form that they share.
+        // As nginx and gunicorn write it. An abstract name has no form that they share.
         let address = unix.path().map_or_else(|| unix.to_string(), |path| format!("{SCHEME}{path}"));
         return vec![("address", address), workers];
     }
