@@ -91,7 +91,6 @@ impl Folder {
     }
 }
 
-/// What earlier processes left, which are dead.
 /// What stands for a server's folder where its address names a Unix socket.
 pub const DIR: &str = "{dir}";
 
@@ -129,6 +128,7 @@ impl Drop for Placed {
     }
 }
 
+/// What earlier processes left, which are dead.
 #[derive(Debug, Default)]
 pub struct Leftovers {
     /// Folders that are removed now.
