@@ -82,6 +82,7 @@ mod spread;
 mod stamps;
 mod strategies;
 mod strays;
+mod tls;
 mod untrusted;
 mod upstream;
 mod variants;
@@ -147,6 +148,7 @@ fn main() {
         stamps::tests(),
         strategies::tests(),
         strays::tests(),
+        tls::tests(),
         untrusted::tests(),
         upstream::tests(),
         variants::tests(),

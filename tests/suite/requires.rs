@@ -70,6 +70,10 @@ pub fn haproxy() -> bool {
     on_path("haproxy")
 }
 
+pub fn openssl() -> bool {
+    on_path("openssl")
+}
+
 pub fn socat() -> bool {
     on_path("socat")
 }

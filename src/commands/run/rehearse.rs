@@ -11,7 +11,7 @@ use anyhow::{Context, Error, Result, bail};
 use super::{super::capacity, Chosen, job};
 use crate::{
     context::{Role, Side},
-    format::plural,
+    format::{self, plural},
     ipc::family::Patience,
     live::Kind,
     load::{self, Sizing},
@@ -22,7 +22,7 @@ use crate::{
     report,
     scenario::{Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake, keys},
     server::{Listeners, Site},
-    stats,
+    stats, tls,
     trial::{self, Rehearsal, Stray, hosts::Hosts},
 };
 
@@ -69,6 +69,7 @@ pub(super) fn rehearse(
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
+        tls::check(&cell.scenario).map_err(|(key, error)| plan.wrong(key, format::causes(&error)))?;
         if let Some(problem) = capacity::crowd_of_listeners(&cell.scenario)?
             && crowded.insert(problem.clone())
         {

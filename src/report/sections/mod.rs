@@ -18,6 +18,7 @@ mod series;
 mod shards;
 mod shares;
 mod stages;
+mod tls;
 mod upstream;
 mod verdicts;
 mod work;
@@ -43,6 +44,7 @@ const SECTIONS: &[Section] = &[
     work::section,
     hosts::section,
     replies::section,
+    tls::section,
     upstream::section,
     series::section,
     stages::section,
