@@ -1,5 +1,5 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
-//! no clock: every call gets the time, and returns an [`Action`] for the driver.
+//! no clock: every call gets the time, and returns an [`Action`] for the driver. Only TLS, which takes the time to compute, asks when it is done.
 //!
 //! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `flow` what only flows of datagrams
 //! have, `shared` the state that all sessions of a loader share.
