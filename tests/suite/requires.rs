@@ -74,6 +74,10 @@ pub fn openssl() -> bool {
     on_path("openssl")
 }
 
+pub fn openssl_and_python() -> bool {
+    openssl() && python()
+}
+
 pub fn socat() -> bool {
     on_path("socat")
 }

@@ -34,6 +34,9 @@ tests! {
         openssl_is_a_client_of_our_server,
         openssl_is_a_server_of_our_loaders,
     ]
+    openssl_and_python [
+        a_reply_that_the_connection_ends_must_say_so_within_tls,
+    ]
     nginx [
         nginx_logs_the_handshakes_that_loaders_count,
     ]
@@ -309,31 +312,28 @@ fn openssl_is_a_client_of_our_server() {
     assert!(!said.contains("errors of"), "{said}");
 }
 
-/// A server that ends with the test.
-struct Openssl {
+/// A program that ends with the test.
+struct Peer {
     child: Child,
     /// Open as long as it writes.
     _said: BufReader<ChildStdout>,
 }
 
-impl Openssl {
-    fn serve(bench: &Bench, port: u16, more: &[&str]) -> Self {
-        let port = port.to_string();
-        let mut arguments = vec!["s_server", "-accept", &port, "-cert", "server.crt", "-key", "server.key", "-www"];
-        arguments.extend(more);
-        let mut command: Command = bench.command_of(Path::new("openssl"), &arguments);
+impl Peer {
+    /// Starts a server, and waits until it says that it accepts.
+    fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while line.trim() != "ACCEPT" {
             line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "openssl ended");
+            assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
         }
         Self { child, _said: said }
     }
 }
 
-impl Drop for Openssl {
+impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -346,7 +346,9 @@ fn openssl_is_a_server_of_our_loaders() {
         let bench = Bench::new("");
         make_certificate(&bench, &RSA, "2");
         let port = free_port();
-        let server = Openssl::serve(&bench, port, &[more]);
+        let port_text = port.to_string();
+        let options = ["s_server", "-accept", &port_text, "-cert", "server.crt", "-key", "server.key", "-www", more];
+        let server = Peer::start(&mut bench.command_of(Path::new("openssl"), &options));
         let target = format!("https://127.0.0.1:{port}/");
         let sets = ["--connections=20", "--concurrency=1", "--set=load.trust=server.crt", "--set=load.resumption=0.5"];
         let options: Vec<&str> = sets.iter().copied().chain(["--set=load.close_by=server"]).collect();
@@ -355,6 +357,40 @@ fn openssl_is_a_server_of_our_loaders() {
         assert_eq!((completed, number(&trial["connections"]["statuses"]["2xx"])), (20, 20), "{trial}");
         assert_eq!((resumed, tls_1_3), (offered, if is_1_3 { 20 } else { 0 }), "{trial}");
         assert!(offered > 0 && without <= 1, "{trial}");
+        drop(server);
+    }
+}
+
+/// A server whose replies end with the connection, and whether it says so (close_notify).
+const ENDING: &str = r#"
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.crt", "server.key")
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("ACCEPT", flush=True)
+while True:
+    stream, _ = listener.accept()
+    try:
+        with context.wrap_socket(stream, server_side=True) as session:
+            session.recv(4096)
+            session.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+            if sys.argv[2] == "says": session.unwrap()
+    except OSError:
+        pass
+"#;
+
+fn a_reply_that_the_connection_ends_must_say_so_within_tls() {
+    for (how, completed) in [("says", 6), ("cuts", 0)] {
+        let bench = Bench::new("load.connections = 6\nload.concurrency = 1");
+        make_certificate(&bench, &EC, "2");
+        let port = free_port();
+        let mut command = bench.command_of(Path::new("python3"), &["-c", ENDING, &port.to_string(), how]);
+        let server = Peer::start(&mut command);
+        let target = format!("https://127.0.0.1:{port}/");
+        let code = if completed == 0 { 3 } else { 0 };
+        let trial = bench.load(&target, &["--set=load.trust=server.crt"], code);
+        assert_eq!(number(&trial["connections"]["completed"]), completed, "{trial}");
+        assert_eq!(errors(&trial, "receive", "TRUNCATED"), 6 - completed, "{trial}");
         drop(server);
     }
 }
