@@ -31,7 +31,7 @@ impl fmt::Display for Process {
 pub enum Holder {
     /// A process whose descriptors this user may read.
     Process(Process),
-    /// A socket whose process this user may not see.
+    /// A socket whose process this user may not see, or has ended meanwhile.
     Unseen,
     /// No listening socket: it is bound without listening, or already closed.
     None,
@@ -41,7 +41,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(process) => process.fmt(f),
-            Self::Unseen => write!(f, "a process hidden from this user (run as root to see it)"),
+            Self::Unseen => write!(f, "an unseen process (another user's, which root sees, or gone by now)"),
             Self::None => write!(f, "a socket that is not listening"),
         }
     }

@@ -94,7 +94,7 @@ pub struct Unexpected {
 /// connections or datagrams.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ForeignMember {
-    /// Its process id; `null` if this user may not see who holds the socket.
+    /// Its process id; `null` if nobody was seen to hold the socket: the process is another user's, or was gone at once.
     pub pid: Option<i32>,
     /// Its command name, as in /proc/PID/comm; `null` as above.
     pub name: Option<String>,
@@ -107,7 +107,7 @@ impl fmt::Display for ForeignMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.name, self.pid) {
             (Some(name), Some(pid)) => write!(f, "{name} (pid {pid})"),
-            _ => f.write_str("a process hidden from this user"),
+            _ => f.write_str("an unseen process (another user's, or gone at once)"),
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     record::ForeignMember,
 };
 
-/// Watches for sockets on the server's address and port that are not the subject's.
+/// Watches for sockets on the server's address and port, in a network that others share, that are not the subject's.
 pub(super) struct ForeignWatch {
-    /// Reads the datagram sockets; `None` if nobody else can bind one.
+    /// Reads the datagram sockets; `None` if the server has none.
     datagrams: Option<GroupReader>,
     /// By inode: who held the socket when it was first seen.
     found: BTreeMap<u32, Option<holder::Process>>,

@@ -271,9 +271,11 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
     };
     let queues = scenario.protocol.has(Transport::Tcp).then(queues).transpose()?;
     // Only a shared network has other programs' sockets.
-    let others = scenario.network == Network::Host && scenario.protocol.has(Transport::Udp);
-    let foreign = ForeignWatch::new(others.then(|| GroupReader::of(subject.places())).transpose()?);
-    Sampler::new(control, (queues, foreign), subject, clients, loaders, ramp, scenario.queue_interval)
+    let foreign = (scenario.network == Network::Host).then(|| {
+        let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::of(subject.places()));
+        Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
+    });
+    Sampler::new(control, (queues, foreign.transpose()?), subject, clients, loaders, ramp, scenario.queue_interval)
 }
 
 /// Waits until this many processes are at the barrier. `check` fails if one of them has ended instead.

@@ -90,7 +90,7 @@ pub(super) struct Sampler {
     /// By worker: the most bytes sampled, and the latest count of losses.
     datagram_queues: Vec<DatagramQueue>,
     clients: Clients,
-    foreign: ForeignWatch,
+    foreign: Option<ForeignWatch>,
     ports_peak: u64,
     sockets_peak: Sockets,
     memory: MemoryWatch,
@@ -196,7 +196,7 @@ impl Clients {
 impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
-        (queues, foreign): (Option<Queues>, ForeignWatch),
+        (queues, foreign): (Option<Queues>, Option<ForeignWatch>),
         subject: &dyn Subject,
         clients: Clients,
         loaders: &[i32],
@@ -306,11 +306,15 @@ impl Sampler {
         if let Some(ramp) = &mut self.ramp {
             ramp.look(subject, &self.control);
         }
-        self.foreign.look_at_datagrams(|| subject.listeners(Transport::Udp), || subject.pids())?;
+        if let Some(foreign) = &mut self.foreign {
+            foreign.look_at_datagrams(|| subject.listeners(Transport::Udp), || subject.pids())?;
+        }
         self.seen.resize(subject.members(), QueueSeen::default());
         let Some(reader) = &mut self.queues else { return Ok(()) };
         let queues = reader.read()?;
-        self.foreign.look(reader.group(), || subject.listeners(Transport::Tcp), || subject.pids());
+        if let Some(foreign) = &mut self.foreign {
+            foreign.look(reader.group(), || subject.listeners(Transport::Tcp), || subject.pids());
+        }
         if matches!(reader, Queues::Others(_)) {
             queues.iter().for_each(|(inode, queue)| self.listeners.entry(*inode).or_default().add(*queue));
         }
@@ -389,7 +393,7 @@ impl Sampler {
         record.ports_peak = self.ports_peak;
         record.sockets_peak = self.sockets_peak;
         record.memory = self.memory.end();
-        record.connections.foreign_members = self.foreign.members();
+        record.connections.foreign_members = self.foreign.map(ForeignWatch::members).unwrap_or_default();
         record.ramp = self.ramp.and_then(|ramp| ramp.end(&self.control));
         let mut rows: Vec<MemberRow> = self.seen.iter().map(QueueSeen::row).collect();
         for (row, seen) in rows.iter_mut().zip(&self.datagram_queues) {

@@ -5,6 +5,8 @@
 
 #![deny(dead_code)]
 
+use std::{panic, sync::Mutex};
+
 use libtest_mimic::{Arguments, Trial};
 
 /// A module's tests, each group under one of the functions in `requires`.
@@ -70,7 +72,6 @@ mod probe;
 mod proxy_protocol;
 mod rates;
 mod real;
-
 mod record;
 mod reloads;
 mod remains;
@@ -87,8 +88,29 @@ mod upstream;
 mod variants;
 mod version;
 
+/// Tests that failed. Most measure, and a machine that is busy with other tests may keep them from it: these are run again, alone.
+static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// If more fail, it is no accident.
+const ACCIDENTS: usize = 5;
+
 fn main() {
-    let modules = [
+    // They mostly wait: for the ends of trials, which last as long as they are told to, however many processors there are.
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2 * requires::processors());
+    let conclusion = libtest_mimic::run(&arguments, tests());
+    let failed = std::mem::take(&mut *FAILED.lock().unwrap());
+    if failed.is_empty() || failed.len() > ACCIDENTS {
+        conclusion.exit();
+    }
+    println!("Failed beside others, and run again alone: {}", failed.join(", "));
+    arguments.test_threads = Some(1);
+    let again = tests().into_iter().filter(|test| failed.iter().any(|name| test.name() == name)).collect();
+    libtest_mimic::run(&arguments, again).exit();
+}
+
+fn tests() -> Vec<Trial> {
+    [
         accounting::tests(),
         adaptive::tests(),
         apps::tests(),
@@ -151,19 +173,24 @@ fn main() {
         upstream::tests(),
         variants::tests(),
         version::tests(),
-    ];
-    // They mostly wait: for the ends of trials, which last as long as they are told to, however many processors there are.
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2 * requires::processors());
-    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit();
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn trial(path: &str, required: &str, met: bool, test: fn()) -> Trial {
-    let name = path.strip_prefix("suite::").unwrap_or(path);
+    let name = path.strip_prefix("suite::").unwrap_or(path).to_owned();
     let kind = if required == "nothing" { "" } else { required };
-    let run = move || {
-        test();
-        Ok(())
+    let run = {
+        let name = name.clone();
+        move || {
+            if let Err(panic) = panic::catch_unwind(test) {
+                FAILED.lock().unwrap().push(name);
+                panic::resume_unwind(panic);
+            }
+            Ok(())
+        }
     };
     Trial::test(name, run).with_kind(kind).with_ignored_flag(!met)
 }

@@ -491,11 +491,11 @@ fn a_reload_of_nginx_loses_nothing() {
             json!({ "kind": "signal", "signal": "HUP" }),
             json!({ "kind": "exec", "command": "nginx -p {dir} -e stderr -c nginx.conf -s reload" }),
         ] {
-            let bench = reloading(command("nginx -p {dir} -e stderr -c nginx.conf"), event)
-                .set("server.files.\"nginx.conf\"", &configuration[..])
-                .bench();
             // Processes that get no processor for long neither start nor end in time.
             when_undisturbed(|| {
+                let bench = reloading(command("nginx -p {dir} -e stderr -c nginx.conf"), event.clone())
+                    .set("server.files.\"nginx.conf\"", &configuration[..])
+                    .bench();
                 let output = bench.run(&[]);
                 assert_code(&output, 0);
                 let trial = &bench.read_trials()[0];
@@ -505,9 +505,8 @@ fn a_reload_of_nginx_loses_nothing() {
                 let due = stdout(&output);
                 let answer = due.lines().find(|line| line.contains(" reloads lose 0 of "));
                 assert!(answer.is_some_and(|line| line.starts_with("3 reloads lose")), "{due}");
-                fs::remove_dir_all(bench.path("out")).unwrap();
+                bench.demand_nothing_left();
             });
-            bench.demand_nothing_left();
         }
     }
 }

@@ -150,8 +150,8 @@ mod tests {
         );
         assert_eq!(
             found(8, &[ForeignMember::default(), member(12), member(13)]).unwrap(),
-            "foreign-members: a process hidden from this user, nginx (pid 12) and nginx (pid 13) had a socket on the server's address and \
-             port, and got 1 connection"
+            "foreign-members: an unseen process (another user's, or gone at once), nginx (pid 12) and nginx (pid 13) had a socket on the \
+             server's address and port, and got 1 connection"
         );
         // Datagrams that are missing went there; more than were sent did not.
         let shared = Connections { foreign_members: vec![member(12)], ..Connections::default() };
