@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     context::Role,
@@ -28,7 +28,7 @@ use crate::{
     load,
     observe::counters::{self, CounterReader},
     record::BareProcesses,
-    scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
+    scenario::{Cell, CloseBy, CloseHow, ListenOptions, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,
         app::{Application, Caller},
@@ -132,6 +132,7 @@ struct Exchange {
     reply: Vec<u8>,
     requests: u64,
     nodelay: bool,
+    multipath: bool,
     close_by: CloseBy,
     close_how: CloseHow,
 }
@@ -157,7 +158,7 @@ impl Exchange {
             Template::new(version, scenario.address.ip(), scenario.address).write(u16::MAX, &mut first);
         }
         first.extend_from_slice(&request);
-        let nodelay = scenario.server.listen.nodelay;
+        let ListenOptions { nodelay, multipath, .. } = scenario.server.listen;
         Ok(Self {
             address: scenario.address,
             request,
@@ -165,6 +166,7 @@ impl Exchange {
             reply,
             requests: requests.into(),
             nodelay,
+            multipath,
             close_by,
             close_how,
         })
@@ -185,7 +187,8 @@ impl Exchange {
     }
 
     fn ask(&self, scratch: &mut [u8]) -> io::Result<()> {
-        let mut socket = Socket::new(Domain::for_address(self.address), Type::STREAM.cloexec(), None)?;
+        let protocol = self.multipath.then_some(Protocol::MPTCP);
+        let mut socket = Socket::new(Domain::for_address(self.address), Type::STREAM.cloexec(), protocol)?;
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }

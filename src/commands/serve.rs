@@ -16,12 +16,15 @@ use crate::{
         control::{Control, Count, Window},
         family::Patience,
     },
+    observe::mptcp,
     scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
     server,
     sys::clock,
     trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
 
+/// Head of the column of connections that are plain TCP on a listener of MPTCP.
+const PLAIN: &str = "by plain TCP";
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Has the server listen where the options say.
@@ -68,6 +71,11 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             options.scenario
         )));
     }
+    if cell.scenario.protocol.is_multipath()
+        && let Some(why) = mptcp::lack()
+    {
+        bail!(plan.wrong(keys::PROTOCOL, why));
+    }
     bind_to(options, &mut cell.scenario)?;
     if let Some(problem) = cell.scenario.amplifies() {
         bail!(plan.wrong(keys::SERVER_REPLY_BYTES, problem));
@@ -78,7 +86,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let interrupted = interrupt_flag()?;
     let headers = if options.proxy_protocol { Headers::All } else { cell.scenario.headers };
     let scenario = Arc::new(Scenario { headers, ..cell.scenario });
-    let workers = scenario.server.workers;
+    let (workers, multipath) = (scenario.server.workers, scenario.server.listen.multipath);
     let control = Arc::new(Control::new(workers, 0, 0).context("mapping shared memory")?);
     let context = TrialContext {
         scenario: Arc::clone(&scenario),
@@ -100,11 +108,12 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     control.open(Window { start_ns: now_ns, measure_from_ns: now_ns, measure_to_ns: u64::MAX, deadline_ns: u64::MAX });
     let bound: Vec<String> = server.describe().bound.iter().map(ToString::to_string).collect();
     say(format_args!(
-        "listening on {}: strategy {}, {}, app {}{}; stop with Ctrl-C",
+        "listening on {}: strategy {}, {}, app {}{}{}; stop with Ctrl-C",
         bound.join(", "),
         scenario.server.strategy.name,
         format::plural(workers, "worker"),
         scenario.server.app.name(),
+        if multipath { ", MPTCP" } else { "" },
         match headers {
             Headers::None => "",
             Headers::Some => ", PROXY protocol headers accepted",
@@ -129,20 +138,28 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     // Also after a worker's death: what it counted is known.
     server.stop()?;
     say(format_args!(
-        "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
-        "worker", "accepted", "datagrams", "wake-ups", "empty wake-ups", "accept EAGAIN", "CPU"
+        "{:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}{}",
+        "worker",
+        "accepted",
+        "datagrams",
+        "wake-ups",
+        "empty wake-ups",
+        "accept EAGAIN",
+        "CPU",
+        if multipath { format!(" {PLAIN:>12}") } else { String::new() }
     ))?;
     for worker in 0..workers {
         let counts = control.since_start(worker);
         let cpu_ns = counts.get(Count::CpuUserNs) + counts.get(Count::CpuSystemNs);
         say(format_args!(
-            "{worker:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}",
+            "{worker:>6} {:>12} {:>12} {:>10} {:>14} {:>14} {:>10}{}",
             counts.get(Count::Accepted),
             counts.get(Count::Datagrams),
             counts.get(Count::Wakeups) + counts.get(Count::DatagramWakeups),
             counts.get(Count::EmptyWakeups) + counts.get(Count::DatagramEmptyWakeups),
             counts.get(Count::AcceptEagain),
-            format::duration(cpu_ns as f64)
+            format::duration(cpu_ns as f64),
+            if multipath { format!(" {:>12}", counts.get(Count::FellBack)) } else { String::new() }
         ))?;
     }
     let Finished { members, helper, .. } = server.finish();

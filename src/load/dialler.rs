@@ -9,6 +9,7 @@ use super::source::{Group, Source};
 use crate::{
     record::Step,
     scenario::{Load, Scenario, Transport},
+    sys::socket,
 };
 
 /// How many ports, or windows of ports, to try before giving up.
@@ -19,6 +20,7 @@ pub(super) struct Dialler {
     target: SocketAddr,
     nodelay: bool,
     fastopen: bool,
+    multipath: bool,
     quickack: bool,
     source: Box<dyn Source>,
 }
@@ -26,17 +28,16 @@ pub(super) struct Dialler {
 impl Dialler {
     pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> Self {
         let listen = &scenario.server.listen;
-        let (nodelay, fastopen) = (listen.nodelay, listen.fastopen > 0);
-        Self { target, nodelay, fastopen, quickack: load.quickack, source }
+        let (nodelay, fastopen, multipath) = (listen.nodelay, listen.fastopen > 0, listen.multipath);
+        Self { target, nodelay, fastopen, multipath, quickack: load.quickack, source }
     }
 
     /// A new socket with the scenario's options.
     pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
-        let kind = match transport {
-            Transport::Tcp => Type::STREAM,
-            Transport::Udp => Type::DGRAM,
+        let socket = match transport {
+            Transport::Tcp => socket::stream(self.target, self.multipath)?,
+            Transport::Udp => Socket::new(Domain::for_address(self.target), Type::DGRAM.nonblocking().cloexec(), None)?,
         };
-        let socket = Socket::new(Domain::for_address(self.target), kind.nonblocking().cloexec(), None)?;
         if transport == Transport::Tcp && self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }

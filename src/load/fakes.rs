@@ -204,6 +204,8 @@ pub struct World {
     pub refuses: Option<i32>,
     /// SYNs of every connection that were sent again.
     pub syn_retries: u32,
+    /// Whether connections are by MPTCP, if that is known.
+    pub is_multipath: Option<bool>,
     /// Whether an abandoned handshake turns out to have completed.
     pub settles: bool,
     /// By key: whether there is a connection, and whether its handshake is over.
@@ -326,6 +328,10 @@ impl Engine for FakeEngine {
 
     fn syn_retries(&self, _key: usize) -> u32 {
         self.world.borrow().syn_retries
+    }
+
+    fn is_multipath(&self, _key: usize) -> Option<bool> {
+        self.world.borrow().is_multipath
     }
 
     fn close(&mut self, key: usize, how: Close) {

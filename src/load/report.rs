@@ -25,6 +25,10 @@ pub struct LoaderReport {
     pub established: u64,
     /// Those of them that the kernel connected to themselves.
     pub self_connected: u64,
+    /// Those of them that asked for MPTCP and are plain TCP.
+    pub fell_back: u64,
+    /// Those that asked for it and were reset before it could be seen what they are.
+    pub fallback_unknown: u64,
     /// Connections and flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Established connections that ended without a sign that a worker accepted them.
@@ -155,6 +159,8 @@ impl LoaderReport {
             retried: of(LoaderCount::Retried),
             established: of(LoaderCount::Established),
             self_connected: of(LoaderCount::SelfConnected),
+            fell_back: of(LoaderCount::FellBack),
+            fallback_unknown: of(LoaderCount::FallbackUnknown),
             completed: of(LoaderCount::Completed),
             unserved: of(LoaderCount::Unserved),
             misdelivered: of(LoaderCount::Misdelivered),
@@ -357,6 +363,8 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.retried += one.retried;
         sum.established += one.established;
         sum.self_connected += one.self_connected;
+        sum.fell_back += one.fell_back;
+        sum.fallback_unknown += one.fallback_unknown;
         sum.completed += one.completed;
         sum.unserved += one.unserved;
         sum.misdelivered += one.misdelivered;

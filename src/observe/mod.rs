@@ -12,6 +12,7 @@ pub mod host;
 pub mod limits;
 pub mod listeners;
 pub mod memory;
+pub mod mptcp;
 pub mod ports;
 pub mod processes;
 pub mod queues;

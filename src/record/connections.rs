@@ -17,6 +17,13 @@ pub struct Connections {
     pub established: u64,
     /// Those of them that the kernel connected to themselves (local address = peer address): they never reached the server.
     pub self_connected: u64,
+    /// Connections among those established that asked for MPTCP and are plain TCP: the server does not speak it, or SYNs were lost, and those sent
+    /// again no longer asked. `null` unless `protocol` is `mptcp`.
+    #[serde(default)]
+    pub fell_back: Option<u64>,
+    /// Connections among those established that asked for MPTCP and were reset before it could be seen what they are. `null` as above.
+    #[serde(default)]
+    pub fallback_unknown: Option<u64>,
     /// Connections established on the server's side only, accepted or left in a queue: by a SYN cookie, for a client that had already
     /// given up or been served.
     pub cookies: u64,
@@ -31,6 +38,10 @@ pub struct Connections {
     /// = `reserve`). `null` if nobody could tell.
     #[serde(default)]
     pub shed: Option<u64>,
+    /// Connections among those accepted that are plain TCP, though the listener is MPTCP's: their clients fell back, or never asked for MPTCP. `null`
+    /// unless `protocol` is `mptcp` and the server is listenbench's own.
+    #[serde(default)]
+    pub accepted_fell_back: Option<u64>,
     /// Connections and datagram flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Connections and datagram flows that were in progress when their loader died: what became of them is unknown.

@@ -163,6 +163,10 @@ pub struct WorkerCounts {
     /// Connections that it accepted with its spare descriptor, and closed. A member's `accepted` includes them; the helper has no `accepted`.
     #[serde(default)]
     pub shed: Option<u64>,
+    /// Connections among `accepted` that are plain TCP, though the listener is MPTCP's (`protocol = "mptcp"`): the client did not ask for MPTCP, or fell
+    /// back. Of the helper, among `shed`.
+    #[serde(default)]
+    pub fell_back: Option<u64>,
     /// Requests answered, over connections and by datagram.
     pub requests: Option<u64>,
     /// Datagrams received.

@@ -223,6 +223,16 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "MPTCP",
+        &[
+            ("established", "Connections for which clients asked for MPTCP."),
+            ("fell\nback", "Those of them that are plain TCP."),
+            ("share", "Their share."),
+            ("unknown", "Those that were reset before it could be seen what they are."),
+            ("accepted\nas TCP", "Connections that our own server's workers found to be plain TCP."),
+        ],
+    ),
+    (
         "Towards the upstream",
         &[
             ("conn", "Connections that the proxy opened to its upstream."),

@@ -394,7 +394,7 @@ impl Load {
         let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
         let udp_share = match protocol {
-            Protocol::Tcp => 0.0,
+            Protocol::Tcp | Protocol::Mptcp => 0.0,
             Protocol::Udp => 1.0,
             Protocol::Both if is_kept => 0.0,
             Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
@@ -611,6 +611,11 @@ fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> boo
         Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
             "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
+        }
+        Server { listen, .. } if listen.multipath => {
+            let problem = "the kernel has no TCP_QUICKACK for sockets of MPTCP (ENOPROTOOPT): set it to true, or protocol = \"tcp\"";
+            settings.conflict(keys::LOAD_QUICKACK, &[keys::PROTOCOL], problem);
+            return false;
         }
         _ => return false,
     };

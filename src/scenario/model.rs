@@ -83,6 +83,8 @@ pub enum Protocol {
     /// Both, on the same port number.
     #[strum(serialize = "tcp+udp")]
     Both,
+    /// Connections by Multipath TCP (RFC 8684), for which both ends ask in the handshake.
+    Mptcp,
 }
 
 /// How accept waits are measured.
@@ -161,10 +163,15 @@ impl Protocol {
     /// Whether it includes this transport.
     pub fn has(self, transport: Transport) -> bool {
         match self {
-            Self::Tcp => transport == Transport::Tcp,
+            Self::Tcp | Self::Mptcp => transport == Transport::Tcp,
             Self::Udp => transport == Transport::Udp,
             Self::Both => true,
         }
+    }
+
+    /// Whether sockets of its connections are MPTCP's.
+    pub fn is_multipath(self) -> bool {
+        self == Self::Mptcp
     }
 
     /// The transports it includes.
@@ -232,7 +239,10 @@ impl Scenario {
     /// proxy decide how long connections last if the app's requests say so.
     pub fn backend(&self) -> Option<Self> {
         let UnderTest::Command(command) = &self.subject else { return None };
-        let server = (**command.backend.as_ref()?).clone();
+        let mut server = (**command.backend.as_ref()?).clone();
+        // A proxy connects to it by plain TCP, whatever its own clients speak.
+        server.listen.multipath = false;
+        let protocol = if self.protocol.is_multipath() { Protocol::Tcp } else { self.protocol };
         let port = if self.address.port() == u16::MAX { u16::MAX - 1 } else { self.address.port() + 1 };
         let ip = match self.address.ip() {
             // A server that listens at every address also does at this one.
@@ -244,6 +254,7 @@ impl Scenario {
         let close_by = |load: &Load| if is_http { CloseBy::Client } else { load.close_by };
         Some(Self {
             subject: UnderTest::Own,
+            protocol,
             // They happen to the proxy.
             events: Vec::new(),
             address: SocketAddr::new(ip, port),

@@ -74,6 +74,8 @@ pub struct ListenOptions {
     pub busy_poll_us: u32,
     /// SO_RCVBUF in bytes; 0 for the system's default.
     pub receive_buffer_bytes: u32,
+    /// Whether they, and their clients, are sockets of IPPROTO_MPTCP.
+    pub multipath: bool,
 }
 
 /// Flags of accept4(2).
@@ -114,6 +116,7 @@ impl Default for ListenOptions {
             fastopen: 0,
             busy_poll_us: 0,
             receive_buffer_bytes: 0,
+            multipath: false,
         }
     }
 }
@@ -123,6 +126,7 @@ impl ListenOptions {
         let mut options = Self {
             busy_poll_us: settings.get(keys::SERVER_BUSY_POLL).as_micros() as u32,
             receive_buffer_bytes: settings.get(keys::SERVER_RECEIVE_BUFFER),
+            multipath: protocol.is_multipath(),
             ..Self::default()
         };
         if protocol.has(Transport::Tcp) {
@@ -301,6 +305,8 @@ impl Server {
     pub(super) fn of_others(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let mut server = Self { app: App::read(settings, protocol, false), workers, ..Self::by_default() };
         server.listen.nodelay = settings.get(keys::SERVER_NODELAY);
+        // Of its listeners nothing is known, but its clients ask.
+        server.listen.multipath = protocol.is_multipath();
         server
     }
 }

@@ -22,7 +22,7 @@ use nix::{
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
-    observe::{holder, listeners::Place, sysctl},
+    observe::{holder, listeners::Place, mptcp, sysctl},
     scenario::{
         AcceptFlags, ListenOptions, Queues, Server, Transport,
         keys::{self, AnyKey},
@@ -88,13 +88,19 @@ pub struct Listener {
     sockets: Vec<Socket>,
     transport: Transport,
     flags: AcceptFlags,
+    multipath: bool,
     turns: Turns,
 }
 
 impl Listener {
-    fn new(sockets: Vec<Socket>, transport: Transport, flags: AcceptFlags) -> Self {
+    fn new(sockets: Vec<Socket>, transport: Transport, options: &ListenOptions) -> Self {
         let turns = Turns::of(sockets.len());
-        Self { sockets, transport, flags, turns }
+        Self { sockets, transport, flags: options.accept_flags, multipath: options.multipath, turns }
+    }
+
+    /// Whether it is MPTCP's.
+    pub fn is_multipath(&self) -> bool {
+        self.multipath
     }
 
     pub fn transport(&self) -> Transport {
@@ -233,6 +239,7 @@ pub struct ListenError {
     call: &'static str,
     error: io::Error,
     named_by: &'static str,
+    multipath: bool,
     device: Option<String>,
 }
 
@@ -242,11 +249,13 @@ impl ListenError {
         match (self.error.raw_os_error(), self.call) {
             (Some(libc::ENODEV | libc::EPERM), BIND_TO_DEVICE) => Some(keys::SERVER_DEVICE.path()),
             (Some(libc::EADDRNOTAVAIL), "bind") => Some(self.named_by),
+            (Some(errno), SOCKET) if self.multipath && mptcp::is_lack(errno) => Some(keys::PROTOCOL.path()),
             _ => None,
         }
     }
 }
 
+const SOCKET: &str = "socket";
 const BIND_TO_DEVICE: &str = "setsockopt SO_BINDTODEVICE";
 
 impl fmt::Display for ListenError {
@@ -274,6 +283,7 @@ impl fmt::Display for ListenError {
             (Some(libc::EPERM), "setsockopt SO_BUSY_POLL") => {
                 write!(f, "; `server.busy_poll` requires CAP_NET_ADMIN: run as root")
             }
+            (Some(errno), SOCKET) if self.multipath && mptcp::is_lack(errno) => write!(f, "; {}", mptcp::remedy(errno)),
             (Some(libc::EMFILE), _) => {
                 write!(f, "; each queue has a listener on each address: raise the limit of open files (ulimit -Hn)")
             }
@@ -366,7 +376,7 @@ impl Listeners {
     /// receiving connections that nobody accepts.
     pub fn take(mut self, worker: usize) -> Listener {
         let sockets = self.queues.swap_remove(self.queue_of(worker));
-        Listener::new(sockets, self.site.transport, self.site.options.accept_flags)
+        Listener::new(sockets, self.site.transport, &self.site.options)
     }
 
     /// The listeners on each address, in the order of the queues. Options of a whole group may be set on any one of them.
@@ -399,19 +409,19 @@ impl Listeners {
 
 fn failed(site: &Site, address: SocketAddr, call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
     let (transport, named_by, device) = (site.transport, site.named_by, site.device.clone());
-    move |error| ListenError { address, transport, call, error, named_by, device }
+    let multipath = site.options.multipath;
+    move |error| ListenError { address, transport, call, error, named_by, multipath, device }
 }
 
 /// A socket with the site's options.
 fn socket(site: &Site, address: SocketAddr, reuse_port: bool) -> Result<Socket, ListenError> {
     let Site { transport, options, .. } = *site;
     let failed = |call| failed(site, address, call);
-    let kind = match transport {
-        Transport::Tcp => Type::STREAM,
-        Transport::Udp => Type::DGRAM,
+    let opened = match transport {
+        Transport::Tcp => socket::stream(address, options.multipath),
+        Transport::Udp => Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), None),
     };
-    let socket =
-        Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None).map_err(failed("socket"))?;
+    let socket = opened.map_err(failed(SOCKET))?;
     if let (true, Some(v6only)) = (address.is_ipv6(), site.v6only) {
         socket.set_only_v6(v6only).map_err(failed("setsockopt IPV6_V6ONLY"))?;
     }

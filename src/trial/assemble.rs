@@ -201,6 +201,7 @@ fn enter_connections(
     };
     // What a dead loader established without counting it is not another client's.
     let (cookies, foreign) = if loader_died { (0, ended.members.foreign.unwrap_or(0)) } else { (cookies, foreign) };
+    let multipath = scenario.protocol.is_multipath();
     // Datagrams that another process got leave no trace of theirs.
     if let ([one], true) =
         (&mut foreign_members[..], scenario.protocol.has(Transport::Tcp) && scenario.subject.is_own())
@@ -212,9 +213,12 @@ fn enter_connections(
         attempted: loaders.attempted,
         established: loaders.established,
         self_connected: loaders.self_connected,
+        fell_back: multipath.then_some(loaders.fell_back),
+        fallback_unknown: multipath.then_some(loaders.fallback_unknown),
         cookies,
         accepted: accepted.map(|accepted| accepted + taken),
         shed: scenario.subject.is_own().then_some(shed),
+        accepted_fell_back: (multipath && scenario.subject.is_own()).then(|| fell_back(record)),
         completed: loaders.completed,
         foreign,
         left_in_queue,
@@ -259,6 +263,13 @@ fn shed(scenario: &Scenario, record: &TrialRecord) -> [u64; 2] {
     let of = |counts: &WorkerCounts| counts.shed.unwrap_or(0);
     let by_helper = record.helper.as_ref().filter(|_| scenario.subject.is_own()).map_or(0, |helper| of(&helper.total));
     [by_helper, by_helper + record.workers.iter().map(|worker| of(&worker.total)).sum::<u64>()]
+}
+
+/// Connections that our own server accepted as plain TCP.
+fn fell_back(record: &TrialRecord) -> u64 {
+    let of_workers = record.workers.iter().map(|worker| &worker.total);
+    let counts = of_workers.chain(record.helper.iter().map(|helper| &helper.total));
+    counts.filter_map(|counts| counts.fell_back).sum()
 }
 
 /// Connections that members' counts and loaders' counts do not explain between them.

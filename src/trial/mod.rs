@@ -67,7 +67,7 @@ use crate::{
     observe::{
         completions::Completions,
         host::{self, Probe},
-        listeners,
+        listeners, mptcp,
         ports::Range,
         queues,
         stamps::Stamps,
@@ -339,6 +339,11 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                 let scenario = &cell.scenario;
                 if let Some(why) = server::check_descriptors(&scenario.server)? {
                     return Ok(Rehearsal::Refused { path: keys::SERVER_OPEN_FILES.path().to_owned(), why });
+                }
+                if scenario.protocol.is_multipath()
+                    && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
+                {
+                    return Ok(Rehearsal::Refused { path: keys::PROTOCOL.path().to_owned(), why });
                 }
                 let behind = scenario.backend();
                 let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };

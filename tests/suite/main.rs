@@ -60,6 +60,7 @@ mod layers;
 mod limits;
 mod live;
 mod mixed;
+mod mptcp;
 mod network;
 mod observe;
 mod odd;
@@ -147,6 +148,7 @@ fn tests() -> Vec<Trial> {
         limits::tests(),
         live::tests(),
         mixed::tests(),
+        mptcp::tests(),
         network::tests(),
         observe::tests(),
         odd::tests(),

@@ -6,6 +6,7 @@ use nix::{
     sched::{CpuSet, sched_getaffinity},
     unistd::Pid,
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 pub fn nothing() -> bool {
     true
@@ -88,6 +89,23 @@ pub fn redis() -> bool {
 
 pub fn memcached() -> bool {
     on_path("memcached")
+}
+
+/// A kernel with MPTCP, switched on.
+pub fn mptcp() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
+}
+
+pub fn mptcp_and_socat() -> bool {
+    mptcp() && socat()
+}
+
+pub fn mptcp_and_nginx() -> bool {
+    mptcp() && nginx()
+}
+
+pub fn root_and_mptcp() -> bool {
+    root() && mptcp()
 }
 
 pub fn root_and_redis() -> bool {

@@ -17,10 +17,14 @@ use crate::{
     load::{self, Sizing},
     observe::{
         host::{self, Probe},
+        mptcp,
         ports::Range,
     },
     report,
-    scenario::{Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake, keys},
+    scenario::{
+        Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake,
+        keys::{self, AnyKey},
+    },
     server::{Listeners, Site},
     stats,
     trial::{self, Rehearsal, Stray, hosts::Hosts},
@@ -87,6 +91,12 @@ pub(super) fn rehearse(
                     Ok(Stray { path, problem }) => plan.refused(&path, problem).into(),
                     Err(error) => error,
                 })?;
+                if cell.scenario.protocol.is_multipath()
+                    && hosts.is_none()
+                    && let Some(why) = mptcp::lack()
+                {
+                    bail!(plan.refused(keys::PROTOCOL.path(), why));
+                }
                 if cell.scenario.subject == UnderTest::Running {
                     if located.insert(cell.scenario.address) {
                         trial::locate(&cell.scenario)?;

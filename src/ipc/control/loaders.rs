@@ -38,6 +38,9 @@ pub enum LoaderCount {
     Established,
     /// Those of them that the kernel connected to themselves.
     SelfConnected,
+    /// Those of them that asked for MPTCP and are plain TCP, and those that were reset before it could be seen what they are.
+    FellBack,
+    FallbackUnknown,
     /// Connections and flows that ran to their planned end, or to a server's close after a reply.
     Completed,
     /// Connections and flows that failed.

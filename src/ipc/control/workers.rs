@@ -60,6 +60,8 @@ pub enum Count {
     HandedOver,
     /// Connections among those accepted that another worker or a helper had accepted.
     TakenOver,
+    /// Connections among those accepted, or by a helper closed at once, that are plain TCP though the listener is MPTCP's.
+    FellBack,
     /// Accepted connections whose exact accept wait is unknown.
     Unstamped,
     /// Connections among those accepted of which all is recorded that is known of their accept waits.
@@ -239,6 +241,7 @@ impl From<&Counts> for WorkerCounts {
             accept_eagain: known(Count::AcceptEagain),
             emfile: known(Count::Emfile),
             shed: known(Count::Shed),
+            fell_back: known(Count::FellBack),
             requests: known(Count::Requests),
             datagrams: known(Count::Datagrams),
             datagram_wakeups: known(Count::DatagramWakeups),

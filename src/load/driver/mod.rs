@@ -250,7 +250,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             let (key, now_ns) = (event.key, event.now_ns);
             let until_ns = *until_ns.get_or_insert(now_ns + EVENTS_NS);
             let connects = self.table[key].is_connecting() && matches!(event.kind, Kind::Connected | Kind::Ended(..));
+            let before = self.shared.asking_for_multipath();
             let action = self.table[key].on_event(&mut self.shared, event.kind, now_ns);
+            self.count_fallback(key, before);
             if std::mem::take(&mut self.shared.stamp_in_doubt) && self.engine.has_connection(key) {
                 self.shared.account.add(LoaderCount::StampsImpossible, 1);
             }
@@ -263,6 +265,18 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             }
         }
         Ok(())
+    }
+
+    /// Counts a connection that asked for MPTCP in vain, if it has been established since so many had been.
+    fn count_fallback(&self, key: usize, before: Option<u64>) {
+        if self.shared.asking_for_multipath() == before {
+            return;
+        }
+        match self.engine.is_multipath(key) {
+            Some(true) => {}
+            Some(false) => self.shared.account.add(LoaderCount::FellBack, 1),
+            None => self.shared.account.add(LoaderCount::FallbackUnknown, 1),
+        }
     }
 
     /// Counts the SYNs of a connection that the kernel has sent again, once it is known what has become of its handshake.
@@ -455,7 +469,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             // Settling forgets them.
             self.count_syn_retries(key, now_ns);
             if self.engine.settle(key) {
+                let before = self.shared.asking_for_multipath();
                 self.table[key].on_settled(&mut self.shared, now_ns);
+                self.count_fallback(key, before);
             }
         }
         let step = self.table[key].step();

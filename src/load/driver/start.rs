@@ -115,6 +115,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         if session.is_flow() {
             return self.carry_out(key, action, now_ns);
         }
+        let before = self.shared.asking_for_multipath();
         let action = match self.engine.send(key, &self.shared.out) {
             Ok(taken) => {
                 session.on_taken(&mut self.shared, taken);
@@ -124,6 +125,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             }
             Err(error) => session.on_send_failed(&mut self.shared, Cause::from(&error), now_ns),
         };
+        self.count_fallback(key, before);
         self.carry_out(key, action, now_ns)
     }
 }

@@ -306,6 +306,26 @@ fn syns_sent_again_are_counted_where_there_was_time_for_it() {
     }
 }
 
+#[test]
+fn connections_that_asked_for_mptcp_are_looked_at_once_they_are_established() {
+    let of = |protocol: &str, is_multipath, handshake_ms, settles| {
+        let text = format!(
+            "protocol = \"{protocol}\"\n[load]\nconcurrency = 1\nconnections = 2\nconnect_timeout = \"100ms\"\nreply_timeout = \"100ms\""
+        );
+        let handshake_ns = Some(handshake_ms * MS);
+        let world = World { handshake_ns, reply_ns: Some(MS), is_multipath, settles, ..World::default() };
+        let (report, _) = bench(&text, world).run();
+        (report.established, report.fell_back, report.fallback_unknown)
+    };
+    assert_eq!(of("mptcp", Some(true), 1, false), (2, 0, 0));
+    assert_eq!(of("mptcp", Some(false), 1, false), (2, 2, 0));
+    assert_eq!(of("mptcp", None, 1, false), (2, 0, 2));
+    // Given up: never established, or just before.
+    assert_eq!(of("mptcp", Some(false), 5_000, false), (0, 0, 0));
+    assert_eq!(of("mptcp", Some(false), 5_000, true), (2, 2, 0));
+    assert_eq!(of("tcp", Some(false), 1, false), (2, 0, 0), "nobody asked");
+}
+
 const KEPT: &str =
     "[load]\nmode = \"kept\"\narrivals = \"constant\"\nend = \"1s\"\nduration = \"2s\"\nreply_timeout = \"100ms\"\n";
 

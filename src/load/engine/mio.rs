@@ -357,6 +357,10 @@ impl Engine for Mio {
         self.seats[key].syn_retries()
     }
 
+    fn is_multipath(&self, key: usize) -> Option<bool> {
+        socket::is_multipath(self.seats[key].socket())
+    }
+
     fn close(&mut self, key: usize, how: Close) {
         // What epoll has reported of this connection is not the next one's; from now on, it reports the state at the time of the call.
         self.watched[key].ready = None;

@@ -57,6 +57,9 @@ pub(super) trait Engine {
     /// How many SYNs of a connection just established, or not yet, the kernel has sent again.
     fn syn_retries(&self, key: usize) -> u32;
 
+    /// Whether an established connection is by MPTCP; `None` if it was reset too early to tell.
+    fn is_multipath(&self, key: usize) -> Option<bool>;
+
     /// Closes a connection, which then causes no more events.
     fn close(&mut self, key: usize, how: Close);
 }

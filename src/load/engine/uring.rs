@@ -241,6 +241,10 @@ impl Engine for Uring {
         self.seats[key].syn_retries()
     }
 
+    fn is_multipath(&self, key: usize) -> Option<bool> {
+        socket::is_multipath(self.seats[key].socket())
+    }
+
     fn close(&mut self, key: usize, how: Close) {
         self.in_hand = self.in_hand.filter(|(in_hand, _)| *in_hand != key);
         let quiet = self.ring.is_quiet(key);

@@ -70,6 +70,8 @@ pub(in crate::load) struct Policy {
     pub close_by: CloseBy,
     pub close_how: CloseHow,
     pub fastopen: bool,
+    /// Whether connections ask for MPTCP.
+    pub multipath: bool,
     /// The version of the PROXY protocol header that each connection begins with, if any.
     pub proxy_protocol: Option<Version>,
     /// Requests of a connection or flow.
@@ -116,6 +118,7 @@ impl Policy {
             close_by: load.close_by,
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
+            multipath: scenario.server.listen.multipath,
             proxy_protocol: load.proxy_protocol,
             requests: load.requests,
             rebind_after: load.rebind_after,
@@ -253,6 +256,12 @@ impl<O: Observer> Shared<O> {
     pub fn former_port(&self, session: &Session) -> Option<u16> {
         let flow = self.flows.get(session.tag as usize).filter(|_| session.is_flow)?;
         Some(flow.first_port()).filter(|_| flow.has_rebound())
+    }
+
+    /// How many connections have been established, if they ask for MPTCP.
+    #[inline]
+    pub fn asking_for_multipath(&self) -> Option<u64> {
+        self.policy.multipath.then(|| self.account.get(LoaderCount::Established))
     }
 
     /// Counts an established connection.

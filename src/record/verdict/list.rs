@@ -482,6 +482,35 @@ verdicts! {
                  workers.",
     }
 
+    FellBack {
+        fell_back: u64,
+        established: u64,
+        /// SYNs that the kernel sent again: it leaves the option out of a connection's later ones.
+        syn_retries: u64,
+        /// Connections for which the kernel no longer asked, because earlier ones were answered only without MPTCP.
+        disabled: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "connections of the loaders were plain TCP, though `protocol` is `mptcp`, by getsockopt(MPTCP_INFO) on each",
+        detail: {
+            let of = counted(*established, "connection", "connections");
+            let retries = match syn_retries {
+                0 => String::new(),
+                some => format!("; {} sent again", counted(*some, "SYN was", "SYNs were")),
+            };
+            let disabled = match disabled {
+                0 => String::new(),
+                some => format!("; for {some}, the kernel no longer asked (MPCapableSYNTXDisabled)"),
+            };
+            format!("{fell_back} of {of} fell back to TCP{retries}{disabled}")
+        },
+        meaning: "The figures include connections by plain TCP, though the trial was to measure MPTCP.",
+        remedy: "If all fell back, the server does not speak MPTCP, or something on the way removes the option: start the server through `mptcpize run`, or switch \
+                 MPTCP on in its configuration. If some did, their first SYNs were lost, and the kernel leaves the option out of later ones \
+                 (net.mptcp.syn_retrans_before_tcp_fallback), and for an hour out of all (net.mptcp.blackhole_timeout).",
+    }
+
     SynQueueOverflow {
         /// Growth of TCPReqQFullDrop.
         dropped: u64,

@@ -75,6 +75,7 @@ impl VerdictName {
                 | Self::QueueOverflow
                 | Self::SynQueueOverflow
                 | Self::ErrorReplies
+                | Self::FellBack
         )
     }
 

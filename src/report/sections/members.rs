@@ -37,6 +37,7 @@ const EAGAIN_MEANS: &str = "EAGAIN/accept: calls of accept that found nothing, p
 const FREE: &str = "free\nfiles";
 const REFUSED: &str = "refused\naccepts";
 const SHED: &str = "closed\nat once";
+const PLAIN: &str = "by plain\nTCP";
 
 /// A cell's trial.
 type Shown<'a> = (&'a Cell<'a>, &'a TrialRecord);
@@ -214,6 +215,9 @@ fn note(ranked: &Ranked<'_>, shown: &[Shown<'_>], table: &Grid) -> String {
                 .to_owned(),
         );
     }
+    if has(PLAIN) {
+        parts.push("by plain TCP: accepted on a listener of MPTCP without it.".to_owned());
+    }
     if has(SHED) {
         parts.push("closed at once: accepted with a spare descriptor.".to_owned());
     }
@@ -284,6 +288,13 @@ const COLUMNS: &[Column] = &[
         show: |trial, member| at_limit(trial, count(member.descriptors.map(|of| of.limit.saturating_sub(of.before)))),
     },
     Column { head: REFUSED, show: |trial, member| at_limit(trial, count(member.total.emfile)) },
+    Column {
+        head: PLAIN,
+        show: |trial, member| {
+            let asked = trial.connections.accepted_fell_back.is_some();
+            if asked { count(member.total.fell_back) } else { none() }
+        },
+    },
     Column { head: SHED, show: |trial, member| at_limit(trial, count(member.total.shed)) },
 ];
 

@@ -7,6 +7,7 @@ mod host;
 mod hosts;
 mod job;
 mod members;
+mod mptcp;
 mod percentiles;
 mod populations;
 pub mod ports;
@@ -43,6 +44,7 @@ const SECTIONS: &[Section] = &[
     work::section,
     hosts::section,
     replies::section,
+    mptcp::section,
     upstream::section,
     series::section,
     stages::section,

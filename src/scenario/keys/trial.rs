@@ -24,7 +24,8 @@ keys! { TRIAL:
          virtual Ethernet devices. `host`: this machine's network, whose sysctls are left alone.";
     PROTOCOL: Choice<Protocol> = "protocol", choice(), Protocol::Tcp,
         "What the load consists of; datagrams require app `echo` and a strategy that supports them. `tcp`: connections. `udp`: datagrams. \
-         `tcp+udp`: both on the same port number, as DNS servers do.";
+         `tcp+udp`: both on the same port number, as DNS servers do. `mptcp`: connections for which both ends ask for Multipath TCP (Linux 5.16); \
+         those that become plain TCP are counted. Not with strategies in which a program chooses the listener.";
     STAMPS: Choice<Stamps> = "stamps", choice(), Stamps::Auto,
         "How accept waits are measured. `sock_ops`: exactly, by a BPF program, which requires root. `connect-call`: from the client's connect \
          call, an upper bound. `both`: side by side. `auto`: exactly where possible, else from the connect call.";

@@ -84,6 +84,17 @@ impl Strategy {
             );
             settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
         }
+        if protocol.is_multipath() && !strategy.takes_multipath() && strategy.takes_connections() {
+            let able = PRESETS.iter().map(|preset| preset.with_defaults());
+            let able = able.filter(|other| other.takes_connections() && other.takes_multipath());
+            let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
+            let problem = format!(
+                "in \"{}\" a program chooses the listener, and the kernel takes none for listeners of MPTCP (`protocol`): choose one of \
+                 {able}, or set protocol = \"tcp\"",
+                strategy.name
+            );
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
+        }
         if let Err(Refused { key, others, problem }) = strategy.check(workers) {
             settings.conflict(key, others, problem);
         }
@@ -124,6 +135,11 @@ impl Strategy {
     /// Whether it makes sense for datagrams, which no accept precedes.
     pub fn takes_datagrams(&self) -> bool {
         self.steering.traits().datagrams && self.wake.traits().datagrams
+    }
+
+    /// Whether its listeners can be MPTCP's.
+    pub fn takes_multipath(&self) -> bool {
+        !self.steering.traits().program
     }
 
     /// Whether workers call accept4(2); io_uring does without.
@@ -183,6 +199,7 @@ impl Strategy {
             steering.root.then(|| "requires root".to_owned()),
             (!self.takes_datagrams()).then(|| "connections only".to_owned()),
             (!self.takes_connections()).then(|| "datagrams only".to_owned()),
+            (self.takes_connections() && !self.takes_multipath()).then(|| "not over MPTCP".to_owned()),
             (!self.takes_generations()).then(|| "workers cannot change".to_owned()),
             steering.most_queues.map(|most| format!("at most {most} listeners")),
         ]

@@ -55,6 +55,8 @@ pub(super) struct SteeringTraits {
     pub datagrams: bool,
     /// Whether it requires root.
     pub root: bool,
+    /// Whether a BPF program chooses, which the kernel does not let sockets of MPTCP have.
+    pub program: bool,
     /// What falls on a random queue each time, if chance decides. What a hash decides only now and then, among the queues that a rule
     /// has left or for want of a better one, is not chance alone.
     pub draws: Option<Draws>,
@@ -66,19 +68,26 @@ impl Steering {
     pub(super) fn traits(&self) -> SteeringTraits {
         /// The program represents queues as bits of one word.
         const HERMES_QUEUES: usize = 64;
-        let plain = SteeringTraits { connections: true, datagrams: true, root: false, draws: None, most_queues: None };
+        let plain = SteeringTraits {
+            connections: true,
+            datagrams: true,
+            root: false,
+            program: false,
+            draws: None,
+            most_queues: None,
+        };
+        let steered = SteeringTraits { root: true, program: true, ..plain };
         match self {
             Self::Hash => SteeringTraits { draws: Some(Draws::Tuples), ..plain },
-            Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
-            Self::RoundRobin => SteeringTraits { root: true, ..plain },
-            Self::Random => SteeringTraits { root: true, draws: Some(Draws::Connections), ..plain },
+            Self::ReceivingCpu => SteeringTraits { program: true, ..plain },
+            Self::IncomingCpu { .. } => plain,
+            Self::RoundRobin => steered,
+            Self::Random => SteeringTraits { draws: Some(Draws::Connections), ..steered },
             // The first datagram of a flow has no id of a worker's yet.
-            Self::ConnectionId => {
-                SteeringTraits { connections: false, root: true, draws: Some(Draws::Tuples), ..plain }
-            }
+            Self::ConnectionId => SteeringTraits { connections: false, draws: Some(Draws::Tuples), ..steered },
             // Flows of datagrams don't end, so open ones cannot be counted.
-            Self::Least => SteeringTraits { datagrams: false, root: true, ..plain },
-            Self::Hermes { .. } => SteeringTraits { root: true, most_queues: Some(HERMES_QUEUES), ..plain },
+            Self::Least => SteeringTraits { datagrams: false, ..steered },
+            Self::Hermes { .. } => SteeringTraits { most_queues: Some(HERMES_QUEUES), ..steered },
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     scenario::AtOpenFiles,
     server::{Listener, descriptors::Spare},
-    sys::{clock, limits},
+    sys::{clock, limits, socket},
 };
 
 /// How long it ignores the listener after running out of descriptors or memory, if nothing of its own process can end that.
@@ -153,6 +153,8 @@ impl<H: HandsOver> Accepting<H> {
         let now_ns = clock::monotonic_ns();
         meter.pass(now_ns);
         meter.add(Count::Shed, 1);
+        let fell_back = self.listener.is_multipath() && socket::is_multipath(&stream) == Some(false);
+        meter.add(Count::FellBack, u64::from(fell_back));
         if let Some(ledger) = ledger {
             ledger.accepted(peer, control.workers() as u16, now_ns);
             ledger.shed(peer, now_ns);

@@ -33,7 +33,7 @@ pub use mechanism::{Mechanism, Pooled, try_out};
 use crate::{
     scenario::{MOST_BOUND, Transport},
     server::Listener,
-    sys::clock,
+    sys::{clock, socket},
 };
 
 /// The token under which an acceptor's events arrive.
@@ -102,6 +102,19 @@ pub struct Closed {
     pub peer: SocketAddr,
     /// When accept(2) returned it, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
+    /// Whether it was plain TCP.
+    pub is_plain: bool,
+}
+
+impl Taken {
+    /// Whether it is a connection of the worker's own by plain TCP, which on a listener of MPTCP is one that fell back.
+    pub fn fell_back(&self) -> bool {
+        match self {
+            Self::Own(accepted) | Self::Over(accepted) => socket::is_multipath(&accepted.stream) == Some(false),
+            Self::Shed(closed) => closed.is_plain,
+            Self::HandedOver => false,
+        }
+    }
 }
 
 /// Accepts that failed in another thread for want of a descriptor: each errno, and how many.

@@ -23,7 +23,7 @@ use crate::{
     ipc::increase,
     scenario::AtOpenFiles,
     server::{Listener, descriptors::Spare},
-    sys::{clock, limits, thread},
+    sys::{clock, limits, socket, thread},
 };
 
 /// Connections on their way from the threads to the loop. When this many wait, the threads stop accepting.
@@ -58,18 +58,20 @@ struct OnTheWay {
     peer: SocketAddr,
     /// When accept(2) returned it, in nanoseconds of CLOCK_MONOTONIC.
     returned_ns: u64,
+    /// Of one that was closed: whether it was plain TCP.
+    is_plain: bool,
 }
 
 impl OnTheWay {
     /// The connection as the loop takes it.
     fn arrive(self) -> Taken {
-        let Self { stream, peer, returned_ns } = self;
+        let Self { stream, peer, returned_ns, is_plain } = self;
         match stream {
             // A thread that blocks in accept wakes up as accept returns.
             Some(stream) => {
                 Taken::Own(Accepted::received(stream, peer, HandedOver { woke_ns: returned_ns, returned_ns }))
             }
-            None => Taken::Shed(Closed { peer, accept_ns: returned_ns }),
+            None => Taken::Shed(Closed { peer, accept_ns: returned_ns, is_plain }),
         }
     }
 }
@@ -134,7 +136,7 @@ impl Shared {
                 }
                 accepted => accepted.map(|(stream, peer)| {
                     let returned_ns = clock::monotonic_ns();
-                    OnTheWay { stream: Some(stream), peer, returned_ns }
+                    OnTheWay { stream: Some(stream), peer, returned_ns, is_plain: false }
                 }),
             };
             if accepted.as_ref().is_ok_and(|accepted| accepted.stream.is_some()) {
@@ -183,7 +185,8 @@ impl Shared {
         spare.free();
         let accepted = self.listener.accept_at(place).ok().map(|(stream, peer)| {
             let returned_ns = clock::monotonic_ns();
-            OnTheWay { stream: Some(stream).filter(|_| spare.take()), peer, returned_ns }
+            let is_plain = socket::is_multipath(&stream) == Some(false);
+            OnTheWay { stream: Some(stream).filter(|_| spare.take()), peer, returned_ns, is_plain }
         });
         spare.take();
         accepted

@@ -351,6 +351,9 @@ impl Loop {
 
     /// Counts what was taken; a connection to be served, in the ledger too.
     pub(super) fn count(&self, taken: &Taken, meter: &mut Meter<'_>) {
+        if self.worker.context.scenario.server.listen.multipath && taken.fell_back() {
+            meter.add(Count::FellBack, 1);
+        }
         let (peer, accept_ns) = match taken {
             Taken::HandedOver => return meter.add(Count::HandedOver, 1),
             Taken::Over(accepted) => {

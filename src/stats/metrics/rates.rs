@@ -8,7 +8,7 @@ use super::{
     populations::OfLoad,
     sampled,
 };
-use crate::record::Measured;
+use crate::record::{Connections, Measured};
 
 pub(super) const METRICS: &[Metric] = &[
     sampled(
@@ -109,6 +109,18 @@ pub(super) const METRICS: &[Metric] = &[
             .label("lost share"),
     )
     .about_failures()
+    .compared(),
+    sampled(
+        "fell_back_share",
+        "share of connections that fell back",
+        "Part of the connections established that asked for MPTCP and are plain TCP.",
+        Share,
+        Lower,
+        |trial| {
+            let Connections { established, fell_back, .. } = trial.connections;
+            per(fell_back? as f64, established as f64)
+        },
+    )
     .compared(),
 ];
 

@@ -1,5 +1,7 @@
 //! Whether the load was what the scenario asked for.
 
+use std::collections::BTreeMap;
+
 use super::{Early, Population};
 use crate::{
     record::{
@@ -9,6 +11,17 @@ use crate::{
     scenario::{App, Mode, Pacer, Selection},
     trial::losses::Losses,
 };
+
+/// Whether connections that asked for MPTCP are plain TCP.
+pub(super) fn fell_back(connections: &Connections, kernel: &BTreeMap<String, u64>) -> Option<Grounds> {
+    let fell_back = connections.fell_back.filter(|fell_back| *fell_back > 0)?;
+    Some(Grounds::FellBack {
+        fell_back,
+        established: connections.established,
+        syn_retries: connections.syn_retries,
+        disabled: kernel.get("MPCapableSYNTXDisabled").copied().unwrap_or(0),
+    })
+}
 
 pub(super) fn deadline(gave_up: bool) -> Option<Grounds> {
     gave_up.then_some(Grounds::Deadline { unfinished: Unfinished::Load })
@@ -160,6 +173,21 @@ mod tests {
 
     fn latency(count: u64, p50: u64, p99: u64) -> LatencySummary {
         LatencySummary { due: count, count, p50: Some(p50), p99: Some(p99), ..LatencySummary::default() }
+    }
+
+    #[test]
+    fn connections_that_fell_back_are_counted_where_mptcp_was_asked_for() {
+        let found = |fell_back, syn_retries, disabled: u64| {
+            let connections = Connections { established: 12, fell_back, syn_retries, ..Connections::default() };
+            words(super::fell_back(&connections, &[("MPCapableSYNTXDisabled".to_owned(), disabled)].into()))
+        };
+        assert_eq!((found(None, 3, 1), found(Some(0), 3, 1)), (None, None));
+        assert_eq!(found(Some(1), 0, 0).unwrap(), "fell-back: 1 of 12 connections fell back to TCP");
+        assert_eq!(
+            found(Some(9), 36, 4).unwrap(),
+            "fell-back: 9 of 12 connections fell back to TCP; 36 SYNs were sent again; for 4, the kernel no longer asked \
+             (MPCapableSYNTXDisabled)"
+        );
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
         load::failures(&record.connections, &record.measured, loaded.failures_are_asked),
+        load::fell_back(&record.connections, &record.kernel),
         loaded.populations.iter().find_map(load::saturated),
         subject::descriptors_used_up(&record.workers, record.helper.as_ref()),
         kernel::queue_overflow(&record.kernel, &record.workers, &record.listeners, loaded.somaxconn),
