@@ -1,4 +1,5 @@
-//! A server as a command line names it: `http://host:port/path`, `tcp://host:port`, `host:port`, `address:port`, `[v6]:port` or a port of this machine.
+//! A server as a command line names it: `http://host:port/path`, `tcp://host:port`, `host:port`, `address:port`, `[v6]:port`, a port of this
+//! machine, `unix:/path` or `unix:@name`.
 
 use std::{
     fmt, io,
@@ -8,6 +9,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use indexmap::IndexSet;
+
+use crate::sys::unix::{SCHEME, SERVER_END, UnixAddress};
 
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
@@ -20,7 +23,7 @@ pub struct Target {
     given: String,
     /// The machine.
     pub host: Host,
-    /// Never 0.
+    /// Never 0, unless it is a Unix socket, which has none.
     pub port: u16,
     /// What a URL says about requests; `None` without one of HTTP.
     pub url: Option<Url>,
@@ -37,6 +40,8 @@ pub enum Host {
     Name(String),
     /// Only a port was given: this machine.
     ThisMachine,
+    /// A Unix socket, which has no port.
+    Unix(UnixAddress),
 }
 
 /// The part of a URL that goes into requests.
@@ -54,6 +59,7 @@ impl Target {
         let port = self.port;
         let addresses = match &self.host {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),
+            Host::Unix(_) => return Ok(vec![SERVER_END]),
             Host::ThisMachine => {
                 return Ok([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                     .map(|ip| SocketAddr::new(ip, port))
@@ -75,7 +81,7 @@ impl Target {
             Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
             Host::Address(IpAddr::V4(address)) => address.to_string(),
             Host::Name(name) => name.clone(),
-            Host::ThisMachine => return None,
+            Host::ThisMachine | Host::Unix(_) => return None,
         };
         let default = self.url.is_some() && self.port == HTTP_PORT;
         Some(if default { host } else { format!("{host}:{}", self.port) })
@@ -92,6 +98,10 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix(SCHEME) {
+            let host = Host::Unix(unix(rest)?);
+            return Ok(Self { given: text.to_owned(), host, port: 0, url: None, is_bare: false });
+        }
         let (host, port, url, is_bare) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => {
                 let (host, port) = of_connection(rest)?;
@@ -109,6 +119,18 @@ impl FromStr for Target {
             }
         };
         Ok(Self { given: text.to_owned(), host, port, url, is_bare })
+    }
+}
+
+/// What follows `unix:`.
+fn unix(rest: &str) -> Result<UnixAddress, String> {
+    // As in a URL without an authority.
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    match rest.parse::<UnixAddress>()? {
+        address if address.contains("{dir}") => {
+            Err("{dir} is the folder of a trial's own server: write the path".to_owned())
+        }
+        address => Ok(address),
     }
 }
 
@@ -267,6 +289,29 @@ mod tests {
         ] {
             let given = text.to_owned();
             assert_eq!(target(text), Target { given, host, port, url: None, is_bare: true }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_path_or_a_name() {
+        for (text, shown) in [
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("unix:///run/a.sock", "unix:/run/a.sock"),
+            ("unix:@a", "unix:@a"),
+        ] {
+            let target = target(text);
+            let Host::Unix(address) = &target.host else { panic!("{text}") };
+            assert_eq!((address.to_string(), target.authority()), (shown.to_owned(), None));
+        }
+        for (text, says) in [
+            ("unix:a.sock", "not an absolute path"),
+            ("unix:", "names no socket"),
+            ("unix:@", "names no socket"),
+            ("unix:{dir}/a", "{dir} is the folder"),
+            ("unix://a", "not an absolute path"),
+        ] {
+            let error = text.parse::<Target>().expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 

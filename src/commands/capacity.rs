@@ -22,7 +22,7 @@ use crate::{
         AtOpenFiles, Balance, Cell, Network, Plan, Scenario, ScenarioError, Transport, Wake,
         keys::{self, AnyKey},
     },
-    sys::{affinity, limits},
+    sys::{affinity, limits, unix},
     trial::{self, Rehearsal},
 };
 
@@ -99,7 +99,12 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
     let (sockets, processes) = (held.sockets(side), processes as u64);
     let mut needs = vec![files(sockets, processes)?, bytes(scenario, sockets, processes)?];
     if side != Side::Server {
-        needs.insert(0, ports(scenario, held, range)?);
+        match scenario.unix {
+            // Clients of other servers have no names.
+            Some(_) if scenario.subject.is_own() => needs.insert(0, names(scenario, held)),
+            Some(_) => {}
+            None => needs.insert(0, ports(scenario, held, range)?),
+        }
     }
     Ok(needs)
 }
@@ -205,6 +210,19 @@ impl Held {
     /// TCP and UDP have separate port spaces.
     fn ports(self) -> u64 {
         self.connections.max(self.flows)
+    }
+}
+
+/// The names of a Unix socket's clients.
+fn names(scenario: &Scenario, held: Held) -> Need {
+    Need {
+        what: "names of clients",
+        wanted: held.connections,
+        there: unix::MOST_CLIENTS,
+        sum: String::new(),
+        remedy: format!("lower {}", load::largest(scenario).size_keys()),
+        bytes: false,
+        exempt: false,
     }
 }
 

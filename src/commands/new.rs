@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::{Ended, Usage, load, say, sources};
 use crate::{
-    cli::{self, Target, Whose},
+    cli::{self, Host, Target, Whose},
     record::remedy,
     sys::folder::Folder,
 };
@@ -34,6 +34,13 @@ pub fn run(options: &cli::New) -> Result<Ended> {
 
 /// The scenario for a server that runs.
 fn of_running(target: &Target) -> Result<String> {
+    if let Host::Unix(address) = &target.host {
+        return Err(Usage(format!(
+            "--at {address}: the scenario that this writes closes connections as TCP does: begin with `listenbench show load`, and set \
+             address = \"{address}\", network = \"host\" and server.subject = \"running\""
+        ))
+        .into());
+    }
     let address = load::address_of(target)?;
     let path = target.url.as_ref().and_then(|url| url.path.as_deref()).unwrap_or("/");
     let host = target.authority().map(|host| format!("\nhost = {}    # the Host header", Value::from(host)));

@@ -20,7 +20,7 @@ use crate::{
     scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
     server,
     sys::clock,
-    trial::{Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
+    trial::{DIR, Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
 
 /// Head of the column of connections that are plain TCP on a listener of MPTCP.
@@ -61,7 +61,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     let (plan, mut cell) = sources::single_cell("serve", &options.scenario, &options.overrides, |a, b| {
         a.server == b.server
             && a.protocol == b.protocol
-            && a.address == b.address
+            && (a.address, &a.unix) == (b.address, &b.unix)
             && a.closing() == b.closing()
             && a.headers == b.headers
     })?;
@@ -75,6 +75,16 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         && let Some(why) = mptcp::lack()
     {
         bail!(plan.wrong(keys::PROTOCOL, why));
+    }
+    if let Some(unix) = &cell.scenario.unix {
+        if !options.bind.is_empty() || options.v6only.is_some() || options.device.is_some() {
+            bail!(Usage(format!(
+                "--bind, --v6only and --device are about networks, and this server listens on {unix}: leave them out"
+            )));
+        }
+        if unix.contains(DIR) {
+            bail!(plan.wrong(keys::ADDRESS, format!("{DIR} is the folder of a trial's server: name another")));
+        }
     }
     bind_to(options, &mut cell.scenario)?;
     if let Some(problem) = cell.scenario.amplifies() {

@@ -3,13 +3,13 @@
 use std::{io, net::SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::source::{Group, Source};
 use crate::{
     record::Step,
     scenario::{Load, Scenario, Transport},
-    sys::socket,
+    sys::{socket, unix::UnixAddress},
 };
 
 /// How many ports, or windows of ports, to try before giving up.
@@ -17,7 +17,7 @@ const TRIES: usize = 64;
 
 /// Makes and connects sockets.
 pub(super) struct Dialler {
-    target: SocketAddr,
+    target: SockAddr,
     nodelay: bool,
     fastopen: bool,
     multipath: bool,
@@ -26,17 +26,19 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> Self {
+    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> io::Result<Self> {
         let listen = &scenario.server.listen;
         let (nodelay, fastopen, multipath) = (listen.nodelay, listen.fastopen > 0, listen.multipath);
-        Self { target, nodelay, fastopen, multipath, quickack: load.quickack, source }
+        let target = scenario.unix.as_ref().map_or_else(|| Ok(target.into()), UnixAddress::sockaddr)?;
+        Ok(Self { target, nodelay, fastopen, multipath, quickack: load.quickack, source })
     }
 
     /// A new socket with the scenario's options.
     pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
+        let domain = Domain::from(i32::from(self.target.family()));
         let socket = match transport {
-            Transport::Tcp => socket::stream(self.target, self.multipath)?,
-            Transport::Udp => Socket::new(Domain::for_address(self.target), Type::DGRAM.nonblocking().cloexec(), None)?,
+            Transport::Tcp => socket::stream(domain, self.multipath)?,
+            Transport::Udp => Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None)?,
         };
         if transport == Transport::Tcp && self.nodelay {
             socket.set_tcp_nodelay(true)?;
@@ -76,7 +78,7 @@ impl Dialler {
                 // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
                 socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
-            match socket.connect(&self.target.into()) {
+            match socket.connect(&self.target) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
                     if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)

@@ -80,12 +80,15 @@ impl Loader {
         let load = &scenario.loads[load];
         let groups = source::groups(&load.sources, &[*target]);
         let range = Range::read().context("reading ip_local_port_range")?;
-        let source = source::build(load.sources.selection, &range, groups.len(), share, *seed);
+        let source = match scenario.unix {
+            Some(_) => source::of_unix(scenario.subject.is_own(), share),
+            None => source::build(load.sources.selection, &range, groups.len(), share, *seed),
+        };
         let account = context.control.account(number);
         let shared = Shared::new(
             Policy::new(scenario, load),
             Ends::new(*target, groups),
-            client::build(scenario, load, &target.to_string()),
+            client::build(scenario, load, &scenario.host_header()),
             (account.clone(), Measures::new(scenario, context.waits, account.clone(), context.control.records())),
             TrialObserver { context: context.clone() },
             number,
@@ -106,7 +109,7 @@ impl Loader {
             table,
             shared,
             pacer: Pacer::new((load, scenario.span.bound), window, part, *seed, context.repetition),
-            dialler: Dialler::new(scenario, load, *target, source),
+            dialler: Dialler::new(scenario, load, *target, source).context("the server's address")?,
             window,
         };
         let mut driver = Driver::new(parts, load);

@@ -22,3 +22,4 @@ pub mod sockets;
 pub mod stamps;
 pub mod sysctl;
 pub mod tuples;
+mod unix;

@@ -6,7 +6,7 @@ use crate::sys::socket;
 
 /// Why connections by MPTCP cannot be made and counted in the calling process's network, with the remedy; `None` if they can.
 pub fn lack() -> Option<String> {
-    match socket::stream((Ipv4Addr::LOCALHOST, 0).into(), true) {
+    match socket::stream(Domain::IPV4, true) {
         Ok(socket) if socket::is_multipath(&socket) == Some(true) => None,
         Ok(_) => Some(
             "getsockopt(MPTCP_INFO): this kernel does not say which connections fall back, which takes Linux 5.16 or later: use another kernel, or \

@@ -15,8 +15,12 @@ use serde::Serialize;
 use super::{
     listeners::{ListenerReader, Place},
     sockets::{self, SockDiag},
+    unix::UnixQueues,
 };
-use crate::{scenario::Transport, sys::clock};
+use crate::{
+    scenario::{Scenario, Transport},
+    sys::{clock, unix::UnixAddress},
+};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Queue {
@@ -35,8 +39,9 @@ impl Queue {
     }
 }
 
-/// Reads the accept queues of one port's listeners, reusing its buffers.
+/// Reads the accept queues of one port's listeners, reusing its buffers, or that of a Unix socket.
 pub struct QueueReader {
+    unix: Option<UnixQueues>,
     /// One for each family.
     questions: Vec<(u8, SockDiag)>,
     /// Where the listeners are, all on one port.
@@ -59,7 +64,13 @@ impl QueueReader {
                 Ok((family, SockDiag::new(Transport::Tcp, StateFlags::LISTEN, any)?))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { questions, places, group: Vec::new() })
+        Ok(Self { unix: None, questions, places, group: Vec::new() })
+    }
+
+    /// A reader for a Unix socket that something in the current network namespace listens on.
+    pub fn of_unix(address: &UnixAddress) -> Result<Self> {
+        let unix = Some(UnixQueues::new(address)?);
+        Ok(Self { unix, questions: Vec::new(), places: Vec::new(), group: Vec::new() })
     }
 
     /// The inodes of all listeners on the reader's own places, as of the last reading: whoever holds one gets its share of the
@@ -71,8 +82,12 @@ impl QueueReader {
     /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
         let mut queues = HashMap::new();
-        let Self { questions, places, group } = self;
+        let Self { unix, questions, places, group } = self;
         group.clear();
+        if let Some(unix) = unix {
+            queues = unix.read()?;
+            group.extend(queues.keys());
+        }
         for (family, question) in questions {
             question.each(|response| {
                 let header = &response.header;
@@ -92,21 +107,36 @@ impl QueueReader {
 }
 
 /// Reads the accept queues of a server in the current network namespace, whatever program it is.
-pub struct ServerQueues {
-    listeners: ListenerReader,
-    address: SocketAddr,
+pub struct ServerQueues(Readable);
+
+enum Readable {
+    At(ListenerReader, SocketAddr),
+    On(UnixQueues),
 }
 
 impl ServerQueues {
     /// A reader for the listeners that get connections to this address.
     pub fn new(address: SocketAddr) -> Result<Self> {
-        Ok(Self { listeners: ListenerReader::new()?, address })
+        Ok(Self(Readable::At(ListenerReader::new()?, address)))
+    }
+
+    /// A reader for the listeners on a Unix socket.
+    pub fn of_unix(address: &UnixAddress) -> Result<Self> {
+        Ok(Self(Readable::On(UnixQueues::new(address)?)))
+    }
+
+    /// A reader for the listeners that get connections to a scenario's server.
+    pub fn of(scenario: &Scenario) -> Result<Self> {
+        scenario.unix.as_ref().map_or_else(|| Self::new(scenario.address), Self::of_unix)
     }
 
     /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
-        let listeners = self.listeners.read()?;
-        let places = Place::of_connections_to(self.address, listeners.iter().map(|listener| listener.place));
+        let (listeners, address) = match &mut self.0 {
+            Readable::At(listeners, address) => (listeners.read()?, *address),
+            Readable::On(unix) => return unix.read(),
+        };
+        let places = Place::of_connections_to(address, listeners.iter().map(|listener| listener.place));
         let these = listeners.iter().filter(|listener| places.contains(&listener.place));
         Ok(these.map(|listener| (listener.inode, listener.queue)).collect())
     }

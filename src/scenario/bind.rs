@@ -37,6 +37,9 @@ impl Bind {
 
     /// Reads what a server whose clients connect to an address is bound to.
     pub(super) fn read(settings: &Settings<'_>, network: Network, address: IpAddr) -> Self {
+        if settings.is_unix() {
+            return Self::default();
+        }
         let addresses = settings.get(keys::SERVER_BIND);
         let of_ipv6 = |ip: &IpAddr| ip.is_ipv6() && ip.is_unspecified();
         let has_any = if addresses.is_empty() { of_ipv6(&address) } else { addresses.iter().any(of_ipv6) };

@@ -10,6 +10,7 @@ use super::{
     event,
     file::{Entry, File},
     keys::{self, AnyKey, paths},
+    local,
     model::Scenario,
     population,
     schedule::ModeName,
@@ -18,7 +19,7 @@ use super::{
     subject::SubjectName,
     variant::Variant,
 };
-use crate::record::EventKind;
+use crate::{record::EventKind, sys::unix::SCHEME};
 
 /// The keys whose lack of effect is explained; of further ones, it is only said.
 const EXPLAINED: usize = 20;
@@ -199,6 +200,9 @@ impl<'a> Context<'a> {
                 self.shown(keys::LOAD_UDP_SHARE)
             );
         }
+        if let Some(why) = local::idle(path).filter(|_| self.is_unix()) {
+            return format!("`{path}` has no effect with a Unix socket (`{}`): {why}; {remove}", keys::ADDRESS.path());
+        }
         let switches = self.remedy(&self.asked);
         // Where our own server runs.
         let binds = self.log.uses(keys::SERVER_BIND.path());
@@ -260,6 +264,12 @@ impl<'a> Context<'a> {
             (_, Some(value)) => format!("with `{} = {value}`", self.shown(key)),
             (_, None) => format!("without `{}`", self.shown(key)),
         }
+    }
+
+    fn is_unix(&self) -> bool {
+        let swept = || self.matrix.iter().find(|(path, _)| path == keys::ADDRESS.path()).map(|(_, entry)| entry);
+        let address = self.values.get(keys::ADDRESS.path()).or_else(swept);
+        address.and_then(|entry| entry.value.as_str()).is_some_and(|address| address.starts_with(SCHEME))
     }
 
     fn subject(&self) -> Option<SubjectName> {

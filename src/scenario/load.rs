@@ -259,7 +259,7 @@ pub enum Sockets {
 
 impl Sockets {
     fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Self {
-        let sockets = settings.get(keys::LOAD_SOCKETS);
+        let sockets = settings.get_of_networks(keys::LOAD_SOCKETS);
         if sockets == Self::Fresh {
             return sockets;
         }
@@ -391,7 +391,7 @@ impl Load {
         };
         let is_http = matches!(app, App::Http { .. });
         // Another server closes as it pleases.
-        let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
+        let decides = has_tcp && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
         let udp_share = match protocol {
             Protocol::Tcp | Protocol::Mptcp => 0.0,
@@ -401,7 +401,8 @@ impl Load {
         };
         // Of flows alone, no connection could begin with a header.
         let has_header = !has_tcp || udp_share < 1.0;
-        let proxy_protocol = if has_header { Version::of(settings.get(keys::LOAD_PROXY_PROTOCOL)) } else { None };
+        let proxy_protocol =
+            if has_header { Version::of(settings.get_of_networks(keys::LOAD_PROXY_PROTOCOL)) } else { None };
         if !has_tcp && proxy_protocol.is_some() {
             let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
             settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
@@ -435,7 +436,11 @@ impl Load {
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
-            connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
+            connect_timeout: if has_tcp {
+                settings.get_of_networks(keys::LOAD_CONNECT_TIMEOUT)
+            } else {
+                Duration::ZERO
+            },
             // Where nothing is asked, nothing is waited for.
             reply_timeout: if app == App::Connect { Duration::ZERO } else { settings.get(keys::LOAD_REPLY_TIMEOUT) },
             proxy_protocol,
@@ -605,7 +610,7 @@ impl Load {
 
 /// A delayed acknowledgement needs data to travel with.
 fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> bool {
-    let quickack = settings.get(keys::LOAD_QUICKACK);
+    let quickack = settings.is_unix() || settings.get(keys::LOAD_QUICKACK);
     let why = match server {
         _ if quickack => return true,
         Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),

@@ -319,7 +319,10 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
             "test.toml:1: `name`: must begin with a letter, a digit or `_`, since it names a folder, not \"-x\"",
         ),
         ("name = \"a/b\"", "test.toml:1: `name`: must consist of letters…folder, not \"a/b\""),
-        ("address = \"localhost\"", "test.toml:1: `address`: must be an IP address in quotes, not \"localhost\""),
+        (
+            "address = \"localhost\"",
+            "test.toml:1: `address`: must be an IP address or a Unix socket (\"unix:…\") in quotes, not \"localhost\"",
+        ),
         ("[sysctl]\nsomaxconn = true", "test.toml:2: `sysctl.somaxconn`: must be an integer or a string, not true"),
         ("[sysctl]\nx = {}", "test.toml:2: `sysctl.x`: must be an integer or a string, not an empty table"),
         ("[sysctl.somaxconn]", "test.toml:1: `sysctl.somaxconn`: must be an integer or a string, not an empty table"),

@@ -18,6 +18,7 @@ mod idle;
 pub mod keys;
 mod limits;
 mod load;
+mod local;
 #[cfg(test)]
 mod mistakes;
 mod model;

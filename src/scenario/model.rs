@@ -13,15 +13,19 @@ use super::{
     crew::{self, Crew},
     event::{Act, Event, Reload},
     file::File,
-    keys::{self, AnyKey},
+    keys::{self, AnyKey, Listens},
     load::{Around, CloseBy, CloseHow, Load},
+    local,
     ports::{Fill, Selection, Sources},
     schedule::Span,
     server::{App, Server},
     settings::{Log, Settings},
     subject::UnderTest,
 };
-use crate::sys::veth;
+use crate::sys::{
+    unix::{SERVER_END, UnixAddress},
+    veth,
+};
 
 /// What one trial does.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +34,10 @@ pub struct Scenario {
     pub network: Network,
     /// What is exchanged.
     pub protocol: Protocol,
-    /// Where the server listens.
+    /// Where the server listens; on a Unix socket, the end that stands for it.
     pub address: SocketAddr,
+    /// The Unix socket that the server listens on, if it does.
+    pub unix: Option<UnixAddress>,
     /// The server host that has the subject, by its rank in the job; 0 without one.
     pub server_host: usize,
     /// Whom our own server serves in a job.
@@ -235,6 +241,16 @@ impl Scenario {
         self.fill.as_ref().map_or(std::slice::from_ref(&self.address), |fill| &fill.destinations)
     }
 
+    /// Where clients find the server.
+    pub fn place(&self) -> String {
+        self.unix.as_ref().map_or_else(|| self.address.to_string(), ToString::to_string)
+    }
+
+    /// What requests name as their host, unless the scenario says.
+    pub fn host_header(&self) -> String {
+        if self.unix.is_some() { "localhost".to_owned() } else { self.address.to_string() }
+    }
+
     /// The scenario of our own server behind the one under test, if that is a proxy. It listens on the next port, and lets the
     /// proxy decide how long connections last if the app's requests say so.
     pub fn backend(&self) -> Option<Self> {
@@ -328,25 +344,42 @@ impl Scenario {
     /// Reads a cell. If settings are found to contradict each other, `settings` keeps the complaints and the scenario is useless.
     pub(super) fn read(settings: &Settings<'_>) -> Self {
         let network = settings.get(keys::NETWORK);
-        let address = SocketAddr::new(address(settings, network), settings.get(keys::PORT));
+        let (address, unix) = match address(settings, network) {
+            Listens::At(ip) => (SocketAddr::new(ip, settings.get(keys::PORT)), None),
+            Listens::On(unix) => (SERVER_END, Some(unix)),
+        };
         let sysctls = sysctls(settings, network);
         if settings.get(keys::KIND) == Kind::Ports {
+            if unix.is_some() {
+                settings.conflict(
+                    keys::KIND,
+                    &[keys::ADDRESS],
+                    "\"ports\" fills ports, and a Unix socket (`address`) has none",
+                );
+            }
             return Self::of_ports(settings, network, address, sysctls);
         }
         let protocol = settings.get(keys::PROTOCOL);
         let has_tcp = protocol.has(Transport::Tcp);
         let (mut subject, mut server) = UnderTest::read(settings, protocol, network);
+        if unix.is_some() {
+            local::check(settings, protocol, &subject, &server);
+        }
         if let Some(ours) = subject.ours(&mut server) {
             ours.bind = Bind::read(settings, network, address.ip());
         }
         // Datagrams are never accepted, and only our own server, under test or behind one, matches its accepts to stamps.
-        let stamps = if has_tcp && subject.runs_ours() { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
+        let stamps = if has_tcp && unix.is_none() && subject.runs_ours() {
+            settings.get(keys::STAMPS)
+        } else {
+            Stamps::ConnectCall
+        };
         let of_proxy = !subject.is_own() && subject.runs_ours();
-        if of_proxy && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
+        if of_proxy && unix.is_none() && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
             let problem = "a proxy's connections to its upstream are not ours: use \"auto\" or \"sock_ops\"";
             settings.conflict(keys::STAMPS, &[keys::SERVER_BACKEND], problem);
         }
-        let probe = if has_tcp { settings.get(keys::PROBE) } else { Probe::Off };
+        let probe = if has_tcp && unix.is_none() { settings.get(keys::PROBE) } else { Probe::Off };
         let queue_interval = settings.get(keys::QUEUE_INTERVAL);
         let span = Span::read(settings);
         let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };
@@ -381,6 +414,7 @@ impl Scenario {
             network,
             protocol,
             address,
+            unix,
             server_host,
             admit,
             deadline,
@@ -433,6 +467,7 @@ impl Scenario {
             network,
             protocol,
             address,
+            unix: None,
             server_host: keys::HOSTS_SERVER.default(),
             admit: keys::HOSTS_ADMIT.default(),
             deadline,
@@ -451,11 +486,19 @@ impl Scenario {
     }
 }
 
-fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
+fn address(settings: &Settings<'_>, network: Network) -> Listens {
     /// RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
     const BENCHMARK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-    let default = if network == Network::Veth { IpAddr::V4(BENCHMARK) } else { keys::ADDRESS.default() };
-    let address = settings.get_or(keys::ADDRESS, default);
+    let default = if network == Network::Veth { Listens::At(BENCHMARK.into()) } else { keys::ADDRESS.default() };
+    let listens = settings.get_or(keys::ADDRESS, default);
+    let Listens::At(address) = listens else {
+        if network == Network::Veth {
+            let problem =
+                "is a Unix socket's, which packets of a veth pair cannot reach: set network = \"netns\" or \"host\"";
+            settings.conflict(keys::ADDRESS, &[keys::NETWORK], problem);
+        }
+        return listens;
+    };
     let problem = match network {
         Network::Namespace if !address.is_loopback() => format!(
             "{address} is not a loopback address, and network = \"netns\" has no others: use one, or network = \"host\" for an address \
@@ -466,10 +509,10 @@ fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
              {BENCHMARK} or 2001:2::1, or network = \"netns\" for loopback",
             veth::neighbour(address)
         ),
-        _ => return address,
+        _ => return listens,
     };
     settings.conflict(keys::ADDRESS, &[keys::NETWORK], problem);
-    address
+    listens
 }
 
 /// Whether a device can have an address and be reached at it from another.
@@ -484,6 +527,7 @@ fn crosses(address: IpAddr) -> bool {
 
 fn sysctls(settings: &Settings<'_>, network: Network) -> Vec<(String, String)> {
     let sysctls = settings.sysctls();
+    local::check_sysctls(settings, &sysctls);
     if network == Network::Host {
         for (name, _) in &sysctls {
             let problem = "network = \"host\" writes no sysctl: use \"netns\" or \"veth\", or remove it";

@@ -124,21 +124,21 @@ impl Default for ListenOptions {
 impl ListenOptions {
     fn read(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, app: App) -> Self {
         let mut options = Self {
-            busy_poll_us: settings.get(keys::SERVER_BUSY_POLL).as_micros() as u32,
-            receive_buffer_bytes: settings.get(keys::SERVER_RECEIVE_BUFFER),
+            busy_poll_us: settings.get_of_networks(keys::SERVER_BUSY_POLL).as_micros() as u32,
+            receive_buffer_bytes: settings.get_of_networks(keys::SERVER_RECEIVE_BUFFER),
             multipath: protocol.is_multipath(),
             ..Self::default()
         };
         if protocol.has(Transport::Tcp) {
             options.backlog = settings.get(keys::SERVER_BACKLOG);
-            options.nodelay = settings.get(keys::SERVER_NODELAY);
+            options.nodelay = !settings.is_unix() && settings.get(keys::SERVER_NODELAY);
             if strategy.calls_accept() {
                 options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
             // Where clients send nothing, there is no data to wait for, and none to go with the SYN.
             if !matches!(app, App::Close | App::Connect) {
-                options.defer_accept_s = settings.get(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
-                options.fastopen = settings.get(keys::SERVER_FASTOPEN);
+                options.defer_accept_s = settings.get_of_networks(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
+                options.fastopen = settings.get_of_networks(keys::SERVER_FASTOPEN);
             }
         }
         options
@@ -304,7 +304,7 @@ impl Server {
     /// Somebody else's server: what loaders exchange with it, and the defaults for whatever only ours has.
     pub(super) fn of_others(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let mut server = Self { app: App::read(settings, protocol, false), workers, ..Self::by_default() };
-        server.listen.nodelay = settings.get(keys::SERVER_NODELAY);
+        server.listen.nodelay = !settings.is_unix() && settings.get(keys::SERVER_NODELAY);
         // Of its listeners nothing is known, but its clients ask.
         server.listen.multipath = protocol.is_multipath();
         server

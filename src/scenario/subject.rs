@@ -167,7 +167,7 @@ impl ServerCommand {
     }
 
     /// Whether the command or a file contains a text.
-    fn mentions(&self, text: &str) -> bool {
+    pub(super) fn mentions(&self, text: &str) -> bool {
         let contents = self.files.iter().map(|file| &file.contents);
         self.words.iter().chain(contents).any(|written| written.contains(text))
     }

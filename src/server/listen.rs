@@ -5,9 +5,10 @@
 //! `server.bind`, and so the listeners on one address form a group of their own.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
 };
 
 use mio::net::TcpStream;
@@ -24,11 +25,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::{
     observe::{holder, listeners::Place, mptcp, sysctl},
     scenario::{
-        AcceptFlags, ListenOptions, Queues, Server, Transport,
+        AcceptFlags, ListenOptions, Queues, Scenario, Transport,
         keys::{self, AnyKey},
         sharers,
     },
-    sys::socket,
+    sys::{
+        socket,
+        unix::{self, UnixAddress},
+    },
 };
 
 /// The bits of sysctl tcp_fastopen that enable it for clients and for servers (ip-sysctl.rst).
@@ -39,6 +43,8 @@ const FASTOPEN_BOTH: u32 = 3;
 pub struct Site {
     /// What its listeners are bound to: at least one address.
     pub bound: Vec<SocketAddr>,
+    /// The Unix socket that it listens on in place of that one address, if it does.
+    pub unix: Option<UnixAddress>,
     /// Path of the key that names these addresses.
     pub named_by: &'static str,
     pub transport: Transport,
@@ -54,16 +60,18 @@ pub struct Site {
 }
 
 impl Site {
-    /// The site of a scenario's server, whose clients connect to an address, with listeners that others need not join.
-    pub fn of(server: &Server, address: SocketAddr, transport: Transport) -> Self {
+    /// The site of a scenario's server, with listeners that others need not join.
+    pub fn of(scenario: &Scenario, transport: Transport) -> Self {
+        let Scenario { server, address, .. } = scenario;
         let bind = &server.bind;
         Self {
-            bound: bind.bound(address),
+            bound: scenario.bound(),
+            unix: scenario.unix.clone(),
             named_by: if bind.addresses.is_empty() { keys::ADDRESS.path() } else { keys::SERVER_BIND.path() },
             v6only: bind.v6only,
             device: bind.device.clone(),
             options: server.listen,
-            ..Self::at(address, transport, server.workers)
+            ..Self::at(*address, transport, server.workers)
         }
     }
 
@@ -71,6 +79,7 @@ impl Site {
     pub fn at(address: SocketAddr, transport: Transport, workers: usize) -> Self {
         Self {
             bound: vec![address],
+            unix: None,
             named_by: keys::ADDRESS.path(),
             transport,
             workers,
@@ -175,8 +184,9 @@ impl Listener {
         if !self.flags.nonblock() {
             stream.set_nonblocking(true)?;
         }
-        let peer = peer.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        Ok((TcpStream::from_std(stream.into()), socket::unmapped(peer)))
+        let peer = unix::end(&peer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        // For mio, a connection of a Unix socket is a stream like any other.
+        Ok((TcpStream::from_std(stream.into()), peer))
     }
 }
 
@@ -235,6 +245,7 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
+    unix: Option<Box<UnixAddress>>,
     transport: Transport,
     call: &'static str,
     error: io::Error,
@@ -250,6 +261,7 @@ impl ListenError {
             (Some(libc::ENODEV | libc::EPERM), BIND_TO_DEVICE) => Some(keys::SERVER_DEVICE.path()),
             (Some(libc::EADDRNOTAVAIL), "bind") => Some(self.named_by),
             (Some(errno), SOCKET) if self.multipath && mptcp::is_lack(errno) => Some(keys::PROTOCOL.path()),
+            (Some(_), "bind") if self.unix.is_some() => Some(self.named_by),
             _ => None,
         }
     }
@@ -262,6 +274,9 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let (BIND_TO_DEVICE, Some(device)) = (self.call, &self.device) {
             write!(f, "{BIND_TO_DEVICE} \"{device}\": {}", self.error)?;
+        } else if let Some(unix) = &self.unix {
+            write!(f, "{} {unix}: {}", self.call, self.error)?;
+            return self.remedy_of_unix(f, unix);
         } else {
             write!(f, "{} {}: {}", self.call, self.address, self.error)?;
         }
@@ -295,8 +310,55 @@ impl fmt::Display for ListenError {
     }
 }
 
+impl ListenError {
+    fn remedy_of_unix(&self, f: &mut fmt::Formatter<'_>, unix: &UnixAddress) -> fmt::Result {
+        let key = self.named_by;
+        match (self.error.raw_os_error(), unix.path()) {
+            (Some(libc::EADDRINUSE), Some(path)) if Path::new(path).exists() && !socket::takes_connections(unix) => {
+                write!(f, "; nothing listens there any more: remove the file, or choose another `{key}`")
+            }
+            (Some(libc::EADDRINUSE), Some(_)) => {
+                write!(f, "; there is such a file, and a program may listen there: stop it, or choose another `{key}`")
+            }
+            (Some(libc::EADDRINUSE), None) => {
+                write!(f, "; another program has this name: stop it, or choose another `{key}`")
+            }
+            (Some(libc::ENOENT | libc::ENOTDIR), _) => {
+                write!(f, "; there is no such folder: make it, or choose another `{key}`")
+            }
+            (Some(libc::EACCES | libc::EROFS), _) => {
+                write!(f, "; this user may not make a file there: choose another `{key}`")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 // The text already contains the system's error, so there is no `source`.
 impl std::error::Error for ListenError {}
+
+/// A Unix socket's file. Closing the socket leaves it, so it is removed when this is dropped, in the process that made it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    owner: u32,
+}
+
+impl SocketFile {
+    /// The file of a server that the calling process has just opened, if it has one.
+    pub fn of(unix: Option<&UnixAddress>) -> Option<Self> {
+        Some(Self { path: unix?.path()?.into(), owner: std::process::id() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            // Its folder may have been removed before.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
 
 /// The network devices of the calling process's network.
 fn devices() -> Vec<String> {
@@ -408,20 +470,26 @@ impl Listeners {
 }
 
 fn failed(site: &Site, address: SocketAddr, call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
-    let (transport, named_by, device) = (site.transport, site.named_by, site.device.clone());
+    let (transport, named_by, device, unix) =
+        (site.transport, site.named_by, site.device.clone(), site.unix.clone().map(Box::new));
     let multipath = site.options.multipath;
-    move |error| ListenError { address, transport, call, error, named_by, multipath, device }
+    move |error| ListenError { address, unix, transport, call, error, named_by, multipath, device }
 }
 
 /// A socket with the site's options.
 fn socket(site: &Site, address: SocketAddr, reuse_port: bool) -> Result<Socket, ListenError> {
     let Site { transport, options, .. } = *site;
     let failed = |call| failed(site, address, call);
+    let domain = if site.unix.is_some() { Domain::UNIX } else { Domain::for_address(address) };
     let opened = match transport {
-        Transport::Tcp => socket::stream(address, options.multipath),
-        Transport::Udp => Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), None),
+        Transport::Tcp => socket::stream(domain, options.multipath),
+        Transport::Udp => Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None),
     };
     let socket = opened.map_err(failed(SOCKET))?;
+    if site.unix.is_some() {
+        // The options that follow are those of networks.
+        return Ok(socket);
+    }
     if let (true, Some(v6only)) = (address.is_ipv6(), site.v6only) {
         socket.set_only_v6(v6only).map_err(failed("setsockopt IPV6_V6ONLY"))?;
     }
@@ -478,7 +546,8 @@ fn tell_destinations(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 }
 
 fn bind(socket: &Socket, site: &Site, address: SocketAddr) -> Result<(), ListenError> {
-    socket.bind(&address.into()).map_err(failed(site, address, "bind"))
+    let to = site.unix.as_ref().map_or_else(|| Ok(address.into()), UnixAddress::sockaddr);
+    to.and_then(|to| socket.bind(&to)).map_err(failed(site, address, "bind"))
 }
 
 /// Sets the buffer's size or fails: by default, the kernel silently reduces a size beyond the sysctl's limit.

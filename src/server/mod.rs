@@ -11,5 +11,5 @@ mod spin;
 mod worker;
 
 pub use descriptors::{Descriptors, check as check_descriptors};
-pub use listen::{ListenError, Listener, Listeners, Site};
+pub use listen::{ListenError, Listener, Listeners, Site, SocketFile};
 pub use worker::{Intake, Worker, WorkerSetUp};

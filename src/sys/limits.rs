@@ -9,7 +9,7 @@ use nix::{
     errno::Errno,
     sys::{
         resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
-        socket::{SockaddrStorage, getpeername, getsockname},
+        socket::{SockaddrStorage, UnixAddr, getpeername, getsockname},
     },
 };
 
@@ -124,11 +124,14 @@ fn in_use(but_to_port: u16) -> io::Result<Vec<u64>> {
     Ok(others.map(|number| number as u64).collect())
 }
 
-/// Whether a descriptor is the server's end of a connection to a port.
+/// Whether a descriptor is the server's end of a connection to a port, or to a Unix socket, which has port 0 here.
 fn is_connection_to(descriptor: RawFd, port: u16) -> bool {
     let port_of = |name: SockaddrStorage| {
         let v4 = name.as_sockaddr_in().map(|name| name.port());
-        v4.or_else(|| name.as_sockaddr_in6().map(|name| name.port()))
+        let of_ip = v4.or_else(|| name.as_sockaddr_in6().map(|name| name.port()));
+        // What has been accepted on a Unix socket has its name; both ends of a socketpair have none.
+        let is_named = |name: &&UnixAddr| name.path().is_some() || name.as_abstract().is_some();
+        of_ip.or_else(|| name.as_unix_addr().filter(is_named).map(|_| 0))
     };
     getpeername::<SockaddrStorage>(descriptor).is_ok()
         && getsockname::<SockaddrStorage>(descriptor).is_ok_and(|name| port_of(name) == Some(port))
@@ -146,7 +149,10 @@ mod tests {
     use std::{
         fs::File,
         net::{TcpListener, TcpStream},
-        os::fd::AsRawFd,
+        os::{
+            fd::AsRawFd,
+            unix::net::{UnixListener, UnixStream},
+        },
     };
 
     use super::*;
@@ -172,5 +178,17 @@ mod tests {
             assert!(!is_connection_to(other, port));
         }
         assert!(has_room(&listener));
+    }
+
+    #[test]
+    fn a_connection_to_a_unix_socket_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("a")).unwrap();
+        let client = UnixStream::connect(folder.path().join("a")).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        let all = [server.as_raw_fd(), client.as_raw_fd(), listener.as_raw_fd(), one.as_raw_fd(), other.as_raw_fd()];
+        assert_eq!(all.map(|one| is_connection_to(one, 0)), [true, false, false, false, false]);
+        assert!(!is_connection_to(server.as_raw_fd(), 80));
     }
 }

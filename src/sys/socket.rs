@@ -8,18 +8,35 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::unix::UnixAddress;
+
 /// States of the kernel's include/net/tcp_states.h: not connected, and SYN sent.
 const TCP_CLOSE: u8 = 7;
 const TCP_SYN_SENT: u8 = 2;
 
-/// Whether a TCP socket has a connection that is not fully closed (state other than CLOSE).
+/// Whether a socket has a connection that is not fully closed: for TCP, a state other than CLOSE. A Unix socket keeps its peer as long as it
+/// is open.
 pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
-    Ok(tcp_state(socket)? != TCP_CLOSE)
+    match tcp_state(socket) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Ok(SockRef::from(&socket.as_fd()).peer_addr().is_ok())
+        }
+        state => Ok(state? != TCP_CLOSE),
+    }
 }
 
 /// Whether a TCP socket has not yet received the answer to its SYN, or not even sent the SYN.
 pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
+}
+
+/// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
+pub fn takes_connections(address: &UnixAddress) -> bool {
+    let connected = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.connect(&address.sockaddr()?)
+    };
+    connected().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
 }
 
 /// How many segments of the socket's connection the kernel has sent again; of a connection just established, or not yet: SYNs.
@@ -67,10 +84,10 @@ fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
-/// A socket for connections at this kind of address, non-blocking: of MPTCP, or of TCP.
-pub fn stream(address: SocketAddr, multipath: bool) -> io::Result<Socket> {
+/// A socket for connections, non-blocking: of MPTCP, or of TCP or a Unix socket.
+pub fn stream(domain: Domain, multipath: bool) -> io::Result<Socket> {
     let protocol = multipath.then_some(Protocol::MPTCP);
-    Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), protocol)
+    Socket::new(domain, Type::STREAM.nonblocking().cloexec(), protocol)
 }
 
 /// Whether a connection is by MPTCP. It is not if the other end did not ask for it, or answered without; of a socket of IPPROTO_MPTCP one says

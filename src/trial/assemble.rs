@@ -84,9 +84,7 @@ fn subject(scenario: &Scenario) -> Subject {
     match &scenario.subject {
         UnderTest::Own => Subject::own(),
         UnderTest::Command(command) => described(command),
-        UnderTest::Running => {
-            Subject { kind: SubjectKind::Running, name: scenario.address.to_string(), ..Subject::default() }
-        }
+        UnderTest::Running => Subject { kind: SubjectKind::Running, name: scenario.place(), ..Subject::default() },
     }
 }
 

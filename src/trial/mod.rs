@@ -49,7 +49,7 @@ pub(crate) use networks::Networks;
 pub use networks::Stray;
 use process::Ran;
 pub use process::{SETUP_PATIENCE, wait_until_ready};
-pub use subject::{Finished, Listening, OwnServer, Subject, locate, sweep};
+pub use subject::{DIR, Finished, Listening, OwnServer, Placed, Subject, locate, sweep};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{
@@ -78,7 +78,7 @@ use crate::{
         Cell, Engine, LOOPBACK, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
         keys::{self, AnyKey},
     },
-    server::{self, ListenError, Site, accept},
+    server::{self, ListenError, Site, SocketFile, accept},
     sys::{clock, namespace},
 };
 
@@ -340,6 +340,8 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                 if let Some(why) = server::check_descriptors(&scenario.server)? {
                     return Ok(Rehearsal::Refused { path: keys::SERVER_OPEN_FILES.path().to_owned(), why });
                 }
+                let placed = Placed::of(scenario)?;
+                let scenario = &placed.scenario;
                 if scenario.protocol.is_multipath()
                     && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
                 {
@@ -351,9 +353,10 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                 let side = if scenario.subject.is_own() { role.side } else { Side::Whole };
                 let tried = ours.into_iter().try_for_each(|ours| {
                     ours.protocol.transports().try_for_each(|transport| {
-                        let site = Site::of(&ours.server, ours.address, transport);
+                        let site = Site::of(ours, transport);
                         let places = accept::try_out(&ours.server.strategy, site)?;
-                        demand_taken(ours, &places, side)
+                        let _file = SocketFile::of(ours.unix.as_ref());
+                        if ours.unix.is_some() { Ok(()) } else { demand_taken(ours, &places, side) }
                     })
                 });
                 // What a scenario binds to may not be there, which concerns all trials.

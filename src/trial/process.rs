@@ -16,7 +16,7 @@ use super::{
     ramp::RampWatch,
     sampler::{Clients, Queues, Sampler},
     set_sysctls,
-    subject::{self, Beside, Listening, NotReady, OwnServer, Subject},
+    subject::{self, Beside, Listening, NotReady, OwnServer, Placed, Subject},
     upstream::Backend,
     watch::{KernelWatch, MachineWatch},
 };
@@ -53,14 +53,15 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(3);
 /// Runs a trial in the calling process, and completes its record.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<Ran> {
     let networks = enter_networks(job)?;
-    let context = context(job, control)?;
+    let mut placed = Placed::of(&job.cell().scenario)?;
+    let context = context(job, control, &placed.scenario)?;
     let scenario = &context.scenario;
     // Fork the loaders first: they inherit nothing that is opened later.
     let mut generators = Generators::begin(job, &networks, &context)?;
     let pids = generators.pids();
     // A proxy may look for its upstream as soon as it starts.
     let mut backend = Backend::start(job)?;
-    let mut subject: Box<dyn Subject> = match open_subject(&context, &pids)? {
+    let mut subject: Box<dyn Subject> = match open_subject(&context, &pids, &mut placed)? {
         Ok(subject) => subject,
         Err(NotReady { error, output }) => {
             record.error = Some(format::causes(&error));
@@ -138,6 +139,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let balance = context.ledger.as_ref().map(|ledger| ledger.balance()).unwrap_or_default();
     let (tuples, flow_tuples) = drawn(&context, job.seen);
     let ceiling = match &heard {
+        None if scenario.unix.is_some() => None,
         None => Some(networks.for_loaders(|| Ok(Ceiling::of(scenario)))?),
         Some(heard) => heard.ceiling,
     };
@@ -197,8 +199,8 @@ fn enter_networks(job: Job<'_>) -> Result<Networks> {
 }
 
 /// What the trial's processes on this host share.
-pub(super) fn context(job: Job<'_>, control: &Arc<Control>) -> Result<TrialContext> {
-    let scenario = Arc::new(job.cell().scenario.clone());
+pub(super) fn context(job: Job<'_>, control: &Arc<Control>, scenario: &Scenario) -> Result<TrialContext> {
+    let scenario = Arc::new(scenario.clone());
     let clients = Arc::new(job.role.places(&scenario.sources().addresses));
     let ledger = || Ledger::new(Arc::clone(&clients)).map(Arc::new).context("mapping shared memory");
     let waits = job.waits();
@@ -235,7 +237,11 @@ pub(super) fn stamping(scenario: &Scenario, waits: Waits, clients: Room<'_>) -> 
 }
 
 /// Starts or finds the server under test, whose clients are these loaders or, with its load elsewhere, the job's hosts.
-fn open_subject(context: &TrialContext, loaders: &[i32]) -> Result<Result<Box<dyn Subject>, NotReady>> {
+fn open_subject(
+    context: &TrialContext,
+    loaders: &[i32],
+    placed: &mut Placed,
+) -> Result<Result<Box<dyn Subject>, NotReady>> {
     let hosts = if context.clients.are_closed() { context.clients.addresses() } else { &[] };
     let ours = Ours { processes: loaders, hosts };
     let subject: Box<dyn Subject> = match &context.scenario.subject {
@@ -244,7 +250,7 @@ fn open_subject(context: &TrialContext, loaders: &[i32]) -> Result<Result<Box<dy
             let beside = Beside::attach(&context.scenario, ours)?;
             Box::new(OwnServer::fork(context, listening, "worker")?.with(beside))
         }
-        UnderTest::Command(command) => match subject::start(context, command, ours)? {
+        UnderTest::Command(command) => match subject::start(context, command, ours, placed)? {
             Ok(started) => Box::new(started),
             Err(not_ready) => return Ok(Err(not_ready)),
         },
@@ -257,7 +263,8 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
     let TrialContext { scenario, control, .. } = context;
     let clients = Clients {
         sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
-        are_here: context.side == Side::Whole,
+        // Those of a Unix socket take no ports.
+        are_here: context.side == Side::Whole && scenario.unix.is_none(),
         with_server: networks.shared(),
         close_by: scenario.closing().close_by,
     };
@@ -265,8 +272,11 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         .filter(|_| control.records());
     let queues = || {
         Ok::<_, Error>(match scenario.subject {
-            UnderTest::Own => Queues::Own(QueueReader::of(subject.places())?),
-            UnderTest::Command(_) | UnderTest::Running => Queues::of_others(subject.address())?,
+            UnderTest::Own => Queues::Own(match &scenario.unix {
+                Some(unix) => QueueReader::of_unix(unix)?,
+                None => QueueReader::of(subject.places())?,
+            }),
+            UnderTest::Command(_) | UnderTest::Running => Queues::of_others(scenario)?,
         })
     };
     let queues = scenario.protocol.has(Transport::Tcp).then(queues).transpose()?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +23,7 @@ use crate::{
         queues::{Queue, QueueReader, ServerQueues},
     },
     record::{DatagramSocketRow, ListenerRow, MemberRow, QueueRow, Sockets, TrialRecord},
-    scenario::{CloseBy, Transport},
+    scenario::{CloseBy, Scenario, Transport},
     sys::clock,
 };
 
@@ -47,8 +46,8 @@ pub(super) struct OthersQueues {
 
 impl Queues {
     /// Reads the queues of another server that gets connections to an address. Its listeners' drops count from now on.
-    pub fn of_others(address: SocketAddr) -> Result<Self> {
-        let mut reader = ServerQueues::new(address)?;
+    pub fn of_others(scenario: &Scenario) -> Result<Self> {
+        let mut reader = ServerQueues::of(scenario)?;
         let dropped_before = reader.read()?.into_iter().map(|(inode, queue)| (inode, queue.drops)).collect();
         Ok(Self::Others(OthersQueues { reader, group: Vec::new(), dropped_before }))
     }

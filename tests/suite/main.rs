@@ -84,6 +84,7 @@ mod spread;
 mod stamps;
 mod strategies;
 mod strays;
+mod unix;
 mod untrusted;
 mod upstream;
 mod variants;
@@ -171,6 +172,7 @@ fn tests() -> Vec<Trial> {
         stamps::tests(),
         strategies::tests(),
         strays::tests(),
+        unix::tests(),
         untrusted::tests(),
         upstream::tests(),
         variants::tests(),

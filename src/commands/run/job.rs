@@ -124,6 +124,10 @@ pub fn check(hosts: &Hosts, plan: &Plan) -> Result<()> {
         return Err(plan.wrong(keys::HOSTS_SERVERS, problem).into());
     }
     for cell in &plan.cells {
+        if cell.scenario.unix.is_some() {
+            let problem = "a Unix socket is on one machine, and the job's load on others: run without the launcher, or use an IP address";
+            return Err(plan.wrong(keys::ADDRESS, problem).into());
+        }
         if let Some(event) = cell.scenario.events.first() {
             let problem = "what an event did to clients is not known of loaders on other hosts: remove the event, or run \
                            without the launcher";

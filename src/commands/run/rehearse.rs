@@ -25,9 +25,9 @@ use crate::{
         Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake,
         keys::{self, AnyKey},
     },
-    server::{Listeners, Site},
+    server::{Listeners, Site, SocketFile},
     stats,
-    trial::{self, Rehearsal, Stray, hosts::Hosts},
+    trial::{self, DIR, Rehearsal, Stray, hosts::Hosts},
 };
 
 /// The different set-ups tried before a run; each takes tens of milliseconds.
@@ -98,18 +98,25 @@ pub(super) fn rehearse(
                     bail!(plan.refused(keys::PROTOCOL.path(), why));
                 }
                 if cell.scenario.subject == UnderTest::Running {
-                    if located.insert(cell.scenario.address) {
+                    if located.insert(cell.scenario.place()) {
                         trial::locate(&cell.scenario)?;
                     }
                 } else {
                     let behind = cell.scenario.backend();
                     for transport in cell.scenario.protocol.transports() {
                         for scenario in iter::once(&cell.scenario).chain(&behind) {
-                            let site = Site::of(&scenario.server, scenario.address, transport);
-                            Listeners::open(site, Queues::One).map_err(|error| match error.key() {
-                                Some(path) => plan.refused(path, error).into(),
-                                None => Error::from(error),
-                            })?;
+                            if scenario.unix.as_ref().is_some_and(|unix| unix.contains(DIR)) {
+                                // Each trial has a folder of its own.
+                                continue;
+                            }
+                            let site = Site::of(scenario, transport);
+                            let unix = scenario.unix.as_ref();
+                            let _file = Listeners::open(site, Queues::One)
+                                .map_err(|error| match error.key() {
+                                    Some(path) => plan.refused(path, error).into(),
+                                    None => Error::from(error),
+                                })
+                                .map(|_| SocketFile::of(unix))?;
                         }
                     }
                     let ours = if cell.scenario.subject.is_own() { Some(&cell.scenario) } else { behind.as_ref() };
@@ -122,7 +129,8 @@ pub(super) fn rehearse(
                             all.join(", ")
                         ));
                     }
-                    let strategy = (cell.scenario.protocol, cell.scenario.address, &cell.scenario.server);
+                    let address = (cell.scenario.address, cell.scenario.unix.clone());
+                    let strategy = (cell.scenario.protocol, address, &cell.scenario.server);
                     if !tried_here.contains(&strategy) {
                         tried_here.push(strategy);
                         match trial::rehearse(cell, role, patience)? {
@@ -140,7 +148,8 @@ pub(super) fn rehearse(
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
-                let addresses = (scenario.address, scenario.sources().addresses, scenario.destinations());
+                let address = (scenario.address, scenario.unix.clone());
+                let addresses = (address, scenario.sources().addresses, scenario.destinations());
                 let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
                 let new = (network, addresses, &scenario.sysctls, scenario.protocol, &scenario.server, runs_ours);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {

@@ -51,7 +51,7 @@ fn bench_after(warmup_ns: u64, text: &str, world: World) -> Bench {
         table: Table::with_capacity(0),
         shared: shared(&scenario, trial.clone()),
         pacer: Pacer::new((&scenario.loads[0], scenario.span.bound), window, Part { loader: 0, loaders: 1 }, 1, 0),
-        dialler: Dialler::new(&scenario, &scenario.loads[0], TARGET, source),
+        dialler: Dialler::new(&scenario, &scenario.loads[0], TARGET, source).unwrap(),
         window,
     };
     Bench { driver: Driver::new(parts, &scenario.loads[0]), engine, trial, clock }

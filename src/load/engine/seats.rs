@@ -18,7 +18,7 @@ use crate::{
     },
     record::{Cause, Step},
     scenario::Transport,
-    sys::socket,
+    sys::{socket, unix},
 };
 
 /// The seats, by key.
@@ -177,9 +177,9 @@ impl Seats {
             let replaced = another.is_some();
             seat.socket = another.or_else(|| seat.socket.take());
             let client = seat.socket().local_addr().map_err(|error| (Step::Connect, error))?;
-            let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
             // As the server has it.
-            Ok((socket::unmapped(client), replaced))
+            let client = unix::end(&client).ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
+            Ok((client, replaced))
         });
         if connected.is_ok() {
             seat.state = match seat.transport {

@@ -994,7 +994,7 @@ verdicts! {
     }
 
     MemberStopped {
-        listener: SocketAddr,
+        listener: String,
         /// Name and pid of the member.
         member: String,
         /// The state's letter in /proc.

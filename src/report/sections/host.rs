@@ -10,6 +10,7 @@ use crate::{
     record::{LoadRow, Outcome, Subject, SubjectKind, TrialRecord},
     report::{Ranked, claims::capital, html::parts::folded, plain, ranking::listed},
     stats::Record,
+    sys::unix::SCHEME,
 };
 
 /// The swept key whose values are names of variants, which the scenario lists under the same name.
@@ -218,13 +219,16 @@ fn servers(record: &Record) -> Vec<String> {
     })
 }
 
-/// What listenbench's own server was bound to, where that is more than the address that clients connect to.
+/// What listenbench's own server was bound to, where that is more than the address that clients connect to, or a Unix socket.
 fn bound(record: &Record) -> Vec<String> {
     of_variants(record, "server", |trial| {
         let own = &trial.subject;
         let is_plain = match &own.bound[..] {
             [] => true,
-            [only] => only.v6only.is_none() && only.device.is_none() && !only.is_wildcard(),
+            [only] => {
+                let is_unix = only.address.starts_with(SCHEME);
+                only.v6only.is_none() && only.device.is_none() && !only.is_wildcard() && !is_unix
+            }
             _ => false,
         };
         let all = own.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

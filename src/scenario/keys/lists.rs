@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::super::bind::MOST_BOUND;
 use super::domain::{Domain, Words, alternatives, not_one_of, shown, word, word_to_toml};
+use crate::sys::unix::{SCHEME, UnixAddress};
 
 /// Different numbers from 0 to a highest one, in any order.
 #[derive(Debug, Clone, Copy)]
@@ -163,24 +164,42 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
 /// More names or addresses, or more ports in one range, are a mistake.
 pub(super) const LONGEST: usize = 256;
 
-/// An IP address.
+/// An IP address or a Unix socket's.
 #[derive(Debug, Clone, Copy)]
 pub struct Address;
 
-impl Domain for Address {
-    type Value = IpAddr;
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listens {
+    /// At an IP address, on a port.
+    At(IpAddr),
+    /// On a Unix socket.
+    On(UnixAddress),
+}
 
-    fn parse(&self, value: &Value) -> Result<IpAddr, String> {
-        let address = value.as_str().and_then(|text| text.parse().ok());
-        address.ok_or_else(|| format!("must be an IP address in quotes, not {}", shown(value)))
+impl Domain for Address {
+    type Value = Listens;
+
+    fn parse(&self, value: &Value) -> Result<Listens, String> {
+        let text = value.as_str();
+        if let Some(rest) = text.and_then(|text| text.strip_prefix(SCHEME)) {
+            return rest.parse().map(Listens::On);
+        }
+        let address = text.and_then(|text| text.parse().ok()).map(Listens::At);
+        address.ok_or_else(|| {
+            format!("must be an IP address or a Unix socket (\"unix:…\") in quotes, not {}", shown(value))
+        })
     }
 
-    fn to_toml(&self, value: &IpAddr) -> Option<Value> {
-        Some(Value::String(value.to_string()))
+    fn to_toml(&self, value: &Listens) -> Option<Value> {
+        Some(Value::String(match value {
+            Listens::At(address) => address.to_string(),
+            Listens::On(address) => address.to_string(),
+        }))
     }
 
     fn describe(&self) -> String {
-        "IP address".to_owned()
+        "IP address or Unix socket".to_owned()
     }
 }
 

@@ -59,9 +59,17 @@ struct Refused {
     problem: String,
 }
 
+/// What our own server does on a Unix socket by default: listeners cannot share one.
+const OF_UNIX: &str = "shared-epoll";
+
 impl Strategy {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
-        let mut strategy = settings.get(keys::SERVER_STRATEGY).read(settings);
+        // Where addresses are compared, a default that differs between them would be compared as well.
+        let is_unix = settings.is_unix() && !settings.is_swept(keys::ADDRESS);
+        let shared = || PRESETS.iter().find(|preset| preset.name == OF_UNIX).copied();
+        let default = Some(keys::SERVER_STRATEGY.default());
+        let default = if is_unix { shared() } else { default }.expect("there is a strategy of that name");
+        let mut strategy = settings.get_or(keys::SERVER_STRATEGY, default).read(settings);
         if protocol.has(Transport::Tcp) && strategy.wake.traits().each_accepts {
             strategy.balance = settings.get(keys::SERVER_BALANCE);
         }

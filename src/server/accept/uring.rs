@@ -13,12 +13,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use mio::{Interest, Registry, net::TcpStream, unix::SourceFd};
+use socket2::SockRef;
 
 use super::{Accepted, Acceptor, HandedOver, Source, TOKEN, Taken};
 use crate::{
     observe::completions::Completions,
     server::Listener,
-    sys::{socket, uring::AcceptRing},
+    sys::{unix, uring::AcceptRing},
 };
 
 /// Number of completions that fit in the ring.
@@ -50,7 +51,7 @@ impl UringAcceptor {
 
     fn accepted(&self, stream: std::net::TcpStream) -> Accepted {
         // A multishot accept gives no address, and a client that has reset no longer has one.
-        let peer = stream.peer_addr().ok().map(socket::unmapped);
+        let peer = SockRef::from(&stream).peer_addr().ok().as_ref().and_then(unix::end);
         let descriptor = stream.as_raw_fd();
         let accepted = Accepted::now(TcpStream::from_std(stream), peer);
         let completions = self.completions.as_ref();
@@ -138,7 +139,7 @@ impl Acceptor for UringAcceptor {
             match ring.accept() {
                 Ok(stream) => {
                     stream.set_nonblocking(true)?;
-                    let peer = stream.peer_addr().ok().map(socket::unmapped);
+                    let peer = SockRef::from(&stream).peer_addr().ok().as_ref().and_then(unix::end);
                     self.turn = (place + 1) % count;
                     return Ok(Some(Taken::Own(Accepted::now(TcpStream::from_std(stream), peer))));
                 }

@@ -215,7 +215,7 @@ fn run(job: Job<'_>, task: &Task, control: &Arc<Control>, link: &mut Link) -> Pa
 
 fn play(job: Job<'_>, task: &Task, control: &Arc<Control>, link: &mut Link) -> Result<()> {
     let networks = Networks::enter(&job.cell().scenario, job.allow_remote, job.role)?;
-    let context = process::context(job, control)?;
+    let context = process::context(job, control, &job.cell().scenario)?;
     let scenario = &context.scenario;
     let mut loaders = fork_loaders(&context, job.sizing, task.host)?;
     trial::wait_until_ready(control, loaders.len(), Patience::of(SETUP_PATIENCE), || {

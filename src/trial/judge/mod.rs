@@ -82,7 +82,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.probe.as_ref().and_then(subject::lost_events),
         subject::unstamped(&record.measured, &record.connections),
     ];
-    let stopped = subject::stopped(scenario.address, loaded.stopped);
+    let place = scenario.place();
+    let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
     let lost_hosts = hosts::lost(&record.hosts);
     let more = [

@@ -1,7 +1,5 @@
 //! Whether another server was there throughout the trial, and whether the probe saw all of what it did.
 
-use std::net::SocketAddr;
-
 use crate::{
     record::{
         Connections, Datagrams, Grounds, HelperRow, Measured, MemberRow, ProbeRow, Subject, SubjectKind, WorkerCounts,
@@ -19,9 +17,9 @@ pub(super) fn ended(subject: &Subject, last_output: Option<&str>) -> Option<Grou
 }
 
 /// Members that were stopped when the load had ended.
-pub(super) fn stopped(listener: SocketAddr, stopped: &[(String, char)]) -> impl Iterator<Item = Grounds> {
+pub(super) fn stopped(listener: &str, stopped: &[(String, char)]) -> impl Iterator<Item = Grounds> {
     stopped.iter().map(move |(member, state)| Grounds::MemberStopped {
-        listener,
+        listener: listener.to_owned(),
         member: member.clone(),
         state: *state,
     })
@@ -105,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_is_stopped_and_what_is_left_is_named() {
-        let address = "127.0.0.1:80".parse().unwrap();
+        let address = "127.0.0.1:80";
         let found: Vec<_> =
             stopped(address, &[("nginx (pid 7)".to_owned(), 'T')]).map(|one| words(Some(one))).collect();
         assert_eq!(found, [Some("member-stopped: 127.0.0.1:80: nginx (pid 7) is stopped (state T)".to_owned())]);

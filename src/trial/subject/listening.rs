@@ -8,7 +8,7 @@ use crate::{
     observe::{completions::Completions, listeners::Place},
     scenario::{AtOpenFiles, Crew, CrewMember, ListenerSet, Scenario, Strategy, Transport},
     server::{
-        Intake, Site,
+        Intake, Site, SocketFile,
         accept::{Helper, Mechanism, Pooled, Program},
     },
     sys::limits,
@@ -27,6 +27,7 @@ pub struct Listening {
     /// The address that clients connect to.
     clients_to: SocketAddr,
     at_open_files: AtOpenFiles,
+    file: Option<SocketFile>,
 }
 
 /// The listeners that events will open.
@@ -49,7 +50,7 @@ impl Listening {
         let site = |set: &ListenerSet, transport| Site {
             workers: set.workers,
             joinable: scenario.reopens(),
-            ..Site::of(server, scenario.address, transport)
+            ..Site::of(scenario, transport)
         };
         let mut sets: Vec<Set> = Vec::new();
         for (number, set) in crew.listeners.iter().enumerate() {
@@ -71,12 +72,18 @@ impl Listening {
             let mechanisms = mechanisms.collect::<Result<_>>()?;
             sets.push(mechanisms);
         }
-        Ok(Self { crew, sets, connected, clients_to: scenario.address, at_open_files: server.at_open_files })
+        let file = SocketFile::of(scenario.unix.as_ref());
+        Ok(Self { crew, sets, connected, clients_to: scenario.address, at_open_files: server.at_open_files, file })
     }
 
     /// The workers that use it.
     pub(super) fn crew(&self) -> &Crew {
         &self.crew
+    }
+
+    /// The server's Unix socket, if it has made a file: whoever takes it removes that.
+    pub(super) fn take_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
     }
 
     /// The inodes of each worker's listeners, first the one that gets what clients send; empty if the scenario does not use the transport.

@@ -23,7 +23,7 @@ pub use self::{
     beside::Beside,
     changes::{Changed, enter as enter_changes},
     command::{NotReady, described, start},
-    folder::sweep,
+    folder::{DIR, Placed, sweep},
     keeper::end_orphans,
     listening::Listening,
     output::last_line,

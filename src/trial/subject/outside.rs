@@ -25,7 +25,7 @@ use crate::{
     record::{
         self, CountedBy, Done, Exit, HelperRow, LatencySummary, ProbeLevel, ProbeRow, WaitEnd, WaitMethod, WorkerCounts,
     },
-    scenario::{Act, Probe, Transport},
+    scenario::{Act, Probe, Scenario, Transport},
     sys::clock::{self, CpuUse},
     trial::{Histograms, rows::TICK_NS},
 };
@@ -150,27 +150,32 @@ impl Probing {
 
 impl Watch {
     /// Watches what accepts at an address in the calling process's network. Connections that are not ours are foreign.
-    pub fn begin(wanted: Probe, address: SocketAddr, ours: Ours<'_>) -> Result<Self> {
-        let mut probing = Probing::attach(wanted, address)?;
+    pub fn begin(scenario: &Scenario, ours: Ours<'_>) -> Result<Self> {
+        let mut probing = if scenario.unix.is_some() {
+            let missing = "who accepted what, and accept waits: probes see no accepts on a Unix socket".to_owned();
+            Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing) }
+        } else {
+            Probing::attach(scenario.probe, scenario.address)?
+        };
         if let Some(accepts) = &mut probing.accepts {
             accepts.ours(ours)?;
         }
-        Self::with(probing, address)
+        Self::with(probing, scenario)
     }
 
     /// Watches nothing: what accepts at the address is not in the calling process's network.
-    pub fn blind(address: SocketAddr) -> Result<Self> {
+    pub fn blind(scenario: &Scenario) -> Result<Self> {
         let missing = "who accepted what, and accept waits: the server is not in this machine's network".to_owned();
         let probing = Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing) };
-        Ok(Self { is_here: false, ..Self::with(probing, address)? })
+        Ok(Self { is_here: false, ..Self::with(probing, scenario)? })
     }
 
-    fn with(probing: Probing, address: SocketAddr) -> Result<Self> {
+    fn with(probing: Probing, scenario: &Scenario) -> Result<Self> {
         Ok(Self {
-            address,
+            address: scenario.address,
             is_here: true,
             probing,
-            queues: ServerQueues::new(address)?,
+            queues: ServerQueues::of(scenario)?,
             members: Vec::new(),
             holders: BTreeMap::new(),
             listeners: BTreeSet::new(),

@@ -19,8 +19,11 @@ use crate::{
         Act, Transport,
         keys::{self, AnyKey},
     },
-    server::{Descriptors, Worker, WorkerSetUp, accept::Helper},
-    sys::clock::{self, CpuUse},
+    server::{Descriptors, SocketFile, Worker, WorkerSetUp, accept::Helper},
+    sys::{
+        clock::{self, CpuUse},
+        unix::UnixAddress,
+    },
     trial::Histograms,
 };
 
@@ -54,6 +57,9 @@ pub struct OwnServer {
     device: Option<String>,
     /// A probe that counts as well.
     beside: Option<Beside>,
+    /// The Unix socket that it listens on, if it does, and its file.
+    unix: Option<UnixAddress>,
+    file: Option<SocketFile>,
 }
 
 impl OwnServer {
@@ -73,6 +79,7 @@ impl OwnServer {
             context: context.clone(),
         });
         let mut workers: Vec<Worker> = workers.collect();
+        let file = listening.take_file();
         let is_pool = listening.is_pool();
         if is_pool {
             let workers = std::mem::take(&mut workers);
@@ -111,6 +118,8 @@ impl OwnServer {
             places,
             device: context.scenario.server.bind.device.clone(),
             beside: None,
+            unix: context.scenario.unix.clone(),
+            file,
         })
     }
 
@@ -124,7 +133,7 @@ impl Subject for OwnServer {
     fn describe(&self) -> record::Subject {
         let device = self.device.as_deref();
         let bound = self.places.iter().map(|place| record::Bound {
-            address: place.address.to_string(),
+            address: self.unix.as_ref().map_or_else(|| place.address.to_string(), ToString::to_string),
             v6only: (place.address.is_ipv6() && place.address.ip().is_unspecified()).then_some(!place.dual_stack),
             device: device.map(str::to_owned),
         });
@@ -237,9 +246,10 @@ impl Subject for OwnServer {
 
     /// Lets the stopped workers close their listeners and exit. One that hangs is killed.
     fn finish(self: Box<Self>) -> Finished {
-        let Self { family, name, workers, is_pool, generations, control, beside, .. } = *self;
+        let Self { family, name, workers, is_pool, generations, control, beside, file, .. } = *self;
         control.set_phase(Phase::Exit);
         let mut accounts = family.finish(Patience::of(EXIT_PATIENCE));
+        drop(file);
         let (lives, helper) = if is_pool {
             let Account { pid, exit, report, .. } = accounts.remove(0);
             let set_ups = report.unwrap_or_default();
