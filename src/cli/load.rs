@@ -12,6 +12,7 @@ use super::{AppShorthands, Recording};
                         listenbench load http://localhost:8080/ --rate 1000,2000,4000 -o results/nginx\n  \
                         listenbench load my.toml localhost:8080 --set load.method=HEAD\n  \
                         listenbench load tcp://localhost:6379 --app line --send 'PING\\r\\n' --expect +PONG\n  \
+                        listenbench load https://localhost:8443/ --rate 200 --set load.verify=false --set load.resumption=0.5\n  \
                         listenbench load tcp://localhost:5672 --app connect --rate 100 --set load.hold=2s\n  \
                         listenbench load unix:/run/gunicorn.sock --rate 200\n  \
                         listenbench load quick 7000    while `listenbench serve quick -s server.strategy=reuseport` runs\n\n\
@@ -19,7 +20,7 @@ use super::{AppShorthands, Recording};
                         repeats it from the record's scenario.toml."
 )]
 pub struct Load {
-    /// The server: a URL (http://, whose path is requested, or tcp://HOST:PORT with --app), HOST:PORT, ADDRESS:PORT, `[IPv6]:PORT`, a port of this machine, or unix:/PATH or unix:@NAME for a Unix socket. Before it, a
+    /// The server: a URL (http:// or https://, whose path is requested, or tcp://HOST:PORT with --app), HOST:PORT, ADDRESS:PORT, `[IPv6]:PORT`, a port of this machine, or unix:/PATH or unix:@NAME for a Unix socket. Before it, a
     /// scenario file or the name of a built-in scenario, of which what it says about listenbench's own server is left out [default:
     /// five repetitions of 1,000 HTTP requests/s for 2 s, each on a connection of its own]
     // With two arguments, the first of them optional, clap would mistake which is which where options stand between them.

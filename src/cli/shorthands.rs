@@ -43,7 +43,7 @@ pub struct ServerShorthands {
 /// The same for what a load says to somebody's server.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AppShorthands {
-    /// What to exchange: http, echo, line (--send, --expect), connect (nothing, for load.hold) or close; short for --set server.app=NAME
+    /// What to exchange: http, https, echo, line (--send, --expect), connect (nothing, for load.hold) or close; short for --set server.app=NAME
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
     /// With --app line, send this for each request, such as 'PING\r\n'; empty if the server speaks first; short for --set load.send=TEXT

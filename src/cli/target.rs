@@ -1,5 +1,5 @@
-//! A server as a command line names it: `http://host:port/path`, `tcp://host:port`, `host:port`, `address:port`, `[v6]:port`, a port of this
-//! machine, `unix:/path` or `unix:@name`.
+//! A server as a command line names it: `http://host:port/path`, the same with `https`, `tcp://host:port`, `host:port`, `address:port`,
+//! `[v6]:port`, a port of this machine, `unix:/path` or `unix:@name`.
 
 use std::{
     fmt, io,
@@ -14,6 +14,8 @@ use crate::sys::unix::{SCHEME, SERVER_END, UnixAddress};
 
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
+/// The same with TLS.
+const HTTPS_PORT: u16 = 443;
 /// The most bytes of a host name (RFC 1035, section 2.3.4).
 const NAME_LIMIT_BYTES: usize = 253;
 
@@ -49,6 +51,14 @@ pub enum Host {
 pub struct Url {
     /// Path and query, beginning with `/`; `None` if the URL ends with its host or port.
     pub path: Option<String>,
+    /// Whether its scheme asks for TLS.
+    pub is_secured: bool,
+}
+
+impl Url {
+    fn default_port(&self) -> u16 {
+        if self.is_secured { HTTPS_PORT } else { HTTP_PORT }
+    }
 }
 
 impl Target {
@@ -83,7 +93,7 @@ impl Target {
             Host::Name(name) => name.clone(),
             Host::ThisMachine | Host::Unix(_) => return None,
         };
-        let default = self.url.is_some() && self.port == HTTP_PORT;
+        let default = self.url.as_ref().is_some_and(|url| self.port == url.default_port());
         Some(if default { host } else { format!("{host}:{}", self.port) })
     }
 }
@@ -148,11 +158,9 @@ fn of_connection(rest: &str) -> Result<(Host, u16), String> {
 }
 
 fn of_url(scheme: &str, rest: &str) -> Result<(Host, u16, Option<Url>), String> {
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err("TLS is not supported: use the server's http:// port".to_owned());
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("unknown scheme `{scheme}`: use http://, or tcp:// for what is not HTTP"));
+    let is_secured = scheme.eq_ignore_ascii_case("https");
+    if !is_secured && !scheme.eq_ignore_ascii_case("http") {
+        return Err(format!("unknown scheme `{scheme}`: use http:// or https://, or tcp:// for what is not HTTP"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -186,7 +194,8 @@ fn of_url(scheme: &str, rest: &str) -> Result<(Host, u16, Option<Url>), String> 
     if host == Host::ThisMachine {
         return Err("names no host: write e.g. `http://localhost:8080/`".to_owned());
     }
-    Ok((host, port.unwrap_or(HTTP_PORT), Some(Url { path })))
+    let url = Url { path, is_secured };
+    Ok((host, port.unwrap_or(url.default_port()), Some(url)))
 }
 
 /// `host:port`, `address:port`, `[v6]:port`, `:port` or `port`; or a host without its port.
@@ -277,9 +286,12 @@ mod tests {
             ("http://[::1]/x", address("::1"), 80, Some(Some("/x"))),
             ("http://[::1]:81?q", address("::1"), 81, Some(Some("/?q"))),
             ("http://h/a:b@c://d", named("h"), 80, Some(Some("/a:b@c://d"))),
+            ("https://localhost", named("localhost"), 443, Some(None)),
+            ("https://localhost:8443/x", named("localhost"), 8_443, Some(Some("/x"))),
             ("http://2130706433/", named("2130706433"), 80, Some(Some("/"))),
         ] {
-            let url = path.map(|path| Url { path: path.map(str::to_owned) });
+            let is_secured = text.starts_with("https");
+            let url = path.map(|path| Url { path: path.map(str::to_owned), is_secured });
             assert_eq!(target(text), Target { given: text.to_owned(), host, port, url, is_bare: false }, "{text}");
         }
         for (text, host, port) in [
@@ -339,9 +351,7 @@ mod tests {
             ("a b:80", "` ` is not allowed"),
             ("a\r\nb:80", "`\\r` is not allowed"),
             ("bücher.example:80", "xn--"),
-            ("https://localhost/", "TLS is not supported"),
-            ("HTTPS://localhost/", "TLS is not supported"),
-            ("ftp://localhost/", "unknown scheme `ftp`: use http://, or tcp:// for what is not HTTP"),
+            ("ftp://localhost/", "unknown scheme `ftp`: use http:// or https://, or tcp:// for what is not HTTP"),
             ("tcp://localhost", "names no port: write e.g. `tcp://localhost:6379`"),
             ("tcp://", "names no host"),
             ("tcp://:6379", "names no host: write e.g. `tcp://localhost:6379`"),
@@ -372,6 +382,8 @@ mod tests {
         for (text, expected) in [
             ("http://localhost/", Some("localhost")),
             ("http://localhost:80/", Some("localhost")),
+            ("https://localhost/", Some("localhost")),
+            ("https://localhost:80/", Some("localhost:80")),
             ("http://localhost:8080/", Some("localhost:8080")),
             ("http://[::1]:81/", Some("[::1]:81")),
             ("localhost:80", Some("localhost:80")),

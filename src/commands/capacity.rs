@@ -29,6 +29,8 @@ use crate::{
 /// Memory of one idle loopback connection in bytes, kernel (both ends) and processes together, as measured by the scenario
 /// `million` on Linux 6.18.
 pub(super) const CONNECTION_BYTES: u64 = 10_000;
+/// What TLS adds to that: a session on either side.
+const TLS_BYTES: u64 = 10_000;
 /// Memory of a loader or worker before its first connection: histograms and buffers.
 const PROCESS_BYTES: u64 = 5 << 20;
 /// Open files of a loader or worker other than its connections.
@@ -284,15 +286,12 @@ fn files(sockets: u64, processes: u64) -> Result<Need> {
 }
 
 fn bytes(scenario: &Scenario, sockets: u64, processes: u64) -> Result<Need> {
+    let each = CONNECTION_BYTES + if scenario.server.app.is_secured() { TLS_BYTES } else { 0 };
     Ok(Need {
         what: "memory",
-        wanted: sockets * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
+        wanted: sockets * each / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
-        sum: format!(
-            "{} bytes per connection, {} MiB per process",
-            thousands(CONNECTION_BYTES as f64),
-            PROCESS_BYTES >> 20
-        ),
+        sum: format!("{} bytes per connection, {} MiB per process", thousands(each as f64), PROCESS_BYTES >> 20),
         remedy: format!("lower {}", load::largest(scenario).size_keys()),
         bytes: true,
         exempt: false,

@@ -11,7 +11,7 @@ use toml::Value;
 
 use super::{Ended, Usage, note, run, shorthands, sources};
 use crate::{
-    cli::{self, Shorthand, Target},
+    cli::{self, Host, Shorthand, Target},
     scenario::{
         App, Plan,
         keys::{self, AnyKey},
@@ -89,7 +89,7 @@ impl<'a> Settings<'a> {
             }
             if let Some(one) = given(self.options).iter().find(|one| one.decides(key.path())) {
                 bail!(Usage(format!(
-                    "{}: `{}` follows from {}: leave the option out, or write tcp:// in place of http://",
+                    "{}: `{}` follows from {}: leave the option out, or write tcp:// in place of the URL's scheme",
                     one.words(),
                     key.path(),
                     self.target
@@ -170,10 +170,16 @@ impl<'a> Settings<'a> {
             let value = Value::from(path.as_str());
             settings.extend(of_each(keys::LOAD_PATH).iter().map(|set| format!("{set}={value}")));
         }
-        let is_http = scenarios().any(|scenario| matches!(scenario.server.app, App::Http { .. }));
+        let is_http = scenarios().any(|scenario| scenario.server.app.is_http());
         if let Some(host) = target.authority().filter(|_| is_http).map(Value::from) {
             let unset = of_each(keys::LOAD_HOST).into_iter().filter(|set| !plan.sets(set));
             settings.extend(unset.map(|set| format!("{set}={host}")));
+        }
+        let is_secured = scenarios().any(|scenario| scenario.server.app.is_secured());
+        if let (Host::Name(name), true) = (&target.host, is_secured) {
+            let name = Value::from(name.as_str());
+            let unset = of_each(keys::LOAD_SERVER_NAME).into_iter().filter(|set| !plan.sets(set));
+            settings.extend(unset.map(|set| format!("{set}={name}")));
         }
         settings
     }
@@ -322,7 +328,7 @@ mod tests {
             (&["127.0.0.1:80", "--seed=5", "--set", "seed=6"], "--seed decides `seed`"),
             (&["127.0.0.1:80", "--rate=0"], "load.rate"),
             (&["127.0.0.1:0"], "`0` is not a port"),
-            (&["https://127.0.0.1/"], "TLS is not supported"),
+            (&["https://127.0.0.1", "--set", "server.app=http"], "`server.app` follows from https://127.0.0.1"),
         ] {
             let error = error("", arguments);
             assert!(error.contains(says), "{arguments:?}: {error}");

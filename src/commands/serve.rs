@@ -20,6 +20,7 @@ use crate::{
     scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
     server,
     sys::clock,
+    tls,
     trial::{DIR, Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
 };
 
@@ -93,6 +94,8 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
     if let Some(problem) = server::check_descriptors(&cell.scenario.server)? {
         bail!(plan.wrong(keys::SERVER_OPEN_FILES, problem));
     }
+    let security = tls::Server::of(&cell.scenario)
+        .map_err(|error| plan.wrong(keys::SERVER_CERTIFICATE, format::causes(&error)))?;
     let interrupted = interrupt_flag()?;
     let headers = if options.proxy_protocol { Headers::All } else { cell.scenario.headers };
     let scenario = Arc::new(Scenario { headers, ..cell.scenario });
@@ -107,6 +110,7 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         ledger: None,
         stamps: None,
         completions: None,
+        tls: security,
         waits: Waits { exact: false, bound: false },
         seed: plan.whole.seed,
         repetition: 0,
@@ -130,6 +134,12 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             Headers::All => ", PROXY protocol headers expected",
         }
     ))?;
+    if scenario.server.app.is_secured() && scenario.server.certificate.is_none() {
+        note(format_args!(
+            "the certificate was made at start, and no client knows it: have clients trust any (curl -k, load.verify=false), or set \
+             server.certificate and server.private_key"
+        ));
+    }
     for bound in scenario.beyond_loopback() {
         let ip = bound.ip();
         let what =
@@ -171,6 +181,11 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
             format::duration(cpu_ns as f64),
             if multipath { format!(" {:>12}", counts.get(Count::FellBack)) } else { String::new() }
         ))?;
+    }
+    if scenario.server.app.is_secured() {
+        let of = |count| (0..workers).map(|worker| control.since_start(worker).get(count)).sum::<u64>();
+        let handshakes = format::counted(of(Count::Handshakes), "TLS handshake", "TLS handshakes");
+        say(format_args!("{handshakes}, {} of them resumed", of(Count::HandshakesResumed)))?;
     }
     let Finished { members, helper, .. } = server.finish();
     let errors = members.into_iter().map(|ended| (ended.pid, ended.errors));

@@ -28,6 +28,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("accept-order", 120, include_str!("../../bench-configs/accept-order.toml")),
     ("burst", 120, include_str!("../../bench-configs/burst.toml")),
     ("storm", 300, include_str!("../../bench-configs/storm.toml")),
+    ("tls-storm", 120, include_str!("../../bench-configs/tls-storm.toml")),
     ("stalled-worker", 480, include_str!("../../bench-configs/stalled-worker.toml")),
     ("udp-spread", 120, include_str!("../../bench-configs/udp-spread.toml")),
     ("quic-rebinding", 20, include_str!("../../bench-configs/quic-rebinding.toml")),

@@ -11,6 +11,7 @@ mod messages;
 mod proxy_header;
 mod reports;
 mod scenario;
+mod tls;
 mod words;
 
 use rand_chacha::ChaCha8Rng;
@@ -50,6 +51,7 @@ const TARGETS: &[Target] = &[
     target("http-request", http::requests),
     target("http-response", http::responses),
     target("proxy-header", proxy_header::header),
+    target("tls", tls::wire),
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
     target("kernel-files", kernel::files),

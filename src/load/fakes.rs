@@ -283,6 +283,8 @@ impl Engine for FakeEngine {
         Ok(rebound_of(key))
     }
 
+    fn send_last(&mut self, _key: usize, _bytes: &[u8]) {}
+
     fn watch(&mut self, _key: usize) -> Result<()> {
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{busy::Busy, client::EXAMPLE_BYTES, course::Happened};
 use crate::{
     format,
     ipc::control::{Account, LoaderCount, LoaderKept},
-    record::{Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses, Unexpected},
+    record::{ClientHandshakes, Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses, Unexpected},
     scenario::{Bound, Load, Mode, Protocol},
 };
 
@@ -49,6 +49,8 @@ pub struct LoaderReport {
     pub proxied: u64,
     /// Those of them whose proxy had named this connection to the server.
     pub named: u64,
+    /// TLS handshakes.
+    pub tls: ClientHandshakes,
     /// SYNs that the kernel sent again.
     pub syn_retries: u64,
     /// Connections that needed them, established or not.
@@ -75,6 +77,8 @@ pub struct LoaderReport {
     pub completions: Happened,
     /// Replies that belonged where they arrived, by when.
     pub requests: Happened,
+    /// TLS handshakes that were completed, by when.
+    pub handshakes: Happened,
     /// When the last connection or flow completed, in nanoseconds of CLOCK_MONOTONIC; 0 if none did.
     pub last_completed_ns: u64,
     /// What was due in the measured window and has no value.
@@ -101,6 +105,8 @@ pub struct Lost {
     pub starts: u64,
     /// Connections that were never established.
     pub connects: u64,
+    /// Connections whose TLS handshake was never completed.
+    pub handshakes: u64,
     /// Connections without a sign that a worker accepted them.
     pub waits: u64,
     /// Requests that a connection was to make and that were not answered.
@@ -115,6 +121,7 @@ impl Lost {
     fn add(&mut self, other: Self) {
         self.starts += other.starts;
         self.connects += other.connects;
+        self.handshakes += other.handshakes;
         self.waits += other.waits;
         self.responses += other.responses;
         self.flow_responses += other.flow_responses;
@@ -130,6 +137,7 @@ impl Lost {
             Latency::Response | Latency::Service => self.responses + self.flow_responses,
             Latency::UdpResponse | Latency::UdpService if protocol == Protocol::Both => self.flow_responses,
             Latency::UdpResponse | Latency::UdpService => 0,
+            Latency::Tls => self.handshakes,
             Latency::SendLag => self.starts,
             Latency::FollowUp => self.follow_ups,
         }
@@ -171,6 +179,14 @@ impl LoaderReport {
             verified: of(LoaderCount::Verified),
             proxied: of(LoaderCount::Proxied),
             named: of(LoaderCount::Named),
+            tls: ClientHandshakes {
+                completed: of(LoaderCount::Handshakes),
+                resumed: of(LoaderCount::HandshakesResumed),
+                offered: of(LoaderCount::TicketsOffered),
+                without_ticket: of(LoaderCount::TicketsMissing),
+                tls_1_3: of(LoaderCount::HandshakesTls13),
+                alpn: of(LoaderCount::HandshakesAlpn),
+            },
             syn_retries: of(LoaderCount::SynRetries),
             syn_retried: of(LoaderCount::SynRetried),
             stamps_impossible: of(LoaderCount::StampsImpossible),
@@ -206,10 +222,16 @@ impl LoaderReport {
                 after: of(LoaderCount::AnsweredLater),
                 by_us: account.kept(LoaderKept::Answered).collect(),
             },
+            handshakes: Happened {
+                inside: of(LoaderCount::SecuredInWindow),
+                after: of(LoaderCount::SecuredLater),
+                by_us: account.kept(LoaderKept::Secured).collect(),
+            },
             last_completed_ns: of(LoaderCount::LastCompletedNs),
             lost: Lost {
                 starts: of(LoaderCount::LostStarts),
                 connects: of(LoaderCount::LostConnects),
+                handshakes: of(LoaderCount::LostHandshakes),
                 waits: of(LoaderCount::LostWaits),
                 responses: of(LoaderCount::LostResponses),
                 flow_responses: of(LoaderCount::LostFlowResponses),
@@ -274,7 +296,12 @@ impl LoaderReport {
 
     /// The rates of a window from one instant to another, as the clients saw it: beside what was offered, and requests if connections
     /// may make several.
-    pub fn rates(&self, (offered_per_s, asks_again): (Option<f64>, bool), from_ns: u64, to_ns: u64) -> Rates {
+    pub fn rates(
+        &self,
+        (offered_per_s, asks_again, is_secured): (Option<f64>, bool, bool),
+        from_ns: u64,
+        to_ns: u64,
+    ) -> Rates {
         let length_ns = to_ns.saturating_sub(from_ns);
         let length_s = length_ns as f64 / 1e9;
         let per_second = |count: u64| if length_ns > 0 { count as f64 / length_s } else { 0.0 };
@@ -282,6 +309,7 @@ impl LoaderReport {
             offered_per_s,
             completed_per_s: Some(per_second(self.completions.within(length_ns))),
             requests_per_s: asks_again.then(|| per_second(self.requests.within(length_ns))),
+            handshakes_per_s: is_secured.then(|| per_second(self.handshakes.within(length_ns))),
             drain_s: Some(self.last_completed_ns.saturating_sub(to_ns) as f64 / 1e9),
             ..Rates::default()
         }
@@ -377,6 +405,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.verified += one.verified;
         sum.proxied += one.proxied;
         sum.named += one.named;
+        sum.tls.add(&one.tls);
         sum.syn_retries += one.syn_retries;
         sum.syn_retried += one.syn_retried;
         sum.stamps_impossible += one.stamps_impossible;
@@ -397,6 +426,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.lost.add(one.lost);
         sum.completions.add(&one.completions);
         sum.requests.add(&one.requests);
+        sum.handshakes.add(&one.handshakes);
         sum.last_completed_ns = sum.last_completed_ns.max(one.last_completed_ns);
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;

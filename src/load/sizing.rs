@@ -17,6 +17,8 @@ const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
 const RESERVED_FILES: u64 = 64;
 /// Starts per second that leave a single loader ample time between them.
 const STARTS_PER_LOADER: f64 = 10_000.0;
+/// The same of starts with a TLS handshake, each of which takes a loader a few hundred microseconds.
+const HANDSHAKES_PER_LOADER: f64 = 1_000.0;
 /// In a closed loop, the concurrency that justifies another loader, as long as there are processors.
 const CONCURRENCY_PER_LOADER: usize = 16;
 /// How long a connection of an open loop is assumed to last besides its hold.
@@ -163,15 +165,11 @@ impl Reasons {
         let connections = connections_at_once(scenario, load);
         let room = files.saturating_sub(RESERVED_FILES).max(1);
         let each = if hosts > 1 { format!(" over {hosts} load hosts") } else { String::new() };
-        let by_starts = |per_second: f64, most: usize| {
-            let loaders = ((per_second / hosts as f64 / STARTS_PER_LOADER).ceil() as usize).min(most);
+        let by_starts = |per_second: f64, most: usize, of_one: f64| {
+            let loaders = ((per_second / hosts as f64 / of_one).ceil() as usize).min(most);
             (
                 loaders.min(LOADERS_LIMIT),
-                format!(
-                    "{} starts/s{each}, of which a loader takes {}",
-                    rate(per_second),
-                    thousands(STARTS_PER_LOADER)
-                ),
+                format!("{} starts/s{each}, of which a loader takes {}", rate(per_second), thousands(of_one)),
             )
         };
         let (for_pace, pace) = match load.mode {
@@ -182,8 +180,13 @@ impl Reasons {
                     plural(cpus, "processor")
                 ),
             ),
-            Mode::Kept { connections, asking, .. } => by_starts(asking.rate * connections as f64, connections),
-            Mode::Open { arrivals, .. } => by_starts(arrivals.per_second(), usize::MAX),
+            Mode::Kept { connections, asking, .. } => {
+                by_starts(asking.rate * connections as f64, connections, STARTS_PER_LOADER)
+            }
+            Mode::Open { arrivals, .. } => {
+                let of_one = if load.security.is_some() { HANDSHAKES_PER_LOADER } else { STARTS_PER_LOADER };
+                by_starts(arrivals.per_second(), usize::MAX, of_one)
+            }
         };
         let sockets = sockets_of(load, connections);
         let for_files = usize::try_from(sockets.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);

@@ -32,6 +32,8 @@ pub enum Step {
     Bind,
     /// connect(2), until the connection is established.
     Connect,
+    /// The TLS handshake, in a loader.
+    Tls,
     /// Sending a request.
     Send,
     /// Waiting for a reply.
@@ -45,7 +47,7 @@ pub enum Step {
 }
 
 /// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `HUNGUP`, `SELFCONNECTED`, `BADREPLY`, `MISMATCH`, `OVERLONG`, `UNASKED`, `HTTP101`,
-/// `DEADLINE`, `INTERRUPTED`, `NOHEADER`, `BADHEADER`.
+/// `DEADLINE`, `INTERRUPTED`, `NOHEADER`, `BADHEADER`, `NOTTLS`, `NOCOMMONTLS`, `ALERT`, `UNTRUSTED`, `MISNAMED`, `EXPIRED`, `BADCERTIFICATE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -78,13 +80,27 @@ pub enum Cause {
     NoHeader,
     /// A PROXY protocol header that our server could not read, or only a part of one.
     BadHeader,
+    /// The bytes are not TLS, or break its rules.
+    NotTls,
+    /// The two sides have no version of TLS, method or application protocol in common.
+    NoCommonTls,
+    /// The peer ended TLS with an alert.
+    Alert,
+    /// The server's certificate is not one that clients trust, or issued by one.
+    Untrusted,
+    /// The server's certificate does not have its name.
+    Misnamed,
+    /// The server's certificate has expired, or is not valid yet.
+    Expired,
+    /// The server's certificate has another fault.
+    BadCertificate,
 }
 
 impl Cause {
     /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
     /// The causes that are not an errno, with their names and what they mean.
-    const NAMED: [(Self, &'static str, &'static str); 13] = [
+    const NAMED: [(Self, &'static str, &'static str); 20] = [
         (Self::EndOfFile, "EOF", "the server closed before it had answered"),
         (Self::Truncated, "TRUNCATED", "the server closed in the middle of a reply"),
         (Self::SelfConnected, "SELFCONNECTED", "nothing listened, and the socket connected to itself"),
@@ -98,6 +114,13 @@ impl Cause {
         (Self::BadHeader, "BADHEADER", "not a whole and valid PROXY protocol header"),
         (Self::HungUp, "HUNGUP", "the server closed before `load.hold` was over"),
         (Self::Mismatch, "MISMATCH", "the reply does not begin as `load.expect` says"),
+        (Self::NotTls, "NOTTLS", "not TLS, or against its rules"),
+        (Self::NoCommonTls, "NOCOMMONTLS", "no version of TLS, method or application protocol in common"),
+        (Self::Alert, "ALERT", "the other side ended TLS with an alert"),
+        (Self::Untrusted, "UNTRUSTED", "the server's certificate is not trusted: see `load.trust`"),
+        (Self::Misnamed, "MISNAMED", "the server's certificate is for another name: see `load.server_name`"),
+        (Self::Expired, "EXPIRED", "the server's certificate has expired, or is not valid yet"),
+        (Self::BadCertificate, "BADCERTIFICATE", "the server's certificate cannot be used"),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;
@@ -123,6 +146,13 @@ impl Cause {
             Self::BadHeader => named(10),
             Self::HungUp => named(11),
             Self::Mismatch => named(12),
+            Self::NotTls => named(13),
+            Self::NoCommonTls => named(14),
+            Self::Alert => named(15),
+            Self::Untrusted => named(16),
+            Self::Misnamed => named(17),
+            Self::Expired => named(18),
+            Self::BadCertificate => named(19),
         }
     }
 
@@ -280,6 +310,13 @@ mod tests {
             (Cause::BadHeader, "BADHEADER"),
             (Cause::HungUp, "HUNGUP"),
             (Cause::Mismatch, "MISMATCH"),
+            (Cause::NotTls, "NOTTLS"),
+            (Cause::NoCommonTls, "NOCOMMONTLS"),
+            (Cause::Alert, "ALERT"),
+            (Cause::Untrusted, "UNTRUSTED"),
+            (Cause::Misnamed, "MISNAMED"),
+            (Cause::Expired, "EXPIRED"),
+            (Cause::BadCertificate, "BADCERTIFICATE"),
         ] {
             assert_eq!(serde_json::to_value(cause).unwrap(), name);
             assert_eq!(serde_json::from_value::<Cause>(name.into()).unwrap(), cause);
@@ -293,7 +330,9 @@ mod tests {
 
     #[test]
     fn serde_and_display_spell_steps_alike() {
-        for step in [Step::Socket, Step::Bind, Step::Connect, Step::Send, Step::Receive, Step::Close, Step::Accept] {
+        for step in
+            [Step::Socket, Step::Bind, Step::Connect, Step::Tls, Step::Send, Step::Receive, Step::Close, Step::Accept]
+        {
             assert_eq!(serde_json::to_value(step).unwrap(), step.to_string());
         }
     }

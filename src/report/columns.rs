@@ -233,6 +233,20 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "TLS handshakes",
+        &[
+            ("handshakes", "TLS handshakes that clients completed."),
+            ("handshakes\n/s", "The same per second of the measured window: the median over trials."),
+            ("resumed", "Those of them that resumed an earlier session."),
+            ("ticket", "Those that began with a ticket of an earlier session."),
+            ("no\nticket", "Those that were to resume a session when their loader had no ticket."),
+            ("TLS 1.3", "Those completed with TLS 1.3."),
+            ("server", "Those that listenbench's own server completed, by its own count."),
+            ("time\np50", "Median of the handshake, from established until it is over at the client."),
+            ("time\np99", "99th percentile of the same."),
+        ],
+    ),
+    (
         "Towards the upstream",
         &[
             ("conn", "Connections that the proxy opened to its upstream."),

@@ -11,6 +11,7 @@ use super::{
     population,
     ports::{Selection, Sources},
     schedule::{Arrivals, Bound, Mode, Span},
+    security::Security,
     server::{App, Server},
     settings::Settings,
     subject::UnderTest,
@@ -60,6 +61,8 @@ pub struct Load {
     pub reply_timeout: Duration,
     /// Version of the PROXY protocol header that each connection begins with, if any.
     pub proxy_protocol: Option<Version>,
+    /// What its clients ask of TLS, with app `https`.
+    pub security: Option<Security>,
     /// What HTTP requests ask for.
     pub http: HttpRequest,
     /// What is sent and expected with app `line`.
@@ -365,7 +368,7 @@ impl Load {
                 format!("raise server.request_bytes to {DISTINCT_BYTES}"),
             ),
             // Whatever may come first is told apart from a header, or never answered.
-            App::Echo { .. } | App::Http { .. } | App::Connect | App::Line => return,
+            App::Echo { .. } | App::Http { .. } | App::Https { .. } | App::Connect | App::Line => return,
         };
         let problem =
             format!("differs from that of population \"{}\", and {why}: set both alike, or {remedy}", first.name);
@@ -382,14 +385,14 @@ impl Load {
         let says_nothing = match app {
             App::Close | App::Connect => true,
             App::Line => line.send.is_empty(),
-            App::Echo { .. } | App::Http { .. } => false,
+            App::Echo { .. } | App::Http { .. } | App::Https { .. } => false,
         };
         let is_kept = matches!(mode, Mode::Kept { .. });
         let hold = match close_by {
             CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
             CloseBy::Client | CloseBy::Server => Duration::ZERO,
         };
-        let is_http = matches!(app, App::Http { .. });
+        let is_http = app.is_http();
         // Another server closes as it pleases.
         let decides = has_tcp && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
@@ -421,7 +424,9 @@ impl Load {
                 App::Close | App::Connect => 0,
                 // One at a time.
                 _ if is_kept => 1,
-                App::Echo { .. } | App::Http { .. } | App::Line => settings.get(keys::LOAD_REQUESTS),
+                App::Echo { .. } | App::Http { .. } | App::Https { .. } | App::Line => {
+                    settings.get(keys::LOAD_REQUESTS)
+                }
             },
             rebind_after: 0,
             hold,
@@ -444,6 +449,7 @@ impl Load {
             // Where nothing is asked, nothing is waited for.
             reply_timeout: if app == App::Connect { Duration::ZERO } else { settings.get(keys::LOAD_REPLY_TIMEOUT) },
             proxy_protocol,
+            security: app.is_secured().then(|| Security::read(settings, subject)),
             http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
             line,
             sources: Sources::read(settings, network, target),

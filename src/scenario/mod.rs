@@ -2,7 +2,7 @@
 //!
 //! `file` reads TOML and overrides into flat values, `folder` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
 //! cell's values by key,
-//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `schedule`, `placement`, `ports`,
+//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `security`, `schedule`, `placement`, `ports`,
 //! `bind`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
 //! found before any of it is reported.
 
@@ -27,6 +27,7 @@ mod plan;
 mod population;
 mod ports;
 mod schedule;
+mod security;
 mod server;
 mod settings;
 mod strategy;
@@ -44,6 +45,7 @@ pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};
+pub use security::{CertificateFiles, Security, TlsVersion};
 pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Server, ServiceTime};
 pub use strategy::{Balance, Dispatch, PRESETS, Queues, Steering, Strategy, Trigger, Waiting, Wake, sharers};
 pub use subject::{ServerCommand, ServerFile, UnderTest};

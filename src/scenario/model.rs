@@ -266,7 +266,7 @@ impl Scenario {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let is_http = matches!(server.app, App::Http { .. });
+        let is_http = server.app.is_http();
         let close_by = |load: &Load| if is_http { CloseBy::Client } else { load.close_by };
         Some(Self {
             subject: UnderTest::Own,

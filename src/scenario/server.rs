@@ -12,6 +12,7 @@ use super::{
     keys::{self, AnyKey},
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
+    security::CertificateFiles,
     settings::{Log, Settings},
     strategy::{Steering, Strategy},
 };
@@ -51,6 +52,8 @@ pub struct Server {
     pub scheduler: Scheduler,
     /// What is served.
     pub app: App,
+    /// Where its certificate is, with app `https`; `None` for one that is made at start.
+    pub certificate: Option<CertificateFiles>,
     /// Whether its datagrams may be larger than the requests where other machines ask.
     pub larger_datagrams: bool,
     /// CPU burnt per request.
@@ -221,6 +224,11 @@ pub enum App {
         /// Size of a reply's body.
         body_bytes: usize,
     },
+    /// The same over TLS.
+    Https {
+        /// Size of a reply's body.
+        body_bytes: usize,
+    },
     /// What the scenario has clients send, and the reply it expects: for other servers.
     Line,
 }
@@ -284,6 +292,7 @@ impl Server {
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
             app,
+            certificate: None,
             larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),
             service_time: ServiceTime::read(settings),
         }
@@ -293,6 +302,12 @@ impl Server {
     pub(super) fn limited(self, settings: &Settings<'_>, protocol: Protocol) -> Self {
         let limit = || settings.get(keys::SERVER_OPEN_FILES);
         Self { open_files: protocol.has(Transport::Tcp).then(limit).flatten(), ..self }
+    }
+
+    /// The same with the certificate that it presents to its clients.
+    pub(super) fn certified(self, settings: &Settings<'_>) -> Self {
+        let certificate = if self.app.is_secured() { CertificateFiles::read(settings) } else { None };
+        Self { certificate, ..self }
     }
 
     /// Our own server as it is by default.
@@ -341,9 +356,10 @@ impl App {
                 request_bytes: bytes(keys::SERVER_REQUEST_BYTES, keys::SERVER_REQUEST_BYTES.min()),
                 reply_bytes: bytes(keys::SERVER_REPLY_BYTES, if own { RECEIPT_BYTES } else { 1 }),
             },
-            AppName::Http => {
-                // Another server's reply has the size that it has.
-                Self::Http { body_bytes: if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 } }
+            // Another server's reply has the size that it has.
+            AppName::Http | AppName::Https => {
+                let body_bytes = if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 };
+                if name == AppName::Http { Self::Http { body_bytes } } else { Self::Https { body_bytes } }
             }
         }
     }
@@ -365,6 +381,29 @@ impl App {
         check(keys::SERVER_REPLY_BYTES, reply_bytes, connection_id::REPLY_BYTES);
     }
 
+    /// Whether requests and replies are HTTP's.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http { .. } | Self::Https { .. })
+    }
+
+    /// Whether TLS protects them.
+    pub fn is_secured(self) -> bool {
+        matches!(self, Self::Https { .. })
+    }
+
+    /// What a proxy speaks with the server behind it: TLS ends at the proxy.
+    pub(super) fn behind_proxy(self) -> Self {
+        if let Self::Https { body_bytes } = self { Self::Http { body_bytes } } else { self }
+    }
+
+    /// What clients speak with a proxy, given what it speaks with the server behind it.
+    pub(super) fn at_proxy(self, settings: &Settings<'_>) -> Self {
+        match self {
+            Self::Http { body_bytes } if settings.get(keys::SERVER_APP) == AppName::Https => Self::Https { body_bytes },
+            app => app,
+        }
+    }
+
     /// The name in scenarios.
     pub fn name(self) -> &'static str {
         AppName::from(self).into()
@@ -376,7 +415,7 @@ impl App {
             // A line is short.
             Self::Close | Self::Connect | Self::Line => 0,
             Self::Echo { reply_bytes, .. } => reply_bytes,
-            Self::Http { body_bytes } => body_bytes,
+            Self::Http { body_bytes } | Self::Https { body_bytes } => body_bytes,
         }
     }
 }

@@ -83,7 +83,7 @@ impl UnderTest {
         let name = settings.get(keys::SERVER_SUBJECT);
         if name == SubjectName::Own {
             let server = Server::read(settings, protocol, settings.get(keys::SERVER_WORKERS));
-            return (Self::Own, server.limited(settings, protocol));
+            return (Self::Own, server.limited(settings, protocol).certified(settings));
         }
         if protocol.has(Transport::Udp) {
             let problem = "datagrams require server.subject = \"own\": nothing counts what another server receives";
@@ -100,7 +100,7 @@ impl UnderTest {
         let workers =
             if command.mentions(WORKERS) { settings.get(keys::SERVER_WORKERS) } else { keys::SERVER_WORKERS.default() };
         let server = match &command.backend {
-            Some(backend) => Server { workers, ..(**backend).clone() },
+            Some(backend) => Server { workers, app: backend.app.at_proxy(settings), ..(**backend).clone() },
             None => Server::of_others(settings, protocol, workers),
         };
         (Self::Command(command), server.limited(settings, protocol))
@@ -150,7 +150,7 @@ impl ServerCommand {
         let (backend, named) = (settings.get(keys::SERVER_BACKEND), command.mentions(BACKEND));
         if backend {
             let server = Server::read(settings, protocol, settings.get(keys::SERVER_BACKEND_WORKERS));
-            command.backend = Some(Box::new(server));
+            command.backend = Some(Box::new(Server { app: server.app.behind_proxy(), ..server }));
             command.backend_headers = settings.get(keys::SERVER_BACKEND_PROXY_PROTOCOL);
         }
         let in_command = command.words.iter().any(|word| word.contains(BACKEND));

@@ -22,13 +22,17 @@ use super::{
 use crate::{
     context::{Side, TrialContext},
     format,
-    ipc::{control::Window, draws::Drawn, ledger::Balance},
+    ipc::{
+        control::{Count, Window},
+        draws::Drawn,
+        ledger::Balance,
+    },
     load::{Busy, LoaderReport},
     observe::{counters::UDP_NO_PORTS, sysctl},
     record::{
-        Connections, Datagrams, Distribution, Draws, ErrorCount, Latencies, Latency, LatencySummary, LoaderRow,
-        Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject, SubjectKind,
-        TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
+        Connections, Datagrams, Distribution, Draws, ErrorCount, Handshakes, Latencies, Latency, LatencySummary,
+        LoaderRow, Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject,
+        SubjectKind, Tls, TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
     },
     scenario::{Act, App, Bound, CloseHow, Network, Scenario, Transport, UnderTest},
     stats,
@@ -238,6 +242,11 @@ fn enter_connections(
         errors: ErrorCount::merged(errors.copied()),
         ..Connections::default()
     };
+    record.tls = scenario
+        .server
+        .app
+        .is_secured()
+        .then(|| Tls { clients: loaders.tls, server: scenario.subject.is_own().then(|| handshakes(context)) });
     record.connections = connections.balanced();
     // A master is not one of those that could have accepted.
     let spread = |accepts: Vec<u64>| -> Vec<u64> {
@@ -253,6 +262,13 @@ fn enter_connections(
     let changed = scenario.changes_workers() || record.workers.iter().any(|member| member.generation > 0);
     let accepts = accepts.filter(|_| !changed);
     record.distribution = accepts.and_then(|accepts| distribution(draws(scenario), &accepts, &ended.tuples));
+}
+
+/// The TLS handshakes of all workers of our own server.
+fn handshakes(context: &TrialContext) -> Handshakes {
+    let control = &context.control;
+    let of = |count| (0..control.workers()).map(|worker| control.since_start(worker).get(count)).sum();
+    Handshakes { completed: of(Count::Handshakes), resumed: of(Count::HandshakesResumed) }
 }
 
 /// Connections that our own server accepted with a spare descriptor, and closed: those of the helper, which no worker has as accepted, and
@@ -555,6 +571,7 @@ pub(super) fn latencies(
         },
         udp_response: of(Latency::UdpResponse),
         udp_service: of(Latency::UdpService),
+        tls: of(Latency::Tls),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn rates(
         is_one_kind && scenario.loads.iter().all(|load| load.mode.starts_per_second().is_some()) && length_s > 0.0;
     let asks_again = scenario.loads.iter().any(Load::asks_again);
     let offered_per_s = is_known.then(|| total.measured_planned as f64 / length_s);
-    total.rates((offered_per_s, asks_again), from_ns, to_ns)
+    total.rates((offered_per_s, asks_again, scenario.server.app.is_secured()), from_ns, to_ns)
 }
 
 /// The counts of all populations together in a window of this length, as the clients saw it.
@@ -86,7 +86,7 @@ fn is_kept(load: &Load) -> bool {
 
 fn rates_of(scenario: &Scenario, load: &Load, report: &LoaderReport, (from_ns, to_ns): (u64, u64)) -> Rates {
     let offered_per_s = report.offered_per_s(load, scenario.span.bound, to_ns.saturating_sub(from_ns) as f64 / 1e9);
-    report.rates((offered_per_s, load.asks_again()), from_ns, to_ns)
+    report.rates((offered_per_s, load.asks_again(), load.security.is_some()), from_ns, to_ns)
 }
 
 /// The part of the measured window in which connections of a population are due.

@@ -41,6 +41,7 @@ use crate::{
     scenario::{Bound, Network, Scenario, Transport, UnderTest, Wake},
     stats::asks_about_failures,
     sys::clock,
+    tls,
 };
 
 /// How long processes may take to set themselves up.
@@ -212,6 +213,7 @@ pub(super) fn context(job: Job<'_>, control: &Arc<Control>, scenario: &Scenario)
         side: job.role.side,
         stamps,
         completions,
+        tls: if job.role.side == Side::Load { None } else { tls::Server::of(&scenario)? },
         waits,
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,

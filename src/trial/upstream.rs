@@ -67,6 +67,7 @@ impl Backend {
             ledger: None,
             stamps: stamping.stamps,
             completions: stamping.completions,
+            tls: None,
             waits,
             seed: job.plan.whole.seed,
             repetition: job.trial.repetition,

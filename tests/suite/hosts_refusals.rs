@@ -46,6 +46,7 @@ fn scenarios_of_one_machine_are_refused_by_line() {
         ("stamps = \"connect-call\"", &["scenario.toml:1: `stamps`", "clock"]),
         ("event = [{ kind = \"stall\", at = \"1s\" }]", &["scenario.toml:1: `event.0.at`", "hosts"]),
         ("server.bind = \"198.18.7.9\"", &["scenario.toml:1: `server.bind`", "clients connect to 198.18.7.1"]),
+        ("server.app = \"https\"", &["scenario.toml:1: `server.app`", "load.verify = false"]),
         ("server.device = \"lo\"", &["scenario.toml:1: `server.device`", "other hosts"]),
         (
             "server = { bind = \"198.18.7.1\" }\nhosts.servers = 2",

@@ -84,6 +84,7 @@ mod spread;
 mod stamps;
 mod strategies;
 mod strays;
+mod tls;
 mod unix;
 mod untrusted;
 mod upstream;
@@ -172,6 +173,7 @@ fn tests() -> Vec<Trial> {
         stamps::tests(),
         strategies::tests(),
         strays::tests(),
+        tls::tests(),
         unix::tests(),
         untrusted::tests(),
         upstream::tests(),

@@ -71,6 +71,14 @@ pub fn haproxy() -> bool {
     on_path("haproxy")
 }
 
+pub fn openssl() -> bool {
+    on_path("openssl")
+}
+
+pub fn openssl_and_python() -> bool {
+    openssl() && python()
+}
+
 pub fn socat() -> bool {
     on_path("socat")
 }

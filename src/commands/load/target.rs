@@ -35,8 +35,8 @@ pub(super) fn settings(target: &Target, allow_remote: bool) -> Result<Vec<Settin
         (keys::ADDRESS, Value::from(address.ip().to_string())),
         (keys::PORT, Value::from(i64::from(address.port()))),
     ];
-    if target.url.is_some() {
-        settings.push((keys::SERVER_APP, Value::from("http")));
+    if let Some(url) = &target.url {
+        settings.push((keys::SERVER_APP, Value::from(if url.is_secured { "https" } else { "http" })));
     }
     Ok(settings)
 }

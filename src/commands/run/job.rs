@@ -12,7 +12,7 @@ use crate::{
     observe::host,
     record::{HostFacts, HostRole},
     scenario::{
-        Cell, Kind, Network, Plan, Source, Stamps, Trial,
+        Cell, Kind, Load, Network, Plan, Source, Stamps, Trial,
         keys::{self, AnyKey},
     },
     sys::addresses,
@@ -127,6 +127,14 @@ pub fn check(hosts: &Hosts, plan: &Plan) -> Result<()> {
         if cell.scenario.unix.is_some() {
             let problem = "a Unix socket is on one machine, and the job's load on others: run without the launcher, or use an IP address";
             return Err(plan.wrong(keys::ADDRESS, problem).into());
+        }
+        let server = &cell.scenario.server;
+        let is_made = server.app.is_secured() && cell.scenario.subject.is_own() && server.certificate.is_none();
+        let verifies = |load: &Load| load.security.as_ref().is_some_and(|one| one.verify && one.trust.is_none());
+        if is_made && cell.scenario.loads.iter().any(verifies) {
+            let problem = "\"https\" has the server make its certificate at start, which loaders on other hosts do not know: set load.verify = false, or \
+                           server.certificate and server.private_key, and load.trust";
+            return Err(plan.wrong(keys::SERVER_APP, problem).into());
         }
         if let Some(event) = cell.scenario.events.first() {
             let problem = "what an event did to clients is not known of loaders on other hosts: remove the event, or run \

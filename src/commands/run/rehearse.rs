@@ -11,7 +11,7 @@ use anyhow::{Context, Error, Result, bail};
 use super::{super::capacity, Chosen, job};
 use crate::{
     context::{Role, Side},
-    format::plural,
+    format::{self, plural},
     ipc::family::Patience,
     live::Kind,
     load::{self, Sizing},
@@ -26,7 +26,7 @@ use crate::{
         keys::{self, AnyKey},
     },
     server::{Listeners, Site, SocketFile},
-    stats,
+    stats, tls,
     trial::{self, DIR, Rehearsal, Stray, hosts::Hosts},
 };
 
@@ -73,6 +73,7 @@ pub(super) fn rehearse(
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
+        tls::check(&cell.scenario).map_err(|(key, error)| plan.wrong(key, format::causes(&error)))?;
         if let Some(problem) = capacity::crowd_of_listeners(&cell.scenario)?
             && crowded.insert(problem.clone())
         {

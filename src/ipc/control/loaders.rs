@@ -66,6 +66,14 @@ pub enum LoaderCount {
     Proxied,
     /// Those of them whose proxy had named this connection to the server in a PROXY protocol header.
     Named,
+    /// TLS handshakes completed, those of them that resumed a session, and those with TLS 1.3 and with an application protocol agreed on.
+    Handshakes,
+    HandshakesResumed,
+    HandshakesTls13,
+    HandshakesAlpn,
+    /// Sessions that began with the offer to resume an earlier one, and those that were to but had no ticket.
+    TicketsOffered,
+    TicketsMissing,
     /// SYNs that the kernel sent again.
     SynRetries,
     /// Connections that needed them, established or not.
@@ -107,12 +115,16 @@ pub enum LoaderCount {
     /// The same of replies that belonged where they arrived.
     AnsweredInWindow,
     AnsweredLater,
+    /// The same of TLS handshakes.
+    SecuredInWindow,
+    SecuredLater,
     /// When the last connection or flow completed, and when the last one ended.
     LastCompletedNs,
     EndedNs,
     /// What was due in the measured window and has no value.
     LostStarts,
     LostConnects,
+    LostHandshakes,
     LostWaits,
     LostResponses,
     LostFlowResponses,
@@ -149,6 +161,8 @@ pub enum LoaderKept {
     Completed,
     /// The same of replies.
     Answered,
+    /// The same of TLS handshakes.
+    Secured,
 }
 
 /// Words that hold the beginning of something unexpected.

@@ -40,6 +40,9 @@ pub enum Count {
     DescriptorsBefore,
     /// Requests answered, over connections and by datagram.
     Requests,
+    /// TLS handshakes completed, and those of them that resumed an earlier session.
+    Handshakes,
+    HandshakesResumed,
     /// Datagrams received.
     Datagrams,
     /// Wake-ups of the loop in which the datagram socket was reported ready.

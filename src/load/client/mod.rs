@@ -80,7 +80,9 @@ pub fn build(scenario: &Scenario, load: &Load, host: &str) -> Box<dyn Client> {
         App::Connect => Box::new(connect::Connect),
         App::Line => Box::new(line::Line(load.line.clone())),
         App::Echo { request_bytes, reply_bytes } => Box::new(echo::Echo::new(request_bytes, reply_bytes)),
-        App::Http { .. } => Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server)),
+        App::Http { .. } | App::Https { .. } => {
+            Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server))
+        }
     }
 }
 

@@ -361,6 +361,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             Ok(()) => self.settings.close_completed,
             Err(_) => self.settings.close_failed,
         };
+        if how == Close::Fin && session.part(&mut self.shared, ending.is_ok()) {
+            self.engine.send_last(key, &self.shared.out);
+        }
         self.engine.close(key, how);
     }
 

@@ -296,6 +296,10 @@ impl Engine for Mio {
         self.seats.send(key, bytes, !self.fastopen)
     }
 
+    fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        self.seats.send_last(key, bytes);
+    }
+
     fn watch(&mut self, key: usize) -> Result<()> {
         self.renew_watch(key);
         Ok(())

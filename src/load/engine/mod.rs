@@ -38,6 +38,10 @@ pub(super) trait Engine {
     /// [`Kind::Sent`] reports when it has gone out. A datagram is not kept.
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken>;
 
+    /// Gives the socket the last bytes of a connection that is closed next, by FIN, and forgets what it does not take. They travel with the FIN:
+    /// two segments would be sent again where the server is slow to read them, as if they were lost (a tail loss probe).
+    fn send_last(&mut self, key: usize, bytes: &[u8]);
+
     /// Makes the engine watch a connection. Called after the start, and after bytes were sent outside an event.
     fn watch(&mut self, key: usize) -> Result<()>;
 

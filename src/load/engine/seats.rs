@@ -229,6 +229,15 @@ impl Seats {
         Ok(if taken == 0 { Taken::Nothing } else { Taken::Part })
     }
 
+    /// Gives the socket bytes that go out with the FIN of the close that follows, unless others are still unsent.
+    pub fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        let seat = &self.seats[key];
+        if seat.unsent.is_none() {
+            // Whether or not they arrive, the connection ends.
+            let _ = seat.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL | libc::MSG_MORE);
+        }
+    }
+
     /// Sends as many of the unsent bytes as the socket takes now. Returns whether all of them have gone out.
     pub fn flush(&mut self, key: usize) -> io::Result<bool> {
         let seat = &self.seats[key];

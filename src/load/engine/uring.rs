@@ -206,6 +206,10 @@ impl Engine for Uring {
         self.seats.send(key, bytes, true)
     }
 
+    fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        self.seats.send_last(key, bytes);
+    }
+
     fn watch(&mut self, key: usize) -> Result<()> {
         self.queue_wait(key)
     }

@@ -35,6 +35,10 @@ impl Session {
     /// by then, so the first connection listens that serves no measurement; and if the server was heard, all others. The trial's own
     /// workers never speak first.
     fn is_to_listen<O: Observer>(&self, shared: &mut Shared<O>) -> bool {
+        // With TLS, the client speaks first.
+        if shared.is_secured() {
+            return false;
+        }
         match shared.manners {
             Manners::Unknown if !self.measured && !shared.observer.has_ledger() => {
                 shared.manners = Manners::Tried;
@@ -153,6 +157,10 @@ impl Session {
     /// Makes a connection's first request, after the PROXY protocol header if it begins with one.
     fn ask_first<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
         self.write_header(shared);
+        if shared.is_secured() && !self.is_flow {
+            self.begin_tls(shared);
+            return Action::Send(wait);
+        }
         self.append_request(shared, wait)
     }
 
@@ -170,9 +178,10 @@ impl Session {
         true
     }
 
-    fn append_request<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+    pub(super) fn append_request<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
         self.requests_left = self.requests_left.saturating_sub(1);
         self.nonce = shared.request(self.requests_left == 0);
+        self.seal(shared);
         if self.is_flow { self.ask_of_flow(shared, wait) } else { Action::Send(wait) }
     }
 
@@ -199,6 +208,11 @@ impl Session {
 
     /// Bytes have arrived.
     pub fn on_received<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
+        if self.layer.is_some() { self.on_wire(shared, fresh, now_ns) } else { self.on_heard(shared, fresh, now_ns) }
+    }
+
+    /// The server has said something.
+    pub(super) fn on_heard<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
         if shared.policy.is_silent() {
             if std::mem::replace(&mut self.exchange, Exchange::Heard) != Exchange::Heard {
                 shared.account.add_unexpected(&fresh[..fresh.len().min(EXAMPLE_BYTES)]);
@@ -243,7 +257,7 @@ impl Session {
     }
 
     /// Bytes have arrived that answer no request, if there are any: nobody can tell what later ones would belong to.
-    fn on_unasked<O: Observer>(&self, shared: &Shared<O>, bytes: &[u8], otherwise: Action) -> Action {
+    pub(super) fn on_unasked<O: Observer>(&self, shared: &Shared<O>, bytes: &[u8], otherwise: Action) -> Action {
         let fails = matches!(otherwise, Action::Fail(..));
         if bytes.is_empty() || fails || shared.client.may_ignore(bytes) {
             return otherwise;
@@ -253,6 +267,7 @@ impl Session {
 
     /// A call by the engine failed, or the server has closed or reset the connection: as planned, as the end of a reply, or too early.
     pub fn on_ended<O: Observer>(&mut self, shared: &mut Shared<O>, step: Step, cause: Cause, now_ns: u64) -> Action {
+        self.note_peer_gone();
         if let Some(rest) = self.rest_after_close(shared, cause) {
             return Action::Renew(rest);
         }
@@ -271,6 +286,9 @@ impl Session {
         if shared.policy.is_silent() {
             let cause = if cause == Cause::EndOfFile { Cause::HungUp } else { cause };
             return Action::Fail(Step::Close, cause);
+        }
+        if self.is_securing() {
+            return Action::Fail(Step::Tls, cause);
         }
         let policy = &shared.policy;
         let reset = cause == RESET;
@@ -311,6 +329,10 @@ impl Session {
     fn on_last_bytes<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
         let torn = self.reading.is_some() && cause == Cause::EndOfFile;
         let cause = if torn { Cause::Truncated } else { cause };
+        if torn && self.may_be_cut() {
+            // Somebody else may have ended the connection in the middle of the reply.
+            return Action::Fail(Step::Receive, cause);
+        }
         match shared.readings.read(&mut self.reading, |reading| shared.client.end(reading)) {
             Reply::Whole(whole) => match self.on_reply(shared, &whole, now_ns) {
                 // The server is gone and cannot answer another request.

@@ -1,19 +1,21 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
-//! no clock: every call gets the time, and returns an [`Action`] for the driver.
+//! no clock: every call gets the time, and returns an [`Action`] for the driver. Only TLS, which takes the time to compute, asks when it is done.
 //!
 //! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `flow` what only flows of datagrams
 //! have, `shared` the state that all sessions of a loader share.
 //!
-//! Bytes reach the session as they come off the wire and leave through [`Shared::out`], so a layer such as TLS, or a protocol with
-//! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `reading`: a
-//! loader may hold tens of thousands of idle sessions.
+//! Bytes reach the session as they come off the wire and leave through [`Shared::out`]. A layer such as that of `secure`, which is TLS,
+//! goes between [`Session::on_received`] and the client. Its state is behind a pointer, beside `reading`: a loader may hold tens of
+//! thousands of idle sessions.
 
 mod exchange;
 mod flow;
 mod readings;
+mod secure;
 mod shared;
 mod verify;
 
+use self::secure::Layer;
 pub(super) use self::shared::{Ending, Ends, Policy, Shared};
 use super::client::Reading;
 use crate::{
@@ -142,6 +144,8 @@ pub(super) struct Session {
     staged: bool,
     /// What has been read of a reply that is not yet whole.
     reading: Option<Box<Reading>>,
+    /// Its TLS, once it has begun.
+    layer: Option<Box<Layer>>,
 }
 
 /// When a connection was meant to start, and when it did, in nanoseconds of CLOCK_MONOTONIC.
@@ -175,6 +179,7 @@ impl Session {
             sending: false,
             staged: false,
             reading: None,
+            layer: None,
         }
     }
 
@@ -209,6 +214,8 @@ impl Session {
     fn unanswered(&self) -> u64 {
         let left = u64::from(self.requests_left);
         match self.phase {
+            // Its first request follows the handshake.
+            Phase::Connecting | Phase::Exchanging if self.is_securing() => left.max(1),
             // App `close` answers one that is never made.
             Phase::Connecting if !self.asked_early => left.max(1),
             Phase::Listening => left.max(1),
@@ -230,6 +237,7 @@ impl Session {
     pub fn step(&self) -> Step {
         match self.phase {
             Phase::Connecting => Step::Connect,
+            Phase::Exchanging if self.is_securing() => Step::Tls,
             Phase::Exchanging if self.sending => Step::Send,
             Phase::Exchanging | Phase::Listening => Step::Receive,
             Phase::Holding | Phase::AwaitingClose => Step::Close,

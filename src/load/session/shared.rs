@@ -18,6 +18,7 @@ use crate::{
     record::{Cause, Latency, Stage, Step},
     scenario::{App, CloseBy, CloseHow, Load, Mode, Protocol, Scenario, Transport, Waiting, keys},
     sys::clock,
+    tls::{self, Secured},
 };
 
 /// How many requests a loader makes before its nonces meet those of the next: all 32 bits, shared among all loaders.
@@ -40,10 +41,16 @@ pub(in crate::load) struct Shared<O> {
     /// driver asks the engine which it is.
     pub stamp_in_doubt: bool,
     pub(super) client: Box<dyn Client>,
+    /// Opens TLS sessions, if connections have them.
+    pub(super) tls: Option<tls::Client>,
+    /// What a server has said within TLS.
+    pub(super) said: Vec<u8>,
     /// Connections and flows that completed.
     completions: Course,
     /// Requests answered.
     pub(super) requests: Course,
+    /// TLS handshakes completed.
+    handshakes: Course,
     pub(super) readings: Readings,
     pub(super) manners: Manners,
     /// Flows in progress, by number.
@@ -113,7 +120,7 @@ impl Policy {
             speaks_first: match scenario.server.app {
                 App::Close | App::Connect => false,
                 App::Line => !load.line.send.is_empty(),
-                App::Echo { .. } | App::Http { .. } => true,
+                App::Echo { .. } | App::Http { .. } | App::Https { .. } => true,
             },
             close_by: load.close_by,
             close_how: load.close_how,
@@ -221,8 +228,11 @@ impl<O: Observer> Shared<O> {
             follow_up_ns: 0,
             stamp_in_doubt: false,
             client,
+            tls: None,
+            said: Vec::new(),
             completions: Course::of_completions(Window::default()),
             requests: Course::of_answers(Window::default()),
+            handshakes: Course::of_handshakes(Window::default()),
             readings: Readings::default(),
             manners: Manners::default(),
             flows: Slab::new(),
@@ -235,6 +245,33 @@ impl<O: Observer> Shared<O> {
         self.follow_up_ns = follow_up_ns.unwrap_or(0);
         self.completions = Course::of_completions(window);
         self.requests = Course::of_answers(window);
+        self.handshakes = Course::of_handshakes(window);
+    }
+
+    /// The same for connections with TLS, whose sessions this opens.
+    pub fn with_tls(self, tls: Option<tls::Client>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Whether connections have TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Counts a completed TLS handshake, and records how long it took if that is measured.
+    pub(super) fn secured(&mut self, secured: Secured, took_ns: Option<u64>, now_ns: u64) {
+        for (count, is_so) in [
+            (LoaderCount::Handshakes, true),
+            (LoaderCount::HandshakesResumed, secured.resumed),
+            (LoaderCount::HandshakesTls13, secured.is_1_3),
+            (LoaderCount::HandshakesAlpn, secured.alpn),
+        ] {
+            self.account.add(count, u64::from(is_so));
+        }
+        self.handshakes.happened(now_ns, &self.account);
+        if let Some(took_ns) = took_ns {
+            self.measures.record(Latency::Tls, took_ns);
+        }
     }
 
     /// Appends the next request to what is to be sent, and returns its nonce. `last`: it is the last one on its connection.
@@ -352,6 +389,10 @@ impl<O: Observer> Shared<O> {
         let unanswered = if self.policy.is_silent() { 0 } else { session.unanswered() };
         self.account.add(LoaderCount::LostResponses, unanswered);
         self.account.add(LoaderCount::LostConnects, u64::from(session.phase == Phase::Connecting));
+        // That of a kept connection is not one of its later requests'.
+        let is_first = session.exchange == Exchange::First;
+        let is_unsecured = self.is_secured() && is_first && session.secured_ns().is_none();
+        self.account.add(LoaderCount::LostHandshakes, u64::from(is_unsecured));
         let is_wait_lost = !session.served && (session.phase == Phase::Connecting || self.policy.awaits_accept());
         self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         let is_asked = session.exchange == Exchange::FollowUp;

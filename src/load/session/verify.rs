@@ -189,6 +189,7 @@ impl Session {
             connect_ns: self.connect_ns,
             established_ns: if let Stamp::At(at_ns) = stamp { Some(at_ns) } else { None },
             accept_ns,
+            secured_ns: self.secured_ns(),
             replied_ns,
         };
         let Some(lengths) = stages::lengths(&instants, &journey) else { return };

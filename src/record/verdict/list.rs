@@ -11,8 +11,8 @@ use super::{
     sent, slow,
 };
 use crate::{
-    format::{counted, p_equals, percent},
-    record::{ErrorCount, EventKind, Exit, ForeignMember, Statuses},
+    format::{counted, p_equals, percent, thousands},
+    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses},
 };
 
 /// Thresholds of the verdict rules.
@@ -153,6 +153,29 @@ verdicts! {
         detail: counted(*replies, "reply belongs to another connection", "replies belong to another connection"),
         meaning: "Clients received replies meant for others: the figures cannot be trusted.",
         remedy: "Make sure that nothing between client and server rewrites packets; if nothing does, report it as a bug.",
+    }
+
+    HandshakesDiffer {
+        /// What loaders counted.
+        clients: Handshakes,
+        /// What our server counted.
+        server: Handshakes,
+        /// Connections that failed, of which the two may think differently.
+        failed: u64,
+    } {
+        scope: Trial,
+        figures: Invalid,
+        given_when: "loaders and our own server counted different numbers of TLS handshakes, or of resumed ones, and not as many connections failed",
+        detail: format!(
+            "clients completed {} ({} resumed), the server {} ({} resumed), and {} failed",
+            counted(clients.completed, "TLS handshake", "TLS handshakes"),
+            thousands(clients.resumed as f64),
+            thousands(server.completed as f64),
+            thousands(server.resumed as f64),
+            counted(*failed, "connection", "connections")
+        ),
+        meaning: "Client and server do not agree on what happened, so that rates and times of handshakes cannot be trusted.",
+        remedy: "Make sure that nothing between client and server ends TLS; if nothing does, report it as a bug.",
     }
 
     ForeignMembers {

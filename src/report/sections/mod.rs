@@ -19,6 +19,7 @@ mod series;
 mod shards;
 mod shares;
 mod stages;
+mod tls;
 mod upstream;
 mod verdicts;
 mod work;
@@ -45,6 +46,7 @@ const SECTIONS: &[Section] = &[
     hosts::section,
     replies::section,
     mptcp::section,
+    tls::section,
     upstream::section,
     series::section,
     stages::section,

@@ -13,7 +13,7 @@ use super::{
     },
     keys,
     lists::{Addresses, ChoiceOrNumbers, WordOrList, choice_or},
-    server::{EXCHANGE_LIMIT_BYTES, PROCESSORS},
+    server::{EXCHANGE_LIMIT_BYTES, PATH, PROCESSORS},
 };
 use crate::{
     scenario::{
@@ -21,6 +21,7 @@ use crate::{
         placement::LoaderPlaces,
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},
+        security::TlsVersion,
     },
     sys::scheduler::Policy,
 };
@@ -45,6 +46,26 @@ const HTTP_METHOD: Text = text("string", |method| {
         "CONNECT" => Some("must ask for a reply, and CONNECT asks for a tunnel: use another method"),
         _ => (!allowed).then_some("must be a method in capitals, such as \"GET\" or \"POST\""),
     }
+});
+
+/// An application protocol, by its name in IANA's registry (RFC 7301).
+const PROTOCOL_NAME: Text = text("string", |name| match name {
+    "h2" | "h3" | "spdy/3" => Some(
+        "must be a protocol that clients of app \"https\" speak, and they speak HTTP/1.1: use \"http/1.1\", or \"\" to offer none",
+    ),
+    _ => (name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then_some("must consist of at most 255 visible ASCII characters"),
+});
+
+/// A name for which there are certificates: not an address, which needs no name.
+const SERVER_NAME: Text = text("string", |name| {
+    let allowed = (1..=253).contains(&name.len())
+        && name.split('.').all(|part| {
+            (1..=63).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+        && !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (!allowed).then_some("must be a host name, such as \"www.example.org\"")
 });
 
 const HTTP_BODY: Text =
@@ -131,16 +152,31 @@ keys! { LOAD:
     LOAD_UDP_SHARE: Number = "load.udp_share", number(0.0, 1.0), 0.5,
         "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.";
     LOAD_PATH: Text = "load.path", HTTP_PATH, Cow::Borrowed("/"),
-        "`http`: the path to request, with its query if any.";
+        "`http`, `https`: the path to request, with its query if any.";
     LOAD_HOST: Optional<Text> = "load.host", Optional(HTTP_HOST), None,
-        "`http`: the Host header; the address and port connected to if left out.";
+        "`http`, `https`: the Host header; the address and port connected to if left out.";
     LOAD_METHOD: Text = "load.method", HTTP_METHOD, Cow::Borrowed("GET"),
-        "`http`: the method.";
+        "`http`, `https`: the method.";
     LOAD_HEADERS: Headers = "load.headers", Headers, Vec::new(),
-        "`http`: more headers; one named User-Agent replaces `listenbench`. Host is `load.host`; Connection, Content-Length and \
+        "`http`, `https`: more headers; one named User-Agent replaces `listenbench`. Host is `load.host`; Connection, Content-Length and \
          Transfer-Encoding follow from other keys.";
     LOAD_BODY: Text = "load.body", HTTP_BODY, EMPTY,
-        "`http`: the body of each request, at most 65536 bytes; empty for none.";
+        "`http`, `https`: the body of each request, at most 65536 bytes; empty for none.";
+    LOAD_TLS_VERSION: Choice<TlsVersion> = "load.tls_version", choice(), TlsVersion::Any,
+        "`https`: the versions of TLS that clients offer. `any`: 1.3 and 1.2, of which servers choose the higher. `1.3` and `1.2`: only that.";
+    LOAD_RESUMPTION: Number = "load.resumption", number(0.0, 1.0), 0.0,
+        "`https`: share of connections that resume an earlier session, drawn from the seed. Each loader keeps the tickets that it is given, as a \
+         client program would; those of TLS 1.3 serve once. Without one, as at first, the handshake is a full one and is counted as such.";
+    LOAD_ALPN: Text = "load.alpn", PROTOCOL_NAME, Cow::Borrowed("http/1.1"),
+        "`https`: the application protocol that clients offer (ALPN). Empty: none.";
+    LOAD_SERVER_NAME: Optional<Text> = "load.server_name", Optional(SERVER_NAME), None,
+        "`https`: the name that clients ask for (SNI), and that the certificate must have. Left out: none, and the certificate must have the \
+         address; of `load https://NAME`, that name.";
+    LOAD_VERIFY: Boolean = "load.verify", Boolean, true,
+        "`https`: whether clients verify the server's certificate: that it is trusted, has its name, and has not expired.";
+    LOAD_TRUST: Optional<Text> = "load.trust", Optional(PATH), None,
+        "`https`: the file of certificates that clients trust, in PEM form: of authorities, or the server's own. Its path is absolute, or in the \
+         working directory. Left out: the certificate that our own server made at start, or those that the machine trusts.";
     LOAD_SEND: Bytes = "load.send", bytes(EXCHANGE_LIMIT_BYTES), Vec::new(),
         "`line`: what a client sends for each request, such as `'PING\\r\\n'`. `\\r`, `\\n`, `\\t`, `\\0` and `\\xHH`, for any byte, \
          are escapes, here and in the keys below; `\\\\` is a backslash. Empty: the server speaks first, and once.";

@@ -31,6 +31,11 @@ const WHOLE_MICROSECONDS: Span =
     span(Duration::ZERO, Duration::from_micros(i32::MAX as u64)).step(Duration::from_micros(1), "microseconds");
 /// The processors that sched_setaffinity(2) of the C library can name: 0 to 1,023.
 pub(super) const PROCESSORS: Numbers = numbers("processors", 1_023);
+/// A file.
+pub(super) const PATH: Text = text("path", |path| {
+    let allowed = (1..=4_096).contains(&path.len()) && !path.contains('\0');
+    (!allowed).then_some("must be the path of a file")
+});
 /// A network device, by a name that the kernel can have for it (IFNAMSIZ).
 const DEVICE: Text = text("network device", |name| {
     let is_name = (1..=15).contains(&name.len())
@@ -49,7 +54,8 @@ keys! { SERVER:
          `server.files`; other braces stay. It may stay in the foreground or exit with 0 and leave processes behind.";
     SERVER_FILES: Files = "server.files", Files, Vec::new(),
         "`command`: the text files in the server's folder, `{dir}`: a table of names and contents, or a folder, relative to \
-         the scenario file (to the working directory in `--set`). A file that begins with `#!` can be executed.";
+         the scenario file (to the working directory in `--set`). A file that begins with `#!` can be executed. With app `https`, the trial adds a certificate that loaders trust: tls.crt, its key \
+         tls.key, and tls.pem with both.";
     SERVER_READY_WITHIN: Span = "server.ready_within", POSITIVE_SPAN, Duration::from_secs(10),
         "`command`: the longest until the server must listen on `address` and `port`.";
     SERVER_STOP_SIGNAL: SignalName = "server.stop_signal", SignalName, Signal::SIGTERM,
@@ -150,12 +156,17 @@ keys! { SERVER:
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,
         "`close`: accept, then close. `connect`: clients connect, say nothing for `load.hold`, and close. `echo`: fixed-size requests and replies. \
-         `http`: HTTP/1.1 with a fixed reply. `line`: for another server: send `load.send`, expect `load.expect`.";
+         `http`: HTTP/1.1 with a fixed reply. `https`: the same over TLS. `line`: for another server: send `load.send`, expect `load.expect`.";
     SERVER_REQUEST_BYTES: Integer<usize> = "server.request_bytes", integer(4, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` request, which begins with the client's 4-byte nonce. At most 65507 with `udp`.";
     SERVER_REPLY_BYTES: Integer<usize> = "server.reply_bytes", integer(0, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` reply (at least 16; at most 65507 with `udp`; from 52 on it carries the whole 4-tuple, not just a \
-         digest) or of the body of an `http` reply.";
+         digest) or of the body of an `http` or `https` reply.";
+    SERVER_CERTIFICATE: Optional<Text> = "server.certificate", Optional(PATH), None,
+        "`https`: the file with our own server's certificate in PEM form, and after it those that lead to one that clients trust. Its path is \
+         absolute, or in the working directory. Left out: a certificate made at start, which loaders trust and other clients do not.";
+    SERVER_PRIVATE_KEY: Optional<Text> = "server.private_key", Optional(PATH), None,
+        "`https`: the file that has the certificate's key in PEM form.";
     SERVER_LARGER_DATAGRAMS: Boolean = "server.larger_datagrams", Boolean, false,
         "`udp`: reply with datagrams larger than the requests on an address beyond loopback, too. Whoever forges a request's sender can \
          then have other machines flooded.";

@@ -23,8 +23,9 @@ use crate::{
         receipt::{Told, Tuple},
     },
     record::Cause,
-    scenario::{App, CloseBy, Headers, Scenario},
+    scenario::{App, CloseBy, CloseHow, Headers, Scenario},
     sys::clock,
+    tls::{self, Secured},
 };
 
 /// Most bytes per read.
@@ -57,7 +58,7 @@ pub fn protocol(app: App) -> Option<Box<dyn Protocol>> {
         App::Connect => Some(Box::new(connect::Connect)),
         App::Line => unreachable!("a scenario with our own server cannot have app `line`"),
         App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
-        App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
+        App::Http { body_bytes } | App::Https { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
     }
 }
 
@@ -122,6 +123,10 @@ struct Buffers {
     unsent: Vec<u8>,
     /// The ends of the connection that a proxy passes on over this one.
     passed_on: Option<Tuple>,
+    /// Its TLS, if it has any.
+    tls: Option<tls::Session>,
+    /// Whether the handshake is over.
+    is_secured: bool,
 }
 
 /// Whether a connection may still begin with a PROXY protocol header.
@@ -164,7 +169,7 @@ impl Connection {
     /// Gives up buffers that hold nothing.
     fn release_buffers(&mut self) {
         match &mut self.buffers {
-            Some(buffers) if buffers.passed_on.is_some() => {
+            Some(buffers) if buffers.passed_on.is_some() || buffers.tls.is_some() => {
                 (buffers.input, buffers.unsent) = (Vec::new(), Vec::new());
             }
             buffers => *buffers = None,
@@ -201,6 +206,15 @@ pub struct Application {
     reply: Vec<u8>,
     /// Where the loader looks up each connection's journey; `None` for other programs' clients.
     ledger: Option<Arc<Ledger>>,
+    /// Accepts TLS sessions, if connections have them.
+    tls: Option<tls::Server>,
+    /// What clients have said within TLS, and what is to be sent for what is said to them.
+    said: Vec<u8>,
+    wire: Vec<u8>,
+    /// Whether the worker says so before it closes a connection with TLS: not if it resets it.
+    says_end: bool,
+    /// How the handshake went that has just been completed.
+    secured: Option<Secured>,
 }
 
 impl Application {
@@ -222,7 +236,22 @@ impl Application {
             scratch: vec![0; SCRATCH_BYTES],
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
             ledger,
+            tls: None,
+            said: Vec::new(),
+            wire: Vec::new(),
+            says_end: closing.close_how == CloseHow::Fin || closing.close_by == CloseBy::Client,
+            secured: None,
         }
+    }
+
+    /// The same for connections with TLS, whose sessions this accepts.
+    pub fn with_tls(self, tls: Option<tls::Server>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How a handshake went that was completed since the last call.
+    pub fn take_secured(&mut self) -> Option<Secured> {
+        self.secured.take()
     }
 
     /// Starts serving a connection that was just accepted.
@@ -242,7 +271,7 @@ impl Application {
             accept_ns,
             read_ns: 0,
             served: 0,
-            buffers: None,
+            buffers: self.tls.as_ref().map(|tls| Box::new(Buffers { tls: Some(tls.accept()), ..Buffers::default() })),
         }
     }
 
@@ -285,6 +314,15 @@ impl Application {
                 connection.read_ns = clock::monotonic_ns();
             }
             let scratch = std::mem::take(&mut self.scratch);
+            if self.tls.is_some() {
+                let heard = self.hear(connection, &scratch[..length]);
+                self.scratch = scratch;
+                heard?;
+                if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
+                    return Ok(Next::Wait);
+                }
+                continue;
+            }
             let mut input = connection.take_input();
             let consumed = if input.is_empty() {
                 self.consume(connection, &scratch[..length])
@@ -300,6 +338,41 @@ impl Application {
                 return Ok(Next::Wait);
             }
         }
+    }
+
+    /// Takes bytes of TLS, after the PROXY protocol header if there is one: goes on with the handshake, and answers what is said.
+    fn hear(&mut self, connection: &mut Connection, fresh: &[u8]) -> Result<(), Cause> {
+        let before = if matches!(connection.opening, Opening::Over(_)) { Vec::new() } else { connection.take_input() };
+        let all = if before.is_empty() { Vec::new() } else { [&before, fresh].concat() };
+        let wire = if all.is_empty() { fresh } else { &all };
+        let Some((_, length)) = self.take_header(connection, wire)? else {
+            connection.buffers.get_or_insert_default().input.extend_from_slice(wire);
+            return Ok(());
+        };
+        let Some(Buffers { tls: Some(session), is_secured, .. }) = connection.buffers.as_deref_mut() else {
+            return Ok(());
+        };
+        let mut said = std::mem::take(&mut self.said);
+        said.clear();
+        let taken = session.take(&wire[length..], &mut said);
+        if !*is_secured && let Some(secured) = session.secured() {
+            *is_secured = true;
+            self.secured = Some(secured);
+        }
+        let answered = say(connection, &[], &mut self.wire, false);
+        let served = match (taken, answered) {
+            // The client may not be there any more to hear why.
+            (Err(cause), _) => Err(cause),
+            (Ok(()), Err(error)) => Err(error.into()),
+            (Ok(()), Ok(())) if said.is_empty() => Ok(()),
+            (Ok(()), Ok(())) => {
+                let mut input = connection.take_input();
+                input.extend_from_slice(&said);
+                self.consume(connection, &input)
+            }
+        };
+        self.said = said;
+        served
     }
 
     /// Answers one datagram; `None` if it is not a request.
@@ -383,7 +456,8 @@ impl Application {
             connection.served += 1;
             connection.closing = close || last;
             input = &input[length..];
-            send(connection, &self.reply)?;
+            let says_end = self.says_end && connection.closing;
+            say(connection, &self.reply, &mut self.wire, says_end)?;
         }
         if !input.is_empty() {
             connection.buffers.get_or_insert_default().input.extend_from_slice(input);
@@ -399,6 +473,20 @@ fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
         ledger.answered(connection.client, connection.read_ns, clock::monotonic_ns());
     }
+}
+
+/// Says something, within TLS if the connection has it; `says_end`: and nothing after it.
+fn say(connection: &mut Connection, what: &[u8], wire: &mut Vec<u8>, says_end: bool) -> io::Result<()> {
+    let Some(session) = connection.buffers.as_mut().and_then(|buffers| buffers.tls.as_mut()) else {
+        return send(connection, what);
+    };
+    session.say(what);
+    if says_end {
+        session.end();
+    }
+    wire.clear();
+    session.give(wire);
+    send(connection, wire)
 }
 
 /// Writes a reply; what the socket does not take becomes `unsent`.

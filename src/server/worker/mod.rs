@@ -103,7 +103,8 @@ impl Worker {
                 self.context.ledger.clone(),
                 self.context.seed,
                 self.stream(),
-            ),
+            )
+            .with_tls(self.context.tls.clone()),
             connections: Slab::with_capacity(limits::room(files)),
             fresh: VecDeque::with_capacity(EVENTS),
             only_end: self.context.scenario.only_end(),

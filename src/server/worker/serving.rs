@@ -38,6 +38,10 @@ impl Loop {
         let before = connection.served();
         let served = self.application.serve(connection, ended);
         meter.add(Count::Requests, connection.served() - before);
+        if let Some(secured) = self.application.take_secured() {
+            meter.add(Count::Handshakes, 1);
+            meter.add(Count::HandshakesResumed, u64::from(secured.resumed));
+        }
         let next = match served {
             Ok(Next::Wait) => {
                 // Registered only now, because a connection served by its first read never needs it.

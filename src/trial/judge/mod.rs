@@ -76,6 +76,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         balance::misdelivered(&record.connections),
         datagrams.and_then(|datagrams| balance::datagrams(datagrams, &record.connections)),
         balance::stamps(&record.measured),
+        record.tls.as_ref().and_then(|tls| balance::handshakes(tls, &record.connections)),
         subject::ended(&record.subject, loaded.last_output),
         course::event_failed(&record.events),
         subject::stranded(&record.subject, &record.connections),

@@ -53,7 +53,7 @@ pub fn start(
         scenario.events.iter().filter_map(|event| Some((event.act.clone(), demand(&event.act)?))).unzip();
     let order = Order {
         words: command.words.clone(),
-        files: command.files.iter().map(|file| (file.name.clone(), file.contents.clone())).collect(),
+        files: files(context, command),
         values: values(scenario),
         stop_signal: command.stop_signal,
         open_files: scenario.server.open_files,
@@ -77,6 +77,20 @@ pub fn start(
     }
     let started = Started { keeper, subject: described(command), stop_signal: command.stop_signal, acts, due: 0 };
     Ok(Ok(Outside::new(watch, started)))
+}
+
+/// The files of its folder: those of the scenario and, with TLS, a certificate and its key, apart and in one file.
+fn files(context: &TrialContext, command: &ServerCommand) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = Vec::new();
+    if let Some(tls) = &context.tls {
+        let [certificate, key] = tls.identity().pem();
+        files.push(("tls.pem".to_owned(), format!("{certificate}{key}")));
+        files.extend([("tls.crt".to_owned(), certificate), ("tls.key".to_owned(), key)]);
+    }
+    // One of the scenario's takes the place of one of these.
+    files.retain(|(name, _)| command.files.iter().all(|file| file.name != *name));
+    files.extend(command.files.iter().map(|file| (file.name.clone(), file.contents.clone())));
+    files
 }
 
 /// What the keeper is to do for an event; `None` if it is for our own server only.
