@@ -6,6 +6,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define EAGAIN 11

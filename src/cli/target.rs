@@ -1,5 +1,5 @@
 //! A server as a command line names it: `http://host:port/path`, the same with `https`, `tcp://host:port`, `host:port`, `address:port`,
-//! `[v6]:port`, a port of this machine, `unix:/path` or `unix:@name`.
+//! `[v6]:port`, a port of this machine, `unix:/path` or `unix:@name`, or the same with `unixpacket`.
 
 use std::{
     fmt, io,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use indexmap::IndexSet;
 
-use crate::sys::unix::{SCHEME, SERVER_END, UnixAddress};
+use crate::sys::unix::{self, SERVER_END, UnixAddress};
 
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
@@ -108,8 +108,8 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(rest) = text.strip_prefix(SCHEME) {
-            let host = Host::Unix(unix(rest)?);
+        if unix::is_meant(text) {
+            let host = Host::Unix(unix_address(text)?);
             return Ok(Self { given: text.to_owned(), host, port: 0, url: None, is_bare: false });
         }
         let (host, port, url, is_bare) = match text.split_once("://") {
@@ -132,11 +132,10 @@ impl FromStr for Target {
     }
 }
 
-/// What follows `unix:`.
-fn unix(rest: &str) -> Result<UnixAddress, String> {
-    // As in a URL without an authority.
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    match rest.parse::<UnixAddress>()? {
+/// An address with its scheme.
+fn unix_address(text: &str) -> Result<UnixAddress, String> {
+    // A URL without an authority may have two more slashes.
+    match text.replacen("://", ":", 1).parse::<UnixAddress>()? {
         address if address.contains("{dir}") => {
             Err("{dir} is the folder of a trial's own server: write the path".to_owned())
         }

@@ -1,6 +1,6 @@
 //! Creates sockets with the scenario's options, and connects them from the ports it selects.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -8,7 +8,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::source::{Group, Source};
 use crate::{
     record::Step,
-    scenario::{Load, Scenario, Transport},
+    scenario::{Connect, Load, Scenario, Transport},
     sys::{socket, unix::UnixAddress},
 };
 
@@ -18,6 +18,9 @@ const TRIES: usize = 64;
 /// Makes and connects sockets.
 pub(super) struct Dialler {
     target: SockAddr,
+    unix: Option<UnixAddress>,
+    /// How long connect(2) may wait for room in a Unix socket's queue, if it does.
+    waits: Option<Duration>,
     nodelay: bool,
     fastopen: bool,
     multipath: bool,
@@ -30,11 +33,30 @@ impl Dialler {
         let listen = &scenario.server.listen;
         let (nodelay, fastopen, multipath) = (listen.nodelay, listen.fastopen > 0, listen.multipath);
         let target = scenario.unix.as_ref().map_or_else(|| Ok(target.into()), UnixAddress::sockaddr)?;
-        Ok(Self { target, nodelay, fastopen, multipath, quickack: load.quickack, source })
+        let waits = (load.connect == Connect::Blocking).then_some(load.connect_timeout);
+        Ok(Self {
+            target,
+            unix: scenario.unix.clone(),
+            waits,
+            nodelay,
+            fastopen,
+            multipath,
+            quickack: load.quickack,
+            source,
+        })
     }
 
     /// A new socket with the scenario's options.
     pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
+        if let Some(unix) = &self.unix {
+            let socket = socket::unix(unix)?;
+            if self.waits.is_some() {
+                // unix(7): what limits a send limits how long connect waits.
+                socket.set_write_timeout(self.waits)?;
+                socket.set_nonblocking(false)?;
+            }
+            return Ok(socket);
+        }
         let domain = Domain::from(i32::from(self.target.family()));
         let socket = match transport {
             Transport::Tcp => socket::stream(domain, self.multipath)?,
@@ -78,7 +100,7 @@ impl Dialler {
                 // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
                 socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
-            match socket.connect(&self.target) {
+            match self.dial(socket) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
                     if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
@@ -92,6 +114,20 @@ impl Dialler {
             }
         }
         Ok(another)
+    }
+
+    fn dial(&self, socket: &Socket) -> io::Result<()> {
+        let connected = socket.connect(&self.target);
+        if self.waits.is_none() {
+            return connected;
+        }
+        socket.set_nonblocking(true)?;
+        match connected {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+            }
+            connected => connected,
+        }
     }
 
     /// Called when a connection from this port is over.

@@ -1,6 +1,6 @@
 //! Whether this kernel has Multipath TCP, in the network of the calling process.
 
-use std::net::Ipv4Addr;
+use socket2::Domain;
 
 use crate::sys::socket;
 

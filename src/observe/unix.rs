@@ -94,7 +94,7 @@ mod tests {
         let path = folder.path().join("app.sock");
         let name = format!("listenbench-test-{}", std::process::id());
         let on = |address: &str| {
-            let address: UnixAddress = address.parse().unwrap();
+            let address: UnixAddress = format!("unix:{address}").parse().unwrap();
             let queues = UnixQueues::new(&address).unwrap().read().unwrap();
             queues.into_values().map(|queue| queue.length).collect::<Vec<_>>()
         };

@@ -19,7 +19,7 @@ use super::{
     subject::SubjectName,
     variant::Variant,
 };
-use crate::{record::EventKind, sys::unix::SCHEME};
+use crate::{record::EventKind, sys::unix};
 
 /// The keys whose lack of effect is explained; of further ones, it is only said.
 const EXPLAINED: usize = 20;
@@ -203,6 +203,12 @@ impl<'a> Context<'a> {
         if let Some(why) = local::idle(path).filter(|_| self.is_unix()) {
             return format!("`{path}` has no effect with a Unix socket (`{}`): {why}; {remove}", keys::ADDRESS.path());
         }
+        if self.asked == keys::LOAD_CONNECT.path() {
+            return format!(
+                "`{path}` has no effect without a Unix socket (`{}`): to a port, connect() waits for the answer alone; {remove}",
+                keys::ADDRESS.path()
+            );
+        }
         let switches = self.remedy(&self.asked);
         // Where our own server runs.
         let binds = self.log.uses(keys::SERVER_BIND.path());
@@ -269,7 +275,7 @@ impl<'a> Context<'a> {
     fn is_unix(&self) -> bool {
         let swept = || self.matrix.iter().find(|(path, _)| path == keys::ADDRESS.path()).map(|(_, entry)| entry);
         let address = self.values.get(keys::ADDRESS.path()).or_else(swept);
-        address.and_then(|entry| entry.value.as_str()).is_some_and(|address| address.starts_with(SCHEME))
+        address.and_then(|entry| entry.value.as_str()).is_some_and(unix::is_meant)
     }
 
     fn subject(&self) -> Option<SubjectName> {

@@ -55,6 +55,8 @@ pub struct Load {
     pub pin: Pin,
     /// How the kernel schedules loaders.
     pub scheduler: Scheduler,
+    /// What connect(2) does where a Unix socket's queue is full.
+    pub connect: Connect,
     /// When to give up on connecting.
     pub connect_timeout: Duration,
     /// When to give up on a reply.
@@ -193,6 +195,16 @@ pub enum CloseBy {
     Server,
 }
 
+/// What connect(2) does where a Unix socket's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Connect {
+    /// It fails.
+    AtOnce,
+    /// It waits for room.
+    Blocking,
+}
+
 /// How a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
@@ -233,6 +245,10 @@ impl Engine {
     fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
         let unable = if protocol.has(Transport::Udp) {
             Some("\"uring\" moves connections only, no datagrams (`protocol`): use \"mio\"")
+        } else if settings.has_messages() {
+            Some(
+                "\"uring\" receives into buffers of its own, which may be shorter than a message of `unixpacket:` (`address`): use \"mio\"",
+            )
         } else if server.listen.fastopen > 0 {
             Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): use \"mio\"")
         } else {
@@ -243,7 +259,7 @@ impl Engine {
             (EngineName::Auto, unable) => Self::Auto { ring: unable.is_none() },
             (EngineName::Uring, None) => Self::Uring,
             (EngineName::Uring, Some(why)) => {
-                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::SERVER_FASTOPEN], why);
+                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::ADDRESS, keys::SERVER_FASTOPEN], why);
                 Self::Uring
             }
         }
@@ -396,6 +412,7 @@ impl Load {
         // Another server closes as it pleases.
         let decides = has_tcp && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
+        let connect = if settings.is_unix() { settings.get(keys::LOAD_CONNECT) } else { Connect::AtOnce };
         let udp_share = match protocol {
             Protocol::Tcp | Protocol::Mptcp => 0.0,
             Protocol::Udp => 1.0,
@@ -441,10 +458,11 @@ impl Load {
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
-            connect_timeout: if has_tcp {
-                settings.get_of_networks(keys::LOAD_CONNECT_TIMEOUT)
-            } else {
-                Duration::ZERO
+            connect,
+            connect_timeout: match connect {
+                _ if !has_tcp => Duration::ZERO,
+                Connect::AtOnce => settings.get_of_networks(keys::LOAD_CONNECT_TIMEOUT),
+                Connect::Blocking => settings.get(keys::LOAD_CONNECT_TIMEOUT),
             },
             // Where nothing is asked, nothing is waited for.
             reply_timeout: if app == App::Connect { Duration::ZERO } else { settings.get(keys::LOAD_REPLY_TIMEOUT) },
@@ -586,6 +604,14 @@ impl Load {
             );
         }
         let loaders = self.loaders.unwrap_or(1);
+        if self.connect == Connect::Blocking && !self.is_one_client_a_loader() {
+            settings.conflict(
+                keys::LOAD_CONNECT,
+                &[keys::LOAD_MODE, keys::LOAD_CONCURRENCY, keys::LOAD_LOADERS],
+                "\"blocking\" stops a loader while it waits, and with it all of its clients: have one each, by load.mode = \"closed\" and as many \
+                 load.loaders as load.concurrency",
+            );
+        }
         if let Some(concurrency) = self.mode.concurrency()
             && concurrency < loaders
         {
@@ -595,6 +621,10 @@ impl Load {
                 format_args!("{loaders} loaders for {concurrency} connections at once: lower load.loaders, since some would be idle"),
             );
         }
+    }
+
+    fn is_one_client_a_loader(&self) -> bool {
+        matches!(self.mode, Mode::Closed { concurrency } if self.loaders == Some(concurrency))
     }
 
     /// How long a trial with this population may take unless the scenario says so.

@@ -10,7 +10,7 @@ use super::{
 
 /// Why a key has no effect with a Unix socket; `None` if it may have one.
 pub(super) fn idle(key: &str) -> Option<&'static str> {
-    let all: [(&[&dyn AnyKey], &str); 8] = [
+    let all: [(&[&dyn AnyKey], &str); 9] = [
         (&[keys::PORT, keys::LOAD_SOURCE_PORTS], "it has no ports"),
         (
             &[keys::SERVER_BIND, keys::SERVER_V6ONLY, keys::SERVER_DEVICE, keys::LOAD_SOURCE_ADDRESSES],
@@ -28,12 +28,13 @@ pub(super) fn idle(key: &str) -> Option<&'static str> {
         ),
         (&[keys::SERVER_RECEIVE_BUFFER], "what has been sent counts against the sender's buffer (unix(7))"),
         (
-            &[keys::STAMPS, keys::PROBE],
-            "the kernel has no hooks there, so that accept waits begin with the client's connect call",
+            &[keys::STAMPS],
+            "the kernel has no hook where connections begin, so that accept waits begin with the client's connect call",
         ),
+        (&[keys::PROBE], "our own server counts itself there"),
         (&[keys::LOAD_CLOSE_HOW, keys::LOAD_SOCKETS], "there is one way to close it, and no socket can connect again"),
         (&[keys::LOAD_PROXY_PROTOCOL], "its connections have no addresses that a header could tell"),
-        (&[keys::LOAD_CONNECT_TIMEOUT], "connect() succeeds or fails at once"),
+        (&[keys::LOAD_CONNECT_TIMEOUT], "connect() succeeds or fails at once, unless `load.connect` is \"blocking\""),
     ];
     let leaf = |path: &str| path.rsplit('.').next().map(str::to_owned);
     let is = |known: &&dyn AnyKey| {
@@ -49,6 +50,11 @@ pub(super) fn check(settings: &Settings<'_>, protocol: Protocol, subject: &Under
     if protocol.has(Transport::Udp) {
         let problem = "datagrams go to ports, and a Unix socket (`address`) has none: set protocol = \"tcp\"";
         settings.conflict(keys::PROTOCOL, &[keys::ADDRESS], problem);
+    }
+    if settings.has_messages() && server.app.is_http() {
+        let problem = "HTTP is a protocol of streams, and with `unixpacket:` (`address`) what is sent arrives as messages: set another server.app, or an \
+                       address that begins with `unix:`";
+        settings.conflict(keys::SERVER_APP, &[keys::ADDRESS], problem);
     }
     if subject.is_own() && server.strategy.queues.form_group() {
         let problem = format!(
@@ -105,8 +111,12 @@ mod tests {
             ("server.fastopen = 5", "option of TCP"),
             ("server.bind = \"0.0.0.0\"", "no IP addresses"),
             ("server.receive_buffer = 5000", "sender's buffer"),
-            ("stamps = \"sock_ops\"", "no hooks"),
-            ("probe = \"counts\"", "no hooks"),
+            ("stamps = \"sock_ops\"", "no hook"),
+            ("probe = \"counts\"", "counts itself"),
+            (
+                "probe = \"counts\"\nserver.subject = \"command\"\nserver.command = \"a\"",
+                "use \"btf\", \"auto\" or \"off\"",
+            ),
             ("load.close_how = \"rst\"", "one way to close"),
             ("load.sockets = \"recycled\"", "one way to close"),
             ("[[load]]\nname = \"a\"\nclose_how = \"rst\"", "`load.a.close_how` has no effect with a Unix socket"),
@@ -114,6 +124,8 @@ mod tests {
             ("load.source_ports = \"explicit\"", "it has no ports"),
             ("load.source_addresses = \"127.0.0.1\"", "no IP addresses"),
             ("load.connect_timeout = \"1s\"", "at once"),
+            ("load.connect = \"blocking\"", "have one each"),
+            ("load.connect = \"blocking\"\nload.concurrency = 5\nload.loaders = 4", "have one each"),
             ("protocol = \"udp\"", "datagrams go to ports"),
             ("network = \"veth\"", "packets of a veth pair cannot reach"),
             ("kind = \"ports\"", "\"ports\" fills ports"),
@@ -131,6 +143,21 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
         assert_eq!(error("sysctl.somaxconn = 5"), "");
+        let blocking =
+            "load.connect = \"blocking\"\nload.concurrency = 5\nload.loaders = 5\nload.connect_timeout = \"1s\"";
+        assert_eq!(error(blocking), "");
+    }
+
+    #[test]
+    fn what_messages_cannot_carry_is_refused_with_the_reason() {
+        let error = |text: &str| {
+            let text = format!("address = \"unixpacket:@t\"\n{text}");
+            Plan::read(&Source { name: "t", text: &text }, &[]).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(error(""), "");
+        assert!(error("server.app = \"http\"").contains("HTTP is a protocol of streams"));
+        assert!(error("load.engine = \"uring\"").contains("shorter than a message"));
+        assert!(error("load.quickack = true").contains("no effect with a Unix socket"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use crew::{Crew, CrewMember, ListenerSet, Turn};
 pub use error::ScenarioError;
 pub use event::{Act, Event, Reload};
 pub use limits::LIMITS;
-pub use load::{CloseBy, CloseHow, Engine, HttpRequest, LineExchange, Load, ReplyEnd, Sockets};
+pub use load::{CloseBy, CloseHow, Connect, Engine, HttpRequest, LineExchange, Load, ReplyEnd, Sockets};
 pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};

@@ -246,6 +246,11 @@ impl Scenario {
         self.unix.as_ref().map_or_else(|| self.address.to_string(), ToString::to_string)
     }
 
+    /// Whether what is sent arrives as messages, each whole.
+    pub fn has_messages(&self) -> bool {
+        self.unix.as_ref().is_some_and(UnixAddress::has_messages)
+    }
+
     /// What requests name as their host, unless the scenario says.
     pub fn host_header(&self) -> String {
         if self.unix.is_some() { "localhost".to_owned() } else { self.address.to_string() }
@@ -379,7 +384,13 @@ impl Scenario {
             let problem = "a proxy's connections to its upstream are not ours: use \"auto\" or \"sock_ops\"";
             settings.conflict(keys::STAMPS, &[keys::SERVER_BACKEND], problem);
         }
-        let probe = if has_tcp && unix.is_none() { settings.get(keys::PROBE) } else { Probe::Off };
+        // Our own server on a Unix socket counts itself.
+        let probes = has_tcp && (unix.is_none() || !subject.is_own());
+        let probe = if probes { settings.get(keys::PROBE) } else { Probe::Off };
+        if unix.is_some() && matches!(probe, Probe::Tracepoints | Probe::Counts) {
+            let problem = "tells connections of Unix sockets (`address`) apart by the kernel's type information only: use \"btf\", \"auto\" or \"off\"";
+            settings.conflict(keys::PROBE, &[keys::ADDRESS], problem);
+        }
         let queue_interval = settings.get(keys::QUEUE_INTERVAL);
         let span = Span::read(settings);
         let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };

@@ -151,6 +151,11 @@ impl<'a> Settings<'a> {
         matches!(self.peek(keys::ADDRESS), Listens::On(_))
     }
 
+    /// Whether it is one of messages, each of which arrives whole.
+    pub(super) fn has_messages(&self) -> bool {
+        matches!(self.peek(keys::ADDRESS), Listens::On(unix) if unix.has_messages())
+    }
+
     /// A key's value, with a default that depends on other keys.
     pub(super) fn get_or<D: Domain>(&self, key: &Key<D>, default: D::Value) -> D::Value {
         self.value(key, || default, true)

@@ -480,16 +480,16 @@ fn failed(site: &Site, address: SocketAddr, call: &'static str) -> impl FnOnce(i
 fn socket(site: &Site, address: SocketAddr, reuse_port: bool) -> Result<Socket, ListenError> {
     let Site { transport, options, .. } = *site;
     let failed = |call| failed(site, address, call);
-    let domain = if site.unix.is_some() { Domain::UNIX } else { Domain::for_address(address) };
+    if let Some(unix) = &site.unix {
+        // The options that follow are those of networks.
+        return socket::unix(unix).map_err(failed(SOCKET));
+    }
+    let domain = Domain::for_address(address);
     let opened = match transport {
         Transport::Tcp => socket::stream(domain, options.multipath),
         Transport::Udp => Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None),
     };
     let socket = opened.map_err(failed(SOCKET))?;
-    if site.unix.is_some() {
-        // The options that follow are those of networks.
-        return Ok(socket);
-    }
     if let (true, Some(v6only)) = (address.is_ipv6(), site.v6only) {
         socket.set_only_v6(v6only).map_err(failed("setsockopt IPV6_V6ONLY"))?;
     }

@@ -32,10 +32,7 @@ pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
 
 /// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
 pub fn takes_connections(address: &UnixAddress) -> bool {
-    let connected = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-        socket.connect(&address.sockaddr()?)
-    };
+    let connected = || unix(address)?.connect(&address.sockaddr()?);
     connected().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
 }
 
@@ -84,10 +81,16 @@ fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
-/// A socket for connections, non-blocking: of MPTCP, or of TCP or a Unix socket.
+/// A socket for connections by IP, non-blocking: of MPTCP, or of TCP.
 pub fn stream(domain: Domain, multipath: bool) -> io::Result<Socket> {
     let protocol = multipath.then_some(Protocol::MPTCP);
     Socket::new(domain, Type::STREAM.nonblocking().cloexec(), protocol)
+}
+
+/// A Unix socket for connections to an address, or for its listener, non-blocking.
+pub fn unix(address: &UnixAddress) -> io::Result<Socket> {
+    let kind = if address.has_messages() { Type::SEQPACKET } else { Type::STREAM };
+    Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)
 }
 
 /// Whether a connection is by MPTCP. It is not if the other end did not ask for it, or answered without; of a socket of IPPROTO_MPTCP one says
@@ -196,12 +199,12 @@ mod tests {
     #[test]
     fn connections_are_by_mptcp_if_both_ends_ask() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        if stream(any, true).is_err() {
+        if stream(Domain::IPV4, true).is_err() {
             // A kernel without it.
             return;
         }
         let socket = |multipath| {
-            let socket = stream(any, multipath).unwrap();
+            let socket = stream(Domain::IPV4, multipath).unwrap();
             socket.set_nonblocking(false).unwrap();
             socket
         };

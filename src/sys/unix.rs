@@ -15,8 +15,10 @@ use socket2::SockAddr;
 
 use super::socket::unmapped;
 
-/// What a Unix address begins with where scenarios and command lines name one.
+/// What a Unix address begins with where scenarios and command lines name one: a stream's, and that of a socket that keeps the bounds of
+/// messages (SOCK_SEQPACKET).
 pub const SCHEME: &str = "unix:";
+pub const PACKET_SCHEME: &str = "unixpacket:";
 /// The server's end of every connection.
 pub const SERVER_END: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0));
 /// The most clients that have names at once.
@@ -31,6 +33,7 @@ const NAME_BYTES: usize = PREFIX.len() + 8 + 1 + 4;
 /// Where a server listens: a path in the file system, or a name of the network's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnixAddress {
+    has_messages: bool,
     is_name: bool,
     text: String,
     /// The text as it was given, before anything was put in place of a part of it.
@@ -59,6 +62,11 @@ impl UnixAddress {
         self.text.contains(part)
     }
 
+    /// Whether what is sent arrives as messages, each whole (SOCK_SEQPACKET), rather than as a stream.
+    pub fn has_messages(&self) -> bool {
+        self.has_messages
+    }
+
     /// As the kernel takes it.
     pub fn sockaddr(&self) -> io::Result<SockAddr> {
         if self.is_name { SockAddr::unix(format!("\0{}", self.text)) } else { SockAddr::unix(&self.text) }
@@ -83,18 +91,29 @@ impl UnixAddress {
     }
 }
 
-/// What follows `unix:`.
+/// Whether a text is meant to be such an address.
+pub fn is_meant(text: &str) -> bool {
+    text.starts_with(SCHEME) || text.starts_with(PACKET_SCHEME)
+}
+
 impl FromStr for UnixAddress {
     type Err = String;
 
-    fn from_str(rest: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
+        let of = |scheme| text.strip_prefix(scheme);
+        let (scheme, rest) = match (of(SCHEME), of(PACKET_SCHEME)) {
+            (Some(rest), _) => (SCHEME, rest),
+            (None, Some(rest)) => (PACKET_SCHEME, rest),
+            (None, None) => return Err(format!("`{text}` begins with neither `{SCHEME}` nor `{PACKET_SCHEME}`")),
+        };
         let (is_name, text) = rest.strip_prefix('@').map_or((false, rest), |name| (true, name));
-        let address = Self { is_name, text: text.to_owned(), given: text.to_owned() };
+        let has_messages = scheme == PACKET_SCHEME;
+        let address = Self { has_messages, is_name, text: text.to_owned(), given: text.to_owned() };
         address.check()?;
         if !is_name && !rest.starts_with('/') && !rest.starts_with("{dir}/") {
             return Err(format!(
-                "`{rest}` is not an absolute path, which loaders and server have in common: write `{SCHEME}/…`, `{SCHEME}{{dir}}/…` for the \
-                 server's own folder, or `{SCHEME}@name`"
+                "`{rest}` is not an absolute path, which loaders and server have in common: write `{scheme}/…`, `{scheme}{{dir}}/…` for the \
+                 server's own folder, or `{scheme}@name`"
             ));
         }
         Ok(address)
@@ -103,7 +122,8 @@ impl FromStr for UnixAddress {
 
 impl fmt::Display for UnixAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}{}", if self.is_name { "@" } else { "" }, self.given)
+        let scheme = if self.has_messages { PACKET_SCHEME } else { SCHEME };
+        write!(f, "{scheme}{}{}", if self.is_name { "@" } else { "" }, self.given)
     }
 }
 
@@ -147,25 +167,33 @@ fn number(name: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn read(rest: &str) -> Result<String, String> {
-        rest.parse::<UnixAddress>().map(|address| address.to_string())
+    fn read(text: &str) -> Result<String, String> {
+        text.parse::<UnixAddress>().map(|address| address.to_string())
     }
 
     #[test]
     fn an_address_is_a_path_or_a_name() {
-        for rest in ["/run/app.sock", "{dir}/app.sock", "@app", "@", "", "app.sock", "@a\0b"] {
-            let good = ["/run/app.sock", "{dir}/app.sock", "@app"].contains(&rest);
-            assert_eq!(read(rest).ok(), good.then(|| format!("unix:{rest}")), "{rest}");
+        for scheme in [SCHEME, PACKET_SCHEME] {
+            for rest in ["/run/app.sock", "{dir}/app.sock", "@app", "@", "", "app.sock", "@a\0b"] {
+                let good = ["/run/app.sock", "{dir}/app.sock", "@app"].contains(&rest);
+                let text = format!("{scheme}{rest}");
+                assert_eq!(read(&text).ok(), good.then_some(text.clone()), "{text}");
+                assert_eq!(
+                    text.parse().is_ok_and(|one: UnixAddress| one.has_messages()),
+                    good && scheme == PACKET_SCHEME
+                );
+            }
         }
-        assert!(read("app.sock").unwrap_err().contains("absolute path"));
+        assert!(read("unix:app.sock").unwrap_err().contains("absolute path"));
+        assert!(read("unixgram:/a").unwrap_err().contains("begins with neither"));
         let longest = format!("/{}", "x".repeat(106));
-        let address: UnixAddress = longest.parse().unwrap();
+        let address: UnixAddress = format!("unix:{longest}").parse().unwrap();
         assert_eq!(address.sockaddr().unwrap().as_pathname().unwrap().to_str(), Some(&longest[..]));
-        assert!(read(&format!("{longest}x")).unwrap_err().contains("at most 107 bytes, and this has 108"));
-        let in_folder: UnixAddress = "{dir}/a".parse().unwrap();
+        assert!(read(&format!("unix:{longest}x")).unwrap_err().contains("at most 107 bytes, and this has 108"));
+        let in_folder: UnixAddress = "unix:{dir}/a".parse().unwrap();
         assert_eq!(in_folder.with("{dir}", "/tmp/b").unwrap().path(), Some("/tmp/b/a"));
         assert!(in_folder.with("{dir}", &longest).is_err());
-        let name: UnixAddress = "@a".parse().unwrap();
+        let name: UnixAddress = "unix:@a".parse().unwrap();
         assert_eq!(name.sockaddr().unwrap().as_abstract_namespace(), Some(&b"a"[..]));
     }
 

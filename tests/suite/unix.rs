@@ -8,8 +8,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{
-    Bench, Scenario, assert_balanced, assert_code, errors, number, scenario, stderr, strategies, verdicts, wait_until,
+use crate::{
+    common::{
+        Bench, Scenario, assert_balanced, assert_code, errors, number, scenario, stderr, strategies, verdicts,
+        wait_until,
+    },
+    requires::root,
 };
 
 tests! {
@@ -18,6 +22,8 @@ tests! {
         every_app_is_served_and_the_server_may_close_first,
         a_path_and_a_name_are_compared_with_a_port,
         a_full_queue_refuses_at_once,
+        clients_that_block_wait_for_room,
+        messages_arrive_whole_with_every_app_and_strategy,
         what_is_accepted_later_was_waiting,
         workers_join_and_are_replaced,
         a_file_that_is_in_the_way_is_refused,
@@ -28,7 +34,10 @@ tests! {
     ]
     gunicorn [gunicorn_serves_as_many_as_loaders_count]
     nginx [nginx_serves_as_many_as_loaders_count]
-    socat [socat_echoes_at_a_path_and_at_a_name]
+    socat [
+        socat_echoes_at_a_path_and_at_a_name,
+        socat_echoes_messages,
+    ]
 }
 
 const ENGINES: [&str; 2] = ["mio", "uring"];
@@ -138,6 +147,84 @@ fn a_full_queue_refuses_at_once() {
         assert_eq!(errors(&trial, "connect", "EAGAIN"), CLIENTS - expected, "{backlog}: {counts}");
         assert_eq!(number(&trial["workers"][0]["queue_limit"]), backlog);
     }
+}
+
+/// A queue of six, and twenty clients of which each waits in connect until there is room.
+fn clients_that_block_wait_for_room() {
+    const CLIENTS: u64 = 20;
+    let blocking = || {
+        scenario()
+            .workers(1)
+            .strategy("shared-epoll")
+            .closed(CLIENTS as usize, CLIENTS)
+            .set("load.loaders", CLIENTS)
+            .set("load.connect", "blocking")
+            .set("load.warmup", "0s")
+            .set("address", "unix:@blocking")
+            .set("server.backlog", 5)
+    };
+    let bench = blocking().set("server.accept_delay", "500ms").bench();
+    let trial = &bench.trials(0)[0];
+    assert_served(trial, CLIENTS);
+    assert_eq!(number(&trial["connections"]["errors_total"]), 0, "{}", trial["connections"]);
+    assert_eq!(number(&trial["workers"][0]["queue_peak"]), 6, "{}", trial["workers"]);
+
+    // Nobody ever accepts.
+    let bench = blocking()
+        .set("server.accept_delay", "1h")
+        .set("load.connect_timeout", "300ms")
+        .set("load.reply_timeout", "500ms")
+        .bench();
+    let trial = &bench.trials(3)[0];
+    assert_balanced(trial);
+    assert_eq!(number(&trial["connections"]["left_in_queue"]), 6, "{}", trial["connections"]);
+    assert_eq!(errors(trial, "connect", "ETIMEDOUT"), CLIENTS - 6, "{}", trial["connections"]);
+}
+
+/// Requests and replies of the most bytes that a message may have are messages.
+fn messages_arrive_whole_with_every_app_and_strategy() {
+    for app in ["echo", "close", "connect", "line"] {
+        let bench = load(60).set("address", "unixpacket:{dir}/m.sock").set("server.app", app);
+        let bench = match app {
+            "echo" => {
+                bench.set("server.request_bytes", 65_536).set("server.reply_bytes", 65_536).set("load.requests", 3)
+            }
+            "line" => bench.set("load.send", "PING\n").set("load.requests", 3),
+            _ => bench,
+        };
+        let bench = bench.each("server.strategy", of_one_listener()).bench();
+        for trial in bench.trials(0) {
+            assert_balanced(&trial);
+            assert_eq!(
+                number(&trial["connections"]["completed"]),
+                60,
+                "{app} {}: {}",
+                trial["cell"],
+                trial["connections"]
+            );
+        }
+    }
+    let bench = load(60).set("address", "unixpacket:@m").set("server.backlog", 5).set("server.accept_delay", "1h");
+    let bench = bench.set("load.reply_timeout", "300ms").set("load.warmup", "0s").bench();
+    let trial = &bench.trials(3)[0];
+    assert_eq!(number(&trial["connections"]["left_in_queue"]), 6, "{}", trial["connections"]);
+    assert!(errors(trial, "connect", "EAGAIN") > 0, "{}", trial["connections"]);
+}
+
+/// Its listener takes SOCK_SEQPACKET (`type=5`).
+fn socat_echoes_messages() {
+    let bench = scenario().closed(2, 20).set("server.app", "echo").bench();
+    let path = bench.path("socat.sock");
+    let listen = format!("UNIX-LISTEN:{},type=5,fork,backlog=50", path.display());
+    let mut socat = Command::new("socat").args([&listen, "EXEC:cat"]).stdin(Stdio::null()).spawn().unwrap();
+    wait_until("socat to listen", || path.exists());
+    let trial = bench.load(&format!("unixpacket:{}", path.display()), &[], 0);
+    // A socket of the other kind is at no stream's address.
+    let stream = bench.command(&["load", &format!("unix:{}", path.display()), "--out=stream"]).output().unwrap();
+    socat.kill().unwrap();
+    socat.wait().unwrap();
+    assert_clients_count(&trial, 20);
+    assert_code(&stream, 1);
 }
 
 fn what_is_accepted_later_was_waiting() {
@@ -250,7 +337,7 @@ fn what_belongs_to_networks_is_refused() {
         ("server.strategy=reuseport", "which Unix sockets cannot share"),
         ("network=veth", "packets of a veth pair cannot reach"),
         ("load.sockets=recycled", "no socket can connect again"),
-        ("stamps=sock_ops", "no hooks"),
+        ("stamps=sock_ops", "no hook"),
         ("sysctl.tcp_tw_reuse=0", "is about IP"),
         ("address=unix:relative", "not an absolute path"),
     ] {
@@ -285,14 +372,22 @@ fn a_folder_that_is_too_deep_is_refused() {
     assert!(stderr(&output).contains("at most 107 bytes"), "{}", stderr(&output));
 }
 
-/// What another server got, as its clients count it: nobody else can.
+/// What another server got, as its clients count it, and, for root, as it accepted it.
 fn assert_clients_count(trial: &Value, connections: u64) {
     assert_eq!(trial["outcome"], "valid", "{} {}", trial["verdicts"], trial["error"]);
     let counts = &trial["connections"];
     for (name, expected) in [("established", connections), ("completed", connections), ("left_in_queue", 0)] {
         assert_eq!(number(&counts[name]), expected, "{name}: {counts}");
     }
-    assert_eq!((&counts["accepted"], &counts["unaccounted"]), (&Value::Null, &Value::Null), "{counts}");
+    let wait = &trial["latency_ns"]["accept_wait"];
+    let (accepted, unaccounted, waits) =
+        if root() { (json!(connections), json!(0), json!(connections)) } else { (Value::Null, Value::Null, json!(0)) };
+    assert_eq!((&counts["accepted"], &counts["unaccounted"]), (&accepted, &unaccounted), "{counts} {}", trial["probe"]);
+    assert_eq!(wait["count"], waits, "{wait} {}", trial["probe"]);
+    assert_eq!(counts["foreign"], 0, "{counts}");
+    for row in trial["workers"].as_array().unwrap() {
+        assert_eq!(row["open_peak"], Value::Null, "when a connection ends shows nowhere: {row}");
+    }
     assert!(!verdicts(trial).contains(&"queue-stranded"));
 }
 

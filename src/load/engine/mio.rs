@@ -22,7 +22,7 @@ use super::{
 use crate::{
     load::{dialler::Dialler, source::Group},
     record::{Cause, Step},
-    scenario::Transport,
+    scenario::{Scenario, Transport},
     sys::{clock, socket},
 };
 
@@ -50,6 +50,8 @@ pub struct Mio {
     /// Connections that epoll refused to watch.
     refused: Vec<(usize, Cause)>,
     fastopen: bool,
+    /// Whether each read is of one message, after which more may wait.
+    has_messages: bool,
 }
 
 /// What epoll knows of a key's socket, and has reported about it.
@@ -112,7 +114,7 @@ enum Found {
 }
 
 impl Mio {
-    pub fn new(room: usize, fastopen: bool) -> Result<Self> {
+    pub fn new(room: usize, scenario: &Scenario) -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -131,7 +133,8 @@ impl Mio {
             seats: Seats::with_capacity(room),
             watched: Vec::with_capacity(room),
             refused: Vec::new(),
-            fastopen,
+            fastopen: scenario.server.listen.fastopen > 0,
+            has_messages: scenario.has_messages(),
         })
     }
 
@@ -244,8 +247,12 @@ impl Mio {
                 Ok(0) => ended(Cause::EndOfFile),
                 Ok(length) => {
                     // A read that did not fill the buffer emptied the socket; later data causes another event. A server's close that
-                    // came with the data does not, and there may be more datagrams.
-                    if length < READ_BYTES && !it.ready.read_closed && seat.transport == Transport::Tcp {
+                    // came with the data does not, and there may be more datagrams or messages.
+                    if length < READ_BYTES
+                        && !it.ready.read_closed
+                        && seat.transport == Transport::Tcp
+                        && !self.has_messages
+                    {
                         it.stage = Stage::Over;
                     }
                     Some(Found::Received(length))

@@ -136,14 +136,13 @@ pub(super) enum AnyEngine {
 /// Builds a population's engine with room for this many connections. Call it after the fork. `auto` means io_uring if the scenario and
 /// this kernel allow it.
 pub(super) fn build(scenario: &Scenario, load: &Load, room: usize) -> Result<AnyEngine> {
-    let fastopen = scenario.server.listen.fastopen > 0;
     match load.engine {
         Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?, room))),
         Choice::Auto { ring: true } => match ring(scenario) {
             Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring, room))),
-            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
+            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(room, scenario)?)),
         },
-        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
+        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(room, scenario)?)),
     }
 }
 

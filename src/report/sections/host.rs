@@ -10,7 +10,7 @@ use crate::{
     record::{LoadRow, Outcome, Subject, SubjectKind, TrialRecord},
     report::{Ranked, claims::capital, html::parts::folded, plain, ranking::listed},
     stats::Record,
-    sys::unix::SCHEME,
+    sys::unix,
 };
 
 /// The swept key whose values are names of variants, which the scenario lists under the same name.
@@ -226,7 +226,7 @@ fn bound(record: &Record) -> Vec<String> {
         let is_plain = match &own.bound[..] {
             [] => true,
             [only] => {
-                let is_unix = only.address.starts_with(SCHEME);
+                let is_unix = unix::is_meant(&only.address);
                 only.v6only.is_none() && only.device.is_none() && !only.is_wildcard() && !is_unix
             }
             _ => false,

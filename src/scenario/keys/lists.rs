@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::super::bind::MOST_BOUND;
 use super::domain::{Domain, Words, alternatives, not_one_of, shown, word, word_to_toml};
-use crate::sys::unix::{SCHEME, UnixAddress};
+use crate::sys::unix::{self, UnixAddress};
 
 /// Different numbers from 0 to a highest one, in any order.
 #[derive(Debug, Clone, Copy)]
@@ -182,12 +182,15 @@ impl Domain for Address {
 
     fn parse(&self, value: &Value) -> Result<Listens, String> {
         let text = value.as_str();
-        if let Some(rest) = text.and_then(|text| text.strip_prefix(SCHEME)) {
-            return rest.parse().map(Listens::On);
+        if let Some(text) = text.filter(|text| unix::is_meant(text)) {
+            return text.parse().map(Listens::On);
         }
         let address = text.and_then(|text| text.parse().ok()).map(Listens::At);
         address.ok_or_else(|| {
-            format!("must be an IP address or a Unix socket (\"unix:…\") in quotes, not {}", shown(value))
+            format!(
+                "must be an IP address or a Unix socket (\"unix:…\" or \"unixpacket:…\") in quotes, not {}",
+                shown(value)
+            )
         })
     }
 

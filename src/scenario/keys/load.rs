@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     scenario::{
-        load::{CloseBy, CloseHow, EngineName, Sockets},
+        load::{CloseBy, CloseHow, Connect, EngineName, Sockets},
         placement::LoaderPlaces,
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},
@@ -134,6 +134,9 @@ keys! { LOAD:
     LOAD_PROXY_PROTOCOL: Integer<u8> = "load.proxy_protocol", integer(0, 2), 0,
         "Version of the PROXY protocol header that each connection begins with, as if a proxy passed it on: `1` is text, `2` binary, `0` none. \
          It names the connection's own ends. Our own server reads it, and its receipts show that it did. Not with datagrams only.";
+    LOAD_CONNECT: Choice<Connect> = "load.connect", choice(), Connect::AtOnce,
+        "What connect(2) does where the queue of a Unix socket is full. `at-once`: it fails (EAGAIN), as with sockets that are O_NONBLOCK. \
+         `blocking`: it waits for room, at most `load.connect_timeout`, as with others; each client is then a loader of its own.";
     LOAD_CONNECT_TIMEOUT: Span = "load.connect_timeout", POSITIVE_SPAN, Duration::from_secs(10),
         "Give up on a connection not established within this time (ETIMEDOUT). The kernel resends a SYN after 1, 2, \
          3, 4, 5, 7 and 11 s.";

@@ -38,7 +38,8 @@ keys! { TRIAL:
     ADDRESS: Address = "address", Address, Listens::At(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         "Address the server listens on and the loaders connect to. `veth`: any unicast address except loopback, by \
          default `198.18.0.1`; the loaders' address differs in the last bit. A Unix socket: `unix:/path`, `unix:{dir}/path` in a folder of the \
-         trial's own, which is the command's, or `unix:@name` for an abstract name; streams, and not with `veth`.";
+         trial's own, which is the command's, or `unix:@name` for an abstract name; not with `veth`. With `unixpacket:` in place of `unix:`, the socket is not a stream, but keeps \
+         the bounds of messages (SOCK_SEQPACKET).";
     PORT: Integer<u16> = "port", integer(1, u16::MAX), 7_000,
         "Port the server listens on. A Unix socket has none.";
     HOSTS_SERVER: Integer<usize> = "hosts.server", integer(0, 63), 0,

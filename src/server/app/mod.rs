@@ -202,6 +202,8 @@ pub struct Application {
     requests: u64,
     /// Whether the service time is of a connection, whose client asks for nothing.
     burns_at_accept: bool,
+    /// Whether each read is of one message, after which more may wait.
+    has_messages: bool,
     scratch: Vec<u8>,
     reply: Vec<u8>,
     /// Where the loader looks up each connection's journey; `None` for other programs' clients.
@@ -233,6 +235,7 @@ impl Application {
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
             burns_at_accept: scenario.server.app == App::Connect,
+            has_messages: scenario.has_messages(),
             scratch: vec![0; SCRATCH_BYTES],
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
             ledger,
@@ -334,7 +337,8 @@ impl Application {
             consumed?;
             // A read that did not fill the buffer has emptied the socket, and later bytes cause an event of their own:
             // reading again would be a wasted system call. A close that came with the bytes causes no further event.
-            if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
+            let emptied = length < SCRATCH_BYTES && !self.has_messages;
+            if emptied && !ended && !connection.has_unsent() && !connection.closing {
                 return Ok(Next::Wait);
             }
         }

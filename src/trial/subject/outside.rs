@@ -51,6 +51,7 @@ pub(super) struct Probing {
     pub level: ProbeLevel,
     /// What cannot be known, why, and how to get it.
     pub missing: Option<String>,
+    on_unix: bool,
 }
 
 /// The server as it stood at one instant.
@@ -120,43 +121,44 @@ struct Holder {
 impl Probing {
     /// Attaches a probe for what is accepted at an address in the calling process's network. Fails only if the scenario asks for a
     /// level that cannot be had.
-    pub fn attach(wanted: Probe, address: SocketAddr) -> Result<Self> {
+    pub fn attach(wanted: Probe, filter: &Filter) -> Result<Self> {
+        let on_unix = filter.on_unix;
         if wanted == Probe::Off {
-            return Ok(Self { accepts: None, level: ProbeLevel::Off, missing: None });
+            return Ok(Self { accepts: None, level: ProbeLevel::Off, missing: None, on_unix });
         }
         // `auto` is the name of none.
         let named = <&str>::from(wanted);
         let level = Level::VARIANTS.iter().copied().find(|level| <&str>::from(*level) == named);
-        let filter = Filter::here(vec![address])?;
-        match Accepts::attach(level, &filter, CAPACITY) {
+        match Accepts::attach(level, filter, CAPACITY) {
             Ok((accepts, level)) => {
                 let level = <&str>::from(level).parse().expect("record and probe spell levels alike");
                 let missing = accepts.missing().map(str::to_owned);
-                Ok(Self { accepts: Some(accepts), level, missing })
+                Ok(Self { accepts: Some(accepts), level, missing, on_unix })
             }
             Err(error) if level.is_none() => {
                 let missing = format!("who accepted what, and accept waits: {}", format::causes(&error));
-                Ok(Self { accepts: None, level: ProbeLevel::Off, missing: Some(missing) })
+                Ok(Self { accepts: None, level: ProbeLevel::Off, missing: Some(missing), on_unix })
             }
             Err(error) => Err(error.context("`probe`")),
         }
     }
 
-    /// Whether it tells connections apart.
+    /// Whether it tells connections apart, and so knows how long each has waited.
     pub fn knows_connections(&self) -> bool {
         matches!(self.level, ProbeLevel::Btf | ProbeLevel::Tracepoints)
+    }
+
+    /// Whether it knows how many are open: when a Unix socket's connection ends shows nowhere.
+    pub fn knows_open(&self) -> bool {
+        self.knows_connections() && !self.on_unix
     }
 }
 
 impl Watch {
     /// Watches what accepts at an address in the calling process's network. Connections that are not ours are foreign.
     pub fn begin(scenario: &Scenario, ours: Ours<'_>) -> Result<Self> {
-        let mut probing = if scenario.unix.is_some() {
-            let missing = "who accepted what, and accept waits: probes see no accepts on a Unix socket".to_owned();
-            Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing) }
-        } else {
-            Probing::attach(scenario.probe, scenario.address)?
-        };
+        let filter = if scenario.unix.is_some() { Filter::unix()? } else { Filter::here(vec![scenario.address])? };
+        let mut probing = Probing::attach(scenario.probe, &filter)?;
         if let Some(accepts) = &mut probing.accepts {
             accepts.ours(ours)?;
         }
@@ -166,7 +168,7 @@ impl Watch {
     /// Watches nothing: what accepts at the address is not in the calling process's network.
     pub fn blind(scenario: &Scenario) -> Result<Self> {
         let missing = "who accepted what, and accept waits: the server is not in this machine's network".to_owned();
-        let probing = Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing) };
+        let probing = Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing), on_unix: false };
         Ok(Self { is_here: false, ..Self::with(probing, scenario)? })
     }
 
@@ -334,6 +336,9 @@ impl Watch {
     pub fn find_holders(&mut self) -> Result<()> {
         let inodes: HashSet<u64> = self.queues.read()?.into_keys().map(u64::from).collect();
         self.listeners = inodes.iter().map(|inode| *inode as u32).collect();
+        if let Some(accepts) = self.probing.accepts.as_mut().filter(|_| self.probing.on_unix) {
+            accepts.listen(&self.listeners)?;
+        }
         self.holders.clear();
         let mut held: Vec<(u64, Vec<holder::Process>)> = holder::of_sockets(&inodes).into_iter().collect();
         held.sort_unstable_by_key(|(inode, _)| *inode);
@@ -397,7 +402,7 @@ impl Watch {
             Count::Accepted => Some(grown(|seen| seen.accepted)),
             Count::AcceptEagain => Some(grown(|seen| seen.eagain)),
             Count::Emfile => Some(grown(|seen| seen.emfile)),
-            Count::Open => self.probing.knows_connections().then(|| seen.map_or(0, |seen| seen.open)),
+            Count::Open => self.probing.knows_open().then(|| seen.map_or(0, |seen| seen.open)),
             _ => None,
         }
     }
@@ -497,7 +502,7 @@ impl Watch {
             generation: self.changes.generation(id.0),
             stopped: self.members[number].stopped,
             by: if counted { CountedBy::Tracepoint } else { CountedBy::None },
-            open_peak: (counted && self.probing.knows_connections()).then(|| seen.map_or(0, |seen| seen.open_peak)),
+            open_peak: (counted && self.probing.knows_open()).then(|| seen.map_or(0, |seen| seen.open_peak)),
             total,
             measured,
             ..Ended::default()
