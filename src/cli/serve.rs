@@ -18,11 +18,11 @@ pub struct Serve {
     /// the scenario set load.proxy_protocol
     #[arg(long)]
     pub proxy_protocol: bool,
-    /// Local address to listen on in place of the scenario's, such as 0.0.0.0 or ::; may be repeated
-    #[arg(long, value_name = "ADDRESS")]
+    /// Local address to listen on in place of the scenario's, such as 0.0.0.0 or ::; several with commas, or by repeating the option
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub bind: Vec<IpAddr>,
-    /// Whether listeners on `::` leave IPv4 alone (IPV6_V6ONLY); without a value: true [default: the kernel's]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Whether listeners on `::` leave IPv4 alone (IPV6_V6ONLY) [default: the kernel's]
+    #[arg(long, value_name = "BOOL")]
     pub v6only: Option<bool>,
     /// Network device at which packets must arrive (SO_BINDTODEVICE)
     #[arg(long, value_name = "NAME")]

@@ -17,8 +17,11 @@ use crate::{
         family::Patience,
     },
     observe::mptcp,
-    scenario::{Headers, MOST_BOUND, Network, Scenario, Transport, keys},
-    server,
+    scenario::{
+        Headers, MOST_BOUND, Network, Plan, Scenario, Transport,
+        keys::{self, AnyKey},
+    },
+    server::{self, ListenError},
     sys::clock,
     tls,
     trial::{DIR, Finished, Listening, OwnServer, SETUP_PATIENCE, Subject, wait_until_ready},
@@ -55,6 +58,19 @@ fn bind_to(options: &cli::Serve, scenario: &mut Scenario) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The option or the key that is to blame for a server that cannot listen here, if one is.
+fn refused(options: &cli::Serve, plan: &Plan, error: anyhow::Error) -> anyhow::Error {
+    let why = format::causes(&error);
+    match error.downcast_ref::<ListenError>().and_then(ListenError::key) {
+        Some(key) if key == keys::SERVER_DEVICE.path() && options.device.is_some() => {
+            Usage(format!("--device: {why}")).into()
+        }
+        Some(_) if !options.bind.is_empty() => Usage(format!("--bind: {why}")).into(),
+        Some(key) => plan.refused(key, why).into(),
+        None => error,
+    }
 }
 
 /// Runs the command: serves until SIGINT or SIGTERM, its normal end, then prints what each worker did.
@@ -115,7 +131,8 @@ pub fn run(options: &cli::Serve) -> Result<Ended> {
         seed: plan.whole.seed,
         repetition: 0,
     };
-    let mut server = Box::new(OwnServer::fork(&context, Listening::open(&scenario)?, "worker")?);
+    let listening = Listening::open(&scenario).map_err(|error| refused(options, &plan, error))?;
+    let mut server = Box::new(OwnServer::fork(&context, listening, "worker")?);
     let patience = Patience::of(SETUP_PATIENCE).unless(&interrupted);
     wait_until_ready(&control, server.at_barrier(), patience, || server.check_running())?;
     let now_ns = clock::monotonic_ns();

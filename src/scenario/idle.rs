@@ -145,6 +145,16 @@ enum Outcome {
     Works,
 }
 
+/// Keys of a population that are about its connections.
+const OF_CONNECTIONS: [&dyn AnyKey; 6] = [
+    keys::LOAD_PROXY_PROTOCOL,
+    keys::LOAD_CLOSE_BY,
+    keys::LOAD_CLOSE_HOW,
+    keys::LOAD_SOCKETS,
+    keys::LOAD_QUICKACK,
+    keys::LOAD_CONNECT_TIMEOUT,
+];
+
 impl<'a> Context<'a> {
     fn new(file: &'a File, reading: &'a Reading<'_>, path: &'a str) -> Self {
         let event = paths::instance(path).unwrap_or(0);
@@ -194,9 +204,10 @@ impl<'a> Context<'a> {
         }
         let share = self.values.get(&self.place(keys::LOAD_UDP_SHARE)).map(|entry| &entry.value);
         let share = share.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64)));
-        if self.asked == keys::LOAD_PROXY_PROTOCOL.path() && share.is_some_and(|share| share >= 1.0) {
+        let of_connections = OF_CONNECTIONS.iter().any(|key| key.path() == self.asked);
+        if of_connections && share.is_some_and(|share| share >= 1.0) {
             return format!(
-                "`{path}` has no effect with `{} = 1`, since only connections begin with a header; lower that, or {remove}",
+                "`{path}` has no effect with `{} = 1`, which leaves no connections; lower that, or {remove}",
                 self.shown(keys::LOAD_UDP_SHARE)
             );
         }

@@ -394,35 +394,34 @@ impl Load {
     fn read(settings: &Settings<'_>, around: Around<'_>) -> Self {
         let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
-        let close_by = close_by(settings, protocol, app);
         let has_tcp = protocol.has(Transport::Tcp);
         let mode = Mode::read(settings);
-        let line = if app == App::Line { LineExchange::read(settings) } else { LineExchange::default() };
-        let says_nothing = match app {
-            App::Close | App::Connect => true,
-            App::Line => line.send.is_empty(),
-            App::Echo { .. } | App::Http { .. } | App::Https { .. } => false,
-        };
         let is_kept = matches!(mode, Mode::Kept { .. });
-        let hold = match close_by {
-            CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
-            CloseBy::Client | CloseBy::Server => Duration::ZERO,
-        };
-        let is_http = app.is_http();
-        // Another server closes as it pleases.
-        let decides = has_tcp && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
-        let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
-        let connect = if settings.is_unix() { settings.get(keys::LOAD_CONNECT) } else { Connect::AtOnce };
         let udp_share = match protocol {
             Protocol::Tcp | Protocol::Mptcp => 0.0,
             Protocol::Udp => 1.0,
             Protocol::Both if is_kept => 0.0,
             Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
         };
-        // Of flows alone, no connection could begin with a header.
-        let has_header = !has_tcp || udp_share < 1.0;
+        let connects = udp_share < 1.0;
+        let close_by = close_by(settings, connects, app);
+        let line = if app == App::Line { LineExchange::read(settings) } else { LineExchange::default() };
+        let says_nothing = match app {
+            App::Close | App::Connect => true,
+            App::Line => line.send.is_empty(),
+            App::Echo { .. } | App::Http { .. } | App::Https { .. } => false,
+        };
+        let hold = match close_by {
+            CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
+            CloseBy::Client | CloseBy::Server => Duration::ZERO,
+        };
+        let is_http = app.is_http();
+        // Another server closes as it pleases.
+        let decides = connects && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
+        let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
+        let connect = if settings.is_unix() { settings.get(keys::LOAD_CONNECT) } else { Connect::AtOnce };
         let proxy_protocol =
-            if has_header { Version::of(settings.get_of_networks(keys::LOAD_PROXY_PROTOCOL)) } else { None };
+            if connects || !has_tcp { Version::of(settings.get_of_networks(keys::LOAD_PROXY_PROTOCOL)) } else { None };
         if !has_tcp && proxy_protocol.is_some() {
             let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
             settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
@@ -453,14 +452,14 @@ impl Load {
             close_by,
             close_how,
             engine: Engine::read(settings, protocol, server),
-            sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
-            quickack: !has_tcp || quickack(settings, server, says_nothing && proxy_protocol.is_none()),
+            sockets: if connects { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
+            quickack: !connects || quickack(settings, server, says_nothing && proxy_protocol.is_none()),
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
             connect,
             connect_timeout: match connect {
-                _ if !has_tcp => Duration::ZERO,
+                _ if !connects => Duration::ZERO,
                 Connect::AtOnce => settings.get_of_networks(keys::LOAD_CONNECT_TIMEOUT),
                 Connect::Blocking => settings.get(keys::LOAD_CONNECT_TIMEOUT),
             },
@@ -668,9 +667,9 @@ fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> boo
     false
 }
 
-fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> CloseBy {
+fn close_by(settings: &Settings<'_>, connects: bool, app: App) -> CloseBy {
     // The other side would not see a flow of datagrams close.
-    if !protocol.has(Transport::Tcp) {
+    if !connects {
         return CloseBy::Client;
     }
     let default = if app == App::Close { CloseBy::Server } else { keys::LOAD_CLOSE_BY.default() };

@@ -108,7 +108,11 @@ fn populations_are_told_apart() {
         ),
         (
             "protocol = \"tcp+udp\"\nload.udp_share = 1\nload.proxy_protocol = 1",
-            "test.toml:3: `load.proxy_protocol` has no effect with `load.udp_share = 1`, since only connections begin with a header",
+            "test.toml:3: `load.proxy_protocol` has no effect with `load.udp_share = 1`, which leaves no connections; lower that",
+        ),
+        (
+            "protocol = \"tcp+udp\"\nload.udp_share = 1\nload.close_how = \"rst\"",
+            "test.toml:3: `load.close_how` has no effect with `load.udp_share = 1`, which leaves no connections; lower that",
         ),
         (
             "protocol = \"tcp+udp\"\n[[load]]\nname = \"one\"\nudp_share = 0\nproxy_protocol = 2\n[[load]]\nname = \"two\"\n\

@@ -296,7 +296,7 @@ fn public_clients_reach_every_address_of_serve() {
 
 fn a_wildcard_is_said_to_be_reached_from_elsewhere() {
     let clients: [IpAddr; 2] = [[127, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into()];
-    let (replies, output) = serve(&["--bind", "::", "--v6only=false"], &clients);
+    let (replies, output) = serve(&["--bind", "::", "--v6only", "false"], &clients);
     assert!(replies.iter().all(|reply| reply.starts_with("HTTP/1.1 200")), "{replies:?}");
     assert!(said(&output).contains("(IPv4 too)"), "{}", said(&output));
     assert!(stderr(&output).contains("other machines may reach this server"), "{}", stderr(&output));
@@ -315,7 +315,7 @@ fn options_of_serve_are_checked() {
     for (options, expected) in [
         (&["--bind", "0.0.0.0", "--bind", "127.0.0.1"][..], "0.0.0.0 includes 127.0.0.1"),
         (&["--bind", "::1", "--bind", "::1"], "named twice"),
-        (&["--v6only"], "so it has no effect"),
+        (&["--v6only", "true"], "so it has no effect"),
         (&["--bind", "nowhere"], "invalid value 'nowhere'"),
     ] {
         let output = bench.command(&[&["serve", "scenario.toml"][..], options].concat()).output().unwrap();

@@ -183,13 +183,12 @@ fn clients_that_block_wait_for_room() {
 
 /// Requests and replies of the most bytes that a message may have are messages.
 fn messages_arrive_whole_with_every_app_and_strategy() {
-    for app in ["echo", "close", "connect", "line"] {
+    for app in ["echo", "close", "connect"] {
         let bench = load(60).set("address", "unixpacket:{dir}/m.sock").set("server.app", app);
         let bench = match app {
             "echo" => {
                 bench.set("server.request_bytes", 65_536).set("server.reply_bytes", 65_536).set("load.requests", 3)
             }
-            "line" => bench.set("load.send", "PING\n").set("load.requests", 3),
             _ => bench,
         };
         let bench = bench.each("server.strategy", of_one_listener()).bench();
