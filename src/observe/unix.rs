@@ -34,13 +34,15 @@ impl UnixQueues {
         let Self { question, address } = self;
         // A server may have been started in its folder, and know the socket by another path.
         let file = address.path().and_then(file_id);
+        // Names of sockets of different kinds are different, and only one of the address's kind can be connected to.
+        let kind = if address.has_messages() { libc::SOCK_SEQPACKET } else { libc::SOCK_STREAM } as u8;
         let mut queues = HashMap::new();
         let read = question.each_unix(|socket| {
             let queue = socket.nlas.iter().find_map(|nla| match nla {
                 Nla::ReceiveQueueLength(length, limit) => Some(Queue { length: *length, limit: *limit, drops: 0 }),
                 _ => None,
             });
-            if let Some(queue) = queue.filter(|_| is_at(socket, address, file)) {
+            if let Some(queue) = queue.filter(|_| socket.header.kind == kind && is_at(socket, address, file)) {
                 queues.insert(socket.header.inode, queue);
             }
         });
@@ -106,6 +108,8 @@ mod tests {
         let _clients = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];
         let _client = UnixStream::connect_addr(&address).unwrap();
         assert_eq!((on(by_path), on(&by_name)), (vec![2], vec![1]));
+        let packets: UnixAddress = format!("unixpacket:{by_path}").parse().unwrap();
+        assert!(UnixQueues::new(&packets).unwrap().read().unwrap().is_empty(), "it is a stream's");
         // By another way to the same file.
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();

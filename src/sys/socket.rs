@@ -32,8 +32,12 @@ pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
 
 /// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
 pub fn takes_connections(address: &UnixAddress) -> bool {
-    let connected = || unix(address)?.connect(&address.sockaddr()?);
-    connected().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
+    reach(address).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
+}
+
+/// Connects to a Unix socket, and closes the connection.
+pub fn reach(address: &UnixAddress) -> io::Result<()> {
+    unix(address)?.connect(&address.sockaddr()?)
 }
 
 /// How many segments of the socket's connection the kernel has sent again; of a connection just established, or not yet: SYNs.

@@ -17,7 +17,10 @@ use crate::{
     observe::{accepts::Ours, processes, queues::ServerQueues},
     record::{self, Done, SubjectKind},
     scenario::{Act, Probe, Scenario},
-    sys::{process, socket},
+    sys::{
+        process, socket,
+        unix::{PACKET_SCHEME, SCHEME},
+    },
 };
 
 /// A server that was already listening, by its address and the names of its processes.
@@ -47,8 +50,16 @@ pub fn locate(scenario: &Scenario) -> Result<Whereabouts> {
     }
     if let Some(unix) = &scenario.unix {
         // A file may be the way to a server in another network namespace.
-        if socket::takes_connections(unix) {
-            return Ok(Whereabouts::Elsewhere);
+        match socket::reach(unix) {
+            Ok(()) => return Ok(Whereabouts::Elsewhere),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Whereabouts::Elsewhere),
+            Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+                let other = if unix.has_messages() { SCHEME } else { PACKET_SCHEME };
+                bail!(
+                    "what listens on {unix} is a socket of another kind: write `{other}` in place of what the address begins with"
+                )
+            }
+            Err(_) => {}
         }
         bail!("nothing listens on {unix}: start the server first, or check the path or name and who may connect there");
     }
