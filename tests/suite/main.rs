@@ -86,8 +86,8 @@ mod version;
 /// Tests that failed. Most measure, and a machine that is busy with other tests may keep them from it: these are run again, alone.
 static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// If more fail, it is no accident.
-const ACCIDENTS: usize = 5;
+/// More failures than these are not put down to a busy machine.
+const FEW: usize = 5;
 
 fn main() {
     // They mostly wait: for the ends of trials, which last as long as they are told to, however many processors there are.
@@ -95,7 +95,7 @@ fn main() {
     arguments.test_threads.get_or_insert(2 * requires::processors());
     let conclusion = libtest_mimic::run(&arguments, tests());
     let failed = std::mem::take(&mut *FAILED.lock().unwrap());
-    if failed.is_empty() || failed.len() > ACCIDENTS {
+    if failed.is_empty() || failed.len() > FEW {
         conclusion.exit();
     }
     println!("Failed beside others, and run again alone: {}", failed.join(", "));
