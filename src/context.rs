@@ -10,6 +10,7 @@ use crate::{
     observe::{completions::Completions, stamps::Stamps},
     record::WaitMethod,
     scenario::Scenario,
+    tls,
 };
 
 /// Shared by workers, loaders and a strategy's helper. Clones refer to the same memory.
@@ -30,6 +31,8 @@ pub struct TrialContext {
     pub stamps: Option<Arc<Stamps>>,
     /// When the workers' rings completed accepts, if they have rings and exact waits are recorded.
     pub completions: Option<Arc<Completions>>,
+    /// What our own server presents to its clients, with app `https`.
+    pub tls: Option<tls::Server>,
     pub waits: Waits,
     /// Seed of schedules and service times.
     pub seed: u64,

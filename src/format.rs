@@ -155,6 +155,28 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     if text.contains(is_harmful) { text.replace(is_harmful, "\u{fffd}").into() } else { text.into() }
 }
 
+/// Bytes on one line: visible text as it is, and `\r`, `\n`, `\t`, `\0`, `\\` or `\xHH` in place of all others.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\r' => text.push_str("\\r"),
+                '\n' => text.push_str("\\n"),
+                '\t' => text.push_str("\\t"),
+                '\0' => text.push_str("\\0"),
+                '\\' => text.push_str("\\\\"),
+                c if is_harmful(c) => {
+                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text += &format!("\\x{byte:02x}"));
+                }
+                c => text.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
+    }
+    text
+}
+
 /// JSON in which harmful characters are escaped, so that it means the same and can be printed.
 pub fn harmless_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_harmful) {
@@ -180,6 +202,14 @@ pub fn one_line(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_not_visible_text_are_escaped() {
+        assert_eq!(escaped(b"-ERR a\\b\r\n"), "-ERR a\\\\b\\r\\n");
+        assert_eq!(escaped("ü\t\0\u{1b}\u{202e}".as_bytes()), "ü\\t\\0\\x1b\\xe2\\x80\\xae");
+        assert_eq!(escaped(b"\xd2\x16\xffa"), "\\xd2\\x16\\xffa");
+        assert_eq!(escaped(b""), "");
+    }
 
     #[test]
     fn errors_do_not_repeat_their_causes() {

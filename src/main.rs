@@ -40,6 +40,7 @@
 //! | [`ipc`] | what the processes of a trial share: families of children, messages, counters, the port ledger |
 //! | [`hosts`] | the hosts of a job: who a launcher started, the connections between them, their clocks |
 //! | [`scenario`] | from TOML to an ordered list of trials: keys, strategies, the matrix |
+//! | [`tls`] | TLS between sockets and apps: certificates, and sessions of either side |
 //! | [`stats`] | mathematics on records: medians, tests, metrics |
 //! | [`observe`] | what the kernel says: queues, counters, sockets, ports, the host |
 //! | [`context`] | what a trial makes before its first fork, and every process of it inherits |
@@ -82,6 +83,7 @@
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |
 //! | imbalance | the busiest member's accepts ÷ the mean |
+//! | fallback | a connection for which MPTCP was asked in vain: it is plain TCP |
 //! | draw | what falls on a random member each time: a distinct 4-tuple where the kernel hashes them, a connection where a program draws |
 //! | exact metric | a number that one trial settles: a wall, a balance |
 //! | counted metric | a count that is complete in each trial, but may depend on chance: connections lost |
@@ -120,6 +122,7 @@ mod stats;
 mod suggest;
 #[allow(unsafe_code)]
 mod sys;
+mod tls;
 mod trial;
 mod watch;
 

@@ -51,6 +51,11 @@ struct socket {
 	struct sock *sk;
 };
 
+/* `peer` of the socket that accept returns is the client's. */
+struct unix_sock {
+	struct sock *peer;
+};
+
 /* What accept returns for a connection that both ends made multipath; `first` is its first TCP connection. */
 struct mptcp_sock {
 	struct sock *first;
@@ -58,6 +63,7 @@ struct mptcp_sock {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 };
 
 struct file {

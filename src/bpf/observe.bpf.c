@@ -1,7 +1,10 @@
 /* Counts the accepts of any server, thread by thread, with the time that each connection waited.
  *
  * A wait begins when the kernel puts a connection into ESTABLISHED. It ends when accept returns it, or an io_uring completes its accept.
- * Connections are told apart by the address of their socket in the kernel. */
+ * Connections are told apart by the address of their socket in the kernel.
+ *
+ * A Unix socket's connection is known by its client's socket. It waits from when the kernel has queued it, which wakes the listener; where
+ * that is no event (before Linux 6.3), from the client's call of connect. */
 #include "kernel.h"
 #include "observe.h"
 
@@ -242,7 +245,7 @@ static __always_inline int accepted(struct accept accept, struct sock *sk, struc
 	return 0;
 }
 
-/* The descriptor that accept was called with. */
+/* The descriptor that a system call was called with. */
 static __always_inline __u32 first_argument(void)
 {
 	void *registers = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
@@ -256,6 +259,159 @@ static __always_inline __u32 first_argument(void)
 	return -1;
 }
 
+/* The listeners on Unix sockets that count, by inode. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32);
+} unix_listeners SEC(".maps");
+
+static __always_inline int is_unix(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
+}
+
+/* The socket of a file that may be anything; null if it is none. */
+static __always_inline struct sock *sock_if(struct file *file)
+{
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	return sock_of(file);
+}
+
+/* The client's socket, of a connection on a Unix socket. */
+static __always_inline __u64 client_of(struct sock *sk)
+{
+	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
+}
+
+/* The end that stands for the server on a Unix socket: SERVER_END of src/sys/unix.rs. */
+static __always_inline void unix_end(struct endpoint *end)
+{
+	map_address(end->address, bpf_htonl(0x7f000002));
+	end->port = 0;
+	end->family = AF_INET;
+}
+
+/* A member has this connection of a Unix socket. When it ends is not seen. */
+static __always_inline int accepted_unix(struct accept accept, struct sock *sk, struct sock *listener, __u64 now_ns)
+{
+	__u64 client = client_of(sk);
+	struct connection *it = bpf_map_lookup_elem(&connections, &client);
+	struct totals *sum = sums();
+	struct endpoint at = {};
+	struct member *member;
+	__u32 number;
+
+	unix_end(&at);
+	member = member_of(accept, listener, &at, &number);
+	if (!member || !sum)
+		return 0;
+	__sync_fetch_and_add(&member->accepted, 1);
+	if (accept.by_ring)
+		__sync_fetch_and_add(&member->completions, 1);
+	member->last_accept_ns = now_ns;
+	if (it) {
+		record_wait(number, now_ns - it->established_ns);
+		bpf_map_delete_elem(&connections, &client);
+	} else {
+		__sync_fetch_and_add(&member->unstamped, 1);
+		if (sum->asks_whose)
+			__sync_fetch_and_add(&member->foreign, 1);
+	}
+	return 0;
+}
+
+static __always_inline int returned_unix(struct accept accept, struct file *file, struct sock *listener, long result, __u64 now_ns)
+{
+	__u64 inode = BPF_CORE_READ(file, f_inode, i_ino), client;
+	__u32 *known = bpf_map_lookup_elem(&unix_listeners, &inode), one = 1, number;
+	struct endpoint at = {};
+	struct member *member;
+	struct sock *sk;
+
+	if (result >= 0) {
+		sk = sock_of(file_of(result));
+		client = client_of(sk);
+		if (!known && !bpf_map_lookup_elem(&connections, &client))
+			return 0;
+		/* A listener that the server has opened since. */
+		if (!known && bpf_map_update_elem(&unix_listeners, &inode, &one, BPF_ANY))
+			lose();
+		return accepted_unix(accept, sk, listener, now_ns);
+	}
+	if (!known)
+		return 0;
+	unix_end(&at);
+	member = member_of(accept, listener, &at, &number);
+	if (member)
+		__sync_fetch_and_add(result == -EAGAIN ? &member->eagain : &member->emfile, 1);
+	return 0;
+}
+
+/* The client's socket, by the thread that calls connect on it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} unix_connects SEC(".maps");
+
+/* The Unix socket on which one of our processes has called connect; null if it is none, or another's. */
+static __always_inline struct sock *connecting_unix(void)
+{
+	struct sock *sk = sock_if(file_of(first_argument()));
+	__u32 pid = running() >> 32;
+	struct totals *sum = sums();
+
+	if (!sk || !sum || !is_unix(sk) || (sum->asks_whose && !bpf_map_lookup_elem(&ours, &pid)))
+		return 0;
+	return sk;
+}
+
+SEC("tp/syscalls/sys_enter_connect")
+int connect_unix(void *ctx)
+{
+	struct connection fresh = { .established_ns = bpf_ktime_get_ns() };
+	__u64 key = (__u64)connecting_unix(), thread = bpf_get_current_pid_tgid();
+
+	if (!key)
+		return 0;
+	if (bpf_map_update_elem(&connections, &key, &fresh, BPF_ANY) || bpf_map_update_elem(&unix_connects, &thread, &key, BPF_ANY))
+		lose();
+	return 0;
+}
+
+/* A socket has something to read; a listener, a connection. */
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(queued_unix, struct sock *sk)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), *client = bpf_map_lookup_elem(&unix_connects, &thread);
+	struct connection *it;
+
+	if (!client || !is_unix(sk))
+		return 0;
+	it = bpf_map_lookup_elem(&connections, client);
+	if (it)
+		it->established_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp/syscalls/sys_exit_connect")
+int connected_unix(struct syscall_trace_exit *ctx)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), *client = bpf_map_lookup_elem(&unix_connects, &thread), key;
+
+	if (!client)
+		return 0;
+	key = *client;
+	bpf_map_delete_elem(&unix_connects, &thread);
+	if (ctx->ret < 0)
+		bpf_map_delete_elem(&connections, &key);
+	return 0;
+}
+
 static __always_inline int returned(long result)
 {
 	struct accept accept = { .pid_tgid = running(), .is_running = 1 };
@@ -263,11 +419,15 @@ static __always_inline int returned(long result)
 	struct endpoint at = {};
 	struct sock *listener;
 	struct member *member;
+	struct file *file;
 	__u32 number;
 
-	if (result < 0 && result != -EAGAIN)
+	if (result < 0 && result != -EAGAIN && !is_out_of_files(result))
 		return 0;
-	listener = sock_of(file_of(first_argument()));
+	file = file_of(first_argument());
+	listener = sock_of(file);
+	if (is_unix(listener))
+		return returned_unix(accept, file, listener, result, now_ns);
 	if (!is_tcp(listener))
 		return 0;
 	local_end(listener, &at);
@@ -277,7 +437,7 @@ static __always_inline int returned(long result)
 		return 0;
 	member = member_of(accept, listener, &at, &number);
 	if (member)
-		__sync_fetch_and_add(&member->eagain, 1);
+		__sync_fetch_and_add(result == -EAGAIN ? &member->eagain : &member->emfile, 1);
 	return 0;
 }
 
@@ -319,18 +479,10 @@ static __always_inline struct file *fixed_file_of(struct io_ring_ctx *ring, __u3
 	return (struct file *)(pointer & ~7UL);
 }
 
-/* The socket of a file that may be anything; null if it is none. */
-static __always_inline struct sock *sock_if(struct file *file)
-{
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	return sock_of(file);
-}
-
 /* Whether the socket has a connection that waits to be accepted. */
 static __always_inline int waits_for_accept(struct sock *sk)
 {
-	__u64 key = (__u64)sk;
+	__u64 key = is_unix(sk) ? client_of(sk) : (__u64)sk;
 	struct connection *it = bpf_map_lookup_elem(&connections, &key);
 
 	return it && is_waiting(it);
@@ -371,6 +523,8 @@ static __always_inline int completed(struct io_ring_ctx *ring, struct io_kiocb *
 		accept.pid_tgid = (__u64)BPF_CORE_READ(thread, task_tgid) << 32 | (__u32)BPF_CORE_READ(thread, task_pid);
 		accept.is_running = 0;
 	}
+	if (is_unix(sk))
+		return accepted_unix(accept, sk, sk, now_ns);
 	/* The ring does not say which listener it was: the connection's own address, or the listener of all addresses that is wanted. */
 	local_end(sk, &at);
 	if (filtered && !wants(&at, EXACTLY, 0))

@@ -6,9 +6,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define EAGAIN 11
+#define ENFILE 23
+#define EMFILE 24
 #define IPPROTO_TCP 6
 
 enum {
@@ -52,6 +55,12 @@ struct member_key {
 	__u32 unused;
 };
 
+/* Whether accept failed for want of a descriptor. */
+static __always_inline int is_out_of_files(long result)
+{
+	return result == -EMFILE || result == -ENFILE;
+}
+
 /* What a member did. The layout is that of src/observe/accepts/tables.rs. */
 struct member {
 	__u64 pid_tgid;
@@ -67,7 +76,7 @@ struct member {
 	__u64 port_family; /* port, family << 16 */
 	char comm[16];
 	__u64 descriptor;  /* of its listener, where that is all that is known */
-	__u64 unused;
+	__u64 emfile;      /* accepts that failed for want of a descriptor */
 };
 
 struct totals {

@@ -165,7 +165,7 @@ static __always_inline int returned(void *ctx)
 	address = call->address;
 	bpf_map_delete_elem(&calls, &thread);
 	FIELD(ctx, at_result, &result);
-	if (!key.pid_tgid || (result < 0 && result != -EAGAIN))
+	if (!key.pid_tgid || (result < 0 && result != -EAGAIN && !is_out_of_files(result)))
 		return 0;
 	member = numbered(&key, &number, &fresh);
 	if (!member)
@@ -177,7 +177,7 @@ static __always_inline int returned(void *ctx)
 		member->pid_tgid = key.pid_tgid;
 	}
 	if (result < 0) {
-		__sync_fetch_and_add(&member->eagain, 1);
+		__sync_fetch_and_add(result == -EAGAIN ? &member->eagain : &member->emfile, 1);
 		return 0;
 	}
 	__sync_fetch_and_add(&member->accepted, 1);

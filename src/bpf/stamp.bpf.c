@@ -59,7 +59,9 @@ int stamp(struct bpf_sock_ops *ctx)
 	/* local_port is in host order. */
 	if (ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || ctx->local_port != port)
 		return 1;
-	if (ctx->family == AF_INET) {
+	/* An IPv6 listener for both has connections of IPv4, with mapped addresses. */
+	if (ctx->family == AF_INET ||
+	    (!ctx->local_ip6[0] && !ctx->local_ip6[1] && ctx->local_ip6[2] == bpf_htonl(0xffff))) {
 		local = bpf_ntohl(ctx->local_ip4);
 		address = bpf_ntohl(ctx->remote_ip4);
 		whole.words[2] = bpf_htonl(0xffff);

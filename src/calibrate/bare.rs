@@ -15,19 +15,20 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     context::Role,
     ipc::{
         control::{Control, LoaderCount, Phase, Window},
         family::{self, Family, Patience},
-        receipt::Tuple,
+        proxy_header::Template,
+        receipt::{Told, Tuple},
     },
     load,
     observe::counters::{self, CounterReader},
     record::BareProcesses,
-    scenario::{Cell, CloseBy, CloseHow, Load, Queues, Scenario, Transport},
+    scenario::{Cell, CloseBy, CloseHow, ListenOptions, Load, Queues, Scenario, Transport},
     server::{
         Listeners, Site,
         app::{Application, Caller},
@@ -109,15 +110,15 @@ pub(super) fn run(cell: &Cell, processes: BareProcesses, warmup: Duration, span:
     })
 }
 
-/// Forks the servers, each with its own listener.
+/// Forks the servers, each with its own listener where the clients connect to, whatever else the scenario's is bound to.
 fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Family<()>> {
-    let site = Site { workers: count, ..Site::of(&scenario.server, scenario.address, Transport::Tcp) };
+    let site = Site { options: scenario.server.listen, ..Site::at(scenario.address, Transport::Tcp, count) };
     let mut listeners = Some(Listeners::open(site, Queues::PerWorker)?);
     let mut servers = Family::default();
     for number in 0..count {
         servers.fork(&format!("lb:bareserver{number}"), format!("server {number} of the bare loop"), |_| {
             let own = listeners.take().context("the listeners have been taken")?;
-            Ok(exchange.serve_all(own.take(number).socket())?)
+            Ok(exchange.serve_all(&own.take(number).sockets()[0])?)
         })?;
     }
     Ok(servers)
@@ -126,9 +127,12 @@ fn servers(scenario: &Scenario, exchange: &Exchange, count: usize) -> Result<Fam
 struct Exchange {
     address: SocketAddr,
     request: Vec<u8>,
+    /// What a connection begins with: its first request, after a header if there is one.
+    first: Vec<u8>,
     reply: Vec<u8>,
     requests: u64,
     nodelay: bool,
+    multipath: bool,
     close_by: CloseBy,
     close_how: CloseHow,
 }
@@ -139,7 +143,7 @@ impl Exchange {
         let load = &scenario.loads[0];
         let request = load::first_request(scenario, load, &scenario.address.to_string());
         let tuple = Tuple { client: scenario.address, server: scenario.address };
-        let caller = Caller { worker: 0, accept_ns: 0, tuple };
+        let caller = Caller { worker: 0, accept_ns: 0, tuple, told: Told::Nothing, id: None };
         let mut app = Application::new(scenario, 0, None, 0, 0);
         let reply = if request.is_empty() {
             // App `close`: the close is the reply.
@@ -147,9 +151,25 @@ impl Exchange {
         } else {
             app.answer(&request, &caller).context("the app did not answer its own client's request")?.to_vec()
         };
-        let Load { requests, close_by, close_how, .. } = *load;
-        let nodelay = scenario.server.listen.nodelay;
-        Ok(Self { address: scenario.address, request, reply, requests: requests.into(), nodelay, close_by, close_how })
+        let Load { requests, close_by, close_how, proxy_protocol, .. } = *load;
+        let mut first = Vec::new();
+        if let Some(version) = proxy_protocol {
+            // As long as those that name a client's port.
+            Template::new(version, scenario.address.ip(), scenario.address).write(u16::MAX, &mut first);
+        }
+        first.extend_from_slice(&request);
+        let ListenOptions { nodelay, multipath, .. } = scenario.server.listen;
+        Ok(Self {
+            address: scenario.address,
+            request,
+            first,
+            reply,
+            requests: requests.into(),
+            nodelay,
+            multipath,
+            close_by,
+            close_how,
+        })
     }
 
     /// Runs a client: repeats the exchange until the phase changes.
@@ -167,13 +187,17 @@ impl Exchange {
     }
 
     fn ask(&self, scratch: &mut [u8]) -> io::Result<()> {
-        let mut socket = Socket::new(Domain::for_address(self.address), Type::STREAM.cloexec(), None)?;
+        let protocol = self.multipath.then_some(Protocol::MPTCP);
+        let mut socket = Socket::new(Domain::for_address(self.address), Type::STREAM.cloexec(), protocol)?;
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
         socket.connect(&self.address.into())?;
-        for _ in 0..self.requests {
-            socket.write_all(&self.request)?;
+        if self.requests == 0 {
+            socket.write_all(&self.first)?;
+        }
+        for number in 0..self.requests {
+            socket.write_all(self.asked(number))?;
             socket.read_exact(scratch)?;
         }
         match self.close_by {
@@ -185,19 +209,27 @@ impl Exchange {
     /// Runs a server: serves one connection after another until it is killed.
     fn serve_all(&self, listener: &Socket) -> io::Result<()> {
         listener.set_nonblocking(false)?;
-        let mut scratch = vec![0; self.request.len()];
+        let mut scratch = vec![0; self.first.len()];
         loop {
             let (socket, _) = listener.accept()?;
             self.serve(socket, &mut scratch)?;
         }
     }
 
+    /// The bytes of a connection's request of this number.
+    fn asked(&self, number: u64) -> &[u8] {
+        if number == 0 { &self.first } else { &self.request }
+    }
+
     fn serve(&self, mut socket: Socket, scratch: &mut [u8]) -> io::Result<()> {
         if self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
-        for _ in 0..self.requests {
+        if self.requests == 0 {
             socket.read_exact(scratch)?;
+        }
+        for number in 0..self.requests {
+            socket.read_exact(&mut scratch[..self.asked(number).len()])?;
             socket.write_all(&self.reply)?;
         }
         match self.close_by {

@@ -46,7 +46,7 @@ pub use self::{
     report::Report,
     run::Run,
     serve::Serve,
-    shorthands::{ServerShorthands, Shorthand, Shorthands},
+    shorthands::{AppShorthands, ServerShorthands, Shorthand, Shorthands},
     show::Show,
     target::{Host, Target},
 };

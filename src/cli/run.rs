@@ -15,8 +15,8 @@ use super::{Recording, ServerShorthands};
                         DIR=$(listenbench run -q) && jq . \"$DIR/summary.json\"")]
 pub struct Run {
     /// Scenario files (`-` is standard input), or names of built-in scenarios: quick (the default), herd, tail, shards, strategies, accept-order, burst, storm,
-    /// stalled-worker, udp-spread, backlog, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million, sustain,
-    /// ceiling, nginx, haproxy, nginx-upstream, haproxy-upstream, reload, nginx-reload, haproxy-reload, gunicorn, beside, smoke
+    /// tls-storm, stalled-worker, udp-spread, quic-rebinding, backlog, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million,
+    /// sustain, ceiling, nginx, haproxy, nginx-upstream, haproxy-upstream, reload, nginx-reload, haproxy-reload, gunicorn, redis, beside, smoke
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<String>,
     /// Run the scenarios as one experiment: each repetition is a block of all their cells in random order, so that `compare` can

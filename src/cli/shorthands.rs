@@ -23,6 +23,10 @@ pub struct Shorthands {
     /// Run this many trials of each cell; short for --set repetitions=N
     #[arg(long, value_name = "N")]
     pub repetitions: Option<String>,
+    /// Begin each connection with the PROXY protocol header of this version, 1 (text) or 2 (binary); short for --set
+    /// load.proxy_protocol=VERSION
+    #[arg(long, value_name = "VERSION")]
+    pub proxy_protocol: Option<String>,
 }
 
 /// The same for listenbench's own server.
@@ -36,6 +40,20 @@ pub struct ServerShorthands {
     pub workers: Option<String>,
 }
 
+/// The same for what a load says to somebody's server.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AppShorthands {
+    /// What to exchange: http, https, echo, line (--send, --expect), connect (nothing, for load.hold) or close; short for --set server.app=NAME
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// With --app line, send this for each request, such as 'PING\r\n'; empty if the server speaks first; short for --set load.send=TEXT
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub send: Option<String>,
+    /// With --app line, expect a reply that begins like this, such as +PONG; short for --set load.expect=TEXT
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub expect: Option<String>,
+}
+
 /// A short form that was given.
 pub struct Shorthand<'a> {
     /// The option.
@@ -46,6 +64,8 @@ pub struct Shorthand<'a> {
     value: &'a str,
     /// The mode of the load that it stands for.
     mode: Option<&'static str>,
+    /// Whether the value is a text in which commas and digits are nothing special.
+    is_text: bool,
 }
 
 impl Shorthands {
@@ -57,6 +77,7 @@ impl Shorthands {
             Shorthand::new("--for", keys::LOAD_DURATION, self.duration.as_deref(), None),
             Shorthand::new("--connections", keys::LOAD_CONNECTIONS, self.connections.as_deref(), None),
             Shorthand::new("--repetitions", keys::REPETITIONS, self.repetitions.as_deref(), None),
+            Shorthand::new("--proxy-protocol", keys::LOAD_PROXY_PROTOCOL, self.proxy_protocol.as_deref(), None),
         ]
         .into_iter()
         .flatten()
@@ -75,6 +96,19 @@ impl ServerShorthands {
     }
 }
 
+impl AppShorthands {
+    /// Those that were given.
+    pub fn given(&self) -> impl Iterator<Item = Shorthand<'_>> {
+        [
+            Shorthand::new("--app", keys::SERVER_APP, self.app.as_deref(), None),
+            Shorthand::new("--send", keys::LOAD_SEND, self.send.as_deref(), None).map(Shorthand::of_text),
+            Shorthand::new("--expect", keys::LOAD_EXPECT, self.expect.as_deref(), None).map(Shorthand::of_text),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 impl<'a> Shorthand<'a> {
     fn new(
         option: &'static str,
@@ -82,7 +116,11 @@ impl<'a> Shorthand<'a> {
         value: Option<&'a str>,
         mode: Option<&'static str>,
     ) -> Option<Self> {
-        value.map(|value| Self { option, key, value, mode })
+        value.map(|value| Self { option, key, value, mode, is_text: false })
+    }
+
+    fn of_text(self) -> Self {
+        Self { is_text: true, ..self }
     }
 
     /// Whether it decides a key's value.
@@ -96,7 +134,7 @@ impl<'a> Shorthand<'a> {
 
     /// Whether the key is one of a population where a scenario has several.
     pub fn is_of_a_population(&self) -> bool {
-        self.mode.is_some()
+        self.mode.is_some() || self.is_text || self.key.path() == keys::LOAD_PROXY_PROTOCOL.path()
     }
 
     /// What was typed.
@@ -107,7 +145,8 @@ impl<'a> Shorthand<'a> {
     /// What it stands for, as `--set` takes it.
     pub fn settings(&self) -> impl Iterator<Item = String> {
         let mode = self.mode.map(|mode| format!("{}={mode}", keys::LOAD_MODE.path()));
-        mode.into_iter().chain([format!("{}={}", self.key.path(), list(self.value))])
+        let value = if self.is_text { toml::Value::from(self.value).to_string() } else { list(self.value) };
+        mode.into_iter().chain([format!("{}={value}", self.key.path())])
     }
 }
 
@@ -140,6 +179,19 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(list(value), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_is_taken_as_it_is() {
+        let text = |text: &str| Some(text.to_owned());
+        let all = AppShorthands { app: text("line"), send: text("a,b\\r\\n"), expect: text("7") };
+        let settings: Vec<String> = all.given().flat_map(|one| one.settings().collect::<Vec<_>>()).collect();
+        assert_eq!(settings[0], "server.app=line");
+        for (setting, path, value) in [(&settings[1], "load.send", "a,b\\r\\n"), (&settings[2], "load.expect", "7")] {
+            let (key, written) = setting.split_once('=').unwrap();
+            let read: toml::Table = format!("v={written}").parse().unwrap();
+            assert_eq!((key, read["v"].as_str()), (path, Some(value)));
         }
     }
 

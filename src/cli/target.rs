@@ -1,4 +1,5 @@
-//! A server as a command line names it: `http://host:port/path`, `host:port`, `address:port`, `[v6]:port` or a port of this machine.
+//! A server as a command line names it: `http://host:port/path`, the same with `https`, `tcp://host:port`, `host:port`, `address:port`,
+//! `[v6]:port`, a port of this machine, `unix:/path` or `unix:@name`, or the same with `unixpacket`.
 
 use std::{
     fmt, io,
@@ -9,8 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use indexmap::IndexSet;
 
+use crate::sys::unix::{self, SERVER_END, UnixAddress};
+
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
+/// The same with TLS.
+const HTTPS_PORT: u16 = 443;
 /// The most bytes of a host name (RFC 1035, section 2.3.4).
 const NAME_LIMIT_BYTES: usize = 253;
 
@@ -20,10 +25,12 @@ pub struct Target {
     given: String,
     /// The machine.
     pub host: Host,
-    /// Never 0.
+    /// Never 0, unless it is a Unix socket, which has none.
     pub port: u16,
-    /// What a URL says about requests; `None` without a URL.
+    /// What a URL says about requests; `None` without one of HTTP.
     pub url: Option<Url>,
+    /// Whether it is a URL of a connection, which leaves open what is spoken on it.
+    pub is_bare: bool,
 }
 
 /// The machine of a target.
@@ -35,6 +42,8 @@ pub enum Host {
     Name(String),
     /// Only a port was given: this machine.
     ThisMachine,
+    /// A Unix socket, which has no port.
+    Unix(UnixAddress),
 }
 
 /// The part of a URL that goes into requests.
@@ -42,6 +51,14 @@ pub enum Host {
 pub struct Url {
     /// Path and query, beginning with `/`; `None` if the URL ends with its host or port.
     pub path: Option<String>,
+    /// Whether its scheme asks for TLS.
+    pub is_secured: bool,
+}
+
+impl Url {
+    fn default_port(&self) -> u16 {
+        if self.is_secured { HTTPS_PORT } else { HTTP_PORT }
+    }
 }
 
 impl Target {
@@ -52,6 +69,7 @@ impl Target {
         let port = self.port;
         let addresses = match &self.host {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, port)]),
+            Host::Unix(_) => return Ok(vec![SERVER_END]),
             Host::ThisMachine => {
                 return Ok([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                     .map(|ip| SocketAddr::new(ip, port))
@@ -73,9 +91,9 @@ impl Target {
             Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
             Host::Address(IpAddr::V4(address)) => address.to_string(),
             Host::Name(name) => name.clone(),
-            Host::ThisMachine => return None,
+            Host::ThisMachine | Host::Unix(_) => return None,
         };
-        let default = self.url.is_some() && self.port == HTTP_PORT;
+        let default = self.url.as_ref().is_some_and(|url| self.port == url.default_port());
         Some(if default { host } else { format!("{host}:{}", self.port) })
     }
 }
@@ -90,25 +108,58 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port, url) = match text.split_once("://") {
-            Some((scheme, rest)) => of_url(scheme, rest)?,
+        if unix::is_meant(text) {
+            let host = Host::Unix(unix_address(text)?);
+            return Ok(Self { given: text.to_owned(), host, port: 0, url: None, is_bare: false });
+        }
+        let (host, port, url, is_bare) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => {
+                let (host, port) = of_connection(rest)?;
+                (host, port, None, true)
+            }
+            Some((scheme, rest)) => {
+                let (host, port, url) = of_url(scheme, rest)?;
+                (host, port, url, false)
+            }
             None => {
                 let (host, port) = endpoint(text)?;
                 let port =
                     port.ok_or_else(|| format!("names no port: write `{text}:80`, or a URL such as `http://{text}/`"))?;
-                (host, port, None)
+                (host, port, None, false)
             }
         };
-        Ok(Self { given: text.to_owned(), host, port, url })
+        Ok(Self { given: text.to_owned(), host, port, url, is_bare })
+    }
+}
+
+/// An address with its scheme.
+fn unix_address(text: &str) -> Result<UnixAddress, String> {
+    // A URL without an authority may have two more slashes.
+    match text.replacen("://", ":", 1).parse::<UnixAddress>()? {
+        address if address.contains("{dir}") => {
+            Err("{dir} is the folder of a trial's own server: write the path".to_owned())
+        }
+        address => Ok(address),
+    }
+}
+
+/// What follows `tcp://`.
+fn of_connection(rest: &str) -> Result<(Host, u16), String> {
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '@']) {
+        return Err(format!("tcp:// names a host and a port, and nothing else: `{rest}` does not"));
+    }
+    match endpoint(authority)? {
+        (Host::ThisMachine, _) => Err("names no host: write e.g. `tcp://localhost:6379`".to_owned()),
+        (_, None) => Err(format!("names no port: write e.g. `tcp://{authority}:6379`")),
+        (host, Some(port)) => Ok((host, port)),
     }
 }
 
 fn of_url(scheme: &str, rest: &str) -> Result<(Host, u16, Option<Url>), String> {
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err("TLS is not supported: use the server's http:// port".to_owned());
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("unknown scheme `{scheme}`: use http://, or `host:port` for what is not HTTP"));
+    let is_secured = scheme.eq_ignore_ascii_case("https");
+    if !is_secured && !scheme.eq_ignore_ascii_case("http") {
+        return Err(format!("unknown scheme `{scheme}`: use http:// or https://, or tcp:// for what is not HTTP"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -142,7 +193,8 @@ fn of_url(scheme: &str, rest: &str) -> Result<(Host, u16, Option<Url>), String> 
     if host == Host::ThisMachine {
         return Err("names no host: write e.g. `http://localhost:8080/`".to_owned());
     }
-    Ok((host, port.unwrap_or(HTTP_PORT), Some(Url { path })))
+    let url = Url { path, is_secured };
+    Ok((host, port.unwrap_or(url.default_port()), Some(url)))
 }
 
 /// `host:port`, `address:port`, `[v6]:port`, `:port` or `port`; or a host without its port.
@@ -233,10 +285,44 @@ mod tests {
             ("http://[::1]/x", address("::1"), 80, Some(Some("/x"))),
             ("http://[::1]:81?q", address("::1"), 81, Some(Some("/?q"))),
             ("http://h/a:b@c://d", named("h"), 80, Some(Some("/a:b@c://d"))),
+            ("https://localhost", named("localhost"), 443, Some(None)),
+            ("https://localhost:8443/x", named("localhost"), 8_443, Some(Some("/x"))),
             ("http://2130706433/", named("2130706433"), 80, Some(Some("/"))),
         ] {
-            let url = path.map(|path| Url { path: path.map(str::to_owned) });
-            assert_eq!(target(text), Target { given: text.to_owned(), host, port, url }, "{text}");
+            let is_secured = text.starts_with("https");
+            let url = path.map(|path| Url { path: path.map(str::to_owned), is_secured });
+            assert_eq!(target(text), Target { given: text.to_owned(), host, port, url, is_bare: false }, "{text}");
+        }
+        for (text, host, port) in [
+            ("tcp://localhost:6379", named("localhost"), 6_379),
+            ("TCP://127.0.0.1:25/", address("127.0.0.1"), 25),
+            ("tcp://[::1]:11211", address("::1"), 11_211),
+        ] {
+            let given = text.to_owned();
+            assert_eq!(target(text), Target { given, host, port, url: None, is_bare: true }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_path_or_a_name() {
+        for (text, shown) in [
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("unix:///run/a.sock", "unix:/run/a.sock"),
+            ("unix:@a", "unix:@a"),
+        ] {
+            let target = target(text);
+            let Host::Unix(address) = &target.host else { panic!("{text}") };
+            assert_eq!((address.to_string(), target.authority()), (shown.to_owned(), None));
+        }
+        for (text, says) in [
+            ("unix:a.sock", "not an absolute path"),
+            ("unix:", "names no socket"),
+            ("unix:@", "names no socket"),
+            ("unix:{dir}/a", "{dir} is the folder"),
+            ("unix://a", "not an absolute path"),
+        ] {
+            let error = text.parse::<Target>().expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 
@@ -264,9 +350,12 @@ mod tests {
             ("a b:80", "` ` is not allowed"),
             ("a\r\nb:80", "`\\r` is not allowed"),
             ("bücher.example:80", "xn--"),
-            ("https://localhost/", "TLS is not supported"),
-            ("HTTPS://localhost/", "TLS is not supported"),
-            ("ftp://localhost/", "unknown scheme `ftp`"),
+            ("ftp://localhost/", "unknown scheme `ftp`: use http:// or https://, or tcp:// for what is not HTTP"),
+            ("tcp://localhost", "names no port: write e.g. `tcp://localhost:6379`"),
+            ("tcp://", "names no host"),
+            ("tcp://:6379", "names no host: write e.g. `tcp://localhost:6379`"),
+            ("tcp://localhost:6379/0", "names a host and a port, and nothing else"),
+            ("tcp://user@localhost:6379", "names a host and a port, and nothing else"),
             ("://localhost/", "unknown scheme ``"),
             ("http://", "names no host"),
             ("http:///x", "names no host"),
@@ -292,6 +381,8 @@ mod tests {
         for (text, expected) in [
             ("http://localhost/", Some("localhost")),
             ("http://localhost:80/", Some("localhost")),
+            ("https://localhost/", Some("localhost")),
+            ("https://localhost:80/", Some("localhost:80")),
             ("http://localhost:8080/", Some("localhost:8080")),
             ("http://[::1]:81/", Some("[::1]:81")),
             ("localhost:80", Some("localhost:80")),

@@ -18,18 +18,26 @@ use crate::{
         sockets,
         tuples::Usage,
     },
-    scenario::{Cell, Network, Plan, Scenario, ScenarioError, Transport, keys},
-    sys::{affinity, limits},
+    scenario::{
+        AtOpenFiles, Balance, Cell, Network, Plan, Scenario, ScenarioError, Transport, Wake,
+        keys::{self, AnyKey},
+    },
+    sys::{affinity, limits, unix},
     trial::{self, Rehearsal},
 };
 
 /// Memory of one idle loopback connection in bytes, kernel (both ends) and processes together, as measured by the scenario
 /// `million` on Linux 6.18.
 pub(super) const CONNECTION_BYTES: u64 = 10_000;
+/// What TLS adds to that: a session on either side.
+const TLS_BYTES: u64 = 10_000;
 /// Memory of a loader or worker before its first connection: histograms and buffers.
 const PROCESS_BYTES: u64 = 5 << 20;
 /// Open files of a loader or worker other than its connections.
 const PROCESS_FILES: u64 = 32;
+
+/// The ends of a channel, which processes that connections are handed over between have each.
+const CHANNEL_FILES: u64 = 2;
 
 /// Loads that hold fewer connections at once fit everywhere and are not mentioned.
 const MENTION_FROM: u64 = 1_000;
@@ -81,9 +89,10 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
     if scenario.fill.is_some() || all == 0 {
         return Ok(Vec::new());
     }
-    let flows = scenario.loads.iter().zip(load::held_by_each(scenario));
-    let flows: u64 = flows.map(|(load, held)| (held as f64 * load.udp_share) as u64).sum();
-    let all = Held { connections: all - flows, flows };
+    let of_each = scenario.loads.iter().zip(load::held_by_each(scenario));
+    let flows = of_each.map(|(load, held)| ((held as f64 * load.udp_share) as u64, load.ports_of_flow()));
+    let (flows, sockets): (Vec<u64>, Vec<u64>) = flows.map(|(flows, each)| (flows, flows * each)).unzip();
+    let all = Held { connections: all - flows.iter().sum::<u64>(), flows: sockets.iter().sum() };
     let (held, processes) = match side {
         Side::Whole => (all, sizing.loaders() + scenario.all_workers()),
         Side::Server => (all, scenario.all_workers()),
@@ -92,15 +101,86 @@ pub(super) fn needs(scenario: &Scenario, sizing: &Sizing, range: &Range, side: S
     let (sockets, processes) = (held.sockets(side), processes as u64);
     let mut needs = vec![files(sockets, processes)?, bytes(scenario, sockets, processes)?];
     if side != Side::Server {
-        needs.insert(0, ports(scenario, held, range)?);
+        match scenario.unix {
+            // Clients of other servers have no names.
+            Some(_) if scenario.subject.is_own() => needs.insert(0, names(scenario, held)),
+            Some(_) => {}
+            None => needs.insert(0, ports(scenario, held, range)?),
+        }
     }
     Ok(needs)
 }
 
+/// Why the process that opens all listeners of our own server, before the workers are forked, cannot have so many files open; `None` if
+/// it can.
+pub(super) fn crowd_of_listeners(scenario: &Scenario) -> Result<Option<String>> {
+    let behind = scenario.backend();
+    let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
+    let Some(ours) = ours else { return Ok(None) };
+    let (limit, addresses) = (room()?.files, ours.bound().len() as u64);
+    let transports = ours.protocol.transports().count() as u64;
+    let queues: usize = ours.crew().listeners.iter().map(|set| set.queues(&ours.server).count(set.workers)).sum();
+    let sockets = queues as u64 * addresses * transports;
+    let strategy = &ours.server.strategy;
+    let hands_over = strategy.balance == Balance::Least || matches!(strategy.wake, Wake::Dispatcher { .. });
+    // It hears from each worker through a pipe.
+    let of_worker = 1 + if hands_over { CHANNEL_FILES } else { 0 };
+    let wanted = sockets + ours.all_workers() as u64 * of_worker + PROCESS_FILES;
+    if wanted <= limit {
+        return Ok(None);
+    }
+    let (workers, bind) = (keys::SERVER_WORKERS.path(), keys::SERVER_BIND.path());
+    let fewer = if addresses > 1 { format!("list fewer addresses in `{bind}`") } else { format!("lower `{workers}`") };
+    Ok(Some(format!(
+        "its server's {} and their workers need {} open files in one process, of which the limit allows {}: raise it (`ulimit -Hn`), {fewer}, \
+         or use --force",
+        counted(sockets, "listener", "listeners"),
+        thousands(wanted as f64),
+        thousands(limit as f64)
+    )))
+}
+
+/// That the load holds more connections than the server's processes can have descriptors for, and what becomes of the others; `None` if
+/// the scenario sets no limit, or it is high enough. Whoever sets one may want to see just that.
+pub(super) fn beyond_limit(scenario: &Scenario) -> Option<String> {
+    let limit = scenario.server.open_files?;
+    let held = load::held_at_once(scenario);
+    let key = keys::SERVER_OPEN_FILES.path();
+    if !scenario.subject.is_own() {
+        return (held > limit).then(|| {
+            format!(
+                "the load holds up to {held} connections at once, for which a server needs at least {} with {limit} open files each \
+                 (`{key}`)",
+                counted(held.div_ceil(limit), "process", "processes")
+            )
+        });
+    }
+    let (processes, who) = accepting(scenario);
+    let others = match scenario.server.at_open_files {
+        AtOpenFiles::Pause | AtOpenFiles::Spin => "the others wait in the queue until some of these close",
+        AtOpenFiles::Reserve => "the others are accepted and closed",
+    };
+    (held > processes * limit).then(|| {
+        format!(
+            "the load holds up to {held} connections at once, and the server fewer than {} ({who}, `{key}` = {limit}): {others}",
+            processes * limit
+        )
+    })
+}
+
+/// The processes of our own server that hold connections.
+fn accepting(scenario: &Scenario) -> (u64, String) {
+    if scenario.server.strategy.is_pool() {
+        return (1, "one process".to_owned());
+    }
+    let workers = scenario.all_workers() as u64;
+    (workers, counted(workers, "worker", "workers"))
+}
+
 /// What decides whether a cell's load fits; loads for which it is the same need the same.
 pub(super) fn demand(scenario: &Scenario, sizing: &Sizing, range: &Range) -> String {
-    let each: Vec<(u64, f64)> =
-        load::held_by_each(scenario).zip(scenario.loads.iter().map(|load| load.udp_share)).collect();
+    let each = load::held_by_each(scenario).zip(&scenario.loads);
+    let each: Vec<(u64, f64, u64)> = each.map(|(held, load)| (held, load.udp_share, load.ports_of_flow())).collect();
     let processes = sizing.loaders() + scenario.server.workers;
     let (sources, network) = (scenario.sources(), scenario.network);
     format!("{each:?} {processes} {sources:?} {network:?} {:?} {range:?}", scenario.destinations())
@@ -110,7 +190,7 @@ pub(super) fn demand(scenario: &Scenario, sizing: &Sizing, range: &Range) -> Str
 #[derive(Clone, Copy)]
 struct Held {
     connections: u64,
-    /// UDP sockets.
+    /// UDP sockets: one of each flow, or two if its port changes.
     flows: u64,
 }
 
@@ -120,7 +200,7 @@ impl Held {
         Self { connections: self.connections.div_ceil(hosts), flows: self.flows.div_ceil(hosts) }
     }
 
-    /// Sockets on the machine that has this side: each end of a connection is one, and a UDP flow has one of its own, at its client's.
+    /// Sockets on the machine that has this side: each end of a connection is one, and a UDP flow has its own at its client's only.
     fn sockets(self, side: Side) -> u64 {
         match side {
             Side::Whole => 2 * self.connections + self.flows,
@@ -132,6 +212,19 @@ impl Held {
     /// TCP and UDP have separate port spaces.
     fn ports(self) -> u64 {
         self.connections.max(self.flows)
+    }
+}
+
+/// The names of a Unix socket's clients.
+fn names(scenario: &Scenario, held: Held) -> Need {
+    Need {
+        what: "names of clients",
+        wanted: held.connections,
+        there: unix::MOST_CLIENTS,
+        sum: String::new(),
+        remedy: format!("lower {}", load::largest(scenario).size_keys()),
+        bytes: false,
+        exempt: false,
     }
 }
 
@@ -151,7 +244,11 @@ fn ports(scenario: &Scenario, held: Held, range: &Range) -> Result<Need> {
         }
     };
     Ok(Need {
-        what: "source ports",
+        what: if scenario.loads.iter().any(|load| load.rebind_after > 0) {
+            "source ports (two for each flow, as it changes its port)"
+        } else {
+            "source ports"
+        },
         wanted: held.ports(),
         there: there.saturating_sub(taken),
         sum: Sum { sources: count, range, bound: count * range.usable() - there, taken }.to_string(),
@@ -189,15 +286,12 @@ fn files(sockets: u64, processes: u64) -> Result<Need> {
 }
 
 fn bytes(scenario: &Scenario, sockets: u64, processes: u64) -> Result<Need> {
+    let each = CONNECTION_BYTES + if scenario.server.app.is_secured() { TLS_BYTES } else { 0 };
     Ok(Need {
         what: "memory",
-        wanted: sockets * CONNECTION_BYTES / 2 + processes * PROCESS_BYTES,
+        wanted: sockets * each / 2 + processes * PROCESS_BYTES,
         there: memory::available_bytes().context("reading /proc/meminfo")?,
-        sum: format!(
-            "{} bytes per connection, {} MiB per process",
-            thousands(CONNECTION_BYTES as f64),
-            PROCESS_BYTES >> 20
-        ),
+        sum: format!("{} bytes per connection, {} MiB per process", thousands(each as f64), PROCESS_BYTES >> 20),
         remedy: format!("lower {}", load::largest(scenario).size_keys()),
         bytes: true,
         exempt: false,

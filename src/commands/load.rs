@@ -11,7 +11,7 @@ use toml::Value;
 
 use super::{Ended, Usage, note, run, shorthands, sources};
 use crate::{
-    cli::{self, Shorthand, Target},
+    cli::{self, Host, Shorthand, Target},
     scenario::{
         App, Plan,
         keys::{self, AnyKey},
@@ -37,9 +37,14 @@ fn run_on(options: &cli::Load, hosts: Option<&Hosts>) -> Result<Ended> {
     let settings = Settings::new(&text, options, &target)?;
     let chosen =
         settings.overrides().and_then(|all| run::Chosen::read(text, all, options.recording.allow_remote, hosts));
-    let given: Vec<Shorthand<'_>> = options.recording.shorthands.given().collect();
+    let given = given(options);
     let chosen = shorthands::as_typed(&given, &options.recording.overrides, chosen)?;
     run::execute(vec![chosen], false, &options.recording, hosts)
+}
+
+/// The options that stand for keys.
+fn given(options: &cli::Load) -> Vec<Shorthand<'_>> {
+    options.recording.shorthands.given().chain(options.app.given()).collect()
 }
 
 /// The address that a scenario for this target loads. Whether its packets may leave this machine is decided when it runs.
@@ -65,6 +70,7 @@ impl<'a> Settings<'a> {
         let of_target = target::settings(target, options.recording.allow_remote)?;
         let settings = Self { text, options, target, of_target };
         settings.refuse_repeated()?;
+        settings.refuse_unspoken()?;
         Ok(settings)
     }
 
@@ -81,6 +87,30 @@ impl<'a> Settings<'a> {
                     self.target
                 )));
             }
+            if let Some(one) = given(self.options).iter().find(|one| one.decides(key.path())) {
+                bail!(Usage(format!(
+                    "{}: `{}` follows from {}: leave the option out, or write tcp:// in place of the URL's scheme",
+                    one.words(),
+                    key.path(),
+                    self.target
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to speak the default scenario's HTTP where the target is a mere connection.
+    fn refuse_unspoken(&self) -> Result<()> {
+        let app = keys::SERVER_APP.path();
+        let sets = &self.options.recording.overrides.set;
+        let has_scenario = self.options.scenario_and_target.len() > 1;
+        let says =
+            has_scenario || self.options.app.app.is_some() || sets.iter().any(|set| shorthands::path_of(set) == app);
+        if self.target.is_bare && !says {
+            bail!(Usage(format!(
+                "{}: tcp:// leaves open what is spoken: add --app line with --send and --expect, --app connect, or a scenario",
+                self.target
+            )));
         }
         Ok(())
     }
@@ -90,7 +120,7 @@ impl<'a> Settings<'a> {
         let recording = &self.options.recording;
         let mut overrides = recording.overrides.all();
         overrides.extend(self.of_target.iter().map(shown));
-        let given = recording.shorthands.given().collect::<Vec<_>>();
+        let given = given(self.options);
         let overrides_of_options = shorthands::settings(&given, &recording.overrides)?;
         shorthands::fit(&given, self.text, &overrides)?;
         overrides.extend(overrides_of_options);
@@ -111,6 +141,13 @@ impl<'a> Settings<'a> {
             overrides.push(shown(&(keys::QUESTION, Value::from(default.whole.question))));
         }
         let plan = Plan::read(&self.text.source(), &overrides)?;
+        // Clients that say nothing get no response.
+        let is_silent = plan.cells.iter().all(|cell| cell.scenario.server.app == App::Connect);
+        let has_scenario = self.options.scenario_and_target.len() > 1;
+        let sets_answers = overrides.iter().any(|set| shorthands::path_of(set) == keys::ANSWERS.path());
+        if is_silent && !has_scenario && !sets_answers {
+            overrides.push(format!("{}=[\"connect_p99\", \"accept_wait_p99\", \"imbalance\"]", keys::ANSWERS.path()));
+        }
         overrides.extend(self.request(&plan));
         Ok(overrides)
     }
@@ -133,10 +170,16 @@ impl<'a> Settings<'a> {
             let value = Value::from(path.as_str());
             settings.extend(of_each(keys::LOAD_PATH).iter().map(|set| format!("{set}={value}")));
         }
-        let is_http = scenarios().any(|scenario| matches!(scenario.server.app, App::Http { .. }));
+        let is_http = scenarios().any(|scenario| scenario.server.app.is_http());
         if let Some(host) = target.authority().filter(|_| is_http).map(Value::from) {
             let unset = of_each(keys::LOAD_HOST).into_iter().filter(|set| !plan.sets(set));
             settings.extend(unset.map(|set| format!("{set}={host}")));
+        }
+        let is_secured = scenarios().any(|scenario| scenario.server.app.is_secured());
+        if let (Host::Name(name), true) = (&target.host, is_secured) {
+            let name = Value::from(name.as_str());
+            let unset = of_each(keys::LOAD_SERVER_NAME).into_iter().filter(|set| !plan.sets(set));
+            settings.extend(unset.map(|set| format!("{set}={name}")));
         }
         settings
     }
@@ -200,6 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn a_mere_connection_says_what_the_options_say() {
+        let line = |arguments: &[&str]| plan(DEFAULT.1, arguments).unwrap().cells[0].scenario.loads[0].line.clone();
+        let ping = line(&["tcp://127.0.0.1:6379", "--app", "line", "--send", "PING\\r\\n", "--expect", "+PONG"]);
+        assert_eq!((&ping.send[..], &ping.expect[..]), (&b"PING\r\n"[..], &b"+PONG"[..]));
+        // A text may begin or look like anything else.
+        let odd = line(&["127.0.0.1:80", "--app=line", "--send", "-1,2", "--expect", "7"]);
+        assert_eq!((&odd.send[..], &odd.expect[..]), (&b"-1,2"[..], &b"7"[..]));
+        let says = error(DEFAULT.1, &["127.0.0.1:80", "--send", "x"]);
+        assert!(says.contains("`load.send` has no effect with `server.app = \"http\"`"), "{says}");
+        let says = error(DEFAULT.1, &["127.0.0.1:80", "--app=line", "--send", "a\\q"]);
+        assert!(says.contains("`load.send`: `\\q` is not an escape"), "{says}");
+        assert!(error(DEFAULT.1, &["127.0.0.1:80", "--app=line"]).contains("`load.expect`: is missing"));
+        let command = ["listenbench", "load", "tcp://127.0.0.1:80"];
+        let Command::Load(options) = Cli::try_parse_from(command).unwrap().command else { panic!("not `load`") };
+        let text = sources::Text::of_binary(DEFAULT.0, DEFAULT.1);
+        let target = options.scenario_and_target[0].parse().unwrap();
+        let says = Settings::new(&text, &options, &target).err().unwrap().to_string();
+        assert!(says.contains("tcp:// leaves open what is spoken: add --app line"), "{says}");
+    }
+
+    #[test]
     fn options_set_the_load_and_what_it_makes_idle_is_left_out() {
         let load = |text, arguments: &[&str]| plan(text, arguments).unwrap().cells[0].scenario.clone();
         let open = "repetitions = 1\n[load]\nmode = \"open\"\nrate = 5.0\narrivals = \"constant\"\nduration = \"1s\"";
@@ -253,6 +317,8 @@ mod tests {
             (&["127.0.0.1:80", "--set", "network=netns"], "`network` follows from 127.0.0.1:80"),
             (&["http://127.0.0.1/x", "--set", "load.path=/y"], "`load.path` follows from http://127.0.0.1/x"),
             (&["http://127.0.0.1", "--set", "server.app=echo"], "`server.app` follows from http://127.0.0.1"),
+            (&["http://127.0.0.1", "--app=line"], "--app line: `server.app` follows from http://127.0.0.1"),
+            (&["127.0.0.1:80", "--app=line", "--set=server.app=echo"], "--app decides `server.app`"),
             (&["127.0.0.1:80", "--rate=5", "--set", "load.rate=6"], "--set load.rate=6: --rate decides `load.rate`"),
             (&["127.0.0.1:80", "--rate=5", "--set", "load.mode=closed"], "--rate decides `load.mode`"),
             (&["127.0.0.1:80", "--for=5s", "--set", "load.duration=6s"], "--for decides `load.duration`"),
@@ -262,7 +328,7 @@ mod tests {
             (&["127.0.0.1:80", "--seed=5", "--set", "seed=6"], "--seed decides `seed`"),
             (&["127.0.0.1:80", "--rate=0"], "load.rate"),
             (&["127.0.0.1:0"], "`0` is not a port"),
-            (&["https://127.0.0.1/"], "TLS is not supported"),
+            (&["https://127.0.0.1", "--set", "server.app=http"], "`server.app` follows from https://127.0.0.1"),
         ] {
             let error = error("", arguments);
             assert!(error.contains(says), "{arguments:?}: {error}");

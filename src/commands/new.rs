@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::{Ended, Usage, load, say, sources};
 use crate::{
-    cli::{self, Target, Whose},
+    cli::{self, Host, Target, Whose},
     record::remedy,
     sys::folder::Folder,
 };
@@ -34,14 +34,30 @@ pub fn run(options: &cli::New) -> Result<Ended> {
 
 /// The scenario for a server that runs.
 fn of_running(target: &Target) -> Result<String> {
+    if let Host::Unix(address) = &target.host {
+        return Err(Usage(format!(
+            "--at {address}: the scenario that this writes closes connections as TCP does: begin with `listenbench show load`, and set \
+             address = \"{address}\", network = \"host\" and server.subject = \"running\""
+        ))
+        .into());
+    }
     let address = load::address_of(target)?;
     let path = target.url.as_ref().and_then(|url| url.path.as_deref()).unwrap_or("/");
+    let is_secured = target.url.as_ref().is_some_and(|url| url.is_secured);
+    let app = if is_secured { "\napp = \"https\" " } else { "\napp = \"http\" " };
+    let name = match &target.host {
+        Host::Name(name) if is_secured => {
+            format!("\nserver_name = {}    # what the certificate is to have", Value::from(&name[..]))
+        }
+        _ => String::new(),
+    };
     let host = target.authority().map(|host| format!("\nhost = {}    # the Host header", Value::from(host)));
     Ok(include_str!("new/running.toml")
         .replace("{address}:{port}", &address.to_string())
         .replace("\"{address}\"", &Value::from(address.ip().to_string()).to_string())
         .replace("{port}", &address.port().to_string())
-        .replace("\"{path}\"{host}", &format!("{}{}", Value::from(path), host.unwrap_or_default())))
+        .replace("\napp = \"http\" ", app)
+        .replace("\"{path}\"{host}", &format!("{}{}{name}", Value::from(path), host.unwrap_or_default())))
 }
 
 /// Writes a file that did not exist.
@@ -93,6 +109,10 @@ mod tests {
             let http = &scenario.loads[0].http;
             assert_eq!((&http.path[..], http.host.as_deref()), (path, host), "{target}");
         }
+        let secured = planned(of_running(&"https://localhost/".parse().unwrap()).unwrap());
+        let scenario = &secured.cells[0].scenario;
+        let name = scenario.loads[0].security.as_ref().and_then(|security| security.server_name.as_deref());
+        assert_eq!((scenario.address.port(), name), (443, Some("localhost")));
     }
 
     /// What is commented out works, too, once it is not.

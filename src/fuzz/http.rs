@@ -2,7 +2,7 @@
 
 use super::pieces;
 use crate::{
-    ipc::receipt::Tuple,
+    ipc::receipt::{Told, Tuple},
     load::client::{self, Client, Reading, Reply, Whole},
     record::Cause,
     scenario::{App, Plan, Source},
@@ -22,7 +22,8 @@ pub fn requests(input: &[u8]) {
 /// The lengths of the requests answered, whether one was refused, and the replies.
 fn served(pieces: &mut dyn Iterator<Item = &[u8]>) -> ((Vec<usize>, bool), Vec<u8>) {
     let end = ([127, 0, 0, 1], 80).into();
-    let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end } };
+    let caller =
+        Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end }, told: Told::Nothing, id: None };
     let mut protocol = protocol(App::Http { body_bytes: BODY_BYTES }).expect("a protocol");
     let (mut input, mut lengths, mut replies, mut reply) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for piece in pieces {
@@ -34,6 +35,7 @@ fn served(pieces: &mut dyn Iterator<Item = &[u8]>) -> ((Vec<usize>, bool), Vec<u
                     assert!(reply.is_empty());
                     break;
                 }
+                Take::Ignored => panic!("HTTP ignores nothing"),
                 Take::Bad => {
                     replies.extend_from_slice(&reply);
                     return ((lengths, true), replies);
@@ -81,7 +83,14 @@ pub fn responses(input: &[u8]) {
 
 thread_local! {
     /// A client of each app, and one whose replies have no body.
-    static CLIENTS: Vec<Box<dyn Client>> = ["http", "http\"\nload.method=\"HEAD", "echo", "close"]
+    static CLIENTS: Vec<Box<dyn Client>> = [
+        "http",
+        "http\"\nload.method=\"HEAD",
+        "echo",
+        "close",
+        "line\"\nnetwork=\"host\"\nserver.subject=\"running\"\nload.expect=\"HTTP\"\nload.last_line=\"a",
+        "line\"\nnetwork=\"host\"\nserver.subject=\"running\"\nload.reply_bytes=9\nload.expect=\"HTTP",
+    ]
         .map(|app| {
             let text = format!("server.app=\"{app}\"");
             let plan = Plan::read(&Source { name: "client", text: &text }, &[]).expect("a scenario");

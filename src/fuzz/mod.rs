@@ -1,14 +1,17 @@
 //! What fuzzers feed to parsers, and what they assert. `scripts/fuzz` builds them, guided by coverage; the inputs in `tests/corpus` are
 //! tried by every run of the tests.
 
+mod datagrams;
 mod histograms;
 mod hosts;
 mod http;
 mod json;
 mod kernel;
 mod messages;
+mod proxy_header;
 mod reports;
 mod scenario;
+mod tls;
 mod words;
 
 use rand_chacha::ChaCha8Rng;
@@ -44,8 +47,11 @@ const TARGETS: &[Target] = &[
     target("histogram-log", histograms::log),
     target("messages", messages::from_child),
     target("hosts", hosts::arriving),
+    target("datagrams", datagrams::requests),
     target("http-request", http::requests),
     target("http-response", http::responses),
+    target("proxy-header", proxy_header::header),
+    target("tls", tls::wire),
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
     target("kernel-files", kernel::files),

@@ -2,13 +2,17 @@
 
 use std::str;
 
-use crate::{cli::Target, commands::compare::condition::Condition, stats};
+use crate::{
+    cli::{Host, Target},
+    commands::compare::condition::Condition,
+    stats,
+};
 
 /// The server that `load` and `observe` are given.
 pub fn server(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let Ok(target) = text.parse::<Target>() else { return };
-    assert_ne!(target.port, 0);
+    assert_eq!(target.port == 0, matches!(target.host, Host::Unix(_)));
     assert_eq!(target.to_string().parse(), Ok(target.clone()), "what is shown is what was given");
     if let Some(authority) = target.authority() {
         assert!(authority.bytes().all(|byte| byte.is_ascii_graphic()), "{authority:?} is in a request's head");

@@ -55,7 +55,9 @@ pub enum Cut {
     #[error("interrupted")]
     Interrupted,
     /// It took too long.
-    #[error("gave up after {0:?}")]
+    #[error(
+        "gave up after {0:?}: the process was stopped, or the machine is too busy for it; try again when it is not"
+    )]
     TooLong(Duration),
 }
 

@@ -47,7 +47,7 @@ const BLOCK: usize = 64;
 /// Set once a loader has given up on a connection from the port before it was established.
 const GIVEN_UP: u32 = 1 << 31;
 
-/// Slots totalling 92 bytes per client port: 5.8 MiB, of which only touched pages use memory. What loaders write and what workers write
+/// Slots totalling 100 bytes per client port: 6.3 MiB, of which only touched pages use memory. What loaders write and what workers write
 /// is kept apart: touching a cache line that the other side has just written costs a hundred nanoseconds.
 #[derive(Debug)]
 pub struct Ledger {
@@ -64,8 +64,10 @@ pub struct Ledger {
     journeys: SharedSlice<[AtomicU64; 5]>,
     /// By client port: 1 + the worker that first answered the latest datagram flow; 0 without any.
     flows: SharedSlice<AtomicU32>,
-    /// By client port: 1 + the worker that last received a datagram from it since the last look; 0 without any.
+    /// By client port: 1 + the worker that last received a datagram of a flow that began there since the last look; 0 without any.
     receivers: SharedSlice<AtomicU32>,
+    /// By client port: when the latest connection that a worker closed at once, for want of a descriptor, was accepted.
+    shed: SharedSlice<AtomicU64>,
     /// Accepts that no slot shows: of clients that were gone before their port could be read, and of strangers.
     nameless: SharedSlice<AtomicU64>,
     strangers: SharedSlice<AtomicU64>,
@@ -147,6 +149,7 @@ impl Ledger {
             journeys: SharedSlice::new(slots)?,
             flows: SharedSlice::new(slots)?,
             receivers: SharedSlice::new(slots)?,
+            shed: SharedSlice::new(slots)?,
             nameless: SharedSlice::new(1)?,
             strangers: SharedSlice::new(1)?,
         })
@@ -214,6 +217,19 @@ impl Ledger {
         self.nameless[0].fetch_add(1, Relaxed);
     }
 
+    /// Records that the connection from this port, which was accepted at this time, is closed for want of a descriptor. To be called before
+    /// the close, or its client may look too soon.
+    pub fn shed(&self, client: SocketAddr, accept_ns: u64) {
+        let Some(place) = self.place(client) else { return };
+        self.shed[place].store(accept_ns, Release);
+    }
+
+    /// Whether the connection from this port that began at `connect_ns` was closed so.
+    pub fn is_shed(&self, client: SocketAddr, connect_ns: u64) -> bool {
+        let shed_ns = self.place(client).map_or(0, |place| self.shed[place].load(Acquire));
+        shed_ns > 0 && shed_ns >= connect_ns
+    }
+
     /// The accept of the connection from this port that began at `connect_ns`; `None` if it has not been accepted (yet).
     ///
     /// Later accepts may belong to later connections from the same port; the earliest is this one's.
@@ -263,7 +279,7 @@ impl Ledger {
         self.flows[place].store(u32::from(worker) + 1, Relaxed);
     }
 
-    /// Records which worker has just received a datagram from this port.
+    /// Records which worker has just received a datagram of the flow that began at this port.
     #[inline]
     pub fn received(&self, client: SocketAddr, worker: u16) {
         let Some(place) = self.place(client) else { return };
@@ -360,6 +376,15 @@ mod tests {
         assert_eq!(receivers.update(ledger.take_receivers()), Flows::default());
         (1..=4).for_each(|port| ledger.received(client(port), 1));
         assert_eq!(receivers.update(ledger.take_receivers()), Flows { known: 4, moved: 2 });
+    }
+
+    #[test]
+    fn a_port_that_was_shed_once_is_not_forever() {
+        let ledger = Ledger::since(Arc::default(), 0).unwrap();
+        ledger.shed(client(2), 50);
+        assert!(ledger.is_shed(client(2), 40));
+        assert!(!ledger.is_shed(client(2), 60), "a later connection's");
+        assert!(!ledger.is_shed(client(3), 0));
     }
 
     #[test]

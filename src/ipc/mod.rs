@@ -2,6 +2,7 @@
 //! that proves which connection a reply belongs to. [`family`] forks, watches and ends processes.
 
 pub mod board;
+pub mod connection_id;
 pub mod control;
 pub mod draws;
 pub mod family;
@@ -10,6 +11,7 @@ pub mod interner;
 pub mod ledger;
 pub mod message;
 pub mod places;
+pub mod proxy_header;
 pub mod receipt;
 pub mod tally;
 

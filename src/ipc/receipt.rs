@@ -1,11 +1,16 @@
 //! The receipt: bytes in a reply that state which worker served the client, when the connection was accepted, and which request and
 //! 4-tuple the worker saw. The client checks them against its own.
 //!
+//! If the connection began with a PROXY protocol header that names its ends, the 4-tuple is the header's. Its digest then goes on over
+//! one more byte, [`Told`], so that a server that ignores headers does not pass for one that reads them.
+//!
 //! Layout, little endian: worker `u16`, client's nonce `u32`, accept time `u48` (nanoseconds of CLOCK_MONOTONIC
 //! modulo 2⁴⁸), digest of the 4-tuple `u32`: 16 bytes. Where a reply has room, the 4-tuple itself follows: client
 //! address (16 bytes, IPv4 mapped into IPv6), client port `u16`, server address, server port: 52 bytes in all.
 
 use std::net::{IpAddr, SocketAddr};
+
+use super::proxy_header::Version;
 
 /// Length of a receipt without the 4-tuple.
 pub const RECEIPT_BYTES: usize = 16;
@@ -24,6 +29,11 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    /// Whether both name the same ends, an IPv4 address being the same as when it is mapped into IPv6.
+    pub fn is(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+
     fn bytes(&self) -> [u8; TUPLE_BYTES] {
         let mut bytes = [0; TUPLE_BYTES];
         for (half, end) in bytes.chunks_exact_mut(TUPLE_BYTES / 2).zip([self.client, self.server]) {
@@ -39,7 +49,53 @@ impl Tuple {
 
     /// 32-bit FNV-1a over the 36 bytes of the 4-tuple (Fowler, Noll, Vo: offset basis 2166136261, prime 16777619).
     fn digest(bytes: &[u8; TUPLE_BYTES]) -> u32 {
-        bytes.iter().fold(2_166_136_261, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619))
+        bytes.iter().fold(2_166_136_261, |hash, byte| fnv(hash, *byte))
+    }
+}
+
+fn fnv(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(16_777_619)
+}
+
+/// What a PROXY protocol header has told a server about a connection's ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Told {
+    /// There was no header.
+    #[default]
+    Nothing,
+    /// The socket's own ends.
+    Own(Version),
+    /// Those of another connection, which a proxy passes on.
+    Another(Version),
+    /// There was a header, and it names none.
+    Unnamed(Version),
+}
+
+impl Told {
+    const ALL: [Self; 7] = [
+        Self::Nothing,
+        Self::Own(Version::Text),
+        Self::Own(Version::Binary),
+        Self::Another(Version::Text),
+        Self::Another(Version::Binary),
+        Self::Unnamed(Version::Text),
+        Self::Unnamed(Version::Binary),
+    ];
+
+    /// A 4-tuple's digest, continued.
+    fn continued(self, digest: u32) -> u32 {
+        match self {
+            Self::Nothing => digest,
+            Self::Own(version) => fnv(digest, version.number()),
+            Self::Another(version) => fnv(digest, 0x10 | version.number()),
+            Self::Unnamed(version) => fnv(digest, 0x20 | version.number()),
+        }
+    }
+
+    /// What must have been told for this to be a 4-tuple's digest.
+    fn of(tuple: &[u8; TUPLE_BYTES], digest: u32) -> Option<Self> {
+        let plain = Tuple::digest(tuple);
+        Self::ALL.into_iter().find(|told| told.continued(plain) == digest)
     }
 }
 
@@ -66,14 +122,14 @@ enum Certainty {
 }
 
 impl Receipt {
-    /// The receipt for a request with `nonce` on a connection accepted at `accept_ns`.
-    pub fn new(worker: u16, nonce: u32, accept_ns: u64, tuple: &Tuple) -> Self {
+    /// The receipt for a request with `nonce` on a connection accepted at `accept_ns`, whose ends are known as `told` says.
+    pub fn new(worker: u16, nonce: u32, accept_ns: u64, (tuple, told): (&Tuple, Told)) -> Self {
         let bytes = tuple.bytes();
         Self {
             worker,
             nonce,
             accept_low48: accept_ns & TIME_MASK,
-            digest: Tuple::digest(&bytes),
+            digest: told.continued(Tuple::digest(&bytes)),
             tuple: Some(bytes),
             certainty: Certainty::Certain,
         }
@@ -105,7 +161,7 @@ impl Receipt {
             return Some(receipt);
         };
         let certain = Self { tuple: Some(tuple), certainty: Certainty::Certain, ..receipt };
-        (Tuple::digest(&tuple) == receipt.digest).then_some(certain)
+        Told::of(&tuple, receipt.digest).map(|_| certain)
     }
 
     /// Reads a receipt's short form from where only receipts are.
@@ -131,15 +187,10 @@ impl Receipt {
         self.certainty == Certainty::Certain
     }
 
-    /// Whether the receipt answers this request on this connection.
-    pub fn belongs_to(&self, nonce: u32, tuple: &Tuple) -> bool {
-        self.nonce == nonce && self.is_of(tuple)
-    }
-
-    /// Whether the receipt belongs to this connection, whichever request it answers.
-    pub fn is_of(&self, tuple: &Tuple) -> bool {
+    /// What the server had been told of this connection, if the receipt is of it, whichever request it answers.
+    pub fn told_of(&self, tuple: &Tuple) -> Option<Told> {
         let bytes = tuple.bytes();
-        self.digest == Tuple::digest(&bytes) && self.tuple.is_none_or(|theirs| theirs == bytes)
+        Told::of(&bytes, self.digest).filter(|_| self.tuple.is_none_or(|theirs| theirs == bytes))
     }
 
     /// Nanoseconds from `connect_ns` to the accept, both on this machine's CLOCK_MONOTONIC; `None` if the accept is earlier, or more
@@ -162,13 +213,15 @@ mod tests {
 
     #[test]
     fn another_connections_receipt_is_recognised() {
-        for room in [RECEIPT_BYTES, FULL_RECEIPT_BYTES, 64] {
+        for (room, told) in
+            [RECEIPT_BYTES, FULL_RECEIPT_BYTES, 64].into_iter().flat_map(|room| Told::ALL.map(|told| (room, told)))
+        {
             let mut reply = vec![0; room];
-            Receipt::new(1, 42, 1_000, &tuple(40_000)).write(&mut reply);
+            Receipt::new(1, 42, 1_000, (&tuple(40_000), told)).write(&mut reply);
             let receipt = Receipt::read(&reply).unwrap();
-            assert!(receipt.belongs_to(42, &tuple(40_000)));
-            assert!(!receipt.belongs_to(43, &tuple(40_000)));
-            assert!(!receipt.belongs_to(42, &tuple(40_001)));
+            assert_eq!(receipt.nonce, 42);
+            assert_eq!(receipt.told_of(&tuple(40_000)), Some(told));
+            assert_eq!(receipt.told_of(&tuple(40_001)), None);
         }
     }
 
@@ -190,13 +243,13 @@ mod tests {
         #[test]
         fn the_wait_survives_truncation_to_48_bits(connect_ns: u64, wait in 0..TIME_MASK / 2) {
             let connect_ns = connect_ns / 2;
-            let receipt = Receipt::new(3, 7, connect_ns + wait, &tuple(1));
+            let receipt = Receipt::new(3, 7, connect_ns + wait, (&tuple(1), Told::Nothing));
             prop_assert_eq!(Receipt::read(&receipt.short()).unwrap().wait_since(connect_ns), Some(wait));
         }
 
         #[test]
         fn an_accept_before_the_connect_is_refused(connect_ns in 1u64 << 50.., early in 1u64..1 << 40) {
-            let receipt = Receipt::new(3, 7, connect_ns - early, &tuple(1));
+            let receipt = Receipt::new(3, 7, connect_ns - early, (&tuple(1), Told::Nothing));
             prop_assert_eq!(receipt.wait_since(connect_ns), None);
         }
     }

@@ -25,7 +25,12 @@ impl Tallies {
 
     /// Counts an error of a process.
     pub fn add(&self, process: usize, step: Step, cause: impl Into<Cause>) {
-        increase(&self.0[process][step as usize][cause.into().place()], 1);
+        self.add_many(process, step, cause, 1);
+    }
+
+    /// Counts an error of a process that happened so many times.
+    pub fn add_many(&self, process: usize, step: Step, cause: impl Into<Cause>, times: u64) {
+        increase(&self.0[process][step as usize][cause.into().place()], times);
     }
 
     /// Takes over counts of errors, each in place of the process's own.

@@ -32,7 +32,7 @@ pub(super) fn waits_for(scenario: &Scenario, has_hosts: bool, view: &View<'_>) -
         (Stage::SetUp, _) => match &scenario.subject {
             UnderTest::Command(command) => format!(
                 "waiting for the server to listen on {}, at most {}",
-                scenario.address,
+                scenario.place(),
                 seconds(command.ready_within)
             ),
             _ if has_hosts => "waiting for the server and all hosts to be ready".to_owned(),

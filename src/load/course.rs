@@ -39,6 +39,12 @@ impl Course {
         Self { window, inside, after, by_time: LoaderKept::Answered }
     }
 
+    /// Of TLS handshakes that are completed.
+    pub fn of_handshakes(window: Window) -> Self {
+        let (inside, after) = (LoaderCount::SecuredInWindow, LoaderCount::SecuredLater);
+        Self { window, inside, after, by_time: LoaderKept::Secured }
+    }
+
     /// An event happened at `now_ns`.
     #[inline]
     pub fn happened(&self, now_ns: u64, account: &Account) {

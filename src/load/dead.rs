@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ipc::control::Window,
     record::Cause,
-    scenario::{Load, Mode, Protocol, Scenario, Transport},
+    scenario::{App, Load, Mode, Protocol, Scenario, Transport},
     sys::clock,
 };
 
@@ -64,7 +64,9 @@ impl Dead<'_> {
             return self.complete_kept(report, histograms);
         }
         let (due, never) = self.due(report);
-        let requests = u64::from(self.load.requests.max(1));
+        let is_silent = scenario.server.app == App::Connect;
+        // App `close` answers a request that is never made.
+        let requests = if is_silent { 0 } else { u64::from(self.load.requests.max(1)) };
         let of = |is_meant: &dyn Fn(&str) -> bool| {
             histograms.iter().filter(|(name, _)| is_meant(name)).map(|(_, values)| values.len()).sum::<u64>()
         };
@@ -76,7 +78,14 @@ impl Dead<'_> {
         // A connection that continues another has a connect time and an accept wait too, so that the difference may say too little.
         let connects = due.connections.saturating_sub(of(&|name| name == "connect"));
         lost.connects = connects.max(lost.connects + never.connections);
-        lost.waits = due.connections.saturating_sub(waits).max(lost.waits + never.connections);
+        if self.load.security.is_some() {
+            let handshakes = due.connections.saturating_sub(of(&|name| name == "tls"));
+            lost.handshakes = handshakes.max(lost.handshakes + never.connections);
+        }
+        // One that says nothing and closes at once sees no accept.
+        let no_waits = is_silent && self.load.hold.is_zero();
+        let waits = if no_waits { lost.connects } else { due.connections.saturating_sub(waits) };
+        lost.waits = waits.max(lost.waits + never.connections);
         if due.connections > 0 {
             lost.responses = (due.connections * requests).saturating_sub(of(&|name| name == "response"));
         }
@@ -220,11 +229,19 @@ mod tests {
     fn flows_and_follow_ups_are_lost_too() {
         let both = format!("protocol = \"tcp+udp\"\n{OPEN}requests = 2\nudp_share = 0.5\nclose_how = \"rst\"");
         let report = completed(&both, None, LoaderReport::default(), &[]);
-        let lost = Lost { starts: 50, connects: 25, waits: 25, responses: 50, flow_responses: 50, follow_ups: 0 };
+        let lost = Lost { starts: 50, connects: 25, waits: 25, responses: 50, flow_responses: 50, ..Lost::default() };
         assert_eq!(report.lost, lost);
         // Those that are due from 310 to 500 ms.
         let held = format!("{OPEN}hold = \"200ms\"\nfollow_up = \"500ms\"");
         assert_eq!(completed(&held, None, LoaderReport::default(), &[]).lost.follow_ups, 10);
+    }
+
+    #[test]
+    fn handshakes_are_lost_too() {
+        let begun = || LoaderReport { attempted: 20, completed: 17, measured_planned: 20, ..LoaderReport::default() };
+        let values = [("send_lag", 20), ("connect", 19), ("tls", 18), ("w0.accept_wait", 17), ("response", 17)];
+        let lost = completed(&format!("server.app = \"https\"\n{OPEN}"), None, begun(), &values).lost;
+        assert_eq!((lost.connects, lost.handshakes, lost.responses), (31, 32, 33));
     }
 
     #[test]

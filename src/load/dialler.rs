@@ -1,14 +1,15 @@
 //! Creates sockets with the scenario's options, and connects them from the ports it selects.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::source::{Group, Source};
 use crate::{
     record::Step,
-    scenario::{Load, Scenario, Transport},
+    scenario::{Connect, Load, Scenario, Transport},
+    sys::{socket, unix::UnixAddress},
 };
 
 /// How many ports, or windows of ports, to try before giving up.
@@ -16,27 +17,51 @@ const TRIES: usize = 64;
 
 /// Makes and connects sockets.
 pub(super) struct Dialler {
-    target: SocketAddr,
+    target: SockAddr,
+    unix: Option<UnixAddress>,
+    /// How long connect(2) may wait for room in a Unix socket's queue, if it does.
+    waits: Option<Duration>,
     nodelay: bool,
     fastopen: bool,
+    multipath: bool,
     quickack: bool,
     source: Box<dyn Source>,
 }
 
 impl Dialler {
-    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> Self {
+    pub fn new(scenario: &Scenario, load: &Load, target: SocketAddr, source: Box<dyn Source>) -> io::Result<Self> {
         let listen = &scenario.server.listen;
-        let (nodelay, fastopen) = (listen.nodelay, listen.fastopen > 0);
-        Self { target, nodelay, fastopen, quickack: load.quickack, source }
+        let (nodelay, fastopen, multipath) = (listen.nodelay, listen.fastopen > 0, listen.multipath);
+        let target = scenario.unix.as_ref().map_or_else(|| Ok(target.into()), UnixAddress::sockaddr)?;
+        let waits = (load.connect == Connect::Blocking).then_some(load.connect_timeout);
+        Ok(Self {
+            target,
+            unix: scenario.unix.clone(),
+            waits,
+            nodelay,
+            fastopen,
+            multipath,
+            quickack: load.quickack,
+            source,
+        })
     }
 
     /// A new socket with the scenario's options.
     pub fn socket(&self, transport: Transport) -> io::Result<Socket> {
-        let kind = match transport {
-            Transport::Tcp => Type::STREAM,
-            Transport::Udp => Type::DGRAM,
+        if let Some(unix) = &self.unix {
+            let socket = socket::unix(unix)?;
+            if self.waits.is_some() {
+                // unix(7): what limits a send limits how long connect waits.
+                socket.set_write_timeout(self.waits)?;
+                socket.set_nonblocking(false)?;
+            }
+            return Ok(socket);
+        }
+        let domain = Domain::from(i32::from(self.target.family()));
+        let socket = match transport {
+            Transport::Tcp => socket::stream(domain, self.multipath)?,
+            Transport::Udp => Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None)?,
         };
-        let socket = Socket::new(Domain::for_address(self.target), kind.nonblocking().cloexec(), None)?;
         if transport == Transport::Tcp && self.nodelay {
             socket.set_tcp_nodelay(true)?;
         }
@@ -75,7 +100,7 @@ impl Dialler {
                 // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
                 socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
             }
-            match socket.connect(&self.target.into()) {
+            match self.dial(socket) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)
                     if error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
@@ -89,6 +114,20 @@ impl Dialler {
             }
         }
         Ok(another)
+    }
+
+    fn dial(&self, socket: &Socket) -> io::Result<()> {
+        let connected = socket.connect(&self.target);
+        if self.waits.is_none() {
+            return connected;
+        }
+        socket.set_nonblocking(true)?;
+        match connected {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+            }
+            connected => connected,
+        }
     }
 
     /// Called when a connection from this port is over.

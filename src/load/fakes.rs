@@ -25,7 +25,7 @@ use crate::{
     ipc::{
         control::{Account, Control, Loss},
         ledger::{Entry, Journey},
-        receipt::{Receipt, Tuple},
+        receipt::{Receipt, Told, Tuple},
     },
     record::Step,
     scenario::{Plan, Scenario, Source, Transport},
@@ -72,10 +72,20 @@ pub fn client_of(key: usize) -> SocketAddr {
     SocketAddr::new(TARGET.ip(), FIRST_PORT + key as u16)
 }
 
+/// The address of a key's flow once it goes on from another port.
+pub fn rebound_of(key: usize) -> SocketAddr {
+    SocketAddr::new(TARGET.ip(), FIRST_PORT + 1_000 + key as u16)
+}
+
 /// A worker's reply.
 pub fn reply(worker: u16, nonce: u32, accept_ns: u64, client: SocketAddr) -> Vec<u8> {
+    reply_told((worker, nonce, accept_ns), client, Told::Nothing)
+}
+
+/// The same of a worker that has read a PROXY protocol header, or not.
+pub fn reply_told((worker, nonce, accept_ns): (u16, u32, u64), client: SocketAddr, told: Told) -> Vec<u8> {
     let mut bytes = vec![0; REPLY_BYTES];
-    Receipt::new(worker, nonce, accept_ns, &Tuple { client, server: TARGET }).write(&mut bytes);
+    Receipt::new(worker, nonce, accept_ns, (&Tuple { client, server: TARGET }, told)).write(&mut bytes);
     bytes
 }
 
@@ -104,8 +114,10 @@ pub struct FakeTrial {
     pub has_ledger: Cell<bool>,
     pub is_elsewhere: Cell<bool>,
     pub accept: Cell<Option<Entry>>,
+    pub is_shed: Cell<bool>,
     pub journey: Cell<Option<Journey>>,
     pub stamp: Cell<Option<u64>>,
+    pub reloads: Cell<u64>,
     pub event_over_ns: Cell<u64>,
     pub lost: RefCell<Vec<(Loss, u64, u64)>>,
     pub interrupted: Cell<bool>,
@@ -136,10 +148,18 @@ impl Observer for FakeObserver {
         self.accept.get().filter(|entry| entry.accept_ns >= connect_ns)
     }
 
+    fn is_shed(&self, _client: SocketAddr, _connect_ns: u64) -> bool {
+        self.is_shed.get()
+    }
+
     fn flow_answered(&self, _client: SocketAddr, _worker: u16) {}
 
     fn journey(&self, _client: SocketAddr) -> Option<Journey> {
         self.journey.get()
+    }
+
+    fn reloads(&self) -> u64 {
+        self.reloads.get()
     }
 
     fn stamp(&self, _client: SocketAddr) -> Option<u64> {
@@ -184,6 +204,8 @@ pub struct World {
     pub refuses: Option<i32>,
     /// SYNs of every connection that were sent again.
     pub syn_retries: u32,
+    /// Whether connections are by MPTCP, if that is known.
+    pub is_multipath: Option<bool>,
     /// Whether an abandoned handshake turns out to have completed.
     pub settles: bool,
     /// By key: whether there is a connection, and whether its handshake is over.
@@ -192,6 +214,8 @@ pub struct World {
     pub pending: Vec<(u64, usize, Happening)>,
     pub sent: Vec<(u64, usize)>,
     pub closed: Vec<(usize, Close)>,
+    /// Flows that went on from another port.
+    pub rebound: Vec<usize>,
     pub transports: Vec<Transport>,
 }
 
@@ -247,11 +271,19 @@ impl Engine for FakeEngine {
         world.sent.push((now_ns, key));
         let nonce = u32::from_le_bytes(bytes[..4].try_into().unwrap());
         if let Some(reply_ns) = world.reply_ns {
-            let bytes = reply(0, nonce, now_ns, client_of(key));
+            let client = if world.rebound.contains(&key) { rebound_of(key) } else { client_of(key) };
+            let bytes = reply(0, nonce, now_ns, client);
             world.pending.push((now_ns + world.handshake_ns.unwrap_or(0) + reply_ns, key, Happening::Reply(bytes)));
         }
         Ok(if world.keys[key] == Some(true) { Taken::All } else { Taken::Nothing })
     }
+
+    fn rebind(&mut self, key: usize, _dialler: &mut Dialler, _group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        self.world.borrow_mut().rebound.push(key);
+        Ok(rebound_of(key))
+    }
+
+    fn send_last(&mut self, _key: usize, _bytes: &[u8]) {}
 
     fn watch(&mut self, _key: usize) -> Result<()> {
         Ok(())
@@ -298,6 +330,10 @@ impl Engine for FakeEngine {
 
     fn syn_retries(&self, _key: usize) -> u32 {
         self.world.borrow().syn_retries
+    }
+
+    fn is_multipath(&self, _key: usize) -> Option<bool> {
+        self.world.borrow().is_multipath
     }
 
     fn close(&mut self, key: usize, how: Close) {

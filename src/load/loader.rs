@@ -22,6 +22,7 @@ use crate::{
     observe::ports::Range,
     scenario::keys,
     sys::{affinity, clock, limits},
+    tls,
 };
 
 /// How a loader was set up.
@@ -61,6 +62,7 @@ impl Loader {
         clock::be_exact().context("prctl(PR_SET_TIMERSLACK)")?;
         let table = Table::with_capacity(room);
         let engine = engine::build(scenario, load, room)?;
+        let tls = self.tls()?;
         let name = match &engine {
             AnyEngine::Mio(engine) => engine.name(),
             AnyEngine::Uring(engine) => engine.name(),
@@ -68,28 +70,45 @@ impl Loader {
         let set_up = SetUp { engine: name.to_owned(), scheduler };
         report(&set_up)?;
         match engine {
-            AnyEngine::Mio(engine) => self.drive(engine, table),
-            AnyEngine::Uring(engine) => self.drive(engine, table),
+            AnyEngine::Mio(engine) => self.drive(engine, table, tls),
+            AnyEngine::Uring(engine) => self.drive(engine, table, tls),
         }?;
         Ok(set_up)
     }
 
-    fn drive(self, engine: impl Engine, table: Table) -> Result<()> {
+    /// What opens its TLS sessions, if its connections have them.
+    fn tls(&self) -> Result<Option<tls::Client>> {
+        let TrialContext { scenario, target, tls, seed, repetition, .. } = &self.context;
+        let load = &scenario.loads[self.load];
+        let Some(security) = &load.security else { return Ok(None) };
+        let identity = tls.as_ref().map(tls::Server::identity);
+        // A stream that neither schedules nor workers have.
+        let stream = 1 << 61 | (*repetition as u64) << 16 | self.part.loader as u64;
+        let client = tls::Client::new(security, target.ip(), identity, (load.seed(*seed), stream))?;
+        client.rehearse()?;
+        Ok(Some(client))
+    }
+
+    fn drive(self, engine: impl Engine, table: Table, tls: Option<tls::Client>) -> Result<()> {
         let Self { number, share, load, part, context } = self;
         let TrialContext { scenario, target, seed, .. } = &context;
         let load = &scenario.loads[load];
         let groups = source::groups(&load.sources, &[*target]);
         let range = Range::read().context("reading ip_local_port_range")?;
-        let source = source::build(load.sources.selection, &range, groups.len(), share, *seed);
+        let source = match scenario.unix {
+            Some(_) => source::of_unix(scenario.subject.is_own(), share),
+            None => source::build(load.sources.selection, &range, groups.len(), share, *seed),
+        };
         let account = context.control.account(number);
         let shared = Shared::new(
             Policy::new(scenario, load),
             Ends::new(*target, groups),
-            client::build(scenario, load, &target.to_string()),
+            client::build(scenario, load, &scenario.host_header()),
             (account.clone(), Measures::new(scenario, context.waits, account.clone(), context.control.records())),
             TrialObserver { context: context.clone() },
             number,
-        );
+        )
+        .with_tls(tls);
         let window = context.control.wait_for_start();
         let before = clock::cpu_use();
         for (count, value) in [
@@ -106,7 +125,7 @@ impl Loader {
             table,
             shared,
             pacer: Pacer::new((load, scenario.span.bound), window, part, *seed, context.repetition),
-            dialler: Dialler::new(scenario, load, *target, source),
+            dialler: Dialler::new(scenario, load, *target, source).context("the server's address")?,
             window,
         };
         let mut driver = Driver::new(parts, load);

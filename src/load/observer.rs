@@ -28,11 +28,17 @@ pub(super) trait Observer {
     /// The accept of the connection that this client began at `connect_ns`; `None` if no worker has accepted it, or it is not beside.
     fn accept(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry>;
 
+    /// Whether a worker closed this client's connection at once, for want of a descriptor; false if it is not beside.
+    fn is_shed(&self, client: SocketAddr, connect_ns: u64) -> bool;
+
     /// The journey of this client's connection, which its worker records before it answers; `None` without a ledger, or if it is not beside.
     fn journey(&self, client: SocketAddr) -> Option<Journey>;
 
     /// Records which worker first answered this client's datagram flow.
     fn flow_answered(&self, client: SocketAddr, worker: u16);
+
+    /// How often new workers have taken over from all old ones; always 0 where that is not known.
+    fn reloads(&self) -> u64;
 
     /// When the kernel established this client's connection on the server's side; `None` without stamps.
     fn stamp(&self, client: SocketAddr) -> Option<u64>;
@@ -81,6 +87,10 @@ impl Observer for TrialObserver {
         self.context.ledger.as_ref()?.entry(client, connect_ns)
     }
 
+    fn is_shed(&self, client: SocketAddr, connect_ns: u64) -> bool {
+        self.context.ledger.as_ref().is_some_and(|ledger| ledger.is_shed(client, connect_ns))
+    }
+
     #[inline]
     fn journey(&self, client: SocketAddr) -> Option<Journey> {
         self.context.ledger.as_ref()?.journey(client)
@@ -90,6 +100,11 @@ impl Observer for TrialObserver {
         if let Some(ledger) = &self.context.ledger {
             ledger.flow_answered(client, worker);
         }
+    }
+
+    #[inline]
+    fn reloads(&self) -> u64 {
+        self.context.control.reloads()
     }
 
     #[inline]

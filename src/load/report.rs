@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{busy::Busy, course::Happened};
+use super::{busy::Busy, client::EXAMPLE_BYTES, course::Happened};
 use crate::{
+    format,
     ipc::control::{Account, LoaderCount, LoaderKept},
-    record::{Due, ErrorCount, Latency, Measured, Rates, Statuses},
+    record::{ClientHandshakes, Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses, Unexpected},
     scenario::{Bound, Load, Mode, Protocol},
 };
 
@@ -24,6 +25,10 @@ pub struct LoaderReport {
     pub established: u64,
     /// Those of them that the kernel connected to themselves.
     pub self_connected: u64,
+    /// Those of them that asked for MPTCP and are plain TCP.
+    pub fell_back: u64,
+    /// Those that asked for it and were reset before it could be seen what they are.
+    pub fallback_unknown: u64,
     /// Connections and flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Established connections that ended without a sign that a worker accepted them.
@@ -32,12 +37,20 @@ pub struct LoaderReport {
     pub misdelivered: u64,
     /// Replies received.
     pub replies: u64,
+    /// Replies that are not as the scenario expects; with app `connect`, connections on which the server sent anything.
+    pub unexpected: u64,
+    /// How the first of them began, as far as it is known.
+    pub unexpected_first: Option<Vec<u8>>,
     /// HTTP replies by status; `None` if there were none.
     pub statuses: Option<Statuses>,
     /// Replies checked by their receipt.
     pub verified: u64,
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     pub proxied: u64,
+    /// Those of them whose proxy had named this connection to the server.
+    pub named: u64,
+    /// TLS handshakes.
+    pub tls: ClientHandshakes,
     /// SYNs that the kernel sent again.
     pub syn_retries: u64,
     /// Connections that needed them, established or not.
@@ -64,6 +77,8 @@ pub struct LoaderReport {
     pub completions: Happened,
     /// Replies that belonged where they arrived, by when.
     pub requests: Happened,
+    /// TLS handshakes that were completed, by when.
+    pub handshakes: Happened,
     /// When the last connection or flow completed, in nanoseconds of CLOCK_MONOTONIC; 0 if none did.
     pub last_completed_ns: u64,
     /// What was due in the measured window and has no value.
@@ -90,6 +105,8 @@ pub struct Lost {
     pub starts: u64,
     /// Connections that were never established.
     pub connects: u64,
+    /// Connections whose TLS handshake was never completed.
+    pub handshakes: u64,
     /// Connections without a sign that a worker accepted them.
     pub waits: u64,
     /// Requests that a connection was to make and that were not answered.
@@ -104,6 +121,7 @@ impl Lost {
     fn add(&mut self, other: Self) {
         self.starts += other.starts;
         self.connects += other.connects;
+        self.handshakes += other.handshakes;
         self.waits += other.waits;
         self.responses += other.responses;
         self.flow_responses += other.flow_responses;
@@ -119,6 +137,7 @@ impl Lost {
             Latency::Response | Latency::Service => self.responses + self.flow_responses,
             Latency::UdpResponse | Latency::UdpService if protocol == Protocol::Both => self.flow_responses,
             Latency::UdpResponse | Latency::UdpService => 0,
+            Latency::Tls => self.handshakes,
             Latency::SendLag => self.starts,
             Latency::FollowUp => self.follow_ups,
         }
@@ -148,13 +167,26 @@ impl LoaderReport {
             retried: of(LoaderCount::Retried),
             established: of(LoaderCount::Established),
             self_connected: of(LoaderCount::SelfConnected),
+            fell_back: of(LoaderCount::FellBack),
+            fallback_unknown: of(LoaderCount::FallbackUnknown),
             completed: of(LoaderCount::Completed),
             unserved: of(LoaderCount::Unserved),
             misdelivered: of(LoaderCount::Misdelivered),
             replies: of(LoaderCount::Replies),
+            unexpected: of(LoaderCount::Unexpected),
+            unexpected_first: account.unexpected(),
             statuses: Some(statuses).filter(|statuses| statuses.all() > 0),
             verified: of(LoaderCount::Verified),
             proxied: of(LoaderCount::Proxied),
+            named: of(LoaderCount::Named),
+            tls: ClientHandshakes {
+                completed: of(LoaderCount::Handshakes),
+                resumed: of(LoaderCount::HandshakesResumed),
+                offered: of(LoaderCount::TicketsOffered),
+                without_ticket: of(LoaderCount::TicketsMissing),
+                tls_1_3: of(LoaderCount::HandshakesTls13),
+                alpn: of(LoaderCount::HandshakesAlpn),
+            },
             syn_retries: of(LoaderCount::SynRetries),
             syn_retried: of(LoaderCount::SynRetried),
             stamps_impossible: of(LoaderCount::StampsImpossible),
@@ -165,6 +197,12 @@ impl LoaderReport {
                 stale: of(LoaderCount::Stale),
                 sticky: of(LoaderCount::Sticky),
                 moved: of(LoaderCount::Moved),
+                rebound: of(LoaderCount::Rebound),
+                after_rebinding: Followed {
+                    stayed: of(LoaderCount::ReboundStayed),
+                    moved: of(LoaderCount::ReboundMoved),
+                },
+                after_reload: Followed { stayed: of(LoaderCount::ReloadStayed), moved: of(LoaderCount::ReloadMoved) },
                 by_worker: account.flows(),
             },
             measured_planned: of(LoaderCount::Planned),
@@ -184,10 +222,16 @@ impl LoaderReport {
                 after: of(LoaderCount::AnsweredLater),
                 by_us: account.kept(LoaderKept::Answered).collect(),
             },
+            handshakes: Happened {
+                inside: of(LoaderCount::SecuredInWindow),
+                after: of(LoaderCount::SecuredLater),
+                by_us: account.kept(LoaderKept::Secured).collect(),
+            },
             last_completed_ns: of(LoaderCount::LastCompletedNs),
             lost: Lost {
                 starts: of(LoaderCount::LostStarts),
                 connects: of(LoaderCount::LostConnects),
+                handshakes: of(LoaderCount::LostHandshakes),
                 waits: of(LoaderCount::LostWaits),
                 responses: of(LoaderCount::LostResponses),
                 flow_responses: of(LoaderCount::LostFlowResponses),
@@ -221,6 +265,14 @@ impl LoaderReport {
         self.attempted.saturating_sub(ended)
     }
 
+    /// What was not expected, as a record says it.
+    pub fn unexpected(&self) -> Option<Unexpected> {
+        (self.unexpected > 0).then(|| Unexpected {
+            count: self.unexpected,
+            first: self.unexpected_first.as_deref().map_or_else(String::new, example),
+        })
+    }
+
     /// What was due in the window: connections, or requests where these are kept.
     pub fn due(&self) -> Due {
         Due {
@@ -244,7 +296,12 @@ impl LoaderReport {
 
     /// The rates of a window from one instant to another, as the clients saw it: beside what was offered, and requests if connections
     /// may make several.
-    pub fn rates(&self, (offered_per_s, asks_again): (Option<f64>, bool), from_ns: u64, to_ns: u64) -> Rates {
+    pub fn rates(
+        &self,
+        (offered_per_s, asks_again, is_secured): (Option<f64>, bool, bool),
+        from_ns: u64,
+        to_ns: u64,
+    ) -> Rates {
         let length_ns = to_ns.saturating_sub(from_ns);
         let length_s = length_ns as f64 / 1e9;
         let per_second = |count: u64| if length_ns > 0 { count as f64 / length_s } else { 0.0 };
@@ -252,6 +309,7 @@ impl LoaderReport {
             offered_per_s,
             completed_per_s: Some(per_second(self.completions.within(length_ns))),
             requests_per_s: asks_again.then(|| per_second(self.requests.within(length_ns))),
+            handshakes_per_s: is_secured.then(|| per_second(self.handshakes.within(length_ns))),
             drain_s: Some(self.last_completed_ns.saturating_sub(to_ns) as f64 / 1e9),
             ..Rates::default()
         }
@@ -289,6 +347,12 @@ pub struct Flows {
     pub sticky: u64,
     /// Flows with replies from more than one worker.
     pub moved: u64,
+    /// Flows that went on from another port.
+    pub rebound: u64,
+    /// Who answered them next.
+    pub after_rebinding: Followed,
+    /// Who answered flows next after a reload.
+    pub after_reload: Followed,
     /// Flows by the worker that answered first.
     pub by_worker: Vec<u64>,
 }
@@ -301,11 +365,20 @@ impl Flows {
         self.stale += other.stale;
         self.sticky += other.sticky;
         self.moved += other.moved;
+        self.rebound += other.rebound;
+        self.after_rebinding.add(other.after_rebinding);
+        self.after_reload.add(other.after_reload);
         self.by_worker.resize(self.by_worker.len().max(other.by_worker.len()), 0);
         for (sum, one) in self.by_worker.iter_mut().zip(&other.by_worker) {
             *sum += one;
         }
     }
+}
+
+/// The beginning of what a server sent, as text, with a sign of what is left out.
+fn example(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(EXAMPLE_BYTES - 1)];
+    format::escaped(shown) + if shown.len() < bytes.len() { "…" } else { "" }
 }
 
 /// Adds up the accounts of all loaders.
@@ -318,15 +391,21 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.retried += one.retried;
         sum.established += one.established;
         sum.self_connected += one.self_connected;
+        sum.fell_back += one.fell_back;
+        sum.fallback_unknown += one.fallback_unknown;
         sum.completed += one.completed;
         sum.unserved += one.unserved;
         sum.misdelivered += one.misdelivered;
         sum.replies += one.replies;
+        sum.unexpected += one.unexpected;
+        sum.unexpected_first = sum.unexpected_first.take().or_else(|| one.unexpected_first.clone());
         if let Some(statuses) = &one.statuses {
             sum.statuses.get_or_insert_default().add(statuses);
         }
         sum.verified += one.verified;
         sum.proxied += one.proxied;
+        sum.named += one.named;
+        sum.tls.add(&one.tls);
         sum.syn_retries += one.syn_retries;
         sum.syn_retried += one.syn_retried;
         sum.stamps_impossible += one.stamps_impossible;
@@ -347,6 +426,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.lost.add(one.lost);
         sum.completions.add(&one.completions);
         sum.requests.add(&one.requests);
+        sum.handshakes.add(&one.handshakes);
         sum.last_completed_ns = sum.last_completed_ns.max(one.last_completed_ns);
         sum.first_exhausted_ns = [sum.first_exhausted_ns, one.first_exhausted_ns].into_iter().flatten().min();
         sum.overflows += one.overflows;
@@ -364,6 +444,22 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_expected_is_shown_up_to_a_length() {
+        let of = |bytes: &[u8]| {
+            let first =
+                LoaderReport { unexpected: 1, unexpected_first: Some(bytes.to_vec()), ..LoaderReport::default() };
+            let later =
+                LoaderReport { unexpected: 2, unexpected_first: Some(b"later".to_vec()), ..LoaderReport::default() };
+            total([LoaderReport::default(), first, later].iter()).unexpected().unwrap()
+        };
+        let expected = |first: &str| Unexpected { count: 3, first: first.to_owned() };
+        assert_eq!(of(b"-ERR no\r\n"), expected("-ERR no\\r\\n"));
+        assert_eq!(of(&[b'x'; 80]), expected(&"x".repeat(80)));
+        assert_eq!(of(&[b'x'; 81]), expected(&format!("{}…", "x".repeat(80))));
+        assert_eq!(LoaderReport::default().unexpected(), None);
+    }
 
     #[test]
     fn instants_move_to_another_clock_and_nothing_else_does() {

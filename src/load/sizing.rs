@@ -17,6 +17,8 @@ const WORKERS_LIMIT: u64 = keys::SERVER_WORKERS.max() as u64;
 const RESERVED_FILES: u64 = 64;
 /// Starts per second that leave a single loader ample time between them.
 const STARTS_PER_LOADER: f64 = 10_000.0;
+/// The same of starts with a TLS handshake, each of which takes a loader a few hundred microseconds.
+const HANDSHAKES_PER_LOADER: f64 = 1_000.0;
 /// In a closed loop, the concurrency that justifies another loader, as long as there are processors.
 const CONCURRENCY_PER_LOADER: usize = 16;
 /// How long a connection of an open loop is assumed to last besides its hold.
@@ -120,7 +122,8 @@ fn size_of_load(scenario: &Scenario, room: Room) -> Result<Sizing> {
         let (loaders, connections) = size_of_one(scenario, load, room)?;
         all.of_loads.push(loaders);
         all.connections += connections;
-        all.files_each = all.files_each.max(connections.div_ceil((loaders * hosts) as u64) + RESERVED_FILES);
+        let sockets = sockets_of(load, connections);
+        all.files_each = all.files_each.max(sockets.div_ceil((loaders * hosts) as u64) + RESERVED_FILES);
     }
     let loaders = all.loaders();
     if loaders > LOADERS_LIMIT {
@@ -148,8 +151,9 @@ impl Room {
 
 /// What decides how many loaders a population has on a host.
 struct Reasons {
-    /// The connections that it may have open at once.
+    /// The connections that it may have open at once, and their sockets.
     connections: u64,
+    sockets: u64,
     for_files: usize,
     for_pace: usize,
     /// Why its pace takes that many.
@@ -161,15 +165,11 @@ impl Reasons {
         let connections = connections_at_once(scenario, load);
         let room = files.saturating_sub(RESERVED_FILES).max(1);
         let each = if hosts > 1 { format!(" over {hosts} load hosts") } else { String::new() };
-        let by_starts = |per_second: f64, most: usize| {
-            let loaders = ((per_second / hosts as f64 / STARTS_PER_LOADER).ceil() as usize).min(most);
+        let by_starts = |per_second: f64, most: usize, of_one: f64| {
+            let loaders = ((per_second / hosts as f64 / of_one).ceil() as usize).min(most);
             (
                 loaders.min(LOADERS_LIMIT),
-                format!(
-                    "{} starts/s{each}, of which a loader takes {}",
-                    rate(per_second),
-                    thousands(STARTS_PER_LOADER)
-                ),
+                format!("{} starts/s{each}, of which a loader takes {}", rate(per_second), thousands(of_one)),
             )
         };
         let (for_pace, pace) = match load.mode {
@@ -180,11 +180,27 @@ impl Reasons {
                     plural(cpus, "processor")
                 ),
             ),
-            Mode::Kept { connections, asking, .. } => by_starts(asking.rate * connections as f64, connections),
-            Mode::Open { arrivals, .. } => by_starts(arrivals.per_second(), usize::MAX),
+            Mode::Kept { connections, asking, .. } => {
+                by_starts(asking.rate * connections as f64, connections, STARTS_PER_LOADER)
+            }
+            Mode::Open { arrivals, .. } => {
+                let of_one = if load.security.is_some() { HANDSHAKES_PER_LOADER } else { STARTS_PER_LOADER };
+                by_starts(arrivals.per_second(), usize::MAX, of_one)
+            }
         };
-        let for_files = usize::try_from(connections.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);
-        Self { connections, for_files, for_pace, pace }
+        let sockets = sockets_of(load, connections);
+        let for_files = usize::try_from(sockets.div_ceil(hosts as u64).div_ceil(room)).unwrap_or(usize::MAX);
+        Self { connections, sockets, for_files, for_pace, pace }
+    }
+
+    fn at_once(&self) -> String {
+        let Self { connections, sockets, .. } = self;
+        let of_both = if sockets > connections {
+            format!(" with {sockets} sockets, as flows change their ports,")
+        } else {
+            String::new()
+        };
+        format!("{connections} connections{of_both} open at once")
     }
 
     fn loaders(&self, load: &Load) -> usize {
@@ -203,7 +219,7 @@ pub fn reasons(scenario: &Scenario, room: Room) -> Vec<String> {
         let why = match load.loaders {
             Some(_) => format!("`{}` says so", load.path(keys::LOAD_LOADERS)),
             None if reasons.for_files > reasons.for_pace => {
-                format!("up to {} connections at once, and {files_limit} open files each", reasons.connections)
+                format!("up to {}, and {files_limit} open files each", reasons.at_once())
             }
             None => reasons.pace.clone(),
         };
@@ -213,15 +229,22 @@ pub fn reasons(scenario: &Scenario, room: Room) -> Vec<String> {
     scenario.loads.iter().map(of_load).collect()
 }
 
+/// Sockets of so many connections and flows of a population.
+fn sockets_of(load: &Load, connections: u64) -> u64 {
+    let flows = (connections as f64 * load.udp_share).ceil() as u64;
+    connections + flows * (load.ports_of_flow() - 1)
+}
+
 /// How many loaders a population needs, and the connections that it may have open at once.
 fn size_of_one(scenario: &Scenario, load: &Load, room: Room) -> Result<(usize, u64)> {
     let files_limit = room.files;
     let reasons = Reasons::of(scenario, load, room);
     let Reasons { connections, for_files, .. } = reasons;
+    let at_once = reasons.at_once();
     let loaders = reasons.loaders(load);
     if for_files > loaders || loaders > LOADERS_LIMIT {
         bail!(
-            "the load may have {connections} connections open at once, which requires {for_files} loaders of {files_limit} \
+            "the load may have {at_once}, which requires {for_files} loaders of {files_limit} \
              open files each{}: raise `{}` (at most {LOADERS_LIMIT}), {}",
             room.on_each(),
             load.path(keys::LOAD_LOADERS),

@@ -12,6 +12,8 @@ pub(super) struct Instants {
     pub established_ns: Option<u64>,
     /// When the worker had it, from the reply's receipt.
     pub accept_ns: u64,
+    /// When its TLS handshake was over; `None` without TLS.
+    pub secured_ns: Option<u64>,
     pub replied_ns: u64,
 }
 
@@ -24,6 +26,7 @@ pub(super) fn lengths(client: &Instants, worker: &Journey) -> Option<impl Iterat
         Some(_) => (Stage::Handshake, Stage::Queue),
         None => (Stage::HandshakeAndQueue, Stage::HandshakeAndQueue),
     };
+    let asked_ns = client.secured_ns.unwrap_or(worker.read_ns);
     let borders = [
         (Stage::Lag, client.intended_ns, client.connect_ns),
         (handshake, client.connect_ns, queued_ns),
@@ -31,13 +34,15 @@ pub(super) fn lengths(client: &Instants, worker: &Journey) -> Option<impl Iterat
         (Stage::Accept, woke_ns, worker.returned_ns),
         (Stage::HandOver, worker.returned_ns, worker.accept_ns),
         (Stage::Read, worker.accept_ns, worker.read_ns),
-        (Stage::Serve, worker.read_ns, worker.replied_ns),
+        (Stage::Tls, worker.read_ns, asked_ns),
+        (Stage::Serve, asked_ns, worker.replied_ns),
         (Stage::Return, worker.replied_ns, client.replied_ns),
     ];
     let same = worker.accept_ns == client.accept_ns && borders.iter().all(|(_, from, to)| from <= to);
     let (stamped, handed_over) = (client.established_ns.is_some(), worker.returned_ns < worker.accept_ns);
+    let secured = client.secured_ns.is_some();
     let happened = move |(place, (stage, ..)): &(usize, (Stage, u64, u64))| {
-        (stamped || *place != 1) && (handed_over || *stage != Stage::HandOver)
+        (stamped || *place != 1) && (handed_over || *stage != Stage::HandOver) && (secured || *stage != Stage::Tls)
     };
     let stages = borders.into_iter().enumerate().filter(happened);
     same.then(|| stages.map(|(_, (stage, from, to))| (stage, to - from)))
@@ -47,8 +52,14 @@ pub(super) fn lengths(client: &Instants, worker: &Journey) -> Option<impl Iterat
 mod tests {
     use super::*;
 
-    const CLIENT: Instants =
-        Instants { intended_ns: 100, connect_ns: 130, established_ns: Some(150), accept_ns: 300, replied_ns: 900 };
+    const CLIENT: Instants = Instants {
+        intended_ns: 100,
+        connect_ns: 130,
+        established_ns: Some(150),
+        accept_ns: 300,
+        secured_ns: None,
+        replied_ns: 900,
+    };
     const WORKER: Journey = Journey { woke_ns: 280, returned_ns: 300, accept_ns: 300, read_ns: 340, replied_ns: 800 };
 
     fn found(client: &Instants, worker: &Journey) -> Vec<u64> {
@@ -62,6 +73,18 @@ mod tests {
         assert_eq!(found(&unstamped, &WORKER), [30, 150, 20, 40, 460, 100]);
         // Awake before the connection was established.
         assert_eq!(found(&CLIENT, &Journey { woke_ns: 140, ..WORKER }), [30, 20, 0, 150, 40, 460, 100]);
+    }
+
+    #[test]
+    fn a_tls_handshake_is_a_stage_of_its_own() {
+        let secured = Instants { secured_ns: Some(700), ..CLIENT };
+        assert_eq!(found(&secured, &WORKER), [30, 20, 130, 20, 40, 360, 100, 100]);
+        let names: Vec<Stage> = lengths(&secured, &WORKER).unwrap().map(|(stage, _)| stage).collect();
+        assert_eq!(names[4..7], [Stage::Read, Stage::Tls, Stage::Serve]);
+        // Secured before a byte was read, or after the reply: another connection's.
+        for secured_ns in [339, 801] {
+            assert!(found(&Instants { secured_ns: Some(secured_ns), ..CLIENT }, &WORKER).is_empty());
+        }
     }
 
     #[test]

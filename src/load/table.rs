@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        // A loader may use 128 bytes for a held connection, its key, its engine's seat and unused ends of pages included.
-        assert!(size_of::<Option<Entry>>() <= 80, "{}", size_of::<Option<Entry>>());
+        // A loader may use 128 bytes for a held connection, its key, its engine's seat and unused ends of pages included. TLS has more.
+        assert!(size_of::<Option<Entry>>() <= 88, "{}", size_of::<Option<Entry>>());
     }
 
     #[test]

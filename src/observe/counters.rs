@@ -7,8 +7,8 @@ use procfs::{CurrentSI, KernelStats};
 use super::file::{self, KeptFile};
 use crate::record::{CpuShares, Sockets, Softnet};
 
-/// The counters kept in records, named as in /proc/net/netstat (TcpExt) and /proc/net/snmp (Tcp).
-const KEPT: [&str; 31] = [
+/// The counters kept in records, named as in /proc/net/netstat (TcpExt, MPTcpExt) and /proc/net/snmp (Tcp).
+const KEPT: [&str; 38] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPTimeWaitOverflow",
@@ -40,6 +40,13 @@ const KEPT: [&str; 31] = [
     "PassiveOpens",
     "AttemptFails",
     "EstabResets",
+    "MPCapableSYNTX",
+    "MPCapableSYNRX",
+    "MPCapableSYNACKRX",
+    "MPCapableFallbackACK",
+    "MPCapableFallbackSYNACK",
+    "MPCapableSYNTXDrop",
+    "MPCapableSYNTXDisabled",
 ];
 
 /// Kernel counters by name.

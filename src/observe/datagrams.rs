@@ -1,12 +1,13 @@
 //! UDP sockets: bytes waiting in each, and datagrams lost because its buffer was full.
 
-use std::{collections::HashMap, io, net::SocketAddr};
+use std::{collections::HashMap, io};
 
 use anyhow::{Context, Result};
 use netlink_packet_sock_diag::inet::StateFlags;
 
 use super::{
     file,
+    listeners::Place,
     sockets::{self, SockDiag},
 };
 use crate::scenario::Transport;
@@ -26,31 +27,41 @@ pub fn read() -> io::Result<HashMap<u32, DatagramQueue>> {
     Ok(parse(&(file::read("/proc/self/net/udp")? + &v6)))
 }
 
-/// Reads which sockets get the datagrams sent to an address, reusing its buffers.
+/// Reads which sockets get the datagrams sent to places of one port, reusing its buffers.
 pub struct GroupReader {
-    question: SockDiag,
-    address: SocketAddr,
+    /// One for each family.
+    questions: Vec<SockDiag>,
+    places: Vec<Place>,
 }
 
 impl GroupReader {
     /// A reader in the current network namespace.
-    pub fn new(address: SocketAddr) -> Result<Self> {
+    pub fn of(places: Vec<Place>) -> Result<Self> {
         // An unconnected UDP socket has the state CLOSE.
-        Ok(Self { question: SockDiag::new(Transport::Udp, StateFlags::CLOSE, address)?, address })
+        let questions = sockets::one_of_each_family(&places)
+            .map(|any| SockDiag::new(Transport::Udp, StateFlags::CLOSE, any))
+            .collect::<Result<_>>()?;
+        Ok(Self { questions, places })
     }
 
-    /// The inodes of the unconnected sockets bound to the address.
+    /// The inodes of the unconnected sockets that are bound there.
     pub fn read(&mut self) -> Result<Vec<u32>> {
         let mut group = Vec::new();
-        let visited = self.question.each(|response| {
-            let id = &response.header.socket_id;
-            if id.source_port == self.address.port() && sockets::shares(id.source_address, self.address.ip()) {
-                group.push(response.header.inode);
-            }
-        });
-        visited.with_context(|| {
-            format!("looking for other sockets on UDP port {}: {}", self.address.port(), sockets::REMEDY)
-        })?;
+        let Self { questions, places } = self;
+        for question in questions {
+            let visited = question.each(|response| {
+                let id = &response.header.socket_id;
+                let shares =
+                    |place: &Place| place.address.port() == id.source_port && place.is_shared_by(id.source_address);
+                if places.iter().any(shares) {
+                    group.push(response.header.inode);
+                }
+            });
+            visited.with_context(|| {
+                let port = places.first().map_or(0, |place| place.address.port());
+                format!("looking for other sockets on UDP port {port}: {}", sockets::REMEDY)
+            })?;
+        }
         Ok(group)
     }
 }
@@ -86,7 +97,7 @@ mod tests {
         let bound = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = bound.local_addr().unwrap();
         let elsewhere = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
-        let read = || GroupReader::new(address).unwrap().read().unwrap().len();
+        let read = || GroupReader::of(vec![Place::at(address)]).unwrap().read().unwrap().len();
         assert_eq!(read(), 1);
         bound.connect(elsewhere.local_addr().unwrap()).unwrap();
         assert_eq!(read(), 0);

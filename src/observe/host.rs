@@ -2,17 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io,
     net::IpAddr,
 };
 
-use nix::sys::utsname::uname;
+use nix::sys::utsname::{UtsName, uname};
 use procfs::{CpuInfo, Current};
 use serde::{Deserialize, Serialize};
 
 use super::{file, memory, sysctl};
 use crate::{
-    record::{Host, HostFacts, HostRole, SCHEMA, Virtualization},
+    record::{Host, HostFacts, HostRole, MachineFacts, SCHEMA, Virtualization},
     sys::{affinity, limits},
 };
 
@@ -29,26 +30,14 @@ pub struct Probe {
 
 /// Reads everything except the sysctls, which belong to the network namespace used.
 pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: &Probe) -> Host {
-    let facts = facts(0, HostRole::Server, Vec::new());
     Host {
         schema: SCHEMA,
         tool: concat!("listenbench ", env!("CARGO_PKG_VERSION")).to_owned(),
-        revision: facts.revision,
         command: std::env::args().collect(),
         experiment: None,
         seed,
-        kernel: facts.kernel,
-        kernel_version: facts.kernel_version,
-        boot: facts.boot,
-        virtualization: facts.virtualization,
-        architecture: facts.architecture,
-        host: facts.name,
-        cpu: facts.cpu,
-        cpus_allowed: facts.cpus_allowed,
-        clocksource: facts.clocksource,
-        memory_bytes: facts.memory_bytes,
-        open_files: facts.open_files,
-        uid: facts.uid,
+        host: node_name(),
+        machine: machine(),
         accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| Host::STAMPS_ALLOWED.to_owned()),
         queue_sample_ns: probe.queue_sample_ns,
         network: network.to_owned(),
@@ -59,12 +48,12 @@ pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: 
     }
 }
 
-/// Reads what this machine is, as the host with this rank and these addresses of a job.
+/// Reads what this host of a job is: its rank, role and addresses are given.
 pub fn facts(rank: usize, role: HostRole, addresses: Vec<IpAddr>) -> HostFacts {
-    let names = uname().ok();
-    let field = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-        names.as_ref().map_or_else(String::new, |names| pick(names).to_string_lossy().into_owned())
-    };
+    HostFacts { rank, name: node_name(), role, machine: machine(), sysctls: sysctls(), addresses }
+}
+
+fn machine() -> MachineFacts {
     let mut open_files = BTreeMap::new();
     if let Ok(limit) = limits::open_files() {
         open_files.insert("soft".to_owned(), limit.soft);
@@ -75,25 +64,29 @@ pub fn facts(rank: usize, role: HostRole, addresses: Vec<IpAddr>) -> HostFacts {
             open_files.insert(name.to_owned(), number);
         }
     }
-    HostFacts {
-        rank,
-        name: field(|names| names.nodename()),
-        role,
+    MachineFacts {
         revision: env!("LISTENBENCH_REVISION").to_owned(),
-        kernel: field(|names| names.release()),
-        kernel_version: field(|names| names.version()),
+        kernel: name(UtsName::release),
+        kernel_version: name(UtsName::version),
         boot: file::read("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()),
         virtualization: virtualization(),
-        architecture: field(|names| names.machine()),
+        architecture: name(UtsName::machine),
         cpu: cpu_model(),
         cpus_allowed: affinity::allowed_cpus().map_or(0, |cpus| cpus.len()),
         clocksource: trimmed("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         memory_bytes: memory::total_bytes().unwrap_or(0),
         open_files,
         uid: nix::unistd::getuid().as_raw(),
-        sysctls: sysctls(),
-        addresses,
     }
+}
+
+fn node_name() -> String {
+    name(UtsName::nodename)
+}
+
+/// One of the names in uname(2); empty where it cannot be read.
+fn name(of: fn(&UtsName) -> &OsStr) -> String {
+    uname().map_or_else(|_| String::new(), |names| of(&names).to_string_lossy().into_owned())
 }
 
 #[cfg(target_arch = "x86_64")]

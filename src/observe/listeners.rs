@@ -34,10 +34,26 @@ pub struct Place {
 }
 
 impl Place {
+    /// The place of a socket that is bound to an address and no device. A socket at IPv6's wildcard address takes IPv4, too.
+    pub fn at(address: SocketAddr) -> Self {
+        let dual_stack = address.is_ipv6() && address.ip().is_unspecified();
+        Self { address, dual_stack, device: 0 }
+    }
+
+    /// Whether a socket at an address of the same port shares with this one what is sent here, or has a part of it for itself.
+    pub fn is_shared_by(&self, other: IpAddr) -> bool {
+        let (own, other) = (self.address.ip().to_canonical(), other.to_canonical());
+        match own {
+            own if !own.is_unspecified() => own == other,
+            IpAddr::V4(_) => other.is_ipv4(),
+            IpAddr::V6(_) => other.is_ipv6() || self.dual_stack,
+        }
+    }
+
     /// How well it fits connections to an address, 0 being best: the kernel prefers listeners of the very address to those of its
     /// family's wildcard, and these to IPv6's. `None` if it gets none of them.
     pub fn fit(&self, to: SocketAddr) -> Option<usize> {
-        let (own, to_ip) = (self.address.ip(), to.ip().to_canonical());
+        let (own, to_ip) = (self.address.ip().to_canonical(), to.ip().to_canonical());
         match own {
             _ if self.address.port() != to.port() => None,
             own if own == to_ip => Some(0),
@@ -109,6 +125,23 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
+
+    #[test]
+    fn a_wildcard_is_shared_by_every_address_of_its_families() {
+        for (own, other, expected) in [
+            (place("127.0.0.1:80", false), "127.0.0.1", true),
+            (place("127.0.0.1:80", false), "::ffff:127.0.0.1", true),
+            (place("127.0.0.1:80", false), "0.0.0.0", false),
+            (place("0.0.0.0:80", false), "127.0.0.1", true),
+            (place("0.0.0.0:80", false), "::", false),
+            (place("[::]:80", true), "127.0.0.1", true),
+            (place("[::]:80", true), "::1", true),
+            (place("[::]:80", false), "127.0.0.1", false),
+            (place("[::1]:80", false), "::", false),
+        ] {
+            assert_eq!(own.is_shared_by(other.parse().unwrap()), expected, "{own:?} {other}");
+        }
+    }
 
     fn place(address: &str, dual_stack: bool) -> Place {
         Place { address: address.parse().unwrap(), dual_stack, device: 0 }

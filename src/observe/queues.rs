@@ -15,8 +15,12 @@ use serde::Serialize;
 use super::{
     listeners::{ListenerReader, Place},
     sockets::{self, SockDiag},
+    unix::UnixQueues,
 };
-use crate::{scenario::Transport, sys::clock};
+use crate::{
+    scenario::{Scenario, Transport},
+    sys::{clock, unix::UnixAddress},
+};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Queue {
@@ -35,25 +39,42 @@ impl Queue {
     }
 }
 
-/// Reads the accept queues of one port's listeners, reusing its buffers.
+/// Reads the accept queues of one port's listeners, reusing its buffers, or that of a Unix socket.
 pub struct QueueReader {
-    question: SockDiag,
-    family: u8,
-    address: SocketAddr,
-    /// Inodes of the listeners that can get connections to that very address, as of the last reading.
+    unix: Option<UnixQueues>,
+    /// One for each family.
+    questions: Vec<(u8, SockDiag)>,
+    /// Where the listeners are, all on one port.
+    places: Vec<Place>,
+    /// Inodes of the listeners that get connections to these places, as of the last reading.
     group: Vec<u32>,
 }
 
 impl QueueReader {
     /// A reader for the listeners on an address's port in the current network namespace.
     pub fn new(address: SocketAddr) -> Result<Self> {
-        let question = SockDiag::new(Transport::Tcp, StateFlags::LISTEN, address)?;
-        let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-        Ok(Self { question, family, address, group: Vec::new() })
+        Self::of(vec![Place::at(address)])
     }
 
-    /// The inodes of all listeners on the reader's own address, as of the last reading: whoever holds one gets its share of the
-    /// connections. Listeners on the port at other addresses are not among them, unless the reader's address stands for all.
+    /// A reader for the listeners on the port of places in the current network namespace, in the families of connections to them.
+    pub fn of(places: Vec<Place>) -> Result<Self> {
+        let questions = sockets::one_of_each_family(&places)
+            .map(|any| {
+                let family = if any.is_ipv4() { AF_INET } else { AF_INET6 };
+                Ok((family, SockDiag::new(Transport::Tcp, StateFlags::LISTEN, any)?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { unix: None, questions, places, group: Vec::new() })
+    }
+
+    /// A reader for a Unix socket that something in the current network namespace listens on.
+    pub fn of_unix(address: &UnixAddress) -> Result<Self> {
+        let unix = Some(UnixQueues::new(address)?);
+        Ok(Self { unix, questions: Vec::new(), places: Vec::new(), group: Vec::new() })
+    }
+
+    /// The inodes of all listeners on the reader's own places, as of the last reading: whoever holds one gets its share of the
+    /// connections. Listeners on the port at other addresses are not among them, unless one of the places stands for all.
     pub fn group(&self) -> &[u32] {
         &self.group
     }
@@ -61,38 +82,61 @@ impl QueueReader {
     /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
         let mut queues = HashMap::new();
-        self.group.clear();
-        self.question.each(|response| {
-            let header = &response.header;
-            if header.family == self.family && header.socket_id.source_port == self.address.port() {
-                if sockets::shares(header.socket_id.source_address, self.address.ip()) {
-                    self.group.push(header.inode);
+        let Self { unix, questions, places, group } = self;
+        group.clear();
+        if let Some(unix) = unix {
+            queues = unix.read()?;
+            group.extend(queues.keys());
+        }
+        for (family, question) in questions {
+            question.each(|response| {
+                let header = &response.header;
+                let (ip, port) = (header.socket_id.source_address, header.socket_id.source_port);
+                if header.family == *family && places.iter().any(|place| place.address.port() == port) {
+                    if places.iter().any(|place| place.is_shared_by(ip)) {
+                        group.push(header.inode);
+                    }
+                    let drops = sockets::memory(response).map_or(0, |memory| memory.drops);
+                    let (length, limit) = (header.recv_queue, header.send_queue);
+                    queues.insert(header.inode, Queue { length, limit, drops });
                 }
-                let drops = sockets::memory(response).map_or(0, |memory| memory.drops);
-                let (length, limit) = (header.recv_queue, header.send_queue);
-                queues.insert(header.inode, Queue { length, limit, drops });
-            }
-        })?;
+            })?;
+        }
         Ok(queues)
     }
 }
 
 /// Reads the accept queues of a server in the current network namespace, whatever program it is.
-pub struct ServerQueues {
-    listeners: ListenerReader,
-    address: SocketAddr,
+pub struct ServerQueues(Readable);
+
+enum Readable {
+    At(ListenerReader, SocketAddr),
+    On(UnixQueues),
 }
 
 impl ServerQueues {
     /// A reader for the listeners that get connections to this address.
     pub fn new(address: SocketAddr) -> Result<Self> {
-        Ok(Self { listeners: ListenerReader::new()?, address })
+        Ok(Self(Readable::At(ListenerReader::new()?, address)))
+    }
+
+    /// A reader for the listeners on a Unix socket.
+    pub fn of_unix(address: &UnixAddress) -> Result<Self> {
+        Ok(Self(Readable::On(UnixQueues::new(address)?)))
+    }
+
+    /// A reader for the listeners that get connections to a scenario's server.
+    pub fn of(scenario: &Scenario) -> Result<Self> {
+        scenario.unix.as_ref().map_or_else(|| Self::new(scenario.address), Self::of_unix)
     }
 
     /// The queues by their listener's inode.
     pub fn read(&mut self) -> Result<HashMap<u32, Queue>> {
-        let listeners = self.listeners.read()?;
-        let places = Place::of_connections_to(self.address, listeners.iter().map(|listener| listener.place));
+        let (listeners, address) = match &mut self.0 {
+            Readable::At(listeners, address) => (listeners.read()?, *address),
+            Readable::On(unix) => return unix.read(),
+        };
+        let places = Place::of_connections_to(address, listeners.iter().map(|listener| listener.place));
         let these = listeners.iter().filter(|listener| places.contains(&listener.place));
         Ok(these.map(|listener| (listener.inode, listener.queue)).collect())
     }

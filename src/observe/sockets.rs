@@ -11,14 +11,17 @@ use netlink_packet_sock_diag::{
         ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
         nlas::{MemInfo, Nla},
     },
+    unix::{self, ShowFlags, UnixRequest, UnixResponse},
 };
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 use serde::Serialize;
 
+use super::listeners::Place;
 use crate::scenario::Transport;
 
 /// Remedy if sock_diag fails.
-pub const REMEDY: &str = "load the modules inet_diag, tcp_diag and udp_diag, or allow NETLINK_SOCK_DIAG in the sandbox";
+pub const REMEDY: &str =
+    "load the modules inet_diag, tcp_diag, udp_diag and unix_diag, or allow NETLINK_SOCK_DIAG in the sandbox";
 
 /// A sock_diag request that can be sent repeatedly, reusing its buffers.
 pub struct SockDiag {
@@ -37,21 +40,36 @@ impl SockDiag {
 
     /// The same, restricted to a remote port as well if that is not zero.
     fn between(transport: Transport, states: StateFlags, of: SocketAddr, remote_port: u16) -> Result<Self> {
-        let mut socket = Netlink::new(NETLINK_SOCK_DIAG).context("socket(NETLINK_SOCK_DIAG)")?;
-        socket.bind_auto().context("bind of the sock_diag socket")?;
-        socket.connect(&NetlinkAddr::new(0, 0)).context("connect of the sock_diag socket")?;
         let (family, mut socket_id) =
             if of.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
         socket_id.source_port = of.port();
         socket_id.destination_port = remote_port;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let protocol = match transport {
             Transport::Tcp => IPPROTO_TCP,
             Transport::Udp => IPPROTO_UDP,
         };
         let query = InetRequest { family, protocol, extensions: ExtensionFlags::SKMEMINFO, states, socket_id };
-        let mut packet = NetlinkMessage::new(header, SockDiagMessage::InetRequest(query).into());
+        Self::asking(SockDiagMessage::InetRequest(query))
+    }
+
+    /// Prepares a request for the Unix sockets that listen in the current network namespace.
+    pub fn of_unix() -> Result<Self> {
+        let query = UnixRequest {
+            state_flags: unix::StateFlags::LISTEN,
+            inode: 0,
+            show_flags: ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN,
+            cookie: [0xff; 8],
+        };
+        Self::asking(SockDiagMessage::UnixRequest(query))
+    }
+
+    fn asking(query: SockDiagMessage) -> Result<Self> {
+        let mut socket = Netlink::new(NETLINK_SOCK_DIAG).context("socket(NETLINK_SOCK_DIAG)")?;
+        socket.bind_auto().context("bind of the sock_diag socket")?;
+        socket.connect(&NetlinkAddr::new(0, 0)).context("connect of the sock_diag socket")?;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut packet = NetlinkMessage::new(header, query.into());
         packet.finalize();
         let mut request = vec![0; packet.buffer_len()];
         packet.serialize(&mut request);
@@ -61,10 +79,27 @@ impl SockDiag {
     /// Sends the request and visits every socket of the answer. Fails if the kernel refuses, for example because a
     /// module is missing.
     pub fn each(&mut self, mut visit: impl FnMut(&InetResponse)) -> Result<()> {
+        self.each_answer(&mut |message| {
+            if let SockDiagMessage::InetResponse(response) = message {
+                visit(&response);
+            }
+        })
+    }
+
+    /// The same of Unix sockets.
+    pub fn each_unix(&mut self, mut visit: impl FnMut(&UnixResponse)) -> Result<()> {
+        self.each_answer(&mut |message| {
+            if let SockDiagMessage::UnixResponse(response) = message {
+                visit(&response);
+            }
+        })
+    }
+
+    fn each_answer(&mut self, visit: &mut impl FnMut(SockDiagMessage)) -> Result<()> {
         self.socket.send(&self.request, 0).context("sending to sock_diag")?;
         loop {
             let length = self.socket.recv(&mut &mut self.answer[..], 0).context("receiving from sock_diag")?;
-            if each_in(&self.answer[..length], &mut visit)? {
+            if each_in(&self.answer[..length], visit)? {
                 return Ok(());
             }
         }
@@ -72,7 +107,7 @@ impl SockDiag {
 }
 
 /// Visits every socket of a piece of an answer. Returns whether it is the last piece.
-pub fn each_in(answer: &[u8], visit: &mut impl FnMut(&InetResponse)) -> Result<bool> {
+pub fn each_in(answer: &[u8], visit: &mut impl FnMut(SockDiagMessage)) -> Result<bool> {
     let mut rest = answer;
     while !rest.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("decoding a sock_diag answer")?;
@@ -82,7 +117,7 @@ pub fn each_in(answer: &[u8], visit: &mut impl FnMut(&InetResponse)) -> Result<b
             NetlinkPayload::Done(done) if done.code < 0 => return Err(refused(done.code)),
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => return Err(refused(error.raw_code())),
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => visit(&response),
+            NetlinkPayload::InnerMessage(message) => visit(message),
             _ => {}
         }
         if step == 0 {
@@ -98,9 +133,14 @@ fn refused(code: i32) -> anyhow::Error {
     anyhow!("sock_diag refused: {}", std::io::Error::from_raw_os_error(code.saturating_neg()))
 }
 
-/// Whether a socket at a local address can get what is sent to an address of the server: the same, or any if the server has all.
-pub(super) fn shares(local: IpAddr, server: IpAddr) -> bool {
-    server.is_unspecified() || local.to_canonical() == server.to_canonical()
+/// The families of sockets that get what is sent to places, as wildcard addresses with the port of the places.
+pub(super) fn one_of_each_family(places: &[Place]) -> impl Iterator<Item = SocketAddr> {
+    let port = places.first().map_or(0, |place| place.address.port());
+    let has_v4 = places.iter().any(|place| place.address.is_ipv4() || place.dual_stack);
+    let has_v6 = places.iter().any(|place| place.address.is_ipv6());
+    let v4 = has_v4.then(|| SocketAddr::from(([0; 4], port)));
+    let v6 = has_v6.then(|| SocketAddr::from(([0_u16; 8], port)));
+    v4.into_iter().chain(v6)
 }
 
 /// The socket's memory (INET_DIAG_SKMEMINFO), if reported: sockets in TIME_WAIT have none.

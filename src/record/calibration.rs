@@ -239,15 +239,15 @@ impl Machine {
     pub fn of(host: &Host) -> Self {
         Self {
             tool: host.tool.clone(),
-            revision: host.revision.clone(),
+            revision: host.machine.revision.clone(),
             build: if cfg!(debug_assertions) { "debug" } else { "optimized" }.to_owned(),
             host: host.host.clone(),
-            kernel: host.kernel.clone(),
-            kernel_version: host.kernel_version.clone(),
-            architecture: host.architecture.clone(),
-            cpu: host.cpu.clone(),
-            cpus_allowed: host.cpus_allowed,
-            clocksource: host.clocksource.clone(),
+            kernel: host.machine.kernel.clone(),
+            kernel_version: host.machine.kernel_version.clone(),
+            architecture: host.machine.architecture.clone(),
+            cpu: host.machine.cpu.clone(),
+            cpus_allowed: host.machine.cpus_allowed,
+            clocksource: host.machine.clocksource.clone(),
         }
     }
 

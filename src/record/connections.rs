@@ -17,6 +17,13 @@ pub struct Connections {
     pub established: u64,
     /// Those of them that the kernel connected to themselves (local address = peer address): they never reached the server.
     pub self_connected: u64,
+    /// Connections among those established that asked for MPTCP and are plain TCP: the server does not speak it, or SYNs were lost, and those sent
+    /// again no longer asked. `null` unless `protocol` is `mptcp`.
+    #[serde(default)]
+    pub fell_back: Option<u64>,
+    /// Connections among those established that asked for MPTCP and were reset before it could be seen what they are. `null` as above.
+    #[serde(default)]
+    pub fallback_unknown: Option<u64>,
     /// Connections established on the server's side only, accepted or left in a queue: by a SYN cookie, for a client that had already
     /// given up or been served.
     pub cookies: u64,
@@ -27,6 +34,14 @@ pub struct Connections {
     /// Connections accepted: by the members' count, and by `foreign_members`. `null`, like `aborted` and `unaccounted`, if nobody could
     /// count them.
     pub accepted: Option<u64>,
+    /// Connections among those accepted that the server closed at once, having no descriptor left to hold them (`server.at_open_files`
+    /// = `reserve`). `null` if nobody could tell.
+    #[serde(default)]
+    pub shed: Option<u64>,
+    /// Connections among those accepted that are plain TCP, though the listener is MPTCP's: their clients fell back, or never asked for MPTCP. `null`
+    /// unless `protocol` is `mptcp` and the server is listenbench's own.
+    #[serde(default)]
+    pub accepted_fell_back: Option<u64>,
     /// Connections and datagram flows that ran to their planned end, or to a server's close after a reply.
     pub completed: u64,
     /// Connections and datagram flows that were in progress when their loader died: what became of them is unknown.
@@ -50,6 +65,9 @@ pub struct Connections {
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     #[serde(default)]
     pub proxied: u64,
+    /// Those of them whose proxy had named the client's own connection to the server in a PROXY protocol header.
+    #[serde(default)]
+    pub named: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     #[serde(default)]
     pub reconnected: u64,
@@ -64,10 +82,23 @@ pub struct Connections {
     pub syn_retried: u64,
     /// HTTP replies by status; `null` if there were none.
     pub statuses: Option<Statuses>,
+    /// What the server sent that was not expected: with app `line`, replies that do not begin as `load.expect` says; with app `connect`, anything. `null` if
+    /// there was nothing.
+    #[serde(default)]
+    pub unexpected: Option<Unexpected>,
     /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
     /// Attempts to connect by outcome.
     pub outcomes: Outcomes,
+}
+
+/// What a server sent that was not expected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unexpected {
+    /// How many replies were not as expected; with app `connect`, on how many connections the server sent anything.
+    pub count: u64,
+    /// How one of the first began: at most 80 bytes, with escapes such as `\n` or `\xff` for those that are not visible text.
+    pub first: String,
 }
 
 /// A process outside of the trial that had a socket on the server's address and port: the kernel may give it a share of the

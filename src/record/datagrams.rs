@@ -38,6 +38,40 @@ pub struct Datagrams {
     pub sticky_flows: u64,
     /// Flows with several replies, from more than one worker.
     pub moved_flows: u64,
+    /// Flows that went on from another port of their client (`load.rebind_after`).
+    #[serde(default)]
+    pub rebound_flows: u64,
+    /// Of these, those that were answered before and after it by known workers. `null` if the scenario has no such flows, or nobody knows who
+    /// answered.
+    #[serde(default)]
+    pub after_rebinding: Option<Followed>,
+    /// Flows that had been answered before a reload, at their first answer to a request made when the new workers had taken over: from then on,
+    /// old ones receive only the flows that they keep. `null` without a reload, or if loaders are on other hosts, which do not know when.
+    #[serde(default)]
+    pub after_reload: Option<Followed>,
+}
+
+/// Flows that went on after a change, by the worker that answered next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Followed {
+    /// Those that the worker answered that had answered them last.
+    pub stayed: u64,
+    /// Those that another answered.
+    pub moved: u64,
+}
+
+impl Followed {
+    /// The part of them that stayed; `None` without any.
+    pub fn share(self) -> Option<f64> {
+        let all = self.stayed + self.moved;
+        (all > 0).then(|| self.stayed as f64 / all as f64)
+    }
+
+    /// Adds those of another loader.
+    pub fn add(&mut self, other: Self) {
+        self.stayed += other.stayed;
+        self.moved += other.moved;
+    }
 }
 
 impl Datagrams {

@@ -32,11 +32,13 @@ pub enum Step {
     Bind,
     /// connect(2), until the connection is established.
     Connect,
+    /// The TLS handshake, in a loader.
+    Tls,
     /// Sending a request.
     Send,
     /// Waiting for a reply.
     Receive,
-    /// Waiting for the server's close after the last reply.
+    /// Waiting for the server's close after the last reply, or for the end of the hold.
     Close,
     /// accept(2) and the accepted socket's options, in a worker.
     Accept,
@@ -44,7 +46,8 @@ pub enum Step {
     Serve,
 }
 
-/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `SELFCONNECTED`, `BADREPLY`, `OVERLONG`, `UNASKED`, `HTTP101`, `DEADLINE`, `INTERRUPTED`.
+/// Why it failed: the errno's name, or `EOF`, `TRUNCATED`, `HUNGUP`, `SELFCONNECTED`, `BADREPLY`, `MISMATCH`, `OVERLONG`, `UNASKED`, `HTTP101`,
+/// `DEADLINE`, `INTERRUPTED`, `NOHEADER`, `BADHEADER`, `NOTTLS`, `NOCOMMONTLS`, `ALERT`, `UNTRUSTED`, `MISNAMED`, `EXPIRED`, `BADCERTIFICATE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -55,10 +58,14 @@ pub enum Cause {
     EndOfFile,
     /// The peer closed the connection in the middle of a reply.
     Truncated,
+    /// The peer closed a connection on which the client was to keep silent, before the client did.
+    HungUp,
     /// The socket connected to itself: the kernel gave it the server's port, on which nothing listened, as its own.
     SelfConnected,
     /// The bytes are not a reply, or are a reply that belongs to another connection.
     BadReply,
+    /// A reply that does not begin as the scenario expects.
+    Mismatch,
     /// A reply with too many bytes besides its body.
     Overlong,
     /// Bytes that answer no request: they came before one, or after a whole reply.
@@ -69,13 +76,31 @@ pub enum Cause {
     Deadline,
     /// Still in progress when the load was ended early: by the user, or because its packets would have left their networks.
     Interrupted,
+    /// A connection to our server that was to begin with a PROXY protocol header began with other bytes.
+    NoHeader,
+    /// A PROXY protocol header that our server could not read, or only a part of one.
+    BadHeader,
+    /// The bytes are not TLS, or break its rules.
+    NotTls,
+    /// The two sides have no version of TLS, method or application protocol in common.
+    NoCommonTls,
+    /// The peer ended TLS with an alert.
+    Alert,
+    /// The server's certificate is not one that clients trust, or issued by one.
+    Untrusted,
+    /// The server's certificate does not have its name.
+    Misnamed,
+    /// The server's certificate has expired, or is not valid yet.
+    Expired,
+    /// The server's certificate has another fault.
+    BadCertificate,
 }
 
 impl Cause {
     /// Abandoned after one of the scenario's time-outs.
     pub const TIMED_OUT: Self = Self::Errno(libc::ETIMEDOUT);
     /// The causes that are not an errno, with their names and what they mean.
-    const NAMED: [(Self, &'static str, &'static str); 9] = [
+    const NAMED: [(Self, &'static str, &'static str); 20] = [
         (Self::EndOfFile, "EOF", "the server closed before it had answered"),
         (Self::Truncated, "TRUNCATED", "the server closed in the middle of a reply"),
         (Self::SelfConnected, "SELFCONNECTED", "nothing listened, and the socket connected to itself"),
@@ -85,6 +110,17 @@ impl Cause {
         (Self::Upgraded, "HTTP101", "the server changed the protocol"),
         (Self::Deadline, "DEADLINE", "in progress at the deadline"),
         (Self::Interrupted, "INTERRUPTED", "in progress when the user interrupted the load"),
+        (Self::NoHeader, "NOHEADER", "no PROXY protocol header came first"),
+        (Self::BadHeader, "BADHEADER", "not a whole and valid PROXY protocol header"),
+        (Self::HungUp, "HUNGUP", "the server closed before `load.hold` was over"),
+        (Self::Mismatch, "MISMATCH", "the reply does not begin as `load.expect` says"),
+        (Self::NotTls, "NOTTLS", "not TLS, or against its rules"),
+        (Self::NoCommonTls, "NOCOMMONTLS", "no version of TLS, method or application protocol in common"),
+        (Self::Alert, "ALERT", "the other side ended TLS with an alert"),
+        (Self::Untrusted, "UNTRUSTED", "the server's certificate is not trusted: see `load.trust`"),
+        (Self::Misnamed, "MISNAMED", "the server's certificate is for another name: see `load.server_name`"),
+        (Self::Expired, "EXPIRED", "the server's certificate has expired, or is not valid yet"),
+        (Self::BadCertificate, "BADCERTIFICATE", "the server's certificate cannot be used"),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;
@@ -106,6 +142,17 @@ impl Cause {
             Self::Upgraded => named(6),
             Self::Deadline => named(7),
             Self::Interrupted => named(8),
+            Self::NoHeader => named(9),
+            Self::BadHeader => named(10),
+            Self::HungUp => named(11),
+            Self::Mismatch => named(12),
+            Self::NotTls => named(13),
+            Self::NoCommonTls => named(14),
+            Self::Alert => named(15),
+            Self::Untrusted => named(16),
+            Self::Misnamed => named(17),
+            Self::Expired => named(18),
+            Self::BadCertificate => named(19),
         }
     }
 
@@ -131,6 +178,12 @@ impl Cause {
 impl From<&io::Error> for Cause {
     fn from(error: &io::Error) -> Self {
         Self::Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
     }
 }
 
@@ -180,6 +233,12 @@ impl ErrorCount {
             *sums.entry((error.phase, error.errno)).or_default() += error.count;
         }
         sums.into_iter().map(|((phase, errno), count)| Self { phase, errno, count }).collect()
+    }
+
+    /// With what the cause means, unless it is an errno: `receive EOF ×3 (the server closed before it had answered)`.
+    pub fn explained(&self) -> String {
+        let meaning = self.errno.meaning().map(|meaning| format!(" ({meaning})"));
+        format!("{self}{}", meaning.unwrap_or_default())
     }
 }
 
@@ -247,6 +306,17 @@ mod tests {
             (Cause::Upgraded, "HTTP101"),
             (Cause::Deadline, "DEADLINE"),
             (Cause::Interrupted, "INTERRUPTED"),
+            (Cause::NoHeader, "NOHEADER"),
+            (Cause::BadHeader, "BADHEADER"),
+            (Cause::HungUp, "HUNGUP"),
+            (Cause::Mismatch, "MISMATCH"),
+            (Cause::NotTls, "NOTTLS"),
+            (Cause::NoCommonTls, "NOCOMMONTLS"),
+            (Cause::Alert, "ALERT"),
+            (Cause::Untrusted, "UNTRUSTED"),
+            (Cause::Misnamed, "MISNAMED"),
+            (Cause::Expired, "EXPIRED"),
+            (Cause::BadCertificate, "BADCERTIFICATE"),
         ] {
             assert_eq!(serde_json::to_value(cause).unwrap(), name);
             assert_eq!(serde_json::from_value::<Cause>(name.into()).unwrap(), cause);
@@ -260,7 +330,9 @@ mod tests {
 
     #[test]
     fn serde_and_display_spell_steps_alike() {
-        for step in [Step::Socket, Step::Bind, Step::Connect, Step::Send, Step::Receive, Step::Close, Step::Accept] {
+        for step in
+            [Step::Socket, Step::Bind, Step::Connect, Step::Tls, Step::Send, Step::Receive, Step::Close, Step::Accept]
+        {
             assert_eq!(serde_json::to_value(step).unwrap(), step.to_string());
         }
     }

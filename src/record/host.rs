@@ -14,39 +14,17 @@ pub struct Host {
     pub schema: u32,
     /// `listenbench` and its version.
     pub tool: String,
-    /// Git revision it was built from; `unknown` outside a checkout.
-    pub revision: String,
     /// The command line of the run.
     pub command: Vec<String>,
     /// Identifies the experiment that `run --interleave` made of several records; `null` for a record by itself.
     pub experiment: Option<String>,
     /// The run's seed.
     pub seed: u64,
-    /// Kernel release.
-    pub kernel: String,
-    /// Kernel build.
-    pub kernel_version: String,
-    /// Identifies the kernel's boot (/proc/sys/kernel/random/boot_id); `null` where it cannot be read. Runs on kernels that differ are
-    /// compared boot by boot.
-    pub boot: Option<String>,
-    /// What the kernel ran on.
-    pub virtualization: Virtualization,
-    /// Machine architecture.
-    pub architecture: String,
     /// Host name.
     pub host: String,
-    /// Processor model.
-    pub cpu: String,
-    /// Processors this process may use.
-    pub cpus_allowed: usize,
-    /// The clock source behind CLOCK_MONOTONIC.
-    pub clocksource: String,
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
-    /// Limits on open files: soft, hard, and the system's.
-    pub open_files: BTreeMap<String, u64>,
-    /// User id that the run had.
-    pub uid: u32,
+    /// What the machine is.
+    #[serde(flatten)]
+    pub machine: MachineFacts,
     /// `allowed`, or why accept waits cannot be exact here.
     pub accept_stamps: String,
     /// Cost of sampling a listener's queue, in nanoseconds: the median of a hundred samples.
@@ -63,6 +41,36 @@ pub struct Host {
     /// The hosts of the job by rank, this one first; absent without a job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostFacts>,
+}
+
+/// What a machine is, its kernel included, and what listenbench may use of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MachineFacts {
+    /// Git revision that its listenbench was built from; `unknown` outside a checkout.
+    pub revision: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Kernel build.
+    pub kernel_version: String,
+    /// Identifies the kernel's boot (/proc/sys/kernel/random/boot_id); `null` where it cannot be read. Runs on kernels that differ are
+    /// compared boot by boot.
+    pub boot: Option<String>,
+    /// What the kernel ran on.
+    pub virtualization: Virtualization,
+    /// Machine architecture.
+    pub architecture: String,
+    /// Processor model.
+    pub cpu: String,
+    /// Processors that listenbench may use.
+    pub cpus_allowed: usize,
+    /// The clock source behind CLOCK_MONOTONIC.
+    pub clocksource: String,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Limits on open files: soft, hard, and the system's.
+    pub open_files: BTreeMap<String, u64>,
+    /// User id that listenbench had.
+    pub uid: u32,
 }
 
 impl Host {

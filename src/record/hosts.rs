@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{Exit, HostRole, LatencySummary, Virtualization, bounds};
+use super::{Exit, HostRole, LatencySummary, MachineFacts, bounds};
 
 /// A host of the job: an entry of `hosts` in `host.json`. The file's top level is about the host of rank 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,30 +17,9 @@ pub struct HostFacts {
     pub name: String,
     /// What it does.
     pub role: HostRole,
-    /// Git revision that its listenbench was built from; `unknown` outside a checkout.
-    pub revision: String,
-    /// Kernel release.
-    pub kernel: String,
-    /// Kernel build.
-    pub kernel_version: String,
-    /// Identifies the kernel's boot; `null` where it cannot be read. Ranks with the same one share a machine.
-    pub boot: Option<String>,
-    /// What the kernel runs on.
-    pub virtualization: Virtualization,
-    /// Machine architecture.
-    pub architecture: String,
-    /// Processor model.
-    pub cpu: String,
-    /// Processors that listenbench may use there.
-    pub cpus_allowed: usize,
-    /// The clock source behind CLOCK_MONOTONIC.
-    pub clocksource: String,
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
-    /// Limits on open files: soft, hard, and the system's.
-    pub open_files: BTreeMap<String, u64>,
-    /// User id that listenbench had there.
-    pub uid: u32,
+    /// What its machine is. Ranks with the same boot share one.
+    #[serde(flatten)]
+    pub machine: MachineFacts,
     /// Its network's sysctls.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,

@@ -182,6 +182,9 @@ pub struct Latencies {
     /// `service` of datagram flows, in a trial that also has connections.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub udp_service: LatencySummary,
+    /// The TLS handshake: from when the client knows that the connection is established until its handshake is over. Absent without TLS.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub tls: LatencySummary,
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub struct LoadRow {
     pub loaders: Vec<usize>,
     /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
     pub schedule: Option<String>,
+    /// Version of the PROXY protocol header that each of its connections began with, 1 or 2; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<u8>,
     /// Rates over the measured window. `accepted_per_s` is `null` beside another population: members do not tell whose connections
     /// they accept.
     pub rates: Rates,

@@ -38,6 +38,9 @@ pub struct MemberRow {
     /// Counts over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,
+    /// Its process's descriptors; absent for another server's member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptors: Option<DescriptorRow>,
     /// Connections accepted per wake-up that accepted any, in the measured window; `null` for another server's member.
     pub accept_batch: Option<BatchSummary>,
     /// Most connections open at once; `null` if unknown.
@@ -63,6 +66,15 @@ pub struct MemberRow {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// The descriptors of a process that accepts. It can hold as many connections as lie between the two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DescriptorRow {
+    /// Its limit of open files (RLIMIT_NOFILE).
+    pub limit: u64,
+    /// How many below the limit were in use before its first connection, a spare one included.
+    pub before: u64,
 }
 
 /// A member's part of what all members did in the measured window, 0 to 1; `null` where they did nothing.
@@ -144,6 +156,17 @@ pub struct WorkerCounts {
     pub empty_wakeups: Option<u64>,
     /// Calls of accept(2) that returned EAGAIN.
     pub accept_eagain: Option<u64>,
+    /// Accepts that failed because no descriptor was left (EMFILE, ENFILE). accept(2) takes a descriptor before it looks for a connection,
+    /// so it fails at an empty queue too.
+    #[serde(default)]
+    pub emfile: Option<u64>,
+    /// Connections that it accepted with its spare descriptor, and closed. A member's `accepted` includes them; the helper has no `accepted`.
+    #[serde(default)]
+    pub shed: Option<u64>,
+    /// Connections among `accepted` that are plain TCP, though the listener is MPTCP's (`protocol = "mptcp"`): the client did not ask for MPTCP, or fell
+    /// back. Of the helper, among `shed`.
+    #[serde(default)]
+    pub fell_back: Option<u64>,
     /// Requests answered, over connections and by datagram.
     pub requests: Option<u64>,
     /// Datagrams received.
@@ -180,6 +203,9 @@ pub struct HelperRow {
     pub total: WorkerCounts,
     /// CPU time and context switches over the measured window.
     pub measured: WorkerCounts,
+    /// Its descriptors; absent for another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptors: Option<DescriptorRow>,
     /// How it ended.
     pub exit: Exit,
 }

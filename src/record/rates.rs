@@ -18,6 +18,9 @@ pub struct Rates {
     pub requests_per_s: Option<f64>,
     /// From the window's end to the last completion, in seconds: what was still under way, or queued, then. `null` like `completed_per_s`.
     pub drain_s: Option<f64>,
+    /// TLS handshakes that clients completed; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes_per_s: Option<f64>,
     /// Datagrams received by all workers; absent without datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams_per_s: Option<f64>,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::{
     Connections, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow, Latencies,
     LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, ObserverRow, Outcome, Ports,
-    ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Upstream, Verdict,
+    ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Tls, Upstream, Verdict,
 };
 
 /// Version of the schema.
@@ -60,6 +60,9 @@ pub struct TrialRecord {
     /// Where the datagrams of the trial went; absent without datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams: Option<Datagrams>,
+    /// TLS handshakes over the whole trial; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Counts over the measured window.
     pub measured: Measured,
     /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.

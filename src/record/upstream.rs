@@ -12,6 +12,9 @@ pub struct Upstream {
     pub address: String,
     /// Its worker processes.
     pub workers: u64,
+    /// Whether it expects each connection to begin with a PROXY protocol header.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// Connections it accepted.
     pub connections: u64,
     /// Connections left in its queues at the end.

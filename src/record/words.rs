@@ -135,6 +135,8 @@ words! {
         UdpResponse,
         /// `service` of datagram flows, in a trial that also has connections.
         UdpService,
+        /// Established to the end of the TLS handshake at the client.
+        Tls,
     }
 }
 
@@ -158,7 +160,9 @@ words! {
         HandOver,
         /// From when the worker has it, to the first byte read.
         Read,
-        /// First byte read to the write of the reply.
+        /// First byte read to the end of the TLS handshake at the client; only with app `https`.
+        Tls,
+        /// First byte read, or the end of the TLS handshake at the client, to the write of the reply.
         Serve,
         /// The write of the reply to its last byte at the client.
         Return,
@@ -320,6 +324,7 @@ mod tests {
             "follow_up",
             "udp_response",
             "udp_service",
+            "tls",
         ]);
         spelled_alike::<Stage>(&[
             "lag",
@@ -329,6 +334,7 @@ mod tests {
             "accept",
             "hand_over",
             "read",
+            "tls",
             "serve",
             "return",
             "close",

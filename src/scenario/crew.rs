@@ -8,6 +8,7 @@ use super::{
     keys::{self, paths},
     server::Server,
     settings::Settings,
+    strategy::Queues,
 };
 
 /// The workers of a trial, and the sets of listeners that they use.
@@ -48,6 +49,14 @@ pub struct ListenerSet {
     pub opens: Option<usize>,
     /// The number of workers that they are for.
     pub workers: usize,
+}
+
+impl ListenerSet {
+    /// Their queues. A worker that joins brings one of its own.
+    pub fn queues(&self, server: &Server) -> Queues {
+        let are_all = self.opens.is_none() || self.workers == server.workers;
+        if are_all { server.strategy.queues } else { Queues::PerWorker }
+    }
 }
 
 impl Crew {

@@ -271,6 +271,11 @@ impl Event {
                     ReloadHow::Reopen => Reload::Reopen,
                     ReloadHow::Restart => Reload::Restart { gap: settings.get(keys::EVENT_GAP) },
                 };
+                if how != Reload::Inherit && settings.is_unix() {
+                    let problem = "opens another listener at the same address, and the file or name of a Unix socket (`address`) would be in the \
+                                   way: use \"inherit\"";
+                    settings.conflict(keys::EVENT_HOW, &[keys::ADDRESS], problem);
+                }
                 Act::Reload { how, drain: drain() }
             }
             EventKind::Signal => Act::Signal { signal: settings.get(keys::EVENT_SIGNAL) },

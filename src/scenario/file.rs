@@ -299,7 +299,7 @@ impl Reader {
         }
         let list = match value.get_ref() {
             DeValue::Array(items) if matches!(place, Place::Matrix) => Some(items),
-            DeValue::Array(items) if !is_one(path, items.iter().map(|item| item.get_ref().is_integer())) => Some(items),
+            DeValue::Array(items) if !is_one(path, items.iter().map(|item| kind(item.get_ref()))) => Some(items),
             _ => None,
         };
         match (place, list) {
@@ -520,7 +520,7 @@ impl File {
         }
         let value = parse(value);
         let value = match value {
-            Value::Array(items) if !is_one(path, items.iter().map(Value::is_integer)) => {
+            Value::Array(items) if !is_one(path, items.iter().map(|item| (item.is_integer(), item.is_str()))) => {
                 let entries = items.into_iter().map(|value| Entry { value, origin: origin.clone() }).collect();
                 return self.sweep(path, path, origin, entries);
             }
@@ -642,10 +642,15 @@ impl File {
     }
 }
 
-/// Whether a list is one value of the key rather than several values to sweep.
-fn is_one(path: &str, mut integers: impl Iterator<Item = bool>) -> bool {
-    let takes_list = paths::find(path).is_some_and(|key| key.takes_list());
-    takes_list && (keys::is_of_whole(path) || integers.all(|integer| integer))
+/// Whether a list is one value of the key rather than several values to sweep; given of each item whether it is an integer, and whether
+/// it is a string.
+fn is_one(path: &str, mut items: impl Iterator<Item = (bool, bool)>) -> bool {
+    let Some(key) = paths::find(path).filter(|key| key.takes_list()) else { return false };
+    keys::is_of_whole(path) || items.all(|(integer, string)| integer || string && key.lists_strings())
+}
+
+fn kind(item: &DeValue<'_>) -> (bool, bool) {
+    (item.is_integer(), item.is_str())
 }
 
 /// Where the innermost of the tables that hold a key begins.

@@ -10,6 +10,7 @@ use super::{
     event,
     file::{Entry, File},
     keys::{self, AnyKey, paths},
+    local,
     model::Scenario,
     population,
     schedule::ModeName,
@@ -18,7 +19,7 @@ use super::{
     subject::SubjectName,
     variant::Variant,
 };
-use crate::record::EventKind;
+use crate::{record::EventKind, sys::unix};
 
 /// The keys whose lack of effect is explained; of further ones, it is only said.
 const EXPLAINED: usize = 20;
@@ -144,6 +145,16 @@ enum Outcome {
     Works,
 }
 
+/// Keys of a population that are about its connections.
+const OF_CONNECTIONS: [&dyn AnyKey; 6] = [
+    keys::LOAD_PROXY_PROTOCOL,
+    keys::LOAD_CLOSE_BY,
+    keys::LOAD_CLOSE_HOW,
+    keys::LOAD_SOCKETS,
+    keys::LOAD_QUICKACK,
+    keys::LOAD_CONNECT_TIMEOUT,
+];
+
 impl<'a> Context<'a> {
     fn new(file: &'a File, reading: &'a Reading<'_>, path: &'a str) -> Self {
         let event = paths::instance(path).unwrap_or(0);
@@ -191,7 +202,33 @@ impl<'a> Context<'a> {
                  or {remove}"
             );
         }
+        let share = self.values.get(&self.place(keys::LOAD_UDP_SHARE)).map(|entry| &entry.value);
+        let share = share.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64)));
+        let of_connections = OF_CONNECTIONS.iter().any(|key| key.path() == self.asked);
+        if of_connections && share.is_some_and(|share| share >= 1.0) {
+            return format!(
+                "`{path}` has no effect with `{} = 1`, which leaves no connections; lower that, or {remove}",
+                self.shown(keys::LOAD_UDP_SHARE)
+            );
+        }
+        if let Some(why) = local::idle(path).filter(|_| self.is_unix()) {
+            return format!("`{path}` has no effect with a Unix socket (`{}`): {why}; {remove}", keys::ADDRESS.path());
+        }
+        if self.asked == keys::LOAD_CONNECT.path() {
+            return format!(
+                "`{path}` has no effect without a Unix socket (`{}`): to a port, connect() waits for the answer alone; {remove}",
+                keys::ADDRESS.path()
+            );
+        }
         let switches = self.remedy(&self.asked);
+        // Where our own server runs.
+        let binds = self.log.uses(keys::SERVER_BIND.path());
+        if switches.is_empty() && binds && path == keys::SERVER_V6ONLY.path() {
+            return format!(
+                "`{path}` has no effect without a listener on `::`; add that to `{}`, or {remove}",
+                keys::SERVER_BIND.path()
+            );
+        }
         if switches.is_empty() && paths::instance(path).is_some() {
             let kind = keys::EVENT_KIND;
             let is_swept = self.matrix.iter().any(|(swept, _)| *swept == self.place(kind));
@@ -244,6 +281,12 @@ impl<'a> Context<'a> {
             (_, Some(value)) => format!("with `{} = {value}`", self.shown(key)),
             (_, None) => format!("without `{}`", self.shown(key)),
         }
+    }
+
+    fn is_unix(&self) -> bool {
+        let swept = || self.matrix.iter().find(|(path, _)| path == keys::ADDRESS.path()).map(|(_, entry)| entry);
+        let address = self.values.get(keys::ADDRESS.path()).or_else(swept);
+        address.and_then(|entry| entry.value.as_str()).is_some_and(unix::is_meant)
     }
 
     fn subject(&self) -> Option<SubjectName> {

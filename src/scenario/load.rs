@@ -11,10 +11,12 @@ use super::{
     population,
     ports::{Selection, Sources},
     schedule::{Arrivals, Bound, Mode, Span},
+    security::Security,
     server::{App, Server},
     settings::Settings,
     subject::UnderTest,
 };
+use crate::ipc::proxy_header::{DISTINCT_BYTES, Version};
 
 /// A population of connections: the task of some of the loaders.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Load {
     pub mode: Mode,
     /// Requests per connection.
     pub requests: u32,
+    /// After how many of them a flow continues from another port; 0 for never.
+    pub rebind_after: u32,
     /// How long the client keeps a connection open after the last reply.
     pub hold: Duration,
     /// When all held connections send one more request, counted from the trial's start.
@@ -51,12 +55,20 @@ pub struct Load {
     pub pin: Pin,
     /// How the kernel schedules loaders.
     pub scheduler: Scheduler,
+    /// What connect(2) does where a Unix socket's queue is full.
+    pub connect: Connect,
     /// When to give up on connecting.
     pub connect_timeout: Duration,
     /// When to give up on a reply.
     pub reply_timeout: Duration,
+    /// Version of the PROXY protocol header that each connection begins with, if any.
+    pub proxy_protocol: Option<Version>,
+    /// What its clients ask of TLS, with app `https`.
+    pub security: Option<Security>,
     /// What HTTP requests ask for.
     pub http: HttpRequest,
+    /// What is sent and expected with app `line`.
+    pub line: LineExchange,
     /// How its clients get their source ports.
     pub sources: Sources,
 }
@@ -104,6 +116,75 @@ impl HttpRequest {
     }
 }
 
+/// What a client of app `line` sends, and the reply that it expects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineExchange {
+    /// What each request consists of; empty if the server speaks first.
+    pub send: Vec<u8>,
+    /// How a reply must begin.
+    pub expect: Vec<u8>,
+    /// What ends a reply.
+    pub end: ReplyEnd,
+}
+
+/// What ends a reply of app `line`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// The first line that begins like this.
+    LastLine(Vec<u8>),
+    /// Its size.
+    Bytes(usize),
+}
+
+impl Default for ReplyEnd {
+    /// The first line is the last.
+    fn default() -> Self {
+        Self::LastLine(Vec::new())
+    }
+}
+
+impl LineExchange {
+    fn read(settings: &Settings<'_>) -> Self {
+        let expect = settings.get(keys::LOAD_EXPECT);
+        if expect.is_none() {
+            let problem =
+                "is missing: say how a correct reply begins, such as \"+PONG\", or set \"\" if any reply will do";
+            settings.conflict(keys::LOAD_EXPECT, &[keys::SERVER_APP], problem);
+        }
+        let (last_line, reply_bytes) = (settings.get(keys::LOAD_LAST_LINE), settings.get(keys::LOAD_REPLY_BYTES));
+        if reply_bytes.is_some() && !last_line.is_empty() {
+            let problem = "excludes load.reply_bytes, which ends the reply too: keep one of the two";
+            settings.conflict(keys::LOAD_LAST_LINE, &[keys::LOAD_REPLY_BYTES], problem);
+        }
+        let end = reply_bytes.map_or(ReplyEnd::LastLine(last_line), ReplyEnd::Bytes);
+        let exchange = Self { send: settings.get(keys::LOAD_SEND), expect: expect.unwrap_or_default(), end };
+        exchange.check(settings);
+        exchange
+    }
+
+    /// Rejects an expectation that no reply can meet, because the reply ends before it does.
+    fn check(&self, settings: &Settings<'_>) {
+        let problem = match &self.end {
+            ReplyEnd::Bytes(bytes) if self.expect.len() > *bytes => {
+                format!("is {} bytes long, and a reply has load.reply_bytes = {bytes}: raise that", self.expect.len())
+            }
+            ReplyEnd::LastLine(last) => {
+                let mut lines = self.expect.split_inclusive(|byte| *byte == b'\n');
+                let is_last = |line: &[u8]| line.ends_with(b"\n") && line.starts_with(last);
+                match lines.position(is_last) {
+                    Some(line) if lines.next().is_some() => format!(
+                        "goes on after its line {}, which ends the reply: set load.last_line to how the last line begins",
+                        line + 1
+                    ),
+                    _ => return,
+                }
+            }
+            ReplyEnd::Bytes(_) => return,
+        };
+        settings.conflict(keys::LOAD_EXPECT, &[keys::LOAD_LAST_LINE, keys::LOAD_REPLY_BYTES], problem);
+    }
+}
+
 /// Who closes a connection first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
@@ -112,6 +193,16 @@ pub enum CloseBy {
     Client,
     /// The worker.
     Server,
+}
+
+/// What connect(2) does where a Unix socket's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Connect {
+    /// It fails.
+    AtOnce,
+    /// It waits for room.
+    Blocking,
 }
 
 /// How a connection is closed.
@@ -154,6 +245,10 @@ impl Engine {
     fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
         let unable = if protocol.has(Transport::Udp) {
             Some("\"uring\" moves connections only, no datagrams (`protocol`): use \"mio\"")
+        } else if settings.has_messages() {
+            Some(
+                "\"uring\" receives into buffers of its own, which may be shorter than a message of `unixpacket:` (`address`): use \"mio\"",
+            )
         } else if server.listen.fastopen > 0 {
             Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): use \"mio\"")
         } else {
@@ -164,7 +259,7 @@ impl Engine {
             (EngineName::Auto, unable) => Self::Auto { ring: unable.is_none() },
             (EngineName::Uring, None) => Self::Uring,
             (EngineName::Uring, Some(why)) => {
-                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::SERVER_FASTOPEN], why);
+                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::ADDRESS, keys::SERVER_FASTOPEN], why);
                 Self::Uring
             }
         }
@@ -183,7 +278,7 @@ pub enum Sockets {
 
 impl Sockets {
     fn read(settings: &Settings<'_>, close_how: CloseHow, server: &Server) -> Self {
-        let sockets = settings.get(keys::LOAD_SOCKETS);
+        let sockets = settings.get_of_networks(keys::LOAD_SOCKETS);
         if sockets == Self::Fresh {
             return sockets;
         }
@@ -244,6 +339,9 @@ impl Load {
         }
         for ((_, settings), load) in all.iter().zip(&loads) {
             load.check_server_closes_alike(settings, &loads[0], around.subject);
+            if let Some(first) = loads.iter().find(|load| load.connects()) {
+                load.check_header_is_expected(settings, first, around);
+            }
         }
         loads
     }
@@ -269,54 +367,112 @@ impl Load {
         }
     }
 
+    /// Rejects a population that sends a header where the first sends none, or the reverse, if our server cannot tell their connections apart.
+    fn check_header_is_expected(&self, settings: &Settings<'_>, first: &Self, around: Around<'_>) {
+        let begins = |load: &Self| load.proxy_protocol.is_some();
+        if !around.subject.is_own() || !self.connects() || begins(self) == begins(first) {
+            return;
+        }
+        let (why, remedy) = match around.server.app {
+            App::Close => (
+                "with server.app = \"close\" the server cannot tell a connection without a header from one whose header is still on its way"
+                    .to_owned(),
+                "use another server.app".to_owned(),
+            ),
+            App::Echo { request_bytes, .. } if request_bytes < DISTINCT_BYTES => (
+                format!("the server cannot tell all requests of {request_bytes} bytes from the beginning of a header"),
+                format!("raise server.request_bytes to {DISTINCT_BYTES}"),
+            ),
+            // Whatever may come first is told apart from a header, or never answered.
+            App::Echo { .. } | App::Http { .. } | App::Https { .. } | App::Connect | App::Line => return,
+        };
+        let problem =
+            format!("differs from that of population \"{}\", and {why}: set both alike, or {remedy}", first.name);
+        settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP, keys::SERVER_REQUEST_BYTES], problem);
+    }
+
     fn read(settings: &Settings<'_>, around: Around<'_>) -> Self {
         let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
-        let close_by = close_by(settings, protocol, app);
         let has_tcp = protocol.has(Transport::Tcp);
         let mode = Mode::read(settings);
         let is_kept = matches!(mode, Mode::Kept { .. });
+        let udp_share = match protocol {
+            Protocol::Tcp | Protocol::Mptcp => 0.0,
+            Protocol::Udp => 1.0,
+            Protocol::Both if is_kept => 0.0,
+            Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
+        };
+        let connects = udp_share < 1.0;
+        let close_by = close_by(settings, connects, app);
+        let line = if app == App::Line { LineExchange::read(settings) } else { LineExchange::default() };
+        let says_nothing = match app {
+            App::Close | App::Connect => true,
+            App::Line => line.send.is_empty(),
+            App::Echo { .. } | App::Http { .. } | App::Https { .. } => false,
+        };
         let hold = match close_by {
             CloseBy::Client if !is_kept => settings.get(keys::LOAD_HOLD),
             CloseBy::Client | CloseBy::Server => Duration::ZERO,
         };
-        let is_http = matches!(app, App::Http { .. });
+        let is_http = app.is_http();
         // Another server closes as it pleases.
-        let decides = has_tcp && (subject.is_own() || close_by == CloseBy::Client);
+        let decides = connects && !settings.is_unix() && (subject.is_own() || close_by == CloseBy::Client);
         let close_how = if decides { settings.get(keys::LOAD_CLOSE_HOW) } else { CloseHow::Fin };
+        let connect = if settings.is_unix() { settings.get(keys::LOAD_CONNECT) } else { Connect::AtOnce };
+        let proxy_protocol =
+            if connects || !has_tcp { Version::of(settings.get_of_networks(keys::LOAD_PROXY_PROTOCOL)) } else { None };
+        if !has_tcp && proxy_protocol.is_some() {
+            let problem = "is about connections, and protocol = \"udp\" has none: set it to 0, or protocol = \"tcp\"";
+            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::PROTOCOL], problem);
+        }
+        if app == App::Connect && hold.is_zero() && proxy_protocol.is_some() {
+            let problem = "has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\" it closes before that is on its \
+                           way: set load.hold, such as \"10ms\"";
+            settings.conflict(keys::LOAD_PROXY_PROTOCOL, &[keys::SERVER_APP, keys::LOAD_HOLD], problem);
+        }
         let load = Self {
             name: Self::UNNAMED.to_owned(),
             start: settings.get(keys::LOAD_START),
             end: settings.get(keys::LOAD_END),
             mode,
             requests: match app {
-                App::Close => 0,
+                App::Close | App::Connect => 0,
                 // One at a time.
                 _ if is_kept => 1,
-                App::Echo { .. } | App::Http { .. } => settings.get(keys::LOAD_REQUESTS),
+                App::Echo { .. } | App::Http { .. } | App::Https { .. } | App::Line => {
+                    settings.get(keys::LOAD_REQUESTS)
+                }
             },
+            rebind_after: 0,
             hold,
-            // Only held connections can be followed up.
-            follow_up: if hold.is_zero() { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
-            udp_share: match protocol {
-                Protocol::Tcp => 0.0,
-                Protocol::Udp => 1.0,
-                Protocol::Both if is_kept => 0.0,
-                Protocol::Both => settings.get(keys::LOAD_UDP_SHARE),
-            },
+            // Only held connections can be followed up, by clients that ask something.
+            follow_up: if hold.is_zero() || app == App::Connect { None } else { settings.get(keys::LOAD_FOLLOW_UP) },
+            udp_share,
             close_by,
             close_how,
             engine: Engine::read(settings, protocol, server),
-            sockets: if has_tcp { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
-            quickack: !has_tcp || quickack(settings, server),
+            sockets: if connects { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
+            quickack: !connects || quickack(settings, server, says_nothing && proxy_protocol.is_none()),
             loaders: settings.get(keys::LOAD_LOADERS),
             pin: Pin::of_loaders(settings, subject.is_own().then_some(server.workers)),
             scheduler: Scheduler(settings.get(keys::LOAD_SCHEDULER)),
-            connect_timeout: if has_tcp { settings.get(keys::LOAD_CONNECT_TIMEOUT) } else { Duration::ZERO },
-            reply_timeout: settings.get(keys::LOAD_REPLY_TIMEOUT),
+            connect,
+            connect_timeout: match connect {
+                _ if !connects => Duration::ZERO,
+                Connect::AtOnce => settings.get_of_networks(keys::LOAD_CONNECT_TIMEOUT),
+                Connect::Blocking => settings.get(keys::LOAD_CONNECT_TIMEOUT),
+            },
+            // Where nothing is asked, nothing is waited for.
+            reply_timeout: if app == App::Connect { Duration::ZERO } else { settings.get(keys::LOAD_REPLY_TIMEOUT) },
+            proxy_protocol,
+            security: app.is_secured().then(|| Security::read(settings, subject)),
             http: if is_http { HttpRequest::read(settings) } else { HttpRequest::by_default() },
+            line,
             sources: Sources::read(settings, network, target),
         };
+        let rebind_after = if load.udp_share > 0.0 { settings.get(keys::LOAD_REBIND_AFTER) } else { 0 };
+        let load = Self { rebind_after, ..load };
         load.check(settings, around);
         load
     }
@@ -331,9 +487,19 @@ impl Load {
         seed ^ self.name.bytes().fold(0xcbf2_9ce4_8422_2325, hash)
     }
 
+    /// Whether any of its starts are connections, not flows of datagrams.
+    pub fn connects(&self) -> bool {
+        self.udp_share < 1.0
+    }
+
     /// Whether a connection may make more than one request.
     pub fn asks_again(&self) -> bool {
         self.requests > 1 || self.follow_up.is_some() || matches!(self.mode, Mode::Kept { .. })
+    }
+
+    /// The most ports that a flow takes at once.
+    pub fn ports_of_flow(&self) -> u64 {
+        if self.rebind_after > 0 { 2 } else { 1 }
     }
 
     /// The path of one of its keys in the scenario.
@@ -366,6 +532,12 @@ impl Load {
                 "\"kept\" connections send requests, and server.app = \"close\" answers none: use another app",
                 &[keys::SERVER_APP],
             ))
+        } else if server.app == App::Connect {
+            Some((
+                "\"kept\" connections send requests, and those of server.app = \"connect\" say nothing: use \"open\" or \"closed\" with \
+                 load.hold",
+                &[keys::SERVER_APP],
+            ))
         } else if self.close_by == CloseBy::Server {
             let problem = "\"kept\" connections stay open until the client closes them: set load.close_by = \"client\"";
             Some((problem, &[keys::LOAD_CLOSE_BY]))
@@ -385,6 +557,11 @@ impl Load {
         let span = around.span;
         if matches!(self.mode, Mode::Kept { .. }) {
             self.check_kept(settings, around);
+        }
+        if around.server.app == App::Line && self.line.send.is_empty() && self.asks_again() {
+            let problem = "is empty, so that the server speaks first, and it does so once: set it to a request, or leave out \
+                           load.requests, load.follow_up and load.mode = \"kept\"";
+            settings.conflict(keys::LOAD_SEND, &[keys::LOAD_REQUESTS, keys::LOAD_FOLLOW_UP, keys::LOAD_MODE], problem);
         }
         match (self.end, span.fixed()) {
             (Some(_), None) => {
@@ -415,7 +592,25 @@ impl Load {
                 ),
             );
         }
+        if self.rebind_after > 0 && self.rebind_after >= self.requests {
+            settings.conflict(
+                keys::LOAD_REBIND_AFTER,
+                &[keys::LOAD_REQUESTS],
+                format_args!(
+                    "must be less than load.requests, {}, not {}: no request would follow from the other port; raise load.requests",
+                    self.requests, self.rebind_after
+                ),
+            );
+        }
         let loaders = self.loaders.unwrap_or(1);
+        if self.connect == Connect::Blocking && !self.is_one_client_a_loader() {
+            settings.conflict(
+                keys::LOAD_CONNECT,
+                &[keys::LOAD_MODE, keys::LOAD_CONCURRENCY, keys::LOAD_LOADERS],
+                "\"blocking\" stops a loader while it waits, and with it all of its clients: have one each, by load.mode = \"closed\" and as many \
+                 load.loaders as load.concurrency",
+            );
+        }
         if let Some(concurrency) = self.mode.concurrency()
             && concurrency < loaders
         {
@@ -425,6 +620,10 @@ impl Load {
                 format_args!("{loaders} loaders for {concurrency} connections at once: lower load.loaders, since some would be idle"),
             );
         }
+    }
+
+    fn is_one_client_a_loader(&self) -> bool {
+        matches!(self.mode, Mode::Closed { concurrency } if self.loaders == Some(concurrency))
     }
 
     /// How long a trial with this population may take unless the scenario says so.
@@ -445,31 +644,41 @@ impl Load {
 }
 
 /// A delayed acknowledgement needs data to travel with.
-fn quickack(settings: &Settings<'_>, server: &Server) -> bool {
-    let quickack = settings.get(keys::LOAD_QUICKACK);
+fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> bool {
+    let quickack = settings.is_unix() || settings.get(keys::LOAD_QUICKACK);
     let why = match server {
         _ if quickack => return true,
-        Server { app: App::Close, .. } => "the client of server.app = \"close\" sends nothing",
+        Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
-            "with server.fastopen the request goes with the SYN and leaves nothing"
+            "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
+        }
+        Server { listen, .. } if listen.multipath => {
+            let problem = "the kernel has no TCP_QUICKACK for sockets of MPTCP (ENOPROTOOPT): set it to true, or protocol = \"tcp\"";
+            settings.conflict(keys::LOAD_QUICKACK, &[keys::PROTOCOL], problem);
+            return false;
         }
         _ => return false,
     };
     settings.conflict(
         keys::LOAD_QUICKACK,
-        &[keys::SERVER_APP, keys::SERVER_FASTOPEN],
+        &[keys::SERVER_APP, keys::SERVER_FASTOPEN, keys::LOAD_SEND],
         format_args!("{why} that the handshake's acknowledgement could travel with: set it to true"),
     );
     false
 }
 
-fn close_by(settings: &Settings<'_>, protocol: Protocol, app: App) -> CloseBy {
+fn close_by(settings: &Settings<'_>, connects: bool, app: App) -> CloseBy {
     // The other side would not see a flow of datagrams close.
-    if !protocol.has(Transport::Tcp) {
+    if !connects {
         return CloseBy::Client;
     }
     let default = if app == App::Close { CloseBy::Server } else { keys::LOAD_CLOSE_BY.default() };
     let close_by = settings.get_or(keys::LOAD_CLOSE_BY, default);
+    if app == App::Connect && close_by == CloseBy::Server {
+        let problem = "with server.app = \"connect\" the client closes, after load.hold; where the server closes earlier, the connection \
+                       fails (HUNGUP): remove it";
+        settings.conflict(keys::LOAD_CLOSE_BY, &[keys::SERVER_APP], problem);
+    }
     if app == App::Close && close_by == CloseBy::Client {
         let problem = "with server.app = \"close\" the server closes first: remove it";
         settings.conflict(keys::LOAD_CLOSE_BY, &[keys::SERVER_APP], problem);

@@ -89,6 +89,49 @@ fn populations_are_told_apart() {
             "test.toml:2: `load.mode`: \"kept\" connections send requests",
         ),
         (
+            "protocol = \"udp\"\nload.proxy_protocol = 2",
+            "test.toml:2: `load.proxy_protocol`: is about connections, and protocol = \"udp\" has none: set it to 0",
+        ),
+        ("load.proxy_protocol = 3", "test.toml:1: `load.proxy_protocol`: must be an integer from 0 to 2, not 3"),
+        (
+            "server.app = \"close\"\n[[load]]\nname = \"one\"\n[[load]]\nname = \"two\"\nproxy_protocol = 1",
+            "test.toml:6: `load.two.proxy_protocol`: differs from that of population \"one\", and with server.app = \"close\"",
+        ),
+        (
+            "server.request_bytes = 5\n[[load]]\nname = \"one\"\nproxy_protocol = 2\n[[load]]\nname = \"two\"\nproxy_protocol = 0",
+            "test.toml:7: `load.two.proxy_protocol`: differs from that of population \"one\", and the server cannot tell all requests of 5 \
+             bytes from the beginning of a header: set both alike, or raise server.request_bytes to 6",
+        ),
+        (
+            "server.subject = \"command\"\nserver.command = \"x\"\nserver.backend_proxy_protocol = true",
+            "test.toml:3: `server.backend_proxy_protocol` has no effect with `server.backend = false`; set `server.backend = true`",
+        ),
+        (
+            "protocol = \"tcp+udp\"\nload.udp_share = 1\nload.proxy_protocol = 1",
+            "test.toml:3: `load.proxy_protocol` has no effect with `load.udp_share = 1`, which leaves no connections; lower that",
+        ),
+        (
+            "protocol = \"tcp+udp\"\nload.udp_share = 1\nload.close_how = \"rst\"",
+            "test.toml:3: `load.close_how` has no effect with `load.udp_share = 1`, which leaves no connections; lower that",
+        ),
+        (
+            "protocol = \"tcp+udp\"\n[[load]]\nname = \"one\"\nudp_share = 0\nproxy_protocol = 2\n[[load]]\nname = \"two\"\n\
+             udp_share = 1.0\nproxy_protocol = 2",
+            "test.toml:9: `load.two.proxy_protocol` has no effect with `load.two.udp_share = 1`",
+        ),
+        (
+            "server.app = \"connect\"\nload.hold = \"1s\"\nload.follow_up = \"100ms\"",
+            "test.toml:3: `load.follow_up` has no effect with `server.app = \"connect\"`",
+        ),
+        (
+            "server.bind = \"127.0.0.1\"\nserver.v6only = true",
+            "test.toml:2: `server.v6only` has no effect without a listener on `::`; add that to `server.bind`, or remove it",
+        ),
+        (
+            "server.app = \"connect\"\nload.mode = \"kept\"",
+            "test.toml:2: `load.mode`: \"kept\" connections send requests, and those of server.app = \"connect\" say nothing",
+        ),
+        (
             "load.connections = 5\nload.mode = \"kept\"",
             "test.toml:2: `load.mode`: \"kept\" connections stay open until the load's end",
         ),
@@ -102,6 +145,74 @@ fn populations_are_told_apart() {
     );
     let twice = "[[load]]\nname = \"a\"\nduration = \"1s\"\n[[load]]\nname = \"b\"\nduration = \"1s\"";
     assert_lines(twice, &[], &["test.toml:6: `load.duration` is set twice, first on line 3"]);
+}
+
+#[test]
+fn what_line_and_connect_exchange_makes_sense() {
+    let line = "network = \"host\"\nserver.subject = \"running\"\nserver.app = \"line\"\n[load]\n";
+    for (load, expected) in [
+        ("expect = ''", None),
+        ("expect = '+PONG\\r\\n'\nsend = 'PING\\r\\n'\nrequests = 3", None),
+        ("expect = '220-a\\n220 b\\n'\nlast_line = '220 '", None),
+        ("", Some("test.toml:3: `load.expect`: is missing: say how a correct reply begins")),
+        ("expect = 'a\\q'", Some("test.toml:5: `load.expect`: `\\q` is not an escape")),
+        (
+            "expect = 'a\\nb'",
+            Some("test.toml:5: `load.expect`: goes on after its line 1, which ends the reply: set load.last_line"),
+        ),
+        ("expect = 'a\\n220 b\\nc'\nlast_line = '220 '", Some("test.toml:5: `load.expect`: goes on after its line 2")),
+        (
+            "expect = 'abc'\nreply_bytes = 2",
+            Some("test.toml:5: `load.expect`: is 3 bytes long, and a reply has load.reply_bytes = 2"),
+        ),
+        (
+            "expect = 'a'\nreply_bytes = 2\nlast_line = 'b'",
+            Some("test.toml:7: `load.last_line`: excludes load.reply_bytes"),
+        ),
+        ("expect = 'a'\nrequests = 2", Some("test.toml:6: `load.send`: is empty, so that the server speaks first")),
+        ("expect = 'a'\nmode = \"kept\"", Some("test.toml:6: `load.send`: is empty, so that the server speaks first")),
+        (
+            "expect = 'a'\nquickack = false",
+            Some("test.toml:6: `load.quickack`: the client of server.app = \"line\" sends nothing"),
+        ),
+        ("expect = 'a'\npath = \"/\"", Some("test.toml:6: `load.path` has no effect with `server.app = \"line\"`")),
+    ] {
+        assert_lines(&format!("{line}{load}"), &[], expected.as_slice());
+    }
+    for (text, expected) in [
+        (
+            "server.app = \"line\"\nload.expect = ''",
+            "test.toml:1: `server.app`: listenbench's own server has no answers to \"line\": use",
+        ),
+        ("load.send = 'a'", "test.toml:1: `load.send` has no effect with `server.app = \"echo\"`"),
+        (
+            "server.app = \"connect\"\nload.close_by = \"server\"",
+            "test.toml:2: `load.close_by`: with server.app = \"connect\" the client closes",
+        ),
+        (
+            "server.app = \"connect\"\nload.requests = 2",
+            "test.toml:2: `load.requests` has no effect with `server.app = \"connect\"`",
+        ),
+        (
+            "server.app = \"connect\"\nload.reply_timeout = \"1s\"",
+            "test.toml:2: `load.reply_timeout` has no effect with",
+        ),
+        (
+            "server.app = \"connect\"\nload.proxy_protocol = 2",
+            "test.toml:2: `load.proxy_protocol`: has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\"",
+        ),
+        ("server.app = \"connect\"\nserver.fastopen = 5", "test.toml:2: `server.fastopen` has no effect with"),
+        (
+            "server.app = \"connect\"\nload.quickack = false",
+            "test.toml:2: `load.quickack`: the client of server.app = \"connect\" sends nothing",
+        ),
+        (
+            "protocol = \"udp\"\nserver.app = \"connect\"",
+            "test.toml:2: `server.app`: datagrams (`protocol`) require app \"echo\"",
+        ),
+    ] {
+        assert_lines(text, &[], &[expected]);
+    }
 }
 
 #[test]
@@ -212,7 +323,10 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
             "test.toml:1: `name`: must begin with a letter, a digit or `_`, since it names a folder, not \"-x\"",
         ),
         ("name = \"a/b\"", "test.toml:1: `name`: must consist of letters…folder, not \"a/b\""),
-        ("address = \"localhost\"", "test.toml:1: `address`: must be an IP address in quotes, not \"localhost\""),
+        (
+            "address = \"localhost\"",
+            "test.toml:1: `address`: must be an IP address or a Unix socket (\"unix:…\") in quotes, not \"localhost\"",
+        ),
         ("[sysctl]\nsomaxconn = true", "test.toml:2: `sysctl.somaxconn`: must be an integer or a string, not true"),
         ("[sysctl]\nx = {}", "test.toml:2: `sysctl.x`: must be an integer or a string, not an empty table"),
         ("[sysctl.somaxconn]", "test.toml:1: `sysctl.somaxconn`: must be an integer or a string, not an empty table"),

@@ -9,18 +9,23 @@ use indexmap::IndexSet;
 use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    bind::{Bind, LOOPBACK},
     crew::{self, Crew},
     event::{Act, Event, Reload},
     file::File,
-    keys::{self, AnyKey},
+    keys::{self, AnyKey, Listens},
     load::{Around, CloseBy, CloseHow, Load},
+    local,
     ports::{Fill, Selection, Sources},
     schedule::Span,
     server::{App, Server},
     settings::{Log, Settings},
     subject::UnderTest,
 };
-use crate::sys::veth;
+use crate::sys::{
+    unix::{SERVER_END, UnixAddress},
+    veth,
+};
 
 /// What one trial does.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +34,10 @@ pub struct Scenario {
     pub network: Network,
     /// What is exchanged.
     pub protocol: Protocol,
-    /// Where the server listens.
+    /// Where the server listens; on a Unix socket, the end that stands for it.
     pub address: SocketAddr,
+    /// The Unix socket that the server listens on, if it does.
+    pub unix: Option<UnixAddress>,
     /// The server host that has the subject, by its rank in the job; 0 without one.
     pub server_host: usize,
     /// Whom our own server serves in a job.
@@ -53,6 +60,8 @@ pub struct Scenario {
     pub span: Span,
     /// The populations of connections that load the server at once: at least one.
     pub loads: Vec<Load>,
+    /// Which of its connections our own server expects to begin with a PROXY protocol header.
+    pub headers: Headers,
     /// What is done to workers during the trial.
     pub events: Vec<Event>,
     /// What a scenario of kind `ports` does, in place of server and load.
@@ -80,6 +89,8 @@ pub enum Protocol {
     /// Both, on the same port number.
     #[strum(serialize = "tcp+udp")]
     Both,
+    /// Connections by Multipath TCP (RFC 8684), for which both ends ask in the handshake.
+    Mptcp,
 }
 
 /// How accept waits are measured.
@@ -123,6 +134,28 @@ pub enum Admit {
     Anyone,
 }
 
+/// Which connections begin with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// No connection.
+    None,
+    /// Those of some populations, which a server cannot tell from the others beforehand.
+    Some,
+    /// All connections.
+    All,
+}
+
+impl Headers {
+    fn of(loads: &[Load]) -> Self {
+        let connecting = || loads.iter().filter(|load| load.connects());
+        match connecting().filter(|load| load.proxy_protocol.is_some()).count() {
+            0 => Self::None,
+            all if all == connecting().count() => Self::All,
+            _ => Self::Some,
+        }
+    }
+}
+
 /// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -136,10 +169,15 @@ impl Protocol {
     /// Whether it includes this transport.
     pub fn has(self, transport: Transport) -> bool {
         match self {
-            Self::Tcp => transport == Transport::Tcp,
+            Self::Tcp | Self::Mptcp => transport == Transport::Tcp,
             Self::Udp => transport == Transport::Udp,
             Self::Both => true,
         }
+    }
+
+    /// Whether sockets of its connections are MPTCP's.
+    pub fn is_multipath(self) -> bool {
+        self == Self::Mptcp
     }
 
     /// The transports it includes.
@@ -188,6 +226,11 @@ impl Scenario {
         self.events.iter().any(|event| event.act.changes_workers())
     }
 
+    /// Whether an event replaces all workers.
+    pub fn reloads(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.act, Act::Reload { .. }))
+    }
+
     /// Whether new listeners are to join the group of those that a reload closes.
     pub fn reopens(&self) -> bool {
         self.events.iter().any(|event| matches!(event.act, Act::Reload { how: Reload::Reopen, .. }))
@@ -198,11 +241,29 @@ impl Scenario {
         self.fill.as_ref().map_or(std::slice::from_ref(&self.address), |fill| &fill.destinations)
     }
 
+    /// Where clients find the server.
+    pub fn place(&self) -> String {
+        self.unix.as_ref().map_or_else(|| self.address.to_string(), ToString::to_string)
+    }
+
+    /// Whether what is sent arrives as messages, each whole.
+    pub fn has_messages(&self) -> bool {
+        self.unix.as_ref().is_some_and(UnixAddress::has_messages)
+    }
+
+    /// What requests name as their host, unless the scenario says.
+    pub fn host_header(&self) -> String {
+        if self.unix.is_some() { "localhost".to_owned() } else { self.address.to_string() }
+    }
+
     /// The scenario of our own server behind the one under test, if that is a proxy. It listens on the next port, and lets the
     /// proxy decide how long connections last if the app's requests say so.
     pub fn backend(&self) -> Option<Self> {
         let UnderTest::Command(command) = &self.subject else { return None };
-        let server = (**command.backend.as_ref()?).clone();
+        let mut server = (**command.backend.as_ref()?).clone();
+        // A proxy connects to it by plain TCP, whatever its own clients speak.
+        server.listen.multipath = false;
+        let protocol = if self.protocol.is_multipath() { Protocol::Tcp } else { self.protocol };
         let port = if self.address.port() == u16::MAX { u16::MAX - 1 } else { self.address.port() + 1 };
         let ip = match self.address.ip() {
             // A server that listens at every address also does at this one.
@@ -210,13 +271,15 @@ impl Scenario {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let is_http = matches!(server.app, App::Http { .. });
+        let is_http = server.app.is_http();
         let close_by = |load: &Load| if is_http { CloseBy::Client } else { load.close_by };
         Some(Self {
             subject: UnderTest::Own,
+            protocol,
             // They happen to the proxy.
             events: Vec::new(),
             address: SocketAddr::new(ip, port),
+            headers: if command.backend_headers { Headers::All } else { Headers::None },
             loads: self.loads.iter().map(|load| Load { close_by: close_by(load), ..load.clone() }).collect(),
             server,
             ..self.clone()
@@ -248,21 +311,37 @@ impl Scenario {
         self.span.fixed().filter(|_| self.fill.is_none()).map(|load| load + hold)
     }
 
+    /// What the server is bound to; of another one, only where clients connect to is known.
+    pub fn bound(&self) -> Vec<SocketAddr> {
+        self.server.bind.bound(self.address)
+    }
+
+    /// The server's end of all connections to our own server, if it is bound to a single address.
+    pub fn only_end(&self) -> Option<SocketAddr> {
+        if let [only] = self.bound()[..] { Some(only).filter(|only| !only.ip().is_unspecified()) } else { None }
+    }
+
     /// Whether other machines may reach the server, should its network be connected with theirs.
     pub fn is_beyond_loopback(&self) -> bool {
-        // An IPv4-mapped address is IPv4's.
-        !self.address.ip().to_canonical().is_loopback()
+        self.beyond_loopback().next().is_some()
+    }
+
+    /// What it is bound to beyond loopback.
+    pub fn beyond_loopback(&self) -> impl Iterator<Item = SocketAddr> {
+        // What others send does not arrive at the loopback device. An IPv4-mapped address is IPv4's.
+        let all = if self.server.bind.device.as_deref() == Some(LOOPBACK) { Vec::new() } else { self.bound() };
+        all.into_iter().filter(|bound| !bound.ip().to_canonical().is_loopback())
     }
 
     /// Why our own server may not listen on its address in a network that other machines reach; `None` if it may.
     pub fn amplifies(&self) -> Option<String> {
         let App::Echo { request_bytes, reply_bytes } = self.server.app else { return None };
         let others_ask = self.subject.is_own() && self.protocol.has(Transport::Udp) && self.is_beyond_loopback();
+        let all = self.beyond_loopback().map(|bound| bound.to_string()).collect::<Vec<_>>().join(", ");
         (others_ask && reply_bytes > request_bytes && !self.server.larger_datagrams).then(|| {
             format!(
-                "on {}, other machines may ask, and {reply_bytes}-byte datagrams in reply to {request_bytes} bytes from a forged sender \
-                 would flood that sender: use at most server.request_bytes, a loopback address, or server.larger_datagrams = true",
-                self.address
+                "on {all}, other machines may ask, and {reply_bytes}-byte datagrams in reply to {request_bytes} bytes from a forged sender \
+                 would flood that sender: use at most server.request_bytes, a loopback address, or server.larger_datagrams = true"
             )
         })
     }
@@ -270,22 +349,48 @@ impl Scenario {
     /// Reads a cell. If settings are found to contradict each other, `settings` keeps the complaints and the scenario is useless.
     pub(super) fn read(settings: &Settings<'_>) -> Self {
         let network = settings.get(keys::NETWORK);
-        let address = SocketAddr::new(address(settings, network), settings.get(keys::PORT));
+        let (address, unix) = match address(settings, network) {
+            Listens::At(ip) => (SocketAddr::new(ip, settings.get(keys::PORT)), None),
+            Listens::On(unix) => (SERVER_END, Some(unix)),
+        };
         let sysctls = sysctls(settings, network);
         if settings.get(keys::KIND) == Kind::Ports {
+            if unix.is_some() {
+                settings.conflict(
+                    keys::KIND,
+                    &[keys::ADDRESS],
+                    "\"ports\" fills ports, and a Unix socket (`address`) has none",
+                );
+            }
             return Self::of_ports(settings, network, address, sysctls);
         }
         let protocol = settings.get(keys::PROTOCOL);
         let has_tcp = protocol.has(Transport::Tcp);
-        let (subject, server) = UnderTest::read(settings, protocol, network);
+        let (mut subject, mut server) = UnderTest::read(settings, protocol, network);
+        if unix.is_some() {
+            local::check(settings, protocol, &subject, &server);
+        }
+        if let Some(ours) = subject.ours(&mut server) {
+            ours.bind = Bind::read(settings, network, address.ip());
+        }
         // Datagrams are never accepted, and only our own server, under test or behind one, matches its accepts to stamps.
-        let stamps = if has_tcp && subject.runs_ours() { settings.get(keys::STAMPS) } else { Stamps::ConnectCall };
+        let stamps = if has_tcp && unix.is_none() && subject.runs_ours() {
+            settings.get(keys::STAMPS)
+        } else {
+            Stamps::ConnectCall
+        };
         let of_proxy = !subject.is_own() && subject.runs_ours();
-        if of_proxy && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
+        if of_proxy && unix.is_none() && matches!(stamps, Stamps::ConnectCall | Stamps::Both) {
             let problem = "a proxy's connections to its upstream are not ours: use \"auto\" or \"sock_ops\"";
             settings.conflict(keys::STAMPS, &[keys::SERVER_BACKEND], problem);
         }
-        let probe = if has_tcp { settings.get(keys::PROBE) } else { Probe::Off };
+        // Our own server on a Unix socket counts itself.
+        let probes = has_tcp && (unix.is_none() || !subject.is_own());
+        let probe = if probes { settings.get(keys::PROBE) } else { Probe::Off };
+        if unix.is_some() && matches!(probe, Probe::Tracepoints | Probe::Counts) {
+            let problem = "tells connections of Unix sockets (`address`) apart by the kernel's type information only: use \"btf\", \"auto\" or \"off\"";
+            settings.conflict(keys::PROBE, &[keys::ADDRESS], problem);
+        }
         let queue_interval = settings.get(keys::QUEUE_INTERVAL);
         let span = Span::read(settings);
         let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };
@@ -315,10 +420,12 @@ impl Scenario {
         if subject.is_own() {
             Event::check_processes(settings, &server.strategy, &events);
         }
+        let headers = if subject.is_own() { Headers::of(&loads) } else { Headers::None };
         let scenario = Self {
             network,
             protocol,
             address,
+            unix,
             server_host,
             admit,
             deadline,
@@ -329,6 +436,7 @@ impl Scenario {
             subject,
             server,
             span,
+            headers,
             loads,
             events,
             fill: None,
@@ -370,6 +478,7 @@ impl Scenario {
             network,
             protocol,
             address,
+            unix: None,
             server_host: keys::HOSTS_SERVER.default(),
             admit: keys::HOSTS_ADMIT.default(),
             deadline,
@@ -378,6 +487,7 @@ impl Scenario {
             probe: Probe::Off,
             queue_interval: Duration::from_millis(100),
             span,
+            headers: Headers::None,
             loads,
             subject,
             server,
@@ -387,11 +497,19 @@ impl Scenario {
     }
 }
 
-fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
+fn address(settings: &Settings<'_>, network: Network) -> Listens {
     /// RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
     const BENCHMARK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-    let default = if network == Network::Veth { IpAddr::V4(BENCHMARK) } else { keys::ADDRESS.default() };
-    let address = settings.get_or(keys::ADDRESS, default);
+    let default = if network == Network::Veth { Listens::At(BENCHMARK.into()) } else { keys::ADDRESS.default() };
+    let listens = settings.get_or(keys::ADDRESS, default);
+    let Listens::At(address) = listens else {
+        if network == Network::Veth {
+            let problem =
+                "is a Unix socket's, which packets of a veth pair cannot reach: set network = \"netns\" or \"host\"";
+            settings.conflict(keys::ADDRESS, &[keys::NETWORK], problem);
+        }
+        return listens;
+    };
     let problem = match network {
         Network::Namespace if !address.is_loopback() => format!(
             "{address} is not a loopback address, and network = \"netns\" has no others: use one, or network = \"host\" for an address \
@@ -402,10 +520,10 @@ fn address(settings: &Settings<'_>, network: Network) -> IpAddr {
              {BENCHMARK} or 2001:2::1, or network = \"netns\" for loopback",
             veth::neighbour(address)
         ),
-        _ => return address,
+        _ => return listens,
     };
     settings.conflict(keys::ADDRESS, &[keys::NETWORK], problem);
-    address
+    listens
 }
 
 /// Whether a device can have an address and be reached at it from another.
@@ -420,6 +538,7 @@ fn crosses(address: IpAddr) -> bool {
 
 fn sysctls(settings: &Settings<'_>, network: Network) -> Vec<(String, String)> {
     let sysctls = settings.sysctls();
+    local::check_sysctls(settings, &sysctls);
     if network == Network::Host {
         for (name, _) in &sysctls {
             let problem = "network = \"host\" writes no sysctl: use \"netns\" or \"veth\", or remove it";

@@ -59,6 +59,10 @@ pub struct Fill {
 
 impl Sources {
     pub(super) fn read(settings: &Settings<'_>, network: Network, target: IpAddr) -> Self {
+        if settings.is_unix() {
+            // Whichever process a client is of has its numbers.
+            return Self { selection: keys::LOAD_SOURCE_PORTS.default(), addresses: Vec::new() };
+        }
         let selection = settings.get(keys::LOAD_SOURCE_PORTS);
         let key = keys::LOAD_SOURCE_ADDRESSES;
         let addresses = settings.get(key);

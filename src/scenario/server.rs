@@ -7,14 +7,16 @@ use rand_chacha::ChaCha8Rng;
 use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    bind::Bind,
     file::File,
-    keys,
+    keys::{self, AnyKey},
     model::{Protocol, Transport},
     placement::{Pin, Scheduler},
+    security::CertificateFiles,
     settings::{Log, Settings},
-    strategy::Strategy,
+    strategy::{Steering, Strategy},
 };
-use crate::ipc::receipt::RECEIPT_BYTES;
+use crate::ipc::{connection_id, receipt::RECEIPT_BYTES};
 
 /// Largest payload of a datagram over IPv4: 65,535 minus the headers of IP and UDP.
 pub(super) const DATAGRAM_LIMIT_BYTES: usize = 65_507;
@@ -26,6 +28,8 @@ pub struct Server {
     pub strategy: Strategy,
     /// Worker processes.
     pub workers: usize,
+    /// What the listeners are bound to.
+    pub bind: Bind,
     /// Options of the listeners.
     pub listen: ListenOptions,
     /// Workers whose UDP sockets are connected to a peer that never sends.
@@ -36,6 +40,10 @@ pub struct Server {
     pub accept_later: Duration,
     /// Time from the trial's start until workers begin to accept.
     pub accept_delay: Duration,
+    /// The most open files of each of the server's processes; `None` for what the machine allows.
+    pub open_files: Option<u64>,
+    /// What a worker does that has no descriptor left for a connection.
+    pub at_open_files: AtOpenFiles,
     /// The order in which workers add their listeners to epoll.
     pub registration: Registration,
     /// Placement on processors.
@@ -44,6 +52,8 @@ pub struct Server {
     pub scheduler: Scheduler,
     /// What is served.
     pub app: App,
+    /// Where its certificate is, with app `https`; `None` for one that is made at start.
+    pub certificate: Option<CertificateFiles>,
     /// Whether its datagrams may be larger than the requests where other machines ask.
     pub larger_datagrams: bool,
     /// CPU burnt per request.
@@ -67,6 +77,8 @@ pub struct ListenOptions {
     pub busy_poll_us: u32,
     /// SO_RCVBUF in bytes; 0 for the system's default.
     pub receive_buffer_bytes: u32,
+    /// Whether they, and their clients, are sockets of IPPROTO_MPTCP.
+    pub multipath: bool,
 }
 
 /// Flags of accept4(2).
@@ -107,6 +119,7 @@ impl Default for ListenOptions {
             fastopen: 0,
             busy_poll_us: 0,
             receive_buffer_bytes: 0,
+            multipath: false,
         }
     }
 }
@@ -114,20 +127,21 @@ impl Default for ListenOptions {
 impl ListenOptions {
     fn read(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy, app: App) -> Self {
         let mut options = Self {
-            busy_poll_us: settings.get(keys::SERVER_BUSY_POLL).as_micros() as u32,
-            receive_buffer_bytes: settings.get(keys::SERVER_RECEIVE_BUFFER),
+            busy_poll_us: settings.get_of_networks(keys::SERVER_BUSY_POLL).as_micros() as u32,
+            receive_buffer_bytes: settings.get_of_networks(keys::SERVER_RECEIVE_BUFFER),
+            multipath: protocol.is_multipath(),
             ..Self::default()
         };
         if protocol.has(Transport::Tcp) {
             options.backlog = settings.get(keys::SERVER_BACKLOG);
-            options.nodelay = settings.get(keys::SERVER_NODELAY);
+            options.nodelay = !settings.is_unix() && settings.get(keys::SERVER_NODELAY);
             if strategy.calls_accept() {
                 options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
-            // A server that sends first has no data to wait for, and its clients have none to send in the SYN.
-            if app != App::Close {
-                options.defer_accept_s = settings.get(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
-                options.fastopen = settings.get(keys::SERVER_FASTOPEN);
+            // Where clients send nothing, there is no data to wait for, and none to go with the SYN.
+            if !matches!(app, App::Close | App::Connect) {
+                options.defer_accept_s = settings.get_of_networks(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
+                options.fastopen = settings.get_of_networks(keys::SERVER_FASTOPEN);
             }
         }
         options
@@ -141,6 +155,18 @@ pub enum AcceptBatch {
     Drain,
     /// At most this many.
     AtMost(u32),
+}
+
+/// What a worker does when accept(2) fails because it has no descriptor left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum AtOpenFiles {
+    /// It accepts nothing until one of its connections closes.
+    Pause,
+    /// It tries again at once.
+    Spin,
+    /// It has a spare descriptor, with which it accepts the connection and closes it.
+    Reserve,
 }
 
 /// The order in which workers add their listeners to epoll. With EPOLLEXCLUSIVE it decides which one is woken first.
@@ -184,6 +210,8 @@ impl Registration {
 pub enum App {
     /// The server accepts and closes.
     Close,
+    /// Clients connect, say nothing, and close.
+    Connect,
     /// Fixed-size requests and replies.
     Echo {
         /// Size of a request.
@@ -196,6 +224,13 @@ pub enum App {
         /// Size of a reply's body.
         body_bytes: usize,
     },
+    /// The same over TLS.
+    Https {
+        /// Size of a reply's body.
+        body_bytes: usize,
+    },
+    /// What the scenario has clients send, and the reply it expects: for other servers.
+    Line,
 }
 
 /// CPU time burnt per request.
@@ -233,9 +268,12 @@ impl Server {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let app = App::read(settings, protocol, true);
         let strategy = Strategy::read(settings, protocol, workers);
+        app.check_room_for_ids(settings, &strategy);
         let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
         let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
+            // Known once it is known whose server this is.
+            bind: Bind::default(),
             listen: ListenOptions::read(settings, protocol, &strategy, app),
             connected: connected(settings, protocol, &strategy, workers),
             strategy,
@@ -243,13 +281,33 @@ impl Server {
             accept_batch: settings.get(keys::SERVER_ACCEPT_BATCH).map_or(AcceptBatch::Drain, AcceptBatch::AtMost),
             accept_later,
             accept_delay: settings.get(keys::SERVER_ACCEPT_DELAY),
+            open_files: None,
+            // Datagrams take no descriptors.
+            at_open_files: if protocol.has(Transport::Tcp) {
+                settings.get(keys::SERVER_AT_OPEN_FILES)
+            } else {
+                keys::SERVER_AT_OPEN_FILES.default()
+            },
             registration: settings.get(keys::SERVER_REGISTRATION),
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
             app,
+            certificate: None,
             larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),
             service_time: ServiceTime::read(settings),
         }
+    }
+
+    /// The same under the limit of open files that the scenario sets for the server under test.
+    pub(super) fn limited(self, settings: &Settings<'_>, protocol: Protocol) -> Self {
+        let limit = || settings.get(keys::SERVER_OPEN_FILES);
+        Self { open_files: protocol.has(Transport::Tcp).then(limit).flatten(), ..self }
+    }
+
+    /// The same with the certificate that it presents to its clients.
+    pub(super) fn certified(self, settings: &Settings<'_>) -> Self {
+        let certificate = if self.app.is_secured() { CertificateFiles::read(settings) } else { None };
+        Self { certificate, ..self }
     }
 
     /// Our own server as it is by default.
@@ -261,7 +319,9 @@ impl Server {
     /// Somebody else's server: what loaders exchange with it, and the defaults for whatever only ours has.
     pub(super) fn of_others(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
         let mut server = Self { app: App::read(settings, protocol, false), workers, ..Self::by_default() };
-        server.listen.nodelay = settings.get(keys::SERVER_NODELAY);
+        server.listen.nodelay = !settings.is_unix() && settings.get(keys::SERVER_NODELAY);
+        // Of its listeners nothing is known, but its clients ask.
+        server.listen.multipath = protocol.is_multipath();
         server
     }
 }
@@ -282,14 +342,65 @@ impl App {
         let bytes = |key, least| settings.get_within(key, least..=most, &[keys::SERVER_APP, keys::PROTOCOL], why);
         match name {
             AppName::Close => Self::Close,
+            AppName::Connect => Self::Connect,
+            AppName::Line => {
+                if own {
+                    let others: [&dyn keys::AnyKey; 2] = [keys::SERVER_SUBJECT, keys::SERVER_BACKEND];
+                    let problem = "listenbench's own server has no answers to \"line\": use \"echo\" or \"http\", or test another server \
+                                   (server.subject = \"command\" or \"running\")";
+                    settings.conflict(keys::SERVER_APP, &others, problem);
+                }
+                Self::Line
+            }
             AppName::Echo => Self::Echo {
                 request_bytes: bytes(keys::SERVER_REQUEST_BYTES, keys::SERVER_REQUEST_BYTES.min()),
                 reply_bytes: bytes(keys::SERVER_REPLY_BYTES, if own { RECEIPT_BYTES } else { 1 }),
             },
-            AppName::Http => {
-                // Another server's reply has the size that it has.
-                Self::Http { body_bytes: if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 } }
+            // Another server's reply has the size that it has.
+            AppName::Http | AppName::Https => {
+                let body_bytes = if own { settings.get(keys::SERVER_REPLY_BYTES) } else { 0 };
+                if name == AppName::Http { Self::Http { body_bytes } } else { Self::Https { body_bytes } }
             }
+        }
+    }
+
+    /// Rejects datagrams too short for the ids that a strategy goes by.
+    fn check_room_for_ids(self, settings: &Settings<'_>, strategy: &Strategy) {
+        let Self::Echo { request_bytes, reply_bytes } = self else { return };
+        let name = strategy.name;
+        let check = |key: &'static dyn AnyKey, is: usize, least: usize| {
+            if strategy.steering == Steering::ConnectionId && is < least {
+                let problem = format!(
+                    "must be at least {least} with \"{name}\", since its datagrams carry connection ids, not {is}: raise it, or use \
+                     another strategy"
+                );
+                settings.conflict(key, &[keys::SERVER_STRATEGY], problem);
+            }
+        };
+        check(keys::SERVER_REQUEST_BYTES, request_bytes, connection_id::REQUEST_BYTES);
+        check(keys::SERVER_REPLY_BYTES, reply_bytes, connection_id::REPLY_BYTES);
+    }
+
+    /// Whether requests and replies are HTTP's.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http { .. } | Self::Https { .. })
+    }
+
+    /// Whether TLS protects them.
+    pub fn is_secured(self) -> bool {
+        matches!(self, Self::Https { .. })
+    }
+
+    /// What a proxy speaks with the server behind it: TLS ends at the proxy.
+    pub(super) fn behind_proxy(self) -> Self {
+        if let Self::Https { body_bytes } = self { Self::Http { body_bytes } } else { self }
+    }
+
+    /// What clients speak with a proxy, given what it speaks with the server behind it.
+    pub(super) fn at_proxy(self, settings: &Settings<'_>) -> Self {
+        match self {
+            Self::Http { body_bytes } if settings.get(keys::SERVER_APP) == AppName::Https => Self::Https { body_bytes },
+            app => app,
         }
     }
 
@@ -301,9 +412,10 @@ impl App {
     /// How much of a reply depends on the scenario. Sizes clients' buffers.
     pub fn reply_bytes(self) -> usize {
         match self {
-            Self::Close => 0,
+            // A line is short.
+            Self::Close | Self::Connect | Self::Line => 0,
             Self::Echo { reply_bytes, .. } => reply_bytes,
-            Self::Http { body_bytes } => body_bytes,
+            Self::Http { body_bytes } | Self::Https { body_bytes } => body_bytes,
         }
     }
 }
@@ -351,7 +463,9 @@ mod tests {
     fn smoke_runs_every_app() {
         let smoke: toml::Table = include_str!("../../bench-configs/smoke.toml").parse().unwrap();
         let listed = smoke["matrix"]["server"]["app"].as_array().unwrap();
-        let apps = AppName::VARIANTS;
+        // Our own server has no answers to `line`.
+        let line: &str = AppName::Line.into();
+        let apps: Vec<&str> = AppName::VARIANTS.iter().copied().filter(|app| *app != line).collect();
         assert!(
             listed.iter().filter_map(toml::Value::as_str).eq(apps.iter().copied()),
             "smoke.toml should list {apps:?}"

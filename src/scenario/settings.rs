@@ -14,7 +14,7 @@ use toml::Value;
 use super::{
     error::{Origin, Problem},
     file::{Entry, File},
-    keys::{AnyKey, Domain, Integer, Key, LOAD, is_of_all_loads, paths},
+    keys::{self, AnyKey, Domain, Integer, Key, LOAD, Listens, is_of_all_loads, paths},
     population,
     variant::Variant,
 };
@@ -139,6 +139,21 @@ impl<'a> Settings<'a> {
     /// A key's value.
     pub(super) fn get<D: Domain>(&self, key: &Key<D>) -> D::Value {
         self.value(key, || key.default(), false)
+    }
+
+    /// The value of a key that is about networks. Where the server listens on a Unix socket, it is the default, and the key is of no use.
+    pub(super) fn get_of_networks<D: Domain>(&self, key: &Key<D>) -> D::Value {
+        if self.is_unix() { key.default() } else { self.get(key) }
+    }
+
+    /// Whether the server listens on a Unix socket.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.peek(keys::ADDRESS), Listens::On(_))
+    }
+
+    /// Whether it is one of messages, each of which arrives whole.
+    pub(super) fn has_messages(&self) -> bool {
+        matches!(self.peek(keys::ADDRESS), Listens::On(unix) if unix.has_messages())
     }
 
     /// A key's value, with a default that depends on other keys.

@@ -50,6 +50,8 @@ pub struct ServerCommand {
     pub stop_signal: Signal,
     /// Our own server behind it, if it is a proxy.
     pub backend: Option<Box<Server>>,
+    /// Whether the proxy begins its connections with PROXY protocol headers.
+    pub backend_headers: bool,
 }
 
 /// A file in a server's folder.
@@ -80,7 +82,8 @@ impl UnderTest {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, network: Network) -> (Self, Server) {
         let name = settings.get(keys::SERVER_SUBJECT);
         if name == SubjectName::Own {
-            return (Self::Own, Server::read(settings, protocol, settings.get(keys::SERVER_WORKERS)));
+            let server = Server::read(settings, protocol, settings.get(keys::SERVER_WORKERS));
+            return (Self::Own, server.limited(settings, protocol).certified(settings));
         }
         if protocol.has(Transport::Udp) {
             let problem = "datagrams require server.subject = \"own\": nothing counts what another server receives";
@@ -97,10 +100,19 @@ impl UnderTest {
         let workers =
             if command.mentions(WORKERS) { settings.get(keys::SERVER_WORKERS) } else { keys::SERVER_WORKERS.default() };
         let server = match &command.backend {
-            Some(backend) => Server { workers, ..(**backend).clone() },
+            Some(backend) => Server { workers, app: backend.app.at_proxy(settings), ..(**backend).clone() },
             None => Server::of_others(settings, protocol, workers),
         };
-        (Self::Command(command), server)
+        (Self::Command(command), server.limited(settings, protocol))
+    }
+
+    /// Our own server that runs, given the one under test: that one, or the one behind it.
+    pub(super) fn ours<'a>(&'a mut self, under_test: &'a mut Server) -> Option<&'a mut Server> {
+        match self {
+            Self::Own => Some(under_test),
+            Self::Command(command) => command.backend.as_deref_mut(),
+            Self::Running => None,
+        }
     }
 
     /// Whether it is our own server.
@@ -133,11 +145,13 @@ impl ServerCommand {
             ready_within: settings.get(keys::SERVER_READY_WITHIN),
             stop_signal: settings.get(keys::SERVER_STOP_SIGNAL),
             backend: None,
+            backend_headers: false,
         };
         let (backend, named) = (settings.get(keys::SERVER_BACKEND), command.mentions(BACKEND));
         if backend {
             let server = Server::read(settings, protocol, settings.get(keys::SERVER_BACKEND_WORKERS));
-            command.backend = Some(Box::new(server));
+            command.backend = Some(Box::new(Server { app: server.app.behind_proxy(), ..server }));
+            command.backend_headers = settings.get(keys::SERVER_BACKEND_PROXY_PROTOCOL);
         }
         let in_command = command.words.iter().any(|word| word.contains(BACKEND));
         let others: [&dyn keys::AnyKey; 2] = [keys::SERVER_COMMAND, keys::SERVER_FILES];
@@ -153,7 +167,7 @@ impl ServerCommand {
     }
 
     /// Whether the command or a file contains a text.
-    fn mentions(&self, text: &str) -> bool {
+    pub(super) fn mentions(&self, text: &str) -> bool {
         let contents = self.files.iter().map(|file| &file.contents);
         self.words.iter().chain(contents).any(|written| written.contains(text))
     }

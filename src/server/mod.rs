@@ -4,10 +4,12 @@ pub mod accept;
 pub mod app;
 mod burn;
 mod datagrams;
+mod descriptors;
 mod listen;
 mod service;
 mod spin;
 mod worker;
 
-pub use listen::{Listener, Listeners, Site};
+pub use descriptors::{Descriptors, check as check_descriptors};
+pub use listen::{ListenError, Listener, Listeners, Site, SocketFile};
 pub use worker::{Intake, Worker, WorkerSetUp};

@@ -24,7 +24,7 @@ use crate::{
         Attempts, EventKind, Outcome, SCHEMA, Spread, Stage, TrialRecord, Values, VerdictName, Virtualization, WaitEnd,
         WaitMethod,
     },
-    scenario::{Cell, Plan, Protocol, Scenario, Transport},
+    scenario::{App, Cell, Plan, Protocol, Scenario, Transport},
 };
 
 /// `summary.json`.
@@ -338,6 +338,9 @@ pub fn tests_between(one: &Plan, other: &Plan) -> usize {
     one.cells.iter().filter(|cell| others.contains(&values(cell))).count() * sampled_answers(one)
 }
 
+/// What clients feel whose requests are answered, and those that make none.
+const RESPONSE: &str = "response_p99_ns";
+const CONNECT: &str = "connect_p99_ns";
 /// What a change of workers is about.
 const LOST: &str = "event_lost";
 
@@ -367,9 +370,10 @@ pub fn asks_about_failures(plan: &Plan) -> bool {
 /// Whether the trials of a scenario will have a metric, of those that may fit a question.
 fn is_expected(name: &str, scenario: &Scenario) -> bool {
     let (mut loads, protocol) = (scenario.loads.iter(), scenario.protocol);
+    let is_silent = scenario.server.app == App::Connect;
     // Of each of several populations.
-    if name.ends_with(".response_p99_ns") {
-        return true;
+    if name.ends_with(".response_p99_ns") || name.ends_with(".connect_p99_ns") {
+        return name.ends_with(".connect_p99_ns") == is_silent;
     }
     match (name, &scenario.fill) {
         ("recovered_after_s", fill) => fill.as_ref().is_some_and(|fill| fill.recover_permille.is_some()),
@@ -382,7 +386,9 @@ fn is_expected(name: &str, scenario: &Scenario) -> bool {
         }
         ("event_datagram_share", None) => !scenario.events.is_empty() && protocol.has(Transport::Udp),
         ("flows_unanswered", None) => protocol.has(Transport::Udp),
-        ("response_p99_ns", None) => true,
+        ("rebound_stay_share", None) => loads.any(|load| load.rebind_after > 0),
+        ("response_p99_ns", None) => !is_silent,
+        ("connect_p99_ns", None) => protocol.has(Transport::Tcp),
         ("accept_wait_p99_ns" | "accepted_per_s", None) => protocol.has(Transport::Tcp),
         ("receive_wait_p99_ns" | "datagrams_per_s", None) => protocol.has(Transport::Udp),
         ("udp_response_p99_ns", None) => protocol == Protocol::Both,
@@ -399,8 +405,11 @@ fn sampled<'a>(metrics: &[&'a Metric]) -> Vec<&'a Metric> {
 /// their responses, in a closed loop it decides how many are served.
 fn fitting(populations: &[&str], has: impl Fn(&str) -> bool) -> Vec<&'static Metric> {
     // Each population is somebody whom the strategy serves; their responses together would be nobody's.
-    let of_populations = populations.iter().filter_map(|name| metric_named(&format!("{name}.response_p99_ns")));
-    let of_populations: Vec<_> = of_populations.filter(|metric| has(metric.name)).collect();
+    let of_population = |name: &&str| {
+        let of = |metric: &str| metric_named(&format!("{name}.{metric}")).filter(|metric| has(metric.name));
+        of(RESPONSE).or_else(|| of(CONNECT))
+    };
+    let of_populations: Vec<_> = populations.iter().filter_map(of_population).collect();
     if !of_populations.is_empty() {
         return of_populations;
     }
@@ -409,20 +418,27 @@ fn fitting(populations: &[&str], has: impl Fn(&str) -> bool) -> Vec<&'static Met
     const EVENTS: [&str; 4] = ["event_not_accepted", "stranded", "flows_unanswered", "response_p99_ns"];
     const CHANGES: [&str; 2] = [LOST, "response_p99_ns"];
     const FLOW_EVENTS: [&str; 2] = ["flows_unanswered", "response_p99_ns"];
+    const REBOUND: [&str; 2] = ["rebound_stay_share", "response_p99_ns"];
     const OPEN: [&str; 4] = ["response_p99_ns", "accept_wait_p99_ns", "udp_response_p99_ns", "receive_wait_p99_ns"];
     const CLOSED: [&str; 4] = ["accepted_per_s", "accept_wait_p99_ns", "datagrams_per_s", "receive_wait_p99_ns"];
-    let kinds: [(&str, &[&str]); 6] = [
+    let kinds: [(&str, &[&str]); 7] = [
         ("ports_wall", &PORTS),
         ("follow_up_max_ns", &HELD),
         (LOST, &CHANGES),
         ("event_not_accepted", &EVENTS),
         ("event_datagram_share", &FLOW_EVENTS),
+        ("rebound_stay_share", &REBOUND),
         ("offered_per_s", &OPEN),
     ];
     let fitting = kinds.into_iter().find(|(only_here, _)| has(only_here)).map_or(&CLOSED[..], |(_, metrics)| metrics);
-    let known: Vec<_> = fitting.iter().filter(|name| has(name)).filter_map(|name| metric_named(name)).collect();
+    // Clients that say nothing have a handshake and no response.
+    let silent = !has(RESPONSE) && has(CONNECT);
+    let stand_in = |name: &'static str| if silent && name == RESPONSE { CONNECT } else { name };
+    let known: Vec<_> = fitting.iter().copied().map(stand_in).filter(|name| has(name)).collect();
     // Where no trial is valid, any metric is as good.
-    if known.is_empty() { metric_named(fitting[0]).into_iter().collect() } else { known }
+    let any = || vec![if silent { CONNECT } else { fitting[0] }];
+    let known = if known.is_empty() { any() } else { known };
+    known.into_iter().filter_map(metric_named).collect()
 }
 
 /// Whether a metric of two cells may be compared: accept waits may only if they were measured alike and end at the same event.
@@ -610,6 +626,8 @@ mod tests {
     fn the_plan_counts_the_tests_that_the_report_makes() {
         let swept = "[matrix]\nserver.strategy = [\"shared-epoll\", \"reuseport\", \"shared-blocking\"]\n";
         for (text, tests) in [
+            // Handshakes stand in for responses, which silent clients do not have.
+            (format!("server.app = \"connect\"\nload.mode = \"open\"\n{swept}"), 3 * 2),
             // Closed loop: accepts and accept waits.
             (swept.to_owned(), 3 * 2),
             (format!("answers = [\"accepted_per_s\", \"ports_wall\"]\n{swept}"), 3),

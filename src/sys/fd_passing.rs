@@ -15,8 +15,13 @@ pub fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// Sends a message with a descriptor, which the receiver gets a copy of. Fails with `WouldBlock` if the receiver's
-/// buffer is full.
+/// Whether a message was not sent because there is no room for it now: in the receiver's buffer (EAGAIN), or among the descriptors that
+/// an ordinary user may have under way, which are as many as the sender's limit of open files (ETOOMANYREFS).
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ETOOMANYREFS))
+}
+
+/// Sends a message with a descriptor, which the receiver gets a copy of. Fails if there is no room for it: see [`is_full`].
 pub fn send(channel: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let descriptors = [descriptor.as_raw_fd()];
     let control = [ControlMessage::ScmRights(&descriptors)];
@@ -30,6 +35,10 @@ pub fn receive(channel: &OwnedFd, message: &mut [u8]) -> io::Result<Option<Owned
     let mut space = nix::cmsg_space!([i32; 1]);
     let mut parts = [IoSliceMut::new(message)];
     let received = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+        // There is room for one descriptor, so it is this process that has none.
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     let mut descriptors = Vec::new();
     for control in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {

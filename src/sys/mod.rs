@@ -30,5 +30,6 @@ pub mod socket;
 pub mod terminal;
 pub mod thread;
 pub mod tracing;
+pub mod unix;
 pub mod uring;
 pub mod veth;

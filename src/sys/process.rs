@@ -110,8 +110,14 @@ const SIGNALS: libc::c_int = 64;
 /// leads its own session, and it inherits no descriptor but its standard ones. Its input is empty, and both of its outputs go to
 /// `output`. An ordinary user's program runs as that user, even if the calling process is root in a user namespace. It is killed when the
 /// calling process dies. A program without a slash is looked up in PATH; one with a relative path, in
-/// `folder`, where it starts, and whose path it finds in an environment variable.
-pub fn start(program: &str, arguments: &[String], folder: &Path, variable: &str, output: OwnedFd) -> io::Result<Pid> {
+/// `folder`, where it starts, and whose path it finds in an environment variable. `open_files` is its limit, if it is to have another one.
+pub fn start(
+    program: &str,
+    arguments: &[String],
+    (folder, variable): (&Path, &str),
+    output: OwnedFd,
+    open_files: Option<u64>,
+) -> io::Result<Pid> {
     let parent = getpid();
     let user = namespace::OuterIds::read()?;
     let mut command = Command::new(program);
@@ -139,7 +145,7 @@ pub fn start(program: &str, arguments: &[String], folder: &Path, variable: &str,
         // The standard library reports a failed exec over a descriptor of its own, which exec closes too.
         // SAFETY: the call takes three integers.
         match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
-            0 => Ok(()),
+            0 => open_files.map_or(Ok(()), limits::set_open_files),
             _ => Err(io::Error::last_os_error()),
         }
     };

@@ -2,23 +2,42 @@
 
 use std::{
     io, mem,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::unix::UnixAddress;
 
 /// States of the kernel's include/net/tcp_states.h: not connected, and SYN sent.
 const TCP_CLOSE: u8 = 7;
 const TCP_SYN_SENT: u8 = 2;
 
-/// Whether a TCP socket has a connection that is not fully closed (state other than CLOSE).
+/// Whether a socket has a connection that is not fully closed: for TCP, a state other than CLOSE. A Unix socket keeps its peer as long as it
+/// is open.
 pub fn has_connection(socket: &impl AsFd) -> io::Result<bool> {
-    Ok(tcp_state(socket)? != TCP_CLOSE)
+    match tcp_state(socket) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Ok(SockRef::from(&socket.as_fd()).peer_addr().is_ok())
+        }
+        state => Ok(state? != TCP_CLOSE),
+    }
 }
 
 /// Whether a TCP socket has not yet received the answer to its SYN, or not even sent the SYN.
 pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
+}
+
+/// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
+pub fn takes_connections(address: &UnixAddress) -> bool {
+    reach(address).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
+}
+
+/// Connects to a Unix socket, and closes the connection.
+pub fn reach(address: &UnixAddress) -> io::Result<()> {
+    unix(address)?.connect(&address.sockaddr()?)
 }
 
 /// How many segments of the socket's connection the kernel has sent again; of a connection just established, or not yet: SYNs.
@@ -30,6 +49,18 @@ pub fn retransmissions(socket: &impl AsFd) -> io::Result<u32> {
 pub fn queue_length(listener: &impl AsFd) -> io::Result<u64> {
     // The kernel shows it in this field of a listener (net/ipv4/tcp.c, tcp_get_info).
     Ok(u64::from(tcp_info(listener)?.tcpi_unacked))
+}
+
+/// An address of an IPv6 socket as IPv4 has it, if it is one of IPv4's.
+#[inline]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
 }
 
 fn tcp_state(socket: &impl AsFd) -> io::Result<u8> {
@@ -52,6 +83,46 @@ fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
         )
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(info) }
+}
+
+/// A socket for connections by IP, non-blocking: of MPTCP, or of TCP.
+pub fn stream(domain: Domain, multipath: bool) -> io::Result<Socket> {
+    let protocol = multipath.then_some(Protocol::MPTCP);
+    Socket::new(domain, Type::STREAM.nonblocking().cloexec(), protocol)
+}
+
+/// A Unix socket for connections to an address, or for its listener, non-blocking.
+pub fn unix(address: &UnixAddress) -> io::Result<Socket> {
+    let kind = if address.has_messages() { Type::SEQPACKET } else { Type::STREAM };
+    Socket::new(Domain::UNIX, kind.nonblocking().cloexec(), None)
+}
+
+/// Whether a connection is by MPTCP. It is not if the other end did not ask for it, or answered without; of a socket of IPPROTO_MPTCP one says
+/// that it fell back. `None` of one that the peer has reset too early to tell: before any data has arrived, the kernel makes it plain TCP's then.
+pub fn is_multipath(socket: &impl AsFd) -> Option<bool> {
+    /// From the kernel's include/linux/socket.h and include/uapi/linux/mptcp.h.
+    const SOL_MPTCP: libc::c_int = 284;
+    const MPTCP_INFO: libc::c_int = 1;
+    const MPTCP_INFO_FLAG_FALLBACK: u32 = 1;
+    /// The beginning of `struct mptcp_info`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        subflows: [u8; 8],
+        flags: u32,
+    }
+    let mut info = Info::default();
+    let mut length = size_of::<Info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which any bytes make valid, and the descriptor is open while borrowed.
+    let result = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), SOL_MPTCP, MPTCP_INFO, (&raw mut info).cast(), &mut length)
+    };
+    if result == 0 {
+        return Some(info.flags & MPTCP_INFO_FLAG_FALLBACK == 0);
+    }
+    // What accept(2) returns for a client without MPTCP is a socket of TCP itself.
+    let is_plain = SockRef::from(socket).protocol().is_ok_and(|protocol| protocol == Some(Protocol::TCP));
+    (is_plain || has_connection(socket).unwrap_or(true)).then_some(false)
 }
 
 /// The number by which BPF programs know the calling process's network namespace: getsockopt SO_NETNS_COOKIE (Linux 5.14).
@@ -123,4 +194,32 @@ pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Resu
     const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
     let value = u32::from(high) << 16 | u32::from(low);
     set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, value as libc::c_int)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_by_mptcp_if_both_ends_ask() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        if stream(Domain::IPV4, true).is_err() {
+            // A kernel without it.
+            return;
+        }
+        let socket = |multipath| {
+            let socket = stream(Domain::IPV4, multipath).unwrap();
+            socket.set_nonblocking(false).unwrap();
+            socket
+        };
+        for (server, client) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (listener, connected) = (socket(server), socket(client));
+            listener.bind(&any.into()).unwrap();
+            listener.listen(1).unwrap();
+            connected.connect(&listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            let expected = Some(server && client);
+            assert_eq!((is_multipath(&connected), is_multipath(&accepted)), (expected, expected), "{server} {client}");
+        }
+    }
 }

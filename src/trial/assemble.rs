@@ -22,13 +22,17 @@ use super::{
 use crate::{
     context::{Side, TrialContext},
     format,
-    ipc::{control::Window, draws::Drawn, ledger::Balance},
+    ipc::{
+        control::{Count, Window},
+        draws::Drawn,
+        ledger::Balance,
+    },
     load::{Busy, LoaderReport},
     observe::{counters::UDP_NO_PORTS, sysctl},
     record::{
-        Connections, Datagrams, Distribution, Draws, ErrorCount, Latencies, Latency, LatencySummary, LoaderRow,
-        Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject, SubjectKind,
-        TrialRecord, WaitEnd, WaitMethod, WorkerShare, histograms::Name,
+        Connections, Datagrams, Distribution, Draws, ErrorCount, Handshakes, Latencies, Latency, LatencySummary,
+        LoaderRow, Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject,
+        SubjectKind, Tls, TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
     },
     scenario::{Act, App, Bound, CloseHow, Network, Scenario, Transport, UnderTest},
     stats,
@@ -84,9 +88,7 @@ fn subject(scenario: &Scenario) -> Subject {
     match &scenario.subject {
         UnderTest::Own => Subject::own(),
         UnderTest::Command(command) => described(command),
-        UnderTest::Running => {
-            Subject { kind: SubjectKind::Running, name: scenario.address.to_string(), ..Subject::default() }
-        }
+        UnderTest::Running => Subject { kind: SubjectKind::Running, name: scenario.place(), ..Subject::default() },
     }
 }
 
@@ -114,10 +116,13 @@ pub(super) fn complete(
     let loader_died = record.loaders.iter().any(|loader| !loader.exit.is_ok());
     enter_connections(context, &ended, (&total, loader_died), record);
     if scenario.protocol.has(Transport::Udp) {
-        enter_datagrams(scenario, &ended, (&total, loader_died), record);
+        enter_datagrams(context, &ended, (&total, loader_died), record);
     }
     let (from_ns, to_ns) = enter_window(context, &ended, (&total, &populations), record);
-    record.latency_ns = latencies(context, &total, &ended.balance, &histograms);
+    // The waits of those that were closed at once do not end at a member that serves them either.
+    let never_served = ended.balance.never_accepted + record.connections.shed.unwrap_or(0);
+    let unserved = Balance { never_accepted: never_served, ..ended.balance };
+    record.latency_ns = latencies(context, &total, &unserved, &histograms);
     record.receipts = receipts(&histograms);
     if !scenario.subject.is_own() {
         record.latency_ns.accept_wait = seen_waits(&total, &ended.members.ends, &record.connections, &histograms);
@@ -174,7 +179,8 @@ fn enter_connections(
     let Connections { left_in_queue, mut foreign_members, .. } = std::mem::take(&mut record.connections);
     let by_cookie = record.kernel.get("SyncookiesRecv").copied().unwrap_or(0);
     let accepts = accepts(scenario, ended, &record.workers);
-    let accepted = accepts.as_ref().map(|accepts| accepts.iter().sum::<u64>());
+    let [shed_by_helper, shed] = shed(scenario, record);
+    let accepted = accepts.as_ref().map(|accepts| accepts.iter().sum::<u64>() + shed_by_helper);
     let Beside { taken, aborted, cookies, foreign } = match (&scenario.subject, accepted) {
         (UnderTest::Own, _) => {
             let unserved = unserved(context, loaders, ended.balance.never_accepted);
@@ -197,6 +203,7 @@ fn enter_connections(
     };
     // What a dead loader established without counting it is not another client's.
     let (cookies, foreign) = if loader_died { (0, ended.members.foreign.unwrap_or(0)) } else { (cookies, foreign) };
+    let multipath = scenario.protocol.is_multipath();
     // Datagrams that another process got leave no trace of theirs.
     if let ([one], true) =
         (&mut foreign_members[..], scenario.protocol.has(Transport::Tcp) && scenario.subject.is_own())
@@ -208,8 +215,12 @@ fn enter_connections(
         attempted: loaders.attempted,
         established: loaders.established,
         self_connected: loaders.self_connected,
+        fell_back: multipath.then_some(loaders.fell_back),
+        fallback_unknown: multipath.then_some(loaders.fallback_unknown),
         cookies,
         accepted: accepted.map(|accepted| accepted + taken),
+        shed: scenario.subject.is_own().then_some(shed),
+        accepted_fell_back: (multipath && scenario.subject.is_own()).then(|| fell_back(record)),
         completed: loaders.completed,
         foreign,
         left_in_queue,
@@ -220,15 +231,22 @@ fn enter_connections(
         replies: loaders.replies,
         verified: loaders.verified,
         proxied: loaders.proxied,
+        named: loaders.named,
         reconnected: loaders.reconnected,
         retried: loaders.retried,
         syn_retries: loaders.syn_retries,
         syn_retried: loaders.syn_retried,
         statuses: loaders.statuses,
+        unexpected: loaders.unexpected(),
         outcomes: Outcomes::of(loaders.established - loaders.self_connected, &loaders.errors),
         errors: ErrorCount::merged(errors.copied()),
         ..Connections::default()
     };
+    record.tls = scenario
+        .server
+        .app
+        .is_secured()
+        .then(|| Tls { clients: loaders.tls, server: scenario.subject.is_own().then(|| handshakes(context)) });
     record.connections = connections.balanced();
     // A master is not one of those that could have accepted.
     let spread = |accepts: Vec<u64>| -> Vec<u64> {
@@ -244,6 +262,28 @@ fn enter_connections(
     let changed = scenario.changes_workers() || record.workers.iter().any(|member| member.generation > 0);
     let accepts = accepts.filter(|_| !changed);
     record.distribution = accepts.and_then(|accepts| distribution(draws(scenario), &accepts, &ended.tuples));
+}
+
+/// The TLS handshakes of all workers of our own server.
+fn handshakes(context: &TrialContext) -> Handshakes {
+    let control = &context.control;
+    let of = |count| (0..control.workers()).map(|worker| control.since_start(worker).get(count)).sum();
+    Handshakes { completed: of(Count::Handshakes), resumed: of(Count::HandshakesResumed) }
+}
+
+/// Connections that our own server accepted with a spare descriptor, and closed: those of the helper, which no worker has as accepted, and
+/// all.
+fn shed(scenario: &Scenario, record: &TrialRecord) -> [u64; 2] {
+    let of = |counts: &WorkerCounts| counts.shed.unwrap_or(0);
+    let by_helper = record.helper.as_ref().filter(|_| scenario.subject.is_own()).map_or(0, |helper| of(&helper.total));
+    [by_helper, by_helper + record.workers.iter().map(|worker| of(&worker.total)).sum::<u64>()]
+}
+
+/// Connections that our own server accepted as plain TCP.
+fn fell_back(record: &TrialRecord) -> u64 {
+    let of_workers = record.workers.iter().map(|worker| &worker.total);
+    let counts = of_workers.chain(record.helper.iter().map(|helper| &helper.total));
+    counts.filter_map(|counts| counts.fell_back).sum()
 }
 
 /// Connections that members' counts and loaders' counts do not explain between them.
@@ -350,11 +390,12 @@ fn accepts(scenario: &Scenario, ended: &Ended, workers: &[MemberRow]) -> Option<
 }
 
 fn enter_datagrams(
-    scenario: &Scenario,
+    context: &TrialContext,
     ended: &Ended,
     (loaders, loader_died): (&LoaderReport, bool),
     record: &mut TrialRecord,
 ) {
+    let scenario = &context.scenario;
     let flows = &loaders.flows;
     for row in &mut record.workers {
         if let Some(socket) = &mut row.datagram_socket {
@@ -363,6 +404,9 @@ fn enter_datagrams(
     }
     let answered = |row: &MemberRow| flows.by_worker.get(row.member).copied().unwrap_or(0);
     let answered: Vec<u64> = record.workers.iter().map(answered).collect();
+    // Of another server, replies name workers only if it is one of listenbench's.
+    let after_rebinding = flows.after_rebinding;
+    let names_workers = scenario.subject.is_own() || after_rebinding.share().is_some();
     let datagrams = Datagrams {
         sent: flows.sent,
         foreign: ended.members.datagrams_foreign,
@@ -376,6 +420,9 @@ fn enter_datagrams(
         answered_flows: flows.by_worker.iter().sum(),
         sticky_flows: flows.sticky,
         moved_flows: flows.moved,
+        rebound_flows: flows.rebound,
+        after_rebinding: Some(after_rebinding).filter(|_| flows.rebound > 0 && names_workers),
+        after_reload: Some(flows.after_reload).filter(|_| context.side == Side::Whole && scenario.reloads()),
         ..Datagrams::default()
     };
     let unreachable = record.kernel.get(UDP_NO_PORTS).copied().unwrap_or(0);
@@ -524,6 +571,7 @@ pub(super) fn latencies(
         },
         udp_response: of(Latency::UdpResponse),
         udp_service: of(Latency::UdpService),
+        tls: of(Latency::Tls),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Histograms, assemble, judge, loaders::LoaderAccount};
 use crate::{
     context::TrialContext,
-    ipc::{control::Window, ledger::Balance},
+    ipc::{control::Window, ledger::Balance, proxy_header::Version},
     load::{self, LoaderReport},
     record::{Latencies, LatencySummary, LoadConnections, LoadRow, LoaderRow, Measured, Rates, TrialRecord},
     scenario::{Load, Mode, Scenario},
@@ -66,7 +66,7 @@ pub(super) fn rates(
         is_one_kind && scenario.loads.iter().all(|load| load.mode.starts_per_second().is_some()) && length_s > 0.0;
     let asks_again = scenario.loads.iter().any(Load::asks_again);
     let offered_per_s = is_known.then(|| total.measured_planned as f64 / length_s);
-    total.rates((offered_per_s, asks_again), from_ns, to_ns)
+    total.rates((offered_per_s, asks_again, scenario.server.app.is_secured()), from_ns, to_ns)
 }
 
 /// The counts of all populations together in a window of this length, as the clients saw it.
@@ -86,7 +86,7 @@ fn is_kept(load: &Load) -> bool {
 
 fn rates_of(scenario: &Scenario, load: &Load, report: &LoaderReport, (from_ns, to_ns): (u64, u64)) -> Rates {
     let offered_per_s = report.offered_per_s(load, scenario.span.bound, to_ns.saturating_sub(from_ns) as f64 / 1e9);
-    report.rates((offered_per_s, load.asks_again()), from_ns, to_ns)
+    report.rates((offered_per_s, load.asks_again(), load.security.is_some()), from_ns, to_ns)
 }
 
 /// The part of the measured window in which connections of a population are due.
@@ -115,6 +115,7 @@ pub(super) fn rows(
             end_s: load.end.or(scenario.span.fixed()).map(|end| end.as_secs_f64()),
             loaders: population.loaders.clone(),
             schedule: report.schedule.map(|digest| format!("{digest:016x}")),
+            proxy_protocol: load.proxy_protocol.map(Version::number),
             connections: connections(report, in_flight),
             requests_completed: report.replies - report.misdelivered,
             ..LoadRow::default()

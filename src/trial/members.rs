@@ -100,6 +100,7 @@ fn row(ended: Ended, sampled: MemberRow) -> MemberRow {
         total: ended.total,
         measured: ended.measured,
         open_peak: ended.open_peak,
+        descriptors: ended.descriptors,
         accept_wait: ended.accept_wait,
         ..sampled
     };

@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -49,7 +49,7 @@ pub(crate) use networks::Networks;
 pub use networks::Stray;
 use process::Ran;
 pub use process::{SETUP_PATIENCE, wait_until_ready};
-pub use subject::{Finished, Listening, OwnServer, Subject, locate, sweep};
+pub use subject::{DIR, Finished, Listening, OwnServer, Placed, Subject, locate, sweep};
 pub use view::{Stage, View, WaitSeen};
 
 use crate::{
@@ -67,6 +67,7 @@ use crate::{
     observe::{
         completions::Completions,
         host::{self, Probe},
+        listeners, mptcp,
         ports::Range,
         queues,
         stamps::Stamps,
@@ -74,10 +75,10 @@ use crate::{
     },
     record::TrialRecord,
     scenario::{
-        Cell, Engine, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
+        Cell, Engine, LOOPBACK, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
         keys::{self, AnyKey},
     },
-    server::{Site, accept},
+    server::{self, ListenError, Site, SocketFile, accept},
     sys::{clock, namespace},
 };
 
@@ -336,14 +337,32 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
         Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
+                if let Some(why) = server::check_descriptors(&scenario.server)? {
+                    return Ok(Rehearsal::Refused { path: keys::SERVER_OPEN_FILES.path().to_owned(), why });
+                }
+                let placed = Placed::of(scenario)?;
+                let scenario = &placed.scenario;
+                if scenario.protocol.is_multipath()
+                    && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
+                {
+                    return Ok(Rehearsal::Refused { path: keys::PROTOCOL.path().to_owned(), why });
+                }
                 let behind = scenario.backend();
                 let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
+                // The clients of a server behind a proxy are on its own machine.
+                let side = if scenario.subject.is_own() { role.side } else { Side::Whole };
                 let tried = ours.into_iter().try_for_each(|ours| {
                     ours.protocol.transports().try_for_each(|transport| {
-                        let site = Site::of(&ours.server, ours.address, transport);
-                        accept::try_out(&ours.server.strategy, site)
+                        let site = Site::of(ours, transport);
+                        let places = accept::try_out(&ours.server.strategy, site)?;
+                        let _file = SocketFile::of(ours.unix.as_ref());
+                        if ours.unix.is_some() { Ok(()) } else { demand_taken(ours, &places, side) }
                     })
                 });
+                // What a scenario binds to may not be there, which concerns all trials.
+                if let Some(refused) = tried.as_ref().err().and_then(refused_place) {
+                    return Ok(refused);
+                }
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
                 Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
             }
@@ -358,6 +377,54 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
             }
         })
     })
+}
+
+/// A server's listeners that its clients would not find on this machine.
+#[derive(Debug, Error)]
+#[error("{problem}")]
+struct Missed {
+    key: &'static str,
+    problem: String,
+}
+
+/// Demands that listeners take what clients send, in the calling process's network. Scenarios with listeners elsewhere have been refused, so
+/// what is left depends on this machine.
+fn demand_taken(scenario: &Scenario, places: &[listeners::Place], side: Side) -> Result<()> {
+    let (bind, address) = (&scenario.server.bind, scenario.address);
+    // `serve` has no clients of its own.
+    if !address.ip().is_unspecified() && places.iter().all(|place| place.fit(address).is_none()) {
+        let (ip, all) = (address.ip(), places.iter().map(|place| place.address.ip().to_string()).collect::<Vec<_>>());
+        let leaves_ipv4_alone = |place: &listeners::Place| {
+            place.address.is_ipv6() && place.address.ip().is_unspecified() && !place.dual_stack
+        };
+        let (key, problem) = if ip.to_canonical().is_ipv4() && places.iter().any(leaves_ipv4_alone) {
+            let has = "sysctl net.ipv6.bindv6only has listeners on :: leave IPv4 alone";
+            (keys::SERVER_V6ONLY.path(), format!("clients connect to {ip}, and {has} here: set false"))
+        } else {
+            let all = all.join(", ");
+            (keys::SERVER_BIND.path(), format!("clients connect to {ip}, and no listener on {all} takes that"))
+        };
+        bail!(Missed { key, problem });
+    }
+    let Some(device) = bind.device.as_deref().filter(|_| scenario.network == Network::Host) else { return Ok(()) };
+    let problem = match side {
+        Side::Whole if device != LOOPBACK => format!(
+            "what loaders on the same machine send arrives at `{LOOPBACK}`, not at \"{device}\": use \"{LOOPBACK}\", or leave it out"
+        ),
+        Side::Server if device == LOOPBACK => format!(
+            "what the job's other hosts send does not arrive at \"{LOOPBACK}\": use the device through which they reach this one, or \
+             leave it out"
+        ),
+        _ => return Ok(()),
+    };
+    bail!(Missed { key: keys::SERVER_DEVICE.path(), problem })
+}
+
+/// What of a scenario is to blame for a server that cannot listen here, or not for its clients.
+fn refused_place(error: &anyhow::Error) -> Option<Rehearsal> {
+    let missed = error.downcast_ref::<Missed>().map(|missed| missed.key);
+    let key = missed.or_else(|| error.downcast_ref::<ListenError>()?.key())?;
+    Some(Rehearsal::Refused { path: key.to_owned(), why: format::causes(error) })
 }
 
 /// Demands that a scenario's packets stay in the calling process's network, unless they go to a running server that may be elsewhere;

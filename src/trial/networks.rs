@@ -84,6 +84,10 @@ impl Networks {
     /// Between hosts, packets may also go to the addresses of the job's hosts. Each host answers for its own end: the load's for its
     /// source addresses and where it connects to, the server's for where it listens.
     pub(crate) fn confine(&self, scenario: &Scenario, allow_remote: bool, role: Role<'_>) -> Result<()> {
+        if scenario.unix.is_some() {
+            // No packet comes of what is sent to a Unix socket.
+            return Ok(());
+        }
         let may_be_remote = scenario.subject == UnderTest::Running;
         let refuse = |path: &str, packets: String, reach: Reach| match reach.objection() {
             Some(objection) => {

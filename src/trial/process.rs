@@ -16,7 +16,7 @@ use super::{
     ramp::RampWatch,
     sampler::{Clients, Queues, Sampler},
     set_sysctls,
-    subject::{self, Beside, Listening, NotReady, OwnServer, Subject},
+    subject::{self, Beside, Listening, NotReady, OwnServer, Placed, Subject},
     upstream::Backend,
     watch::{KernelWatch, MachineWatch},
 };
@@ -41,6 +41,7 @@ use crate::{
     scenario::{Bound, Network, Scenario, Transport, UnderTest, Wake},
     stats::asks_about_failures,
     sys::clock,
+    tls,
 };
 
 /// How long processes may take to set themselves up.
@@ -53,14 +54,15 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(3);
 /// Runs a trial in the calling process, and completes its record.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<Ran> {
     let networks = enter_networks(job)?;
-    let context = context(job, control)?;
+    let mut placed = Placed::of(&job.cell().scenario)?;
+    let context = context(job, control, &placed.scenario)?;
     let scenario = &context.scenario;
     // Fork the loaders first: they inherit nothing that is opened later.
     let mut generators = Generators::begin(job, &networks, &context)?;
     let pids = generators.pids();
     // A proxy may look for its upstream as soon as it starts.
     let mut backend = Backend::start(job)?;
-    let mut subject: Box<dyn Subject> = match open_subject(&context, &pids)? {
+    let mut subject: Box<dyn Subject> = match open_subject(&context, &pids, &mut placed)? {
         Ok(subject) => subject,
         Err(NotReady { error, output }) => {
             record.error = Some(format::causes(&error));
@@ -138,6 +140,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let balance = context.ledger.as_ref().map(|ledger| ledger.balance()).unwrap_or_default();
     let (tuples, flow_tuples) = drawn(&context, job.seen);
     let ceiling = match &heard {
+        None if scenario.unix.is_some() => None,
         None => Some(networks.for_loaders(|| Ok(Ceiling::of(scenario)))?),
         Some(heard) => heard.ceiling,
     };
@@ -197,8 +200,8 @@ fn enter_networks(job: Job<'_>) -> Result<Networks> {
 }
 
 /// What the trial's processes on this host share.
-pub(super) fn context(job: Job<'_>, control: &Arc<Control>) -> Result<TrialContext> {
-    let scenario = Arc::new(job.cell().scenario.clone());
+pub(super) fn context(job: Job<'_>, control: &Arc<Control>, scenario: &Scenario) -> Result<TrialContext> {
+    let scenario = Arc::new(scenario.clone());
     let clients = Arc::new(job.role.places(&scenario.sources().addresses));
     let ledger = || Ledger::new(Arc::clone(&clients)).map(Arc::new).context("mapping shared memory");
     let waits = job.waits();
@@ -210,6 +213,7 @@ pub(super) fn context(job: Job<'_>, control: &Arc<Control>) -> Result<TrialConte
         side: job.role.side,
         stamps,
         completions,
+        tls: if job.role.side == Side::Load { None } else { tls::Server::of(&scenario)? },
         waits,
         seed: job.plan.whole.seed,
         repetition: job.trial.repetition,
@@ -235,7 +239,11 @@ pub(super) fn stamping(scenario: &Scenario, waits: Waits, clients: Room<'_>) -> 
 }
 
 /// Starts or finds the server under test, whose clients are these loaders or, with its load elsewhere, the job's hosts.
-fn open_subject(context: &TrialContext, loaders: &[i32]) -> Result<Result<Box<dyn Subject>, NotReady>> {
+fn open_subject(
+    context: &TrialContext,
+    loaders: &[i32],
+    placed: &mut Placed,
+) -> Result<Result<Box<dyn Subject>, NotReady>> {
     let hosts = if context.clients.are_closed() { context.clients.addresses() } else { &[] };
     let ours = Ours { processes: loaders, hosts };
     let subject: Box<dyn Subject> = match &context.scenario.subject {
@@ -244,7 +252,7 @@ fn open_subject(context: &TrialContext, loaders: &[i32]) -> Result<Result<Box<dy
             let beside = Beside::attach(&context.scenario, ours)?;
             Box::new(OwnServer::fork(context, listening, "worker")?.with(beside))
         }
-        UnderTest::Command(command) => match subject::start(context, command, ours)? {
+        UnderTest::Command(command) => match subject::start(context, command, ours, placed)? {
             Ok(started) => Box::new(started),
             Err(not_ready) => return Ok(Err(not_ready)),
         },
@@ -257,7 +265,8 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
     let TrialContext { scenario, control, .. } = context;
     let clients = Clients {
         sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
-        are_here: context.side == Side::Whole,
+        // Those of a Unix socket take no ports.
+        are_here: context.side == Side::Whole && scenario.unix.is_none(),
         with_server: networks.shared(),
         close_by: scenario.closing().close_by,
     };
@@ -265,14 +274,17 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         .filter(|_| control.records());
     let queues = || {
         Ok::<_, Error>(match scenario.subject {
-            UnderTest::Own => Queues::Own(QueueReader::new(subject.address())?),
-            UnderTest::Command(_) | UnderTest::Running => Queues::of_others(subject.address())?,
+            UnderTest::Own => Queues::Own(match &scenario.unix {
+                Some(unix) => QueueReader::of_unix(unix)?,
+                None => QueueReader::of(subject.places())?,
+            }),
+            UnderTest::Command(_) | UnderTest::Running => Queues::of_others(scenario)?,
         })
     };
     let queues = scenario.protocol.has(Transport::Tcp).then(queues).transpose()?;
     // Only a shared network has other programs' sockets.
     let foreign = (scenario.network == Network::Host).then(|| {
-        let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::new(subject.address()));
+        let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::of(subject.places()));
         Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
     });
     Sampler::new(control, (queues, foreign.transpose()?), subject, clients, loaders, ramp, scenario.queue_interval)

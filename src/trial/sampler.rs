@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -24,13 +23,13 @@ use crate::{
         queues::{Queue, QueueReader, ServerQueues},
     },
     record::{DatagramSocketRow, ListenerRow, MemberRow, QueueRow, Sockets, TrialRecord},
-    scenario::{CloseBy, Transport},
+    scenario::{CloseBy, Scenario, Transport},
     sys::clock,
 };
 
 /// Reads the queues of the subject's listeners.
 pub(super) enum Queues {
-    /// Our own server's, which listens at one address.
+    /// Our own server's, which listens where it is told to.
     Own(QueueReader),
     /// Another server's, which may listen at every address.
     Others(OthersQueues),
@@ -47,8 +46,8 @@ pub(super) struct OthersQueues {
 
 impl Queues {
     /// Reads the queues of another server that gets connections to an address. Its listeners' drops count from now on.
-    pub fn of_others(address: SocketAddr) -> Result<Self> {
-        let mut reader = ServerQueues::new(address)?;
+    pub fn of_others(scenario: &Scenario) -> Result<Self> {
+        let mut reader = ServerQueues::of(scenario)?;
         let dropped_before = reader.read()?.into_iter().map(|(inode, queue)| (inode, queue.drops)).collect();
         Ok(Self::Others(OthersQueues { reader, group: Vec::new(), dropped_before }))
     }
@@ -320,8 +319,9 @@ impl Sampler {
         }
         for (member, seen) in self.seen.iter_mut().enumerate() {
             let held = subject.held(member, Transport::Tcp);
-            // If it is unknown which of several listeners it uses, the longest of their queues stands for it.
-            let found = held.iter().filter_map(|inode| Some((*inode, *queues.get(inode)?)));
+            // The longest queue stands for those of several listeners: it is unknown which of them the member uses, or all but one are on
+            // addresses that clients do not connect to. Of equals, that is the last.
+            let found = held.iter().rev().filter_map(|inode| Some((*inode, *queues.get(inode)?)));
             let longest = found.max_by_key(|(_, queue)| queue.length);
             // A dead member's listener is gone.
             let gone = || held.first().map(|inode| (*inode, Queue { length: 0, ..seen.last }));
@@ -343,16 +343,19 @@ impl Sampler {
     /// The bytes in datagram sockets, by worker.
     fn sample_datagram_queues(&mut self, subject: &dyn Subject) -> Result<Vec<u64>> {
         let members = 0..subject.members();
-        let inodes: Vec<u32> =
-            members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
+        let inodes: Vec<&[u32]> =
+            members.map(|member| subject.held(member, Transport::Udp)).filter(|held| !held.is_empty()).collect();
         if inodes.is_empty() {
             return Ok(Vec::new());
         }
         self.datagram_queues.resize(inodes.len(), DatagramQueue::default());
         let sockets = datagrams::read().context("reading /proc/self/net/udp")?;
-        let rows = inodes.iter().zip(&mut self.datagram_queues).map(|(inode, seen)| {
-            // A dead member's socket is gone, and its losses are already known.
-            let now = sockets.get(inode).copied().unwrap_or(DatagramQueue { bytes: 0, lost: seen.lost });
+        let rows = inodes.iter().zip(&mut self.datagram_queues).map(|(held, seen)| {
+            let of_all = held.iter().filter_map(|inode| sockets.get(inode)).copied();
+            let sum = of_all
+                .reduce(|one, other| DatagramQueue { bytes: one.bytes + other.bytes, lost: one.lost + other.lost });
+            // A dead member's sockets are gone, and their losses are already known.
+            let now = sum.unwrap_or(DatagramQueue { bytes: 0, lost: seen.lost });
             *seen = DatagramQueue { bytes: seen.bytes.max(now.bytes), lost: now.lost };
             now.bytes
         });
@@ -368,7 +371,7 @@ impl Sampler {
         Ok(waiting.map(|(_, queue)| u64::from(queue.length)).sum())
     }
 
-    /// The current length of the queue of a member's listener; 0 if the listener is gone.
+    /// The current length of the queue of a member's listener, the first of several; 0 if the listener is gone.
     pub(super) fn queue_of(&mut self, member: usize, subject: &dyn Subject) -> Result<u64> {
         let Some(reader) = &mut self.queues else { return Ok(0) };
         let queues = reader.read()?;

@@ -28,8 +28,8 @@ use crate::{
         tuples::Usage,
     },
     record::{self, ErrorCount, Exit, LatencySummary, UpstreamPorts, WaitMethod},
-    scenario::{self, Network, Scenario, Transport},
-    sys::clock,
+    scenario::{self, Headers, Network, Scenario, Transport},
+    sys::{clock, limits},
 };
 
 /// Client addresses whose stamps have slots of their own: those of a proxy are not known beforehand.
@@ -42,6 +42,7 @@ const LOOK_SHARE: u64 = 20;
 /// Our own server behind the server under test.
 pub(super) struct Backend {
     address: SocketAddr,
+    headers: Headers,
     control: Arc<Control>,
     server: Box<OwnServer>,
     waits: Waits,
@@ -66,20 +67,25 @@ impl Backend {
             ledger: None,
             stamps: stamping.stamps,
             completions: stamping.completions,
+            tls: None,
             waits,
             seed: job.plan.whole.seed,
             repetition: job.trial.repetition,
             scenario: Arc::new(scenario),
         };
         let scenario: &Scenario = &context.scenario;
+        // The proxy has the limit that this program was started with.
+        let files = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?;
         let listening = Listening::open(scenario)?;
         let mut server = Box::new(OwnServer::fork(&context, listening, "backend")?);
+        limits::restore_open_files(files).context("setting the limit of open files back")?;
         wait_until_ready(&control, server.at_barrier(), Patience::of(SETUP_PATIENCE), || server.check_running())?;
         let loaders =
             (scenario.network != Network::Veth && job.role.side == Side::Whole).then_some(job.cell().scenario.address);
         let ports = PortsWatch::new(scenario.address, loaders)?;
         let stamps = context.stamps.clone();
-        Ok(Some(Self { address: scenario.address, control, server, waits, stamps, ports }))
+        let headers = scenario.headers;
+        Ok(Some(Self { address: scenario.address, headers, control, server, waits, stamps, ports }))
     }
 
     /// Opens the barrier of its workers.
@@ -110,7 +116,7 @@ impl Backend {
     /// Ends it, once the proxy has ended, and returns its part of the record; adds those of its processes that ended early. What loaders took of the same ports is set right: nobody
     /// else can tell their sockets from the proxy's.
     pub fn finish(mut self, ports_peak: &mut u64, dead: &mut Vec<(String, Exit)>) -> Result<record::Upstream> {
-        let mut queues = QueueReader::new(self.address)?;
+        let mut queues = QueueReader::of(self.server.places())?;
         self.server.stop()?;
         let queues = queues.read()?;
         let listeners = self.server.listeners(Transport::Tcp);
@@ -129,7 +135,10 @@ impl Backend {
         let sum = |count: fn(&record::WorkerCounts) -> Option<u64>, measured: bool| -> u64 {
             members.iter().filter_map(|member| count(if measured { &member.measured } else { &member.total })).sum()
         };
-        let (connections, requests) = (sum(|counts| counts.accepted, false), sum(|counts| counts.requests, false));
+        // What the helper accepts and closes at once, no worker gets.
+        let shed_by_helper = helper.as_ref().and_then(|(row, _)| row.total.shed).unwrap_or(0);
+        let connections = sum(|counts| counts.accepted, false) + shed_by_helper;
+        let requests = sum(|counts| counts.requests, false);
         if let Some(peak) = self.ports.loaders_peak {
             *ports_peak = peak;
         }
@@ -142,6 +151,7 @@ impl Backend {
         Ok(record::Upstream {
             address: self.address.to_string(),
             workers: members.len() as u64,
+            proxy_protocol: self.headers == Headers::All,
             connections,
             left_in_queue,
             requests,

@@ -134,7 +134,11 @@ fn never_accepts(listener: &Watched) -> Option<Grounds> {
 fn stopped(listener: &Watched) -> impl Iterator<Item = Grounds> {
     let stopped = listener.members.iter().filter(|member| member.is_stopped());
     stopped.filter_map(|member| {
-        Some(Grounds::MemberStopped { listener: listener.address, member: member.name(), state: member.state? })
+        Some(Grounds::MemberStopped {
+            listener: listener.address.to_string(),
+            member: member.name(),
+            state: member.state?,
+        })
     })
 }
 

@@ -80,6 +80,10 @@ pub(super) fn render(tally: &Tally, syn_retries: u64, lost_events: Option<u64>, 
         members().filter_map(|(labels, member)| Some((labels, member.count.as_ref()?.eagain))).collect(),
     );
     add(
+        &counter("listenbench_accept_emfile", "Calls of accept that failed for want of a descriptor."),
+        members().filter_map(|(labels, member)| Some((labels, member.count.as_ref()?.emfile))).collect(),
+    );
+    add(
         &gauge("listenbench_open_connections", "Connections that a member has open."),
         members().filter_map(|(labels, member)| Some((labels, member.open?))).collect(),
     );

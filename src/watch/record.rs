@@ -133,6 +133,7 @@ fn row(tally: &Tally, who: &Who, member: &MemberTally, waits: Option<&Histogram<
     let counts = WorkerCounts {
         accepted: count.map(|count| count.accepted),
         accept_eagain: count.map(|count| count.eagain),
+        emfile: count.map(|count| count.emfile),
         cpu_user_ns: used(|used| used.user_ns),
         cpu_system_ns: used(|used| used.system_ns),
         voluntary_switches: used(|used| used.voluntary_switches),

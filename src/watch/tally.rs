@@ -100,6 +100,7 @@ pub(super) struct Counted {
     pub unstamped: u64,
     /// Calls of accept that found nothing.
     pub eagain: u64,
+    pub emfile: u64,
     pub open: u64,
     pub open_peak: u64,
     /// Where its waits end; `None` without accepts.
@@ -115,6 +116,7 @@ impl Counted {
         self.accepted += seen.accepted;
         self.unstamped += seen.unstamped;
         self.eagain += seen.eagain;
+        self.emfile += seen.emfile;
         self.open += seen.open;
         self.open_peak += seen.open_peak;
         if seen.accepted > 0 {
@@ -497,6 +499,7 @@ mod tests {
             foreign: 0,
             unstamped: 0,
             eagain: 2 * accepted,
+            emfile: 0,
             open: 3,
             open_peak: 4,
             last_accept_ns: 0,

@@ -77,8 +77,15 @@ const RUNNER: &str = r#"
 ip link set lo up || exit 9
 listens() { for _ in $(seq 200); do (: < "/dev/tcp/127.0.0.1/$1") 2>/dev/null && return; sleep 0.05; done; return 1; }
 servers=()
-for port in 8080 443 80; do
-    "$BINARY" serve scenario.toml --set port=$port >serve-$port 2>&1 &
+for port in 8080 443 80 5672 8443 6379; do
+    # Any server will do where Redis is not installed: another reply makes a trial invalid, which is allowed.
+    if [ $port = 6379 ] && command -v redis-server >serve-$port; then
+        redis-server --port $port --save '' >serve-$port 2>&1 &
+    elif [ $port = 8443 ]; then
+        "$BINARY" serve scenario.toml --set port=$port --set server.app=https >serve-$port 2>&1 &
+    else
+        "$BINARY" serve scenario.toml --set port=$port >serve-$port 2>&1 &
+    fi
     servers+=($!)
     listens $port || { cat serve-$port; exit 9; }
 done

@@ -171,7 +171,6 @@ fn load_refuses_strangers_and_reports_closed_ports() {
     };
     failed(&["192.0.2.1:80"], 2, "--allow-remote");
     failed(&["http://192.0.2.1/"], 2, "--allow-remote");
-    failed(&["https://127.0.0.1/"], 2, "TLS is not supported");
     failed(&["127.0.0.1:0"], 2, "`0` is not a port");
     failed(&["no-such-host.invalid:80"], 1, "no-such-host.invalid:80: the system's resolver does not know this host");
     // In the range that clients get their ports from: nobody connects to themselves.

@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     common::{
@@ -27,6 +27,7 @@ tests! {
         a_search_and_its_record_work_across_hosts,
         records_of_a_job_are_compared_and_reported,
         each_server_host_has_a_row,
+        servers_are_bound_on_their_own_hosts,
         one_host_is_no_job,
         the_least_limit_of_all_hosts_counts,
         each_host_connects_from_addresses_of_its_own,
@@ -267,6 +268,30 @@ fn each_server_host_has_a_row() {
     assert_eq!(served.len(), 2, "{served:?}");
     let summary = read_json(&hosts.bench.path("out/summary.json"));
     assert_eq!(summary["cells"].as_array().unwrap().len(), 2);
+}
+
+/// To every address, for one family and for both, of one server host and of two in turn, and to the device through which others come.
+fn servers_are_bound_on_their_own_hosts() {
+    for (servers, bind, v6only) in
+        [(1, json!("0.0.0.0"), None), (1, json!(["::", "0.0.0.0"]), Some(true)), (2, json!("::"), Some(false))]
+    {
+        let mut scenario = scenario().workers(2).strategy("reuseport").closed(4, 100).set("hosts.servers", servers);
+        scenario = scenario.set("server.bind", bind.clone()).set("server.device", "eth0");
+        if let Some(v6only) = v6only {
+            scenario = scenario.set("server.v6only", v6only);
+        }
+        let hosts = Hosts::new(scenario);
+        let trials = hosts.trials(3, 0);
+        assert_eq!(trials.len(), servers);
+        for trial in &trials {
+            assert_balanced(trial);
+            let completed = number(&trial["connections"]["completed"]);
+            assert_eq!((completed, number(&trial["connections"]["foreign"])), (100, 0), "{bind}: {trial}");
+            // IPv4 clients of a listener for both are told from strangers, and their waits are exact.
+            assert_eq!(number(&trial["latency_ns"]["accept_wait"]["count"]), 100, "{bind}: {}", trial["latency_ns"]);
+            assert_eq!(trial["subject"]["bound"][0]["device"], "eth0", "{}", trial["subject"]);
+        }
+    }
 }
 
 /// Two workers, each with a listener of its own.

@@ -45,6 +45,13 @@ fn scenarios_of_one_machine_are_refused_by_line() {
         ("hosts.servers = 3", &["scenario.toml:1: `hosts.servers`", "3"]),
         ("stamps = \"connect-call\"", &["scenario.toml:1: `stamps`", "clock"]),
         ("event = [{ kind = \"stall\", at = \"1s\" }]", &["scenario.toml:1: `event.0.at`", "hosts"]),
+        ("server.bind = \"198.18.7.9\"", &["scenario.toml:1: `server.bind`", "clients connect to 198.18.7.1"]),
+        ("server.app = \"https\"", &["scenario.toml:1: `server.app`", "load.verify = false"]),
+        ("server.device = \"lo\"", &["scenario.toml:1: `server.device`", "other hosts"]),
+        (
+            "server = { bind = \"198.18.7.1\" }\nhosts.servers = 2",
+            &["scenario.toml:1: `server.bind`", "use 0.0.0.0 or ::"],
+        ),
         // Host 2 has neither of these.
         ("load.source_addresses = \"198.18.7.2, 198.18.7.9\"", &["scenario.toml:1: `load.source_addresses`", "host2"]),
         ("kind = \"ports\"", &["scenario.toml:1: `kind`", "one machine"]),

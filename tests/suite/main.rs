@@ -25,13 +25,17 @@ macro_rules! tests {
 
 mod accounting;
 mod adaptive;
+mod apps;
 mod balance;
+mod bind;
 mod calibrate;
 mod ci;
 mod command;
 mod common;
 mod compare;
+mod connection_ids;
 mod datagrams;
+mod descriptors;
 mod doctor;
 mod documents;
 mod engines;
@@ -56,6 +60,7 @@ mod layers;
 mod limits;
 mod live;
 mod mixed;
+mod mptcp;
 mod network;
 mod observe;
 mod odd;
@@ -65,6 +70,7 @@ mod populations;
 mod ports;
 mod ports_command;
 mod probe;
+mod proxy_protocol;
 mod rates;
 mod real;
 mod record;
@@ -78,6 +84,8 @@ mod spread;
 mod stamps;
 mod strategies;
 mod strays;
+mod tls;
+mod unix;
 mod untrusted;
 mod upstream;
 mod variants;
@@ -108,12 +116,16 @@ fn tests() -> Vec<Trial> {
     [
         accounting::tests(),
         adaptive::tests(),
+        apps::tests(),
         balance::tests(),
+        bind::tests(),
         calibrate::tests(),
         ci::tests(),
         command::tests(),
         compare::tests(),
+        connection_ids::tests(),
         datagrams::tests(),
+        descriptors::tests(),
         doctor::tests(),
         documents::tests(),
         engines::tests(),
@@ -138,6 +150,7 @@ fn tests() -> Vec<Trial> {
         limits::tests(),
         live::tests(),
         mixed::tests(),
+        mptcp::tests(),
         network::tests(),
         observe::tests(),
         odd::tests(),
@@ -147,6 +160,7 @@ fn tests() -> Vec<Trial> {
         ports::tests(),
         ports_command::tests(),
         probe::tests(),
+        proxy_protocol::tests(),
         rates::tests(),
         real::tests(),
         reloads::tests(),
@@ -159,6 +173,8 @@ fn tests() -> Vec<Trial> {
         stamps::tests(),
         strategies::tests(),
         strays::tests(),
+        tls::tests(),
+        unix::tests(),
         untrusted::tests(),
         upstream::tests(),
         variants::tests(),

@@ -326,9 +326,13 @@ fn a_missing_program_is_found_in_its_variant() {
 
 /// The same for the scenarios that are built in.
 fn shipped_scenarios_name_their_program() {
-    for (scenario, program) in
-        [("nginx", "nginx"), ("haproxy", "haproxy"), ("gunicorn", "gunicorn"), ("beside", "nginx")]
-    {
+    for (scenario, program) in [
+        ("nginx", "nginx"),
+        ("haproxy", "haproxy"),
+        ("gunicorn", "gunicorn"),
+        ("redis", "redis-server"),
+        ("beside", "nginx"),
+    ] {
         let output = Bench::new("").command(&["run", scenario]).env("PATH", "/nowhere").output().unwrap();
         assert_code(&output, 2);
         let message = stderr(&output);
@@ -354,7 +358,9 @@ fn scenarios(page: &'static str) -> Vec<(&'static str, &'static str)> {
 
 fn documented_scenarios_are_right() {
     let documented = documented();
-    for server in ["Reloads", "Proxies", "nginx", "HAProxy", "Envoy", "gunicorn", "Node", "Go", "tokio"] {
+    for server in
+        ["Reloads", "Proxies", "nginx", "HAProxy", "Envoy", "gunicorn", "Node", "Go", "tokio", "Other protocols"]
+    {
         assert!(documented.iter().any(|(heading, _)| *heading == server), "no scenario for {server}");
     }
     for (heading, scenario) in documented.into_iter().chain(scenarios(include_str!("../../README.md"))) {

@@ -6,6 +6,7 @@ use nix::{
     sched::{CpuSet, sched_getaffinity},
     unistd::Pid,
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 pub fn nothing() -> bool {
     true
@@ -58,6 +59,10 @@ pub fn cargo() -> bool {
     git() && answers(env!("CARGO")) && answers("rustc")
 }
 
+pub fn curl() -> bool {
+    on_path("curl")
+}
+
 pub fn nginx() -> bool {
     on_path("nginx")
 }
@@ -66,12 +71,53 @@ pub fn haproxy() -> bool {
     on_path("haproxy")
 }
 
+pub fn openssl() -> bool {
+    on_path("openssl")
+}
+
+pub fn openssl_and_python() -> bool {
+    openssl() && python()
+}
+
+pub fn socat() -> bool {
+    on_path("socat")
+}
+
 pub fn gunicorn() -> bool {
     on_path("gunicorn")
 }
 
 pub fn node() -> bool {
     on_path("node")
+}
+
+pub fn redis() -> bool {
+    on_path("redis-server")
+}
+
+pub fn memcached() -> bool {
+    on_path("memcached")
+}
+
+/// A kernel with MPTCP, switched on.
+pub fn mptcp() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
+}
+
+pub fn mptcp_and_socat() -> bool {
+    mptcp() && socat()
+}
+
+pub fn mptcp_and_nginx() -> bool {
+    mptcp() && nginx()
+}
+
+pub fn root_and_mptcp() -> bool {
+    root() && mptcp()
+}
+
+pub fn root_and_redis() -> bool {
+    root() && redis()
 }
 
 pub fn root_and_nginx() -> bool {

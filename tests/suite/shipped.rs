@@ -15,6 +15,8 @@ tests! {
     nginx [nginx, nginx_reload, nginx_upstream, beside]
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
+    root [quic_rebinding]
+    redis [redis]
 }
 
 /// A scenario's name, what shortens it, and for each of its answers the metric and words of the sentence.
@@ -70,6 +72,10 @@ shipped! {
         "flow_imbalance" "mbalance of flows"
         "sticky_share" "hare of sticky flows"
         "receive_wait_p99_ns" "eceive wait p99"
+    }
+    quic_rebinding "quic-rebinding" ["load.duration=200ms"] {
+        "rebound_stay_share" "hare of flows that stay with another port"
+        "response_p99_ns" "esponse p99"
     }
     backlog "backlog" [
         "load.connect_timeout=1500ms" "server.strategy=reuseport" "server.backlog=[16,1024]" "load.burst_size=[50,200]"
@@ -150,12 +156,16 @@ shipped! {
         "response_p99_ns" "esponse p99"
         "accept_wait_p99_ns" "ccept wait p99"
     }
+    redis "redis" ["load.duration=200ms" "load.warmup=50ms"] {
+        "response_p50_ns" "esponse p50"
+        "response_p99_ns" "esponse p99"
+    }
     beside "beside" ["load.duration=200ms" "load.warmup=50ms"] {
         "completed_per_s" "onnections completed"
         "response_p99_ns" "esponse p99"
     }
     smoke "smoke" ["load.connections=20" "server.strategy=[shared-epoll,reuseport]"] {
-        "valid_share" "All 6 cells are valid, in 6 trials."
+        "valid_share" "All 8 cells are valid, in 8 trials."
     }
 }
 

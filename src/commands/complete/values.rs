@@ -28,6 +28,7 @@ enum Source {
     Explained,
     Pages,
     Strategies,
+    Apps,
 }
 
 /// The arguments whose values are known, by their names among clap's.
@@ -44,6 +45,7 @@ const SOURCES: &[(&str, Source)] = &[
     ("names", Source::Explained),
     ("command", Source::Pages),
     ("strategy", Source::Strategies),
+    ("app", Source::Apps),
 ];
 
 /// What the value of an argument may begin with, and what it may be. `Files` follow if there are paths among them.
@@ -67,6 +69,7 @@ pub(super) fn of(main: &Command, argument: &Arg, begun: &str) -> Vec<Candidate> 
         Some(Source::Explained) => explain::names().into_iter().map(|name| (name, String::new())).collect(),
         Some(Source::Pages) => man::pages(main).into_iter().map(|name| (name, String::new())).collect(),
         Some(Source::Strategies) => strategies(begun),
+        Some(Source::Apps) => keys::SERVER_APP.words().into_iter().map(|app| (app.to_owned(), String::new())).collect(),
     }
 }
 

@@ -19,12 +19,12 @@ use crate::{
         accepts,
         counters::CpuTicks,
         host::{self, first_number},
-        memory,
+        memory, mptcp,
         ports::Range,
         queues::QueueReader,
         sockets, sysctl,
     },
-    scenario::{ListenOptions, Network, PRESETS, Plan, Source, Transport},
+    scenario::{Network, PRESETS, Plan, Source, Transport},
     server::{Site, accept},
     sys::{affinity, limits, namespace},
     trial,
@@ -48,6 +48,7 @@ pub fn checks() -> Vec<Check> {
         time_wait(&probe),
         backlog(&probe),
         queue_lengths(),
+        multipath(&probe),
         clock_source(),
         memory(),
         million(&probe),
@@ -74,6 +75,8 @@ struct Found {
     sysctls: BTreeMap<String, String>,
     /// Each strategy, with the reason if it cannot run.
     strategies: Vec<(String, Option<String>)>,
+    /// Why there is no MPTCP; `None` if there is.
+    mptcp_lack: Option<String>,
 }
 
 impl Probe {
@@ -84,17 +87,13 @@ impl Probe {
                 namespace::Privilege::UserNamespace => "through a user namespace",
             };
             let strategies = PRESETS.iter().map(|preset| {
-                let site = Site {
-                    address: ([127, 0, 0, 1], 7_000).into(),
-                    transport: Transport::Tcp,
-                    workers: 2,
-                    options: ListenOptions::default(),
-                    joinable: false,
-                };
-                let tried = accept::try_out(&preset.with_defaults(), site);
+                let strategy = preset.with_defaults();
+                let transport = if strategy.takes_connections() { Transport::Tcp } else { Transport::Udp };
+                let tried = accept::try_out(&strategy, Site::at(([127, 0, 0, 1], 7_000).into(), transport, 2));
                 (preset.name.to_owned(), tried.err().map(|error| format::causes(&error)))
             });
-            Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies: strategies.collect() })
+            let strategies = strategies.collect();
+            Ok(Found { how: how.to_owned(), sysctls: host::sysctls(), strategies, mptcp_lack: mptcp::lack() })
         });
         Self { namespace }
     }
@@ -330,6 +329,23 @@ fn queue_lengths() -> Check {
             format::causes(&error),
             format!("trials cannot count the connections left in accept queues: {}", sockets::REMEDY),
         ),
+    }
+}
+
+/// Tries MPTCP in a trial's namespace, or else on this machine.
+fn multipath(probe: &Probe) -> Check {
+    let (lack, place) = match &probe.namespace {
+        Ok(found) => (found.mptcp_lack.clone(), "in a trial's namespace"),
+        Err(_) => (mptcp::lack(), "on this machine"),
+    };
+    match lack {
+        None => check(
+            "MPTCP",
+            Status::Ok,
+            format!("available {place}"),
+            "protocol = \"mptcp\" works, but not with strategies in which a program chooses the listener",
+        ),
+        Some(lack) => check("MPTCP", Status::Limited, format!("not available {place}"), lack),
     }
 }
 

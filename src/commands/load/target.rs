@@ -10,7 +10,7 @@ use super::{
     Setting,
 };
 use crate::{
-    cli::Target,
+    cli::{Host, Target},
     observe::{
         queues::ServerQueues,
         reach::{Reach, Routes},
@@ -21,6 +21,13 @@ use crate::{
 
 /// The values of the scenario that follow from the target.
 pub(super) fn settings(target: &Target, allow_remote: bool) -> Result<Vec<Setting>> {
+    if let Host::Unix(address) = &target.host {
+        return Ok(vec![
+            (keys::SERVER_SUBJECT, Value::from("running")),
+            (keys::NETWORK, Value::from("host")),
+            (keys::ADDRESS, Value::from(address.to_string())),
+        ]);
+    }
     let address = choose(target, allow_remote)?;
     let mut settings: Vec<Setting> = vec![
         (keys::SERVER_SUBJECT, Value::from("running")),
@@ -28,8 +35,8 @@ pub(super) fn settings(target: &Target, allow_remote: bool) -> Result<Vec<Settin
         (keys::ADDRESS, Value::from(address.ip().to_string())),
         (keys::PORT, Value::from(i64::from(address.port()))),
     ];
-    if target.url.is_some() {
-        settings.push((keys::SERVER_APP, Value::from("http")));
+    if let Some(url) = &target.url {
+        settings.push((keys::SERVER_APP, Value::from(if url.is_secured { "https" } else { "http" })));
     }
     Ok(settings)
 }

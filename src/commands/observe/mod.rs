@@ -71,7 +71,10 @@ pub fn run(options: &cli::Observe) -> Result<Ended> {
 
 /// The listeners that a user names. A port alone stands for every address.
 fn wanted(target: &Target) -> Result<Wanted> {
-    let what = match target.host {
+    let what = match &target.host {
+        Host::Unix(address) => bail!(Usage(format!(
+            "{address}: what `observe` sees is TCP and UDP: look at a Unix socket with ss -xl, or put load on it: listenbench load {address}"
+        ))),
         Host::ThisMachine => WantedPlaces::Port(target.port),
         Host::Address(_) | Host::Name(_) => WantedPlaces::Addresses(target.addresses()?),
     };

@@ -12,7 +12,7 @@ use crate::{
     observe::host,
     record::{HostFacts, HostRole},
     scenario::{
-        Cell, Kind, Network, Plan, Source, Stamps, Trial,
+        Cell, Kind, Load, Network, Plan, Source, Stamps, Trial,
         keys::{self, AnyKey},
     },
     sys::addresses,
@@ -95,6 +95,15 @@ pub fn fit(hosts: &Hosts, source: &Source<'_>, mut overrides: Vec<String>) -> Re
         };
         if address.is_loopback() { Some(problem()) } else { several.get().then(one) }
     })?;
+    Plan::gives(source, &overrides, keys::SERVER_BIND, |value| {
+        let own = |value: &toml::Value| value.as_str()?.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let address = values.iter().find_map(own).filter(|_| several.get())?;
+        let servers = keys::HOSTS_SERVERS.path();
+        Some(format!(
+            "{address} is that of one host, and `{servers}` asks for servers on several: use 0.0.0.0 or ::, or remove it"
+        ))
+    })?;
     if !gives_network {
         overrides.push(format!("{}=\"{network}\"", keys::NETWORK.path()));
     }
@@ -115,6 +124,18 @@ pub fn check(hosts: &Hosts, plan: &Plan) -> Result<()> {
         return Err(plan.wrong(keys::HOSTS_SERVERS, problem).into());
     }
     for cell in &plan.cells {
+        if cell.scenario.unix.is_some() {
+            let problem = "a Unix socket is on one machine, and the job's load on others: run without the launcher, or use an IP address";
+            return Err(plan.wrong(keys::ADDRESS, problem).into());
+        }
+        let server = &cell.scenario.server;
+        let is_made = server.app.is_secured() && cell.scenario.subject.is_own() && server.certificate.is_none();
+        let verifies = |load: &Load| load.security.as_ref().is_some_and(|one| one.verify && one.trust.is_none());
+        if is_made && cell.scenario.loads.iter().any(verifies) {
+            let problem = "\"https\" has the server make its certificate at start, which loaders on other hosts do not know: set load.verify = false, or \
+                           server.certificate and server.private_key, and load.trust";
+            return Err(plan.wrong(keys::SERVER_APP, problem).into());
+        }
         if let Some(event) = cell.scenario.events.first() {
             let problem = "what an event did to clients is not known of loaders on other hosts: remove the event, or run \
                            without the launcher";
@@ -150,11 +171,11 @@ pub fn room(hosts: &Hosts, servers: usize, here: Room) -> Room {
     let team = hosts.team.borrow();
     let loads = Hosts::loads(&team.guests, servers);
     let facts = || loads.iter().map(|guest| &guest.facts);
-    let files = facts().filter_map(|facts| facts.open_files.get("hard")).min();
+    let files = facts().filter_map(|facts| facts.machine.open_files.get("hard")).min();
     Room {
         hosts: loads.len(),
         files: files.copied().unwrap_or(here.files),
-        cpus: facts().map(|facts| facts.cpus_allowed).min().unwrap_or(here.cpus).max(1),
+        cpus: facts().map(|facts| facts.machine.cpus_allowed).min().unwrap_or(here.cpus).max(1),
         ..here
     }
 }

@@ -14,7 +14,7 @@ use indexmap::IndexSet;
 use crate::scenario::{Act, Plan, ServerFile, UnderTest, keys};
 
 /// Programs, and the packages of Debian and Ubuntu that contain them.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("gunicorn", "gunicorn"),
@@ -23,6 +23,9 @@ const PACKAGES: [(&str, &str); 8] = [
     ("apache2", "apache2"),
     ("lighttpd", "lighttpd"),
     ("varnishd", "varnish"),
+    ("redis-server", "redis-server"),
+    ("memcached", "memcached"),
+    ("socat", "socat"),
 ];
 
 /// Refuses commands that cannot be started, because their program does not exist or cannot be executed.

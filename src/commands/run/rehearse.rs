@@ -6,24 +6,28 @@ use std::{
     net::IpAddr,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use super::{super::capacity, Chosen, job};
 use crate::{
     context::{Role, Side},
-    format::plural,
+    format::{self, plural},
     ipc::family::Patience,
     live::Kind,
     load::{self, Sizing},
     observe::{
         host::{self, Probe},
+        mptcp,
         ports::Range,
     },
     report,
-    scenario::{Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake, keys},
-    server::{Listeners, Site},
-    stats,
-    trial::{self, Rehearsal, Stray, hosts::Hosts},
+    scenario::{
+        Cell, Network, Plan, Queues, Scenario, Stamps, UnderTest, Wake,
+        keys::{self, AnyKey},
+    },
+    server::{Listeners, Site, SocketFile},
+    stats, tls,
+    trial::{self, DIR, Rehearsal, Stray, hosts::Hosts},
 };
 
 /// The different set-ups tried before a run; each takes tens of milliseconds.
@@ -43,6 +47,8 @@ pub(super) fn rehearse(
     let mut tried_here = Vec::new();
     let mut asked = Vec::new();
     let mut located = HashSet::new();
+    let mut exposed = HashSet::new();
+    let mut crowded = HashSet::new();
     let mut checked = HashSet::new();
     let mut check = |cell: &Cell, sizing: &Sizing, ports: &Range| {
         // Cells that differ in other respects need the same.
@@ -56,6 +62,7 @@ pub(super) fn rehearse(
         }
     };
     let mut untried = 0;
+    let mut said = HashSet::new();
     let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
     for (cell, sizing) in plan.cells.iter().zip(sizings) {
         let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
@@ -66,6 +73,17 @@ pub(super) fn rehearse(
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }
+        tls::check(&cell.scenario).map_err(|(key, error)| plan.wrong(key, format::causes(&error)))?;
+        if let Some(problem) = capacity::crowd_of_listeners(&cell.scenario)?
+            && crowded.insert(problem.clone())
+        {
+            capacity::refuse(name, &format!("{}: {problem}", cell.label()), force)?;
+        }
+        if let Some(why) = capacity::beyond_limit(&cell.scenario)
+            && said.insert(why.clone())
+        {
+            kind.note(format_args!("{name}: {}: {why}", cell.label()));
+        }
         match cell.scenario.network {
             // Its server's host finds out.
             Network::Host if hosts.is_some() && cell.scenario.server_host > 0 => {}
@@ -74,18 +92,46 @@ pub(super) fn rehearse(
                     Ok(Stray { path, problem }) => plan.refused(&path, problem).into(),
                     Err(error) => error,
                 })?;
+                if cell.scenario.protocol.is_multipath()
+                    && hosts.is_none()
+                    && let Some(why) = mptcp::lack()
+                {
+                    bail!(plan.refused(keys::PROTOCOL.path(), why));
+                }
                 if cell.scenario.subject == UnderTest::Running {
-                    if located.insert(cell.scenario.address) {
+                    if located.insert(cell.scenario.place()) {
                         trial::locate(&cell.scenario)?;
                     }
                 } else {
-                    let behind = cell.scenario.backend().map(|backend| backend.address);
+                    let behind = cell.scenario.backend();
                     for transport in cell.scenario.protocol.transports() {
-                        for address in iter::once(cell.scenario.address).chain(behind) {
-                            Listeners::open(Site::of(&cell.scenario.server, address, transport), Queues::One)?;
+                        for scenario in iter::once(&cell.scenario).chain(&behind) {
+                            if scenario.unix.as_ref().is_some_and(|unix| unix.contains(DIR)) {
+                                // Each trial has a folder of its own.
+                                continue;
+                            }
+                            let site = Site::of(scenario, transport);
+                            let unix = scenario.unix.as_ref();
+                            let _file = Listeners::open(site, Queues::One)
+                                .map_err(|error| match error.key() {
+                                    Some(path) => plan.refused(path, error).into(),
+                                    None => Error::from(error),
+                                })
+                                .map(|_| SocketFile::of(unix))?;
                         }
                     }
-                    let strategy = (cell.scenario.protocol, cell.scenario.address, &cell.scenario.server);
+                    let ours = if cell.scenario.subject.is_own() { Some(&cell.scenario) } else { behind.as_ref() };
+                    let all = ours.into_iter().flat_map(Scenario::beyond_loopback).map(|bound| bound.to_string());
+                    let all: Vec<String> = all.filter(|_| hosts.is_none()).collect();
+                    if !all.is_empty() && exposed.insert(all.clone()) {
+                        let whose = if behind.is_some() { "the server behind the proxy" } else { "their server" };
+                        kind.note(format_args!(
+                            "{name}: while trials run, {whose} listens on {}: other machines may reach it",
+                            all.join(", ")
+                        ));
+                    }
+                    let address = (cell.scenario.address, cell.scenario.unix.clone());
+                    let strategy = (cell.scenario.protocol, address, &cell.scenario.server);
                     if !tried_here.contains(&strategy) {
                         tried_here.push(strategy);
                         match trial::rehearse(cell, role, patience)? {
@@ -103,7 +149,8 @@ pub(super) fn rehearse(
             }
             network @ (Network::Namespace | Network::Veth) => {
                 let scenario = &cell.scenario;
-                let addresses = (scenario.address, scenario.sources().addresses, scenario.destinations());
+                let address = (scenario.address, scenario.unix.clone());
+                let addresses = (address, scenario.sources().addresses, scenario.destinations());
                 let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
                 let new = (network, addresses, &scenario.sysctls, scenario.protocol, &scenario.server, runs_ours);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {

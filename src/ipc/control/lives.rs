@@ -20,9 +20,20 @@ pub enum Order {
     /// Stop accepting, serve what is open until then (in nanoseconds of CLOCK_MONOTONIC), and exit.
     Leave {
         until_ns: u64,
-        /// Whether its listener ends with those who leave, rather than serve others.
-        closes: bool,
+        /// What becomes of its listener.
+        listener: Fate,
     },
+}
+
+/// What becomes of the listener of a worker that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It serves others.
+    Stays,
+    /// It ends with those who leave.
+    Closes,
+    /// The same, but not before they are told so: until then, its flows of datagrams come to it by their ids, and nothing else does.
+    KeepsFlows,
 }
 
 /// When a worker did what it was told, in nanoseconds of CLOCK_MONOTONIC; 0 until it has.
@@ -30,7 +41,7 @@ pub enum Order {
 pub struct Life {
     /// It began to accept; known only of those that had to wait for it.
     pub serving_ns: u64,
-    /// It had given up its listener.
+    /// It had given up its listener, or all of it but the flows that it keeps.
     pub closed_ns: u64,
     /// The length of its listener's queue just before, and when it was read; `None` if it was not, or could not be.
     pub queued: Option<(u64, u64)>,
@@ -57,6 +68,7 @@ pub(super) type LifeCell = CachePadded<[AtomicU64; WORDS]>;
 const SERVE: u64 = 1;
 const LEAVE: u64 = 2;
 const LEAVE_AND_CLOSE: u64 = 3;
+const LEAVE_AND_KEEP: u64 = 4;
 
 impl Control {
     fn life_word(&self, worker: usize, word: Word) -> &AtomicU64 {
@@ -72,9 +84,13 @@ impl Control {
         let word = match order {
             Order::None => 0,
             Order::Serve => SERVE,
-            Order::Leave { until_ns, closes } => {
+            Order::Leave { until_ns, listener } => {
                 self.note(worker, Word::UntilNs, until_ns);
-                if closes { LEAVE_AND_CLOSE } else { LEAVE }
+                match listener {
+                    Fate::Stays => LEAVE,
+                    Fate::Closes => LEAVE_AND_CLOSE,
+                    Fate::KeepsFlows => LEAVE_AND_KEEP,
+                }
             }
         };
         self.note(worker, Word::Order, word);
@@ -95,7 +111,11 @@ impl Control {
             SERVE => Order::Serve,
             leave => Order::Leave {
                 until_ns: self.life_word(worker, Word::UntilNs).load(Acquire),
-                closes: leave == LEAVE_AND_CLOSE,
+                listener: match leave {
+                    LEAVE => Fate::Stays,
+                    LEAVE_AND_KEEP => Fate::KeepsFlows,
+                    _ => Fate::Closes,
+                },
             },
         }
     }
@@ -138,8 +158,9 @@ mod tests {
         for order in [
             Order::None,
             Order::Serve,
-            Order::Leave { until_ns: 7, closes: false },
-            Order::Leave { until_ns: u64::MAX, closes: true },
+            Order::Leave { until_ns: 7, listener: Fate::Stays },
+            Order::Leave { until_ns: 8, listener: Fate::KeepsFlows },
+            Order::Leave { until_ns: u64::MAX, listener: Fate::Closes },
         ] {
             control.tell(1, order);
             assert_eq!((control.order(0), control.order(1)), (Order::None, order));

@@ -5,7 +5,10 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -35,6 +38,9 @@ pub enum LoaderCount {
     Established,
     /// Those of them that the kernel connected to themselves.
     SelfConnected,
+    /// Those of them that asked for MPTCP and are plain TCP, and those that were reset before it could be seen what they are.
+    FellBack,
+    FallbackUnknown,
     /// Connections and flows that ran to their planned end, or to a server's close after a reply.
     Completed,
     /// Connections and flows that failed.
@@ -47,6 +53,8 @@ pub enum LoaderCount {
     Misdelivered,
     /// Replies received.
     Replies,
+    /// Replies that are not as the scenario expects; with app `connect`, connections on which the server sent anything.
+    Unexpected,
     /// HTTP replies by class of their status.
     Successful,
     Redirected,
@@ -56,6 +64,16 @@ pub enum LoaderCount {
     Verified,
     /// Those of them that came through a proxy or translated addresses: the server saw another 4-tuple.
     Proxied,
+    /// Those of them whose proxy had named this connection to the server in a PROXY protocol header.
+    Named,
+    /// TLS handshakes completed, those of them that resumed a session, and those with TLS 1.3 and with an application protocol agreed on.
+    Handshakes,
+    HandshakesResumed,
+    HandshakesTls13,
+    HandshakesAlpn,
+    /// Sessions that began with the offer to resume an earlier one, and those that were to but had no ticket.
+    TicketsOffered,
+    TicketsMissing,
     /// SYNs that the kernel sent again.
     SynRetries,
     /// Connections that needed them, established or not.
@@ -74,6 +92,13 @@ pub enum LoaderCount {
     Sticky,
     /// Flows with replies from more than one worker.
     Moved,
+    /// Flows that went on from another port, and those of them that were then answered by the worker that had answered last, and by another.
+    Rebound,
+    ReboundStayed,
+    ReboundMoved,
+    /// The same of flows answered again after a reload.
+    ReloadStayed,
+    ReloadMoved,
     /// Starts intended within the measured window, and when the first and the last of them were due.
     Planned,
     FirstPlannedNs,
@@ -90,12 +115,16 @@ pub enum LoaderCount {
     /// The same of replies that belonged where they arrived.
     AnsweredInWindow,
     AnsweredLater,
+    /// The same of TLS handshakes.
+    SecuredInWindow,
+    SecuredLater,
     /// When the last connection or flow completed, and when the last one ended.
     LastCompletedNs,
     EndedNs,
     /// What was due in the measured window and has no value.
     LostStarts,
     LostConnects,
+    LostHandshakes,
     LostWaits,
     LostResponses,
     LostFlowResponses,
@@ -132,7 +161,12 @@ pub enum LoaderKept {
     Completed,
     /// The same of replies.
     Answered,
+    /// The same of TLS handshakes.
+    Secured,
 }
+
+/// Words that hold the beginning of something unexpected.
+const EXAMPLE_WORDS: usize = 11;
 
 /// A line of cache holds so many of a histogram's shortest parts, and loaders share none.
 const HISTOGRAMS_ALIGNED: usize = 32;
@@ -143,6 +177,8 @@ pub(super) struct LoaderCells {
     words: SharedSlice<CachePadded<[AtomicU64; LoaderCount::COUNT]>>,
     /// Failed connections and flows by step and cause.
     errors: Tallies,
+    /// How the first of what was not expected began: its length, once all of it is there, and its bytes.
+    examples: SharedSlice<[AtomicU64; 1 + EXAMPLE_WORDS]>,
     /// By loader and worker: datagram flows by the worker that answered first.
     flows: SharedSlice<AtomicU64>,
     /// Workers for which there is room.
@@ -159,6 +195,7 @@ impl LoaderCells {
         Ok(Self {
             words: SharedSlice::new(loaders)?,
             errors: Tallies::new(loaders)?,
+            examples: SharedSlice::new(loaders)?,
             flows: SharedSlice::new(loaders * workers)?,
             workers,
             histograms: SharedHistograms::new(loaders * kept)?,
@@ -254,6 +291,29 @@ impl Account {
         self.control.loaders.errors.counts(self.loader)
     }
 
+    /// Counts something that was not expected, and keeps how the first of it began.
+    pub fn add_unexpected(&self, beginning: &[u8]) {
+        let [length, words @ ..] = &self.control.loaders.examples[self.loader];
+        if length.load(Relaxed) == 0 {
+            let kept = &beginning[..beginning.len().min(8 * words.len())];
+            for (word, bytes) in words.iter().zip(kept.chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                word.store(u64::from_le_bytes(whole), Relaxed);
+            }
+            length.store(kept.len() as u64, Release);
+        }
+        self.add(LoaderCount::Unexpected, 1);
+    }
+
+    /// How the first of what was not expected began; `None` if that is not known.
+    pub fn unexpected(&self) -> Option<Vec<u8>> {
+        let [length, words @ ..] = &self.control.loaders.examples[self.loader];
+        let length = length.load(Acquire) as usize;
+        let bytes = words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes());
+        (length > 0).then(|| bytes.take(length).collect())
+    }
+
     /// Counts a datagram flow that this worker answered first. Ignores worker numbers beyond the table.
     pub fn add_flow(&self, worker: usize) {
         let cells = &self.control.loaders;
@@ -323,6 +383,8 @@ mod tests {
         other.add_error(Step::Receive, Cause::Deadline);
         other.add_flow(2);
         other.add_flow(3);
+        other.add_unexpected(b"-ERR no\r\n");
+        other.add_unexpected(b"-ERR another");
         other.keep(LoaderKept::Answered, 7);
         other.keep_own(0, 8);
         let values = |account: &Account| {
@@ -333,6 +395,10 @@ mod tests {
         assert_eq!((one.get(LoaderCount::Attempted), one.errors(), one.flows()), (0, vec![], vec![0; 3]));
         assert_eq!((values(&one), values(&other)), ((vec![], 0), (vec![(7, 1)], 1)));
         assert_eq!((control.loader_total(LoaderCount::Attempted), other.flows()), (5, vec![0, 0, 1]));
+        assert_eq!((one.unexpected(), other.unexpected()), (None, Some(b"-ERR no\r\n".to_vec())));
+        one.add_unexpected(&[b'x'; 1_000]);
+        assert_eq!(one.unexpected(), Some(vec![b'x'; 8 * EXAMPLE_WORDS]));
+        assert_eq!([&one, &other].map(|account| account.get(LoaderCount::Unexpected)), [1, 2]);
         let error = |phase, errno, count| ErrorCount { phase, errno, count };
         assert_eq!(
             other.errors(),

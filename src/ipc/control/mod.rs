@@ -27,7 +27,7 @@ use self::{
     workers::{LastAcceptCell, WorkerCell, WorkerHistograms},
 };
 pub use self::{
-    lives::Order,
+    lives::{Fate, Order},
     loaders::{Account, LoaderCount, LoaderKept},
     losses::Loss,
     workers::{Count, Kept, Meter},
@@ -57,10 +57,12 @@ enum Word {
     Stopped,
     /// When the load was told to end early; 0 until then.
     InterruptedNs,
+    /// How often new workers have taken over from all old ones.
+    Reloads,
 }
 
 impl Words for Word {
-    const COUNT: usize = Self::InterruptedNs as usize + 1;
+    const COUNT: usize = Self::Reloads as usize + 1;
 
     fn place(self) -> usize {
         self as usize
@@ -257,6 +259,17 @@ impl Control {
     #[inline]
     pub fn interrupted_ns(&self) -> Option<u64> {
         Some(self.board.get(Word::InterruptedNs)).filter(|at_ns| *at_ns != 0)
+    }
+
+    /// How often new workers have taken over from all old ones, which take nothing more but the flows that they keep.
+    #[inline]
+    pub fn reloads(&self) -> u64 {
+        self.board.get(Word::Reloads)
+    }
+
+    /// Counts a reload whose new workers have taken over.
+    pub fn reloaded(&self) {
+        self.board.add(Word::Reloads, 1);
     }
 
     /// Waits for the turn of the worker with this rank, so that workers register one at a time.

@@ -1,6 +1,9 @@
 //! What workers count and record, both now and as it stood at the edges of the measured window.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
@@ -11,6 +14,7 @@ use crate::{
     record::{Cause, ErrorCount, Step, WorkerCounts},
     sys::{
         clock::{self, CpuUse},
+        limits,
         shared::steadily,
     },
 };
@@ -26,8 +30,19 @@ pub enum Count {
     EmptyWakeups,
     /// Calls of accept(2) that returned EAGAIN.
     AcceptEagain,
+    /// Calls of accept(2), and other ways to get a connection, that failed for want of a descriptor: EMFILE and ENFILE.
+    Emfile,
+    /// Connections that were accepted with the spare descriptor, and closed.
+    Shed,
+    /// The process's limit of open files; 0 until it is known.
+    DescriptorLimit,
+    /// Descriptors below it that were in use before the first connection.
+    DescriptorsBefore,
     /// Requests answered, over connections and by datagram.
     Requests,
+    /// TLS handshakes completed, and those of them that resumed an earlier session.
+    Handshakes,
+    HandshakesResumed,
     /// Datagrams received.
     Datagrams,
     /// Wake-ups of the loop in which the datagram socket was reported ready.
@@ -48,6 +63,8 @@ pub enum Count {
     HandedOver,
     /// Connections among those accepted that another worker or a helper had accepted.
     TakenOver,
+    /// Connections among those accepted, or by a helper closed at once, that are plain TCP though the listener is MPTCP's.
+    FellBack,
     /// Accepted connections whose exact accept wait is unknown.
     Unstamped,
     /// Connections among those accepted of which all is recorded that is known of their accept waits.
@@ -225,6 +242,9 @@ impl From<&Counts> for WorkerCounts {
             wakeups: known(Count::Wakeups),
             empty_wakeups: known(Count::EmptyWakeups),
             accept_eagain: known(Count::AcceptEagain),
+            emfile: known(Count::Emfile),
+            shed: known(Count::Shed),
+            fell_back: known(Count::FellBack),
             requests: known(Count::Requests),
             datagrams: known(Count::Datagrams),
             datagram_wakeups: known(Count::DatagramWakeups),
@@ -261,6 +281,15 @@ impl Meter<'_> {
     pub fn add_error(&self, step: Step, cause: impl Into<Cause>) {
         let (errors, worker) = self.errors;
         errors.add(worker, step, cause);
+    }
+
+    /// Counts so many accepts that failed, and whether they did for want of a descriptor.
+    pub fn accepts_failed(&self, error: &io::Error, times: u64) {
+        if times > 0 {
+            let (errors, worker) = self.errors;
+            errors.add_many(worker, Step::Accept, error, times);
+            self.add(Count::Emfile, if limits::is_out_of_files(error) { times } else { 0 });
+        }
     }
 
     /// Counts a connection that the worker had at `accept_ns`.

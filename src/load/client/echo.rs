@@ -2,7 +2,10 @@
 
 use super::{Client, Reading, Reply, Whole};
 use crate::{
-    ipc::receipt::{FULL_RECEIPT_BYTES, Receipt},
+    ipc::{
+        connection_id::{self, ConnectionId},
+        receipt::{FULL_RECEIPT_BYTES, Receipt},
+    },
     record::Cause,
 };
 
@@ -14,14 +17,14 @@ pub(super) struct Echo {
 /// How far a reply has been read.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Its beginning, which may hold a receipt.
-    start: [u8; FULL_RECEIPT_BYTES],
+    /// Its beginning, which may hold a receipt, and a connection id behind it.
+    start: [u8; connection_id::REPLY_BYTES],
     received_bytes: usize,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { start: [0; FULL_RECEIPT_BYTES], received_bytes: 0 }
+        Self { start: [0; connection_id::REPLY_BYTES], received_bytes: 0 }
     }
 }
 
@@ -49,7 +52,10 @@ impl Client for Echo {
             return Reply::Partial;
         }
         let receipt = Receipt::read(&start[..self.reply_bytes.min(FULL_RECEIPT_BYTES)]);
-        Reply::Whole(Whole { used, receipt, ..Whole::default() })
+        let room = &start[..self.reply_bytes.min(connection_id::REPLY_BYTES)];
+        // Without a receipt, the bytes behind it are another program's.
+        let id = receipt.and_then(|_| ConnectionId::in_reply(room));
+        Reply::Whole(Whole { used, receipt, id, ..Whole::default() })
     }
 
     fn end(&self, _reading: &Reading) -> Reply {

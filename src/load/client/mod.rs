@@ -1,11 +1,14 @@
 //! The client's side of each app: the requests it makes, and how it recognises replies.
 
 mod close;
+mod connect;
 mod echo;
 mod http;
+mod line;
 
+pub use self::line::EXAMPLE_BYTES;
 use crate::{
-    ipc::receipt::Receipt,
+    ipc::{connection_id::ConnectionId, receipt::Receipt},
     record::Cause,
     scenario::{App, CloseBy, Load, Scenario},
 };
@@ -13,7 +16,7 @@ use crate::{
 /// A protocol, from the client's side. One client serves many connections; what it has read of a single connection's reply is in a
 /// [`Reading`].
 pub trait Client {
-    /// Appends a request to the empty `request`, or nothing if the server speaks first. `last`: it is the last request on its
+    /// Appends a request to `request`, or nothing if the server speaks first. `last`: it is the last request on its
     /// connection.
     fn ask(&mut self, nonce: u32, last: bool, request: &mut Vec<u8>);
 
@@ -34,6 +37,14 @@ pub trait Client {
 pub struct Reading {
     echo: echo::Progress,
     http: http::Progress,
+    line: line::Progress,
+}
+
+impl Reading {
+    /// The beginning of a reply that is not as the scenario expects.
+    pub fn beginning(&self) -> &[u8] {
+        self.line.beginning()
+    }
 }
 
 /// What the bytes received so far amount to.
@@ -54,6 +65,8 @@ pub struct Whole {
     pub used: usize,
     /// Its receipt, if the server gives one.
     pub receipt: Option<Receipt>,
+    /// What the server calls the flow from now on, if it says so.
+    pub id: Option<ConnectionId>,
     /// HTTP's status code.
     pub status: Option<u16>,
     /// Whether the server answers no further request on this connection.
@@ -64,8 +77,12 @@ pub struct Whole {
 pub fn build(scenario: &Scenario, load: &Load, host: &str) -> Box<dyn Client> {
     match scenario.server.app {
         App::Close => Box::new(close::Close),
+        App::Connect => Box::new(connect::Connect),
+        App::Line => Box::new(line::Line(load.line.clone())),
         App::Echo { request_bytes, reply_bytes } => Box::new(echo::Echo::new(request_bytes, reply_bytes)),
-        App::Http { .. } => Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server)),
+        App::Http { .. } | App::Https { .. } => {
+            Box::new(http::Http::new(&load.http, host, load.close_by == CloseBy::Server))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod start;
 
 use anyhow::Result;
 
+use self::start::is_itself;
 use super::{
     busy::BusyWatch,
     clock::Clock,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     ipc::control::{LoaderCount, Window},
-    record::Cause,
+    record::{Cause, Step},
     scenario::{CloseBy, CloseHow, Load, Pacer as Pacing, Sockets, Transport},
     sys::clock,
 };
@@ -249,7 +250,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             let (key, now_ns) = (event.key, event.now_ns);
             let until_ns = *until_ns.get_or_insert(now_ns + EVENTS_NS);
             let connects = self.table[key].is_connecting() && matches!(event.kind, Kind::Connected | Kind::Ended(..));
+            let before = self.shared.asking_for_multipath();
             let action = self.table[key].on_event(&mut self.shared, event.kind, now_ns);
+            self.count_fallback(key, before);
             if std::mem::take(&mut self.shared.stamp_in_doubt) && self.engine.has_connection(key) {
                 self.shared.account.add(LoaderCount::StampsImpossible, 1);
             }
@@ -264,6 +267,18 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok(())
     }
 
+    /// Counts a connection that asked for MPTCP in vain, if it has been established since so many had been.
+    fn count_fallback(&self, key: usize, before: Option<u64>) {
+        if self.shared.asking_for_multipath() == before {
+            return;
+        }
+        match self.engine.is_multipath(key) {
+            Some(true) => {}
+            Some(false) => self.shared.account.add(LoaderCount::FellBack, 1),
+            None => self.shared.account.add(LoaderCount::FallbackUnknown, 1),
+        }
+    }
+
     /// Counts the SYNs of a connection that the kernel has sent again, once it is known what has become of its handshake.
     fn count_syn_retries(&mut self, key: usize, now_ns: u64) {
         if now_ns.saturating_sub(self.table[key].connect_ns()) >= FIRST_SYN_RETRY_NS {
@@ -275,10 +290,14 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 
     /// Carries out a session's decision. Returns whether its connection goes on.
     fn carry_out(&mut self, key: usize, action: Action, now_ns: u64) -> bool {
-        let action = if let Action::Send(wait) = action { self.send(key, wait, now_ns) } else { action };
+        let action = match action {
+            Action::Send(wait) => self.send(key, wait, now_ns),
+            Action::Rebind(wait) => self.rebind(key, wait, now_ns),
+            other => other,
+        };
         match action {
             Action::Wait(wait) => self.table.wait(key, wait),
-            Action::Continue | Action::Send(_) => {}
+            Action::Continue | Action::Send(_) | Action::Rebind(_) => {}
             Action::Idle => {
                 self.table.leave(key);
                 self.pacer.kept().idle(key, now_ns);
@@ -305,12 +324,31 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
+    /// Gives a flow another port, as a router that translates addresses does when it has forgotten the first one, sends what its session has
+    /// written from there, and returns the next action.
+    fn rebind(&mut self, key: usize, wait: Option<Wait>, now_ns: u64) -> Action {
+        let group = *self.shared.ends.group(&self.table[key]);
+        let client = match self.engine.rebind(key, &mut self.dialler, &group) {
+            Ok(client) => client,
+            Err((step, error)) => return Action::Fail(step, Cause::from(&error)),
+        };
+        if is_itself(client, group.destination) {
+            self.dialler.freed(&group, client.port());
+            return Action::Fail(Step::Connect, Cause::SelfConnected);
+        }
+        self.table[key].on_rebound(&mut self.shared, client.port());
+        self.send(key, wait, now_ns)
+    }
+
     /// Counts a connection's end and closes it.
     fn end(&mut self, key: usize, ending: Ending, now_ns: u64) {
         let mut session = self.table.take(key);
         let was_connecting = session.is_connecting();
+        let former = self.shared.former_port(&session);
         self.shared.ended(&mut session, ending, now_ns);
-        self.dialler.freed(self.shared.ends.group(&session), session.port());
+        for port in former.into_iter().chain([session.port()]) {
+            self.dialler.freed(self.shared.ends.group(&session), port);
+        }
         if self.pacer.is_kept() {
             // What is cut short by the user is not lost.
             let lost = was_connecting && !matches!(ending, Err((_, Cause::Interrupted)));
@@ -323,6 +361,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             Ok(()) => self.settings.close_completed,
             Err(_) => self.settings.close_failed,
         };
+        if how == Close::Fin && session.part(&mut self.shared, ending.is_ok()) {
+            self.engine.send_last(key, &self.shared.out);
+        }
         self.engine.close(key, how);
     }
 
@@ -431,7 +472,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             // Settling forgets them.
             self.count_syn_retries(key, now_ns);
             if self.engine.settle(key) {
+                let before = self.shared.asking_for_multipath();
                 self.table[key].on_settled(&mut self.shared, now_ns);
+                self.count_fallback(key, before);
             }
         }
         let step = self.table[key].step();

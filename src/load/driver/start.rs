@@ -115,6 +115,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         if session.is_flow() {
             return self.carry_out(key, action, now_ns);
         }
+        let before = self.shared.asking_for_multipath();
         let action = match self.engine.send(key, &self.shared.out) {
             Ok(taken) => {
                 session.on_taken(&mut self.shared, taken);
@@ -124,6 +125,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             }
             Err(error) => session.on_send_failed(&mut self.shared, Cause::from(&error), now_ns),
         };
+        self.count_fallback(key, before);
         self.carry_out(key, action, now_ns)
     }
 }
@@ -131,7 +133,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 /// Whether a socket with this local address has connected to itself. Where nothing listens on a port of the ephemeral range, the kernel
 /// may choose just that port for the client, whose SYN then meets its own socket.
 #[inline]
-fn is_itself(client: SocketAddr, target: SocketAddr) -> bool {
+pub(super) fn is_itself(client: SocketAddr, target: SocketAddr) -> bool {
     client.port() == target.port()
         && match target.ip() {
             // The kernel connects to the loopback address instead.

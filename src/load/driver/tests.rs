@@ -51,7 +51,7 @@ fn bench_after(warmup_ns: u64, text: &str, world: World) -> Bench {
         table: Table::with_capacity(0),
         shared: shared(&scenario, trial.clone()),
         pacer: Pacer::new((&scenario.loads[0], scenario.span.bound), window, Part { loader: 0, loaders: 1 }, 1, 0),
-        dialler: Dialler::new(&scenario, &scenario.loads[0], TARGET, source),
+        dialler: Dialler::new(&scenario, &scenario.loads[0], TARGET, source).unwrap(),
         window,
     };
     Bench { driver: Driver::new(parts, &scenario.loads[0]), engine, trial, clock }
@@ -304,6 +304,26 @@ fn syns_sent_again_are_counted_where_there_was_time_for_it() {
         let (report, _) = bench(&load(timeout), world).run();
         assert_eq!((report.syn_retries, report.syn_retried), (retries, retries / 3), "{handshake_ms} {timeout}");
     }
+}
+
+#[test]
+fn connections_that_asked_for_mptcp_are_looked_at_once_they_are_established() {
+    let of = |protocol: &str, is_multipath, handshake_ms, settles| {
+        let text = format!(
+            "protocol = \"{protocol}\"\n[load]\nconcurrency = 1\nconnections = 2\nconnect_timeout = \"100ms\"\nreply_timeout = \"100ms\""
+        );
+        let handshake_ns = Some(handshake_ms * MS);
+        let world = World { handshake_ns, reply_ns: Some(MS), is_multipath, settles, ..World::default() };
+        let (report, _) = bench(&text, world).run();
+        (report.established, report.fell_back, report.fallback_unknown)
+    };
+    assert_eq!(of("mptcp", Some(true), 1, false), (2, 0, 0));
+    assert_eq!(of("mptcp", Some(false), 1, false), (2, 2, 0));
+    assert_eq!(of("mptcp", None, 1, false), (2, 0, 2));
+    // Given up: never established, or just before.
+    assert_eq!(of("mptcp", Some(false), 5_000, false), (0, 0, 0));
+    assert_eq!(of("mptcp", Some(false), 5_000, true), (2, 2, 0));
+    assert_eq!(of("tcp", Some(false), 1, false), (2, 0, 0), "nobody asked");
 }
 
 const KEPT: &str =

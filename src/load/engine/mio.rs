@@ -22,7 +22,7 @@ use super::{
 use crate::{
     load::{dialler::Dialler, source::Group},
     record::{Cause, Step},
-    scenario::Transport,
+    scenario::{Scenario, Transport},
     sys::{clock, socket},
 };
 
@@ -50,6 +50,8 @@ pub struct Mio {
     /// Connections that epoll refused to watch.
     refused: Vec<(usize, Cause)>,
     fastopen: bool,
+    /// Whether each read is of one message, after which more may wait.
+    has_messages: bool,
 }
 
 /// What epoll knows of a key's socket, and has reported about it.
@@ -112,7 +114,7 @@ enum Found {
 }
 
 impl Mio {
-    pub fn new(room: usize, fastopen: bool) -> Result<Self> {
+    pub fn new(room: usize, scenario: &Scenario) -> Result<Self> {
         let poll = Poll::new().context("epoll_create")?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .context("timerfd_create")?;
@@ -131,7 +133,8 @@ impl Mio {
             seats: Seats::with_capacity(room),
             watched: Vec::with_capacity(room),
             refused: Vec::new(),
-            fastopen,
+            fastopen: scenario.server.listen.fastopen > 0,
+            has_messages: scenario.has_messages(),
         })
     }
 
@@ -244,8 +247,12 @@ impl Mio {
                 Ok(0) => ended(Cause::EndOfFile),
                 Ok(length) => {
                     // A read that did not fill the buffer emptied the socket; later data causes another event. A server's close that
-                    // came with the data does not, and there may be more datagrams.
-                    if length < READ_BYTES && !it.ready.read_closed && seat.transport == Transport::Tcp {
+                    // came with the data does not, and there may be more datagrams or messages.
+                    if length < READ_BYTES
+                        && !it.ready.read_closed
+                        && seat.transport == Transport::Tcp
+                        && !self.has_messages
+                    {
                         it.stage = Stage::Over;
                     }
                     Some(Found::Received(length))
@@ -282,9 +289,22 @@ impl Engine for Mio {
         Ok(client)
     }
 
+    fn rebind(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        if self.watched[key].interest.take().is_some() {
+            let descriptor = self.seats[key].socket().as_raw_fd();
+            let gone = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+            gone.map_err(|error| (Step::Socket, error))?;
+        }
+        self.seats.rebind(key, dialler, group)
+    }
+
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
         // With TCP_FASTOPEN the kernel takes bytes before there is a connection.
         self.seats.send(key, bytes, !self.fastopen)
+    }
+
+    fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        self.seats.send_last(key, bytes);
     }
 
     fn watch(&mut self, key: usize) -> Result<()> {
@@ -346,6 +366,10 @@ impl Engine for Mio {
 
     fn syn_retries(&self, key: usize) -> u32 {
         self.seats[key].syn_retries()
+    }
+
+    fn is_multipath(&self, key: usize) -> Option<bool> {
+        socket::is_multipath(self.seats[key].socket())
     }
 
     fn close(&mut self, key: usize, how: Close) {

@@ -30,9 +30,17 @@ pub(super) trait Engine {
     /// Begins to connect an opened socket, and returns its local address. On failure, the key is free again.
     fn connect(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
 
+    /// Gives a flow of datagrams another port, and returns its local address. The old one stays taken until the flow is closed, and what arrives
+    /// there is lost.
+    fn rebind(&mut self, key: usize, dialler: &mut Dialler, group: &Group) -> Result<SocketAddr, (Step, io::Error)>;
+
     /// Sends bytes after those still unsent, or one datagram. What the socket does not take at once is kept and sent later, and
     /// [`Kind::Sent`] reports when it has gone out. A datagram is not kept.
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken>;
+
+    /// Gives the socket the last bytes of a connection that is closed next, by FIN, and forgets what it does not take. They travel with the FIN:
+    /// two segments would be sent again where the server is slow to read them, as if they were lost (a tail loss probe).
+    fn send_last(&mut self, key: usize, bytes: &[u8]);
 
     /// Makes the engine watch a connection. Called after the start, and after bytes were sent outside an event.
     fn watch(&mut self, key: usize) -> Result<()>;
@@ -52,6 +60,9 @@ pub(super) trait Engine {
 
     /// How many SYNs of a connection just established, or not yet, the kernel has sent again.
     fn syn_retries(&self, key: usize) -> u32;
+
+    /// Whether an established connection is by MPTCP; `None` if it was reset too early to tell.
+    fn is_multipath(&self, key: usize) -> Option<bool>;
 
     /// Closes a connection, which then causes no more events.
     fn close(&mut self, key: usize, how: Close);
@@ -125,14 +136,13 @@ pub(super) enum AnyEngine {
 /// Builds a population's engine with room for this many connections. Call it after the fork. `auto` means io_uring if the scenario and
 /// this kernel allow it.
 pub(super) fn build(scenario: &Scenario, load: &Load, room: usize) -> Result<AnyEngine> {
-    let fastopen = scenario.server.listen.fastopen > 0;
     match load.engine {
         Choice::Uring => Ok(AnyEngine::Uring(uring::Uring::new(ring(scenario)?, room))),
         Choice::Auto { ring: true } => match ring(scenario) {
             Ok(ring) => Ok(AnyEngine::Uring(uring::Uring::new(ring, room))),
-            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
+            Err(_) => Ok(AnyEngine::Mio(mio::Mio::new(room, scenario)?)),
         },
-        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(room, fastopen)?)),
+        Choice::Mio | Choice::Auto { ring: false } => Ok(AnyEngine::Mio(mio::Mio::new(room, scenario)?)),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     record::{Cause, Step},
     scenario::Transport,
-    sys::socket,
+    sys::{socket, unix},
 };
 
 /// The seats, by key.
@@ -27,6 +27,8 @@ pub(super) struct Seats {
     seats: Vec<Seat>,
     /// Free keys, the next one last.
     free: Vec<u32>,
+    /// By key, as far as there are any: the first socket of a flow that has another now.
+    former: Vec<Option<Socket>>,
     buffers: Buffers,
 }
 
@@ -131,7 +133,12 @@ impl Seat {
 impl Seats {
     /// Seats with room for this many connections: a list that grows leaves its outgrown allocations in the heap.
     pub fn with_capacity(room: usize) -> Self {
-        Self { seats: Vec::with_capacity(room), free: Vec::with_capacity(room), buffers: Buffers::default() }
+        Self {
+            seats: Vec::with_capacity(room),
+            free: Vec::with_capacity(room),
+            former: Vec::new(),
+            buffers: Buffers::default(),
+        }
     }
 
     /// See [`super::Engine::open`].
@@ -170,7 +177,8 @@ impl Seats {
             let replaced = another.is_some();
             seat.socket = another.or_else(|| seat.socket.take());
             let client = seat.socket().local_addr().map_err(|error| (Step::Connect, error))?;
-            let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
+            // As the server has it.
+            let client = unix::end(&client).ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
             Ok((client, replaced))
         });
         if connected.is_ok() {
@@ -182,6 +190,25 @@ impl Seats {
             self.release(key, false);
         }
         connected
+    }
+
+    /// See [`super::Engine::rebind`].
+    pub fn rebind(
+        &mut self,
+        key: usize,
+        dialler: &mut Dialler,
+        group: &Group,
+    ) -> Result<SocketAddr, (Step, io::Error)> {
+        let seat = &mut self.seats[key];
+        let fresh = dialler.socket(seat.transport).map_err(|error| (Step::Socket, error))?;
+        let fresh = dialler.connect(&fresh, seat.transport, group)?.unwrap_or(fresh);
+        let client = fresh.local_addr().map_err(|error| (Step::Connect, error))?;
+        let client = client.as_socket().ok_or_else(|| (Step::Connect, ErrorKind::Unsupported.into()))?;
+        if self.former.len() <= key {
+            self.former.resize_with(key + 1, || None);
+        }
+        self.former[key] = seat.socket.replace(fresh);
+        Ok(socket::unmapped(client))
     }
 
     /// See [`super::Engine::send`]. `opens`: a socket that takes bytes is established.
@@ -200,6 +227,15 @@ impl Seats {
         }
         self.buffers.append(&mut seat.unsent, &bytes[taken..]);
         Ok(if taken == 0 { Taken::Nothing } else { Taken::Part })
+    }
+
+    /// Gives the socket bytes that go out with the FIN of the close that follows, unless others are still unsent.
+    pub fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        let seat = &self.seats[key];
+        if seat.unsent.is_none() {
+            // Whether or not they arrive, the connection ends.
+            let _ = seat.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL | libc::MSG_MORE);
+        }
     }
 
     /// Sends as many of the unsent bytes as the socket takes now. Returns whether all of them have gone out.
@@ -221,6 +257,9 @@ impl Seats {
         let seat = &mut self.seats[key];
         if !recycles {
             seat.socket = None;
+        }
+        if let Some(former) = self.former.get_mut(key) {
+            *former = None;
         }
         seat.state = State::Free;
         self.buffers.clear(&mut seat.unsent);

@@ -197,8 +197,17 @@ impl Engine for Uring {
         self.seats.connect(key, dialler, group).map(|(client, _)| client)
     }
 
+    fn rebind(&mut self, _: usize, _: &mut Dialler, _: &Group) -> Result<SocketAddr, (Step, io::Error)> {
+        // Scenarios allow no flows here.
+        Err((Step::Socket, ErrorKind::Unsupported.into()))
+    }
+
     fn send(&mut self, key: usize, bytes: &[u8]) -> io::Result<Taken> {
         self.seats.send(key, bytes, true)
+    }
+
+    fn send_last(&mut self, key: usize, bytes: &[u8]) {
+        self.seats.send_last(key, bytes);
     }
 
     fn watch(&mut self, key: usize) -> Result<()> {
@@ -234,6 +243,10 @@ impl Engine for Uring {
 
     fn syn_retries(&self, key: usize) -> u32 {
         self.seats[key].syn_retries()
+    }
+
+    fn is_multipath(&self, key: usize) -> Option<bool> {
+        socket::is_multipath(self.seats[key].socket())
     }
 
     fn close(&mut self, key: usize, how: Close) {

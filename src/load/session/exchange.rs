@@ -1,10 +1,10 @@
 //! A connection's transitions, from established over requests and replies to the close.
 
-use super::{Action, Exchange, Phase, Rest, Session, Shared, Wait, shared::Manners, verify::Acceptance};
+use super::{Action, Exchange, Phase, Policy, Rest, Session, Shared, Wait, shared::Manners, verify::Acceptance};
 use crate::{
     ipc::control::LoaderCount,
     load::{
-        client::{Reply, Whole},
+        client::{EXAMPLE_BYTES, Reply, Whole},
         engine::{Kind, Taken},
         observer::Observer,
     },
@@ -19,7 +19,7 @@ impl Session {
     /// connect(2) returns, there is no event to wait for, and the worker that accepts finds the request already there.
     pub fn on_started<O: Observer>(&mut self, shared: &mut Shared<O>) -> Action {
         if self.is_flow {
-            shared.account.add(LoaderCount::Flows, 1);
+            shared.begin_flow(self);
             self.enter(Phase::Exchanging, self.connect_ns);
             return self.ask(shared, Some(Wait::Reply));
         }
@@ -28,13 +28,17 @@ impl Session {
             return Action::Continue;
         }
         self.asked_early = true;
-        self.ask(shared, None)
+        self.ask_first(shared, None)
     }
 
     /// Whether it waits a while before it asks. What a server sends without being asked looks like a reply if the request is on its way
     /// by then, so the first connection listens that serves no measurement; and if the server was heard, all others. The trial's own
     /// workers never speak first.
     fn is_to_listen<O: Observer>(&self, shared: &mut Shared<O>) -> bool {
+        // With TLS, the client speaks first.
+        if shared.is_secured() {
+            return false;
+        }
         match shared.manners {
             Manners::Unknown if !self.measured && !shared.observer.has_ledger() => {
                 shared.manners = Manners::Tried;
@@ -64,14 +68,24 @@ impl Session {
     /// The connection is established.
     pub fn on_connected<O: Observer>(&mut self, shared: &mut Shared<O>, now_ns: u64) -> Action {
         self.on_settled(shared, now_ns);
+        if shared.policy.is_silent() {
+            // A header is all that the client sends.
+            let sends_header = self.write_header(shared);
+            return match self.hold(shared, now_ns) {
+                Action::Wait(wait) if sends_header => Action::Send(Some(wait)),
+                action => action,
+            };
+        }
         if self.asked_early {
             return Action::Wait(Wait::Reply);
         }
         if shared.policy.asks_early() {
             self.enter(Phase::Listening, now_ns);
-            return Action::Wait(Wait::Unasked);
+            // Where a header is expected, nobody speaks before it.
+            let sends_header = self.write_header(shared);
+            return if sends_header { Action::Send(Some(Wait::Unasked)) } else { Action::Wait(Wait::Unasked) };
         }
-        self.ask(shared, Some(Wait::Reply))
+        self.ask_first(shared, Some(Wait::Reply))
     }
 
     /// The server has had the time to speak first, and has not.
@@ -92,7 +106,7 @@ impl Session {
             return Action::Continue;
         }
         self.asked_early = true;
-        self.ask(shared, None)
+        self.ask_first(shared, None)
     }
 
     /// The engine has taken the bytes of the last [`Action::Send`].
@@ -140,15 +154,71 @@ impl Session {
         if self.phase == Phase::Holding { Action::Complete } else { Action::Continue }
     }
 
+    /// Makes a connection's first request, after the PROXY protocol header if it begins with one.
+    fn ask_first<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        self.write_header(shared);
+        if shared.is_secured() && !self.is_flow {
+            self.begin_tls(shared);
+            return Action::Send(wait);
+        }
+        self.append_request(shared, wait)
+    }
+
     /// Makes the next request.
     fn ask<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        shared.out.clear();
+        self.append_request(shared, wait)
+    }
+
+    /// Begins what is to be sent with a PROXY protocol header. Returns whether the scenario has one.
+    fn write_header<O: Observer>(&self, shared: &mut Shared<O>) -> bool {
+        shared.out.clear();
+        let Some(version) = shared.policy.proxy_protocol else { return false };
+        shared.ends.write_header(self, version, &mut shared.out);
+        true
+    }
+
+    pub(super) fn append_request<O: Observer>(&mut self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
         self.requests_left = self.requests_left.saturating_sub(1);
         self.nonce = shared.request(self.requests_left == 0);
+        self.seal(shared);
+        if self.is_flow { self.ask_of_flow(shared, wait) } else { Action::Send(wait) }
+    }
+
+    /// Marks a flow's request, and says where it goes out.
+    fn ask_of_flow<O: Observer>(&self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
+        let Policy { requests, rebind_after, .. } = shared.policy;
+        let Some(flow) = shared.flows.get_mut(self.tag as usize) else { return Action::Send(wait) };
+        flow.asks(&mut shared.out, shared.observer.reloads());
+        // Those before this one.
+        let made = requests.saturating_sub(self.requests_left + 1);
+        if rebind_after > 0 && made == rebind_after && !flow.has_rebound() {
+            return Action::Rebind(wait);
+        }
         Action::Send(wait)
+    }
+
+    /// A flow goes on from another port, where its request is not yet sent.
+    pub fn on_rebound<O: Observer>(&mut self, shared: &mut Shared<O>, port: u16) {
+        self.port = port;
+        if let Some(flow) = shared.flows.get_mut(self.tag as usize) {
+            flow.rebinds(&shared.account);
+        }
     }
 
     /// Bytes have arrived.
     pub fn on_received<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
+        if self.layer.is_some() { self.on_wire(shared, fresh, now_ns) } else { self.on_heard(shared, fresh, now_ns) }
+    }
+
+    /// The server has said something.
+    pub(super) fn on_heard<O: Observer>(&mut self, shared: &mut Shared<O>, fresh: &[u8], now_ns: u64) -> Action {
+        if shared.policy.is_silent() {
+            if std::mem::replace(&mut self.exchange, Exchange::Heard) != Exchange::Heard {
+                shared.account.add_unexpected(&fresh[..fresh.len().min(EXAMPLE_BYTES)]);
+            }
+            return Action::Continue;
+        }
         if self.phase != Phase::Exchanging {
             let action = self.on_unasked(shared, fresh, Action::Continue);
             if self.phase == Phase::Listening && action != Action::Continue {
@@ -156,10 +226,16 @@ impl Session {
             }
             return action;
         }
-        let reply = shared.readings.read(&mut self.reading, |reading| shared.client.take(reading, fresh));
+        let reply = shared.readings.read(&mut self.reading, |reading| {
+            let reply = shared.client.take(reading, fresh);
+            if reply == Reply::Bad(Cause::Mismatch) {
+                shared.account.add_unexpected(reading.beginning());
+            }
+            reply
+        });
         if let (true, Reply::Whole(Whole { receipt: Some(receipt), .. })) = (self.is_flow, &reply)
             && receipt.nonce != self.nonce
-            && receipt.is_of(&shared.ends.tuple(self))
+            && receipt.told_of(&shared.ends.tuple(self)).is_some()
         {
             // A late reply to an earlier, abandoned flow on the same port.
             shared.account.add(LoaderCount::Stale, 1);
@@ -181,7 +257,7 @@ impl Session {
     }
 
     /// Bytes have arrived that answer no request, if there are any: nobody can tell what later ones would belong to.
-    fn on_unasked<O: Observer>(&self, shared: &Shared<O>, bytes: &[u8], otherwise: Action) -> Action {
+    pub(super) fn on_unasked<O: Observer>(&self, shared: &Shared<O>, bytes: &[u8], otherwise: Action) -> Action {
         let fails = matches!(otherwise, Action::Fail(..));
         if bytes.is_empty() || fails || shared.client.may_ignore(bytes) {
             return otherwise;
@@ -191,6 +267,7 @@ impl Session {
 
     /// A call by the engine failed, or the server has closed or reset the connection: as planned, as the end of a reply, or too early.
     pub fn on_ended<O: Observer>(&mut self, shared: &mut Shared<O>, step: Step, cause: Cause, now_ns: u64) -> Action {
+        self.note_peer_gone();
         if let Some(rest) = self.rest_after_close(shared, cause) {
             return Action::Renew(rest);
         }
@@ -205,6 +282,13 @@ impl Session {
         if self.phase == Phase::Connecting {
             // A connection that its peer ends was established, even if no event showed it.
             self.on_settled(shared, now_ns);
+        }
+        if shared.policy.is_silent() {
+            let cause = if cause == Cause::EndOfFile { Cause::HungUp } else { cause };
+            return Action::Fail(Step::Close, cause);
+        }
+        if self.is_securing() {
+            return Action::Fail(Step::Tls, cause);
         }
         let policy = &shared.policy;
         let reset = cause == RESET;
@@ -245,10 +329,14 @@ impl Session {
     fn on_last_bytes<O: Observer>(&mut self, shared: &mut Shared<O>, cause: Cause, now_ns: u64) -> Action {
         let torn = self.reading.is_some() && cause == Cause::EndOfFile;
         let cause = if torn { Cause::Truncated } else { cause };
+        if torn && self.may_be_cut() {
+            // Somebody else may have ended the connection in the middle of the reply.
+            return Action::Fail(Step::Receive, cause);
+        }
         match shared.readings.read(&mut self.reading, |reading| shared.client.end(reading)) {
             Reply::Whole(whole) => match self.on_reply(shared, &whole, now_ns) {
                 // The server is gone and cannot answer another request.
-                Action::Send(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
+                Action::Send(_) | Action::Rebind(_) => Action::Fail(Step::Receive, Cause::EndOfFile),
                 // The reply's end was the connection's end.
                 Action::Continue | Action::Wait(_) | Action::Idle => Action::Complete,
                 ended => ended,
@@ -264,7 +352,7 @@ impl Session {
         if let Some(status) = whole.status {
             shared.account.add(status_class(status), 1);
         }
-        if !self.verify(shared, whole.receipt, now_ns) {
+        if !self.verify(shared, whole, now_ns) {
             shared.account.add(LoaderCount::Misdelivered, 1);
             return Action::Fail(Step::Receive, Cause::BadReply);
         }
@@ -290,6 +378,11 @@ impl Session {
             // The connection is still in the list of held ones.
             return if self.hold_until_ns <= now_ns { Action::Complete } else { Action::Continue };
         }
+        self.hold(shared, now_ns)
+    }
+
+    /// Nothing is left to exchange: the client closes, after the hold if there is one.
+    fn hold<O: Observer>(&mut self, shared: &Shared<O>, now_ns: u64) -> Action {
         let hold_ns = shared.policy.hold_ns;
         if hold_ns == 0 {
             self.waiting_since_ns = now_ns;

@@ -1,20 +1,21 @@
 //! A connection's session: it judges what the engine reports and decides what happens next. It does no input or output and reads
-//! no clock: every call gets the time, and returns an [`Action`] for the driver.
+//! no clock: every call gets the time, and returns an [`Action`] for the driver. Only TLS, which takes the time to compute, asks when it is done.
 //!
-//! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `shared` the state that all
-//! sessions of a loader share.
+//! `exchange` holds the transitions, `verify` the checks of replies, `readings` what has been read of them, `flow` what only flows of datagrams
+//! have, `shared` the state that all sessions of a loader share.
 //!
-//! Bytes reach the session as they come off the wire and leave through [`Shared::out`], so a layer such as TLS, or a protocol with
-//! state of its own, goes between [`Session::on_received`] and the client. Its state belongs behind a pointer, beside `reading`: a
-//! loader may hold tens of thousands of idle sessions.
+//! Bytes reach the session as they come off the wire and leave through [`Shared::out`]. A layer such as that of `secure`, which is TLS,
+//! goes between [`Session::on_received`] and the client. Its state is behind a pointer, beside `reading`: a loader may hold tens of
+//! thousands of idle sessions.
 
 mod exchange;
+mod flow;
 mod readings;
+mod secure;
 mod shared;
 mod verify;
 
-use std::num::NonZeroU16;
-
+use self::secure::Layer;
 pub(super) use self::shared::{Ending, Ends, Policy, Shared};
 use super::client::Reading;
 use crate::{
@@ -36,6 +37,8 @@ pub(super) enum Action {
     Wait(Wait),
     /// Send [`Shared::out`], and make it wait for what is given, if anything.
     Send(Option<Wait>),
+    /// The same, from another port of its client.
+    Rebind(Option<Wait>),
     /// Keep it open until its next request is due.
     Idle,
     /// Close it: it ran to its planned end.
@@ -82,7 +85,7 @@ enum Phase {
     Listening,
     /// A request is being sent, or its reply awaited; with app `close`, the server's close.
     Exchanging,
-    /// All replies have arrived; the client keeps the connection open.
+    /// All replies have arrived, or none is expected; the client keeps the connection open.
     Holding,
     /// All replies have arrived; the server closes first.
     AwaitingClose,
@@ -97,6 +100,8 @@ enum Exchange {
     Further,
     /// A request that was due on a kept connection: its response time counts from then, its service time from when it was made.
     Due,
+    /// None, as the client says nothing; but the server has said something.
+    Heard,
     /// The scenario's follow-up: its response time counts from the instant that the scenario names.
     FollowUp,
 }
@@ -123,8 +128,8 @@ pub(super) struct Session {
     waiting_since_ns: u64,
     /// When its hold ends, once it is held.
     hold_until_ns: u64,
-    /// The workers that have answered so far.
-    answered: Answered,
+    /// Of a connection, one more than the number of the worker that answered first, or 0; of a flow, its number in [`Shared`].
+    tag: u32,
     /// Whether it is a datagram flow.
     is_flow: bool,
     /// Whether its figures are recorded.
@@ -139,6 +144,8 @@ pub(super) struct Session {
     staged: bool,
     /// What has been read of a reply that is not yet whole.
     reading: Option<Box<Reading>>,
+    /// Its TLS, once it has begun.
+    layer: Option<Box<Layer>>,
 }
 
 /// When a connection was meant to start, and when it did, in nanoseconds of CLOCK_MONOTONIC.
@@ -164,7 +171,7 @@ impl Session {
             connect_ns: start.connect_ns,
             waiting_since_ns: start.connect_ns,
             hold_until_ns: 0,
-            answered: Answered::default(),
+            tag: 0,
             is_flow: transport == Transport::Udp,
             measured,
             served: false,
@@ -172,6 +179,7 @@ impl Session {
             sending: false,
             staged: false,
             reading: None,
+            layer: None,
         }
     }
 
@@ -206,6 +214,8 @@ impl Session {
     fn unanswered(&self) -> u64 {
         let left = u64::from(self.requests_left);
         match self.phase {
+            // Its first request follows the handshake.
+            Phase::Connecting | Phase::Exchanging if self.is_securing() => left.max(1),
             // App `close` answers one that is never made.
             Phase::Connecting if !self.asked_early => left.max(1),
             Phase::Listening => left.max(1),
@@ -227,39 +237,21 @@ impl Session {
     pub fn step(&self) -> Step {
         match self.phase {
             Phase::Connecting => Step::Connect,
+            Phase::Exchanging if self.is_securing() => Step::Tls,
             Phase::Exchanging if self.sending => Step::Send,
             Phase::Exchanging | Phase::Listening => Step::Receive,
             Phase::Holding | Phase::AwaitingClose => Step::Close,
         }
     }
 
+    /// The worker that answered a connection first.
+    fn first_worker(&self) -> Option<u16> {
+        self.tag.checked_sub(1).map(|worker| worker as u16)
+    }
+
     fn enter(&mut self, phase: Phase, now_ns: u64) {
         self.phase = phase;
         self.waiting_since_ns = now_ns;
-    }
-}
-
-/// Which workers have answered a connection or flow.
-#[derive(Debug, Clone, Copy, Default)]
-struct Answered {
-    /// Number of the first worker, plus one.
-    first: Option<NonZeroU16>,
-    /// Whether there was more than one reply.
-    again: bool,
-    /// Whether another worker answered too.
-    moved: bool,
-}
-
-impl Answered {
-    fn by(&mut self, worker: u16) {
-        self.again = self.first.is_some();
-        let first = *self.first.get_or_insert(NonZeroU16::MIN.saturating_add(worker));
-        self.moved |= first.get() - 1 != worker;
-    }
-
-    /// The worker that answered first.
-    fn first(&self) -> Option<u16> {
-        self.first.map(|first| first.get() - 1)
     }
 }
 

@@ -4,17 +4,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Exchange, Phase, Session, Start, is_to_be_held_at, readings::Readings};
+use slab::Slab;
+
+use super::{Exchange, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings, verify::Acceptance};
 use crate::{
     ipc::{
         control::{Account, LoaderCount, Loss, Window},
         interner::Interner,
-        receipt::Tuple,
+        proxy_header::{TEXT_LIMIT_BYTES, Template, Version},
+        receipt::{Told, Tuple},
     },
     load::{client::Client, course::Course, measures::Measures, observer::Observer, source::Group},
     record::{Cause, Latency, Stage, Step},
     scenario::{App, CloseBy, CloseHow, Load, Mode, Protocol, Scenario, Transport, Waiting, keys},
     sys::clock,
+    tls::{self, Secured},
 };
 
 /// How many requests a loader makes before its nonces meet those of the next: all 32 bits, shared among all loaders.
@@ -37,12 +41,20 @@ pub(in crate::load) struct Shared<O> {
     /// driver asks the engine which it is.
     pub stamp_in_doubt: bool,
     pub(super) client: Box<dyn Client>,
+    /// Opens TLS sessions, if connections have them.
+    pub(super) tls: Option<tls::Client>,
+    /// What a server has said within TLS.
+    pub(super) said: Vec<u8>,
     /// Connections and flows that completed.
     completions: Course,
     /// Requests answered.
     pub(super) requests: Course,
+    /// TLS handshakes completed.
+    handshakes: Course,
     pub(super) readings: Readings,
     pub(super) manners: Manners,
+    /// Flows in progress, by number.
+    pub(super) flows: Slab<Flow>,
     nonce: u32,
 }
 
@@ -60,11 +72,19 @@ pub(super) enum Manners {
 #[derive(Debug, Clone)]
 pub(in crate::load) struct Policy {
     pub app: App,
+    /// Whether a connection's first bytes are the client's.
+    speaks_first: bool,
     pub close_by: CloseBy,
     pub close_how: CloseHow,
     pub fastopen: bool,
+    /// Whether connections ask for MPTCP.
+    pub multipath: bool,
+    /// The version of the PROXY protocol header that each connection begins with, if any.
+    pub proxy_protocol: Option<Version>,
     /// Requests of a connection or flow.
     pub requests: u32,
+    /// After how many of them a flow goes on from another port; 0 for never.
+    pub rebind_after: u32,
     /// Whether connections stay open for requests that are due later.
     pub keeps: bool,
     /// Length of the hold; 0 for none.
@@ -83,6 +103,8 @@ pub(in crate::load) struct Ends {
     groups: Vec<Group>,
     /// Addresses that the kernel picked for connections whose group names none: nearly always one.
     picked: Interner<IpAddr>,
+    /// The PROXY protocol header by the number of the local address, once a connection has needed it.
+    headers: Vec<Option<Template>>,
 }
 
 /// How a connection ended.
@@ -95,10 +117,18 @@ impl Policy {
             (0..server.workers).any(|worker| server.strategy.waiting(worker, server.workers) != Waiting::Never);
         Self {
             app: scenario.server.app,
+            speaks_first: match scenario.server.app {
+                App::Close | App::Connect => false,
+                App::Line => !load.line.send.is_empty(),
+                App::Echo { .. } | App::Http { .. } | App::Https { .. } => true,
+            },
             close_by: load.close_by,
             close_how: load.close_how,
             fastopen: scenario.server.listen.fastopen > 0,
+            multipath: scenario.server.listen.multipath,
+            proxy_protocol: load.proxy_protocol,
             requests: load.requests,
+            rebind_after: load.rebind_after,
             keeps: matches!(load.mode, Mode::Kept { .. }),
             hold_ns: clock::nanoseconds(load.hold),
             tells_flows_apart: scenario.protocol == Protocol::Both,
@@ -108,15 +138,30 @@ impl Policy {
 }
 
 impl Policy {
+    /// What the server must have been told of the ends of a connection.
+    pub(super) fn told(&self) -> Told {
+        self.proxy_protocol.map_or(Told::Nothing, Told::Own)
+    }
+
     /// Whether the first request goes out before it is known that the connection is established.
     pub(super) fn asks_early(&self) -> bool {
-        self.app != App::Close && !self.fastopen
+        self.speaks_first && !self.fastopen
+    }
+
+    /// Whether clients say nothing and wait for nothing.
+    pub(super) fn is_silent(&self) -> bool {
+        self.app == App::Connect
+    }
+
+    /// Whether a client that closes could have seen its accept: one that says nothing is often gone before a worker comes to it.
+    pub(super) fn awaits_accept(&self) -> bool {
+        !self.is_silent() || self.hold_ns > 0
     }
 }
 
 impl Ends {
     pub fn new(target: SocketAddr, groups: Vec<Group>) -> Self {
-        Self { target, groups, picked: Interner::default() }
+        Self { target, groups, picked: Interner::default(), headers: Vec::new() }
     }
 
     /// The tuple group of an attempt. Groups take turns.
@@ -145,6 +190,17 @@ impl Ends {
         SocketAddr::new(named.unwrap_or_else(|| self.picked[session.address]), session.port)
     }
 
+    /// Writes the PROXY protocol header that names both ends of a session. Allocates for the first connection from an address.
+    pub(super) fn write_header(&mut self, session: &Session, version: Version, out: &mut Vec<u8>) {
+        let Tuple { client, server } = self.tuple(session);
+        let place = usize::from(session.address);
+        if self.headers.len() <= place {
+            self.headers.resize_with(place + 1, || None);
+        }
+        let template = self.headers[place].get_or_insert_with(|| Template::new(version, client.ip(), server));
+        template.write(client.port(), out);
+    }
+
     /// Both ends of a session.
     #[inline]
     pub(super) fn tuple(&self, session: &Session) -> Tuple {
@@ -165,17 +221,21 @@ impl<O: Observer> Shared<O> {
         Self {
             policy,
             ends,
-            out: Vec::with_capacity(REQUEST_BYTES),
+            out: Vec::with_capacity(TEXT_LIMIT_BYTES + REQUEST_BYTES),
             measures,
             account,
             observer,
             follow_up_ns: 0,
             stamp_in_doubt: false,
             client,
+            tls: None,
+            said: Vec::new(),
             completions: Course::of_completions(Window::default()),
             requests: Course::of_answers(Window::default()),
+            handshakes: Course::of_handshakes(Window::default()),
             readings: Readings::default(),
             manners: Manners::default(),
+            flows: Slab::new(),
             nonce: loader as u32 * NONCES_PER_LOADER,
         }
     }
@@ -185,15 +245,60 @@ impl<O: Observer> Shared<O> {
         self.follow_up_ns = follow_up_ns.unwrap_or(0);
         self.completions = Course::of_completions(window);
         self.requests = Course::of_answers(window);
+        self.handshakes = Course::of_handshakes(window);
     }
 
-    /// Writes the next request, and returns its nonce. `last`: it is the last one on its connection.
+    /// The same for connections with TLS, whose sessions this opens.
+    pub fn with_tls(self, tls: Option<tls::Client>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Whether connections have TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Counts a completed TLS handshake, and records how long it took if that is measured.
+    pub(super) fn secured(&mut self, secured: Secured, took_ns: Option<u64>, now_ns: u64) {
+        for (count, is_so) in [
+            (LoaderCount::Handshakes, true),
+            (LoaderCount::HandshakesResumed, secured.resumed),
+            (LoaderCount::HandshakesTls13, secured.is_1_3),
+            (LoaderCount::HandshakesAlpn, secured.alpn),
+        ] {
+            self.account.add(count, u64::from(is_so));
+        }
+        self.handshakes.happened(now_ns, &self.account);
+        if let Some(took_ns) = took_ns {
+            self.measures.record(Latency::Tls, took_ns);
+        }
+    }
+
+    /// Appends the next request to what is to be sent, and returns its nonce. `last`: it is the last one on its connection.
     #[inline]
     pub(super) fn request(&mut self, last: bool) -> u32 {
         self.nonce = self.nonce.wrapping_add(1);
-        self.out.clear();
         self.client.ask(self.nonce, last, &mut self.out);
         self.nonce
+    }
+
+    /// Takes up a flow that has begun.
+    pub(super) fn begin_flow(&mut self, session: &mut Session) {
+        self.account.add(LoaderCount::Flows, 1);
+        // The nonces of its requests follow.
+        session.tag = self.flows.insert(Flow::new(session.port, self.nonce)) as u32;
+    }
+
+    /// The port that a flow had first, if it has another now.
+    pub fn former_port(&self, session: &Session) -> Option<u16> {
+        let flow = self.flows.get(session.tag as usize).filter(|_| session.is_flow)?;
+        Some(flow.first_port()).filter(|_| flow.has_rebound())
+    }
+
+    /// How many connections have been established, if they ask for MPTCP.
+    #[inline]
+    pub fn asking_for_multipath(&self) -> Option<u64> {
+        self.policy.multipath.then(|| self.account.get(LoaderCount::Established))
     }
 
     /// Counts an established connection.
@@ -209,6 +314,9 @@ impl<O: Observer> Shared<O> {
     /// Counts a connection's end.
     pub fn ended(&mut self, session: &mut Session, ending: Ending, now_ns: u64) {
         self.readings.clear(&mut session.reading);
+        let is_never_accepted = self.policy.is_silent()
+            && session.phase != Phase::Connecting
+            && session.note_accept(self) == Acceptance::Never;
         if session.is_flow {
             self.count_flow(session);
         } else if session.phase == Phase::Connecting {
@@ -224,11 +332,13 @@ impl<O: Observer> Shared<O> {
             self.failed(step, cause, now_ns);
             return;
         }
-        if let (true, Some(worker)) = (session.staged, session.answered.first()) {
+        if let (true, Some(worker)) = (session.staged, session.first_worker()) {
             // The hold is part of the scenario, not of the wait.
             let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
+        let is_wait_lost = session.measured && is_never_accepted && self.policy.awaits_accept();
+        self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         self.account.add(LoaderCount::PlannedCompleted, u64::from(session.measured && !self.policy.keeps));
         self.completed(now_ns);
     }
@@ -240,9 +350,14 @@ impl<O: Observer> Shared<O> {
             (Phase::Connecting, Cause::Errno(libc::ECONNREFUSED)) => Loss::Refused,
             (Phase::Connecting, _) => return,
             // The last reply is complete.
-            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close => return,
-            (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated) => {
-                let accepted = || self.observer.accept(self.ends.client(session), session.connect_ns).is_some();
+            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close && !self.policy.is_silent() => return,
+            (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated | Cause::HungUp) => {
+                let client = self.ends.client(session);
+                // It would have been closed without the event, too.
+                if !session.served && self.observer.is_shed(client, session.connect_ns) {
+                    return;
+                }
+                let accepted = || self.observer.accept(client, session.connect_ns).is_some();
                 // Nobody knows what another server has accepted.
                 if session.served || !self.observer.has_ledger() || accepted() { Loss::Cut } else { Loss::ResetInQueue }
             }
@@ -270,9 +385,16 @@ impl<O: Observer> Shared<O> {
             self.account.add(LoaderCount::LostFlowResponses, session.unanswered());
             return;
         }
-        self.account.add(LoaderCount::LostResponses, session.unanswered());
+        // Nothing was to be answered.
+        let unanswered = if self.policy.is_silent() { 0 } else { session.unanswered() };
+        self.account.add(LoaderCount::LostResponses, unanswered);
         self.account.add(LoaderCount::LostConnects, u64::from(session.phase == Phase::Connecting));
-        self.account.add(LoaderCount::LostWaits, u64::from(!session.served));
+        // That of a kept connection is not one of its later requests'.
+        let is_first = session.exchange == Exchange::First;
+        let is_unsecured = self.is_secured() && is_first && session.secured_ns().is_none();
+        self.account.add(LoaderCount::LostHandshakes, u64::from(is_unsecured));
+        let is_wait_lost = !session.served && (session.phase == Phase::Connecting || self.policy.awaits_accept());
+        self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         let is_asked = session.exchange == Exchange::FollowUp;
         let is_due =
             self.follow_up_ns > 0 && is_to_be_held_at(self.follow_up_ns, session.intended_ns, self.policy.hold_ns);
@@ -302,14 +424,13 @@ impl<O: Observer> Shared<O> {
 
     /// Counts a flow by the workers that answered it.
     fn count_flow(&mut self, session: &Session) {
-        let answered = &session.answered;
-        let Some(first) = answered.first() else { return };
-        self.observer.flow_answered(self.ends.client(session), first);
+        let Some(flow) = self.flows.try_remove(session.tag as usize) else { return };
+        let Some((first, kind)) = flow.ended() else { return };
+        let began = SocketAddr::new(self.ends.client(session).ip(), flow.first_port());
+        self.observer.flow_answered(began, first);
         self.account.add_flow(first.into());
-        match (answered.again, answered.moved) {
-            (false, _) => {}
-            (true, false) => self.account.add(LoaderCount::Sticky, 1),
-            (true, true) => self.account.add(LoaderCount::Moved, 1),
+        if let Some(kind) = kind {
+            self.account.add(kind, 1);
         }
     }
 }

@@ -2,12 +2,17 @@
 
 use super::*;
 use crate::ipc::control::Loss;
-use crate::record::Statuses;
+use crate::record::{Followed, Statuses};
 use crate::{
-    ipc::ledger::{Entry, Journey},
+    ipc::{
+        connection_id::ConnectionId,
+        ledger::{Entry, Journey},
+        proxy_header::{self, Header, Version},
+        receipt::{Told, Tuple},
+    },
     load::{
         engine::{Kind, Taken},
-        fakes::{FakeObserver, client_of, recorded, reply, scenario, shared},
+        fakes::{FakeObserver, TARGET, client_of, rebound_of, recorded, reply, reply_told, scenario, shared},
         report::LoaderReport,
     },
 };
@@ -281,6 +286,61 @@ fn another_connections_reply_is_misdelivered() {
 }
 
 #[test]
+fn a_header_goes_before_the_first_request_and_its_receipts_must_repeat_it() {
+    for (version, length) in [(Version::Text, 43), (Version::Binary, 28)] {
+        let text = format!("load.requests = 2\nload.proxy_protocol = {}", version.number());
+        let mut one = one(Transport::Tcp, &text);
+        assert_eq!(one.session.on_started(&mut one.shared), Action::Send(None));
+        let proxy_header::Read::Whole(header) = proxy_header::read(&one.shared.out) else { panic!() };
+        let ends = Tuple { client: client_of(0), server: TARGET };
+        assert_eq!(header, Header { version, length, ends: Some(ends) });
+        // The request follows.
+        assert_eq!(one.shared.out.len() - length, 64);
+        one.session.on_taken(&mut one.shared, Taken::All);
+        one.event(Kind::Connected, 110);
+        let bytes = reply_told((0, one.session.nonce, 130), client_of(0), Told::Own(version));
+        assert_eq!(one.event(Kind::Received(&bytes), 140), Action::Send(Some(Wait::Reply)));
+        assert_eq!((one.shared.out.len(), one.report().verified), (64, 1), "one header for each connection");
+        // A connection that listens sends it beforehand: a server that expects it does not speak earlier.
+        let mut listens = super::tests::one(Transport::Tcp, &format!("server.app = \"http\"\n{text}"));
+        let start = Start { intended_ns: 90, connect_ns: 100 };
+        listens.session = Session::new(Transport::Tcp, (0, 1), start, 2, false);
+        assert_eq!(listens.session.on_started(&mut listens.shared), Action::Continue);
+        assert_eq!(listens.event(Kind::Connected, 110), Action::Send(Some(Wait::Unasked)));
+        assert!(matches!(proxy_header::read(&listens.shared.out), proxy_header::Read::Whole(_)));
+        listens.session.on_taken(&mut listens.shared, Taken::All);
+        assert_eq!(listens.session.on_silence(&mut listens.shared, 160), Action::Send(Some(Wait::Reply)));
+        assert!(listens.shared.out.starts_with(b"GET / HTTP/1.1\r\n"), "{}", listens.shared.out.escape_ascii());
+    }
+    // A server that has not read the header, or another one, or one without ends; and one that has read what nobody has sent.
+    for (sent, told, in_trial) in [
+        (2, Told::Nothing, true),
+        (2, Told::Nothing, false),
+        (2, Told::Own(Version::Text), false),
+        (2, Told::Unnamed(Version::Binary), false),
+        (2, Told::Another(Version::Binary), true),
+        (0, Told::Own(Version::Binary), true),
+        (0, Told::Own(Version::Binary), false),
+    ] {
+        let mut one = One::established(&format!("load.proxy_protocol = {sent}"));
+        one.trial.has_ledger.set(in_trial);
+        let bytes = reply_told((0, 1, 130), client_of(0), told);
+        let action = one.event(Kind::Received(&bytes), 200);
+        assert_eq!(action, Action::Fail(Step::Receive, Cause::BadReply), "{told:?}");
+        assert_eq!((one.report().misdelivered, one.report().proxied), (1, 0));
+    }
+    // A proxy has told the server whose connection it passes on, or that of somebody else.
+    for (sent, client, named) in [(0, client_of(0), 1), (2, client_of(0), 1), (0, client_of(7), 0)] {
+        let mut one = One::established(&format!("load.proxy_protocol = {sent}"));
+        let bytes = reply_told((0, 1, 130), client, Told::Another(Version::Text));
+        assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Complete);
+        let report = one.report();
+        assert_eq!((report.verified, report.proxied, report.named, report.misdelivered), (1, 1, named, 0));
+        assert_eq!(one.recorded("w0.accept_wait").0, 0, "its accept is the proxy's");
+    }
+}
+
+#[test]
 fn replies_that_others_touched_are_told_apart_from_misdelivered_ones() {
     let short = "[server]\nrequest_bytes = 20\nreply_bytes = 20";
     let (whose, echo) =
@@ -319,7 +379,7 @@ fn a_reply_from_another_host_is_checked_and_its_time_is_not() {
         assert_eq!(one.event(Kind::Received(&bytes), 200), answered.map_or(failed, |_| Action::Complete));
         let (report, good) = (one.report(), u64::from(answered.is_some()));
         assert_eq!((report.misdelivered, report.stamps_impossible), (1 - good, 0));
-        assert_eq!((one.recorded("response").0, one.session.answered.first()), (good, answered));
+        assert_eq!((one.recorded("response").0, one.session.first_worker()), (good, answered));
         assert_eq!((one.recorded("w1.accept_wait"), one.session.staged), ((0, 0), false));
     }
 }
@@ -389,6 +449,12 @@ fn what_the_server_refused_or_ended_is_attributed() {
         let expected: Vec<_> = loss.into_iter().map(|loss| (loss, one.session.connect_ns(), 300)).collect();
         assert_eq!(*one.trial.lost.borrow(), expected, "{cause:?}");
     }
+    let mut one = One::established("");
+    one.trial.has_ledger.set(true);
+    one.trial.accept.set(Some(Entry { worker: 0, accept_ns: 130 }));
+    one.trial.is_shed.set(true);
+    one.shared.ended(&mut one.session, Err((Step::Receive, reset)), 300);
+    assert!(one.trial.lost.borrow().is_empty(), "for want of a descriptor");
 }
 
 #[test]
@@ -450,6 +516,62 @@ fn a_flow_sticks_to_a_worker_or_moves() {
         let flows = one.report().flows;
         assert_eq!((flows.sticky, flows.moved, &flows.by_worker[..]), (sticky, moved, &[0, 1][..]));
     }
+}
+
+#[test]
+fn a_flow_that_changes_its_port_stays_or_moves() {
+    for (workers, [stayed, moved]) in [([1, 1, 1], [1, 0]), ([1, 0, 1], [0, 1]), ([0, 0, 1], [1, 0])] {
+        let mut one = flow("[load]\nrequests = 3\nrebind_after = 1");
+        let mut client = client_of(0);
+        for (number, worker) in workers.into_iter().enumerate() {
+            let bytes = reply(worker, one.session.nonce, 200, client);
+            let action = one.event(Kind::Received(&bytes), 200);
+            // Before the second request, and no other.
+            assert_eq!(matches!(action, Action::Rebind(_)), number == 0, "{action:?}");
+            if number == 0 {
+                client = rebound_of(0);
+                one.session.on_rebound(&mut one.shared, client.port());
+                assert_eq!(one.shared.former_port(&one.session), Some(client_of(0).port()));
+            }
+            one.session.on_taken(&mut one.shared, Taken::All);
+        }
+        one.shared.ended(&mut one.session, Ok(()), 300);
+        let flows = one.report().flows;
+        assert_eq!((flows.rebound, flows.after_rebinding), (1, Followed { stayed, moved }), "{workers:?}");
+        assert_eq!(flows.after_reload, Followed::default());
+    }
+}
+
+#[test]
+fn a_flow_is_asked_after_a_reload_who_has_it() {
+    // The second request is made before the new workers take over, and the third after that.
+    for (workers, [stayed, moved]) in [([1, 1, 1], [1, 0]), ([1, 1, 0], [0, 1]), ([1, 0, 0], [1, 0])] {
+        let mut one = flow("[load]\nrequests = 4");
+        for (number, worker) in workers.into_iter().enumerate() {
+            one.trial.reloads.set(u64::from(number > 0));
+            let bytes = reply(worker, one.session.nonce, 200, client_of(0));
+            assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Send(Some(Wait::Reply)));
+            one.session.on_taken(&mut one.shared, Taken::All);
+        }
+        assert_eq!(one.report().flows.after_reload, Followed { stayed, moved }, "{workers:?}");
+    }
+}
+
+#[test]
+fn a_flow_takes_the_id_that_a_worker_gives_it() {
+    let mut one = flow("[load]\nrequests = 3");
+    let own = ConnectionId::in_request(&one.shared.out).unwrap();
+    assert_eq!(own.socket(), None);
+    let theirs = ConnectionId::of_server(1, client_of(0).port(), own);
+    let mut bytes = reply(1, one.session.nonce, 200, client_of(0));
+    theirs.put_into_reply(&mut bytes);
+    assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Send(Some(Wait::Reply)));
+    assert_eq!(ConnectionId::in_request(&one.shared.out), Some(theirs));
+    one.session.on_taken(&mut one.shared, Taken::All);
+    // A worker that names none leaves it.
+    let bytes = reply(1, one.session.nonce, 210, client_of(0));
+    one.event(Kind::Received(&bytes), 210);
+    assert_eq!(ConnectionId::in_request(&one.shared.out), Some(theirs));
 }
 
 #[test]
@@ -559,4 +681,98 @@ fn any_server_may_close_a_kept_connection_after_a_reply() {
     one.session.on_taken(&mut one.shared, Taken::All);
     let failed = Action::Fail(Step::Receive, Cause::EndOfFile);
     assert_eq!(one.event(Kind::Ended(Step::Receive, Cause::EndOfFile), 310), failed);
+}
+
+#[test]
+fn a_silent_connection_is_held_and_nothing_is_expected() {
+    let silent = |hold: &str| {
+        let mut one = one(Transport::Tcp, &format!("[server]\napp = \"connect\"\n[load]\nhold = \"{hold}\""));
+        assert_eq!(one.session.on_started(&mut one.shared), Action::Continue);
+        one
+    };
+    let entry = Entry { worker: 1, accept_ns: 130 };
+    // What the server says is heard once, and ignored.
+    let mut held = silent("1us");
+    held.trial.has_ledger.set(true);
+    held.trial.accept.set(Some(entry));
+    assert_eq!(held.event(Kind::Connected, 110), Action::Wait(Wait::Hold));
+    for bytes in [&b"220 hi"[..], b"more"] {
+        assert_eq!(held.event(Kind::Received(bytes), 120), Action::Continue);
+    }
+    assert_eq!((held.session.hold_until_ns(), held.session.on_hold_over()), (1_110, Action::Complete));
+    held.shared.ended(&mut held.session, Ok(()), 1_110);
+    assert_eq!((held.recorded("connect"), held.recorded("w1.accept_wait")), ((1, 10), (1, 30)));
+    assert_eq!((held.recorded("response").0, held.recorded("service").0), (0, 0));
+    let report = held.report();
+    assert_eq!((report.completed, report.unserved, report.replies, report.lost), (1, 0, 0, Default::default()));
+    assert_eq!(report.unexpected().unwrap().first, "220 hi");
+    assert_eq!(report.unexpected, 1);
+    // One that nobody accepts has a wait that is lost; whether another server has is not known.
+    for (has_ledger, lost) in [(true, 1), (false, 0)] {
+        let mut queued = silent("1us");
+        queued.trial.has_ledger.set(has_ledger);
+        queued.event(Kind::Connected, 110);
+        queued.shared.ended(&mut queued.session, Ok(()), 1_110);
+        let report = queued.report();
+        assert_eq!((report.completed, report.unserved, report.lost.waits, report.lost.responses), (1, 1, lost, 0));
+    }
+    // Without a hold it closes at once, and no accept is waited for.
+    let mut short = silent("0s");
+    short.trial.has_ledger.set(true);
+    assert_eq!(short.event(Kind::Connected, 110), Action::Complete);
+    short.shared.ended(&mut short.session, Ok(()), 110);
+    assert_eq!((short.report().unserved, short.report().lost.waits), (1, 0));
+    // A PROXY protocol header is all that it sends.
+    let mut headed = one(Transport::Tcp, "[server]\napp = \"connect\"\n[load]\nhold = \"1us\"\nproxy_protocol = 1");
+    assert_eq!(headed.session.on_started(&mut headed.shared), Action::Continue);
+    assert_eq!(headed.event(Kind::Connected, 110), Action::Send(Some(Wait::Hold)));
+    assert!(headed.shared.out.starts_with(b"PROXY TCP4 ") && headed.shared.out.ends_with(b"\r\n"));
+    headed.session.on_taken(&mut headed.shared, Taken::All);
+    assert_eq!(headed.session.on_hold_over(), Action::Complete);
+    // One that never comes about has lost its wait all the same.
+    let mut never = silent("0s");
+    never.shared.ended(&mut never.session, Err((Step::Connect, Cause::TIMED_OUT)), 110);
+    assert_eq!((never.report().lost.connects, never.report().lost.waits, never.report().lost.responses), (1, 1, 0));
+}
+
+#[test]
+fn a_server_that_closes_a_silent_connection_has_hung_up() {
+    for (cause, counted) in [(Cause::EndOfFile, Cause::HungUp), (RESET, RESET)] {
+        for connects in [true, false] {
+            let mut one = one(Transport::Tcp, "[server]\napp = \"connect\"\n[load]\nhold = \"1s\"");
+            one.trial.has_ledger.set(true);
+            if connects {
+                one.event(Kind::Connected, 110);
+            }
+            assert_eq!(one.event(Kind::Ended(Step::Receive, cause), 120), Action::Fail(Step::Close, counted));
+            one.shared.ended(&mut one.session, Err((Step::Close, counted)), 120);
+            let report = one.report();
+            assert_eq!((report.established, report.lost.waits, report.lost.responses), (1, 1, 0));
+            // An event may have cost it.
+            assert_eq!(*one.trial.lost.borrow(), [(Loss::ResetInQueue, 100, 120)]);
+        }
+    }
+}
+
+#[test]
+fn a_greeting_is_waited_for_and_another_reply_is_shown() {
+    let app = "network = \"host\"\n[server]\nsubject = \"running\"\napp = \"line\"\n[load]\n";
+    let mut greeted = one(Transport::Tcp, &format!("{app}expect = '220'"));
+    assert_eq!(greeted.session.on_started(&mut greeted.shared), Action::Continue);
+    assert_eq!(greeted.event(Kind::Connected, 110), Action::Send(Some(Wait::Reply)));
+    assert_eq!(greeted.shared.out, b"");
+    greeted.session.on_taken(&mut greeted.shared, Taken::All);
+    assert_eq!(greeted.event(Kind::Received(b"220 "), 120), Action::Continue);
+    assert_eq!(greeted.event(Kind::Received(b"hi\r\n"), 130), Action::Complete);
+    assert_eq!((greeted.recorded("response"), greeted.report().unexpected), ((1, 40), 0));
+    let mut asked = one(Transport::Tcp, &format!("{app}expect = '+PONG'\nsend = 'PING\\r\\n'"));
+    assert_eq!(asked.session.on_started(&mut asked.shared), Action::Send(None));
+    assert_eq!(asked.shared.out, b"PING\r\n");
+    asked.session.on_taken(&mut asked.shared, Taken::All);
+    assert_eq!(asked.event(Kind::Connected, 110), Action::Wait(Wait::Reply));
+    let failed = Action::Fail(Step::Receive, Cause::Mismatch);
+    assert_eq!(asked.event(Kind::Received(b"-ERR no\r\n"), 120), failed);
+    let unexpected = asked.report().unexpected().unwrap();
+    assert_eq!((unexpected.count, &unexpected.first[..]), (1, r"-ERR no\r\n"));
+    assert_eq!((asked.report().replies, asked.recorded("response").0), (0, 0));
 }

@@ -3,8 +3,13 @@
 
 use super::{Exchange, Session, Shared};
 use crate::{
-    ipc::{control::LoaderCount, ledger::Entry, receipt::Receipt},
+    ipc::{
+        control::LoaderCount,
+        ledger::Entry,
+        receipt::{Receipt, Told},
+    },
     load::{
+        client::Whole,
         observer::Observer,
         stages::{self, Instants},
     },
@@ -50,15 +55,11 @@ enum Stamp {
 impl Session {
     /// Checks a reply's receipt, and records the accept wait with the first one. Returns false if the reply belongs to another
     /// connection or request.
-    pub(super) fn verify<O: Observer>(
-        &mut self,
-        shared: &mut Shared<O>,
-        receipt: Option<Receipt>,
-        now_ns: u64,
-    ) -> bool {
+    pub(super) fn verify<O: Observer>(&mut self, shared: &mut Shared<O>, reply: &Whole, now_ns: u64) -> bool {
         if self.is_flow {
-            return self.verify_datagram(shared, receipt);
+            return self.verify_datagram(shared, reply);
         }
+        let receipt = reply.receipt;
         let first = !std::mem::replace(&mut self.served, true);
         let (worker, wait_ns) = match receipt {
             Some(receipt) => {
@@ -79,35 +80,62 @@ impl Session {
             // listenbench's own server always sends a receipt, so within a trial this reply is not a worker's.
             None => return !shared.observer.has_ledger(),
         };
-        self.answered.by(worker);
+        self.note_worker(worker);
         if first { self.record_accept(shared, worker, wait_ns, now_ns) } else { true }
     }
 
+    /// Looks up who accepted a connection whose workers send nothing, and records the accept wait.
+    pub(super) fn note_accept<O: Observer>(&mut self, shared: &mut Shared<O>) -> Acceptance {
+        let acceptance = self.acceptance(shared);
+        let Acceptance::By(entry) = acceptance else { return acceptance };
+        self.served = true;
+        self.note_worker(entry.worker);
+        let wait_ns = entry.accept_ns - self.connect_ns;
+        self.note_stranded(shared, entry.worker, wait_ns);
+        if self.measured && shared.policy.awaits_accept() {
+            shared.measures.record_accept_wait(entry.worker, wait_ns);
+        }
+        acceptance
+    }
+
     /// Notes who answered. Returns false if the trial's own server cannot have a worker of this number.
-    fn note_answer<O: Observer>(&mut self, shared: &Shared<O>, worker: u16) -> bool {
+    fn note_answer<O: Observer>(&mut self, shared: &mut Shared<O>, worker: u16) -> bool {
         let is_possible = !shared.observer.has_ledger() || shared.measures.has_worker(worker);
-        if is_possible {
-            self.answered.by(worker);
+        match shared.flows.get_mut(self.tag as usize).filter(|_| self.is_flow) {
+            _ if !is_possible => {}
+            Some(flow) => flow.answered(worker, &shared.account),
+            None => self.note_worker(worker),
         }
         is_possible
     }
 
+    /// Notes who answered a connection first.
+    fn note_worker(&mut self, worker: u16) {
+        if self.tag == 0 {
+            self.tag = u32::from(worker) + 1;
+        }
+    }
+
     /// Whose receipt it is; counted.
     fn origin<O: Observer>(&self, shared: &mut Shared<O>, receipt: &Receipt) -> Origin {
-        let tuple = shared.ends.tuple(self);
-        let origin = if receipt.belongs_to(self.nonce, &tuple) {
-            Origin::This
-        } else if shared.observer.has_ledger() {
-            Origin::Another
-        } else if receipt.nonce == self.nonce {
-            Origin::Proxied
-        } else if receipt.is_certain() || receipt.is_of(&tuple) {
-            Origin::Another
-        } else {
-            Origin::None
+        let is_asked = receipt.nonce == self.nonce;
+        let expected = if self.is_flow { Told::Nothing } else { shared.policy.told() };
+        let told = receipt.told_of(&shared.ends.tuple(self));
+        let origin = match told {
+            Some(told) if is_asked && told == expected => Origin::This,
+            _ if shared.observer.has_ledger() => Origin::Another,
+            // A proxy has named this connection to the server.
+            Some(Told::Another(_)) if is_asked => Origin::Proxied,
+            // Also a server that has not read the header, or one that nobody has sent.
+            Some(_) => Origin::Another,
+            None if is_asked => Origin::Proxied,
+            None if receipt.is_certain() => Origin::Another,
+            None => Origin::None,
         };
+        let is_proxied = origin == Origin::Proxied;
         shared.account.add(LoaderCount::Verified, u64::from(origin != Origin::None));
-        shared.account.add(LoaderCount::Proxied, u64::from(origin == Origin::Proxied));
+        shared.account.add(LoaderCount::Proxied, u64::from(is_proxied));
+        shared.account.add(LoaderCount::Named, u64::from(is_proxied && told.is_some()));
         origin
     }
 
@@ -161,6 +189,7 @@ impl Session {
             connect_ns: self.connect_ns,
             established_ns: if let Stamp::At(at_ns) = stamp { Some(at_ns) } else { None },
             accept_ns,
+            secured_ns: self.secured_ns(),
             replied_ns,
         };
         let Some(lengths) = stages::lengths(&instants, &journey) else { return };
@@ -183,9 +212,9 @@ impl Session {
     }
 
     /// Like [`Self::verify`], for a datagram: each datagram has its own receive wait.
-    fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, receipt: Option<Receipt>) -> bool {
+    fn verify_datagram<O: Observer>(&mut self, shared: &mut Shared<O>, reply: &Whole) -> bool {
         // A reply without a receipt comes from another server.
-        let Some(receipt) = receipt else {
+        let Some(receipt) = reply.receipt else {
             let is_foreign = !shared.observer.has_ledger();
             shared.account.add(LoaderCount::FlowReplies, u64::from(is_foreign));
             return is_foreign;
@@ -200,6 +229,9 @@ impl Session {
         }
         if !self.note_answer(shared, receipt.worker) {
             return false;
+        }
+        if let Some(flow) = shared.flows.get_mut(self.tag as usize) {
+            flow.named(reply);
         }
         if origin == Origin::Proxied || !shared.observer.is_beside() {
             return true;
@@ -220,7 +252,7 @@ impl Session {
         // Of kept connections, requests are what is planned.
         shared.account.add(LoaderCount::PlannedCompleted, u64::from(shared.policy.keeps));
         let (response_from_ns, service_from_ns) = match self.exchange {
-            Exchange::First => (self.intended_ns, self.connect_ns),
+            Exchange::First | Exchange::Heard => (self.intended_ns, self.connect_ns),
             Exchange::Further => (self.waiting_since_ns, self.waiting_since_ns),
             Exchange::Due => (self.intended_ns, self.waiting_since_ns),
             Exchange::FollowUp => {

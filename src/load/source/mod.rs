@@ -8,6 +8,7 @@ mod bind_zero;
 mod bound;
 mod explicit;
 mod kernel;
+mod named;
 mod range_window;
 
 use std::{
@@ -80,6 +81,11 @@ pub fn build(selection: Selection, range: &Range, groups: usize, share: Share, s
         Selection::RangeWindow => Box::new(range_window::RangeWindow::new(range, groups, share)),
         Selection::Explicit => Box::new(explicit::Explicit::new(range, groups, share, seed)),
     }
+}
+
+/// Builds the source of a Unix socket's clients in one process. Those of our own server have names, by which it knows them.
+pub fn of_unix(has_names: bool, share: Share) -> Box<dyn Source> {
+    if has_names { Box::new(named::Named::new(share)) } else { Box::new(kernel::Kernel) }
 }
 
 /// The address to bind to: the group's, or the unspecified one of its destination's family.

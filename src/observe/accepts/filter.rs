@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::sys::namespace::Namespace;
+use crate::sys::{namespace::Namespace, unix::SERVER_END};
 
 /// The listeners to count.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Filter {
     /// Their addresses: a connection counts if it was made to one of them. An unspecified address stands for all of its family, on a
     /// listener of that family. If there are none, every TCP listener counts.
     pub listeners: Vec<SocketAddr>,
+    /// Whether they are Unix sockets, for which [`SERVER_END`] stands: see [`Accepts::listen`](super::Accepts::listen).
+    pub on_unix: bool,
 }
 
 /// Whose connections are ours.
@@ -37,7 +39,12 @@ const SOME: u16 = 0xffff;
 impl Filter {
     /// These listeners in the calling process's network namespace.
     pub fn here(listeners: Vec<SocketAddr>) -> anyhow::Result<Self> {
-        Ok(Self { netns: Namespace::current()?.inode()?, listeners })
+        Ok(Self { netns: Namespace::current()?.inode()?, listeners, on_unix: false })
+    }
+
+    /// Listeners on Unix sockets.
+    pub fn unix() -> anyhow::Result<Self> {
+        Ok(Self { on_unix: true, ..Self::here(vec![SERVER_END])? })
     }
 
     /// Whether a listener with this address may take connections that count.
@@ -113,10 +120,10 @@ mod tests {
             ("[::]:80", "[::1]:80", true),
             ("[::]:80", "127.0.0.1:80", false),
         ] {
-            let filter = Filter { netns: 1, listeners: vec![wanted.parse().unwrap()] };
+            let filter = Filter { netns: 1, listeners: vec![wanted.parse().unwrap()], on_unix: false };
             assert_eq!(filter.admits(listener.parse().unwrap()), expected, "{wanted} {listener}");
         }
-        assert!(Filter { netns: 1, listeners: Vec::new() }.admits("[::1]:80".parse().unwrap()));
+        assert!(Filter { netns: 1, listeners: Vec::new(), on_unix: false }.admits("[::1]:80".parse().unwrap()));
     }
 
     #[test]

@@ -10,7 +10,10 @@ mod programs;
 mod tables;
 mod try_out;
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -74,7 +77,7 @@ pub struct Snapshot {
     /// Starts of waits that were dropped because very many later connections died unaccepted.
     pub aged_out: u64,
     /// Connections that waited to be accepted when their listener was closed, and were reset with it, without foreign ones; `None` below
-    /// [`Level::Btf`].
+    /// [`Level::Btf`], and of Unix sockets.
     pub reset_in_queue: Option<u64>,
 }
 
@@ -95,7 +98,9 @@ pub struct MemberSeen {
     pub unstamped: u64,
     /// Calls of accept that found nothing.
     pub eagain: u64,
-    /// Connections that it accepted with a known wait, at [`Level::Btf`] all, and that its server has not closed.
+    /// Calls of accept that failed for want of a descriptor; those of a ring are not seen.
+    pub emfile: u64,
+    /// Connections that it accepted with a known wait, at [`Level::Btf`] all, and that its server has not closed; of Unix sockets, none.
     pub open: u64,
     pub open_peak: u64,
     /// CLOCK_MONOTONIC; 0 if it never accepted.
@@ -116,7 +121,7 @@ impl Accepts {
             match Programs::attach(level, filter, members) {
                 Ok(programs) => {
                     let sees_rings = level == Level::Btf && programs.rings_error().is_none();
-                    let missing = missing(level, better.as_ref(), programs.rings_error());
+                    let missing = missing(level, better.as_ref(), (programs.rings_error(), programs.queued_error()));
                     let accepts = Self {
                         programs,
                         level,
@@ -139,6 +144,11 @@ impl Accepts {
     /// Says whose connections are ours. From the first call on, all others count as foreign.
     pub fn ours(&mut self, ours: Ours<'_>) -> Result<()> {
         self.programs.ours(ours)
+    }
+
+    /// Says which listeners on Unix sockets count, by inode. One that accepts a connection of ours counts from then on.
+    pub fn listen(&mut self, inodes: &BTreeSet<u32>) -> Result<()> {
+        self.programs.listen(inodes)
     }
 
     /// Whether accepts by io_uring are seen.
@@ -171,7 +181,7 @@ impl Accepts {
             let (member, waits) = tables.member(number, histogram);
             enter(&mut members, seen(member, listener, comm, waits, *ahead_ns));
         }
-        let reset_in_queue = (*level == Level::Btf).then(|| tables.closed_on());
+        let reset_in_queue = (*level == Level::Btf && !filter.on_unix).then(|| tables.closed_on());
         Ok(Snapshot { at_ns, members, lost_events, missed_runs, aged_out: tables.aged_out(), reset_in_queue })
     }
 }
@@ -202,6 +212,7 @@ impl MemberSeen {
         self.foreign += other.foreign;
         self.unstamped += other.unstamped;
         self.eagain += other.eagain;
+        self.emfile += other.emfile;
         self.open += other.open;
         // Their peaks may have been at different times.
         self.open_peak = self.open_peak.max(other.open_peak).max(self.open);
@@ -217,7 +228,7 @@ fn seen(
     waits: Histogram<u64>,
     ahead_ns: i64,
 ) -> MemberSeen {
-    let Member { pid, tid, accepted, foreign, unstamped, eagain, open, open_peak, .. } = member;
+    let Member { pid, tid, accepted, foreign, unstamped, eagain, emfile, open, open_peak, .. } = member;
     MemberSeen {
         pid,
         tid,
@@ -227,6 +238,7 @@ fn seen(
         foreign,
         unstamped,
         eagain,
+        emfile,
         open,
         open_peak,
         last_accept_ns: match member.last_accept_ns {
@@ -249,9 +261,23 @@ fn name(names: &mut HashMap<i32, String>, member: &Member) -> String {
 }
 
 /// What cannot be known at a level, and why a better level, or the accepts of rings, are not available.
-fn missing(level: Level, better: Option<&anyhow::Error>, rings: Option<&anyhow::Error>) -> Option<String> {
+fn missing(
+    level: Level,
+    better: Option<&anyhow::Error>,
+    (rings, queued): (Option<&anyhow::Error>, Option<&anyhow::Error>),
+) -> Option<String> {
     let what = match level {
-        Level::Btf => return rings.map(|error| format!("accepts by io_uring: {}", format::causes(error))),
+        Level::Btf => {
+            let rings = rings.map(|error| format!("accepts by io_uring: {}", format::causes(error)));
+            let queued = queued.map(|error| {
+                format!(
+                    "when connections were queued, so that waits begin with the client's connect call: {}",
+                    format::causes(error)
+                )
+            });
+            let lacks: Vec<String> = rings.into_iter().chain(queued).collect();
+            return (!lacks.is_empty()).then(|| lacks.join("; "));
+        }
         Level::Tracepoints => {
             "accepts by io_uring; the waits of accepts whose caller does not ask for the peer's address; and connections between the \
              same addresses in other network namespaces may be taken for these"
@@ -282,6 +308,7 @@ mod tests {
             foreign: 1,
             unstamped: 2,
             eagain: 3,
+            emfile: 4,
             open: accepted,
             open_peak,
             last_accept_ns,
@@ -298,6 +325,7 @@ mod tests {
         }
         let [first, second] = &members[..] else { panic!("{members:?}") };
         assert_eq!((first.tid, first.accepted, first.foreign, first.unstamped, first.eagain), (7, 9, 2, 4, 6));
+        assert_eq!(first.emfile, 8);
         assert_eq!((first.open, first.open_peak, first.last_accept_ns, first.waits.len()), (9, 9, 50, 9));
         assert_eq!((second.tid, second.accepted, second.open_peak), (8, 1, 2));
     }
@@ -319,10 +347,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_comes_with_its_reason() {
-        assert_eq!(missing(Level::Btf, None, None), None);
+        assert_eq!(missing(Level::Btf, None, (None, None)), None);
         let error = anyhow::anyhow!("no file").context("BTF");
-        assert_eq!(missing(Level::Btf, None, Some(&error)).unwrap(), "accepts by io_uring: BTF: no file");
-        assert!(missing(Level::Tracepoints, Some(&error), None).unwrap().ends_with("for these: BTF: no file"));
-        assert!(missing(Level::Counts, None, None).unwrap().ends_with("io_uring: set `probe` to `btf` or `auto`"));
+        assert_eq!(missing(Level::Btf, None, (Some(&error), None)).unwrap(), "accepts by io_uring: BTF: no file");
+        let queued = missing(Level::Btf, None, (None, Some(&error))).unwrap();
+        assert!(queued.starts_with("when connections were queued") && queued.ends_with("BTF: no file"), "{queued}");
+        assert!(missing(Level::Tracepoints, Some(&error), (None, None)).unwrap().ends_with("for these: BTF: no file"));
+        assert!(
+            missing(Level::Counts, None, (None, None)).unwrap().ends_with("io_uring: set `probe` to `btf` or `auto`")
+        );
     }
 }

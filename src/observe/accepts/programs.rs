@@ -1,6 +1,7 @@
 //! Loads and attaches the programs.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Metadata},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
@@ -28,6 +29,9 @@ const FIRST_PROCESSES: u64 = 0xefff_fffc;
 const STATES: &str = "sock/inet_sock_set_state";
 /// Events of system calls, with the programs that run at them.
 const RETURNS: [(&str, &str); 2] = [("accept", "syscalls/sys_exit_accept"), ("accept4", "syscalls/sys_exit_accept4")];
+/// On Unix sockets, where a connection's start is no change of state.
+const CONNECTS: [(&str, &str); 2] =
+    [("connect_unix", "syscalls/sys_enter_connect"), ("connected_unix", "syscalls/sys_exit_connect")];
 const CALLS: [(&str, &str); 2] =
     [("call_accept", "syscalls/sys_enter_accept"), ("call_accept4", "syscalls/sys_enter_accept4")];
 
@@ -36,6 +40,7 @@ pub struct Programs {
     bpf: Ebpf,
     tables: Tables,
     rings_error: Option<anyhow::Error>,
+    queued_error: Option<anyhow::Error>,
     _events: Vec<OwnedFd>,
 }
 
@@ -43,6 +48,11 @@ impl Programs {
     /// Attaches the programs of a level. The error names the cause and the remedy.
     pub fn attach(level: Level, filter: &Filter, members: usize) -> Result<Self> {
         let attached = match level {
+            Level::Tracepoints | Level::Counts if filter.on_unix => {
+                bail!(
+                    "accepts on a Unix socket are seen at the level `btf` only: set `probe` to `btf`, `auto` or `off`"
+                )
+            }
             Level::Btf => with_btf(&types_of_kernel()?, filter, members),
             Level::Tracepoints => plain(filter, members, true),
             Level::Counts => plain(filter, members, false),
@@ -65,6 +75,11 @@ impl Programs {
         self.rings_error.as_ref()
     }
 
+    /// Why it is not seen when a Unix socket's connection is queued; `None` if it is, or of no interest.
+    pub fn queued_error(&self) -> Option<&anyhow::Error> {
+        self.queued_error.as_ref()
+    }
+
     /// Tells the programs whose connections are ours.
     pub fn ours(&mut self, ours: Ours<'_>) -> Result<()> {
         let map = self.bpf.map_mut("ours").context("the object has no map `ours`")?;
@@ -78,6 +93,16 @@ impl Programs {
             hosts.insert(host(*address), 1, 0).context("adding a host to map `hosts`")?;
         }
         self.tables.ask_whose();
+        Ok(())
+    }
+
+    /// Tells the programs which listeners on Unix sockets count.
+    pub fn listen(&mut self, inodes: &BTreeSet<u32>) -> Result<()> {
+        let map = self.bpf.map_mut("unix_listeners").context("the object has no map `unix_listeners`")?;
+        let mut listeners: HashMap<&mut MapData, u64, u32> = HashMap::try_from(map).context("map `unix_listeners`")?;
+        for inode in inodes {
+            listeners.insert(u64::from(*inode), 1, 0).context("adding a listener to map `unix_listeners`")?;
+        }
         Ok(())
     }
 
@@ -137,9 +162,19 @@ fn with_btf(btf: &Btf, filter: &Filter, members: usize) -> Result<Programs> {
     changed.load("inet_sock_set_state", btf).context("verifying program `changed`")?;
     changed.attach().context("attaching program `changed`")?;
     let rings_error = rings(&mut bpf).err();
+    let queued_error = if filter.on_unix { at_queued(&mut bpf, btf).err() } else { None };
     let tracefs = Tracefs::open().context("opening tracefs")?;
-    let events = at_events(&mut bpf, &tracefs, &RETURNS)?;
-    Ok(Programs { bpf, tables, rings_error, _events: events })
+    let connects: &[_] = if filter.on_unix { &CONNECTS } else { &[] };
+    let events = at_events(&mut bpf, &tracefs, &[connects, &RETURNS].concat())?;
+    Ok(Programs { bpf, tables, rings_error, queued_error, _events: events })
+}
+
+/// Since Linux 6.3, waking a listener is an event.
+fn at_queued(bpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    let queued: &mut BtfTracePoint = program(bpf, "queued_unix")?;
+    queued.load("sk_data_ready", btf).context("verifying program `queued_unix`")?;
+    queued.attach().context("attaching program `queued_unix`")?;
+    Ok(())
 }
 
 fn rings(bpf: &mut Ebpf) -> Result<()> {
@@ -177,7 +212,7 @@ fn plain(filter: &Filter, members: usize, with_waits: bool) -> Result<Programs> 
     enter_filter(&mut bpf, filter)?;
     let states: &[_] = if with_waits { &[("changed", STATES)] } else { &[] };
     let events = at_events(&mut bpf, &tracefs, &[states, &CALLS, &RETURNS].concat())?;
-    Ok(Programs { bpf, tables, rings_error: None, _events: events })
+    Ok(Programs { bpf, tables, rings_error: None, queued_error: None, _events: events })
 }
 
 /// Where the program for changes of state finds the event's fields.

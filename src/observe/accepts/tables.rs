@@ -44,6 +44,7 @@ pub struct Member {
     pub unstamped: u64,
     pub completions: u64,
     pub eagain: u64,
+    pub emfile: u64,
     pub open: u64,
     pub open_peak: u64,
     /// The kernel's CLOCK_MONOTONIC.
@@ -129,6 +130,7 @@ impl Member {
             unstamped,
             completions,
             eagain,
+            emfile: words[15],
             // A connection that is closed while it is accepted counts down before it counts up.
             open: if (open as i64) < 0 { 0 } else { open },
             open_peak,
@@ -206,10 +208,11 @@ mod tests {
         words[10] = u64::from_ne_bytes(mapped[8..].try_into().unwrap());
         words[11] = u64::from(AF_INET) << 16 | 8_080;
         words[12] = u64::from_ne_bytes(*b"nginx\0\0\0");
+        words[15] = 15;
         let member = Member::of(words);
         assert_eq!((member.pid, member.tid, member.accepted, member.foreign, member.unstamped), (7, 9, 1, 2, 3));
         assert_eq!((member.completions, member.eagain, member.open, member.open_peak), (4, 5, 6, 7));
-        assert_eq!((member.last_accept_ns, member.comm.as_str()), (8, "nginx"));
+        assert_eq!((member.last_accept_ns, member.comm.as_str(), member.emfile), (8, "nginx", 15));
         assert_eq!(member.listener, Some("127.0.0.1:8080".parse().unwrap()));
     }
 

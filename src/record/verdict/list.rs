@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use super::{
-    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, slow,
+    Change, EventOutcome, Figures, Imbalance, Nothing, Scope, SoFar, Unfinished, all, listed, names, queues, said,
+    sent, slow,
 };
 use crate::{
-    format::{counted, p_equals, percent},
-    record::{ErrorCount, EventKind, Exit, ForeignMember, Statuses},
+    format::{counted, p_equals, percent, thousands},
+    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses},
 };
 
 /// Thresholds of the verdict rules.
@@ -152,6 +153,29 @@ verdicts! {
         detail: counted(*replies, "reply belongs to another connection", "replies belong to another connection"),
         meaning: "Clients received replies meant for others: the figures cannot be trusted.",
         remedy: "Make sure that nothing between client and server rewrites packets; if nothing does, report it as a bug.",
+    }
+
+    HandshakesDiffer {
+        /// What loaders counted.
+        clients: Handshakes,
+        /// What our server counted.
+        server: Handshakes,
+        /// Connections that failed, of which the two may think differently.
+        failed: u64,
+    } {
+        scope: Trial,
+        figures: Invalid,
+        given_when: "loaders and our own server counted different numbers of TLS handshakes, or of resumed ones, and not as many connections failed",
+        detail: format!(
+            "clients completed {} ({} resumed), the server {} ({} resumed), and {} failed",
+            counted(clients.completed, "TLS handshake", "TLS handshakes"),
+            thousands(clients.resumed as f64),
+            thousands(server.completed as f64),
+            thousands(server.resumed as f64),
+            counted(*failed, "connection", "connections")
+        ),
+        meaning: "Client and server do not agree on what happened, so that rates and times of handshakes cannot be trusted.",
+        remedy: "Make sure that nothing between client and server ends TLS; if nothing does, report it as a bug.",
     }
 
     ForeignMembers {
@@ -379,8 +403,9 @@ verdicts! {
         given_when: "no connection was due in the window, none was completed, or the fill of the ports stopped early",
         detail: match nothing {
             Nothing::Due => "no connection was due in the measured window".to_owned(),
-            Nothing::Completed { attempted, errors } => {
-                format!("none of {} was completed: {}", counted(*attempted, "attempt", "attempts"), listed(errors))
+            Nothing::Completed { attempted, errors, first } => {
+                let attempts = counted(*attempted, "attempt", "attempts");
+                format!("none of {attempts} was completed: {}{}", listed(errors), sent(first))
             }
             Nothing::Filled { established, capacity, errors } => {
                 format!("the fill stopped at {established} of {capacity} connections: {}", listed(errors))
@@ -447,6 +472,66 @@ verdicts! {
         meaning: "An accept queue was full, and connections had to retry.",
         remedy: "Raise what limits the queue, unless overflow is what you are measuring: the server's backlog (`server.backlog` for listenbench's own) or \
              net.core.somaxconn (`sysctl.somaxconn`; with `network = \"host\"`, `sysctl -w` before the server starts).",
+    }
+
+    DescriptorsUsedUp {
+        /// Accepts that failed.
+        refused: u64,
+        /// Members among which they did, and all.
+        members: (usize, usize),
+        /// Connections that were accepted with a spare descriptor, and closed.
+        shed: u64,
+        /// The lowest limit of these members' open files, if it is known.
+        limit: Option<u64>,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a member of the server, or its helper, had no descriptor left for a connection: accepts failed with EMFILE or, for the whole machine, \
+                     ENFILE, by the count of our own workers or of a probe; what follows from that gets no verdict of its own",
+        detail: {
+            let who = match members {
+                (0, _) => "the helper".to_owned(),
+                (some, all) => format!("{some} of {}", counted(*all as u64, "member", "members")),
+            };
+            let limit = limit.map_or_else(String::new, |limit| format!(" (limit {limit})"));
+            let shed = (*shed > 0).then(|| format!("; {} closed at once", counted(*shed, "connection was", "connections were")));
+            let refused = counted(*refused, "accept", "accepts");
+            format!("{who} had no descriptor left{limit}: {refused} failed{}", shed.unwrap_or_default())
+        },
+        meaning: "The server held as many connections as it may have open files. The others waited in its queue, or were closed or lost: what clients saw \
+                  is the limit's doing.",
+        remedy: "Raise the limit, unless that is what you are measuring: `server.open_files` or, where that is not set, `ulimit -n`; for a server of \
+                 your own, also what its configuration says (nginx: `worker_rlimit_nofile`), or its service (LimitNOFILE=). Or use more \
+                 workers.",
+    }
+
+    FellBack {
+        fell_back: u64,
+        established: u64,
+        /// SYNs that the kernel sent again: it leaves the option out of a connection's later ones.
+        syn_retries: u64,
+        /// Connections for which the kernel no longer asked, because earlier ones were answered only without MPTCP.
+        disabled: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "connections of the loaders were plain TCP, though `protocol` is `mptcp`, by getsockopt(MPTCP_INFO) on each",
+        detail: {
+            let of = counted(*established, "connection", "connections");
+            let retries = match syn_retries {
+                0 => String::new(),
+                some => format!("; {} sent again", counted(*some, "SYN was", "SYNs were")),
+            };
+            let disabled = match disabled {
+                0 => String::new(),
+                some => format!("; for {some}, the kernel no longer asked (MPCapableSYNTXDisabled)"),
+            };
+            format!("{fell_back} of {of} fell back to TCP{retries}{disabled}")
+        },
+        meaning: "The figures include connections by plain TCP, though the trial was to measure MPTCP.",
+        remedy: "If all fell back, the server does not speak MPTCP, or something on the way removes the option: start the server through `mptcpize run`, or switch \
+                 MPTCP on in its configuration. If some did, their first SYNs were lost, and the kernel leaves the option out of later ones \
+                 (net.mptcp.syn_retrans_before_tcp_fallback), and for an hour out of all (net.mptcp.blackhole_timeout).",
     }
 
     SynQueueOverflow {
@@ -567,6 +652,8 @@ verdicts! {
         failed: u64,
         attempted: u64,
         errors: Vec<ErrorCount>,
+        /// What the server sent that was not expected; empty if it did not.
+        first: String,
     } {
         scope: Trial,
         figures: Invalid,
@@ -574,7 +661,7 @@ verdicts! {
             "over {:.0} % of the attempts failed, and none of the scenario's `answers` is about failures",
             100.0 * limits::FAILURES
         ),
-        detail: format!("{failed} of {attempted} attempts failed: {}", listed(errors)),
+        detail: format!("{failed} of {attempted} attempts failed: {}{}", listed(errors), sent(first)),
         meaning: "Too many attempts failed: the trial did not carry the load that it was to measure.",
         remedy: "Fix what the errors point to, or lower the load; if failures are what you ask about, list one of their metrics in \
              `answers`, such as `lost_connections_share`.",
@@ -611,7 +698,7 @@ verdicts! {
     } {
         scope: Trial,
         figures: Valid,
-        given_when: format!("over {} % of the connections failed, without those lost to the scenario's events", 100.0 * limits::ERRORS),
+        given_when: format!("over {} % of the connections failed, without those lost to the scenario's events and those of `unexpected-replies`", 100.0 * limits::ERRORS),
         detail: listed(errors),
         meaning: "Percentiles count attempts that failed as slower than any other; means leave them out.",
         remedy: "Fix what the errors point to, or lower the load.",
@@ -626,6 +713,33 @@ verdicts! {
         detail: format!("{} of {}: {statuses}", statuses.errors(), counted(statuses.all(), "reply", "replies")),
         meaning: "The server refused or failed these requests. Their replies count as completed, and may be quicker than the ones you want to measure.",
         remedy: "Check `load.path`, `load.host` and the server's own log.",
+    }
+
+    UnexpectedReplies {
+        count: u64,
+        /// How one of the first began.
+        first: String,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a server's reply with app `line` does not begin as `load.expect` says",
+        detail: format!("{} than `load.expect` says{}", counted(*count, "reply began otherwise", "replies began otherwise"), said(first)),
+        meaning: "The server answered, but not as the scenario expects. These connections count as failed: percentiles take them as slower than any other; means leave them out.",
+        remedy: "Compare the reply with `load.expect`; if it is an error, correct `load.send`, or look at the server's own log.",
+    }
+
+    ServerSpoke {
+        count: u64,
+        established: u64,
+        /// How what it sent on one of the first began.
+        first: String,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "a server sends something to clients that say nothing (app `connect`)",
+        detail: format!("on {count} of {}{}", counted(*established, "connection", "connections"), said(first)),
+        meaning: "Clients of app `connect` ask for nothing, and ignore what they get. A greeting does no harm; if it is a refusal, these connections were of no use.",
+        remedy: "If it is a greeting, app `line` with an empty `load.send` can check it; if it is a refusal, raise the server's limit of connections.",
     }
 
     PortsScarce {
@@ -680,6 +794,25 @@ verdicts! {
         ),
         meaning: "What was measured is not a proxy: the server answered by itself, or its connections to the upstream failed.",
         remedy: "Have the server pass requests on to `{backend}`, and look for errors in its output and its logs.",
+    }
+
+    UpstreamHeaders {
+        /// Those of the upstream that are about headers.
+        errors: Vec<ErrorCount>,
+        /// Connections that the upstream accepted.
+        accepted: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "with `server.backend_proxy_protocol`, the upstream closed connections because they did not begin with a PROXY protocol header",
+        detail: format!(
+            "the upstream closed {} of {}: {}",
+            errors.iter().map(|error| error.count).sum::<u64>(),
+            counted(*accepted, "connection", "connections"),
+            listed(errors)
+        ),
+        meaning: "The proxy, or whatever else connects to the upstream, sends no PROXY protocol header that the upstream could read.",
+        remedy: "Have the proxy send headers to `{backend}`, as HAProxy does with `send-proxy-v2`, or set `server.backend_proxy_protocol = false`.",
     }
 
     OddRange {
@@ -884,7 +1017,7 @@ verdicts! {
     }
 
     MemberStopped {
-        listener: SocketAddr,
+        listener: String,
         /// Name and pid of the member.
         member: String,
         /// The state's letter in /proc.

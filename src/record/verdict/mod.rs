@@ -75,6 +75,7 @@ impl VerdictName {
                 | Self::QueueOverflow
                 | Self::SynQueueOverflow
                 | Self::ErrorReplies
+                | Self::FellBack
         )
     }
 
@@ -103,7 +104,9 @@ impl VerdictName {
             Self::Interrupted | Self::RoutingChanged => {
                 matches!(other, Self::RateUnmet | Self::DriftInTrial | Self::LoaderSaturated | Self::NoFollowUp)
             }
-            Self::QueueStranded => matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial),
+            Self::QueueStranded | Self::DescriptorsUsedUp => {
+                matches!(other, Self::RateUnmet | Self::Errors | Self::DriftInTrial)
+            }
             _ => false,
         }
     }
@@ -169,7 +172,11 @@ impl fmt::Display for Imbalance {
                 // Where a part is unknown, nobody knows whether the sum adds up.
                 let [accepted, aborted] = [sum.accepted, sum.aborted].map(Option::unwrap_or_default);
                 let left_in_queue = sum.left_in_queue;
-                write!(f, " ≠ {accepted} accepted + {left_in_queue} left in the queue + {aborted} aborted")
+                write!(f, " ≠ {accepted} accepted")?;
+                if let Some(shed @ 1..) = sum.shed {
+                    write!(f, " ({shed} of them closed at once)")?;
+                }
+                write!(f, " + {left_in_queue} left in the queue + {aborted} aborted")
             }
             Self::Datagrams(Datagrams { sent, foreign, received, left_in_queue, lost, refused, aborted, .. }) => {
                 write!(f, "{sent} datagrams sent")?;
@@ -230,6 +237,8 @@ pub enum Nothing {
         attempted: u64,
         /// How they failed.
         errors: Vec<ErrorCount>,
+        /// What the server sent that was not expected; empty if it did not.
+        first: String,
     },
     /// The fill of the ports stopped early.
     Filled {
@@ -278,11 +287,17 @@ impl fmt::Display for EventOutcome {
 
 /// `connect ECONNREFUSED ×3, receive EOF ×1 (the server closed before it had answered)`.
 fn listed(errors: &[ErrorCount]) -> String {
-    let one = |error: &ErrorCount| {
-        let meaning = error.errno.meaning().map(|meaning| format!(" ({meaning})"));
-        format!("{error}{}", meaning.unwrap_or_default())
-    };
-    errors.iter().map(one).collect::<Vec<_>>().join(", ")
+    errors.iter().map(ErrorCount::explained).collect::<Vec<_>>().join(", ")
+}
+
+/// `: -ERR unknown command\r\n`; empty if it is not known.
+fn said(first: &str) -> String {
+    if first.is_empty() { String::new() } else { format!(": {first}") }
+}
+
+/// `; the server sent -ERR unknown command\r\n`; empty if it sent nothing that was not expected.
+fn sent(first: &str) -> String {
+    if first.is_empty() { String::new() } else { format!("; the server sent {first}") }
 }
 
 /// `; 12 connects took 1 s, 1 connect took 3 s`; empty if none took as long.

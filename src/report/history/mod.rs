@@ -140,14 +140,14 @@ fn boots(record: &Record) -> IndexMap<String, String> {
         let boot = record.host["boot"].as_str().map(str::to_owned);
         return boot.map(|boot| ("the machine".to_owned(), boot)).into_iter().collect();
     }
-    hosts.into_iter().filter_map(|host| Some((host.name, host.boot?))).collect()
+    hosts.into_iter().filter_map(|host| Some((host.name, host.machine.boot?))).collect()
 }
 
 /// The models of the processors of all hosts, each once.
 fn processors(record: &Record) -> String {
     let own = record.host["cpu"].as_str().unwrap_or_default().to_owned();
     let models: IndexSet<String> =
-        std::iter::once(own).chain(HostFacts::all(&record.host).into_iter().map(|host| host.cpu)).collect();
+        std::iter::once(own).chain(HostFacts::all(&record.host).into_iter().map(|host| host.machine.cpu)).collect();
     models.into_iter().collect::<Vec<_>>().join(", ")
 }
 

@@ -174,6 +174,7 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
     let exact = exact_waits(summary);
     let imbalance = imbalance(ranked);
+    let has_responses = summary.cells.iter().any(|cell| cell.metrics.contains_key("response_p50_ns"));
     let lines = [
         (
             summary.cells.iter().any(|cell| cell.valid > 0),
@@ -188,7 +189,12 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
         ),
         (!exact.is_empty(), &exact),
         (
-            method(WaitMethod::Tracepoint),
+            method(WaitMethod::Tracepoint) && !has_responses,
+            "What another server does with a connection after accept, such as handing it to another thread, is in none of the figures: \
+             clients of app `connect` ask for nothing.",
+        ),
+        (
+            method(WaitMethod::Tracepoint) && has_responses,
             "What another server does with a connection after accept, such as handing it to another thread, is in the response only.",
         ),
         (
@@ -211,9 +217,19 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
         (has("flow_imbalance"), "imbalance of flows: busiest worker ÷ mean."),
         (
             has("flow_imbalance") || has("sticky_share"),
-            "flow: the datagrams of one 4-tuple, credited to the worker that answers first.",
+            "flow: the datagrams of one 4-tuple (of two, if its client's port changes), credited to the worker that answers first.",
         ),
         (has("sticky_share"), "sticky: all replies came from one worker."),
+        (
+            has("rebound_stay_share"),
+            "stay with another port: of the flows continued from another port of their client, those whose next reply came from the worker that \
+             had answered last.",
+        ),
+        (
+            has("reload_stay_share"),
+            "stay after a reload: of the flows that went on when the new workers had taken over, those whose next reply came from the worker that \
+             had answered last; old workers answer only as long as they drain.",
+        ),
         (has("lost_share"), "lost: datagrams dropped because the socket's buffer was full."),
         (
             has("event_share"),

@@ -7,9 +7,10 @@ use serde_json::Value as Json;
 use super::{Content, job::Job};
 use crate::{
     format::{self, plural},
-    record::{Outcome, Subject, SubjectKind, TrialRecord},
+    record::{LoadRow, Outcome, Subject, SubjectKind, TrialRecord},
     report::{Ranked, claims::capital, html::parts::folded, plain, ranking::listed},
     stats::Record,
+    sys::unix,
 };
 
 /// The swept key whose values are names of variants, which the scenario lists under the same name.
@@ -133,7 +134,9 @@ fn conditions(record: &Record) -> Vec<String> {
         format!("seed {}, {}, revision {}", text("seed"), text("tool"), text("revision")),
     ]);
     conditions.extend(servers(record));
+    conditions.extend(bound(record));
     conditions.extend(upstreams(record));
+    conditions.extend(headers(record));
     conditions
 }
 
@@ -167,7 +170,25 @@ fn upstreams(record: &Record) -> Vec<String> {
         let workers = plural(usize::try_from(trial.upstream.as_ref()?.workers).ok()?, "worker");
         let strategy = strategy(&scenario, trial).map_or_else(String::new, |strategy| format!("{strategy}, "));
         let own = Subject::own();
-        Some((format!("{} {}", own.name, own.version.unwrap_or_default()), format!("{strategy}{workers}")))
+        let expects =
+            if trial.upstream.as_ref()?.proxy_protocol { ", which expects PROXY protocol headers" } else { "" };
+        Some((format!("{} {}", own.name, own.version.unwrap_or_default()), format!("{strategy}{workers}{expects}")))
+    })
+}
+
+/// What connections begin with, unless that is swept: `PROXY protocol: version 2`, of several populations `PROXY protocol: version 2
+/// (kept), none (fresh)`.
+fn headers(record: &Record) -> Vec<String> {
+    of_variants(record, "PROXY", |trial| {
+        let version =
+            |load: &LoadRow| load.proxy_protocol.map_or("none".to_owned(), |number| format!("version {number}"));
+        let is_swept = trial.cell.keys().any(|key| key.ends_with("proxy_protocol"));
+        let sent = trial.loads.iter().any(|load| load.proxy_protocol.is_some());
+        let what: Vec<String> = match &trial.loads[..] {
+            [only] => vec![version(only)],
+            several => several.iter().map(|load| format!("{} ({})", version(load), load.name)).collect(),
+        };
+        (sent && !is_swept).then(|| ("protocol".to_owned(), what.join(", ")))
     })
 }
 
@@ -195,6 +216,23 @@ fn servers(record: &Record) -> Vec<String> {
         let origin = subject.command.as_deref().unwrap_or("was already running");
         let version = subject.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
         was_there.then(|| (format!("{}{version}", subject.name), origin.to_owned()))
+    })
+}
+
+/// What listenbench's own server was bound to, where that is more than the address that clients connect to, or a Unix socket.
+fn bound(record: &Record) -> Vec<String> {
+    of_variants(record, "server", |trial| {
+        let own = &trial.subject;
+        let is_plain = match &own.bound[..] {
+            [] => true,
+            [only] => {
+                let is_unix = unix::is_meant(&only.address);
+                only.v6only.is_none() && only.device.is_none() && !only.is_wildcard() && !is_unix
+            }
+            _ => false,
+        };
+        let all = own.bound.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        (!is_plain).then(|| (own.name.clone(), format!("bound to {all}")))
     })
 }
 

@@ -184,7 +184,7 @@ fn clocks(ranked: &Ranked<'_>, trials: &[&TrialRecord], names: &Names) -> Grid {
         Some(vec![
             of_server,
             rows.iter().find_map(|row| row.address).map_or_else(none, |address| address.to_string()),
-            known.map_or_else(none, |host| host.cpus_allowed.to_string()),
+            known.map_or_else(none, |host| host.machine.cpus_allowed.to_string()),
             offset,
             clocks().map(|clock| clock.bound_ns).max().map_or_else(none, |ns| format!("±{}", duration(ns as f64))),
             drift.map_or_else(none, |(ns, bound_ns)| {

@@ -26,16 +26,20 @@ type Fact = (&'static str, fn(&HostFacts) -> String);
 /// In this order.
 const FACTS: [Fact; 8] = [
     ("kernel ", |host| {
-        let build = if host.kernel_version.is_empty() { String::new() } else { format!(" ({})", host.kernel_version) };
-        format!("{}{build}", host.kernel)
+        let build = if host.machine.kernel_version.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", host.machine.kernel_version)
+        };
+        format!("{}{build}", host.machine.kernel)
     }),
-    ("", |host| format!("{} ({})", plural(host.cpus_allowed, "processor"), host.cpu)),
-    ("memory ", |host| gibibytes(host.memory_bytes as f64)),
-    ("clock source ", |host| host.clocksource.clone()),
+    ("", |host| format!("{} ({})", plural(host.machine.cpus_allowed, "processor"), host.machine.cpu)),
+    ("memory ", |host| gibibytes(host.machine.memory_bytes as f64)),
+    ("clock source ", |host| host.machine.clocksource.clone()),
     ("ports ", |host| sysctl(host, "ip_local_port_range")),
     ("tcp_tw_reuse ", |host| sysctl(host, "tcp_tw_reuse")),
     ("somaxconn ", |host| sysctl(host, "somaxconn")),
-    (REVISION, |host| host.revision.clone()),
+    (REVISION, |host| host.machine.revision.clone()),
 ];
 
 /// Where all hosts have the same, the record's own says it.
@@ -77,7 +81,7 @@ impl Job {
             self.addressed(&load)
         )];
         lines.extend(self.shared());
-        let revisions: HashSet<&str> = self.hosts.iter().map(|host| &host.revision[..]).collect();
+        let revisions: HashSet<&str> = self.hosts.iter().map(|host| &host.machine.revision[..]).collect();
         let says_more = |fact: &Fact| fact.0 != REVISION || revisions.len() > 1;
         lines.extend(FACTS.into_iter().filter(says_more).map(|fact| self.fact(fact)));
         lines
@@ -121,7 +125,7 @@ impl Job {
     fn shared(&self) -> Vec<String> {
         let mut machines: IndexMap<&str, Vec<&HostFacts>> = IndexMap::new();
         for host in &self.hosts {
-            if let Some(boot) = &host.boot {
+            if let Some(boot) = &host.machine.boot {
                 machines.entry(boot).or_default().push(host);
             }
         }
@@ -165,23 +169,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::record::MachineFacts;
 
     fn host(rank: usize, name: &str) -> HostFacts {
         HostFacts {
             rank,
             name: name.to_owned(),
             role: if rank == 0 { HostRole::Server } else { HostRole::Load },
-            revision: "abc".to_owned(),
-            kernel: "6.12".to_owned(),
-            cpu: "Xeon".to_owned(),
-            cpus_allowed: 8,
-            memory_bytes: 8 << 30,
-            clocksource: "tsc".to_owned(),
+            machine: MachineFacts {
+                revision: "abc".to_owned(),
+                kernel: "6.12".to_owned(),
+                cpu: "Xeon".to_owned(),
+                cpus_allowed: 8,
+                memory_bytes: 8 << 30,
+                clocksource: "tsc".to_owned(),
+                boot: Some(format!("boot{rank}")),
+                ..MachineFacts::default()
+            },
             sysctls: [("tcp_tw_reuse".to_owned(), "1".to_owned())].into(),
-            boot: Some(format!("boot{rank}")),
             addresses: vec![[10, 0, 0, rank as u8].into()],
-            ..HostFacts::default()
         }
+    }
+
+    fn on(rank: usize, name: &str, change: impl FnOnce(&mut MachineFacts)) -> HostFacts {
+        let mut host = host(rank, name);
+        change(&mut host.machine);
+        host
     }
 
     fn job(hosts: &[HostFacts]) -> Job {
@@ -216,7 +229,12 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_with_its_hosts() {
-        let newer = |rank, name| HostFacts { kernel: "6.18".to_owned(), memory_bytes: 16 << 30, ..host(rank, name) };
+        let newer = |rank, name| {
+            on(rank, name, |machine| {
+                machine.kernel = "6.18".to_owned();
+                machine.memory_bytes = 16 << 30;
+            })
+        };
         let job = job(&[host(0, "server1"), newer(1, "client1"), newer(2, "client2")]);
         let lines = job.in_words();
         assert_eq!(lines[1], "kernel 6.12 on server1; 6.18 on client1 and client2");
@@ -225,14 +243,14 @@ mod tests {
 
     #[test]
     fn ranks_of_one_machine_share_its_processors() {
-        let on = |rank, name, boot: &str| HostFacts { boot: Some(boot.to_owned()), ..host(rank, name) };
-        let all = job(&[on(0, "vm", "a"), on(1, "vm", "a")]);
+        let booted = |rank, name, boot: &str| on(rank, name, |machine| machine.boot = Some(boot.to_owned()));
+        let all = job(&[booted(0, "vm", "a"), booted(1, "vm", "a")]);
         assert_eq!(all.finding(), "The server ran on vm (rank 0), the load on vm (rank 1)");
         let shares = "one machine, so they share its processors, and no cable is between them";
         assert_eq!(all.in_words()[1], format!("all 2 hosts are {shares}"));
-        let some = job(&[on(0, "a", "a"), on(1, "b", "b"), on(2, "b", "b")]);
+        let some = job(&[booted(0, "a", "a"), booted(1, "b", "b"), booted(2, "b", "b")]);
         assert_eq!(some.in_words()[1], format!("ranks 1 and 2 are {shares}"));
-        let unknown = HostFacts { boot: None, ..host(1, "b") };
+        let unknown = on(1, "b", |machine| machine.boot = None);
         assert_eq!(job(&[unknown.clone(), HostFacts { rank: 2, ..unknown }]).in_words()[1], "kernel 6.12 on all hosts");
         let many: Vec<HostFacts> = (0..1_000).map(|rank| host(rank, &format!("n{rank}"))).collect();
         assert_eq!(job(&many).finding(), "The server ran on n0, the load on 999 hosts");

@@ -10,7 +10,7 @@ use indexmap::IndexSet;
 use super::{Content, In};
 use crate::{
     format::{counted, duration, percent, thousands},
-    record::{CountedBy, LatencySummary, MemberRow, Outcome, ProbedMember, SubjectKind, TrialRecord},
+    record::{CountedBy, LatencySummary, MemberRow, Outcome, ProbedMember, SubjectKind, TrialRecord, WorkerCounts},
     report::{
         Grid, Ranked,
         claims::capital,
@@ -34,6 +34,11 @@ const EAGAIN_MEANS: &str = "EAGAIN/accept: calls of accept that found nothing, p
     finds nothing has one for each time it looks, even with a listener to itself; what it has with a shared listener beyond that was for \
     connections that others took.";
 
+const FREE: &str = "free\nfiles";
+const REFUSED: &str = "refused\naccepts";
+const SHED: &str = "closed\nat once";
+const PLAIN: &str = "by plain\nTCP";
+
 /// A cell's trial.
 type Shown<'a> = (&'a Cell<'a>, &'a TrialRecord);
 
@@ -46,9 +51,12 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let on_page = table(&shown, ON_PAGE);
     let mut notes = vec![(In::Page, note(ranked, &shown, &on_page))];
     let mut tables = vec![(In::Page, on_page)];
-    // Workers of listenbench's own are for the page alone, unless a probe watched them too, or another server stands beside them.
+    // Workers of listenbench's own are for the page alone, unless a probe watched them too, they lacked descriptors, or another server
+    // stands beside them.
     let is_probed = |trial: &TrialRecord| trial.probe.as_ref().is_some_and(|probe| !probe.members.is_empty());
-    if shown.iter().any(|(_, trial)| trial.subject.kind != SubjectKind::Own || is_probed(trial)) {
+    let is_for_text =
+        |trial: &TrialRecord| trial.subject.kind != SubjectKind::Own || is_probed(trial) || lacked_descriptors(trial);
+    if shown.iter().any(|(_, trial)| is_for_text(trial)) {
         let table = Grid { title: "Members".to_owned(), ..table(&shown, IN_TEXT) };
         notes.push((In::Text, note(ranked, &shown, &table)));
         tables.push((In::Text, table));
@@ -198,6 +206,21 @@ fn note(ranked: &Ranked<'_>, shown: &[Shown<'_>], table: &Grid) -> String {
     if has("most\nopen") {
         parts.push("most open: connections at once.".to_owned());
     }
+    if has(FREE) {
+        parts.push("free files: descriptors below the limit of open files before the first connection.".to_owned());
+    }
+    if has(REFUSED) {
+        parts.push(
+            "refused accepts: those that failed for want of a descriptor; accept takes one before it looks, so it fails at an empty queue too."
+                .to_owned(),
+        );
+    }
+    if has(PLAIN) {
+        parts.push("by plain TCP: accepted on a listener of MPTCP without it.".to_owned());
+    }
+    if has(SHED) {
+        parts.push("closed at once: accepted with a spare descriptor.".to_owned());
+    }
     let masters = || shown.iter().flat_map(|(_, trial)| &trial.workers).filter(|member| member.supervises);
     if masters().any(|master| master.total.accepted.is_some()) {
         parts.push("supervises: accepted nothing, but started other members.".to_owned());
@@ -260,7 +283,32 @@ const COLUMNS: &[Column] = &[
     Column { head: "sleeps", show: |_, member| count(member.total.voluntary_switches) },
     Column { head: "preempted", show: |_, member| count(member.total.involuntary_switches) },
     Column { head: "most\nopen", show: |_, member| count(member.open_peak) },
+    Column {
+        head: FREE,
+        show: |trial, member| at_limit(trial, count(member.descriptors.map(|of| of.limit.saturating_sub(of.before)))),
+    },
+    Column { head: REFUSED, show: |trial, member| at_limit(trial, count(member.total.emfile)) },
+    Column {
+        head: PLAIN,
+        show: |trial, member| {
+            let asked = trial.connections.accepted_fell_back.is_some();
+            if asked { count(member.total.fell_back) } else { none() }
+        },
+    },
+    Column { head: SHED, show: |trial, member| at_limit(trial, count(member.total.shed)) },
 ];
+
+/// Whether accepts failed for want of a descriptor.
+fn lacked_descriptors(trial: &TrialRecord) -> bool {
+    let of_members = trial.workers.iter().map(|member| &member.total);
+    let mut counts = of_members.chain(trial.helper.iter().map(|helper| &helper.total));
+    counts.any(|counts| counts.emfile > Some(0))
+}
+
+/// What the table says of descriptors in a trial in which some were lacking.
+fn at_limit(trial: &TrialRecord, shown: String) -> String {
+    if lacked_descriptors(trial) { shown } else { none() }
+}
 
 fn none() -> String {
     "–".to_owned()
@@ -338,10 +386,19 @@ fn table(shown: &[Shown<'_>], limit: usize) -> Grid {
         let (open, more) = members.split_at(members.len().min(limit));
         rows.extend(open.iter().map(row));
         // The strategy's helper accepts for the workers, which count what it hands over.
-        let helper = trial.probe.iter().flat_map(|probe| &probe.members).find(|seen| seen.member.is_none());
-        if let Some(helper) = helper {
-            let known =
-                MemberRow { comm: "helper".to_owned(), pid: helper.pid, tid: helper.pid, ..MemberRow::default() };
+        let seen = trial.probe.iter().flat_map(|probe| &probe.members).find(|seen| seen.member.is_none());
+        let own = trial.helper.as_ref().filter(|_| trial.subject.kind == SubjectKind::Own);
+        let lacking = own.filter(|own| own.total.emfile > Some(0));
+        if let Some(pid) = seen.map(|seen| seen.pid).or(lacking.map(|own| own.pid)) {
+            let (emfile, shed) = own.map_or((None, None), |own| (own.total.emfile, own.total.shed));
+            let known = MemberRow {
+                comm: "helper".to_owned(),
+                pid,
+                tid: pid,
+                total: WorkerCounts { emfile, shed, ..WorkerCounts::default() },
+                descriptors: own.and_then(|own| own.descriptors),
+                ..MemberRow::default()
+            };
             rows.push(row(&&known));
         }
         if !more.is_empty() {
@@ -387,7 +444,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::{Exit, ProbeRow, WaitEnd, WorkerCounts},
+        record::{Exit, ProbeRow, WaitEnd},
         report::sample::{Sample, two_strategies},
     };
 

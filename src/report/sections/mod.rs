@@ -7,6 +7,7 @@ mod host;
 mod hosts;
 mod job;
 mod members;
+mod mptcp;
 mod percentiles;
 mod populations;
 pub mod ports;
@@ -18,6 +19,7 @@ mod series;
 mod shards;
 mod shares;
 mod stages;
+mod tls;
 mod upstream;
 mod verdicts;
 mod work;
@@ -43,6 +45,8 @@ const SECTIONS: &[Section] = &[
     work::section,
     hosts::section,
     replies::section,
+    mptcp::section,
+    tls::section,
     upstream::section,
     series::section,
     stages::section,

@@ -48,6 +48,11 @@ pub(in crate::report) const COLUMNS: &[Column] = &[
         meaning: "through a proxy: whoever replied saw another 4-tuple than the client.",
     },
     Column {
+        head: "client\nnamed",
+        count: |of| of.named,
+        meaning: "client named: those of them whose proxy had named the client's own connection in a PROXY protocol header.",
+    },
+    Column {
         head: "reconnected",
         count: |of| of.reconnected,
         meaning: "reconnected: connections that continued the requests of one that the server had closed after a reply.",
@@ -119,8 +124,10 @@ impl Totals {
             let (sum, of) = (&mut totals.counts, &trial.connections);
             totals.waits_unknown |= of.proxied > 0 && trial.latency_ns.accept_wait.count == 0;
             sum.replies += of.replies;
+            sum.completed += of.completed;
             sum.verified += of.verified;
             sum.proxied += of.proxied;
+            sum.named += of.named;
             sum.reconnected += of.reconnected;
             sum.retried += of.retried;
             sum.syn_retries += of.syn_retries;
@@ -145,11 +152,16 @@ impl Totals {
         self.counts.statuses.map_or(0, |statuses| statuses.errors())
     }
 
+    /// Whether clients asked for anything: those of apps `close` and `connect` do not.
+    fn asked(&self) -> bool {
+        self.counts.replies > 0 || self.counts.completed == 0
+    }
+
     /// Whether there is more to say than that our own server answered as it should.
     fn is_worth_showing(&self) -> bool {
         let Connections { proxied, reconnected, retried, syn_retries, statuses, .. } = &self.counts;
         let odd = statuses.map_or(0, |Statuses { redirected, .. }| redirected) + self.refused();
-        self.trials > 0 && (self.foreign || odd + proxied + reconnected + retried + syn_retries > 0)
+        self.trials > 0 && (self.foreign && self.asked() || odd + proxied + reconnected + retried + syn_retries > 0)
     }
 }
 
@@ -218,10 +230,22 @@ fn finding(totals: &[(&CellSummary, Totals)]) -> String {
         );
     }
     if proxied > 0 {
-        return format!("{} of {all} came through a proxy or translated addresses", thousands(proxied as f64));
+        let named = match sum(&|totals| totals.counts.named) {
+            0 => String::new(),
+            all if all == proxied => {
+                ", and the server knew each client's address from a PROXY protocol header".to_owned()
+            }
+            some => format!(
+                ", and the server knew the client's address from a PROXY protocol header in {} of them",
+                thousands(some as f64)
+            ),
+        };
+        return format!("{} of {all} came through a proxy or translated addresses{named}", thousands(proxied as f64));
     }
     if replies == 0 {
-        return "The loaders received no replies".to_owned();
+        let asked = totals.iter().any(|(_, totals)| totals.asked());
+        let why = if asked { "" } else { ", and asked for none" };
+        return format!("The loaders received no replies{why}");
     }
     if redirected > 0 {
         return format!("{} of {all} redirected the client", thousands(redirected as f64));
@@ -289,6 +313,12 @@ mod tests {
             assert!(content(&[(json!({}), SubjectKind::Own, odd, &[])]).is_some());
         }
         assert!(content(&[(json!({}), SubjectKind::Running, fine, &[])]).is_some());
+        // Nobody asked.
+        let silent = Connections { completed: 9, ..replied(0, None) };
+        assert!(content(&[(json!({}), SubjectKind::Running, silent.clone(), &[])]).is_none());
+        let late = Connections { syn_retries: 1, ..silent };
+        let late = content(&[(json!({}), SubjectKind::Running, late, &[])]).unwrap();
+        assert_eq!(late.finding, "The loaders received no replies, and asked for none");
     }
 
     #[test]

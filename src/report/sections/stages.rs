@@ -25,8 +25,8 @@ const OPEN: usize = 15;
 const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker, \
     or the thread or process that accepts for it, wakes up, or its io_uring completes the accept; accept, until accept returns; hand \
     over, until the worker has what its io_uring, another thread or process accepted (where the time of the completion is unknown, \
-    queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request; \
-    serve, until the reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up \
+    queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request, \
+    or of its TLS handshake; tls, until that handshake is over at the client; serve, until the reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up \
     to the response, and queue, accept and hand over to the accept wait.";
 
 /// The chart.

@@ -26,6 +26,11 @@ pub trait Domain: Sync {
         false
     }
 
+    /// Whether such a list is one of strings. Where it is one of numbers, a list of words sweeps the key.
+    fn lists_strings(&self) -> bool {
+        false
+    }
+
     /// The words among the values; none where any number or text will do.
     fn words(&self) -> Vec<&'static str> {
         Vec::new()

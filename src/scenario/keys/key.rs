@@ -79,6 +79,9 @@ pub trait AnyKey: Sync {
     /// Whether a single value of the key may be a list, which then does not sweep it.
     fn takes_list(&self) -> bool;
 
+    /// Whether such a list is one of strings.
+    fn lists_strings(&self) -> bool;
+
     /// The words among its values.
     fn words(&self) -> Vec<&'static str>;
 }
@@ -106,6 +109,10 @@ impl<D: Domain> AnyKey for Key<D> {
 
     fn takes_list(&self) -> bool {
         self.domain.takes_list()
+    }
+
+    fn lists_strings(&self) -> bool {
+        self.domain.lists_strings()
     }
 
     fn words(&self) -> Vec<&'static str> {

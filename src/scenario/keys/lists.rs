@@ -5,7 +5,9 @@ use std::{marker::PhantomData, net::IpAddr};
 use ipnet::{IpAddrRange, IpNet, Ipv4AddrRange, Ipv6AddrRange};
 use toml::Value;
 
+use super::super::bind::MOST_BOUND;
 use super::domain::{Domain, Words, alternatives, not_one_of, shown, word, word_to_toml};
+use crate::sys::unix::{self, UnixAddress};
 
 /// Different numbers from 0 to a highest one, in any order.
 #[derive(Debug, Clone, Copy)]
@@ -162,24 +164,100 @@ impl<E: Words> Domain for ChoiceOrNumbers<E> {
 /// More names or addresses, or more ports in one range, are a mistake.
 pub(super) const LONGEST: usize = 256;
 
-/// An IP address.
+/// An IP address or a Unix socket's.
 #[derive(Debug, Clone, Copy)]
 pub struct Address;
 
-impl Domain for Address {
-    type Value = IpAddr;
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listens {
+    /// At an IP address, on a port.
+    At(IpAddr),
+    /// On a Unix socket.
+    On(UnixAddress),
+}
 
-    fn parse(&self, value: &Value) -> Result<IpAddr, String> {
-        let address = value.as_str().and_then(|text| text.parse().ok());
-        address.ok_or_else(|| format!("must be an IP address in quotes, not {}", shown(value)))
+impl Domain for Address {
+    type Value = Listens;
+
+    fn parse(&self, value: &Value) -> Result<Listens, String> {
+        let text = value.as_str();
+        if let Some(text) = text.filter(|text| unix::is_meant(text)) {
+            return text.parse().map(Listens::On);
+        }
+        let address = text.and_then(|text| text.parse().ok()).map(Listens::At);
+        address.ok_or_else(|| {
+            format!(
+                "must be an IP address or a Unix socket (\"unix:…\" or \"unixpacket:…\") in quotes, not {}",
+                shown(value)
+            )
+        })
     }
 
-    fn to_toml(&self, value: &IpAddr) -> Option<Value> {
-        Some(Value::String(value.to_string()))
+    fn to_toml(&self, value: &Listens) -> Option<Value> {
+        Some(Value::String(match value {
+            Listens::At(address) => address.to_string(),
+            Listens::On(address) => address.to_string(),
+        }))
     }
 
     fn describe(&self) -> String {
-        "IP address".to_owned()
+        "IP address or Unix socket".to_owned()
+    }
+}
+
+/// A local address, or a list of them.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalAddresses;
+
+impl Domain for LocalAddresses {
+    type Value = Vec<IpAddr>;
+
+    fn parse(&self, value: &Value) -> Result<Vec<IpAddr>, String> {
+        let wrong = |value: &Value| {
+            format!(
+                "must be an IP address such as \"0.0.0.0\", or a list such as [\"127.0.0.1\", \"::1\"], not {}",
+                shown(value)
+            )
+        };
+        let values = match value {
+            Value::Array(values) if !values.is_empty() => values.as_slice(),
+            Value::String(_) => std::slice::from_ref(value),
+            other => return Err(wrong(other)),
+        };
+        if values.len() > MOST_BOUND {
+            return Err(format!("lists more than {MOST_BOUND} addresses"));
+        }
+        let mut addresses: Vec<IpAddr> = Vec::with_capacity(values.len());
+        for value in values {
+            let address = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(value))?;
+            if addresses.contains(&address) {
+                return Err(format!("lists {address} twice"));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    fn to_toml(&self, value: &Vec<IpAddr>) -> Option<Value> {
+        let text = |address: &IpAddr| Value::String(address.to_string());
+        match &value[..] {
+            [] => None,
+            [only] => Some(text(only)),
+            several => Some(Value::Array(several.iter().map(text).collect())),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "IP address, or list of them".to_owned()
+    }
+
+    fn takes_list(&self) -> bool {
+        true
+    }
+
+    fn lists_strings(&self) -> bool {
+        true
     }
 }
 

@@ -6,20 +6,22 @@ use toml::{Table, Value};
 
 use super::{
     AnyKey, EMPTY,
+    bytes::{Bytes, bytes},
     domain::{
         Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
         number, or_word, shown, text,
     },
     keys,
     lists::{Addresses, ChoiceOrNumbers, WordOrList, choice_or},
-    server::{EXCHANGE_LIMIT_BYTES, PROCESSORS},
+    server::{EXCHANGE_LIMIT_BYTES, PATH, PROCESSORS},
 };
 use crate::{
     scenario::{
-        load::{CloseBy, CloseHow, EngineName, Sockets},
+        load::{CloseBy, CloseHow, Connect, EngineName, Sockets},
         placement::LoaderPlaces,
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},
+        security::TlsVersion,
     },
     sys::scheduler::Policy,
 };
@@ -44,6 +46,26 @@ const HTTP_METHOD: Text = text("string", |method| {
         "CONNECT" => Some("must ask for a reply, and CONNECT asks for a tunnel: use another method"),
         _ => (!allowed).then_some("must be a method in capitals, such as \"GET\" or \"POST\""),
     }
+});
+
+/// An application protocol, by its name in IANA's registry (RFC 7301).
+const PROTOCOL_NAME: Text = text("string", |name| match name {
+    "h2" | "h3" | "spdy/3" => Some(
+        "must be a protocol that clients of app \"https\" speak, and they speak HTTP/1.1: use \"http/1.1\", or \"\" to offer none",
+    ),
+    _ => (name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then_some("must consist of at most 255 visible ASCII characters"),
+});
+
+/// A name for which there are certificates: not an address, which needs no name.
+const SERVER_NAME: Text = text("string", |name| {
+    let allowed = (1..=253).contains(&name.len())
+        && name.split('.').all(|part| {
+            (1..=63).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+        && !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (!allowed).then_some("must be a host name, such as \"www.example.org\"")
 });
 
 const HTTP_BODY: Text =
@@ -75,11 +97,15 @@ keys! { LOAD:
     LOAD_BURST_EVERY: Span = "load.burst_every", POSITIVE_SPAN, Duration::from_secs(1),
         "`burst`: time between bursts.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
-        "Requests per connection, each sent after the reply to the previous one. Not for app `close` or mode `kept`.";
+        "Requests per connection, each sent after the reply to the previous one. Not for apps `close` and `connect`, nor for mode `kept`.";
+    LOAD_REBIND_AFTER: Integer<u32> = "load.rebind_after", integer(0, u32::MAX), 0,
+        "Flows of datagrams: after so many requests, the client continues the flow from another port, as if a router on the way had forgotten its \
+         address translation (NAT rebinding). Less than `load.requests`. 0: never. Each flow then takes two ports.";
     LOAD_HOLD: Span = "load.hold", SPAN, Duration::ZERO,
-        "How long a client keeps its connection open after the last reply. Only if the client closes first.";
+        "How long a client keeps its connection open after the last reply, or with app `connect` once it is established. Only if the client \
+         closes first.";
     LOAD_CLOSE_BY: Choice<CloseBy> = "load.close_by", choice(), CloseBy::Client,
-        "Who closes first; always the server with app `close`.";
+        "Who closes first; always the server with app `close`, and the client with app `connect`.";
     LOAD_CLOSE_HOW: Choice<CloseHow> = "load.close_how", choice(), CloseHow::Fin,
         "How the side that closes first does so. `fin`: by FIN, leaving TIME_WAIT on its side. `rst`: by reset (SO_LINGER 0), leaving \
          nothing.";
@@ -105,6 +131,12 @@ keys! { LOAD:
          worker; `server.pin` is then `spread` by default.";
     LOAD_SCHEDULER: Choice<Policy> = "load.scheduler", choice(), Policy::Normal,
         "How the kernel schedules loaders. The words mean what they do for `server.scheduler`.";
+    LOAD_PROXY_PROTOCOL: Integer<u8> = "load.proxy_protocol", integer(0, 2), 0,
+        "Version of the PROXY protocol header that each connection begins with, as if a proxy passed it on: `1` is text, `2` binary, `0` none. \
+         It names the connection's own ends. Our own server reads it, and its receipts show that it did. Not with datagrams only.";
+    LOAD_CONNECT: Choice<Connect> = "load.connect", choice(), Connect::AtOnce,
+        "What connect(2) does where the queue of a Unix socket is full. `at-once`: it fails (EAGAIN), as with sockets that are O_NONBLOCK. \
+         `blocking`: it waits for room, at most `load.connect_timeout`, as with others; each client is then a loader of its own.";
     LOAD_CONNECT_TIMEOUT: Span = "load.connect_timeout", POSITIVE_SPAN, Duration::from_secs(10),
         "Give up on a connection not established within this time (ETIMEDOUT). The kernel resends a SYN after 1, 2, \
          3, 4, 5, 7 and 11 s.";
@@ -119,20 +151,46 @@ keys! { LOAD:
          or several of these separated by commas; at most 256. Empty: the kernel chooses.";
     LOAD_FOLLOW_UP: Optional<Span> = "load.follow_up", Optional(SPAN), None,
         "Time from the trial's start at which every held connection (`load.hold`) sends one more request, all at \
-         once.";
+         once. Not for app `connect`.";
     LOAD_UDP_SHARE: Number = "load.udp_share", number(0.0, 1.0), 0.5,
         "`tcp+udp`: share of the starts that are flows of datagrams; the others are connections.";
     LOAD_PATH: Text = "load.path", HTTP_PATH, Cow::Borrowed("/"),
-        "`http`: the path to request, with its query if any.";
+        "`http`, `https`: the path to request, with its query if any.";
     LOAD_HOST: Optional<Text> = "load.host", Optional(HTTP_HOST), None,
-        "`http`: the Host header; the address and port connected to if left out.";
+        "`http`, `https`: the Host header; the address and port connected to if left out.";
     LOAD_METHOD: Text = "load.method", HTTP_METHOD, Cow::Borrowed("GET"),
-        "`http`: the method.";
+        "`http`, `https`: the method.";
     LOAD_HEADERS: Headers = "load.headers", Headers, Vec::new(),
-        "`http`: more headers; one named User-Agent replaces `listenbench`. Host is `load.host`; Connection, Content-Length and \
+        "`http`, `https`: more headers; one named User-Agent replaces `listenbench`. Host is `load.host`; Connection, Content-Length and \
          Transfer-Encoding follow from other keys.";
     LOAD_BODY: Text = "load.body", HTTP_BODY, EMPTY,
-        "`http`: the body of each request, at most 65536 bytes; empty for none.";
+        "`http`, `https`: the body of each request, at most 65536 bytes; empty for none.";
+    LOAD_TLS_VERSION: Choice<TlsVersion> = "load.tls_version", choice(), TlsVersion::Any,
+        "`https`: the versions of TLS that clients offer. `any`: 1.3 and 1.2, of which servers choose the higher. `1.3` and `1.2`: only that.";
+    LOAD_RESUMPTION: Number = "load.resumption", number(0.0, 1.0), 0.0,
+        "`https`: share of connections that resume an earlier session, drawn from the seed. Each loader keeps the tickets that it is given, as a \
+         client program would; those of TLS 1.3 serve once. Without one, as at first, the handshake is a full one and is counted as such.";
+    LOAD_ALPN: Text = "load.alpn", PROTOCOL_NAME, Cow::Borrowed("http/1.1"),
+        "`https`: the application protocol that clients offer (ALPN). Empty: none.";
+    LOAD_SERVER_NAME: Optional<Text> = "load.server_name", Optional(SERVER_NAME), None,
+        "`https`: the name that clients ask for (SNI), and that the certificate must have. Left out: none, and the certificate must have the \
+         address; of `load https://NAME`, that name.";
+    LOAD_VERIFY: Boolean = "load.verify", Boolean, true,
+        "`https`: whether clients verify the server's certificate: that it is trusted, has its name, and has not expired.";
+    LOAD_TRUST: Optional<Text> = "load.trust", Optional(PATH), None,
+        "`https`: the file of certificates that clients trust, in PEM form: of authorities, or the server's own. Its path is absolute, or in the \
+         working directory. Left out: the certificate that our own server made at start, or those that the machine trusts.";
+    LOAD_SEND: Bytes = "load.send", bytes(EXCHANGE_LIMIT_BYTES), Vec::new(),
+        "`line`: what a client sends for each request, such as `'PING\\r\\n'`. `\\r`, `\\n`, `\\t`, `\\0` and `\\xHH`, for any byte, \
+         are escapes, here and in the keys below; `\\\\` is a backslash. Empty: the server speaks first, and once.";
+    LOAD_EXPECT: Optional<Bytes> = "load.expect", Optional(bytes(1_024)), None,
+        "`line`: how a reply must begin, such as `'+PONG'`; with the line's end, such as `'+PONG\\r\\n'`, all of it. Empty: any reply \
+         will do. Another reply fails the connection (MISMATCH), and the report shows it.";
+    LOAD_LAST_LINE: Bytes = "load.last_line", bytes(1_024), Vec::new(),
+        "`line`: how the last line of a reply begins, such as `'END'` or `'250 '`; a line ends with `\\n`. Empty: a reply is a single line.";
+    LOAD_REPLY_BYTES: Optional<Integer<usize>> =
+        "load.reply_bytes", Optional(integer(1, EXCHANGE_LIMIT_BYTES).unit("bytes")), None,
+        "`line`: the exact size of a reply, in place of lines.";
 }
 
 /// The keys that hold for all populations of a load.

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
+mod bytes;
 #[cfg(test)]
 pub mod documentation;
 mod domain;
@@ -22,7 +23,15 @@ use std::borrow::Cow;
 
 pub(super) use self::domain::{Domain, alternatives, quoted, shown as shortened};
 pub use self::{
-    domain::Integer, events::*, key::*, lists::WordOrList, load::*, ports::*, server::*, trial::*, whole::*,
+    domain::Integer,
+    events::*,
+    key::*,
+    lists::{Listens, WordOrList},
+    load::*,
+    ports::*,
+    server::*,
+    trial::*,
+    whole::*,
 };
 
 /// The default of texts that may be empty.

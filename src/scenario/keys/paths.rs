@@ -150,6 +150,10 @@ impl AnyKey for Sysctl {
         false
     }
 
+    fn lists_strings(&self) -> bool {
+        false
+    }
+
     fn words(&self) -> Vec<&'static str> {
         Vec::new()
     }

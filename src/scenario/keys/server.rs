@@ -7,16 +7,16 @@ use toml::{Table, Value};
 
 use super::{
     domain::{
-        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, choice, integer,
-        not_one_of, number, or_word, shown, span,
+        Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
+        not_one_of, number, or_word, shown, span, text,
     },
     keys,
-    lists::{ChoiceOrNumbers, Numbers, WordOrList, choice_or, numbers},
+    lists::{ChoiceOrNumbers, LocalAddresses, Numbers, WordOrList, choice_or, numbers},
 };
 use crate::{
     scenario::{
         placement::WorkerPlaces,
-        server::{AcceptFlags, AppName, Registration, ServiceDistribution},
+        server::{AcceptFlags, AppName, AtOpenFiles, Registration, ServiceDistribution},
         strategy::{Balance, DEFAULT, Dispatch, IncomingPlaces, PRESETS, Preset, WakeName},
         subject::{CommandLine, ServerFile, SubjectName},
     },
@@ -31,6 +31,17 @@ const WHOLE_MICROSECONDS: Span =
     span(Duration::ZERO, Duration::from_micros(i32::MAX as u64)).step(Duration::from_micros(1), "microseconds");
 /// The processors that sched_setaffinity(2) of the C library can name: 0 to 1,023.
 pub(super) const PROCESSORS: Numbers = numbers("processors", 1_023);
+/// A file.
+pub(super) const PATH: Text = text("path", |path| {
+    let allowed = (1..=4_096).contains(&path.len()) && !path.contains('\0');
+    (!allowed).then_some("must be the path of a file")
+});
+/// A network device, by a name that the kernel can have for it (IFNAMSIZ).
+const DEVICE: Text = text("network device", |name| {
+    let is_name = (1..=15).contains(&name.len())
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
+    (!is_name).then_some("must be the name of a network device, such as \"lo\" or \"eth0\"")
+});
 
 keys! { SERVER:
     SERVER_SUBJECT: Choice<SubjectName> = "server.subject", choice(), SubjectName::Own,
@@ -43,7 +54,8 @@ keys! { SERVER:
          `server.files`; other braces stay. It may stay in the foreground or exit with 0 and leave processes behind.";
     SERVER_FILES: Files = "server.files", Files, Vec::new(),
         "`command`: the text files in the server's folder, `{dir}`: a table of names and contents, or a folder, relative to \
-         the scenario file (to the working directory in `--set`). A file that begins with `#!` can be executed.";
+         the scenario file (to the working directory in `--set`). A file that begins with `#!` can be executed. With app `https`, the trial adds a certificate that loaders trust: tls.crt, its key \
+         tls.key, and tls.pem with both.";
     SERVER_READY_WITHIN: Span = "server.ready_within", POSITIVE_SPAN, Duration::from_secs(10),
         "`command`: the longest until the server must listen on `address` and `port`.";
     SERVER_STOP_SIGNAL: SignalName = "server.stop_signal", SignalName, Signal::SIGTERM,
@@ -53,6 +65,9 @@ keys! { SERVER:
          `{backend}` is where it listens: `address` and the next port.";
     SERVER_BACKEND_WORKERS: Integer<usize> = "server.backend_workers", integer(1, 512), 1,
         "`server.backend`: worker processes of the server behind the proxy.";
+    SERVER_BACKEND_PROXY_PROTOCOL: Boolean = "server.backend_proxy_protocol", Boolean, false,
+        "`server.backend`: whether the proxy begins each connection to it with a PROXY protocol header, of either version, as HAProxy does \
+         with `send-proxy-v2`. Connections without one are then closed, and counted as NOHEADER.";
     SERVER_STRATEGY: StrategyName = "server.strategy", StrategyName, DEFAULT,
         "How workers obtain connections; `listenbench explain` describes each strategy under its name.";
     SERVER_WORKERS: Integer<usize> = "server.workers", integer(1, 512), 2,
@@ -69,6 +84,15 @@ keys! { SERVER:
         "Whether workers pass on what they accept. Not for `dispatcher` or `shared-threads`. `off`: they keep it. `least`: a worker that \
          has more connections than the mean hands over what it accepts to the worker that has the fewest (SCM_RIGHTS), as Envoy's \
          exact balance does.";
+    SERVER_BIND: LocalAddresses = "server.bind", LocalAddresses, Vec::new(),
+        "Our own server's local addresses, if they are not just `address`: one, such as \"0.0.0.0\" or \"::\", or a list of up to 16. Each \
+         queue of the strategy then has a listener on each of them. Clients still connect to `address`, which one of them must take.";
+    SERVER_V6ONLY: Optional<Boolean> = "server.v6only", Optional(Boolean), None,
+        "IPV6_V6ONLY of listeners on `::`: whether they leave IPv4 alone. Left out: as sysctl net.ipv6.bindv6only says, which is 0 unless \
+         somebody has changed it; the record says what the listeners had.";
+    SERVER_DEVICE: Optional<Text> = "server.device", Optional(DEVICE), None,
+        "SO_BINDTODEVICE: the network device at which packets must arrive for our own server's listeners to take them. `lo` with \
+         network `netns`, `veth0` with `veth`, and with `host` any, but what loaders on the same machine send arrives at `lo`.";
     SERVER_BACKLOG: Integer<i32> = "server.backlog", integer(0, 65_535), 1_024,
         "Second argument of listen(2). The queue holds min(backlog, somaxconn) + 1 connections.";
     SERVER_ACCEPT_BATCH: OrWord<Integer<u32>> = "server.accept_batch", or_word("drain", integer(1, u32::MAX)), None,
@@ -78,10 +102,10 @@ keys! { SERVER:
          `*-uring`.";
     SERVER_DEFER_ACCEPT: Span = "server.defer_accept", WHOLE_SECONDS, Duration::ZERO,
         "TCP_DEFER_ACCEPT: accept a connection once its request has arrived, or after about this long. `0s`: off. \
-         Not for app `close`.";
+         Not for apps `close` and `connect`.";
     SERVER_FASTOPEN: Integer<u32> = "server.fastopen", integer(0, 65_535), 0,
         "TCP_FASTOPEN: how many pending connections may send their request in the SYN. 0: off. Requires \
-         `sysctl.tcp_fastopen = 3`. Not for app `close`.";
+         `sysctl.tcp_fastopen = 3`. Not for apps `close` and `connect`.";
     SERVER_BUSY_POLL: Span = "server.busy_poll", WHOLE_MICROSECONDS, Duration::ZERO,
         "SO_BUSY_POLL of listeners and their connections: how long a read that finds nothing polls the device. `0s`: off. \
          Some kernels require root; loopback has nothing to poll.";
@@ -109,6 +133,15 @@ keys! { SERVER:
     SERVER_HERMES_THETA: Number = "server.hermes_theta", number(0.0, 1_000.0), 0.5,
         "`reuseport-hermes`: a listener whose workers have more than 1 + θ times the mean of connections or pending events \
          each gets no connections.";
+    SERVER_OPEN_FILES: OrWord<Integer<u64>> = "server.open_files", or_word("unchanged", integer(8, 1 << 30)), None,
+        "RLIMIT_NOFILE of each process of the server; at most the hard limit of listenbench's own (`ulimit -Hn`). `own`: of each worker, \
+         or of the process whose threads the workers are, and of a dispatcher. A worker can hold as many connections as it has descriptors free \
+         before the first: its member in the record has both numbers, in `descriptors`. `command`: the soft and the hard limit of what it starts, \
+         which some servers raise as root. `unchanged`: workers of `own` have the hard limit, a command what listenbench was started with.";
+    SERVER_AT_OPEN_FILES: Choice<AtOpenFiles> = "server.at_open_files", choice(), AtOpenFiles::Pause,
+        "What a worker does when accept(2) fails for want of a descriptor (EMFILE, ENFILE). `pause`: it takes its listener out of epoll \
+         until one of its connections closes, and the others wait in the queue. `spin`: it leaves it there, is woken again at once, and so on. \
+         `reserve`: it frees a spare descriptor, accepts, closes the connection and takes a spare one again, as libuv does.";
     SERVER_REGISTRATION: Choice<Registration> = "server.registration", choice(), Registration::Ascending,
         "Order in which workers add their listeners to epoll; EPOLLEXCLUSIVE wakes the first idle one. `ascending`: worker 0 first. \
          `descending`: worker 0 last. `shuffled`: as seed and repetition decide.";
@@ -122,17 +155,23 @@ keys! { SERVER:
     SERVER_NODELAY: Boolean = "server.nodelay", Boolean, true,
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,
-        "`close`: accept, then close. `echo`: fixed-size requests and replies. `http`: HTTP/1.1 with a fixed reply.";
+        "`close`: accept, then close. `connect`: clients connect, say nothing for `load.hold`, and close. `echo`: fixed-size requests and replies. \
+         `http`: HTTP/1.1 with a fixed reply. `https`: the same over TLS. `line`: for another server: send `load.send`, expect `load.expect`.";
     SERVER_REQUEST_BYTES: Integer<usize> = "server.request_bytes", integer(4, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` request, which begins with the client's 4-byte nonce. At most 65507 with `udp`.";
     SERVER_REPLY_BYTES: Integer<usize> = "server.reply_bytes", integer(0, EXCHANGE_LIMIT_BYTES).unit("bytes"), 64,
         "Size of an `echo` reply (at least 16; at most 65507 with `udp`; from 52 on it carries the whole 4-tuple, not just a \
-         digest) or of the body of an `http` reply.";
+         digest) or of the body of an `http` or `https` reply.";
+    SERVER_CERTIFICATE: Optional<Text> = "server.certificate", Optional(PATH), None,
+        "`https`: the file with our own server's certificate in PEM form, and after it those that lead to one that clients trust. Its path is \
+         absolute, or in the working directory. Left out: a certificate made at start, which loaders trust and other clients do not.";
+    SERVER_PRIVATE_KEY: Optional<Text> = "server.private_key", Optional(PATH), None,
+        "`https`: the file that has the certificate's key in PEM form.";
     SERVER_LARGER_DATAGRAMS: Boolean = "server.larger_datagrams", Boolean, false,
         "`udp`: reply with datagrams larger than the requests on an address beyond loopback, too. Whoever forges a request's sender can \
          then have other machines flooded.";
     SERVER_SERVICE_TIME: Span = "server.service_time", SPAN, Duration::ZERO,
-        "CPU time a worker burns per request, or per connection with app `close`: the mean, or the short time of `bimodal`.";
+        "CPU time a worker burns per request, or per connection with apps `close` and `connect`: the mean, or the short time of `bimodal`.";
     SERVER_SERVICE_DISTRIBUTION: Choice<ServiceDistribution> =
         "server.service_distribution", choice(), ServiceDistribution::Fixed,
         "How service times are distributed. `fixed`: all are `server.service_time`. `exponential`: that is their mean. `bimodal`: a share of \

@@ -59,9 +59,17 @@ struct Refused {
     problem: String,
 }
 
+/// What our own server does on a Unix socket by default: listeners cannot share one.
+const OF_UNIX: &str = "shared-epoll";
+
 impl Strategy {
     pub(super) fn read(settings: &Settings<'_>, protocol: Protocol, workers: usize) -> Self {
-        let mut strategy = settings.get(keys::SERVER_STRATEGY).read(settings);
+        // Where addresses are compared, a default that differs between them would be compared as well.
+        let is_unix = settings.is_unix() && !settings.is_swept(keys::ADDRESS);
+        let shared = || PRESETS.iter().find(|preset| preset.name == OF_UNIX).copied();
+        let default = Some(keys::SERVER_STRATEGY.default());
+        let default = if is_unix { shared() } else { default }.expect("there is a strategy of that name");
+        let mut strategy = settings.get_or(keys::SERVER_STRATEGY, default).read(settings);
         if protocol.has(Transport::Tcp) && strategy.wake.traits().each_accepts {
             strategy.balance = settings.get(keys::SERVER_BALANCE);
         }
@@ -74,6 +82,25 @@ impl Strategy {
             let able = PRESETS.iter().map(|preset| preset.with_defaults()).filter(Self::takes_datagrams);
             let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
             let problem = format!("\"{}\" cannot receive datagrams (`protocol`); choose one of {able}", strategy.name);
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
+        }
+        if protocol.has(Transport::Tcp) && !strategy.takes_connections() {
+            let problem = format!(
+                "\"{}\" goes by an id in each datagram, and connections (`protocol`) have none: set protocol = \"udp\", or choose \
+                 another strategy",
+                strategy.name
+            );
+            settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
+        }
+        if protocol.is_multipath() && !strategy.takes_multipath() && strategy.takes_connections() {
+            let able = PRESETS.iter().map(|preset| preset.with_defaults());
+            let able = able.filter(|other| other.takes_connections() && other.takes_multipath());
+            let able = able.map(|strategy| strategy.name).collect::<Vec<_>>().join(", ");
+            let problem = format!(
+                "in \"{}\" a program chooses the listener, and the kernel takes none for listeners of MPTCP (`protocol`): choose one of \
+                 {able}, or set protocol = \"tcp\"",
+                strategy.name
+            );
             settings.conflict(keys::SERVER_STRATEGY, &[keys::PROTOCOL], problem);
         }
         if let Err(Refused { key, others, problem }) = strategy.check(workers) {
@@ -108,9 +135,19 @@ impl Strategy {
         Ok(())
     }
 
+    /// Whether it makes sense for connections.
+    pub fn takes_connections(&self) -> bool {
+        self.steering.traits().connections
+    }
+
     /// Whether it makes sense for datagrams, which no accept precedes.
     pub fn takes_datagrams(&self) -> bool {
         self.steering.traits().datagrams && self.wake.traits().datagrams
+    }
+
+    /// Whether its listeners can be MPTCP's.
+    pub fn takes_multipath(&self) -> bool {
+        !self.steering.traits().program
     }
 
     /// Whether workers call accept4(2); io_uring does without.
@@ -169,6 +206,8 @@ impl Strategy {
             self.is_pool().then(|| "one process".to_owned()),
             steering.root.then(|| "requires root".to_owned()),
             (!self.takes_datagrams()).then(|| "connections only".to_owned()),
+            (!self.takes_connections()).then(|| "datagrams only".to_owned()),
+            (self.takes_connections() && !self.takes_multipath()).then(|| "not over MPTCP".to_owned()),
             (!self.takes_generations()).then(|| "workers cannot change".to_owned()),
             steering.most_queues.map(|most| format!("at most {most} listeners")),
         ]
@@ -253,7 +292,7 @@ mod tests {
             let presets = PRESETS.iter().filter(|preset| preset.with_defaults().draws(2) == draws);
             presets.map(|preset| preset.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(Some(Draws::Tuples)), ["reuseport", "reuseport-uring"]);
+        assert_eq!(names(Some(Draws::Tuples)), ["reuseport", "reuseport-uring", "reuseport-cid"]);
         assert_eq!(names(Some(Draws::Connections)), ["reuseport-random"]);
         let draws = |queues, steering| {
             Strategy { name: "made-up", queues, steering, wake: LEVEL, balance: Balance::Off }.draws(4)

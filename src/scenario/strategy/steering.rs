@@ -26,6 +26,8 @@ pub enum Steering {
     RoundRobin,
     /// A random queue (eBPF).
     Random,
+    /// The queue that the datagram's connection id names; without such an id, that of the hash (eBPF).
+    ConnectionId,
     /// The queue whose workers have the fewest connections each, open or on the way (eBPF).
     Least,
     /// One of the queues left after excluding hung and overloaded workers (eBPF; Hermes, SIGCOMM 2025).
@@ -47,10 +49,14 @@ pub enum IncomingPlaces {
 
 /// What follows from a steering.
 pub(super) struct SteeringTraits {
+    /// Whether it makes sense for connections.
+    pub connections: bool,
     /// Whether it makes sense for datagrams.
     pub datagrams: bool,
     /// Whether it requires root.
     pub root: bool,
+    /// Whether a BPF program chooses, which the kernel does not let sockets of MPTCP have.
+    pub program: bool,
     /// What falls on a random queue each time, if chance decides. What a hash decides only now and then, among the queues that a rule
     /// has left or for want of a better one, is not chance alone.
     pub draws: Option<Draws>,
@@ -62,15 +68,26 @@ impl Steering {
     pub(super) fn traits(&self) -> SteeringTraits {
         /// The program represents queues as bits of one word.
         const HERMES_QUEUES: usize = 64;
-        let plain = SteeringTraits { datagrams: true, root: false, draws: None, most_queues: None };
+        let plain = SteeringTraits {
+            connections: true,
+            datagrams: true,
+            root: false,
+            program: false,
+            draws: None,
+            most_queues: None,
+        };
+        let steered = SteeringTraits { root: true, program: true, ..plain };
         match self {
             Self::Hash => SteeringTraits { draws: Some(Draws::Tuples), ..plain },
-            Self::ReceivingCpu | Self::IncomingCpu { .. } => plain,
-            Self::RoundRobin => SteeringTraits { root: true, ..plain },
-            Self::Random => SteeringTraits { root: true, draws: Some(Draws::Connections), ..plain },
+            Self::ReceivingCpu => SteeringTraits { program: true, ..plain },
+            Self::IncomingCpu { .. } => plain,
+            Self::RoundRobin => steered,
+            Self::Random => SteeringTraits { draws: Some(Draws::Connections), ..steered },
+            // The first datagram of a flow has no id of a worker's yet.
+            Self::ConnectionId => SteeringTraits { connections: false, draws: Some(Draws::Tuples), ..steered },
             // Flows of datagrams don't end, so open ones cannot be counted.
-            Self::Least => SteeringTraits { datagrams: false, root: true, ..plain },
-            Self::Hermes { .. } => SteeringTraits { root: true, most_queues: Some(HERMES_QUEUES), ..plain },
+            Self::Least => SteeringTraits { datagrams: false, ..steered },
+            Self::Hermes { .. } => SteeringTraits { most_queues: Some(HERMES_QUEUES), ..steered },
         }
     }
 

@@ -15,10 +15,11 @@ use crossbeam::utils::CachePadded;
 use mio::{Events, Registry};
 
 use super::{
-    Accepted, Acceptor, HandedOver, Source, TOKEN, TOKEN_TAKEN_OVER, Taken,
+    Accepted, Acceptor, HandedOver, Refused, Source, TOKEN, TOKEN_TAKEN_OVER, Taken,
     channel::{Channel, Inlet, Outlet},
+    kind,
 };
-use crate::sys::{clock, robust_mutex::RobustMutex, shared::SharedSlice};
+use crate::sys::{clock, fd_passing, robust_mutex::RobustMutex, shared::SharedSlice};
 
 /// What the workers share. Made before the fork.
 pub(super) struct Exchange {
@@ -112,6 +113,33 @@ impl<A: Acceptor> Balancing<A> {
         Self { source, own, loads, outlets, inlet, timed, woke_ns: 0, source_ready: false, inlet_ready: false }
     }
 
+    /// The next connection, of the source's as `accept` gets it. What others have accepted comes first: it has waited longer.
+    fn next(&mut self, accept: impl FnOnce(&mut A) -> io::Result<Option<Taken>>) -> io::Result<Option<Taken>> {
+        if self.inlet_ready {
+            match self.inlet.receive() {
+                Ok(Some(accepted)) => return Ok(Some(Taken::Over(accepted))),
+                Ok(None) => self.inlet_ready = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.inlet_ready = false,
+                Err(error) => {
+                    // It is lost.
+                    self.loads.remove(self.own);
+                    return Err(error);
+                }
+            }
+        }
+        if !self.source_ready {
+            return Ok(None);
+        }
+        match accept(&mut self.source)? {
+            Some(Taken::Own(accepted)) => self.place(accepted).map(Some),
+            Some(Taken::Shed(closed)) => {
+                self.loads.add(self.own);
+                Ok(Some(Taken::Shed(closed)))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// Keeps a connection that this worker has accepted, or hands it over.
     fn place(&mut self, accepted: Accepted) -> io::Result<Taken> {
         let Some(peer) = accepted.peer else {
@@ -125,9 +153,13 @@ impl<A: Acceptor> Balancing<A> {
         let now = HandedOver { woke_ns: self.woke_ns, returned_ns: accepted.accept_ns };
         let handed_over = accepted.handed_over.or(self.timed.then_some(now));
         match outlet.send(accepted.stream.as_fd(), handed_over, peer) {
-            Ok(()) => return Ok(Taken::HandedOver),
+            Ok(()) => {
+                // Its descriptor here is free again.
+                self.source.closed();
+                return Ok(Taken::HandedOver);
+            }
             // It does not keep up.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if fd_passing::is_full(&error) => {}
             Err(_) => self.outlets[chosen] = None,
         }
         self.loads.remove(chosen);
@@ -153,7 +185,7 @@ impl<A: Acceptor> Source for Balancing<A> {
 
     fn woke(&mut self, events: &Events) {
         self.woke_ns = clock::monotonic_ns();
-        self.source_ready = events.iter().any(|event| event.token() == TOKEN);
+        self.source_ready = events.iter().any(|event| kind(event.token()) == TOKEN);
         self.inlet_ready = events.iter().any(|event| event.token() == TOKEN_TAKEN_OVER);
         self.source.woke(events);
     }
@@ -167,27 +199,28 @@ impl<A: Acceptor> Source for Balancing<A> {
 }
 
 impl<A: Acceptor> Acceptor for Balancing<A> {
-    /// What others have accepted comes first: it has waited longer.
     fn accept(&mut self) -> io::Result<Option<Taken>> {
-        if self.inlet_ready {
-            match self.inlet.receive() {
-                Ok(Some(accepted)) => return Ok(Some(Taken::Over(accepted))),
-                Ok(None) => self.inlet_ready = false,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.inlet_ready = false,
-                Err(error) => {
-                    // It is lost.
-                    self.loads.remove(self.own);
-                    return Err(error);
-                }
-            }
-        }
-        if !self.source_ready {
-            return Ok(None);
-        }
-        match self.source.accept()? {
-            Some(Taken::Own(accepted)) => self.place(accepted).map(Some),
-            other => Ok(other),
-        }
+        self.next(A::accept)
+    }
+
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        self.next(A::accept_spared)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.source.start()
+    }
+
+    fn receives(&self) -> bool {
+        true
+    }
+
+    fn refused(&mut self) -> Refused {
+        self.source.refused()
+    }
+
+    fn has_another(&self) -> bool {
+        self.source_ready && self.source.has_another()
     }
 
     fn closed(&mut self) {
@@ -207,8 +240,8 @@ impl<A: Acceptor> Acceptor for Balancing<A> {
         Ok(taken)
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.source.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.source.listeners()
     }
 }
 

@@ -33,7 +33,7 @@ impl Channel {
 
     /// The worker's side. It notices that nobody can send any more once every other process has closed its copy of the outlet.
     pub fn into_inlet(self, token: Token) -> Inlet {
-        Inlet { channel: self.inlet, token, registry: None }
+        Inlet { channel: self.inlet, token, registry: None, is_added: false }
     }
 }
 
@@ -69,8 +69,8 @@ fn decode(message: &[u8; MESSAGE_BYTES]) -> (Option<HandedOver>, SocketAddr) {
 pub(super) struct Outlet(OwnedFd);
 
 impl Outlet {
-    /// Hands a connection over. `handed_over` is `None` where nobody knows when it was accepted. Fails with `WouldBlock` if the
-    /// channel is full; after any other error the worker has died.
+    /// Hands a connection over. `handed_over` is `None` where nobody knows when it was accepted. Fails if the channel is full
+    /// ([`fd_passing::is_full`]); after any other error the worker has died.
     pub fn send(&self, stream: BorrowedFd<'_>, handed_over: Option<HandedOver>, peer: SocketAddr) -> io::Result<()> {
         fd_passing::send(&self.0, &encode(handed_over, peer), stream)
     }
@@ -86,7 +86,9 @@ impl AsFd for Outlet {
 pub(super) struct Inlet {
     channel: OwnedFd,
     token: Token,
+    /// Stays: a worker that has no descriptor left could get no other.
     registry: Option<Registry>,
+    is_added: bool,
 }
 
 impl Inlet {
@@ -120,26 +122,30 @@ impl Inlet {
 
 impl Source for Inlet {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        let registry = registry.try_clone()?;
         registry.register(&mut SourceFd(&self.channel.as_raw_fd()), self.token, Interest::READABLE)?;
-        self.registry = Some(registry);
+        self.is_added = true;
+        if self.registry.is_none() {
+            self.registry = Some(registry.try_clone()?);
+        }
         Ok(())
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        match self.registry.take() {
-            Some(registry) => registry.deregister(&mut SourceFd(&self.channel.as_raw_fd())),
-            None => Ok(()),
+        match &self.registry {
+            Some(registry) if std::mem::take(&mut self.is_added) => {
+                registry.deregister(&mut SourceFd(&self.channel.as_raw_fd()))
+            }
+            _ => Ok(()),
         }
     }
 
     fn left_some(&mut self) -> io::Result<()> {
         match &self.registry {
             // Makes epoll check the descriptor again.
-            Some(registry) => {
+            Some(registry) if self.is_added => {
                 registry.reregister(&mut SourceFd(&self.channel.as_raw_fd()), self.token, Interest::READABLE)
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -154,22 +160,27 @@ impl Acceptor for Inlet {
         }
     }
 
+    fn receives(&self) -> bool {
+        true
+    }
+
     fn stop(&mut self) -> io::Result<Vec<Taken>> {
         Ok(self.drain()?.into_iter().map(Taken::Over).collect())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        // It is the dispatcher's.
-        None
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        // They are the dispatcher's.
+        Vec::new()
     }
 }
 
-/// Waits until one of these descriptors is ready.
-pub(super) fn wait(descriptors: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<()> {
+/// Waits until one of these descriptors is ready, and tells which are.
+pub(super) fn wait(descriptors: &[(BorrowedFd<'_>, PollFlags)], timeout: Option<Duration>) -> Result<Vec<bool>> {
     let mut ready: Vec<PollFd<'_>> = descriptors.iter().map(|(fd, events)| PollFd::new(*fd, *events)).collect();
     let timeout = timeout.map_or(PollTimeout::NONE, |span| PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
     match poll(&mut ready, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(ready.iter().map(|one| one.any().unwrap_or(true)).collect()),
+        Err(nix::errno::Errno::EINTR) => Ok(vec![false; descriptors.len()]),
         Err(error) => Err(error).context("poll"),
     }
 }

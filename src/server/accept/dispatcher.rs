@@ -3,7 +3,7 @@
 //! `server.dispatch` chooses the worker: `round-robin`, or `least-connections`, that is, the worker with the fewest connections open
 //! or on their way to it and, among equals, the lowest number.
 
-use std::{io::ErrorKind, net::SocketAddr, os::fd::AsFd};
+use std::{io::ErrorKind, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use anyhow::Result;
 use mio::net::TcpStream;
@@ -18,7 +18,11 @@ use crate::{
     ipc::control::{Control, Count, Meter, Phase},
     record::Step,
     scenario::Dispatch,
+    sys::fd_passing,
 };
+
+/// How often it looks whether it can send again.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The dispatcher's choice.
 pub(super) struct Dispatcher {
@@ -56,6 +60,14 @@ impl HandsOver for Dispatcher {
                         return Ok(());
                     }
                     wait(&[(channel.as_fd(), PollFlags::POLLOUT), (control.wake().as_fd(), PollFlags::POLLIN)], None)?;
+                    self.next = worker;
+                }
+                // Too many descriptors are under way, to all workers together, and nothing tells when there are fewer.
+                Err(error) if fd_passing::is_full(&error) => {
+                    if control.phase() != Phase::Running {
+                        return Ok(());
+                    }
+                    std::thread::sleep(LOOK_AGAIN);
                     self.next = worker;
                 }
                 Err(error) => {

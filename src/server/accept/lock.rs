@@ -6,7 +6,7 @@
 
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
-use mio::Registry;
+use mio::{Events, Registry};
 
 use super::{Acceptor, Source, Taken, epoll::EpollListener};
 use crate::{scenario::Trigger, server::Listener, sys::robust_mutex::RobustMutex};
@@ -18,14 +18,15 @@ pub(super) struct LockedListener {
     lock: RobustMutex,
     holding: bool,
     delay: Duration,
-    /// `None` while the worker takes no connections.
+    /// Whether the worker takes connections.
+    accepting: bool,
     registry: Option<Registry>,
 }
 
 impl LockedListener {
     pub(super) fn new(listener: Listener, lock: RobustMutex, delay: Duration) -> Self {
         let listener = EpollListener::new(listener, Trigger::Level);
-        Self { listener, listening: false, lock, holding: false, delay, registry: None }
+        Self { listener, listening: false, lock, holding: false, delay, accepting: false, registry: None }
     }
 
     fn release(&mut self) -> io::Result<()> {
@@ -39,18 +40,22 @@ impl LockedListener {
 
 impl Source for LockedListener {
     fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        self.registry = Some(registry.try_clone()?);
+        self.listener.prepare(registry)?;
+        if self.registry.is_none() {
+            self.registry = Some(registry.try_clone()?);
+        }
+        self.accepting = true;
         Ok(())
     }
 
     fn deregister(&mut self) -> io::Result<()> {
-        self.registry = None;
+        self.accepting = false;
         self.release()?;
         self.stop_listening()
     }
 
     fn before_wait(&mut self) -> io::Result<Option<Duration>> {
-        let Some(registry) = &self.registry else { return Ok(None) };
+        let (true, Some(registry)) = (self.accepting, &self.registry) else { return Ok(None) };
         if self.lock.try_lock()? {
             self.holding = true;
             if !self.listening {
@@ -62,11 +67,19 @@ impl Source for LockedListener {
         self.stop_listening()?;
         Ok(Some(self.delay))
     }
+
+    fn woke(&mut self, events: &Events) {
+        self.listener.woke(events);
+    }
 }
 
 impl Acceptor for LockedListener {
     fn accept(&mut self) -> io::Result<Option<Taken>> {
         self.listener.accept()
+    }
+
+    fn has_another(&self) -> bool {
+        self.listener.has_another()
     }
 
     fn after_accepts(&mut self) -> io::Result<()> {
@@ -78,7 +91,7 @@ impl Acceptor for LockedListener {
         Ok(Vec::new())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.listener.listeners()
     }
 }

@@ -20,8 +20,8 @@ use super::{
     uring::UringAcceptor,
 };
 use crate::{
-    observe::completions::Completions,
-    scenario::{Balance, Dispatch, Steering, Strategy, Transport, Trigger, Wake},
+    observe::{completions::Completions, listeners::Place},
+    scenario::{AtOpenFiles, Balance, Dispatch, Steering, Strategy, Transport, Trigger, Wake},
     server::{Listeners, Site},
     sys::robust_mutex::RobustMutex,
 };
@@ -30,6 +30,8 @@ use crate::{
 /// takes its own part, which closes the rest there.
 pub struct Mechanism {
     listeners: Listeners,
+    /// How many the trial has opened before them.
+    opened: usize,
     steering: Steering,
     /// The program that chooses listeners, if there is one, of the mechanism that was opened first.
     program: Option<Program>,
@@ -67,17 +69,20 @@ pub type Pooled = Box<dyn Acceptor + Send>;
 impl Mechanism {
     /// Opens the listeners and makes whatever else the processes share.
     pub fn open(strategy: &Strategy, site: Site) -> Result<Self> {
+        let of = (site.transport, site.workers);
         let listeners = Listeners::open(site, strategy.queues)?;
         steering::mark(&strategy.steering, &listeners)?;
         let (program, states) = steering::steer(&strategy.steering, &listeners)?;
-        Self::around(strategy, site, listeners, (program, states.map(Arc::new)))
+        Self::around(strategy, of, (listeners, 0), (program, states.map(Arc::new)))
     }
 
-    /// Makes what the processes share of listeners that [`Self::listen`] opens later, in place of or besides those of `first`.
-    pub fn prepare(strategy: &Strategy, site: Site, first: &Self) -> Result<Self> {
+    /// Makes what the processes share of listeners that [`Self::listen`] opens later, in place of or besides those of `first`. `opened`: how
+    /// many queues will have been opened before them.
+    pub fn prepare(strategy: &Strategy, site: Site, first: &Self, opened: usize) -> Result<Self> {
+        let of = (site.transport, site.workers);
         let listeners = Listeners::prepare(site, strategy.queues)?;
         steering::mark(&strategy.steering, &listeners)?;
-        Self::around(strategy, site, listeners, (None, first.states.clone()))
+        Self::around(strategy, of, (listeners, opened), (None, first.states.clone()))
     }
 
     /// Opens listeners that were only prepared, and makes the program of those that were opened first choose among them.
@@ -96,14 +101,14 @@ impl Mechanism {
 
     fn around(
         strategy: &Strategy,
-        site: Site,
-        listeners: Listeners,
+        (transport, workers): (Transport, usize),
+        (listeners, opened): (Listeners, usize),
         (program, states): (Option<Program>, Option<Arc<States>>),
     ) -> Result<Self> {
         let wake = match strategy.wake {
             Wake::Epoll(trigger) => SharedWake::Epoll(trigger),
             Wake::Lock { delay } => {
-                let locks = listeners.each().map(|_| RobustMutex::new()).collect::<io::Result<_>>();
+                let locks = (0..listeners.queues()).map(|_| RobustMutex::new()).collect::<io::Result<_>>();
                 SharedWake::Lock { delay, locks: locks.context("making a lock in shared memory")? }
             }
             Wake::Thread => {
@@ -114,16 +119,17 @@ impl Mechanism {
                 SharedWake::Thread
             }
             Wake::Uring => SharedWake::Uring,
-            Wake::Pool => SharedWake::Pool { workers: site.workers },
+            Wake::Pool => SharedWake::Pool { workers },
             Wake::Dispatcher { dispatch } => {
-                let channels = (0..site.workers).map(|_| Channel::new()).collect::<io::Result<_>>();
+                let channels = (0..workers).map(|_| Channel::new()).collect::<io::Result<_>>();
                 SharedWake::Dispatcher { dispatch, channels: channels.context("socketpair")? }
             }
         };
-        let balanced = site.transport == Transport::Tcp && strategy.balance == Balance::Least;
-        let exchange = balanced.then(|| Exchange::new(site.workers, strategy.wake != Wake::Uring)).transpose();
+        let balanced = transport == Transport::Tcp && strategy.balance == Balance::Least;
+        let exchange = balanced.then(|| Exchange::new(workers, strategy.wake != Wake::Uring)).transpose();
         Ok(Self {
             listeners,
+            opened,
             steering: strategy.steering.clone(),
             program,
             states,
@@ -137,12 +143,19 @@ impl Mechanism {
         &self.listeners
     }
 
+    /// The number of the listener of the worker with this place, among all that the trial opens.
+    pub fn socket_number(&self, place: usize) -> usize {
+        self.opened + self.listeners.queue_of(place)
+    }
+
     /// The acceptor of the worker with this number, in that worker's process; `place` is its number among those of the listeners.
-    /// `completions`: when the worker's ring completed its accepts, if that is recorded.
+    /// `at_open_files`: what a thread of its own does without a descriptor for a connection. `completions`: when the worker's ring
+    /// completed its accepts, if that is recorded.
     pub fn acceptor(
         self,
         worker: usize,
         place: usize,
+        at_open_files: AtOpenFiles,
         completions: Option<&Arc<Completions>>,
     ) -> Result<Box<dyn Acceptor>> {
         let queue = self.listeners.queue_of(place);
@@ -156,7 +169,7 @@ impl Mechanism {
             SharedWake::Lock { delay, mut locks } => {
                 around.wrap(LockedListener::new(listener, locks.swap_remove(queue), delay))
             }
-            SharedWake::Thread => around.wrap(ThreadAcceptor::new(listener)?),
+            SharedWake::Thread => around.wrap(ThreadAcceptor::new(listener, at_open_files)?),
             SharedWake::Uring => around.wrap(UringAcceptor::new(listener, worker, completions.cloned())?),
             SharedWake::Dispatcher { mut channels, .. } => around.wrap(channels.swap_remove(place).into_inlet(TOKEN)),
             SharedWake::Pool { .. } => bail!("the workers of a pool get their acceptors together"),
@@ -181,10 +194,10 @@ impl Mechanism {
     }
 
     /// The helper itself, in the helper's process.
-    pub fn into_helper(self) -> Option<Box<dyn Helper>> {
+    pub fn into_helper(self, at_open_files: AtOpenFiles) -> Option<Box<dyn Helper>> {
         let SharedWake::Dispatcher { dispatch, channels } = self.wake else { return None };
         let hands = Dispatcher::new(dispatch, channels);
-        Some(Box::new(Accepting { listener: self.listeners.take(0), hands }))
+        Some(Box::new(Accepting::new(self.listeners.take(0), hands, at_open_files)))
     }
 
     /// Whether the workers are threads of one process.
@@ -193,9 +206,9 @@ impl Mechanism {
     }
 
     /// What accepts for them, and the acceptor of each, in that process.
-    pub fn into_pool(self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
+    pub fn into_pool(self, at_open_files: AtOpenFiles) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
         let SharedWake::Pool { workers } = self.wake else { return None };
-        let (accepting, acceptors) = pool(self.listeners.take(0), workers);
+        let (accepting, acceptors) = pool(self.listeners.take(0), workers, at_open_files);
         let boxed = acceptors.into_iter().map(|acceptor| Box::new(acceptor) as Pooled);
         Some((Box::new(accepting), boxed.collect()))
     }
@@ -223,66 +236,70 @@ impl Around {
 }
 
 /// Tries whether kernel and user permit a strategy, in the caller's own network namespace: opens it for two workers and creates the
-/// acceptor, or receiver, of one. Fails with the reason and the remedy.
-pub fn try_out(strategy: &Strategy, site: Site) -> Result<()> {
+/// acceptor, or receiver, of one. Returns what it was bound to. Fails with the reason and the remedy.
+pub fn try_out(strategy: &Strategy, site: Site) -> Result<Vec<Place>> {
+    let transport = site.transport;
     let mechanism = Mechanism::open(strategy, Site { workers: 2, ..site })?;
-    match site.transport {
-        Transport::Tcp if mechanism.is_pool() => Ok(()),
-        Transport::Tcp => mechanism.acceptor(0, 0, None).map(drop),
-        Transport::Udp => mechanism.receiver(0).map(drop),
+    let places = mechanism.listeners().places().context("getsockopt of a listener")?;
+    match transport {
+        Transport::Tcp if mechanism.is_pool() => {}
+        Transport::Tcp => drop(mechanism.acceptor(0, 0, AtOpenFiles::Pause, None)?),
+        Transport::Udp => drop(mechanism.receiver(0)?),
     }
+    Ok(places)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
 
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::{
-        scenario::{ListenOptions, Queues},
-        server::accept::Taken,
-    };
+    use crate::{scenario::Queues, server::accept::Taken};
 
     /// Two queues for three workers, with each way to be woken that can share a queue: worker 2 accepts from the first
-    /// queue, and once the second is closed, everything arrives there.
+    /// queue, and once the second is closed, everything arrives there, on one address and on several.
     #[test]
     fn queues_can_be_shared_with_any_way_to_be_woken() {
         const CLIENTS: usize = 10;
         let delay = Duration::from_millis(1);
-        for wake in [
+        let all = [
             Wake::Epoll(Trigger::Level),
             Wake::Epoll(Trigger::Edge),
             Wake::Epoll(Trigger::Exclusive),
             Wake::Lock { delay },
             Wake::Thread,
             Wake::Uring,
-        ] {
+        ];
+        for (wake, others) in all.into_iter().flat_map(|wake| [(wake, 0), (wake, 2)]) {
             let queues = Queues::Group(2);
             let strategy = Strategy { name: "made-up", queues, steering: Steering::Hash, wake, balance: Balance::Off };
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let site = Site {
-                address,
-                transport: Transport::Tcp,
-                workers: 3,
-                options: ListenOptions::default(),
-                joinable: false,
-            };
+            let mut site = Site::at(address, Transport::Tcp, 3);
+            site.bound.extend((0..others).map(|other| SocketAddr::from(([127, 0, 0, 2 + other], address.port()))));
+            let bound = site.bound.clone();
             let mechanism = Mechanism::open(&strategy, site).unwrap();
             let listeners = mechanism.listeners();
             assert_eq!([0, 1, 2].map(|worker| listeners.queue_of(worker)), [0, 1, 0]);
 
-            let mut acceptor = mechanism.acceptor(2, 2, None).unwrap();
+            let mut acceptor = mechanism.acceptor(2, 2, AtOpenFiles::Pause, None).unwrap();
             let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
             acceptor.register(poll.registry()).unwrap();
-            let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+            acceptor.start().unwrap();
+            let clients: Vec<TcpStream> =
+                bound.iter().cycle().take(CLIENTS).map(|to| TcpStream::connect(to).unwrap()).collect();
             let mut peers = Vec::new();
             while peers.len() < CLIENTS {
                 let patience = acceptor.before_wait().unwrap();
                 poll.poll(&mut events, patience).unwrap();
-                while let Ok(Some(Taken::Own(accepted))) = acceptor.accept() {
-                    peers.push(accepted.peer.unwrap());
+                acceptor.woke(&events);
+                loop {
+                    match acceptor.accept() {
+                        Ok(Some(Taken::Own(accepted))) => peers.push(accepted.peer.unwrap()),
+                        _ if acceptor.has_another() => {}
+                        _ => break,
+                    }
                 }
                 acceptor.after_accepts().unwrap();
             }

@@ -25,13 +25,16 @@ mod uring;
 use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
 
 use mio::{Events, Registry, Token, net::TcpStream};
-use socket2::Socket;
 
 pub use bpf::Program;
 pub use helper::Helper;
 pub use mechanism::{Mechanism, Pooled, try_out};
 
-use crate::{scenario::Transport, sys::clock};
+use crate::{
+    scenario::{MOST_BOUND, Transport},
+    server::Listener,
+    sys::{clock, socket},
+};
 
 /// The token under which an acceptor's events arrive.
 pub const TOKEN: Token = Token(0);
@@ -40,12 +43,31 @@ pub const TOKEN_DATAGRAMS: Token = Token(1);
 /// The token of connections that other workers hand over.
 pub const TOKEN_TAKEN_OVER: Token = Token(3);
 
-/// The token of a listener's events.
-fn token(transport: Transport) -> Token {
-    match transport {
+/// The first token that is not one of these, nor of those of further listeners of a worker, which follow them.
+pub const TOKENS: usize = FURTHER + 2 * (MOST_BOUND - 1);
+const FURTHER: usize = 4;
+
+/// The token of the events of a worker's listener, by its place among those that it has on several addresses.
+fn token(transport: Transport, place: usize) -> Token {
+    let first = match transport {
         Transport::Tcp => TOKEN,
         Transport::Udp => TOKEN_DATAGRAMS,
+    };
+    if place == 0 { first } else { Token(FURTHER + 2 * (place - 1) + first.0) }
+}
+
+/// The token of the first listener, if it is that of a further one.
+#[inline]
+pub fn kind(token: Token) -> Token {
+    if (FURTHER..TOKENS).contains(&token.0) { Token((token.0 - FURTHER) % 2) } else { token }
+}
+
+/// The place of the listener of this transport whose token it is.
+fn place(transport: Transport, of: Token) -> Option<usize> {
+    if kind(of) != token(transport, 0) {
+        return None;
     }
+    Some(of.0.checked_sub(FURTHER).map_or(0, |further| further / 2 + 1))
 }
 
 /// A connection, non-blocking.
@@ -69,7 +91,34 @@ pub enum Taken {
     Over(Accepted),
     /// A connection that the worker has accepted, and handed over to another.
     HandedOver,
+    /// A connection that a thread of the worker's has accepted with its spare descriptor, and closed.
+    Shed(Closed),
 }
+
+/// A connection that is accepted and closed already.
+#[derive(Debug, Clone, Copy)]
+pub struct Closed {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// When accept(2) returned it, in nanoseconds of CLOCK_MONOTONIC.
+    pub accept_ns: u64,
+    /// Whether it was plain TCP.
+    pub is_plain: bool,
+}
+
+impl Taken {
+    /// Whether it is a connection of the worker's own by plain TCP, which on a listener of MPTCP is one that fell back.
+    pub fn fell_back(&self) -> bool {
+        match self {
+            Self::Own(accepted) | Self::Over(accepted) => socket::is_multipath(&accepted.stream) == Some(false),
+            Self::Shed(closed) => closed.is_plain,
+            Self::HandedOver => false,
+        }
+    }
+}
+
+/// Accepts that failed in another thread for want of a descriptor: each errno, and how many.
+pub type Refused = [(i32, u64); 2];
 
 /// Where a connection was before the worker had it: accepted by a thread or process that hands connections over, or by the kernel
 /// for a ring.
@@ -121,6 +170,32 @@ pub trait Acceptor: Source {
     /// The next connection. When there is none, accept(2) fails with `WouldBlock`, and a source that need not call it returns `None`.
     fn accept(&mut self) -> io::Result<Option<Taken>>;
 
+    /// Whether the last call found one listener empty, and another, which the kernel has reported, is to be asked.
+    fn has_another(&self) -> bool {
+        false
+    }
+
+    /// Called once the worker has registered it and counted its descriptors: from now on, a thread of its own or the kernel may accept.
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The same as [`Self::accept`] with a descriptor that has been freed for it, after an accept that failed for want of one. A source
+    /// that accepts nothing more after such a failure calls accept(2) here; [`Source::left_some`] makes it go on.
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        self.accept()
+    }
+
+    /// Whether it receives connections from another process: one that comes when there is no descriptor left is lost.
+    fn receives(&self) -> bool {
+        false
+    }
+
+    /// What a thread of its own was refused since this was last called.
+    fn refused(&mut self) -> Refused {
+        Refused::default()
+    }
+
     /// Called when a connection from this acceptor has been closed.
     fn closed(&mut self) {}
 
@@ -134,12 +209,32 @@ pub trait Acceptor: Source {
         Ok(Vec::new())
     }
 
-    /// The listener, if it is the worker's to close.
-    fn listener(&self) -> Option<BorrowedFd<'_>>;
+    /// The listeners that are the worker's to close.
+    fn listeners(&self) -> Vec<BorrowedFd<'_>>;
 }
 
 /// A worker's source of datagrams.
 pub trait Receiver: Source {
-    /// The socket to receive on, and to reply from.
-    fn socket(&self) -> &Socket;
+    /// The sockets to receive on, and to reply from.
+    fn listener(&mut self) -> &mut Listener;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_listener_has_a_token_of_its_own() {
+        let mut tokens = std::collections::BTreeSet::from([Token(2), TOKEN_TAKEN_OVER]);
+        for transport in [Transport::Tcp, Transport::Udp] {
+            for number in 0..MOST_BOUND {
+                let token = token(transport, number);
+                assert!(tokens.insert(token) && token.0 < TOKENS, "{token:?}");
+                let other = if transport == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
+                assert_eq!((place(transport, token), place(other, token)), (Some(number), None));
+            }
+        }
+        assert_eq!(tokens.len(), TOKENS);
+        assert_eq!([2, 3, TOKENS].map(|token| kind(Token(token)).0), [2, 3, TOKENS]);
+    }
 }

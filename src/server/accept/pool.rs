@@ -9,7 +9,10 @@ use std::{
     os::fd::BorrowedFd,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -26,7 +29,11 @@ use super::{
     helper::{Accepting, HandsOver},
 };
 use crate::{
-    ipc::control::{Control, Count, Meter},
+    ipc::{
+        control::{Control, Count, Meter},
+        increase,
+    },
+    scenario::AtOpenFiles,
     server::Listener,
 };
 
@@ -41,6 +48,8 @@ struct Seat {
     /// Whether it waits, and nobody has woken it.
     waits: CachePadded<AtomicBool>,
     waker: OnceLock<Waker>,
+    /// Connections that the worker has closed.
+    closed: CachePadded<AtomicU64>,
 }
 
 impl Seat {
@@ -59,12 +68,16 @@ struct OnTheWay {
 }
 
 /// The accepting thread's part and those of so many workers.
-pub(super) fn pool(listener: Listener, workers: usize) -> (Accepting<Feeder>, Vec<PoolAcceptor>) {
+pub(super) fn pool(
+    listener: Listener,
+    workers: usize,
+    at_open_files: AtOpenFiles,
+) -> (Accepting<Feeder>, Vec<PoolAcceptor>) {
     let (sender, receiver) = bounded(IN_HAND);
     let seats: Arc<[Seat]> = (0..workers).map(|_| Seat::default()).collect();
     let acceptor = |own| PoolAcceptor { receiver: receiver.clone(), seats: Arc::clone(&seats), own };
     let acceptors = (0..workers).map(acceptor).collect();
-    (Accepting { listener, hands: Feeder { sender, seats, next: 0 } }, acceptors)
+    (Accepting::new(listener, Feeder { sender, seats, next: 0 }, at_open_files), acceptors)
 }
 
 /// The accepting thread's part.
@@ -90,6 +103,10 @@ impl HandsOver for Feeder {
             self.wake_one()?;
         }
         Ok(())
+    }
+
+    fn closed(&self) -> Option<u64> {
+        Some(self.seats.iter().map(|seat| seat.closed.load(Relaxed)).sum())
     }
 }
 
@@ -167,14 +184,18 @@ impl Acceptor for PoolAcceptor {
         Ok(self.receiver.try_recv().ok().map(OnTheWay::arrive))
     }
 
+    fn closed(&mut self) {
+        increase(&self.seats[self.own].closed, 1);
+    }
+
     /// The accepting thread closes its end when it stops.
     fn stop(&mut self) -> io::Result<Vec<Taken>> {
         Ok(std::iter::from_fn(|| self.receiver.recv_timeout(END_PATIENCE).ok()).map(OnTheWay::arrive).collect())
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        // It is the accepting thread's.
-        None
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        // They are the accepting thread's.
+        Vec::new()
     }
 }
 

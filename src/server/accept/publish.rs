@@ -13,10 +13,12 @@ use std::{
 
 use aya::maps::MapData;
 use mio::{Events, Registry};
-use socket2::Socket;
 
-use super::{Acceptor, Receiver, Source, Taken};
-use crate::sys::{clock, shared::SharedSlice};
+use super::{Acceptor, Receiver, Refused, Source, Taken};
+use crate::{
+    server::Listener,
+    sys::{clock, shared::SharedSlice},
+};
 
 /// The words of a queue's state, as in `src/bpf/state.h`.
 #[derive(Clone, Copy)]
@@ -144,17 +146,30 @@ impl<S: Source> Source for Publishing<S> {
 impl<A: Acceptor> Acceptor for Publishing<A> {
     fn accept(&mut self) -> io::Result<Option<Taken>> {
         let taken = self.source.accept()?;
-        match &taken {
-            Some(Taken::Own(_)) => self.publisher.opened(),
-            // The program picked another queue for it.
-            Some(Taken::Over(_)) => {
-                self.publisher.opened();
-                self.publisher.change(Word::Closed, 1_u64.wrapping_neg());
-            }
-            Some(Taken::HandedOver) => self.publisher.change(Word::Closed, 1),
-            None => {}
-        }
+        self.publish(&taken);
         Ok(taken)
+    }
+
+    fn has_another(&self) -> bool {
+        self.source.has_another()
+    }
+
+    fn accept_spared(&mut self) -> io::Result<Option<Taken>> {
+        let taken = self.source.accept_spared()?;
+        self.publish(&taken);
+        Ok(taken)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.source.start()
+    }
+
+    fn receives(&self) -> bool {
+        self.source.receives()
+    }
+
+    fn refused(&mut self) -> Refused {
+        self.source.refused()
     }
 
     fn closed(&mut self) {
@@ -172,13 +187,28 @@ impl<A: Acceptor> Acceptor for Publishing<A> {
         self.source.stop()
     }
 
-    fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.source.listener()
+    fn listeners(&self) -> Vec<BorrowedFd<'_>> {
+        self.source.listeners()
+    }
+}
+
+impl<A: Acceptor> Publishing<A> {
+    fn publish(&mut self, taken: &Option<Taken>) {
+        match taken {
+            Some(Taken::Own(_) | Taken::Shed(_)) => self.publisher.opened(),
+            // The program picked another queue for it.
+            Some(Taken::Over(_)) => {
+                self.publisher.opened();
+                self.publisher.change(Word::Closed, 1_u64.wrapping_neg());
+            }
+            Some(Taken::HandedOver) => self.publisher.change(Word::Closed, 1),
+            None => {}
+        }
     }
 }
 
 impl<R: Receiver> Receiver for Publishing<R> {
-    fn socket(&self) -> &Socket {
-        self.source.socket()
+    fn listener(&mut self) -> &mut Listener {
+        self.source.listener()
     }
 }

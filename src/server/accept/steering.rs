@@ -32,6 +32,7 @@ pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<(Optio
             bpf::steer("round_robin", include_bytes_aligned!("../../bpf/round_robin.bpf.o"), listeners, &[])?
         }
         Steering::Random => bpf::steer("random", include_bytes_aligned!("../../bpf/random.bpf.o"), listeners, &[])?,
+        Steering::ConnectionId => bpf::steer("cid", include_bytes_aligned!("../../bpf/cid.bpf.o"), listeners, &[])?,
         Steering::Least => bpf::steer("least", include_bytes_aligned!("../../bpf/least.bpf.o"), listeners, &[])?,
         Steering::Hermes { hang, theta } => {
             let globals =
@@ -48,7 +49,11 @@ pub(super) fn steer(steering: &Steering, listeners: &Listeners) -> Result<(Optio
 /// A classic BPF program picks queue (receiving processor mod queues). The receiving processor is the one that handled the
 /// SYN: on loopback, the client's own.
 fn by_receiving_cpu(listeners: &Listeners) -> Result<()> {
-    reuseport_bpf::pick_by_cpu(listeners.any(), listeners.each().len() as u32)
+    let queues = listeners.queues() as u32;
+    listeners
+        .groups()
+        .flat_map(|mut group| group.next())
+        .try_for_each(|socket| reuseport_bpf::pick_by_cpu(&*socket, queues))
         .context("setsockopt SO_ATTACH_REUSEPORT_CBPF, which requires Linux 4.5 or later")
 }
 
@@ -60,10 +65,12 @@ fn mark_with_cpus(listeners: &Listeners, cpus: Option<&[usize]>) -> Result<()> {
         Some(cpus) => cpus.to_vec(),
         None => affinity::allowed_cpus().context("sched_getaffinity")?,
     };
-    for (socket, cpu) in listeners.each().zip(cpus.iter().cycle()) {
-        socket
-            .set_cpu_affinity(*cpu)
-            .context("setsockopt SO_INCOMING_CPU, which for listeners requires Linux 6.2 or later")?;
+    for group in listeners.groups() {
+        for (socket, cpu) in group.zip(cpus.iter().cycle()) {
+            socket
+                .set_cpu_affinity(*cpu)
+                .context("setsockopt SO_INCOMING_CPU, which for listeners requires Linux 6.2 or later")?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! `echo`: requests and replies of fixed size. A request begins with the client's nonce, a reply with a receipt.
+//! `echo`: requests and replies of fixed size. A request begins with the client's nonce, a reply with a receipt. Of datagrams, both have a
+//! connection id behind that.
 
 use super::{Caller, Protocol, Take};
 use crate::ipc::receipt::Receipt;
@@ -14,7 +15,10 @@ impl Protocol for Echo {
             return Take::Partial;
         };
         reply.resize(self.reply_bytes, 0);
-        Receipt::new(caller.worker, u32::from_le_bytes(*nonce), caller.accept_ns, &caller.tuple).write(reply);
+        Receipt::new(caller.worker, u32::from_le_bytes(*nonce), caller.accept_ns, caller.ends()).write(reply);
+        if let Some(id) = caller.id {
+            id.put_into_reply(reply);
+        }
         Take::Request { length: request.len(), close: false }
     }
 }

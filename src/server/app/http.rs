@@ -83,7 +83,7 @@ impl Http {
         );
         if let Some(nonce) = head.nonce {
             reply.extend_from_slice(b"X-Receipt: ");
-            let receipt = Receipt::new(caller.worker, nonce, caller.accept_ns, &caller.tuple).short();
+            let receipt = Receipt::new(caller.worker, nonce, caller.accept_ns, caller.ends()).short();
             let mut digits = [0; 2 * RECEIPT_BYTES];
             hex::encode_to_slice(receipt, &mut digits).expect("two digits per byte");
             reply.extend_from_slice(&digits);
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ipc::receipt::Tuple;
+    use crate::ipc::receipt::{Told, Tuple};
 
     fn take(input: &str) -> (Take, String) {
         answered(input, false)
@@ -158,7 +158,13 @@ mod tests {
 
     fn answered(input: &str, last: bool) -> (Take, String) {
         let end = ([127, 0, 0, 1], 80).into();
-        let caller = Caller { worker: 3, accept_ns: 5, tuple: Tuple { client: end, server: end } };
+        let caller = Caller {
+            worker: 3,
+            accept_ns: 5,
+            tuple: Tuple { client: end, server: end },
+            told: Told::Nothing,
+            id: None,
+        };
         let mut reply = Vec::new();
         let take = Http::new(2).take(input.as_bytes(), &caller, last, &mut reply);
         (take, String::from_utf8(reply).unwrap())

@@ -1,6 +1,7 @@
 //! What workers serve. A protocol finds requests in bytes and turns them into bytes of replies; the application around it
 //! reads, burns the service time, writes, and decides who closes.
 
+mod connect;
 mod echo;
 mod http;
 
@@ -14,9 +15,17 @@ use mio::{Interest, net::TcpStream};
 
 use super::service::Service;
 use crate::{
-    ipc::{interner::Interner, ledger::Ledger, receipt::Tuple},
-    scenario::{App, CloseBy, Scenario},
+    ipc::{
+        connection_id::ConnectionId,
+        interner::Interner,
+        ledger::Ledger,
+        proxy_header::{self, Read as HeaderRead},
+        receipt::{Told, Tuple},
+    },
+    record::Cause,
+    scenario::{App, CloseBy, CloseHow, Headers, Scenario},
     sys::clock,
+    tls::{self, Secured},
 };
 
 /// Most bytes per read.
@@ -36,6 +45,8 @@ pub enum Take {
     Partial,
     /// A request of `length` bytes. `close`: the protocol requires the connection to be closed after the reply.
     Request { length: usize, close: bool },
+    /// Nothing that is ever answered, and all of it is dropped.
+    Ignored,
     /// Not a request: what is in `reply` is sent, and the connection closed.
     Bad,
 }
@@ -44,8 +55,10 @@ pub enum Take {
 pub fn protocol(app: App) -> Option<Box<dyn Protocol>> {
     match app {
         App::Close => None,
+        App::Connect => Some(Box::new(connect::Connect)),
+        App::Line => unreachable!("a scenario with our own server cannot have app `line`"),
         App::Echo { request_bytes, reply_bytes } => Some(Box::new(echo::Echo { request_bytes, reply_bytes })),
-        App::Http { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
+        App::Http { body_bytes } | App::Https { body_bytes } => Some(Box::new(http::Http::new(body_bytes))),
     }
 }
 
@@ -56,8 +69,19 @@ pub struct Caller {
     pub worker: u16,
     /// When the worker had the connection, or received the datagram, in nanoseconds of CLOCK_MONOTONIC.
     pub accept_ns: u64,
-    /// The connection's ends as the worker sees them.
+    /// The connection's ends as the worker sees them, or a PROXY protocol header names them.
     pub tuple: Tuple,
+    /// Where the worker has them from.
+    pub told: Told,
+    /// What the worker calls a flow of datagrams, if its client has given it an id.
+    pub id: Option<ConnectionId>,
+}
+
+impl Caller {
+    /// The connection's ends, as a receipt states them.
+    fn ends(&self) -> (&Tuple, Told) {
+        (&self.tuple, self.told)
+    }
 }
 
 /// A connection that the worker has just got.
@@ -77,6 +101,7 @@ pub struct Connection {
     /// What the worker's epoll instance watches it for; `None` if it is not registered.
     pub watched: Option<Interest>,
     closing: bool,
+    opening: Opening,
     /// The number of its server end among those that the application knows.
     server: u16,
     client: SocketAddr,
@@ -96,6 +121,23 @@ struct Buffers {
     input: Vec<u8>,
     /// The rest of a reply that the socket has not taken.
     unsent: Vec<u8>,
+    /// The ends of the connection that a proxy passes on over this one.
+    passed_on: Option<Tuple>,
+    /// Its TLS, if it has any.
+    tls: Option<tls::Session>,
+    /// Whether the handshake is over.
+    is_secured: bool,
+}
+
+/// Whether a connection may still begin with a PROXY protocol header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// It has begun without, or with one that told this.
+    Over(Told),
+    /// A header may come first.
+    Open,
+    /// A header must come first.
+    Due,
 }
 
 impl Connection {
@@ -117,6 +159,22 @@ impl Connection {
     fn has_unsent(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| !buffers.unsent.is_empty())
     }
+
+    /// Whether part of its PROXY protocol header has arrived.
+    fn has_part_of_header(&self) -> bool {
+        !matches!(self.opening, Opening::Over(_))
+            && self.buffers.as_ref().is_some_and(|buffers| !buffers.input.is_empty())
+    }
+
+    /// Gives up buffers that hold nothing.
+    fn release_buffers(&mut self) {
+        match &mut self.buffers {
+            Some(buffers) if buffers.passed_on.is_some() || buffers.tls.is_some() => {
+                (buffers.input, buffers.unsent) = (Vec::new(), Vec::new());
+            }
+            buffers => *buffers = None,
+        }
+    }
 }
 
 /// What happens to a connection next.
@@ -137,13 +195,28 @@ pub struct Application {
     servers: Interner<SocketAddr>,
     /// `None` for app `close`.
     protocol: Option<Box<dyn Protocol>>,
+    /// Which connections begin with a PROXY protocol header.
+    headers: Headers,
     service: Service,
     /// The worker closes a connection after this many requests.
     requests: u64,
+    /// Whether the service time is of a connection, whose client asks for nothing.
+    burns_at_accept: bool,
+    /// Whether each read is of one message, after which more may wait.
+    has_messages: bool,
     scratch: Vec<u8>,
     reply: Vec<u8>,
     /// Where the loader looks up each connection's journey; `None` for other programs' clients.
     ledger: Option<Arc<Ledger>>,
+    /// Accepts TLS sessions, if connections have them.
+    tls: Option<tls::Server>,
+    /// What clients have said within TLS, and what is to be sent for what is said to them.
+    said: Vec<u8>,
+    wire: Vec<u8>,
+    /// Whether the worker says so before it closes a connection with TLS: not if it resets it.
+    says_end: bool,
+    /// How the handshake went that has just been completed.
+    secured: Option<Secured>,
 }
 
 impl Application {
@@ -158,12 +231,30 @@ impl Application {
             worker,
             servers: Interner::default(),
             protocol: protocol(scenario.server.app),
+            headers: scenario.headers,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
+            burns_at_accept: scenario.server.app == App::Connect,
+            has_messages: scenario.has_messages(),
             scratch: vec![0; SCRATCH_BYTES],
             reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
             ledger,
+            tls: None,
+            said: Vec::new(),
+            wire: Vec::new(),
+            says_end: closing.close_how == CloseHow::Fin || closing.close_by == CloseBy::Client,
+            secured: None,
         }
+    }
+
+    /// The same for connections with TLS, whose sessions this accepts.
+    pub fn with_tls(self, tls: Option<tls::Server>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How a handshake went that was completed since the last call.
+    pub fn take_secured(&mut self) -> Option<Secured> {
+        self.secured.take()
     }
 
     /// Starts serving a connection that was just accepted.
@@ -173,23 +264,31 @@ impl Application {
             stream,
             watched: None,
             closing: false,
+            opening: match self.headers {
+                Headers::None => Opening::Over(Told::Nothing),
+                Headers::Some => Opening::Open,
+                Headers::All => Opening::Due,
+            },
             server: self.servers.number(tuple.server),
             client: tuple.client,
             accept_ns,
             read_ns: 0,
             served: 0,
-            buffers: None,
+            buffers: self.tls.as_ref().map(|tls| Box::new(Buffers { tls: Some(tls.accept()), ..Buffers::default() })),
         }
     }
 
     /// Serves what is there: reads requests and replies to them until the socket has no more, or its buffer is full.
     /// `ended`: an event says that the client has closed, so the end is there to be read.
-    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> io::Result<Next> {
-        if self.protocol.is_none() {
+    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> Result<Next, Cause> {
+        if self.protocol.is_none() && matches!(connection.opening, Opening::Over(_)) {
+            connection.read_ns = clock::monotonic_ns();
+            self.settle(connection);
+            return Ok(Next::Close);
+        }
+        if self.burns_at_accept && connection.read_ns == 0 {
             connection.read_ns = clock::monotonic_ns();
             self.service.burn();
-            enter(self.ledger.as_deref(), connection);
-            return Ok(Next::Close);
         }
         loop {
             if !flush(connection)? {
@@ -207,16 +306,26 @@ impl Application {
                 }
             }
             let length = match connection.stream.read(&mut self.scratch) {
+                Ok(0) if connection.has_part_of_header() => return Err(Cause::BadHeader),
                 Ok(0) => return Ok(Next::Gone),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Wait),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             if connection.read_ns == 0 {
                 connection.read_ns = clock::monotonic_ns();
             }
             let scratch = std::mem::take(&mut self.scratch);
+            if self.tls.is_some() {
+                let heard = self.hear(connection, &scratch[..length]);
+                self.scratch = scratch;
+                heard?;
+                if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
+                    return Ok(Next::Wait);
+                }
+                continue;
+            }
             let mut input = connection.take_input();
             let consumed = if input.is_empty() {
                 self.consume(connection, &scratch[..length])
@@ -228,10 +337,46 @@ impl Application {
             consumed?;
             // A read that did not fill the buffer has emptied the socket, and later bytes cause an event of their own:
             // reading again would be a wasted system call. A close that came with the bytes causes no further event.
-            if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
+            let emptied = length < SCRATCH_BYTES && !self.has_messages;
+            if emptied && !ended && !connection.has_unsent() && !connection.closing {
                 return Ok(Next::Wait);
             }
         }
+    }
+
+    /// Takes bytes of TLS, after the PROXY protocol header if there is one: goes on with the handshake, and answers what is said.
+    fn hear(&mut self, connection: &mut Connection, fresh: &[u8]) -> Result<(), Cause> {
+        let before = if matches!(connection.opening, Opening::Over(_)) { Vec::new() } else { connection.take_input() };
+        let all = if before.is_empty() { Vec::new() } else { [&before, fresh].concat() };
+        let wire = if all.is_empty() { fresh } else { &all };
+        let Some((_, length)) = self.take_header(connection, wire)? else {
+            connection.buffers.get_or_insert_default().input.extend_from_slice(wire);
+            return Ok(());
+        };
+        let Some(Buffers { tls: Some(session), is_secured, .. }) = connection.buffers.as_deref_mut() else {
+            return Ok(());
+        };
+        let mut said = std::mem::take(&mut self.said);
+        said.clear();
+        let taken = session.take(&wire[length..], &mut said);
+        if !*is_secured && let Some(secured) = session.secured() {
+            *is_secured = true;
+            self.secured = Some(secured);
+        }
+        let answered = say(connection, &[], &mut self.wire, false);
+        let served = match (taken, answered) {
+            // The client may not be there any more to hear why.
+            (Err(cause), _) => Err(cause),
+            (Ok(()), Err(error)) => Err(error.into()),
+            (Ok(()), Ok(())) if said.is_empty() => Ok(()),
+            (Ok(()), Ok(())) => {
+                let mut input = connection.take_input();
+                input.extend_from_slice(&said);
+                self.consume(connection, &input)
+            }
+        };
+        self.said = said;
+        served
     }
 
     /// Answers one datagram; `None` if it is not a request.
@@ -246,16 +391,65 @@ impl Application {
         Some(&self.reply)
     }
 
-    /// Answers the whole requests in `input` and keeps the rest.
-    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> io::Result<()> {
-        let protocol = self.protocol.as_mut().expect("app `close` reads nothing");
-        let tuple = Tuple { client: connection.client, server: self.servers[connection.server] };
-        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple };
+    /// App `close`'s answer is the close.
+    fn settle(&mut self, connection: &Connection) {
+        self.service.burn();
+        enter(self.ledger.as_deref(), connection);
+    }
+
+    /// The connection's ends as its socket has them.
+    fn ends(&self, connection: &Connection) -> Tuple {
+        Tuple { client: connection.client, server: self.servers[connection.server] }
+    }
+
+    /// Takes a connection's PROXY protocol header off the head of its input, if one may still come. Returns what it has told, and its length;
+    /// `None` while it is not whole.
+    fn take_header(&self, connection: &mut Connection, input: &[u8]) -> Result<Option<(Told, usize)>, Cause> {
+        let is_due = match connection.opening {
+            Opening::Over(told) => return Ok(Some((told, 0))),
+            Opening::Open => false,
+            Opening::Due => true,
+        };
+        let (told, length) = match proxy_header::read(input) {
+            HeaderRead::Partial => return Ok(None),
+            HeaderRead::Bad => return Err(Cause::BadHeader),
+            HeaderRead::Absent if is_due => return Err(Cause::NoHeader),
+            HeaderRead::Absent => (Told::Nothing, 0),
+            HeaderRead::Whole(header) => match header.ends {
+                None => (Told::Unnamed(header.version), header.length),
+                Some(ends) if ends.is(&self.ends(connection)) => (Told::Own(header.version), header.length),
+                Some(ends) => {
+                    connection.buffers.get_or_insert_default().passed_on = Some(ends);
+                    (Told::Another(header.version), header.length)
+                }
+            },
+        };
+        connection.opening = Opening::Over(told);
+        Ok(Some((told, length)))
+    }
+
+    /// Answers the whole requests in `input`, after the header if there is one, and keeps the rest.
+    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> Result<(), Cause> {
+        let Some((told, length)) = self.take_header(connection, input)? else {
+            connection.buffers.get_or_insert_default().input.extend_from_slice(input);
+            return Ok(());
+        };
+        input = &input[length..];
+        if self.protocol.is_none() {
+            self.settle(connection);
+            connection.closing = true;
+            return Ok(());
+        }
+        let passed_on = connection.buffers.as_ref().and_then(|buffers| buffers.passed_on);
+        let tuple = passed_on.unwrap_or_else(|| self.ends(connection));
+        let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple, told, id: None };
+        let Some(protocol) = self.protocol.as_mut() else { return Ok(()) };
         while !input.is_empty() && !connection.closing && !connection.has_unsent() {
             self.reply.clear();
             let last = connection.served + 1 >= self.requests;
             let (length, close) = match protocol.take(input, &caller, last, &mut self.reply) {
                 Take::Partial => break,
+                Take::Ignored => return Ok(()),
                 Take::Request { length, close } => (length, close),
                 Take::Bad => (input.len(), true),
             };
@@ -266,12 +460,13 @@ impl Application {
             connection.served += 1;
             connection.closing = close || last;
             input = &input[length..];
-            send(connection, &self.reply)?;
+            let says_end = self.says_end && connection.closing;
+            say(connection, &self.reply, &mut self.wire, says_end)?;
         }
         if !input.is_empty() {
             connection.buffers.get_or_insert_default().input.extend_from_slice(input);
         } else if !connection.has_unsent() {
-            connection.buffers = None;
+            connection.release_buffers();
         }
         Ok(())
     }
@@ -282,6 +477,20 @@ fn enter(ledger: Option<&Ledger>, connection: &Connection) {
     if let Some(ledger) = ledger {
         ledger.answered(connection.client, connection.read_ns, clock::monotonic_ns());
     }
+}
+
+/// Says something, within TLS if the connection has it; `says_end`: and nothing after it.
+fn say(connection: &mut Connection, what: &[u8], wire: &mut Vec<u8>, says_end: bool) -> io::Result<()> {
+    let Some(session) = connection.buffers.as_mut().and_then(|buffers| buffers.tls.as_mut()) else {
+        return send(connection, what);
+    };
+    session.say(what);
+    if says_end {
+        session.end();
+    }
+    wire.clear();
+    session.give(wire);
+    send(connection, wire)
 }
 
 /// Writes a reply; what the socket does not take becomes `unsent`.

@@ -1,12 +1,13 @@
 //! How a worker comes and goes during a trial, when an event says so.
 
+use std::io;
+
 use anyhow::{Context, Result};
 use mio::Events;
 
-use super::event_loop::{Loop, wait};
+use super::event_loop::{Loop, count_refused, wait};
 use crate::{
-    ipc::control::{Count, Meter, Order},
-    server::accept::Taken,
+    ipc::control::{Count, Fate, Meter, Order, Phase},
     sys::{clock, socket},
 };
 
@@ -35,7 +36,8 @@ impl Loop {
 
     /// Stops accepting, and gives up the listeners. What the strategy had already taken from the kernel is served.
     pub(super) fn leave(&mut self, meter: &mut Meter<'_>) -> Result<()> {
-        let Order::Leave { until_ns, closes } = self.order() else { return Ok(()) };
+        let Order::Leave { until_ns, listener } = self.order() else { return Ok(()) };
+        let closes = listener != Fate::Stays;
         self.drain_until_ns = Some(until_ns);
         self.pauses.end();
         let mut queued = None;
@@ -43,26 +45,46 @@ impl Loop {
             // Other processes may have the listener too, and a descriptor that is closed stays in epoll as long as they do.
             acceptor.deregister().context("taking the listener out of epoll")?;
             for taken in acceptor.stop().context("stopping to accept")? {
-                self.count(&taken, meter);
-                if let Taken::Own(accepted) | Taken::Over(accepted) = taken
-                    && !self.take_up(accepted, meter)
-                {
-                    acceptor.closed();
-                }
+                self.take(taken, acceptor.as_mut(), meter);
             }
-            let length = acceptor.listener().filter(|_| closes).and_then(|fd| socket::queue_length(&fd).ok());
-            queued = length.map(|length| (length, clock::monotonic_ns()));
+            count_refused(acceptor.as_mut(), meter);
+            let listeners = if closes { acceptor.listeners() } else { Vec::new() };
+            if !listeners.is_empty() {
+                let lengths = listeners.iter().map(socket::queue_length);
+                queued = lengths.sum::<io::Result<u64>>().ok().map(|length| (length, clock::monotonic_ns()));
+            }
         }
-        if let Some(mut datagrams) = self.datagrams.take() {
-            datagrams.receiver.deregister().context("taking the socket out of epoll")?;
-            if closes {
-                // They vanish with the socket.
-                datagrams.drain(Count::DatagramsDropped, meter);
-            }
+        if listener != Fate::KeepsFlows {
+            self.give_up_datagrams(closes, meter)?;
         }
         self.worker.context.control.closed(self.worker.number, queued, clock::monotonic_ns());
         self.serve_fresh(meter);
         Ok(())
+    }
+
+    fn give_up_datagrams(&mut self, closes: bool, meter: &mut Meter<'_>) -> Result<()> {
+        let Some(mut datagrams) = self.datagrams.take() else { return Ok(()) };
+        datagrams.receiver.deregister().context("taking the socket out of epoll")?;
+        if closes {
+            // They vanish with the socket.
+            datagrams.drain(Count::DatagramsDropped, meter);
+        }
+        Ok(())
+    }
+
+    /// Gives up the flows that the worker, which is leaving, has kept so far, if it is told to: no program sends anything here any more, and what
+    /// has arrived is answered.
+    pub(super) fn give_up_flows(&mut self, meter: &mut Meter<'_>) -> Result<()> {
+        let Order::Leave { listener: Fate::Closes, .. } = self.order() else { return Ok(()) };
+        if let Some(datagrams) = &mut self.datagrams {
+            let control = &self.worker.context.control;
+            let running = || control.phase() == Phase::Running;
+            // Whatever the kernel has reported so far.
+            datagrams.receiver.listener().report_all();
+            while running() && !datagrams.serve(u32::MAX, running, &mut self.application, meter)? {}
+        }
+        // The trial has ended: what is left is counted as left.
+        if self.running() { self.give_up_datagrams(true, meter) } else { Ok(()) }
     }
 
     /// Whether the worker was told to leave and has nothing open any more. What is open when its time is up is cut off.
@@ -73,6 +95,6 @@ impl Loop {
                 meter.closed();
             }
         }
-        self.connections.is_empty()
+        self.connections.is_empty() && self.datagrams.is_none()
     }
 }

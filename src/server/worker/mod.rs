@@ -13,14 +13,15 @@ use nix::unistd::gettid;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use event_loop::{Ending, Loop};
+use event_loop::{Ending, Loop, count_refused};
 use pause::Pauses;
 
 use super::{
-    accept::{Acceptor, Receiver},
+    accept::{self, Acceptor, Receiver},
     app::Application,
     burn::Burns,
     datagrams::Datagrams,
+    descriptors::Spare,
 };
 use crate::{
     context::TrialContext,
@@ -35,7 +36,7 @@ use crate::{
 /// The token of the descriptor that wakes the worker when the phase changes.
 const WAKE: Token = Token(2);
 /// Tokens of connections are their slab keys, offset past the wake token and those of listeners.
-const FIRST_CONNECTION: usize = 4;
+const FIRST_CONNECTION: usize = accept::TOKENS;
 /// Most events taken from epoll at once.
 const EVENTS: usize = 1_024;
 
@@ -57,8 +58,8 @@ pub struct Worker {
 pub struct Intake {
     /// Its source of connections, if the scenario has any.
     pub acceptor: Option<Box<dyn Acceptor>>,
-    /// Its source of datagrams.
-    pub receiver: Option<Box<dyn Receiver>>,
+    /// Its source of datagrams, and the number of its socket among all that the trial opens.
+    pub receiver: Option<(Box<dyn Receiver>, u16)>,
 }
 
 /// How a worker was set up. What it counts is in the control block.
@@ -102,17 +103,21 @@ impl Worker {
                 self.context.ledger.clone(),
                 self.context.seed,
                 self.stream(),
-            ),
+            )
+            .with_tls(self.context.tls.clone()),
             connections: Slab::with_capacity(limits::room(files)),
             fresh: VecDeque::with_capacity(EVENTS),
+            only_end: self.context.scenario.only_end(),
             pauses: Pauses::new(self.context.scenario.server.accept_later),
+            descriptors: None,
+            spare: Spare::default(),
             drain_until_ns: None,
             woke_ns: 0,
             worker: self,
         };
         let (delay, waits) = (work.worker.context.scenario.server.accept_delay, work.worker.waits);
         if delay.is_zero() && !waits {
-            work.register()?;
+            work.begin()?;
         }
         let window = control.wait_for_start();
         let mut meter = if work.worker.context.scenario.server.strategy.is_pool() {
@@ -127,7 +132,10 @@ impl Worker {
             !delay.is_zero() && work.sleep_until(window, delay, &mut burns)?
         };
         if registers_now {
-            work.register()?;
+            work.begin()?;
+        }
+        if let Some(descriptors) = work.descriptors {
+            descriptors.enter(&meter);
         }
         if let Ending::Left = work.run(&mut burns, &mut meter)? {
             meter.stop();
@@ -135,9 +143,14 @@ impl Worker {
             return Ok(set_up);
         }
         // Connections that the strategy had already taken from the kernel count as accepted, though no worker will serve them.
+        // What other processes have handed over needs descriptors to be received.
+        limits::raise_open_files().context("raising the limit of open files")?;
         let taken = work.acceptor.as_mut().map(|acceptor| acceptor.stop()).transpose().context("stopping to accept")?;
         for taken in taken.into_iter().flatten() {
             work.count(&taken, &mut meter);
+        }
+        if let Some(acceptor) = &mut work.acceptor {
+            count_refused(acceptor.as_mut(), &meter);
         }
         if let Some(datagrams) = &mut work.datagrams {
             datagrams.drain(Count::DatagramsLeft, &mut meter);

@@ -12,6 +12,8 @@ const EXHAUSTED: Duration = Duration::from_millis(10);
 enum Pause {
     /// It has run out of descriptors or memory.
     Exhausted { until_ns: u64 },
+    /// As many connections as are open take all of its descriptors, until one closes.
+    Full { open: usize },
     /// It has open connections, and gives workers without any the time to accept.
     Later { until_ns: u64 },
 }
@@ -50,6 +52,16 @@ impl Pauses {
         self.now = Some(Pause::Exhausted { until_ns: after(EXHAUSTED) });
     }
 
+    /// It has no descriptor left for another connection, and so many open. Unless they take all of its own limit (`is_full`), none of them
+    /// can end that, and the pause is a short one.
+    pub fn out_of_files(&mut self, open: usize, is_full: bool) {
+        if open > 0 && is_full {
+            self.now = Some(Pause::Full { open });
+        } else {
+            self.exhausted();
+        }
+    }
+
     pub fn is_paused(&self) -> bool {
         self.now.is_some()
     }
@@ -59,9 +71,12 @@ impl Pauses {
         self.now = None;
     }
 
-    /// When the pause is over at the latest.
+    /// When the pause is over at the latest, if that is known.
     pub fn until_ns(&self) -> Option<u64> {
-        self.now.map(|(Pause::Exhausted { until_ns } | Pause::Later { until_ns })| until_ns)
+        match self.now? {
+            Pause::Exhausted { until_ns } | Pause::Later { until_ns } => Some(until_ns),
+            Pause::Full { .. } => None,
+        }
     }
 
     /// Whether a pause is over now.
@@ -69,6 +84,7 @@ impl Pauses {
         let over = match self.now {
             None => false,
             Some(Pause::Exhausted { until_ns }) => until_ns <= now_ns,
+            Some(Pause::Full { open: full }) => open < full,
             Some(Pause::Later { until_ns }) => open == 0 || until_ns <= now_ns,
         };
         if over {
@@ -98,6 +114,21 @@ mod tests {
         pauses.accepted();
         assert!(pauses.lets_others_go_first(2));
         assert!(pauses.ends(0, 0), "it has nothing left to do");
+    }
+
+    #[test]
+    fn a_worker_that_is_full_waits_for_a_connection_to_close() {
+        let mut pauses = Pauses::new(Duration::ZERO);
+        pauses.out_of_files(3, true);
+        assert_eq!(pauses.until_ns(), None);
+        assert!(!pauses.ends(u64::MAX, 3) && pauses.is_paused());
+        assert!(pauses.ends(0, 2) && !pauses.is_paused());
+        // Nothing of its own would end these.
+        for (open, is_full) in [(0, true), (3, false)] {
+            pauses.out_of_files(open, is_full);
+            let until_ns = pauses.until_ns().unwrap();
+            assert!(!pauses.ends(until_ns - 1, 0) && pauses.ends(until_ns, open));
+        }
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Serving a worker's connections.
 
-use std::{
-    io::{self, ErrorKind},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use mio::{Registry, Token, event::Event};
 use socket2::SockRef;
@@ -11,7 +8,7 @@ use socket2::SockRef;
 use super::{FIRST_CONNECTION, event_loop::Loop};
 use crate::{
     ipc::control::{Count, Meter},
-    record::Step,
+    record::{Cause, Step},
     scenario::{CloseBy, CloseHow},
     server::app::{Connection, Next},
 };
@@ -41,6 +38,10 @@ impl Loop {
         let before = connection.served();
         let served = self.application.serve(connection, ended);
         meter.add(Count::Requests, connection.served() - before);
+        if let Some(secured) = self.application.take_secured() {
+            meter.add(Count::Handshakes, 1);
+            meter.add(Count::HandshakesResumed, u64::from(secured.resumed));
+        }
         let next = match served {
             Ok(Next::Wait) => {
                 // Registered only now, because a connection served by its first read never needs it.
@@ -53,10 +54,10 @@ impl Loop {
                 }
             }
             Ok(next) => next,
-            Err(error) => {
+            Err(cause) => {
                 // A client that closes by reset is gone; the loader itself counts the replies it missed.
-                if error.kind() != ErrorKind::ConnectionReset {
-                    meter.add_error(Step::Serve, &error);
+                if cause != Cause::Errno(libc::ECONNRESET) {
+                    meter.add_error(Step::Serve, cause);
                 }
                 Next::Gone
             }

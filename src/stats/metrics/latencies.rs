@@ -29,6 +29,9 @@ macro_rules! meaning {
     (follow_up) => {
         "Follow-up: from the instant at which all held connections send one more request (`load.follow_up`) until the last byte of its reply."
     };
+    (tls) => {
+        "TLS handshake: from when the client knows that the connection is established until its handshake is over. Part of the response latency."
+    };
     (send_lag) => {
         "Send lag: from the intended start until the connect() call; how late the loader itself was. Part of the response latency."
     };
@@ -93,6 +96,8 @@ pub(super) const METRICS: &[Metric] = &[
     load_figure!("udp_response_p99_ns", "UDP response p99", udp_response, |ns| ns.p99, column())
         .compared()
         .column("UDP response\np99"),
+    load_figure!("tls_p50_ns", "TLS handshake p50", tls, |ns| ns.p50).compared().column("TLS\np50"),
+    load_figure!("tls_p99_ns", "TLS handshake p99", tls, |ns| ns.p99, column()).compared().column("TLS\np99"),
     load_figure!("follow_up_p50_ns", "follow-up p50", follow_up, |ns| ns.p50).column("follow-up\np50"),
     load_figure!("follow_up_p99_ns", "follow-up p99", follow_up, |ns| ns.p99).compared(),
     load_figure!("follow_up_max_ns", "longest follow-up", follow_up, LatencySummary::longest, column())

@@ -8,7 +8,7 @@ use super::{
     populations::OfLoad,
     sampled,
 };
-use crate::record::Measured;
+use crate::record::{Connections, Measured};
 
 pub(super) const METRICS: &[Metric] = &[
     sampled(
@@ -62,6 +62,27 @@ pub(super) const METRICS: &[Metric] = &[
     .column_with_interval("requests/s")
     .live("requests/s"),
     sampled(
+        "handshakes_per_s",
+        "TLS handshakes",
+        "TLS handshakes that clients completed within the measured window ÷ its length.",
+        PerSecond,
+        Higher,
+        |trial| trial.rates.handshakes_per_s,
+    )
+    .of_loads(OfLoad::new(|load| load.rates.handshakes_per_s).column())
+    .compared()
+    .column_with_interval("handshakes/s")
+    .live("handshakes/s"),
+    sampled(
+        "resumed_share",
+        "share of handshakes resumed",
+        "Part of the TLS handshakes that resumed an earlier session, over the whole trial.",
+        Share,
+        Neither,
+        |trial| trial.tls.as_ref().and_then(|tls| per(tls.clients.resumed as f64, tls.clients.completed as f64)),
+    )
+    .column("resumed"),
+    sampled(
         "drain_s",
         "drain after the window",
         "Time from the window's end to the last completion.",
@@ -109,6 +130,18 @@ pub(super) const METRICS: &[Metric] = &[
             .label("lost share"),
     )
     .about_failures()
+    .compared(),
+    sampled(
+        "fell_back_share",
+        "share of connections that fell back",
+        "Part of the connections established that asked for MPTCP and are plain TCP.",
+        Share,
+        Lower,
+        |trial| {
+            let Connections { established, fell_back, .. } = trial.connections;
+            per(fell_back? as f64, established as f64)
+        },
+    )
     .compared(),
 ];
 

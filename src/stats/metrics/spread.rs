@@ -94,6 +94,26 @@ pub(super) const METRICS: &[Metric] = &[
     .compared()
     .column("sticky\nflows"),
     sampled(
+        "rebound_stay_share",
+        "share of flows that stay with another port",
+        "Part of the flows continued from another port of their client that the worker then answered that had answered before.",
+        Share,
+        Higher,
+        |trial| trial.datagrams.as_ref()?.after_rebinding?.share(),
+    )
+    .compared()
+    .column("stay with\nanother port"),
+    sampled(
+        "reload_stay_share",
+        "share of flows that stay after a reload",
+        "Part of the flows that went on after a reload that the worker answered first that had answered before.",
+        Share,
+        Higher,
+        |trial| trial.datagrams.as_ref()?.after_reload?.share(),
+    )
+    .compared()
+    .column("stay after\na reload"),
+    sampled(
         "flows_unanswered",
         "flows without an answer",
         "Flows of datagrams that got no reply at all.",

@@ -7,6 +7,7 @@ use std::{
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types::Fd};
+use socket2::SockRef;
 
 /// Marks the completion of the accept's cancellation.
 const CANCEL: u64 = 0;
@@ -91,6 +92,12 @@ impl AcceptRing {
                 Ok(unsafe { OwnedFd::from_raw_fd(result) }.into())
             });
         }
+    }
+
+    /// Calls accept(2) itself, after an error has ended the multishot accept. Fails with `WouldBlock` if nothing waits.
+    pub fn accept(&self) -> io::Result<TcpStream> {
+        // Not std's, which knows only the addresses of IP.
+        SockRef::from(&self.listener).accept().map(|(stream, _)| stream.into())
     }
 
     /// Cancels the multishot accept and returns the connections it had already taken.

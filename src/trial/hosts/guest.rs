@@ -22,10 +22,14 @@ use crate::{
         family::{Cut, Family, Patience},
     },
     observe::{
+        mptcp,
         ports::Range,
         reach::{Reach, Routes},
     },
-    scenario::{Cell, Plan, Scenario, Trial, keys},
+    scenario::{
+        Cell, Plan, Scenario, Trial,
+        keys::{self, AnyKey},
+    },
     sys::clock,
     trial::{
         self, GRACE, INTERRUPTED_GRACE, Job,
@@ -154,6 +158,11 @@ fn found(plan: &Plan, task: &Task, patience: Patience<'_>) -> Result<Rehearsed> 
     let clients = clients(&cell.scenario)?;
     let role = Role { side: Side::Load, job: &task.job, clients: &clients };
     trial::confine(&cell.scenario, task.allow_remote, role)?;
+    if cell.scenario.protocol.is_multipath()
+        && let Some(problem) = mptcp::lack()
+    {
+        return Err(Stray { path: keys::PROTOCOL.path().to_owned(), problem }.into());
+    }
     let refused = trial::refusals(&cell.scenario, patience)?;
     let ports = Range::read().context("reading ip_local_port_range")?;
     Ok(Rehearsed { clients, ports, refused, lack: None })
@@ -206,7 +215,7 @@ fn run(job: Job<'_>, task: &Task, control: &Arc<Control>, link: &mut Link) -> Pa
 
 fn play(job: Job<'_>, task: &Task, control: &Arc<Control>, link: &mut Link) -> Result<()> {
     let networks = Networks::enter(&job.cell().scenario, job.allow_remote, job.role)?;
-    let context = process::context(job, control)?;
+    let context = process::context(job, control, &job.cell().scenario)?;
     let scenario = &context.scenario;
     let mut loaders = fork_loaders(&context, job.sizing, task.host)?;
     trial::wait_until_ready(control, loaders.len(), Patience::of(SETUP_PATIENCE), || {

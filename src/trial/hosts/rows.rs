@@ -46,10 +46,10 @@ pub fn enter(scenario: &Scenario, hosts: &Hosts, heard: &Heard, left: &Left, rec
     });
     record.hosts = std::iter::once(server).chain(loads).collect();
     let own = Namespace::current().and_then(|network| Ok(network.inode()?)).ok();
-    let mut known = HashSet::from([(here.boot.as_ref(), own)]);
+    let mut known = HashSet::from([(here.machine.boot.as_ref(), own)]);
     let networks = pairs().filter_map(|(host, guest)| {
         let watched = host.watched.as_ref()?;
-        known.insert((guest.facts.boot.as_ref(), Some(watched.network))).then_some(watched)
+        known.insert((guest.facts.machine.boot.as_ref(), Some(watched.network))).then_some(watched)
     });
     watched::add(networks, record);
     record.gather = Some(heard.gather);
@@ -69,7 +69,9 @@ fn row(
         let histogram = merged::of_owner(&left.histograms, &format!("h{}.{}", guest.rank, latency.name()));
         LatencySummary::with_lost(&histogram, sum.lost.of(latency, scenario.protocol))
     };
-    let elsewhere = host.watched.as_ref().filter(|_| here.boot.is_none() || guest.facts.boot != here.boot);
+    let boot = &guest.facts.machine.boot;
+    let shares_machine = boot.is_some() && *boot == here.machine.boot;
+    let elsewhere = host.watched.as_ref().filter(|_| !shares_machine);
     let address: IpAddr = guest.link.peer().ip().to_canonical();
     HostRow {
         rank: guest.rank,
@@ -85,7 +87,7 @@ fn row(
         busy_share: sum.busy.and_then(Busy::share),
         cpu_user_ns: cpu(|account| account.cpu.user_ns),
         cpu_system_ns: cpu(|account| account.cpu.system_ns),
-        shares_machine: here.boot.is_some() && guest.facts.boot == here.boot,
+        shares_machine,
         ports_peak: host.watched.as_ref().map(|watched| watched.ports),
         cpu_steal_share: elsewhere.map(|watched| watched.steal_share),
         cpu_others_share: elsewhere.map(|watched| watched.others_share),

@@ -1,7 +1,8 @@
 //! Whether everything is accounted for: connections, datagrams, replies, stamps and processes.
 
 use crate::record::{
-    Connections, Datagrams, EventKind, Exit, Grounds, Imbalance, LoaderRow, Measured, MemberRow, TrialRecord,
+    ClientHandshakes, Connections, Datagrams, EventKind, Exit, Grounds, Handshakes, Imbalance, LoaderRow, Measured,
+    MemberRow, Step, Tls, TrialRecord,
 };
 
 pub(super) fn connections(connections: &Connections) -> Option<Grounds> {
@@ -34,6 +35,16 @@ pub(super) fn datagrams(datagrams: &Datagrams, connections: &Connections) -> Opt
 pub(super) fn misdelivered(connections: &Connections) -> Option<Grounds> {
     let replies = connections.misdelivered;
     (replies != 0 && connections.foreign_members.is_empty()).then_some(Grounds::Misdelivered { replies })
+}
+
+/// TLS handshakes that only one side has completed. That happens where the connection fails.
+pub(super) fn handshakes(tls: &Tls, connections: &Connections) -> Option<Grounds> {
+    let ClientHandshakes { completed, resumed, .. } = tls.clients;
+    let (clients, server) = (Handshakes { completed, resumed }, tls.server?);
+    let of_loaders = connections.errors.iter().filter(|error| !matches!(error.phase, Step::Accept | Step::Serve));
+    let failed = connections.in_flight + of_loaders.map(|error| error.count).sum::<u64>();
+    let apart = clients.completed.abs_diff(server.completed).max(clients.resumed.abs_diff(server.resumed));
+    (apart > failed).then_some(Grounds::HandshakesDiffer { clients, server, failed })
 }
 
 pub(super) fn stamps(measured: &Measured) -> Option<Grounds> {
@@ -71,7 +82,7 @@ pub(super) fn deaths(record: &TrialRecord, others: &[(String, Exit)]) -> Vec<Gro
 #[cfg(test)]
 mod tests {
     use super::{super::words, *};
-    use crate::record::{CountedBy, EventRow, ForeignMember, HelperRow, LoaderRow, WorkerCounts};
+    use crate::record::{Cause, CountedBy, ErrorCount, EventRow, ForeignMember, HelperRow, LoaderRow, WorkerCounts};
 
     #[test]
     fn an_imbalance_shows_its_sum() {
@@ -105,6 +116,26 @@ mod tests {
         assert_eq!(
             words(datagrams(&Datagrams { received: 8, unaccounted: Some(1), ..balanced.clone() }, &alone)).unwrap(),
             "unaccounted: 12 datagrams sent ≠ 8 received + 1 left in the queue + 1 lost + 0 refused + 1 aborted"
+        );
+    }
+
+    #[test]
+    fn handshakes_are_the_same_on_both_sides_but_for_connections_that_failed() {
+        let tls = |completed, resumed| Tls {
+            clients: ClientHandshakes { completed: 20, resumed: 5, ..ClientHandshakes::default() },
+            server: Some(Handshakes { completed, resumed }),
+        };
+        let failed = |count| {
+            let of = |phase| ErrorCount { phase, errno: Cause::TIMED_OUT, count };
+            Connections { errors: vec![of(Step::Tls), of(Step::Serve)], ..Connections::default() }
+        };
+        assert_eq!(handshakes(&tls(20, 5), &failed(0)), None);
+        assert_eq!(handshakes(&tls(18, 5), &failed(2)), None);
+        assert_eq!(handshakes(&Tls { server: None, ..tls(0, 0) }, &failed(0)), None);
+        assert!(handshakes(&tls(20, 6), &failed(0)).is_some());
+        assert_eq!(
+            words(handshakes(&tls(17, 5), &failed(2))).unwrap(),
+            "handshakes-differ: clients completed 20 TLS handshakes (5 resumed), the server 17 (5 resumed), and 2 connections failed"
         );
     }
 

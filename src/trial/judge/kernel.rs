@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Datagrams, Grounds, HostRole, HostRow, ListenerRow, MemberRow, TrialRecord, Upstream, limits},
+    record::{
+        Cause, Datagrams, ErrorCount, Grounds, HostRole, HostRow, ListenerRow, MemberRow, TrialRecord, Upstream, limits,
+    },
     scenario::{Selection, Sources},
 };
 
@@ -91,6 +93,13 @@ pub(super) fn upstream_unused(upstream: &Upstream, replies: u64) -> Option<Groun
     upstream.is_unused().then_some(Grounds::UpstreamUnused { replies })
 }
 
+/// A proxy whose connections to its upstream do not begin with the header that the scenario says they do.
+pub(super) fn upstream_headers(upstream: &Upstream) -> Option<Grounds> {
+    let is_of_headers = |error: &&ErrorCount| matches!(error.errno, Cause::NoHeader | Cause::BadHeader);
+    let errors: Vec<ErrorCount> = upstream.errors.iter().filter(is_of_headers).copied().collect();
+    (!errors.is_empty()).then_some(Grounds::UpstreamHeaders { errors, accepted: upstream.connections })
+}
+
 pub(super) fn steal(record: &TrialRecord) -> Option<Grounds> {
     let (share, host) = worst(record.cpu_steal_share, &record.hosts, |host| host.cpu_steal_share);
     (share > limits::STEAL).then_some(Grounds::CpuSteal { share, host })
@@ -114,7 +123,10 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::{super::words, *};
-    use crate::{load::histogram, record::UpstreamPorts};
+    use crate::{
+        load::histogram,
+        record::{Step, UpstreamPorts},
+    };
 
     fn kernel(counts: &[(&str, u64)]) -> Counters {
         counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
@@ -144,6 +156,20 @@ mod tests {
             "upstream-unused: no connection reached the upstream, and clients got 270 replies without it"
         );
         assert_eq!((found(1, 0), found(0, 1)), (None, None));
+    }
+
+    #[test]
+    fn a_proxy_that_sends_no_header_is_named() {
+        let error = |errno| ErrorCount { phase: Step::Serve, errno, count: 8 };
+        let found = |causes: &[Cause]| {
+            let errors = causes.iter().copied().map(error).collect();
+            words(upstream_headers(&Upstream { connections: 9, errors, ..Upstream::default() }))
+        };
+        assert_eq!(found(&[Cause::Errno(libc::EBADMSG)]), None);
+        assert_eq!(
+            found(&[Cause::Errno(libc::EBADMSG), Cause::NoHeader]).unwrap(),
+            "upstream-headers: the upstream closed 8 of 9 connections: serve NOHEADER ×8 (no PROXY protocol header came first)"
+        );
     }
 
     #[test]

@@ -1,14 +1,27 @@
 //! Whether the load was what the scenario asked for.
 
+use std::collections::BTreeMap;
+
 use super::{Early, Population};
 use crate::{
     record::{
         Cause, Connections, Due, ErrorCount, Grounds, Latencies, LatencySummary, Lost, Measured, Nothing, Ports, SoFar,
-        Statuses, Unfinished, limits,
+        Statuses, Unexpected, Unfinished, limits,
     },
-    scenario::{Mode, Pacer, Selection},
+    scenario::{App, Mode, Pacer, Selection},
     trial::losses::Losses,
 };
+
+/// Whether connections that asked for MPTCP are plain TCP.
+pub(super) fn fell_back(connections: &Connections, kernel: &BTreeMap<String, u64>) -> Option<Grounds> {
+    let fell_back = connections.fell_back.filter(|fell_back| *fell_back > 0)?;
+    Some(Grounds::FellBack {
+        fell_back,
+        established: connections.established,
+        syn_retries: connections.syn_retries,
+        disabled: kernel.get("MPCapableSYNTXDisabled").copied().unwrap_or(0),
+    })
+}
 
 pub(super) fn deadline(gave_up: bool) -> Option<Grounds> {
     gave_up.then_some(Grounds::Deadline { unfinished: Unfinished::Load })
@@ -92,11 +105,13 @@ pub(super) fn failures(connections: &Connections, measured: &Measured, are_asked
     let interrupted: u64 = connections.errors.iter().map(|error| error.count).sum::<u64>()
         - errors.iter().map(|error| error.count).sum::<u64>();
     let failed = attempted.saturating_sub(completed + interrupted);
+    let first = connections.unexpected.as_ref().map_or_else(String::new, |unexpected| unexpected.first.clone());
     if completed + measured.requests_in_window + measured.requests_in_drain == 0 {
-        return (failed > 0).then_some(Grounds::NothingMeasured { nothing: Nothing::Completed { attempted, errors } });
+        let nothing = Nothing::Completed { attempted, errors, first };
+        return (failed > 0).then_some(Grounds::NothingMeasured { nothing });
     }
     let too_many = !are_asked && failed as f64 > limits::FAILURES * attempted as f64;
-    too_many.then_some(Grounds::Failures { failed, attempted, errors })
+    too_many.then_some(Grounds::Failures { failed, attempted, errors, first })
 }
 
 /// Whether an open loop's rate was not met in the window, for other reasons than the scenario's events, to which it lost so many per
@@ -125,9 +140,21 @@ pub(super) fn error_replies(statuses: Statuses) -> Option<Grounds> {
     (statuses.errors() as f64 > limits::ERRORS * statuses.all() as f64).then_some(Grounds::ErrorReplies { statuses })
 }
 
-/// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events.
+/// Replies that are not what the scenario expects, or what was sent to clients that expect nothing.
+pub(super) fn unexpected(connections: &Connections, app: App) -> Option<Grounds> {
+    let Unexpected { count, first } = connections.unexpected.clone()?;
+    let established = connections.established;
+    Some(match app {
+        App::Connect => Grounds::ServerSpoke { count, established, first },
+        _ => Grounds::UnexpectedReplies { count, first },
+    })
+}
+
+/// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events, and those
+/// that [`unexpected`] is about.
 pub(super) fn errors(errors: &[ErrorCount], attempted: u64, lost: &[Lost]) -> Option<Grounds> {
-    let errors = true_failures(errors);
+    let mut errors = true_failures(errors);
+    errors.retain(|error| error.errno != Cause::Mismatch);
     let failed = errors.iter().map(|error| error.count).sum::<u64>() - Losses::of(&errors).explained_by(lost);
     (failed as f64 > limits::ERRORS * attempted as f64).then_some(Grounds::Errors { errors })
 }
@@ -138,7 +165,7 @@ pub(super) fn beyond_range(values: u64) -> Option<Grounds> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::words, *};
+    use super::{super::words, unexpected as unexpected_of, *};
     use crate::{
         record::{Cause, LatencySummary, Step},
         scenario::{Load, Plan, Source},
@@ -146,6 +173,21 @@ mod tests {
 
     fn latency(count: u64, p50: u64, p99: u64) -> LatencySummary {
         LatencySummary { due: count, count, p50: Some(p50), p99: Some(p99), ..LatencySummary::default() }
+    }
+
+    #[test]
+    fn connections_that_fell_back_are_counted_where_mptcp_was_asked_for() {
+        let found = |fell_back, syn_retries, disabled: u64| {
+            let connections = Connections { established: 12, fell_back, syn_retries, ..Connections::default() };
+            words(super::fell_back(&connections, &[("MPCapableSYNTXDisabled".to_owned(), disabled)].into()))
+        };
+        assert_eq!((found(None, 3, 1), found(Some(0), 3, 1)), (None, None));
+        assert_eq!(found(Some(1), 0, 0).unwrap(), "fell-back: 1 of 12 connections fell back to TCP");
+        assert_eq!(
+            found(Some(9), 36, 4).unwrap(),
+            "fell-back: 9 of 12 connections fell back to TCP; 36 SYNs were sent again; for 4, the kernel no longer asked \
+             (MPCapableSYNTXDisabled)"
+        );
     }
 
     #[test]
@@ -157,6 +199,24 @@ mod tests {
         assert_eq!(found(999, 1, 0), None);
         assert_eq!(found(998, 1, 1).unwrap(), "error-replies: 2 of 1000 replies: 2xx ×998, 3xx ×0, 4xx ×1, 5xx ×1");
         assert!(found(0, 1, 0).is_some());
+    }
+
+    #[test]
+    fn what_was_not_expected_is_shown() {
+        let found = |app, first: &str, count| {
+            let unexpected = Some(Unexpected { count, first: first.to_owned() });
+            words(unexpected_of(&Connections { unexpected, established: 9, ..Connections::default() }, app))
+        };
+        assert_eq!(words(unexpected_of(&Connections::default(), App::Line)), None);
+        assert_eq!(
+            found(App::Line, "-ERR no\\r\\n", 1).unwrap(),
+            "unexpected-replies: 1 reply began otherwise than `load.expect` says: -ERR no\\r\\n"
+        );
+        assert_eq!(
+            found(App::Line, "", 2).unwrap(),
+            "unexpected-replies: 2 replies began otherwise than `load.expect` says"
+        );
+        assert_eq!(found(App::Connect, "220 hi", 3).unwrap(), "server-spoke: on 3 of 9 connections: 220 hi");
     }
 
     #[test]
@@ -294,6 +354,15 @@ mod tests {
         let answered = Measured { requests_in_window: 85, ..Measured::default() };
         let failed = "failures: 6 of 7 attempts failed: ";
         assert_eq!(words(failures(&all, &answered, false)).unwrap(), format!("{failed}{replies}"));
+        // What the server said instead is the cause.
+        let unexpected = Some(Unexpected { count: 6, first: "-ERR no\\r\\n".to_owned() });
+        let refused = Connections { unexpected, ..all };
+        for (measured, begins) in
+            [(answered, failed), (Measured::default(), "nothing-measured: none of 7 attempts was completed: ")]
+        {
+            let said = words(failures(&refused, &measured, false)).unwrap();
+            assert_eq!(said, format!("{begins}{replies}; the server sent -ERR no\\r\\n"));
+        }
         // Nothing is not an answer to any question.
         let nothing = "nothing-measured: none of 7 attempts was completed: receive ETIMEDOUT ×7";
         assert_eq!(
@@ -326,6 +395,10 @@ mod tests {
         let failed = said(&[count(Step::Send, 2), count(Step::Receive, 1)]);
         let listed = "errors: send EPIPE ×2, receive EPIPE ×1";
         assert_eq!(failed.as_deref(), Some(listed));
+        // Another verdict tells of replies that are not as expected.
+        let mismatch = ErrorCount { phase: Step::Receive, errno: Cause::Mismatch, count: 2_000 };
+        assert_eq!(said(&[mismatch]), None);
+        assert_eq!(said(&[count(Step::Send, 2), mismatch, count(Step::Receive, 1)]).as_deref(), Some(listed));
         // What was lost to events is what the scenario asks about.
         let of_events = |cut, refused| {
             let lost = Lost { cut: Some(cut), refused: Some(refused), reset_in_queue: None };

@@ -76,21 +76,27 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         balance::misdelivered(&record.connections),
         datagrams.and_then(|datagrams| balance::datagrams(datagrams, &record.connections)),
         balance::stamps(&record.measured),
+        record.tls.as_ref().and_then(|tls| balance::handshakes(tls, &record.connections)),
         subject::ended(&record.subject, loaded.last_output),
         course::event_failed(&record.events),
         subject::stranded(&record.subject, &record.connections),
         record.probe.as_ref().and_then(subject::lost_events),
         subject::unstamped(&record.measured, &record.connections),
     ];
-    let stopped = subject::stopped(scenario.address, loaded.stopped);
+    let place = scenario.place();
+    let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
     let lost_hosts = hosts::lost(&record.hosts);
     let more = [
         load::ended_early(loaded.early, &record.connections, Some(&record.latency_ns.response)),
         load::deadline(loaded.gave_up),
+        // Before what follows from it.
+        load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
         load::failures(&record.connections, &record.measured, loaded.failures_are_asked),
+        load::fell_back(&record.connections, &record.kernel),
         loaded.populations.iter().find_map(load::saturated),
+        subject::descriptors_used_up(&record.workers, record.helper.as_ref()),
         kernel::queue_overflow(&record.kernel, &record.workers, &record.listeners, loaded.somaxconn),
         kernel::syn_queue_overflow(&record.kernel),
         kernel::syn_cookies(&record.kernel, record.connections.cookies),
@@ -106,6 +112,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::ports_scarce(record, &scenario.sources()),
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
+        record.upstream.as_ref().and_then(kernel::upstream_headers),
         load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
@@ -220,7 +227,7 @@ mod tests {
         let names = |grounds: Vec<Grounds>| unexplained(grounds).iter().map(|one| one.name).collect::<Vec<_>>();
         let followers = || {
             vec![
-                Grounds::Failures { failed: 9, attempted: 10, errors: Vec::new() },
+                Grounds::Failures { failed: 9, attempted: 10, errors: Vec::new(), first: String::new() },
                 Grounds::ProcessDied { process: "nginx (pid 7)".to_owned(), exit: Exit::Status(4), in_flight: 0 },
                 Grounds::QueueOverflow { dropped: 1, limit: None, somaxconn: None },
                 Grounds::RateUnmet { population: None, what: "accepted", met_per_s: 1.0, offered_per_s: 10.0 },

@@ -1,9 +1,10 @@
 //! Whether another server was there throughout the trial, and whether the probe saw all of what it did.
 
-use std::net::SocketAddr;
-
 use crate::{
-    record::{Connections, Datagrams, Grounds, Measured, ProbeRow, Subject, SubjectKind, limits},
+    record::{
+        Connections, Datagrams, Grounds, HelperRow, Measured, MemberRow, ProbeRow, Subject, SubjectKind, WorkerCounts,
+        limits,
+    },
     scenario::Admit,
 };
 
@@ -16,9 +17,9 @@ pub(super) fn ended(subject: &Subject, last_output: Option<&str>) -> Option<Grou
 }
 
 /// Members that were stopped when the load had ended.
-pub(super) fn stopped(listener: SocketAddr, stopped: &[(String, char)]) -> impl Iterator<Item = Grounds> {
+pub(super) fn stopped(listener: &str, stopped: &[(String, char)]) -> impl Iterator<Item = Grounds> {
     stopped.iter().map(move |(member, state)| Grounds::MemberStopped {
-        listener,
+        listener: listener.to_owned(),
         member: member.clone(),
         state: *state,
     })
@@ -28,6 +29,23 @@ pub(super) fn stopped(listener: SocketAddr, stopped: &[(String, char)]) -> impl 
 pub(super) fn stranded(subject: &Subject, connections: &Connections) -> Option<Grounds> {
     let left = connections.left_in_queue;
     (subject.kind != SubjectKind::Own && left > 0).then_some(Grounds::QueueStranded { left })
+}
+
+/// Accepts that failed because a member, or the helper, had no descriptor left.
+pub(super) fn descriptors_used_up(members: &[MemberRow], helper: Option<&HelperRow>) -> Option<Grounds> {
+    let failed = |counts: &WorkerCounts| counts.emfile.unwrap_or(0);
+    let lacking = || members.iter().filter(|member| failed(&member.total) > 0);
+    let of_helper = helper.filter(|helper| failed(&helper.total) > 0);
+    let all = || members.iter().map(|member| &member.total).chain(helper.map(|helper| &helper.total));
+    let limits =
+        lacking().filter_map(|member| member.descriptors).chain(of_helper.and_then(|helper| helper.descriptors));
+    let refused = all().map(failed).sum();
+    (refused > 0).then(|| Grounds::DescriptorsUsedUp {
+        refused,
+        members: (lacking().count(), members.len()),
+        shed: all().filter_map(|counts| counts.shed).sum(),
+        limit: limits.map(|row| row.limit).min(),
+    })
 }
 
 /// Events that the probe could not record.
@@ -85,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_is_stopped_and_what_is_left_is_named() {
-        let address = "127.0.0.1:80".parse().unwrap();
+        let address = "127.0.0.1:80";
         let found: Vec<_> =
             stopped(address, &[("nginx (pid 7)".to_owned(), 'T')]).map(|one| words(Some(one))).collect();
         assert_eq!(found, [Some("member-stopped: 127.0.0.1:80: nginx (pid 7) is stopped (state T)".to_owned())]);
@@ -99,6 +117,28 @@ mod tests {
         assert_eq!(
             left(SubjectKind::Command, 55).unwrap(),
             "queue-stranded: 55 connections that waited in queues were never accepted"
+        );
+    }
+
+    #[test]
+    fn members_without_a_descriptor_are_counted() {
+        use crate::record::DescriptorRow;
+        let counts = |emfile, shed| WorkerCounts { emfile, shed, ..WorkerCounts::default() };
+        let member = |emfile, shed, limit| MemberRow {
+            total: counts(emfile, shed),
+            descriptors: Some(DescriptorRow { limit, before: 9 }),
+            ..MemberRow::default()
+        };
+        let of = |members: &[MemberRow], helper: Option<&HelperRow>| words(descriptors_used_up(members, helper));
+        assert_eq!(of(&[member(Some(0), Some(0), 64), member(None, None, 64)], None), None);
+        assert_eq!(
+            of(&[member(Some(0), Some(0), 20), member(Some(1), Some(0), 64)], None).unwrap(),
+            "descriptors-used-up: 1 of 2 members had no descriptor left (limit 64): 1 accept failed"
+        );
+        let helper = HelperRow { total: counts(Some(7), Some(6)), descriptors: None, ..HelperRow::default() };
+        assert_eq!(
+            of(&[MemberRow::default()], Some(&helper)).unwrap(),
+            "descriptors-used-up: the helper had no descriptor left: 7 accepts failed; 6 connections were closed at once"
         );
     }
 

@@ -6,7 +6,7 @@ use super::outside::Probing;
 use crate::{
     ipc::control::Window,
     load,
-    observe::accepts::{MemberSeen, Ours, Snapshot},
+    observe::accepts::{Filter, MemberSeen, Ours, Snapshot},
     record::{LatencySummary, ProbeRow, ProbedMember, WaitEnd, WaitMethod},
     scenario::{Probe, Scenario},
 };
@@ -30,7 +30,7 @@ impl Beside {
         if matches!(scenario.probe, Probe::Auto | Probe::Off) {
             return Ok(None);
         }
-        let mut probing = Probing::attach(scenario.probe, scenario.address)?;
+        let mut probing = Probing::attach(scenario.probe, &Filter::here(vec![scenario.address])?)?;
         let mut sees = scenario.server.strategy.calls_accept();
         if let Some(accepts) = &mut probing.accepts {
             accepts.ours(ours)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use nix::sys::signal::Signal;
 
 use super::{
+    folder::Placed,
     keeper::{Demand, Keeper, Kept, Order, STOP_GRACE},
     output,
     outside::{Ending, Origin, Outside, Watch},
@@ -15,7 +16,8 @@ use crate::{
     ipc::family::{self, Cut, Patience},
     observe::{accepts::Ours, holder, processes, sockets},
     record::{self, Done, Exit, SubjectKind},
-    scenario::{Act, ServerCommand, Transport},
+    scenario::{Act, Scenario, ServerCommand, Transport},
+    sys::unix::SCHEME,
 };
 
 /// A command that was started.
@@ -38,19 +40,26 @@ pub struct NotReady {
 }
 
 /// Starts the command, and waits until something listens at the scenario's address.
-pub fn start(context: &TrialContext, command: &ServerCommand, ours: Ours<'_>) -> Result<Result<Outside, NotReady>> {
+pub fn start(
+    context: &TrialContext,
+    command: &ServerCommand,
+    ours: Ours<'_>,
+    placed: &mut Placed,
+) -> Result<Result<Outside, NotReady>> {
     let scenario = &context.scenario;
-    let address = scenario.address;
-    let mut watch = Watch::begin(scenario.probe, address, ours)?;
+    let place = scenario.place();
+    let mut watch = Watch::begin(scenario, ours)?;
     let (acts, demands): (Vec<Act>, Vec<Demand>) =
         scenario.events.iter().filter_map(|event| Some((event.act.clone(), demand(&event.act)?))).unzip();
-    let mut keeper = Keeper::start(Order {
+    let order = Order {
         words: command.words.clone(),
-        files: command.files.iter().map(|file| (file.name.clone(), file.contents.clone())).collect(),
-        values: values(address, scenario.server.workers, scenario.backend().map(|backend| backend.address)),
+        files: files(context, command),
+        values: values(scenario),
         stop_signal: command.stop_signal,
+        open_files: scenario.server.open_files,
         demands,
-    })?;
+    };
+    let mut keeper = Keeper::start(order, placed.take_folder())?;
     let mut broken = None;
     let listening = || match watch.is_listening() {
         Ok(listening) => listening,
@@ -64,10 +73,24 @@ pub fn start(context: &TrialContext, command: &ServerCommand, ours: Ours<'_>) ->
         return Err(error);
     }
     if let Err(error) = waited {
-        return Ok(Err(not_ready(keeper, address, command.ready_within, &error)?));
+        return Ok(Err(not_ready(keeper, &place, command.ready_within, &error)?));
     }
     let started = Started { keeper, subject: described(command), stop_signal: command.stop_signal, acts, due: 0 };
     Ok(Ok(Outside::new(watch, started)))
+}
+
+/// The files of its folder: those of the scenario and, with TLS, a certificate and its key, apart and in one file.
+fn files(context: &TrialContext, command: &ServerCommand) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = Vec::new();
+    if let Some(tls) = &context.tls {
+        let [certificate, key] = tls.identity().pem();
+        files.push(("tls.pem".to_owned(), format!("{certificate}{key}")));
+        files.extend([("tls.crt".to_owned(), certificate), ("tls.key".to_owned(), key)]);
+    }
+    // One of the scenario's takes the place of one of these.
+    files.retain(|(name, _)| command.files.iter().all(|file| file.name != *name));
+    files.extend(command.files.iter().map(|file| (file.name.clone(), file.contents.clone())));
+    files
 }
 
 /// What the keeper is to do for an event; `None` if it is for our own server only.
@@ -91,12 +114,20 @@ pub fn described(command: &ServerCommand) -> record::Subject {
 }
 
 /// What stands for the names in braces.
-fn values(address: SocketAddr, workers: usize, backend: Option<SocketAddr>) -> Vec<(&'static str, String)> {
+fn values(scenario: &Scenario) -> Vec<(&'static str, String)> {
+    let Scenario { address, unix, server, .. } = scenario;
+    let workers = ("workers", server.workers.to_string());
+    if let Some(unix) = unix {
+        // As nginx and gunicorn write it. An abstract name has no form that they share.
+        let address = unix.path().map_or_else(|| unix.to_string(), |path| format!("{SCHEME}{path}"));
+        return vec![("address", address), workers];
+    }
     let host = match address {
         SocketAddr::V4(address) => address.ip().to_string(),
         SocketAddr::V6(address) => format!("[{}]", address.ip()),
     };
-    let all = [("address", host), ("port", address.port().to_string()), ("workers", workers.to_string())];
+    let all = [("address", host), ("port", address.port().to_string()), workers];
+    let backend = scenario.backend().map(|backend| backend.address);
     all.into_iter().chain(backend.map(|backend| ("backend", backend.to_string()))).collect()
 }
 
@@ -108,7 +139,7 @@ fn check(keeper: &mut Keeper) -> Result<()> {
 }
 
 /// Why nothing listens. The command is killed.
-fn not_ready(keeper: Keeper, address: SocketAddr, ready_within: Duration, error: &Error) -> Result<NotReady> {
+fn not_ready(keeper: Keeper, address: &str, ready_within: Duration, error: &Error) -> Result<NotReady> {
     let late = error.downcast_ref::<Cut>().is_some();
     let elsewhere = elsewhere(&keeper);
     // If it could not be started, its keeper's error says so.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::{
     sys::signal::Signal,
     unistd::{Pid, geteuid},
@@ -22,6 +22,10 @@ use nix::{
 
 use crate::{
     observe::{host, processes},
+    scenario::{
+        Scenario,
+        keys::{self, AnyKey},
+    },
     sys::process,
 };
 
@@ -84,6 +88,43 @@ impl Folder {
     /// Removes it with all that is in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
+}
+
+/// What stands for a server's folder where its address names a Unix socket.
+pub const DIR: &str = "{dir}";
+
+/// A scenario whose server's Unix socket has its path, and the folder of that path if it is one of the trial's own.
+pub struct Placed {
+    pub scenario: Scenario,
+    folder: Option<Folder>,
+    owner: u32,
+}
+
+impl Placed {
+    /// Makes the folder, if the scenario asks for one.
+    pub fn of(scenario: &Scenario) -> Result<Self> {
+        let mut placed = Self { scenario: scenario.clone(), folder: None, owner: std::process::id() };
+        if let Some(unix) = placed.scenario.unix.as_mut().filter(|unix| unix.contains(DIR)) {
+            let folder = placed.folder.insert(Folder::make()?);
+            let path = folder.path.to_str().expect("its name is made of text");
+            *unix = unix.with(DIR, path).map_err(|problem| anyhow!("`{}`: {problem}", keys::ADDRESS.path()))?;
+        }
+        Ok(placed)
+    }
+
+    /// The folder, which whoever takes it is to remove.
+    pub(super) fn take_folder(&mut self) -> Option<Folder> {
+        self.folder.take()
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take().filter(|_| self.owner == std::process::id()) {
+            // Otherwise a later run sweeps it.
+            let _ = folder.remove();
+        }
     }
 }
 

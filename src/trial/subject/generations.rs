@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::{Passage, listening::Later};
 use crate::{
-    ipc::control::{Control, Order},
-    scenario::{Act, Crew, Reload, Scenario},
+    ipc::control::{Control, Fate, Order},
+    scenario::{Act, Crew, Reload, Scenario, Steering},
     sys::clock,
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Generations {
     control: Arc<Control>,
     crew: Crew,
     later: Later,
-    /// By worker: the inode of its listener for connections.
+    /// By worker: the inode of its first listener for connections. Whoever shares it, shares the others.
     inodes: Vec<u32>,
     /// Those that serve, and have not been told to leave.
     serving: BTreeSet<usize>,
@@ -37,6 +37,10 @@ struct Change {
     old: Vec<usize>,
     /// Whether the old workers' listeners end with them.
     closes: bool,
+    /// Until when the old workers keep the flows that a program sends to them by their ids, if they do and still have them.
+    keeps_until_ns: Option<u64>,
+    /// Whether the new workers are to be reported as those who have taken over.
+    takes_over: bool,
     step: Step,
 }
 
@@ -65,8 +69,9 @@ impl Generations {
         control: &Arc<Control>,
         crew: Crew,
         later: Later,
-        inodes: Vec<u32>,
+        inodes: &[Vec<u32>],
     ) -> Self {
+        let inodes = inodes.iter().filter_map(|of_worker| of_worker.first()).copied().collect();
         let serving = (0..crew.workers.len()).filter(|worker| crew.workers[*worker].begins.is_none()).collect();
         let (scenario, control) = (Arc::clone(scenario), Arc::clone(control));
         Self { scenario, control, crew, later, inodes, serving, changes: Vec::new() }
@@ -75,7 +80,17 @@ impl Generations {
     /// Begins a change at the next look, or once it can.
     pub(super) fn begin(&mut self, event: usize, act: &Act) {
         let new = self.crew.brought_by(event).collect();
-        self.changes.push(Change { event, act: act.clone(), new, old: Vec::new(), closes: false, step: Step::Wait });
+        let takes_over = matches!(act, Act::Reload { .. });
+        self.changes.push(Change {
+            event,
+            act: act.clone(),
+            new,
+            old: Vec::new(),
+            closes: false,
+            keeps_until_ns: None,
+            takes_over,
+            step: Step::Wait,
+        });
     }
 
     /// Takes a change's first step.
@@ -119,11 +134,21 @@ impl Generations {
     }
 
     /// Tells the change's old workers to leave.
-    fn dismiss(&self, place: usize) {
-        let change = &self.changes[place];
+    fn dismiss(&mut self, place: usize) {
+        let steering = &self.scenario.server.strategy.steering;
+        let change = &mut self.changes[place];
         let (Act::Leave { drain, .. } | Act::Reload { drain, .. }) = change.act else { return };
         let until_ns = clock::monotonic_ns().saturating_add(clock::nanoseconds(drain));
-        let order = Order::Leave { until_ns, closes: change.closes };
+        // Whoever inherits a socket gets what ids name it for, and a restart closes the old ones first.
+        let keeps =
+            *steering == Steering::ConnectionId && matches!(change.act, Act::Reload { how: Reload::Reopen, .. });
+        change.keeps_until_ns = keeps.then_some(until_ns);
+        let listener = match change.closes {
+            true if keeps => Fate::KeepsFlows,
+            true => Fate::Closes,
+            false => Fate::Stays,
+        };
+        let order = Order::Leave { until_ns, listener };
         change.old.iter().for_each(|worker| self.control.tell(*worker, order));
     }
 
@@ -147,6 +172,7 @@ impl Generations {
             if self.changes[place].step == Step::Wait && self.has_its_turn(place, dead) {
                 self.start(place)?;
             }
+            self.end_flows(place, dead)?;
             while let Some(step) = self.next_step(&self.changes[place], dead) {
                 match (self.changes[place].step, step) {
                     (Step::Begin, Step::Drain) => self.dismiss(place),
@@ -155,7 +181,40 @@ impl Generations {
                 }
                 self.changes[place].step = step;
             }
+            self.note_reload(place, dead);
         }
+        Ok(())
+    }
+
+    /// Reports that the new workers of a reload have taken over, once the old ones take nothing new.
+    fn note_reload(&mut self, place: usize, dead: &BTreeSet<usize>) {
+        let change = &self.changes[place];
+        let mut alive = change.old.iter().filter(|worker| !dead.contains(worker));
+        let has_begun = matches!(change.step, Step::Drain | Step::Over { .. });
+        if change.takes_over && has_begun && alive.all(|worker| self.control.life(*worker).closed_ns != 0) {
+            self.changes[place].takes_over = false;
+            self.control.reloaded();
+        }
+    }
+
+    /// Ends the time for which the old workers of a change keep their flows, once all know that they do: nothing comes to them any more when they
+    /// are told.
+    fn end_flows(&mut self, place: usize, dead: &BTreeSet<usize>) -> Result<()> {
+        let change = &mut self.changes[place];
+        let mut alive = change.old.iter().filter(|worker| !dead.contains(worker));
+        if !alive.all(|worker| self.control.life(*worker).closed_ns != 0) {
+            return Ok(());
+        }
+        let Some(until_ns) = change.keeps_until_ns.take_if(|until_ns| *until_ns <= clock::monotonic_ns()) else {
+            return Ok(());
+        };
+        if let Some(worker) = change.old.first() {
+            self.later
+                .retire(self.crew.workers[*worker].listeners)
+                .context("taking the old sockets from the program")?;
+        }
+        let order = Order::Leave { until_ns, listener: Fate::Closes };
+        change.old.iter().for_each(|worker| self.control.tell(*worker, order));
         Ok(())
     }
 

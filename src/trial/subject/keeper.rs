@@ -46,6 +46,8 @@ pub(super) struct Order {
     /// What stands for each name in braces, in words and files alike. The keeper adds `dir`, the folder.
     pub values: Vec<(&'static str, String)>,
     pub stop_signal: Signal,
+    /// The limit of open files of each of its processes; `None` for the keeper's own.
+    pub open_files: Option<u64>,
     /// What may be asked of it while it runs, by number.
     pub demands: Vec<Demand>,
 }
@@ -111,12 +113,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Forks a keeper, which starts the command.
-    pub fn start(order: Order) -> Result<Self> {
+    /// Forks a keeper, which starts the command, in this folder if it already has one.
+    pub fn start(order: Order, folder: Option<Folder>) -> Result<Self> {
         // If the keeper is killed, its orphans come to this process.
         process::adopt_orphans().context("prctl(PR_SET_CHILD_SUBREAPER)")?;
         let board = Arc::new(Board::new().context("mapping shared memory")?);
-        let folder = Folder::make()?;
+        let folder = folder.map_or_else(Folder::make, Ok)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC).context("pipe2")?;
         let (mut ours, theirs) = (Some(File::from(write)), File::from(read));
         let mut family = Family::default();

@@ -56,7 +56,7 @@ fn keep_in(folder: &Path, order: Order, lifeline: &mut File, board: &Board<Alway
     ended.set_nonblocking(true).context("fcntl")?;
     signal_hook::low_level::pipe::register(libc::SIGCHLD, wakes).context("handling SIGCHLD")?;
     let outputs = write.try_clone().context("dup")?;
-    let pid = process::start(program, arguments, folder, VARIABLE, write)
+    let pid = process::start(program, arguments, (folder, VARIABLE), write, order.open_files)
         .map_err(|error| not_started("server.command", program, &error))?;
     board.set(Word::Pid, pid.as_raw() as u64);
     let mut keeping = Keeping {
@@ -190,10 +190,9 @@ impl Keeping<'_> {
         let value = |name: &str| if name == "pid" { Some(&pid[..]) } else { self.order.value(name, self.folder) };
         let words: Vec<String> = words.iter().map(|word| substitute(word, value)).collect();
         let begun = Instant::now();
-        let started = self
-            .outputs
-            .try_clone()
-            .and_then(|outputs| process::start(&words[0], &words[1..], self.folder, VARIABLE, outputs));
+        let started = self.outputs.try_clone().and_then(|outputs| {
+            process::start(&words[0], &words[1..], (self.folder, VARIABLE), outputs, self.order.open_files)
+        });
         match started {
             Ok(pid) => {
                 self.running.push((pid, self.kept.done.len(), begun));

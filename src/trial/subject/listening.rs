@@ -1,16 +1,17 @@
 //! What listenbench's own server listens with: opened before its workers are forked, or prepared for an event that opens it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 
 use crate::{
-    observe::completions::Completions,
-    scenario::{Crew, CrewMember, ListenerSet, Queues, Scenario, Strategy, Transport},
+    observe::{completions::Completions, listeners::Place},
+    scenario::{AtOpenFiles, Crew, CrewMember, ListenerSet, Scenario, Strategy, Transport},
     server::{
-        Intake, Site,
+        Intake, Site, SocketFile,
         accept::{Helper, Mechanism, Pooled, Program},
     },
+    sys::limits,
 };
 
 /// A strategy's mechanism, with its listeners, for each transport.
@@ -23,6 +24,10 @@ pub struct Listening {
     sets: Vec<Set>,
     /// Workers whose UDP sockets are connected to a peer that never sends.
     connected: Vec<usize>,
+    /// The address that clients connect to.
+    clients_to: SocketAddr,
+    at_open_files: AtOpenFiles,
+    file: Option<SocketFile>,
 }
 
 /// The listeners that events will open.
@@ -37,13 +42,15 @@ pub(super) struct Later {
 impl Listening {
     /// Opens what a scenario's server listens on, and prepares what it listens on later.
     pub fn open(scenario: &Scenario) -> Result<Self> {
+        // This process has those of all workers until each has taken its own.
+        limits::raise_open_files().context("raising the limit of open files")?;
         let crew = scenario.crew();
         let connected = scenario.server.connected.clone();
         let server = &scenario.server;
         let site = |set: &ListenerSet, transport| Site {
             workers: set.workers,
             joinable: scenario.reopens(),
-            ..Site::of(server, scenario.address, transport)
+            ..Site::of(scenario, transport)
         };
         let mut sets: Vec<Set> = Vec::new();
         for (number, set) in crew.listeners.iter().enumerate() {
@@ -52,11 +59,9 @@ impl Listening {
                 let mechanism = match sets.first() {
                     None => Mechanism::open(&server.strategy, site)?,
                     Some(first) => {
-                        // A worker that joins brings a listener of its own.
-                        let queues =
-                            if set.workers == server.workers { server.strategy.queues } else { Queues::PerWorker };
-                        let strategy = Strategy { queues, ..server.strategy.clone() };
-                        Mechanism::prepare(&strategy, site, &first[place].1)?
+                        let strategy = Strategy { queues: set.queues(server), ..server.strategy.clone() };
+                        let opened = sets.iter().map(|set| set[place].1.listeners().queues()).sum();
+                        Mechanism::prepare(&strategy, site, &first[place].1, opened)?
                     }
                 };
                 if number == 0 {
@@ -67,7 +72,8 @@ impl Listening {
             let mechanisms = mechanisms.collect::<Result<_>>()?;
             sets.push(mechanisms);
         }
-        Ok(Self { crew, sets, connected })
+        let file = SocketFile::of(scenario.unix.as_ref());
+        Ok(Self { crew, sets, connected, clients_to: scenario.address, at_open_files: server.at_open_files, file })
     }
 
     /// The workers that use it.
@@ -75,13 +81,31 @@ impl Listening {
         &self.crew
     }
 
-    /// The inode of each worker's listener; empty if the scenario does not use the transport.
-    pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<u32>> {
+    /// The server's Unix socket, if it has made a file: whoever takes it removes that.
+    pub(super) fn take_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
+    }
+
+    /// The inodes of each worker's listeners, first the one that gets what clients send; empty if the scenario does not use the transport.
+    pub(super) fn inodes(&self, transport: Transport) -> Result<Vec<Vec<u32>>> {
+        let places = self.places()?;
+        let fits = places.iter().enumerate().filter_map(|(number, place)| Some((place.fit(self.clients_to)?, number)));
+        let first = fits.min().map_or(0, |(_, number)| number);
         let of_member = |member: &CrewMember| {
             let (_, mechanism) = self.sets[member.listeners].iter().find(|(of, _)| *of == transport)?;
-            Some(mechanism.listeners().inode_of(member.place).context("fstat of a listener"))
+            let inodes = mechanism.listeners().inodes_of(member.place).context("fstat of a listener");
+            Some(inodes.map(|mut inodes| {
+                inodes.swap(0, first);
+                inodes
+            }))
         };
         self.crew.workers.iter().filter_map(of_member).collect()
+    }
+
+    /// What the listeners are bound to.
+    pub(super) fn places(&self) -> Result<Vec<Place>> {
+        let any = self.sets.iter().flatten().map(|(_, mechanism)| mechanism.listeners()).next();
+        any.map_or_else(|| Ok(Vec::new()), |listeners| listeners.places().context("getsockopt of a listener"))
     }
 
     /// Takes a worker's part, in that worker's process, and closes the rest there.
@@ -92,8 +116,14 @@ impl Listening {
         let mut intake = Intake::default();
         for (transport, mechanism) in set {
             match transport {
-                Transport::Tcp => intake.acceptor = Some(mechanism.acceptor(worker, member.place, completions)?),
-                Transport::Udp => intake.receiver = Some(mechanism.receiver(member.place)?),
+                Transport::Tcp => {
+                    let acceptor = mechanism.acceptor(worker, member.place, self.at_open_files, completions)?;
+                    intake.acceptor = Some(acceptor);
+                }
+                Transport::Udp => {
+                    let socket = mechanism.socket_number(member.place) as u16;
+                    intake.receiver = Some((mechanism.receiver(member.place)?, socket));
+                }
             }
         }
         Ok(intake)
@@ -111,12 +141,14 @@ impl Listening {
 
     /// Takes what accepts for them, and what each of them takes connections from, in their process.
     pub(super) fn take_pool(&mut self) -> Option<(Box<dyn Helper>, Vec<Pooled>)> {
-        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_pool())
+        let at_open_files = self.at_open_files;
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_pool(at_open_files))
     }
 
     /// Takes the helper's part, in the helper's process.
     pub(super) fn take_helper(&mut self) -> Option<Box<dyn Helper>> {
-        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_helper())
+        let at_open_files = self.at_open_files;
+        self.sets.drain(..).next()?.into_iter().find_map(|(_, mechanism)| mechanism.into_helper(at_open_files))
     }
 
     /// Closes this process's copies of what is open, so that a worker's listener ends with the worker, and keeps what is not open yet.
@@ -134,6 +166,11 @@ impl Listening {
 }
 
 impl Later {
+    /// Makes programs send no more to a set of listeners that is open, by whatever its clients call it.
+    pub(super) fn retire(&mut self, number: usize) -> Result<()> {
+        self.programs.iter_mut().try_for_each(|(_, program)| program.forget(number))
+    }
+
     /// Opens a set of listeners, and leaves it to its workers.
     pub(super) fn open(&mut self, number: usize) -> Result<()> {
         let Some(set) = self.sets[number].take() else { return Ok(()) };

@@ -23,7 +23,7 @@ pub use self::{
     beside::Beside,
     changes::{Changed, enter as enter_changes},
     command::{NotReady, described, start},
-    folder::sweep,
+    folder::{DIR, Placed, sweep},
     keeper::end_orphans,
     listening::Listening,
     output::last_line,
@@ -33,7 +33,10 @@ pub use self::{
 use super::loaders::Histograms;
 use crate::{
     ipc::control::{Count, Window},
-    record::{self, CountedBy, ErrorCount, Exit, HelperRow, LatencySummary, ProbeRow, WaitEnd, WorkerCounts},
+    observe::listeners::Place,
+    record::{
+        self, CountedBy, DescriptorRow, ErrorCount, Exit, HelperRow, LatencySummary, ProbeRow, WaitEnd, WorkerCounts,
+    },
     scenario::{Act, Transport},
 };
 
@@ -45,8 +48,13 @@ pub trait Subject {
     /// What the record says it is.
     fn describe(&self) -> record::Subject;
 
-    /// The address it listens on.
+    /// The address that its clients connect to.
     fn address(&self) -> SocketAddr;
+
+    /// What its listeners are bound to; of another's server, only where clients connect to is known.
+    fn places(&self) -> Vec<Place> {
+        vec![Place::at(self.address())]
+    }
 
     /// Number of members so far.
     fn members(&self) -> usize;
@@ -88,8 +96,8 @@ pub trait Subject {
     /// When a member last accepted, or received a datagram, in nanoseconds of CLOCK_MONOTONIC; 0 if none ever did.
     fn last_accept_ns(&self) -> Option<u64>;
 
-    /// The inodes of the sockets that a member holds to accept from, or receive on: one, unless it is unknown which of several it
-    /// uses. Members may share one.
+    /// The inodes of the sockets that a member holds to accept from, or receive on: one, unless it has one on each of several addresses,
+    /// first the one that gets what is sent to the server's address, or it is unknown which of several it uses. Members may share one.
     fn held(&self, member: usize, transport: Transport) -> &[u32];
 
     /// The inodes of all those sockets.
@@ -177,6 +185,8 @@ pub struct Ended {
     pub measured: WorkerCounts,
     /// Most connections open at once.
     pub open_peak: Option<u64>,
+    /// Its process's descriptors, if it is one of ours.
+    pub descriptors: Option<DescriptorRow>,
     /// Accept waits of the connections it accepted, if a probe saw them.
     pub accept_wait: Option<LatencySummary>,
     /// Only of our own workers: what has no place in the rows.

@@ -25,7 +25,7 @@ use crate::{
     record::{
         self, CountedBy, Done, Exit, HelperRow, LatencySummary, ProbeLevel, ProbeRow, WaitEnd, WaitMethod, WorkerCounts,
     },
-    scenario::{Act, Probe, Transport},
+    scenario::{Act, Probe, Scenario, Transport},
     sys::clock::{self, CpuUse},
     trial::{Histograms, rows::TICK_NS},
 };
@@ -51,6 +51,7 @@ pub(super) struct Probing {
     pub level: ProbeLevel,
     /// What cannot be known, why, and how to get it.
     pub missing: Option<String>,
+    on_unix: bool,
 }
 
 /// The server as it stood at one instant.
@@ -120,57 +121,63 @@ struct Holder {
 impl Probing {
     /// Attaches a probe for what is accepted at an address in the calling process's network. Fails only if the scenario asks for a
     /// level that cannot be had.
-    pub fn attach(wanted: Probe, address: SocketAddr) -> Result<Self> {
+    pub fn attach(wanted: Probe, filter: &Filter) -> Result<Self> {
+        let on_unix = filter.on_unix;
         if wanted == Probe::Off {
-            return Ok(Self { accepts: None, level: ProbeLevel::Off, missing: None });
+            return Ok(Self { accepts: None, level: ProbeLevel::Off, missing: None, on_unix });
         }
         // `auto` is the name of none.
         let named = <&str>::from(wanted);
         let level = Level::VARIANTS.iter().copied().find(|level| <&str>::from(*level) == named);
-        let filter = Filter::here(vec![address])?;
-        match Accepts::attach(level, &filter, CAPACITY) {
+        match Accepts::attach(level, filter, CAPACITY) {
             Ok((accepts, level)) => {
                 let level = <&str>::from(level).parse().expect("record and probe spell levels alike");
                 let missing = accepts.missing().map(str::to_owned);
-                Ok(Self { accepts: Some(accepts), level, missing })
+                Ok(Self { accepts: Some(accepts), level, missing, on_unix })
             }
             Err(error) if level.is_none() => {
                 let missing = format!("who accepted what, and accept waits: {}", format::causes(&error));
-                Ok(Self { accepts: None, level: ProbeLevel::Off, missing: Some(missing) })
+                Ok(Self { accepts: None, level: ProbeLevel::Off, missing: Some(missing), on_unix })
             }
             Err(error) => Err(error.context("`probe`")),
         }
     }
 
-    /// Whether it tells connections apart.
+    /// Whether it tells connections apart, and so knows how long each has waited.
     pub fn knows_connections(&self) -> bool {
         matches!(self.level, ProbeLevel::Btf | ProbeLevel::Tracepoints)
+    }
+
+    /// Whether it knows how many are open: when a Unix socket's connection ends shows nowhere.
+    pub fn knows_open(&self) -> bool {
+        self.knows_connections() && !self.on_unix
     }
 }
 
 impl Watch {
     /// Watches what accepts at an address in the calling process's network. Connections that are not ours are foreign.
-    pub fn begin(wanted: Probe, address: SocketAddr, ours: Ours<'_>) -> Result<Self> {
-        let mut probing = Probing::attach(wanted, address)?;
+    pub fn begin(scenario: &Scenario, ours: Ours<'_>) -> Result<Self> {
+        let filter = if scenario.unix.is_some() { Filter::unix()? } else { Filter::here(vec![scenario.address])? };
+        let mut probing = Probing::attach(scenario.probe, &filter)?;
         if let Some(accepts) = &mut probing.accepts {
             accepts.ours(ours)?;
         }
-        Self::with(probing, address)
+        Self::with(probing, scenario)
     }
 
     /// Watches nothing: what accepts at the address is not in the calling process's network.
-    pub fn blind(address: SocketAddr) -> Result<Self> {
+    pub fn blind(scenario: &Scenario) -> Result<Self> {
         let missing = "who accepted what, and accept waits: the server is not in this machine's network".to_owned();
-        let probing = Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing) };
-        Ok(Self { is_here: false, ..Self::with(probing, address)? })
+        let probing = Probing { accepts: None, level: ProbeLevel::Off, missing: Some(missing), on_unix: false };
+        Ok(Self { is_here: false, ..Self::with(probing, scenario)? })
     }
 
-    fn with(probing: Probing, address: SocketAddr) -> Result<Self> {
+    fn with(probing: Probing, scenario: &Scenario) -> Result<Self> {
         Ok(Self {
-            address,
+            address: scenario.address,
             is_here: true,
             probing,
-            queues: ServerQueues::new(address)?,
+            queues: ServerQueues::of(scenario)?,
             members: Vec::new(),
             holders: BTreeMap::new(),
             listeners: BTreeSet::new(),
@@ -329,6 +336,9 @@ impl Watch {
     pub fn find_holders(&mut self) -> Result<()> {
         let inodes: HashSet<u64> = self.queues.read()?.into_keys().map(u64::from).collect();
         self.listeners = inodes.iter().map(|inode| *inode as u32).collect();
+        if let Some(accepts) = self.probing.accepts.as_mut().filter(|_| self.probing.on_unix) {
+            accepts.listen(&self.listeners)?;
+        }
         self.holders.clear();
         let mut held: Vec<(u64, Vec<holder::Process>)> = holder::of_sockets(&inodes).into_iter().collect();
         held.sort_unstable_by_key(|(inode, _)| *inode);
@@ -391,7 +401,8 @@ impl Watch {
         match count {
             Count::Accepted => Some(grown(|seen| seen.accepted)),
             Count::AcceptEagain => Some(grown(|seen| seen.eagain)),
-            Count::Open => self.probing.knows_connections().then(|| seen.map_or(0, |seen| seen.open)),
+            Count::Emfile => Some(grown(|seen| seen.emfile)),
+            Count::Open => self.probing.knows_open().then(|| seen.map_or(0, |seen| seen.open)),
             _ => None,
         }
     }
@@ -491,7 +502,7 @@ impl Watch {
             generation: self.changes.generation(id.0),
             stopped: self.members[number].stopped,
             by: if counted { CountedBy::Tracepoint } else { CountedBy::None },
-            open_peak: (counted && self.probing.knows_connections()).then(|| seen.map_or(0, |seen| seen.open_peak)),
+            open_peak: (counted && self.probing.knows_open()).then(|| seen.map_or(0, |seen| seen.open_peak)),
             total,
             measured,
             ..Ended::default()
@@ -509,6 +520,7 @@ impl Watch {
         WorkerCounts {
             accepted: counted(|seen| seen.accepted),
             accept_eagain: counted(|seen| seen.eagain),
+            emfile: counted(|seen| seen.emfile),
             ..self.used([id], from, to)
         }
     }
@@ -524,12 +536,14 @@ impl Watch {
         let of = |from, to: &Standing| WorkerCounts {
             accepted: self.probing.accepts.as_ref().map(|_| 0),
             accept_eagain: self.probing.accepts.as_ref().map(|_| 0),
+            emfile: self.probing.accepts.as_ref().map(|_| 0),
             ..self.used(others(to), from, Some(to))
         };
         Some(HelperRow {
             pid,
             total: of(Some(&self.at_start), &self.now),
             measured: of(self.at_from.as_ref(), self.at_to.as_ref().unwrap_or(&self.now)),
+            descriptors: None,
             exit: Exit::Ok,
         })
     }

@@ -13,13 +13,17 @@ use crate::{
         family::{self, Account, Family, Patience, Sender},
     },
     load,
-    record::{self, CountedBy, Exit, HelperRow},
+    observe::listeners::Place,
+    record::{self, CountedBy, DescriptorRow, Exit, HelperRow},
     scenario::{
         Act, Transport,
         keys::{self, AnyKey},
     },
-    server::{Worker, WorkerSetUp, accept::Helper},
-    sys::clock::{self, CpuUse},
+    server::{Descriptors, SocketFile, Worker, WorkerSetUp, accept::Helper},
+    sys::{
+        clock::{self, CpuUse},
+        unix::UnixAddress,
+    },
     trial::Histograms,
 };
 
@@ -44,11 +48,18 @@ pub struct OwnServer {
     generations: Generations,
     /// Workers that this process has stopped with SIGSTOP.
     stalled: Vec<usize>,
-    inodes: Vec<u32>,
-    datagram_inodes: Vec<u32>,
+    /// By worker.
+    inodes: Vec<Vec<u32>>,
+    datagram_inodes: Vec<Vec<u32>>,
     address: SocketAddr,
+    places: Vec<Place>,
+    /// The network device that they are bound to, if any.
+    device: Option<String>,
     /// A probe that counts as well.
     beside: Option<Beside>,
+    /// The Unix socket that it listens on, if it does, and its file.
+    unix: Option<UnixAddress>,
+    file: Option<SocketFile>,
 }
 
 impl OwnServer {
@@ -56,6 +67,7 @@ impl OwnServer {
     /// barrier.
     pub fn fork(context: &TrialContext, mut listening: Listening, name: &'static str) -> Result<Self> {
         let (inodes, datagram_inodes) = (listening.inodes(Transport::Tcp)?, listening.inodes(Transport::Udp)?);
+        let places = listening.places()?;
         let mut family = Family::default();
         let crew = listening.crew().clone();
         let turns = crew.turns(&context.scenario.server, context.seed, context.repetition);
@@ -67,6 +79,7 @@ impl OwnServer {
             context: context.clone(),
         });
         let mut workers: Vec<Worker> = workers.collect();
+        let file = listening.take_file();
         let is_pool = listening.is_pool();
         if is_pool {
             let workers = std::mem::take(&mut workers);
@@ -96,13 +109,17 @@ impl OwnServer {
             name,
             workers,
             is_pool,
-            generations: Generations::new(&context.scenario, &control, crew, later, inodes.clone()),
+            generations: Generations::new(&context.scenario, &control, crew, later, &inodes),
             control,
             stalled: Vec::new(),
             inodes,
             datagram_inodes,
             address: context.scenario.address,
+            places,
+            device: context.scenario.server.bind.device.clone(),
             beside: None,
+            unix: context.scenario.unix.clone(),
+            file,
         })
     }
 
@@ -114,7 +131,17 @@ impl OwnServer {
 
 impl Subject for OwnServer {
     fn describe(&self) -> record::Subject {
-        record::Subject::own()
+        let device = self.device.as_deref();
+        let bound = self.places.iter().map(|place| record::Bound {
+            address: self.unix.as_ref().map_or_else(|| place.address.to_string(), ToString::to_string),
+            v6only: (place.address.is_ipv6() && place.address.ip().is_unspecified()).then_some(!place.dual_stack),
+            device: device.map(str::to_owned),
+        });
+        record::Subject { bound: bound.collect(), ..record::Subject::own() }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.places.clone()
     }
 
     fn address(&self) -> SocketAddr {
@@ -172,7 +199,7 @@ impl Subject for OwnServer {
             Transport::Tcp => &self.inodes,
             Transport::Udp => &self.datagram_inodes,
         };
-        inodes.get(member).map_or(&[], std::slice::from_ref)
+        inodes.get(member).map_or(&[], Vec::as_slice)
     }
 
     fn begin_event(&mut self, event: usize, act: &Act) -> Result<()> {
@@ -219,9 +246,10 @@ impl Subject for OwnServer {
 
     /// Lets the stopped workers close their listeners and exit. One that hangs is killed.
     fn finish(self: Box<Self>) -> Finished {
-        let Self { family, name, workers, is_pool, generations, control, beside, .. } = *self;
+        let Self { family, name, workers, is_pool, generations, control, beside, file, .. } = *self;
         control.set_phase(Phase::Exit);
         let mut accounts = family.finish(Patience::of(EXIT_PATIENCE));
+        drop(file);
         let (lives, helper) = if is_pool {
             let Account { pid, exit, report, .. } = accounts.remove(0);
             let set_ups = report.unwrap_or_default();
@@ -242,10 +270,12 @@ impl Subject for OwnServer {
         let helper = helper.map(|(pid, exit)| {
             let (total, measured) = (control.since_start(workers), control.measured(workers));
             let (total, measured) = ((&total).into(), (&measured).into());
-            (HelperRow { pid, total, measured, exit }, control.worker_errors(workers))
+            let descriptors = descriptors(&control, workers);
+            (HelperRow { pid, total, measured, descriptors, exit }, control.worker_errors(workers))
         });
         let members = lives.into_iter().enumerate().map(|(number, life)| Ended {
             generation: generations.generation(number),
+            descriptors: descriptors(&control, if is_pool { workers } else { number }),
             ..ended(&control, name, number, life)
         });
         let members: Vec<Ended> = members.collect();
@@ -254,6 +284,13 @@ impl Subject for OwnServer {
         let probe = beside.map(|beside| beside.row(&pids, helper.as_ref().map(|(row, _)| row.pid)));
         Finished { members, helper, histograms: histograms(&control), probe, ..Finished::default() }
     }
+}
+
+/// The descriptors of the process in which a worker or helper is; `None` if it has not counted them.
+fn descriptors(control: &Control, number: usize) -> Option<DescriptorRow> {
+    let counts = control.since_start(number);
+    let row = DescriptorRow { limit: counts.get(Count::DescriptorLimit), before: counts.get(Count::DescriptorsBefore) };
+    (row.limit > 0).then_some(row)
 }
 
 /// A worker's name in process lists.
@@ -321,7 +358,7 @@ fn histograms(control: &Control) -> Histograms {
 
 /// Runs the helper process or thread from its set-up, which it reports, to its end.
 pub(super) fn help(
-    helper: Box<dyn Helper>,
+    mut helper: Box<dyn Helper>,
     context: &TrialContext,
     report: impl FnOnce(&WorkerSetUp) -> Result<()>,
 ) -> Result<WorkerSetUp> {
@@ -329,15 +366,27 @@ pub(super) fn help(
     let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
     let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
     report(&set_up)?;
-    let window = control.wait_for_start();
     let number = control.workers();
     let is_thread = scenario.server.strategy.is_pool();
+    helper.take_spare();
+    let limited = || {
+        if is_thread {
+            // The workers' descriptors are the same process's.
+            control.wait_for_registration_turn(number);
+        }
+        Descriptors::limit(&scenario.server)?;
+        Descriptors::count(scenario.address.port())
+    };
+    // Workers that begin later have descriptors to get first.
+    let now = scenario.server.accept_delay.is_zero().then(limited).transpose()?;
+    let window = control.wait_for_start();
     let mut meter = if is_thread { control.thread_meter(number, window) } else { control.meter(number, window) };
     let begin_ns = window.start_ns.saturating_add(clock::nanoseconds(scenario.server.accept_delay));
     while clock::monotonic_ns() < begin_ns && control.phase() == Phase::Running {
         std::thread::sleep(LOOK_AGAIN);
     }
-    let listener = helper.run(control, &mut meter)?;
+    now.map_or_else(limited, Ok)?.enter(&meter);
+    let listener = helper.run(control, &mut meter, context.ledger.as_deref())?;
     meter.stop();
     // What is left in its queue is counted until then.
     control.wait_for_exit();

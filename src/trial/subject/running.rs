@@ -17,7 +17,10 @@ use crate::{
     observe::{accepts::Ours, processes, queues::ServerQueues},
     record::{self, Done, SubjectKind},
     scenario::{Act, Probe, Scenario},
-    sys::process,
+    sys::{
+        process, socket,
+        unix::{PACKET_SCHEME, SCHEME},
+    },
 };
 
 /// A server that was already listening, by its address and the names of its processes.
@@ -42,8 +45,23 @@ pub enum Whereabouts {
 /// Fails if nothing does, and says what was tried.
 pub fn locate(scenario: &Scenario) -> Result<Whereabouts> {
     let address = scenario.address;
-    if !ServerQueues::new(address)?.read()?.is_empty() {
+    if !ServerQueues::of(scenario)?.read()?.is_empty() {
         return Ok(Whereabouts::Here);
+    }
+    if let Some(unix) = &scenario.unix {
+        // A file may be the way to a server in another network namespace.
+        match socket::reach(unix) {
+            Ok(()) => return Ok(Whereabouts::Elsewhere),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Whereabouts::Elsewhere),
+            Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+                let other = if unix.has_messages() { SCHEME } else { PACKET_SCHEME };
+                bail!(
+                    "what listens on {unix} is a socket of another kind: write `{other}` in place of what the address begins with"
+                )
+            }
+            Err(_) => {}
+        }
+        bail!("nothing listens on {unix}: start the server first, or check the path or name and who may connect there");
     }
     let patience = scenario.loads.iter().map(|load| load.connect_timeout).max().unwrap_or_default();
     let tried = match TcpStream::connect_timeout(&address, patience) {
@@ -77,21 +95,20 @@ fn explained(error: &Error, address: SocketAddr, patience: std::time::Duration) 
 /// Finds the server. Fails if nothing answers at the scenario's address.
 pub fn find(context: &TrialContext, ours: Ours<'_>) -> Result<Outside> {
     let scenario = &context.scenario;
-    let address = scenario.address;
     let watch = match locate(scenario)? {
         Whereabouts::Here => {
-            let mut watch = Watch::begin(scenario.probe, address, ours)?;
+            let mut watch = Watch::begin(scenario, ours)?;
             watch.find_holders()?;
             watch
         }
-        Whereabouts::Elsewhere => Watch::blind(address).context("preparing to watch the server")?,
+        Whereabouts::Elsewhere => Watch::blind(scenario).context("preparing to watch the server")?,
     };
-    let name = named(address, watch.holders().map(|(_, name)| name));
+    let name = named(&scenario.place(), watch.holders().map(|(_, name)| name));
     Ok(Outside::new(watch, Found { name, done: Vec::new() }))
 }
 
 /// `127.0.0.1:8080 (nginx)`. Processes may have names of their own: the first one says whose server it is.
-fn named<'a>(address: SocketAddr, processes: impl Iterator<Item = &'a str>) -> String {
+fn named<'a>(address: &str, processes: impl Iterator<Item = &'a str>) -> String {
     let names: BTreeSet<&str> = processes.collect();
     let others = match names.len() {
         0 => return address.to_string(),
@@ -142,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_server_is_named_by_its_address_and_processes() {
-        let name = |processes: &[&str]| named("127.0.0.1:80".parse().unwrap(), processes.iter().copied());
+        let name = |processes: &[&str]| named("127.0.0.1:80", processes.iter().copied());
         assert_eq!(name(&[]), "127.0.0.1:80");
         assert_eq!(name(&["nginx", "nginx"]), "127.0.0.1:80 (nginx)");
         assert_eq!(name(&["lb:worker0", "lb:worker1"]), "127.0.0.1:80 (lb:worker0 and 1 other)");

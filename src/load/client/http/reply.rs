@@ -237,7 +237,13 @@ impl Progress {
 
     fn whole(&self, used: usize) -> Reply {
         let closes = self.head.closes() || self.stage == Stage::UntilClose;
-        Reply::Whole(Whole { used, receipt: self.head.receipt(), status: Some(self.head.status()), closes })
+        Reply::Whole(Whole {
+            used,
+            receipt: self.head.receipt(),
+            status: Some(self.head.status()),
+            closes,
+            ..Whole::default()
+        })
     }
 }
 
@@ -280,7 +286,7 @@ mod tests {
         let whole = fed(input.as_bytes(), input.len(), ends);
         for piece in 1..input.len().min(64) {
             match (fed(input.as_bytes(), piece, ends), &whole) {
-                (Reply::Whole(Whole { used: _, receipt, status, closes }), Reply::Whole(all)) => {
+                (Reply::Whole(Whole { used: _, receipt, status, closes, id: _ }), Reply::Whole(all)) => {
                     assert_eq!((receipt, status, closes), (all.receipt, all.status, all.closes), "{piece}: {input}");
                 }
                 (pieces, whole) => assert_eq!(pieces, *whole, "{piece}: {input}"),
@@ -290,7 +296,7 @@ mod tests {
     }
 
     fn whole(used: usize, status: u16, closes: bool) -> Reply {
-        Reply::Whole(Whole { used, receipt: None, status: Some(status), closes })
+        Reply::Whole(Whole { used, status: Some(status), closes, ..Whole::default() })
     }
 
     #[test]

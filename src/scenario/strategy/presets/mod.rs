@@ -34,6 +34,7 @@ presets! {
     reuseport_random
     reuseport_least
     reuseport_hermes
+    reuseport_cid
 }
 
 /// The default strategy.
