@@ -12,7 +12,7 @@ use super::{AppShorthands, Recording};
                         listenbench load http://localhost:8080/ --rate 1000,2000,4000 -o results/nginx\n  \
                         listenbench load my.toml localhost:8080 --set load.method=HEAD\n  \
                         listenbench load tcp://localhost:6379 --app line --send 'PING\\r\\n' --expect +PONG\n  \
-                        listenbench load https://localhost:8443/ --rate 200 --set load.verify=false --set load.resumption=0.5\n  \
+                        listenbench load https://localhost:8443/ --rate 200 -s load.verify=false -s load.resumption=0.5\n  \
                         listenbench load tcp://localhost:5672 --app connect --rate 100 --set load.hold=2s\n  \
                         listenbench load unix:/run/gunicorn.sock --rate 200\n  \
                         listenbench load quick 7000    while `listenbench serve quick -s server.strategy=reuseport` runs\n\n\

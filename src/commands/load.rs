@@ -74,6 +74,11 @@ impl<'a> Settings<'a> {
         Ok(settings)
     }
 
+    /// Whether the user chose the scenario.
+    fn has_scenario(&self) -> bool {
+        self.options.scenario_and_target.len() > 1
+    }
+
     /// Refuses `--set` and options for a key that the target decides.
     fn refuse_repeated(&self) -> Result<()> {
         let has_path = self.target.url.as_ref().is_some_and(|url| url.path.is_some());
@@ -103,9 +108,9 @@ impl<'a> Settings<'a> {
     fn refuse_unspoken(&self) -> Result<()> {
         let app = keys::SERVER_APP.path();
         let sets = &self.options.recording.overrides.set;
-        let has_scenario = self.options.scenario_and_target.len() > 1;
-        let says =
-            has_scenario || self.options.app.app.is_some() || sets.iter().any(|set| shorthands::path_of(set) == app);
+        let says = self.has_scenario()
+            || self.options.app.app.is_some()
+            || sets.iter().any(|set| shorthands::path_of(set) == app);
         if self.target.is_bare && !says {
             bail!(Usage(format!(
                 "{}: tcp:// leaves open what is spoken: add --app line with --send and --expect, --app connect, or a scenario",
@@ -125,7 +130,8 @@ impl<'a> Settings<'a> {
         shorthands::fit(&given, self.text, &overrides)?;
         overrides.extend(overrides_of_options);
         let useless = Plan::of_no_use_to_running(&self.text.source(), &overrides)?;
-        if !useless.paths.is_empty() {
+        // What the default scenario says, nobody asked for.
+        if !useless.paths.is_empty() && self.has_scenario() {
             let all: Vec<String> = useless.paths.iter().map(|path| format!("`{path}`")).collect();
             note(format_args!(
                 "{}: left out, as it has no effect on {}: {}",
@@ -143,9 +149,8 @@ impl<'a> Settings<'a> {
         let plan = Plan::read(&self.text.source(), &overrides)?;
         // Clients that say nothing get no response.
         let is_silent = plan.cells.iter().all(|cell| cell.scenario.server.app == App::Connect);
-        let has_scenario = self.options.scenario_and_target.len() > 1;
         let sets_answers = overrides.iter().any(|set| shorthands::path_of(set) == keys::ANSWERS.path());
-        if is_silent && !has_scenario && !sets_answers {
+        if is_silent && !self.has_scenario() && !sets_answers {
             overrides.push(format!("{}=[\"connect_p99\", \"accept_wait_p99\", \"imbalance\"]", keys::ANSWERS.path()));
         }
         overrides.extend(self.request(&plan));

@@ -140,7 +140,7 @@ fn the_doctor_has_a_remedy_in_every_line() {
         assert!(["host", "trials"].contains(&check["about"].as_str().unwrap()), "{check}");
     }
     let strategies = names.iter().filter(|name| **name == "strategy").count();
-    assert_eq!(strategies, 16, "{names:?}");
+    assert_eq!(strategies, 17, "{names:?}");
     for check in checks.as_array().unwrap() {
         assert!(["ok", "limited", "missing"].contains(&check["status"].as_str().unwrap()));
         assert!(

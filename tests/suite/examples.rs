@@ -89,6 +89,9 @@ for port in 8080 443 80 5672 8443 6379; do
     servers+=($!)
     listens $port || { cat serve-$port; exit 9; }
 done
+"$BINARY" serve scenario.toml --set "address=unix:$PWD/gunicorn.sock" >serve-unix 2>&1 &
+servers+=($!)
+for _ in $(seq 200); do [ -S gunicorn.sock ] && break; sleep 0.05; done
 export SERVER=${servers[0]}
 for record in old new old-{1,2,3,4} new-{1,2,3,4} results/20260131T120000Z-quick; do
     "$BINARY" run my.toml --quiet --out "$record" >made 2>&1 || { code=$?; [ $code = 3 ] || { cat made; exit 9; }; }
@@ -96,6 +99,7 @@ done
 background=
 while IFS=$'\t' read -r command remark; do
     command=${command//\/var\/lib\/node_exporter/.}
+    command=${command//\/run\/gunicorn/$PWD/gunicorn}
     case $remark in
         'while `'*'` runs')
             beside=${remark#'while `'}

@@ -8,7 +8,7 @@ use crate::common::{Bench, read_json, stderr, stdout};
 
 tests! {
     nothing [
-        quick, herd, tail, strategies, accept_order, shards, burst, storm, stalled_worker, reload, udp_spread, backlog, stages,
+        quick, herd, tail, strategies, accept_order, shards, burst, storm, tls_storm, stalled_worker, reload, udp_spread, backlog, stages,
         ports_fill, ports_sources, ports_recover, ports_churn, hold, million, sustain, ceiling, smoke,
         every_scenario_has_its_test, repetitions_suffice_to_show_something,
     ]
@@ -61,6 +61,10 @@ shipped! {
     ] {
         "kept.response_p99_ns" "esponse p99 of kept"
         "storm.response_p99_ns" "esponse p99 of storm"
+    }
+    tls_storm "tls-storm" ["load.kept.duration=600ms" "load.kept.warmup=50ms" "load.storm.burst_every=200ms"] {
+        "kept.response_p99_ns" "esponse p99 of kept"
+        "storm.tls_p99_ns" "p99 of storm"
     }
     stalled_worker "stalled-worker" [
         "load.connections=200" "event.0.at=50ms" "event.0.for=100ms" "event.0.kind=[stall,kill]" "server.strategy=[shared-epoll,reuseport]"
@@ -165,7 +169,7 @@ shipped! {
         "response_p99_ns" "esponse p99"
     }
     smoke "smoke" ["load.connections=20" "server.strategy=[shared-epoll,reuseport]"] {
-        "valid_share" "All 8 cells are valid, in 8 trials."
+        "valid_share" "All 10 cells are valid, in 10 trials."
     }
 }
 
