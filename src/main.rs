@@ -35,6 +35,7 @@
 //! |---|---|
 //! | [`sys`] | the operating system, and every `unsafe` |
 //! | [`mod@format`] | numbers as people read them |
+//! | [`json`] | JSON read into types, with the key at which it is wrong |
 //! | [`suggest`] | which known names a misspelt one may have meant |
 //! | [`record`] | what a run writes to disk: words, sections, verdicts, one writer, one reader |
 //! | [`ipc`] | what the processes of a trial share: families of children, messages, counters, the port ledger |
@@ -111,6 +112,7 @@ mod format;
 mod fuzz;
 mod hosts;
 mod ipc;
+mod json;
 mod live;
 mod load;
 mod observe;

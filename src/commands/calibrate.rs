@@ -17,7 +17,7 @@ use crate::{
     context::Role,
     format::seconds,
     ipc::family::{self, Patience},
-    load,
+    json, load,
     observe::host::{self, Probe},
     record::{Calibration, Machine, SCHEMA, bounds, read_bounded, remedy},
     report::{harness, terminal},
@@ -177,8 +177,12 @@ pub(super) fn remembered(file: &Path, probe: &Probe) -> Result<Calibration> {
     let name = file.display();
     let bytes = File::open(file).and_then(|file| read_bounded(file, bounds::TEXT_BYTES));
     let bytes = bytes.with_context(|| format!("reading {name}"))?;
-    let calibration: Calibration = serde_json::from_slice(&bytes)
-        .map_err(|error| Usage(format!("{name}: {error}; expected a file written by `listenbench calibrate --out`")))?;
+    let calibration: Calibration = json::read(&bytes).map_err(|error| {
+        Usage(format!(
+            "{name}, line {}: {error}; expected a file written by `listenbench calibrate --out`",
+            error.line()
+        ))
+    })?;
     if calibration.rounds.is_empty() {
         anyhow::bail!(Usage(format!("{name} has no rounds: measure again with `listenbench calibrate --out`")));
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::ipc::message;
+use crate::{ipc::message, json};
 
 /// The most bytes that a payload may have. A histogram of the range used here takes at most 230 kB; what may be longer goes in several
 /// frames.
@@ -99,7 +99,7 @@ pub fn length(head: &[u8; HEAD], limit: usize) -> Result<usize> {
 pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<Any<T>> {
     let (head, payload) = frame.split_at_checked(HEAD).context("a message is cut short")?;
     Ok(match head[HEAD - 1] {
-        VALUE => Any::Sent(Frame::Value(serde_json::from_slice(payload).context("decoding a message")?)),
+        VALUE => Any::Sent(Frame::Value(json::read(payload).context("decoding a message")?)),
         HISTOGRAM => {
             let (length, rest) = payload.split_first().context("a histogram without a name")?;
             let (name, bytes) =

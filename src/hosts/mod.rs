@@ -40,6 +40,7 @@ pub use self::{
 use self::{card::Failed, hello::VERSION};
 use crate::{
     ipc::family::{self, Cut, Patience},
+    json,
     record::HostFacts,
     sys::pmix,
 };
@@ -123,7 +124,7 @@ pub fn meet(patience: Patience<'_>, facts: impl FnOnce(usize) -> HostFacts) -> R
             Place::First(Team { launcher, guests, door })
         }
         None => {
-            let card: Card = serde_json::from_str(&card).context("reading where rank 0 can be reached")?;
+            let card: Card = json::read(card.as_bytes()).context("reading where rank 0 can be reached")?;
             let facts = serde_json::to_value(facts(rank))?;
             let hello = Hello { token: card.token.clone(), rank, version: VERSION.to_owned(), facts };
             let link = card.connect(&hello, patience)?;

@@ -15,7 +15,7 @@ use hdrhistogram::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{format, record::histograms};
+use crate::{format, json, record::histograms};
 
 /// Limit on a message's size. A histogram of the range used here takes at most 230 kB, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
@@ -112,7 +112,7 @@ impl<T: DeserializeOwned> Message<T> {
     fn take(&mut self, bytes: &mut &[u8]) -> Result<()> {
         let (kind, name, payload) = frame(bytes).context("its message is cut short or malformed")?;
         match kind {
-            JSON => self.report = Some(serde_json::from_slice(payload).context("decoding its report")?),
+            JSON => self.report = Some(json::read(payload).context("decoding its report")?),
             HISTOGRAM => {
                 self.histograms.insert(name.to_owned(), decoded(name, payload)?);
             }

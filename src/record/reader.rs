@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     format::{harmless, is_harmful},
+    json,
     sys::folder::{Folder, Refused},
 };
 
@@ -30,8 +31,8 @@ pub const OUTPUT: &str = "server-output";
 /// The files that every run writes; those of the report are derived from these.
 pub const FILES: [&str; 4] = [SCENARIO, HOST, TRIALS, HISTOGRAMS];
 
-/// Characters of a key in an error's message: it may be nested as deeply as its author likes.
-const LONGEST_KEY: usize = 100;
+/// Characters of a population's name in an error's message.
+const LONGEST_NAME: usize = 100;
 
 /// Why a folder cannot be read as a record.
 #[derive(Debug, Error)]
@@ -151,15 +152,7 @@ impl RawRecord {
 fn parse(line: &[u8]) -> Result<TrialRecord, String> {
     let line = std::str::from_utf8(line).map_err(|_| "it is not text (UTF-8)".to_owned())?;
     let line = harmless_texts(line);
-    let trial: TrialRecord = serde_json::from_str(&line).map_err(|error| {
-        let mut again = serde_json::Deserializer::from_str(&line);
-        let key =
-            serde_path_to_error::deserialize::<_, TrialRecord>(&mut again).err().map(|error| error.path().to_string());
-        match key.filter(|key| key != ".").map(|key| key.chars().take(LONGEST_KEY).collect::<String>()) {
-            Some(key) => format!("`{key}`: {}", cause(&error)),
-            None => cause(&error),
-        }
-    })?;
+    let trial: TrialRecord = json::read(line.as_bytes()).map_err(|error| error.to_string())?;
     if trial.trial >= bounds::TRIALS {
         return Err(format!("`trial`: {} is beyond the {} trials that are read", trial.trial, bounds::TRIALS));
     }
@@ -167,7 +160,7 @@ fn parse(line: &[u8]) -> Result<TrialRecord, String> {
         return Err(format!("`loads`: more than the {} populations that are read", bounds::POPULATIONS));
     }
     if let Some(load) = trial.loads.iter().find(|load| !LoadRow::may_be_called(&load.name)) {
-        let name: String = load.name.chars().take(LONGEST_KEY).collect();
+        let name: String = load.name.chars().take(LONGEST_NAME).collect();
         return Err(format!("`loads`: \"{name}\" is not the name of a population"));
     }
     if trial.hosts.len() > bounds::HOSTS {
@@ -229,12 +222,6 @@ fn harmless_texts(json: &str) -> Cow<'_, str> {
 /// What is wrong with a line after which sums could overflow.
 pub(super) fn too_large() -> String {
     format!("its numbers and those before add up to more than {}", bounds::SUM)
-}
-
-/// What is wrong with a line, without its number, which is always 1.
-fn cause(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" at line ").map_or(text.clone(), |(cause, _)| cause.to_owned())
 }
 
 #[derive(Deserialize)]

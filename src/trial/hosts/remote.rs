@@ -15,6 +15,7 @@ use crate::{
         control::Recording,
         family::{Cut, Patience},
     },
+    json,
     record::{Exit, HostFacts, HostRole, HostRow, TrialRecord},
     scenario::{Plan, UnderTest},
     trial::{self, GRACE, INTERRUPTED_GRACE, Job, Outcome, loaders::Histograms, process::SETUP_PATIENCE},
@@ -82,7 +83,7 @@ fn ask(job: Job<'_>, server: &mut Guest, loads: &mut [Guest], interrupted: &Atom
             Ok(Frame::Value(Word::Record(part))) => record.push_str(&part),
             Ok(Frame::Histogram(name, histogram)) => drop(histograms.insert(name, histogram)),
             Ok(Frame::Value(Word::Conducted { output, in_step })) => {
-                let record: TrialRecord = serde_json::from_str(&record).context("reading its record")?;
+                let record: TrialRecord = json::read(record.as_bytes()).context("reading its record")?;
                 return Ok(Outcome { record, histograms, output, in_step });
             }
             Ok(Frame::Value(Word::Failed(why))) => bail!(why),
