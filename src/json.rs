@@ -53,3 +53,32 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unread> {
     reader.end().map_err(|cause| Unread { key: None, cause })?;
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_the_key_and_the_line() {
+        let read = |text: &str| read::<BTreeMap<String, Vec<u8>>>(text.as_bytes());
+        assert_eq!(read("{\"a\": [1, 2]}").unwrap()["a"], [1, 2]);
+        for (text, line, expected) in [
+            ("{\"a\": [1,\n300]}", 2, "`a[1]`: invalid value: integer `300`, expected u8"),
+            ("[]", 1, "invalid type: sequence, expected a map"),
+            ("{}\n{}", 2, "trailing characters"),
+            ("{\"a\": [1", 1, "`a`: EOF while parsing a list"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!((error.line(), error.to_string()), (line, expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn endless_keys_are_cut() {
+        let text = format!("{{\"{}\": 1}}", "a".repeat(1_000));
+        let error = read::<BTreeMap<String, Vec<u8>>>(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().chars().count() < 200, "{error}");
+    }
+}
