@@ -120,7 +120,11 @@ impl Cause {
         (Self::Untrusted, "UNTRUSTED", "the server's certificate is not trusted: see `load.trust`"),
         (Self::Misnamed, "MISNAMED", "the server's certificate is for another name: see `load.server_name`"),
         (Self::Expired, "EXPIRED", "the server's certificate has expired, or is not valid yet"),
-        (Self::BadCertificate, "BADCERTIFICATE", "the server's certificate cannot be used"),
+        (
+            Self::BadCertificate,
+            "BADCERTIFICATE",
+            "the server's certificate cannot be used: one that signs itself needs `load.trust`",
+        ),
     ];
     /// EHWPOISON. nix maps unknown numbers to 0.
     const LAST_ERRNO: i32 = 133;
@@ -237,7 +241,10 @@ impl ErrorCount {
 
     /// With what the cause means, unless it is an errno: `receive EOF ×3 (the server closed before it had answered)`.
     pub fn explained(&self) -> String {
-        let meaning = self.errno.meaning().map(|meaning| format!(" ({meaning})"));
+        // Of connect(2), only Unix sockets fail so (unix(7)).
+        let full = (self.phase, self.errno) == (Step::Connect, Cause::Errno(libc::EAGAIN));
+        let meaning = if full { Some("the accept queue was full") } else { self.errno.meaning() };
+        let meaning = meaning.map(|meaning| format!(" ({meaning})"));
         format!("{self}{}", meaning.unwrap_or_default())
     }
 }

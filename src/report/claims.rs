@@ -168,7 +168,7 @@ fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
     format!("{of} too few to show a difference in {}; {}", metric.label, span(ranked, metric))
 }
 
-/// From which to which the medians reach: `medians are 1.20 ms to 1.40 ms`.
+/// From which to which the medians reach: `medians range from 1.20 ms to 1.40 ms`.
 fn span(ranked: &Ranked<'_>, metric: &Metric) -> String {
     let medians = medians(ranked, metric);
     let ends = medians.iter().copied().reduce(f64::min).zip(medians.iter().copied().reduce(f64::max));
@@ -176,7 +176,7 @@ fn span(ranked: &Ranked<'_>, metric: &Metric) -> String {
     match (metric.unit.show(low), metric.unit.show(high)) {
         _ if low.is_infinite() => "no median was reached".to_owned(),
         (low, high) if low == high => format!("all medians are {low}"),
-        (low, high) => format!("medians are {low} to {high}"),
+        (low, high) => format!("medians range from {low} to {high}"),
     }
 }
 

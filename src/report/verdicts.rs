@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    format::duration,
     record::{Outcome, TrialRecord, VerdictName, limits, reader::HISTOGRAMS},
     scenario::label,
     stats::{Record, Summary},
@@ -33,16 +32,12 @@ impl Given {
 }
 
 /// How late the loaders of an open loop were, if that is long enough beside the median response to be mentioned; `place` says in which
-/// trials. Only what a connection or a flow begins with is late.
-pub fn send_lag(place: &str, lag_ns: f64, response_ns: f64, spins: bool) -> String {
-    let remedy =
-        if spins { "A quieter machine would shorten it." } else { "`load.pacer = \"spin\"` keeps the loaders awake." };
+/// trials. Its p99 and the median response are given by trial.
+pub fn send_lag(place: &str, lags: &str, responses: &str, remedy: &str) -> String {
     format!(
-        "Send lag: the loaders started late{place}; its p99 ({}) is over {:.0} % of the median response ({}). First responses include it. \
-         {remedy}",
-        duration(lag_ns),
+        "Send lag: the loaders started late{place}; its p99 ({lags}) is over {:.0} % of the median response ({responses}), which includes \
+         it. {remedy}",
         100.0 * limits::SEND_LAG,
-        duration(response_ns)
     )
 }
 

@@ -51,6 +51,11 @@ pub(super) fn check(settings: &Settings<'_>, protocol: Protocol, subject: &Under
         let problem = "datagrams go to ports, and a Unix socket (`address`) has none: set protocol = \"tcp\"";
         settings.conflict(keys::PROTOCOL, &[keys::ADDRESS], problem);
     }
+    if protocol.is_multipath() {
+        let problem =
+            "MPTCP joins paths between IP addresses, and a Unix socket (`address`) has none: set protocol = \"tcp\"";
+        settings.conflict(keys::PROTOCOL, &[keys::ADDRESS], problem);
+    }
     if settings.has_messages() && server.app.is_http() {
         let problem = "HTTP is a protocol of streams, and with `unixpacket:` (`address`) what is sent arrives as messages: set another server.app, or an \
                        address that begins with `unix:`";

@@ -256,6 +256,11 @@ impl Scenario {
         if self.unix.is_some() { "localhost".to_owned() } else { self.address.to_string() }
     }
 
+    /// Whether other programs may connect to the server: they share its network, or the file of its Unix socket.
+    pub fn is_open_to_others(&self) -> bool {
+        self.network == Network::Host || self.unix.as_ref().is_some_and(|unix| unix.path().is_some())
+    }
+
     /// The scenario of our own server behind the one under test, if that is a proxy. It listens on the next port, and lets the
     /// proxy decide how long connections last if the app's requests say so.
     pub fn backend(&self) -> Option<Self> {

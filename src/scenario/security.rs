@@ -21,7 +21,7 @@ pub struct Security {
     pub verify: bool,
     /// The file of certificates that they trust; `None` for that of the trial's own server, or else those that the machine trusts.
     pub trust: Option<String>,
-    /// The name that they ask for, and that the certificate must have; `None` for the address.
+    /// The name that they ask for, and that the certificate must have; `None` for the address, which a Unix socket has not.
     pub server_name: Option<String>,
     /// The application protocol that they offer, if any.
     pub alpn: Option<String>,
@@ -65,7 +65,11 @@ impl Security {
             resumption: settings.get(keys::LOAD_RESUMPTION),
             verify,
             trust: if verify { settings.get(keys::LOAD_TRUST).map(Cow::into_owned) } else { None },
-            server_name: settings.get(keys::LOAD_SERVER_NAME).map(Cow::into_owned),
+            server_name: settings
+                .get(keys::LOAD_SERVER_NAME)
+                .map(Cow::into_owned)
+                // A Unix socket has no address that a certificate could name.
+                .or_else(|| settings.is_unix().then(|| "localhost".to_owned())),
             alpn: Some(alpn).filter(|name| !name.is_empty()),
         }
     }

@@ -7,7 +7,10 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileTypeExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -310,16 +313,23 @@ impl fmt::Display for ListenError {
     }
 }
 
+/// Whether the file itself, not what a link leads to, is a socket.
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
 impl ListenError {
     fn remedy_of_unix(&self, f: &mut fmt::Formatter<'_>, unix: &UnixAddress) -> fmt::Result {
         let key = self.named_by;
         match (self.error.raw_os_error(), unix.path()) {
-            (Some(libc::EADDRINUSE), Some(path)) if Path::new(path).exists() && !socket::takes_connections(unix) => {
-                write!(f, "; nothing listens there any more: remove the file, or choose another `{key}`")
+            (Some(libc::EADDRINUSE), Some(path)) if !is_socket(Path::new(path)) => {
+                write!(f, "; there is something else than a socket: choose another `{key}`")
             }
-            (Some(libc::EADDRINUSE), Some(_)) => {
-                write!(f, "; there is such a file, and a program may listen there: stop it, or choose another `{key}`")
-            }
+            // To connect would tell whether somebody listens, and be a connection that nobody there expects.
+            (Some(libc::EADDRINUSE), Some(_)) => write!(
+                f,
+                "; there is such a socket: stop the program that listens there, or remove the file if none does, or choose another `{key}`"
+            ),
             (Some(libc::EADDRINUSE), None) => {
                 write!(f, "; another program has this name: stop it, or choose another `{key}`")
             }

@@ -30,11 +30,6 @@ pub fn is_connecting(socket: &impl AsFd) -> io::Result<bool> {
     Ok(tcp_state(socket)? == TCP_SYN_SENT)
 }
 
-/// Whether something listens on a Unix socket. Where that has no room for the connection, it does.
-pub fn takes_connections(address: &UnixAddress) -> bool {
-    reach(address).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
-}
-
 /// Connects to a Unix socket, and closes the connection.
 pub fn reach(address: &UnixAddress) -> io::Result<()> {
     unix(address)?.connect(&address.sockaddr()?)

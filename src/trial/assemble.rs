@@ -34,7 +34,7 @@ use crate::{
         LoaderRow, Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject,
         SubjectKind, Tls, TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
     },
-    scenario::{Act, App, Bound, CloseHow, Network, Scenario, Transport, UnderTest},
+    scenario::{Act, App, Bound, CloseHow, Scenario, Transport, UnderTest},
     stats,
 };
 
@@ -196,7 +196,7 @@ fn enter_connections(
         }
         (_, Some(accepted)) => {
             let known = (accepted, ended.members.foreign.unwrap_or(0), left_in_queue, by_cookie);
-            let shared = scenario.network == Network::Host;
+            let shared = scenario.is_open_to_others();
             Beside::of_other(loaders.established - loaders.self_connected, loaders.unserved, known, shared)
         }
         (_, None) => Beside::default(),
@@ -316,7 +316,7 @@ impl Beside {
         } else {
             [never_accepted.saturating_sub(left_in_queue), 0]
         };
-        let shared = scenario.network == Network::Host;
+        let shared = scenario.is_open_to_others();
         let [cookies, foreign] = of_no_loader(&ended.balance, left_in_queue, by_cookie, shared);
         Self { taken, aborted, cookies, foreign }
     }

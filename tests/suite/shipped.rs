@@ -78,7 +78,7 @@ shipped! {
         "receive_wait_p99_ns" "eceive wait p99"
     }
     quic_rebinding "quic-rebinding" ["load.duration=200ms"] {
-        "rebound_stay_share" "hare of flows that stay with another port"
+        "rebound_stay_share" "hare of flows that keep their worker with another port"
         "response_p99_ns" "esponse p99"
     }
     backlog "backlog" [

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::net::UnixListener,
     process::{Child, Command, Stdio},
 };
@@ -275,9 +276,17 @@ fn a_file_that_is_in_the_way_is_refused() {
         assert_code(&output, 2);
         assert!(stderr(&output).contains(text), "{}", stderr(&output));
     };
-    says("a program may listen there");
+    says("there is such a socket: stop the program that listens there, or remove the file if none does");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(
+        listener.accept().unwrap_err().kind(),
+        ErrorKind::WouldBlock,
+        "nobody is to connect for the sake of a message"
+    );
     drop(listener);
-    says("nothing listens there any more: remove the file");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "a text").unwrap();
+    says("there is something else than a socket: choose another");
     fs::remove_file(&path).unwrap();
     let output = bench.run(&[&set]);
     assert_code(&output, 0);

@@ -218,7 +218,16 @@ impl Seats {
             return seat.socket().send_with_flags(bytes, libc::MSG_NOSIGNAL).map(|_| Taken::All);
         }
         // Queue behind unsent bytes: a server may answer before it has read everything.
-        let taken = if seat.unsent.is_some() { 0 } else { send(seat.socket(), bytes)? };
+        let taken = match seat.unsent {
+            Some(_) => 0,
+            None => match send(seat.socket(), bytes) {
+                // It is established, and the server has closed it already. Nobody will read this, but what the server said can be read.
+                Err(error) if opens && seat.state == State::Connecting && error.kind() == ErrorKind::BrokenPipe => {
+                    bytes.len()
+                }
+                taken => taken?,
+            },
+        };
         if taken > 0 && opens {
             seat.state = State::Open;
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     format::{counted, p_equals, percent, thousands},
-    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses},
+    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses, Step},
 };
 
 /// Thresholds of the verdict rules.
@@ -498,8 +498,9 @@ verdicts! {
             let refused = counted(*refused, "accept", "accepts");
             format!("{who} had no descriptor left{limit}: {refused} failed{}", shed.unwrap_or_default())
         },
-        meaning: "The server held as many connections as it may have open files. The others waited in its queue, or were closed or lost: what clients saw \
-                  is the limit's doing.",
+        meaning: "The server had no file descriptor left for another connection; what else it has open counts towards the limit, too. Connections waited \
+                  in its queue, or were closed or lost: what clients saw is the limit's doing. While fewer are accepted than arrive, the queue grows, and \
+                  latencies depend on how long the trial lasts.",
         remedy: "Raise the limit, unless that is what you are measuring: `server.open_files` or, where that is not set, `ulimit -n`; for a server of \
                  your own, also what its configuration says (nginx: `worker_rlimit_nofile`), or its service (LimitNOFILE=). Or use more \
                  workers.",
@@ -661,7 +662,11 @@ verdicts! {
             "over {:.0} % of the attempts failed, and none of the scenario's `answers` is about failures",
             100.0 * limits::FAILURES
         ),
-        detail: format!("{failed} of {attempted} attempts failed: {}{}", listed(errors), sent(first)),
+        detail: {
+            let (of_server, of_clients): (Vec<_>, Vec<_>) = errors.iter().cloned().partition(|error| error.phase == Step::Accept);
+            let server = if of_server.is_empty() { String::new() } else { format!("; of the server: {}", listed(&of_server)) };
+            format!("{failed} of {attempted} attempts failed: {}{}{server}", listed(&of_clients), sent(first))
+        },
         meaning: "Too many attempts failed: the trial did not carry the load that it was to measure.",
         remedy: "Fix what the errors point to, or lower the load; if failures are what you ask about, list one of their metrics in \
              `answers`, such as `lost_connections_share`.",

@@ -122,16 +122,16 @@ fn with_range(values: &Values, metric: &Metric) -> String {
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
-/// ` for 1,200 of the 1,250 connections that were due, without those established unseen`.
+/// ` for 1,200 of the 1,250 connections that were due, except those whose establishment was not seen`.
 fn of_how_many(summary: &Summary) -> String {
     let exact = summary.cells.iter().filter(|cell| cell.accept_wait_method.is_some_and(WaitMethod::is_exact));
     let attempts = exact.filter_map(|cell| cell.metrics.get("accept_wait_p50_ns")?.attempts);
     let (due, lost) = attempts.fold((0, 0), |(due, lost), of| (due + of.due, lost + of.lost));
     match (due, lost) {
         (0, _) => String::new(),
-        (_, 0) => " for every connection that was due, without those established unseen".to_owned(),
+        (_, 0) => " for every connection that was due, except those whose establishment was not seen".to_owned(),
         (due, lost) => format!(
-            " for {} of the {} connections that were due, without those established unseen",
+            " for {} of the {} connections that were due, except those whose establishment was not seen",
             thousands((due - lost) as f64),
             thousands(due as f64)
         ),
@@ -222,7 +222,7 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
         (has("sticky_share"), "sticky: all replies came from one worker."),
         (
             has("rebound_stay_share"),
-            "stay with another port: of the flows continued from another port of their client, those whose next reply came from the worker that \
+            "keep their worker with another port: of the flows continued from another port of their client, those whose next reply came from the worker that \
              had answered last.",
         ),
         (

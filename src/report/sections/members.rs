@@ -216,7 +216,7 @@ fn note(ranked: &Ranked<'_>, shown: &[Shown<'_>], table: &Grid) -> String {
         );
     }
     if has(PLAIN) {
-        parts.push("by plain TCP: accepted on a listener of MPTCP without it.".to_owned());
+        parts.push("accepted as TCP: connections without MPTCP on a listener of MPTCP.".to_owned());
     }
     if has(SHED) {
         parts.push("closed at once: accepted with a spare descriptor.".to_owned());

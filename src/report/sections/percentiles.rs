@@ -315,7 +315,7 @@ fn notes(shown: &Shown<'_>, curves: &[Curve<'_>], bounds: usize, left_out: usize
         );
     } else if bounds == curves.len() {
         notes.push(
-            "≤: all accept waits are upper bounds, measured from the client's connect call; the true waits are shorter by the handshake."
+            "≤: all accept waits are upper bounds, measured from the client's connect call; the true waits are shorter by what connect() took (with TCP, the handshake)."
                 .to_owned(),
         );
     } else if bounds > 0 {

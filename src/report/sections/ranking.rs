@@ -128,7 +128,7 @@ fn untested(group: &Group, row: &Row, metric: &Metric) -> String {
     let median = |row: &Row| row.values.as_ref().map_or(f64::NAN, |values| values.median);
     let ends = |row: &Row| row.values.as_ref().map(|values| (values.low, values.high));
     let shared = known.iter().filter(|row| is_level(group, row, metric)).count() > 1;
-    let with_others = if shared { ", with others" } else { "" };
+    let with_others = if shared { " (tied)" } else { "" };
     match (metric.kind, metric.better) {
         _ if known.len() < 2 => String::new(),
         (_, Better::Neither) => String::new(),
@@ -149,7 +149,7 @@ fn untested(group: &Group, row: &Row, metric: &Metric) -> String {
         (Kind::Counted, _) if is_level(group, row, metric) => format!("highest median{with_others}"),
         (Kind::Counted, _) => "ranges overlap".to_owned(),
         (Kind::Exact, _) if known.iter().all(|row| !row.is_worse) => "equal".to_owned(),
-        (Kind::Exact, _) => "best, with others".to_owned(),
+        (Kind::Exact, _) => "best (tied)".to_owned(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 const OPEN: usize = 15;
 
 /// What the stages are.
-const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED; queue, until the worker, \
+const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED (a Unix socket has none: connect() queues the connection); queue, until the worker, \
     or the thread or process that accepts for it, wakes up, or its io_uring completes the accept; accept, until accept returns; hand \
     over, until the worker has what its io_uring, another thread or process accepted (where the time of the completion is unknown, \
     queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request, \

@@ -2,7 +2,7 @@
 
 use super::{Content, In};
 use crate::{
-    format::{duration, percent, rate, thousands},
+    format::{duration, rate, thousands},
     record::{ClientHandshakes, Handshakes, Outcome, TrialRecord},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
@@ -13,7 +13,7 @@ use crate::{
 const TITLE: &str = "TLS handshakes";
 
 /// What the columns mean.
-const LEGEND: &str = "handshakes: those that clients completed, warm-up included; resumed: those of them that resumed an earlier session; ticket: those that \
+const LEGEND: &str = "Counts are sums over the valid trials, warm-up included; rates and times are medians of the measured part. handshakes: those that clients completed; resumed: those of them that resumed an earlier session; ticket: those that \
     began with a ticket, whether or not the server took it; no ticket: those that were to resume one, by load.resumption, when their loader had \
     no ticket left. time: from when the client knows that the connection is established until its handshake is over, which includes the wait in \
     the accept queue.";
@@ -86,10 +86,6 @@ impl<'a> Cell<'a> {
         self.median(|trial| trial.rates.handshakes_per_s)
     }
 
-    fn resumed(&self) -> f64 {
-        self.clients.resumed as f64 / self.clients.completed.max(1) as f64
-    }
-
     fn row(&self) -> Vec<String> {
         let shown = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(|| NONE.to_owned(), show);
         let count = |count: u64| thousands(count as f64);
@@ -118,8 +114,12 @@ fn finding(cells: &[Cell<'_>]) -> String {
         cells.iter().filter_map(|cell| Some((cell, cell.per_s()?))).max_by(|one, other| one.1.total_cmp(&other.1));
     let Some((cell, per_s)) = fastest else { return String::new() };
     let resumed = match cell.clients.resumed {
-        0 => "none of them resumed".to_owned(),
-        _ => format!("{} of them resumed", percent(cell.resumed())),
+        0 => "none resumed".to_owned(),
+        resumed => format!(
+            "{} of {} resumed in whole trials",
+            thousands(resumed as f64),
+            thousands(cell.clients.completed as f64)
+        ),
     };
     match cells {
         [_] => format!("{} TLS handshakes/s, {resumed}", rate(per_s)),

@@ -4,14 +4,13 @@ use maud::html;
 
 use super::{Content, In};
 use crate::{
-    format::all_of,
+    format::{all_of, duration},
     record::{Outcome, TrialRecord, VerdictName},
     report::{
         Ranked,
         html::parts::{folded, scroll},
         verdicts::{self, Given, given, unused},
     },
-    stats::{ascending, median},
 };
 
 /// Reasons beyond these are folded.
@@ -74,13 +73,22 @@ fn send_lag(ranked: &Ranked<'_>) -> Option<String> {
         one if one == lags.len() => String::new(),
         some => format!(" in {some} of {} trials", lags.len()),
     };
-    let middle = |values: Vec<f64>| median(&ascending(&values));
-    Some(verdicts::send_lag(
-        &place,
-        middle(long.iter().map(|(lag_ns, _)| *lag_ns as f64).collect())?,
-        middle(long.iter().map(|(_, response_ns)| *response_ns as f64).collect())?,
-        ranked.record.scenario.contains("pacer = \"spin\""),
-    ))
+    let [lags, responses] = [|of: &(u64, u64)| of.0, |of: &(u64, u64)| of.1].map(|part| from_to(long.iter().map(part)));
+    let remedy = if ranked.record.scenario.contains("arrivals = \"burst\"") {
+        "The connections of a burst are due at once, and a loader starts one after another."
+    } else if ranked.record.scenario.contains("pacer = \"spin\"") {
+        "A quieter machine would shorten it."
+    } else {
+        "`load.pacer = \"spin\"` keeps the loaders awake."
+    };
+    Some(verdicts::send_lag(&place, &lags?, &responses?, remedy))
+}
+
+/// `120 µs`, or `120 µs to 26.6 ms`.
+fn from_to(values: impl Iterator<Item = u64> + Clone) -> Option<String> {
+    let (low, high) = (values.clone().min()?, values.max()?);
+    let [low, high] = [low, high].map(|ns| duration(ns as f64));
+    Some(if low == high { low } else { format!("{low} to {high}") })
 }
 
 fn title(ranked: &Ranked<'_>, given: &[Given]) -> String {

@@ -313,7 +313,9 @@ impl<E: Words> Domain for Choice<E> {
     type Value = E;
 
     fn parse(&self, value: &Value) -> Result<E, String> {
-        word(value).ok_or_else(|| not_one_of(E::VARIANTS, "", value))
+        // Some words look like numbers, as the versions of a protocol do.
+        let written = matches!(value, Value::Float(_) | Value::Integer(_)).then(|| Value::from(value.to_string()));
+        word(written.as_ref().unwrap_or(value)).ok_or_else(|| not_one_of(E::VARIANTS, "", value))
     }
 
     fn to_toml(&self, value: &E) -> Option<Value> {

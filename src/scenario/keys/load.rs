@@ -174,7 +174,7 @@ keys! { LOAD:
         "`https`: the application protocol that clients offer (ALPN). Empty: none.";
     LOAD_SERVER_NAME: Optional<Text> = "load.server_name", Optional(SERVER_NAME), None,
         "`https`: the name that clients ask for (SNI), and that the certificate must have. Left out: none, and the certificate must have the \
-         address; of `load https://NAME`, that name.";
+         address; of `load https://NAME`, that name; of a Unix socket, `localhost`.";
     LOAD_VERIFY: Boolean = "load.verify", Boolean, true,
         "`https`: whether clients verify the server's certificate: that it is trusted, has its name, and has not expired.";
     LOAD_TRUST: Optional<Text> = "load.trust", Optional(PATH), None,

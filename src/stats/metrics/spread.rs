@@ -95,7 +95,7 @@ pub(super) const METRICS: &[Metric] = &[
     .column("sticky\nflows"),
     sampled(
         "rebound_stay_share",
-        "share of flows that stay with another port",
+        "share of flows that keep their worker with another port",
         "Part of the flows continued from another port of their client that the worker then answered that had answered before.",
         Share,
         Higher,
