@@ -239,8 +239,8 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
     (
         "TLS handshakes",
         &[
-            ("handshakes", "TLS handshakes that clients completed."),
-            ("handshakes\n/s", "The same per second of the measured window: the median over trials."),
+            ("TLS\nhandshakes", "TLS handshakes that clients completed."),
+            ("TLS\nhandshakes/s", "The same per second of the measured window: the median over trials."),
             ("resumed", "Those of them that resumed an earlier session."),
             ("ticket", "Those that began with a ticket of an earlier session."),
             ("no\nticket", "Those that were to resume a session when their loader had no ticket."),
