@@ -8,6 +8,8 @@ use crate::{
     stats::{CellSummary, Column, Metric, Summary, until},
 };
 
+/// A rate that may be 0 of a population that does all that it is asked for.
+const HANDSHAKES: &str = "handshakes_per_s";
 /// Number of shares shown.
 const RANKS: usize = 8;
 
@@ -62,7 +64,14 @@ fn columns(summary: &Summary) -> Vec<(Column, &'static Metric)> {
     };
     let columns = summary.metrics.iter().filter_map(|metric| Some((column(metric)?, *metric)));
     let mixes = |metric: &Metric| metric.is_told_apart() && summary.metrics.iter().any(|one| one.population.is_some());
-    let says = |column: &Column, metric| is_asked(metric) || column.only_with.is_none_or(has) && !mixes(metric);
+    // A population of kept connections makes its handshakes before the window.
+    let is_idle = |metric: &Metric| {
+        let mut cells = summary.cells.iter().filter_map(|cell| cell.metrics.get(metric.name));
+        metric.population.is_some() && metric.of() == HANDSHAKES && cells.all(|values| values.median == 0.0)
+    };
+    let says = |column: &Column, metric: &Metric| {
+        is_asked(metric) || column.only_with.is_none_or(has) && !mixes(metric) && !is_idle(metric)
+    };
     columns.filter(|(column, metric)| has(metric.name) && says(column, metric)).collect()
 }
 
@@ -277,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::{EventKind, EventRow, Lost},
+        record::{EventKind, EventRow, LoadRow, Lost, Rates},
         report::sample::Sample,
     };
 
@@ -300,5 +309,24 @@ mod tests {
         for present in ["share in the event", "stranded", "not accepted", "share by registration", "imbalance"] {
             assert!(stall.contains(present), "{present}: {stall}");
         }
+    }
+
+    #[test]
+    fn a_population_without_handshakes_has_no_column_of_them() {
+        let heads = |kept: f64| {
+            let mut sample = Sample::new("");
+            let trial = sample.trial(json!({}), &[5, 5], 1_000);
+            let row = |name: &str, rate| LoadRow {
+                name: name.to_owned(),
+                rates: Rates { handshakes_per_s: Some(rate), ..Rates::default() },
+                ..LoadRow::default()
+            };
+            trial.loads = vec![row("kept", kept), row("storm", 0.5)];
+            let content = section(&Ranked::of(&sample.reading())).unwrap();
+            let head = content.tables[0].1.head.clone();
+            head.into_iter().filter(|head| head.ends_with("TLS handshakes/s")).collect::<Vec<_>>()
+        };
+        assert_eq!(heads(0.0), ["storm\nTLS handshakes/s"]);
+        assert_eq!(heads(0.1), ["kept\nTLS handshakes/s", "storm\nTLS handshakes/s"]);
     }
 }

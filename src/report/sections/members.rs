@@ -7,9 +7,9 @@ use std::{
 
 use indexmap::IndexSet;
 
-use super::{Content, In};
+use super::{Content, In, shares};
 use crate::{
-    format::{counted, duration, percent, thousands},
+    format::{all_of, counted, duration, percent, thousands},
     record::{CountedBy, LatencySummary, MemberRow, Outcome, ProbedMember, SubjectKind, TrialRecord, WorkerCounts},
     report::{
         Grid, Ranked,
@@ -38,6 +38,39 @@ const FREE: &str = "free\nfiles";
 const REFUSED: &str = "refused\naccepts";
 const SHED: &str = "closed\nat once";
 const PLAIN: &str = "by plain\nTCP";
+
+const ACCEPTED: &str = "accepted";
+const FLOWS: &str = "flows";
+const RECEIVE_WAIT: &str = "receive\nwait p50";
+
+/// What is shared out among members, in words.
+struct Words {
+    one: &'static str,
+    many: &'static str,
+    /// What a member did to get it.
+    got: &'static str,
+}
+
+const CONNECTIONS: Words = Words { one: "connection", many: "connections", got: "accepted" };
+const OF_FLOWS: Words = Words { one: "flow", many: "flows", got: "answered" };
+
+/// Whether a trial consisted of datagrams alone, which nobody accepts.
+fn is_of_datagrams(trial: &TrialRecord) -> bool {
+    let is_none = |count: Option<u64>| count.is_none_or(|count| count == 0);
+    trial.datagrams.is_some() && trial.connections.established == 0 && is_none(trial.connections.accepted)
+}
+
+/// Connections that a member accepted or, of datagrams alone, flows that it answered first.
+fn got(trial: &TrialRecord, member: &MemberRow) -> Option<u64> {
+    if is_of_datagrams(trial) {
+        return member.datagram_socket.as_ref().map(|socket| socket.flows);
+    }
+    member.total.accepted
+}
+
+fn words(trial: &TrialRecord) -> &'static Words {
+    if is_of_datagrams(trial) { &OF_FLOWS } else { &CONNECTIONS }
+}
 
 /// A cell's trial.
 type Shown<'a> = (&'a Cell<'a>, &'a TrialRecord);
@@ -107,63 +140,104 @@ fn missing(ranked: &Ranked<'_>) -> Vec<(In, String)> {
     all.into_iter().map(|missing| (In::All, format!("Members, what is missing: {missing}"))).collect()
 }
 
-/// The member that accepted the most in a trial.
+/// The member that got the most in a trial.
 struct Busiest<'a> {
     cell: &'a Cell<'a>,
     trial: &'a TrialRecord,
     member: &'a MemberRow,
-    /// Its part of all accepts.
+    /// Its part of all.
     share: f64,
-    /// All accepts.
+    /// What all members got.
     all: u64,
 }
 
 impl<'a> Busiest<'a> {
-    /// `None` if nobody accepted, or nobody counted.
+    /// `None` if nobody got anything, or nobody counted.
     fn of(&(cell, trial): &Shown<'a>) -> Option<Self> {
-        let all = trial.workers.iter().filter_map(|member| member.total.accepted).sum();
-        // The first of several that accepted as many.
-        let member = trial.workers.iter().rev().max_by_key(|member| member.total.accepted)?;
-        let share = member.total.accepted.filter(|_| all > 0)? as f64 / all as f64;
+        let all = trial.workers.iter().filter_map(|member| got(trial, member)).sum();
+        // The first of several that got as much.
+        let member = trial.workers.iter().rev().max_by_key(|member| got(trial, member))?;
+        let share = got(trial, member).filter(|_| all > 0)? as f64 / all as f64;
         Some(Self { cell, trial, member, share, all })
+    }
+
+    /// `80 connections`.
+    fn total(&self) -> String {
+        let Words { one, many, .. } = words(self.trial);
+        counted(self.all, one, many)
+    }
+
+    fn members(&self) -> usize {
+        self.trial.acceptors().count()
+    }
+
+    fn is_even(&self) -> bool {
+        shares::is_even(self.share, self.members())
     }
 }
 
-/// Who accepted the largest part of a trial's connections.
+/// Who got the largest part of a trial's connections, or of its flows, where that says something.
 fn finding(ranked: &Ranked<'_>, shown: &[Shown<'_>]) -> String {
     let known: Vec<Busiest<'_>> = shown.iter().filter_map(Busiest::of).collect();
     // What members got that came or went depends on how long they were there.
     let (changed, known): (Vec<Busiest<'_>>, Vec<Busiest<'_>>) =
         known.into_iter().partition(|busiest| busiest.trial.changed_members());
-    if let (Some(Busiest { cell, trial, all, .. }), true) = (changed.first(), known.is_empty()) {
-        let place = if ranked.cells.len() == 1 { String::new() } else { format!(" in {}", cell.full_name) };
-        let members = counted(trial.acceptors().count() as u64, "member", "members");
-        let connections = counted(*all, "connection", "connections");
-        return format!("{members}, not all there for the whole trial, accepted {connections}{place}");
-    }
-    let several = known.iter().filter(|busiest| busiest.trial.acceptors().count() > 1);
-    let most = several.max_by(|one, other| one.share.total_cmp(&other.share)).or(known.first());
-    let Some(Busiest { cell, trial, member, share, all }) = most else {
-        let counted = |(_, trial): &Shown<'_>| trial.workers.iter().any(|member| member.total.accepted.is_some());
-        let unknown = if shown.iter().any(counted) {
-            "No member accepted a connection"
-        } else {
-            "What each member accepted is unknown"
-        };
-        return unknown.to_owned();
+    let place = |cell: &Cell<'_>| {
+        if ranked.cells.len() == 1 { String::new() } else { format!(" in {}", cell.full_name) }
     };
-    let place = if ranked.cells.len() == 1 { String::new() } else { format!(" in {}", cell.full_name) };
-    let connections = counted(*all, "connection", "connections");
+    if let (Some(first), true) = (changed.first(), known.is_empty()) {
+        let members = counted(first.members() as u64, "member", "members");
+        let (got, total, place) = (words(first.trial).got, first.total(), place(first.cell));
+        return format!("{members}, not all there for the whole trial, {got} {total}{place}");
+    }
+    let several: Vec<&Busiest<'_>> = known.iter().filter(|busiest| busiest.members() > 1).collect();
+    let is_chance = |busiest: &Busiest<'_>| shares::is_chance(ranked, busiest.cell);
+    let uneven = several.iter().copied().filter(|busiest| !busiest.is_even() && !is_chance(busiest));
+    let most = uneven.max_by(|one, other| one.share.total_cmp(&other.share));
+    if most.is_none() && !several.is_empty() {
+        let by_chance = several.iter().filter(|busiest| is_chance(busiest)).count();
+        let how = match by_chance {
+            0 => "evenly",
+            all if all == several.len() => "as chance allows",
+            _ => "evenly or as chance allows",
+        };
+        if let [only] = several[..] {
+            let (members, got, total) = (only.members(), words(only.trial).got, only.total());
+            return format!("{members} members {got} {total}{}, spread {how}", place(only.cell));
+        }
+        let cells = match several.len() {
+            some if some == ranked.cells.len() => all_of(some),
+            some => format!("{some} of {}", ranked.cells.len()),
+        };
+        return format!("In {cells} cells, {} are spread {how} over the members", words(several[0].trial).many);
+    }
+    let Some(busiest) = most.or(known.first()) else {
+        return of_none(shown);
+    };
+    let Busiest { cell, trial, member, share, .. } = busiest;
+    let (place, total, Words { got: verb, .. }) = (place(cell), busiest.total(), words(trial));
     // Names of commands stay as they are.
     let who = member.to_string();
     let who = if member.counted_by == CountedBy::Own { capital(&who) } else { who };
-    let members = trial.acceptors().count();
+    let members = busiest.members();
     if members == 1 {
-        return format!("{who}, the only member, accepted {connections}{place}");
+        return format!("{who}, the only member, {verb} {total}{place}");
     }
-    let idle = trial.acceptors().filter(|member| member.total.accepted == Some(0)).count();
-    let idle = if idle == 0 { String::new() } else { format!("; {idle} of {members} members accepted none") };
-    format!("{who} accepted {} of {connections}{place}{idle}", percent(*share))
+    let idle = trial.acceptors().filter(|member| got(trial, member) == Some(0)).count();
+    let idle = if idle == 0 { String::new() } else { format!("; {idle} of {members} members {verb} none") };
+    format!("{who} {verb} {} of {total}{place}{idle}", percent(*share))
+}
+
+/// Where no member is known to have got anything.
+fn of_none(shown: &[Shown<'_>]) -> String {
+    let of_flows = shown.iter().all(|(_, trial)| is_of_datagrams(trial));
+    let counted = |(_, trial): &Shown<'_>| trial.workers.iter().any(|member| got(trial, member).is_some());
+    let Words { one, got, .. } = if of_flows { &OF_FLOWS } else { &CONNECTIONS };
+    if shown.iter().any(counted) {
+        format!("No member {got} a {one}")
+    } else {
+        format!("What each member {got} is unknown")
+    }
 }
 
 /// How to read a table.
@@ -185,6 +259,12 @@ fn note(ranked: &Ranked<'_>, shown: &[Shown<'_>], table: &Grid) -> String {
     }
     if has("wait\np50") {
         parts.push("Waits are of connections established in the measured window.".to_owned());
+    }
+    if has(FLOWS) {
+        parts.push("flows: those that the member answered first.".to_owned());
+    }
+    if has(RECEIVE_WAIT) {
+        parts.push("receive wait: an upper bound, from the client's send to the member's receive.".to_owned());
     }
     if has("seen by\nthe probe") {
         let seen = shown.iter().flat_map(|(_, trial)| &trial.probe).flat_map(|probe| &probe.members);
@@ -240,14 +320,19 @@ struct Column {
 }
 
 const COLUMNS: &[Column] = &[
-    Column { head: "accepted", show: |_, member| count(member.total.accepted) },
+    Column { head: ACCEPTED, show: |trial, member| count(member.total.accepted.filter(|_| !is_of_datagrams(trial))) },
+    Column {
+        head: "datagrams",
+        show: |_, member| count(member.total.datagrams.filter(|_| member.datagram_socket.is_some())),
+    },
+    Column { head: FLOWS, show: |_, member| count(member.datagram_socket.as_ref().map(|socket| socket.flows)) },
     Column {
         head: "share",
         show: |trial, member| {
-            let all: u64 = trial.workers.iter().filter_map(|member| member.total.accepted).sum();
+            let all: u64 = trial.workers.iter().filter_map(|member| got(trial, member)).sum();
             // Those that were there for longer got more.
-            let part = member.total.accepted.filter(|_| all > 0 && !trial.changed_members());
-            part.map_or_else(none, |accepted| percent(accepted as f64 / all as f64))
+            let part = got(trial, member).filter(|_| all > 0 && !trial.changed_members());
+            part.map_or_else(none, |part| percent(part as f64 / all as f64))
         },
     },
     Column {
@@ -268,6 +353,14 @@ const COLUMNS: &[Column] = &[
     Column { head: "wait\np99", show: |_, member| wait(member, |of| of.p99) },
     Column { head: "wait\nmax", show: |_, member| wait(member, |of| of.longest()) },
     Column {
+        head: RECEIVE_WAIT,
+        show: |_, member| wait_of(member.datagram_socket.as_ref().map(|socket| &socket.receive_wait), |of| of.p50),
+    },
+    Column {
+        head: "receive\nwait p99",
+        show: |_, member| wait_of(member.datagram_socket.as_ref().map(|socket| &socket.receive_wait), |of| of.p99),
+    },
+    Column {
         head: "seen by\nthe probe",
         show: |trial, member| count(seen(trial, member).and_then(|seen| seen.accepted)),
     },
@@ -282,7 +375,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "CPU", show: |_, member| member.total.cpu_ns().map_or_else(none, |ns| duration(ns as f64)) },
     Column { head: "sleeps", show: |_, member| count(member.total.voluntary_switches) },
     Column { head: "preempted", show: |_, member| count(member.total.involuntary_switches) },
-    Column { head: "most\nopen", show: |_, member| count(member.open_peak) },
+    Column { head: "most\nopen", show: |trial, member| count(member.open_peak.filter(|_| !is_of_datagrams(trial))) },
     Column {
         head: FREE,
         show: |trial, member| at_limit(trial, count(member.descriptors.map(|of| of.limit.saturating_sub(of.before)))),
@@ -299,7 +392,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Whether accepts failed for want of a descriptor.
-fn lacked_descriptors(trial: &TrialRecord) -> bool {
+pub(super) fn lacked_descriptors(trial: &TrialRecord) -> bool {
     let of_members = trial.workers.iter().map(|member| &member.total);
     let mut counts = of_members.chain(trial.helper.iter().map(|helper| &helper.total));
     counts.any(|counts| counts.emfile > Some(0))
@@ -342,8 +435,8 @@ fn wait_of(waits: Option<&LatencySummary>, figure: fn(&LatencySummary) -> Option
 }
 
 /// Members with the busiest first: of several generations, the busiest of each, then the second of each, and so on.
-fn busiest(mut members: Vec<&MemberRow>, limit: usize) -> Vec<&MemberRow> {
-    members.sort_by_key(|member| Reverse(member.total.accepted));
+fn busiest<'a>(trial: &TrialRecord, mut members: Vec<&'a MemberRow>, limit: usize) -> Vec<&'a MemberRow> {
+    members.sort_by_key(|member| Reverse(got(trial, member)));
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     let mut placed: Vec<(usize, &MemberRow)> = members
         .into_iter()
@@ -355,7 +448,7 @@ fn busiest(mut members: Vec<&MemberRow>, limit: usize) -> Vec<&MemberRow> {
         .collect();
     if seen.len() > 1 {
         placed.sort_by_key(|(place, _)| *place);
-        placed[..limit].sort_by_key(|(_, member)| Reverse(member.total.accepted));
+        placed[..limit].sort_by_key(|(_, member)| Reverse(got(trial, member)));
     }
     placed.into_iter().map(|(_, member)| member).collect()
 }
@@ -366,7 +459,7 @@ fn table(shown: &[Shown<'_>], limit: usize) -> Grid {
     for (cell, trial) in shown {
         let mut members: Vec<&MemberRow> = trial.workers.iter().collect();
         if members.len() > limit {
-            members = busiest(members, limit);
+            members = busiest(trial, members, limit);
         }
         let shown = members.len().min(limit);
         members[..shown].sort_by_key(|member| member.generation);
@@ -402,10 +495,12 @@ fn table(shown: &[Shown<'_>], limit: usize) -> Grid {
             rows.push(row(&&known));
         }
         if !more.is_empty() {
-            let accepted = more.iter().map(|member| member.total.accepted).sum::<Option<u64>>();
+            let rest = more.iter().map(|member| got(trial, member)).sum::<Option<u64>>();
             let mut row = vec![cell.full_name.clone(), format!("{} more", more.len()), String::new(), String::new()];
             row.extend(COLUMNS.iter().map(|_| String::new()));
-            row[LABELS] = count(accepted);
+            let head = if is_of_datagrams(trial) { FLOWS } else { ACCEPTED };
+            let place = COLUMNS.iter().position(|column| column.head == head).unwrap_or(0);
+            row[LABELS + place] = count(rest);
             row.push(String::new());
             rows.push(row);
         }
@@ -444,7 +539,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::{Exit, ProbeRow, WaitEnd},
+        record::{DatagramSocketRow, Datagrams, Exit, ProbeRow, WaitEnd},
         report::sample::{Sample, two_strategies},
     };
 
@@ -495,7 +590,7 @@ mod tests {
         assert_eq!(of_nginx(&[8], |_| {}).finding, "nginx (pid 100), the only member, accepted 8 connections");
         assert_eq!(of_nginx(&[0, 0], |_| {}).finding, "No member accepted a connection");
         let tie = of_nginx(&[4, 4], |_| {});
-        assert_eq!(tie.finding, "nginx (pid 100) accepted 50.0 % of 8 connections");
+        assert_eq!(tie.finding, "2 members accepted 8 connections, spread evenly");
         let unknown = of_nginx(&[4, 4], |trial| {
             trial.workers.iter_mut().for_each(|member| member.total = WorkerCounts::default());
             let missing = Some("who accepted what: run as root".to_owned());
@@ -644,5 +739,54 @@ mod tests {
         assert_eq!(content.finding, "Worker 0 (pid 50) accepted 95.8 % of 240 connections in shared");
         assert_eq!((content.text_tables().count(), content.text_notes().count()), (0, 0));
         assert_eq!(content.page_tables().next().unwrap().rows[0][..3], ["reuseport", "worker 0", "50"]);
+    }
+
+    #[test]
+    fn what_chance_explains_is_no_news() {
+        let finding = |cells: &[(&str, [u64; 2])]| {
+            let mut sample = Sample::new("");
+            for (strategy, accepts) in cells {
+                sample.trial(json!({ "strategy": strategy }), accepts, 1_000);
+            }
+            section(&Ranked::of(&sample.reading())).unwrap().finding
+        };
+        let [chance, even, uneven] = [("reuseport", [6, 15]), ("turns", [50, 50]), ("shared", [90, 10])];
+        for (cells, expected) in [
+            (&[chance][..], "2 members accepted 21 connections, spread as chance allows"),
+            (&[even], "2 members accepted 100 connections, spread evenly"),
+            (&[chance, even], "In both cells, connections are spread evenly or as chance allows over the members"),
+            (&[chance, uneven], "Worker 0 (pid 50) accepted 90.0 % of 100 connections in shared"),
+        ] {
+            assert_eq!(finding(cells), expected);
+        }
+    }
+
+    #[test]
+    fn nobody_accepts_datagrams() {
+        let of = |flows: [u64; 2]| {
+            let mut sample = Sample::new("");
+            let trial = sample.trial(json!({}), &[0, 0], 1_000);
+            trial.datagrams = Some(Datagrams::default());
+            for (worker, flows) in trial.workers.iter_mut().zip(flows) {
+                let receive_wait = LatencySummary {
+                    count: flows,
+                    due: flows,
+                    p50: Some(2_000),
+                    p99: Some(3_000),
+                    ..LatencySummary::default()
+                };
+                worker.datagram_socket =
+                    Some(DatagramSocketRow { flows, receive_wait, ..DatagramSocketRow::default() });
+                (worker.total.datagrams, worker.open_peak) = (Some(8 * flows), Some(0));
+            }
+            section(&Ranked::of(&sample.reading())).unwrap()
+        };
+        let content = of([30, 10]);
+        assert_eq!(content.finding, "Worker 0 (pid 50) answered 75.0 % of 40 flows");
+        let table = content.page_tables().next().unwrap();
+        assert_eq!(table.head[..5], ["member", "pid", "datagrams", "flows", "share"]);
+        assert_eq!(table.rows[0][2..5], ["240", "30", "75.0 %"]);
+        assert!(!table.head.iter().any(|head| ["accepted", "most\nopen"].contains(&&head[..])), "{:?}", table.head);
+        assert_eq!(of([0, 0]).finding, "No member answered a flow");
     }
 }

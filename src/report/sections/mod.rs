@@ -1,6 +1,8 @@
 //! The sections of a report, one per file: finding, figure and tables.
 
 mod cells;
+mod conditions;
+mod effective;
 mod events;
 pub mod harness;
 mod host;

@@ -1,11 +1,11 @@
 //! What the replies say about the server, and what it took to get them: a row for each cell, sums over the valid trials.
 
-use super::{Content, In};
+use super::{Content, In, effective::Effective};
 use crate::{
     format::{percent, thousands},
     record::{Connections, Outcome, Statuses, SubjectKind, TrialRecord},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
-    scenario::label,
+    scenario::{App, label},
     stats::{CellSummary, Record, Summary},
 };
 
@@ -96,7 +96,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     if totals.iter().any(|(_, totals)| totals.waits_unknown) {
         notes.push((In::All, WAITS_UNKNOWN.to_owned()));
     }
-    notes.extend(unchecked(&totals).map(|note| (In::All, note)));
+    notes.extend(unchecked(&totals, || are_expected(record)).map(|note| (In::All, note)));
     let mut tables = vec![(In::All, table(summary, &totals, &columns))];
     tables.extend(by_worker(summary, &totals).map(|table| (In::All, table)));
     Some(Content { title: TITLE.to_owned(), finding: finding(&totals), tables, notes, ..Content::default() })
@@ -253,14 +253,29 @@ fn finding(totals: &[(&CellSummary, Totals)]) -> String {
     if has_statuses { format!("{all}, all of them 2xx") } else { all }
 }
 
-/// That replies of another server cannot be checked.
-fn unchecked(totals: &[(&CellSummary, Totals)]) -> Option<String> {
+/// Whether all replies of other servers had to begin as their clients expect (app `line` with `load.expect`): one that does not fails its
+/// connection, and is not counted.
+fn are_expected(record: &Record) -> bool {
+    let effective = Effective::of(record);
+    let is_expected = |trial: &TrialRecord| {
+        effective.of_trial(trial).is_some_and(|of| {
+            let scenario = of.scenario();
+            scenario.server.app == App::Line && scenario.loads.iter().all(|load| !load.line.expect.is_empty())
+        })
+    };
+    let of_others = |trial: &&TrialRecord| trial.subject.kind != SubjectKind::Own && trial.outcome == Outcome::Valid;
+    record.trials.iter().filter(of_others).all(is_expected)
+}
+
+/// That replies of another server cannot be checked, and what of them was.
+fn unchecked(totals: &[(&CellSummary, Totals)], are_expected: impl Fn() -> bool) -> Option<String> {
     let unchecked = |totals: &Totals| totals.counts.replies - totals.counts.verified;
     let count: u64 = totals.iter().filter(|(_, totals)| totals.foreign).map(|(_, totals)| unchecked(totals)).sum();
     (count > 0).then(|| {
+        let but = if are_expected() { ", only that it began as `load.expect` says" } else { "" };
         format!(
             "{} no receipt, which only listenbench's own server sends: whether each of them answered its own connection's \
-             request was not checked.",
+             request was not checked{but}.",
             if count == 1 { "1 reply had".to_owned() } else { format!("{} replies had", thousands(count as f64)) }
         )
     })
@@ -394,5 +409,28 @@ mod tests {
         assert_eq!(replies.rows, [["1,300", "1,300", "300", "7", "3"]]);
         assert_eq!(workers.rows, [["0", "100", "33.3 %"], ["1", "0", "0.0 %"], ["2", "200", "66.7 %"]]);
         assert!(content.notes.iter().any(|(_, note)| note.starts_with("1,000 replies had no receipt")));
+    }
+
+    #[test]
+    fn what_clients_expect_of_a_reply_is_checked() {
+        let note = |expect: &str| {
+            let mut sample = Sample::new("");
+            let trial = sample.trial(json!({}), &[5, 5], 1_000);
+            trial.subject.kind = SubjectKind::Running;
+            trial.loaders = vec![LoaderRow::default()];
+            trial.connections = replied(9, None);
+            let mut reading = sample.reading();
+            reading.record.raw.scenario = format!(
+                "network = \"host\"\n[server]\nsubject = \"running\"\napp = \"line\"\n[load]\n\
+                 send = 'PING\\r\\n'\nexpect = '{expect}'"
+            );
+            section(&Ranked::of(&reading)).unwrap().notes.remove(0).1
+        };
+        assert!(
+            note("+PONG").ends_with("was not checked, only that it began as `load.expect` says."),
+            "{}",
+            note("+PONG")
+        );
+        assert!(note("").ends_with("was not checked."), "{}", note(""));
     }
 }

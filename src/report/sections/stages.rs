@@ -22,12 +22,14 @@ use crate::{
 const OPEN: usize = 15;
 
 /// What the stages are.
-const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, from the connect call to ESTABLISHED (a Unix socket has none: connect() queues the connection); queue, until the worker, \
+const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, TCP's, from the connect call to ESTABLISHED (a Unix socket has none: connect() queues the connection); queue, until the worker, \
     or the thread or process that accepts for it, wakes up, or its io_uring completes the accept; accept, until accept returns; hand \
     over, until the worker has what its io_uring, another thread or process accepted (where the time of the completion is unknown, \
     queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request, \
-    or of its TLS handshake; tls, until that handshake is over at the client; serve, until the reply is written; return, until its last byte reaches the client; close, until the end. All but the last add up \
-    to the response, and queue, accept and hand over to the accept wait.";
+    or of its TLS handshake; tls, until that handshake is over at the client; serve, until the reply is written; return, until its last byte reaches the client. These add up to the response, and \
+    queue, accept and hand over to the accept wait.";
+/// The same of the stage that is no part of the response.
+const CLOSE: &str = " After it, close lasts until the end.";
 
 /// The chart.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,14 +75,13 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     };
     let note = "Means over the first replies of all valid trials, from the intended start to the last byte of the reply. All bars have \
                 the same length: their parts are shares of the cell's response.";
+    let closes = shown(ranked.summary).contains(&Stage::Close);
+    let legend = if closes { format!("{LEGEND}{CLOSE}") } else { LEGEND.to_owned() };
     Some(Content {
         title: "Where the time to the first reply goes".to_owned(),
         finding: chart.title,
         figure: Some(figure),
-        notes: [(In::Page, note.to_owned()), (In::Text, LEGEND.to_owned())]
-            .into_iter()
-            .chain(unknown(ranked))
-            .collect(),
+        notes: [(In::Page, note.to_owned()), (In::Text, legend)].into_iter().chain(unknown(ranked)).collect(),
         tables: vec![(In::All, table(ranked.summary))],
         ..Content::default()
     })
@@ -144,11 +145,20 @@ fn title(names: &[Stage], bars: &[Bar]) -> String {
     }
 }
 
+/// The stages of the table: those that any cell has. Clients that close as soon as they have the reply spend no time on it.
+fn shown(summary: &Summary) -> Vec<Stage> {
+    let mean = |stage, cell: &CellSummary| cell.stage_means_ns.get(&stage).copied();
+    let is_shown = |stage: &Stage| {
+        let mut means = summary.cells.iter().filter_map(|cell| mean(*stage, cell));
+        means.any(|ns| *stage != Stage::Close || ns > 0.0)
+    };
+    Stage::VARIANTS.iter().copied().filter(is_shown).collect()
+}
+
 /// The stage table: means over all first replies of a cell's valid trials, so that they add up.
 fn table(summary: &Summary) -> Grid {
     let names = keys(summary);
-    let known = |stage: &Stage| summary.cells.iter().any(|cell| cell.stage_means_ns.contains_key(stage));
-    let shown: Vec<Stage> = Stage::VARIANTS.iter().copied().filter(known).collect();
+    let shown = shown(summary);
     let mut head = names.clone();
     head.extend(shown.iter().map(|stage| named(*stage)));
     head.push("response".to_owned());

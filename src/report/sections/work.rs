@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Content, In};
+use super::{Content, In, shares};
 use crate::{
     format::percent,
     record::{MemberRow, WorkerCounts},
@@ -27,16 +27,24 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
-/// The worker with the largest part of any cell's CPU time.
+/// The worker with the largest part of any cell's CPU time, unless all parts are about the same.
 fn finding(ranked: &Ranked<'_>) -> Option<String> {
     let share = |cell: &Cell<'_>, worker| part(cell, worker, WorkerCounts::cpu_ns);
     let shown = ranked.cells.iter().filter(|cell| is_shown(cell));
     let all = shown.flat_map(|cell| members(cell).into_iter().map(move |worker| (cell, worker)));
-    let (cell, worker, share) = all
-        .filter_map(|(cell, worker)| Some((cell, worker, share(cell, worker)?)))
-        .max_by(|one, other| one.2.total_cmp(&other.2))?;
+    let all: Vec<(&Cell<'_>, usize, f64)> =
+        all.filter_map(|(cell, worker)| Some((cell, worker, share(cell, worker)?))).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let uneven = all.iter().filter(|(cell, _, share)| !shares::is_even(*share, members(cell).len()));
+    let Some((cell, worker, share)) = uneven.max_by(|one, other| one.2.total_cmp(&other.2)) else {
+        let place = if ranked.cells.len() == 1 { "" } else { " of each cell" };
+        return Some(format!("CPU time is spread evenly over the workers{place}"));
+    };
     let place = if ranked.cells.len() == 1 { String::new() } else { format!(" in {}", cell.full_name) };
-    Some(format!("Worker {worker} uses {} of the workers' CPU time{place}", percent(share)))
+    let chance = if shares::is_chance(ranked, cell) { ", which shared the load as chance allows" } else { "" };
+    Some(format!("Worker {worker} uses {} of the workers' CPU time{place}{chance}", percent(*share)))
 }
 
 /// The numbers of a cell's workers.
@@ -100,9 +108,32 @@ mod tests {
         sample.trial(json!({ "strategy": "shared" }), &[5, 5], 1_000);
         let reading = sample.reading();
         let mut content = section(&Ranked::of(&reading)).unwrap();
-        assert_eq!(content.finding, "Worker 1 uses 50.0 % of the workers' CPU time in reuseport");
+        assert_eq!(content.finding, "CPU time is spread evenly over the workers of each cell");
         let table = content.tables.remove(0).1;
         let shares: Vec<&[String]> = table.rows.iter().map(|row| &row[1..]).collect();
         assert_eq!(shares, [["0", "25.0 %", "50.0 %"], ["1", "75.0 %", "50.0 %"]]);
+    }
+
+    #[test]
+    fn a_worker_is_named_only_if_it_stands_out() {
+        let finding = |cpu_ns: [u64; 2], strategy: &str| {
+            let mut sample = Sample::new("Who works?");
+            let trial = sample.trial(json!({ "strategy": strategy }), &[50, 52], 1_000);
+            for (worker, cpu_ns) in trial.workers.iter_mut().zip(cpu_ns) {
+                worker.measured = WorkerCounts {
+                    requests: Some(50),
+                    cpu_user_ns: Some(cpu_ns),
+                    cpu_system_ns: Some(0),
+                    ..WorkerCounts::default()
+                };
+            }
+            section(&Ranked::of(&sample.reading())).unwrap().finding
+        };
+        assert_eq!(finding([451, 549], "shared"), "CPU time is spread evenly over the workers");
+        assert_eq!(finding([450, 550], "shared"), "Worker 1 uses 55.0 % of the workers' CPU time");
+        assert_eq!(
+            finding([700, 300], "reuseport"),
+            "Worker 0 uses 70.0 % of the workers' CPU time, which shared the load as chance allows"
+        );
     }
 }

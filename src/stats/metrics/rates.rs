@@ -71,8 +71,8 @@ pub(super) const METRICS: &[Metric] = &[
     )
     .of_loads(OfLoad::new(|load| load.rates.handshakes_per_s).column())
     .compared()
-    .column_with_interval("handshakes/s")
-    .live("handshakes/s"),
+    .column_with_interval("TLS handshakes/s")
+    .live("TLS handshakes/s"),
     sampled(
         "resumed_share",
         "share of handshakes resumed",

@@ -98,12 +98,12 @@ struct Counted {
     of_trial: fn(&TrialRecord) -> Option<&Distribution>,
 }
 
-const ACCEPTS: Counted = Counted {
+static ACCEPTS: Counted = Counted {
     what: "accepts",
     of_worker: |worker| worker.total.accepted.unwrap_or(0),
     of_trial: |trial| trial.distribution.as_ref(),
 };
-const FLOWS: Counted = Counted {
+static FLOWS: Counted = Counted {
     what: "flows",
     of_worker: |worker| worker.datagram_socket.as_ref().map_or(0, |socket| socket.flows),
     of_trial: |trial| trial.flow_distribution.as_ref(),
@@ -140,10 +140,27 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     })
 }
 
+/// Where no member got more than this many times the mean, who got most says nothing.
+const UNREMARKABLE: f64 = 1.1;
+
+/// Whether a share of what so many members had to share is not worth naming: less than a tenth above the mean.
+pub(super) fn is_even(share: f64, members: usize) -> bool {
+    share * (members as f64) < UNREMARKABLE
+}
+
+/// Whether chance decided how a cell's accepts, or flows, spread over its members, and explains it.
+pub(super) fn is_chance(ranked: &Ranked<'_>, cell: &Cell<'_>) -> bool {
+    of_cell(cell, counted(ranked)).is_some_and(|shares| shares.is_chance())
+}
+
+fn counted(ranked: &Ranked<'_>) -> &'static Counted {
+    if ranked.has_connections() { &ACCEPTS } else { &FLOWS }
+}
+
 /// `None` where nothing was shared by several workers.
 fn shares(ranked: &Ranked<'_>) -> Option<Shares> {
-    let counted = if ranked.has_connections() { ACCEPTS } else { FLOWS };
-    let cells: Vec<CellShares> = ranked.cells.iter().filter_map(|cell| of_cell(cell, &counted)).collect();
+    let counted = counted(ranked);
+    let cells: Vec<CellShares> = ranked.cells.iter().filter_map(|cell| of_cell(cell, counted)).collect();
     if cells.is_empty() {
         return None;
     }
