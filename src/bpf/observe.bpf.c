@@ -225,12 +225,11 @@ static __always_inline int accepted(struct accept accept, struct sock *sk, struc
 		bpf_map_delete_elem(&connections, &key);
 		return 0;
 	}
-	__sync_fetch_and_add(&member->accepted, 1);
+	count_accept(sum, member, now_ns);
 	if (accept.by_ring)
 		__sync_fetch_and_add(&member->completions, 1);
-	member->last_accept_ns = now_ns;
 	if (it) {
-		got(member, number, key, it, now_ns);
+		got(sum, member, number, key, it, now_ns);
 		return 0;
 	}
 	__sync_fetch_and_add(&member->unstamped, 1);
@@ -308,12 +307,11 @@ static __always_inline int accepted_unix(struct accept accept, struct sock *sk, 
 	member = member_of(accept, listener, &at, &number);
 	if (!member || !sum)
 		return 0;
-	__sync_fetch_and_add(&member->accepted, 1);
+	count_accept(sum, member, now_ns);
 	if (accept.by_ring)
 		__sync_fetch_and_add(&member->completions, 1);
-	member->last_accept_ns = now_ns;
 	if (it) {
-		record_wait(number, now_ns - it->established_ns);
+		record_wait(sum, number, it->established_ns, now_ns);
 		bpf_map_delete_elem(&connections, &client);
 	} else {
 		__sync_fetch_and_add(&member->unstamped, 1);

@@ -77,6 +77,7 @@ struct member {
 	char comm[16];
 	__u64 descriptor;  /* of its listener, where that is all that is known */
 	__u64 emfile;      /* accepts that failed for want of a descriptor */
+	__u64 outside;     /* of `accepted`, before the window or after it */
 };
 
 struct totals {
@@ -86,7 +87,8 @@ struct totals {
 	__u64 died;        /* connections that died unaccepted */
 	__u64 asks_whose;  /* whether to tell our connections from others */
 	__u64 closed_on;   /* of those that died, the ones that were not foreign and whose listener was closed */
-	__u64 unused[2];
+	__u64 from_ns;     /* when the window begins; 0: it has always been open */
+	__u64 to_ns;       /* when it ends; 0: it does not */
 };
 
 /* The listeners to count, as src/observe/accepts/filter.rs enters them. */
@@ -117,7 +119,7 @@ struct buckets {
 	__u64 count[BUCKETS];
 };
 
-/* Each member's accept waits, of connections that are not foreign. */
+/* Each member's accept waits, of connections since the window began that are not foreign. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -238,12 +240,22 @@ static __always_inline __u32 bucket(__u64 ns)
 	return (shift << (EXACT_BITS - 1)) + (ns >> shift);
 }
 
-static __always_inline void record_wait(__u32 number, __u64 ns)
+/* Readers come too late to see what had been counted at the window's edges: that depends on each accept's own time. */
+static __always_inline void count_accept(struct totals *sum, struct member *member, __u64 now_ns)
+{
+	__sync_fetch_and_add(&member->accepted, 1);
+	if (now_ns < sum->from_ns || (sum->to_ns && now_ns >= sum->to_ns))
+		__sync_fetch_and_add(&member->outside, 1);
+	member->last_accept_ns = now_ns;
+}
+
+/* A connection waited; it counts if it was established since the window began, however late it was accepted. */
+static __always_inline void record_wait(struct totals *sum, __u32 number, __u64 established_ns, __u64 now_ns)
 {
 	struct buckets *mine = bpf_map_lookup_elem(&waits, &number);
-	__u32 index = bucket(ns);
+	__u32 index = bucket(now_ns - established_ns);
 
-	if (mine && index < BUCKETS)
+	if (established_ns >= sum->from_ns && mine && index < BUCKETS)
 		__sync_fetch_and_add(&mine->count[index], 1);
 }
 
@@ -468,7 +480,8 @@ static __always_inline void connected(const struct endpoint *client, const struc
 }
 
 /* A member has a connection that was seen to be established. */
-static __always_inline void got(struct member *member, __u32 number, __u64 sk, struct connection *it, __u64 now_ns)
+static __always_inline void got(struct totals *sum, struct member *member, __u32 number, __u64 sk, struct connection *it,
+				__u64 now_ns)
 {
 	__u64 open = __sync_fetch_and_add(&member->open, 1) + 1;
 
@@ -476,7 +489,7 @@ static __always_inline void got(struct member *member, __u32 number, __u64 sk, s
 	if (it->foreign)
 		__sync_fetch_and_add(&member->foreign, 1);
 	else
-		record_wait(number, now_ns - it->established_ns);
+		record_wait(sum, number, it->established_ns, now_ns);
 	if (__sync_lock_test_and_set(&it->owner, number + 1) == DEAD) {
 		__sync_fetch_and_add(&member->open, -1);
 		bpf_map_delete_elem(&connections, &sk);

@@ -152,6 +152,7 @@ static __always_inline int returned(void *ctx)
 	struct member_key key = { .pid_tgid = running() };
 	struct connection *it = 0;
 	struct endpoint peer = {};
+	struct totals *sum = sums();
 	struct member *member;
 	__u64 *sk, address, socket = 0;
 	long result = 0;
@@ -168,7 +169,7 @@ static __always_inline int returned(void *ctx)
 	if (!key.pid_tgid || (result < 0 && result != -EAGAIN && !is_out_of_files(result)))
 		return 0;
 	member = numbered(&key, &number, &fresh);
-	if (!member)
+	if (!member || !sum)
 		return 0;
 	if (fresh) {
 		bpf_get_current_comm(member->comm, sizeof(member->comm));
@@ -180,8 +181,7 @@ static __always_inline int returned(void *ctx)
 		__sync_fetch_and_add(result == -EAGAIN ? &member->eagain : &member->emfile, 1);
 		return 0;
 	}
-	__sync_fetch_and_add(&member->accepted, 1);
-	member->last_accept_ns = now_ns;
+	count_accept(sum, member, now_ns);
 	if (read_peer(address, &peer)) {
 		sk = bpf_map_lookup_elem(&sockets, &peer);
 		if (sk) {
@@ -194,7 +194,7 @@ static __always_inline int returned(void *ctx)
 		return 0;
 	}
 	bpf_map_delete_elem(&sockets, &peer);
-	got(member, number, socket, it, now_ns);
+	got(sum, member, number, socket, it, now_ns);
 	return 0;
 }
 

@@ -8,7 +8,7 @@ use super::file::{self, KeptFile};
 use crate::record::{CpuShares, Sockets, Softnet};
 
 /// The counters kept in records, named as in /proc/net/netstat (TcpExt, MPTcpExt) and /proc/net/snmp (Tcp).
-const KEPT: [&str; 38] = [
+const KEPT: [&str; 41] = [
     "ListenOverflows",
     "ListenDrops",
     "TCPTimeWaitOverflow",
@@ -36,6 +36,9 @@ const KEPT: [&str; 38] = [
     "TCPFastOpenPassive",
     "TCPFastOpenListenOverflow",
     "RetransSegs",
+    "TCPLossProbes",
+    "TCPTimeouts",
+    "TCPDSACKRecv",
     "ActiveOpens",
     "PassiveOpens",
     "AttemptFails",
@@ -116,6 +119,16 @@ pub fn difference(before: &Counters, after: &Counters) -> Counters {
         .iter()
         .map(|(name, after)| (name.clone(), after.saturating_sub(before.get(name).copied().unwrap_or(0))))
         .collect()
+}
+
+/// Segments retransmitted because they were given up for lost, and tail loss probes. A probe comes a few round trips after the last segment,
+/// which may only be acknowledged late, and RetransSegs includes those that repeat it. It does not include those that send new data, so that
+/// the difference may be too small; but whatever followed a time-out, as a SYN does, was no probe.
+pub fn retransmitted(counters: &Counters) -> (u64, u64) {
+    let count = |name: &str| counters.get(name).copied().unwrap_or(0);
+    let (all, probes) = (count("RetransSegs"), count("TCPLossProbes"));
+    let timed_out = count("TCPSynRetrans").max(count("TCPTimeouts")).min(all);
+    (all.saturating_sub(probes).max(timed_out), probes)
 }
 
 /// Reads the socket counts of one network namespace.

@@ -92,10 +92,12 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let mut kernel = KernelWatch::begin(&networks)?;
     subject.begin()?;
     let mut confinement = Confinement::begin(&networks, scenario, job.allow_remote, job.role)?;
-    let window = open_barrier(scenario, control, generators.start_ahead_ns());
+    let window = window_ahead(scenario, generators.start_ahead_ns());
+    // Before the barrier opens, or the first connections might be counted without it.
+    subject.expect(window);
+    control.open(window);
     generators.start(window);
     kernel.expect(window);
-    subject.expect(window);
     if let Some(backend) = &mut backend {
         backend.open(window);
     }
@@ -302,11 +304,11 @@ pub fn wait_until_ready(
         .with_context(|| format!("{} of {processes} processes are ready", control.ready()))
 }
 
-/// Sets the trial's instants, of which the first is this far ahead, and opens the barrier.
-fn open_barrier(scenario: &Scenario, control: &Control, ahead_ns: u64) -> Window {
+/// The trial's instants, of which the first is this far ahead.
+fn window_ahead(scenario: &Scenario, ahead_ns: u64) -> Window {
     let start_ns = clock::monotonic_ns() + ahead_ns;
     let measure_from_ns = start_ns + clock::nanoseconds(scenario.span.warmup);
-    let window = Window {
+    Window {
         start_ns,
         measure_from_ns,
         measure_to_ns: match scenario.span.bound {
@@ -314,9 +316,7 @@ fn open_barrier(scenario: &Scenario, control: &Control, ahead_ns: u64) -> Window
             Bound::Connections(_) => u64::MAX,
         },
         deadline_ns: start_ns + clock::nanoseconds(scenario.deadline),
-    };
-    control.open(window);
-    window
+    }
 }
 
 /// Reads what the generators of the load send until the last has ended; meanwhile samples, reads the counters at the window's edges, and carries

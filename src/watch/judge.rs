@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::exposure::{Exposure, guarded_service};
 use crate::{
-    observe::processes::is_stopped,
+    observe::{counters, processes::is_stopped},
     record::{Grounds, limits},
 };
 
@@ -162,9 +162,11 @@ pub(super) fn lost_events(lost: Option<u64>, accepts: u64) -> Option<Grounds> {
 pub(super) fn syn_retries(kernel: &BTreeMap<String, u64>) -> Option<Grounds> {
     let count = |name: &str| kernel.get(name).copied().unwrap_or(0);
     let syns = count("TCPSynRetrans");
+    let (segments, probes) = counters::retransmitted(kernel);
     (syns > 0).then(|| Grounds::SynRetries {
-        segments: count("RetransSegs"),
+        segments,
         syns,
+        probes,
         slow: BTreeMap::new(),
         at_accept_queues: count("ListenOverflows"),
         at_syn_queues: count("TCPReqQFullDrop"),
@@ -359,6 +361,6 @@ mod tests {
         let kernel = |syns: u64| BTreeMap::from([("RetransSegs".to_owned(), 9), ("TCPSynRetrans".to_owned(), syns)]);
         assert_eq!(syn_retries(&kernel(0)), None);
         let found = syn_retries(&kernel(1)).map(Verdict::from).unwrap();
-        assert_eq!(found.to_string(), "syn-retries: 9 segments were retransmitted, including 1 SYN");
+        assert_eq!(found.to_string(), "syn-retries: 9 segments were retransmitted (1 of them a SYN)");
     }
 }

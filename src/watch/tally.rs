@@ -496,6 +496,7 @@ mod tests {
             comm: "nginx".to_owned(),
             listener: Some(place(80).address),
             accepted,
+            outside: 0,
             foreign: 0,
             unstamped: 0,
             eagain: 2 * accepted,

@@ -45,6 +45,7 @@ tests! {
     python [an_echo_of_another_server_completes]
     root_and_nginx [
         a_stopped_worker_strands_its_share_of_its_own_queue_only,
+        accepts_of_a_burst_at_the_edge_of_the_window_are_in_it,
         connections_that_a_server_closes_are_made_again,
     ]
 }
@@ -466,6 +467,26 @@ fn nginx(load: Scenario, listen: &str, server: &str) -> Scenario {
         .set("server.subject", "command")
         .set("server.command", "nginx -p {dir} -c nginx.conf -e stderr")
         .set("server.files.\"nginx.conf\"", configuration)
+}
+
+/// What is intended at the window's beginning is established and accepted after it, however late anybody looks. Without an end, all of the
+/// window's accepts are in it too.
+fn accepts_of_a_burst_at_the_edge_of_the_window_are_in_it() {
+    for probe in ["btf", "tracepoints", "counts"] {
+        let load = scenario().set("load.mode", "open").set("load.arrivals", "burst").set("load.burst_size", 20);
+        let load =
+            load.connections(60).set("load.burst_every", "500ms").set("load.warmup", "500ms").set("probe", probe);
+        let bench = nginx(load, "", "").bench();
+        let trial = &bench.trials(0)[0];
+        let measured = &trial["measured"];
+        let planned = number(&measured["planned"]);
+        assert!(planned > 0 && number(&measured["accepted"]) >= planned, "{probe}: {measured}");
+        if probe == "btf" {
+            let rows = trial["workers"].as_array().unwrap().iter();
+            let waits: u64 = rows.filter_map(|row| row["accept_wait"]["count"].as_u64()).sum();
+            assert!(waits >= planned, "{waits} waits, {measured}");
+        }
+    }
 }
 
 /// What waits in a stopped worker's own queue stays there; a shared queue is emptied by the others.

@@ -28,7 +28,7 @@ use self::{
     programs::Programs,
     tables::Member,
 };
-use crate::{format, observe::file, record::WaitEnd, sys::clock};
+use crate::{format, ipc::control::Window, observe::file, record::WaitEnd, sys::clock};
 
 /// How accepts are observed, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
@@ -92,9 +92,11 @@ pub struct MemberSeen {
     /// filter names the listener. `None` if its process ended before anyone could look, which without BTF is the only way to know.
     pub listener: Option<SocketAddr>,
     pub accepted: u64,
-    /// Of these, established by somebody else than us; 0 until [`Accepts::ours`] says who we are.
+    /// Of these, before the measured window or after it; 0 until [`Accepts::measure`] says when that is.
+    pub outside: u64,
+    /// Of those accepted, established by somebody else than us; 0 until [`Accepts::ours`] says who we are.
     pub foreign: u64,
-    /// Of these, without a known wait.
+    /// Of those accepted, without a known wait.
     pub unstamped: u64,
     /// Calls of accept that found nothing.
     pub eagain: u64,
@@ -107,8 +109,8 @@ pub struct MemberSeen {
     pub last_accept_ns: u64,
     /// Where its waits end: at a ring's completion if it accepted by ring only.
     pub ends: WaitEnd,
-    /// From ESTABLISHED until then, since the programs came, in buckets of at most 0.8 % of their values; without those of foreign
-    /// connections.
+    /// From ESTABLISHED until then, in buckets of at most 0.8 % of their values: of connections that are not foreign, established since
+    /// the programs came or, from [`Accepts::measure`] on, since the measured window began.
     pub waits: Histogram<u64>,
 }
 
@@ -144,6 +146,11 @@ impl Accepts {
     /// Says whose connections are ours. From the first call on, all others count as foreign.
     pub fn ours(&mut self, ours: Ours<'_>) -> Result<()> {
         self.programs.ours(ours)
+    }
+
+    /// Says when the measured window is. Every accept and every wait is then in it or not by its own time, however late anybody looks.
+    pub fn measure(&self, window: Window) {
+        self.programs.tables().measure(window.by_clock_ahead(-self.ahead_ns));
     }
 
     /// Says which listeners on Unix sockets count, by inode. One that accepts a connection of ours counts from then on.
@@ -209,6 +216,7 @@ impl MemberSeen {
             self.ends = WaitEnd::Accept;
         }
         self.accepted += other.accepted;
+        self.outside += other.outside;
         self.foreign += other.foreign;
         self.unstamped += other.unstamped;
         self.eagain += other.eagain;
@@ -228,13 +236,14 @@ fn seen(
     waits: Histogram<u64>,
     ahead_ns: i64,
 ) -> MemberSeen {
-    let Member { pid, tid, accepted, foreign, unstamped, eagain, emfile, open, open_peak, .. } = member;
+    let Member { pid, tid, accepted, outside, foreign, unstamped, eagain, emfile, open, open_peak, .. } = member;
     MemberSeen {
         pid,
         tid,
         comm,
         listener,
         accepted,
+        outside,
         foreign,
         unstamped,
         eagain,
@@ -305,6 +314,7 @@ mod tests {
             comm,
             listener,
             accepted,
+            outside: 1,
             foreign: 1,
             unstamped: 2,
             eagain: 3,
@@ -325,7 +335,7 @@ mod tests {
         }
         let [first, second] = &members[..] else { panic!("{members:?}") };
         assert_eq!((first.tid, first.accepted, first.foreign, first.unstamped, first.eagain), (7, 9, 2, 4, 6));
-        assert_eq!(first.emfile, 8);
+        assert_eq!((first.emfile, first.outside), (8, 2));
         assert_eq!((first.open, first.open_peak, first.last_accept_ns, first.waits.len()), (9, 9, 50, 9));
         assert_eq!((second.tid, second.accepted, second.open_peak), (8, 1, 2));
     }

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     format,
+    ipc::control::Window,
     sys::shared::{Shareable, SharedSlice, steadily},
 };
 
@@ -19,7 +20,7 @@ use crate::{
 /// HdrHistogram with two digits.
 const EXACT_BITS: u32 = 8;
 const BUCKETS: usize = 3_840;
-const MEMBER_WORDS: usize = 16;
+const MEMBER_WORDS: usize = 17;
 /// Which of them counts accepts.
 const ACCEPTED: usize = 1;
 const TOTALS_WORDS: usize = 8;
@@ -45,6 +46,7 @@ pub struct Member {
     pub completions: u64,
     pub eagain: u64,
     pub emfile: u64,
+    pub outside: u64,
     pub open: u64,
     pub open_peak: u64,
     /// The kernel's CLOCK_MONOTONIC.
@@ -90,6 +92,13 @@ impl Tables {
         self.total(4).store(1, Relaxed);
     }
 
+    /// Makes the programs tell accepts in the measured window from others, and keep only the waits of connections established since it
+    /// began. Instants are the kernel's CLOCK_MONOTONIC.
+    pub fn measure(&self, window: Window) {
+        self.total(6).store(window.measure_from_ns, Relaxed);
+        self.total(7).store(window.measure_to_ns, Relaxed);
+    }
+
     /// The members so far, in order of first appearance, with their numbers.
     pub fn members(&self) -> impl Iterator<Item = (usize, Member)> {
         let used = usize::try_from(self.total(0).load(Relaxed)).unwrap_or(usize::MAX).min(self.members.len());
@@ -131,6 +140,7 @@ impl Member {
             completions,
             eagain,
             emfile: words[15],
+            outside: words[16],
             // A connection that is closed while it is accepted counts down before it counts up.
             open: if (open as i64) < 0 { 0 } else { open },
             open_peak,
@@ -209,10 +219,12 @@ mod tests {
         words[11] = u64::from(AF_INET) << 16 | 8_080;
         words[12] = u64::from_ne_bytes(*b"nginx\0\0\0");
         words[15] = 15;
+        words[16] = 16;
         let member = Member::of(words);
         assert_eq!((member.pid, member.tid, member.accepted, member.foreign, member.unstamped), (7, 9, 1, 2, 3));
         assert_eq!((member.completions, member.eagain, member.open, member.open_peak), (4, 5, 6, 7));
-        assert_eq!((member.last_accept_ns, member.comm.as_str(), member.emfile), (8, "nginx", 15));
+        assert_eq!((member.last_accept_ns, member.comm.as_str()), (8, "nginx"));
+        assert_eq!((member.emfile, member.outside), (15, 16));
         assert_eq!(member.listener, Some("127.0.0.1:8080".parse().unwrap()));
     }
 

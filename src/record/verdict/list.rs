@@ -579,10 +579,12 @@ verdicts! {
     }
 
     SynRetries {
-        /// Segments retransmitted.
+        /// Segments retransmitted, without tail loss probes.
         segments: u64,
         /// How many of those were SYNs.
         syns: u64,
+        /// Tail loss probes.
+        probes: u64,
         /// Number of connects that took just over N whole seconds, by N.
         slow: BTreeMap<u64, u64>,
         /// Segments dropped at full accept queues.
@@ -592,9 +594,9 @@ verdicts! {
     } {
         scope: Trial,
         figures: Valid,
-        given_when: "RetransSegs grew: segments, perhaps SYNs, were retransmitted; the detail counts the connects that took whole \
-                     seconds because of it, and the drops at full accept queues and SYN queues; `observe` gives it only if SYNs were among \
-                     the segments",
+        given_when: "RetransSegs grew by more than TCPLossProbes, or TCPSynRetrans or TCPTimeouts grew: segments, perhaps SYNs, were \
+                     retransmitted; the detail counts the connects that took whole seconds because of it, and the drops at full accept \
+                     queues and SYN queues; `observe` gives it only if SYNs were among the segments",
         detail: {
             let at_accept_queues = counted(*at_accept_queues, "segment was dropped", "segments were dropped");
             let at_syn_queues = counted(*at_syn_queues, "SYN", "SYNs");
@@ -603,7 +605,17 @@ verdicts! {
                 false => format!("; {at_accept_queues} at full accept queues, and {at_syn_queues} at full SYN queues"),
             };
             let segments = counted(*segments, "segment was retransmitted", "segments were retransmitted");
-            format!("{segments}, including {}{}{dropped}", counted(*syns, "SYN", "SYNs"), self::slow(slow))
+            let syns = match syns {
+                0 => "none of them a SYN".to_owned(),
+                1 => "1 of them a SYN".to_owned(),
+                several => format!("{several} of them SYNs"),
+            };
+            let probes = match probes {
+                0 => String::new(),
+                1 => "; 1 tail loss probe, which comes sooner and needs no loss, is not counted".to_owned(),
+                several => format!("; {several} tail loss probes, which come sooner and need no loss, are not counted"),
+            };
+            format!("{segments} ({syns}){}{dropped}{probes}", self::slow(slow))
         },
         meaning: "A lost segment is retransmitted only after 200 ms or more, and the latencies include the delay.",
         remedy: "Find out where segments are lost: at full accept queues, at full SYN queues, or in the network.",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::{
+    observe::counters,
     record::{
         Cause, Datagrams, ErrorCount, Grounds, HostRole, HostRow, ListenerRow, MemberRow, TrialRecord, Upstream, limits,
     },
@@ -51,7 +52,7 @@ const MODE_WIDTH_NS: u64 = 400_000_000;
 /// Retransmitted segments and their effect on connects: the kernel repeats a SYN after 1, 2, 3, 4, 5, 7, 11, 19, 35 s
 /// (tcp_syn_linear_timeouts, since Linux 6.5), so connect latencies have modes at whole seconds.
 pub(super) fn retries(kernel: &Counters, connects: &Histogram<u64>) -> Option<Grounds> {
-    let segments = count(kernel, "RetransSegs");
+    let (segments, probes) = counters::retransmitted(kernel);
     if segments == 0 {
         return None;
     }
@@ -64,7 +65,7 @@ pub(super) fn retries(kernel: &Counters, connects: &Histogram<u64>) -> Option<Gr
     }
     let syns = count(kernel, "TCPSynRetrans");
     let (at_accept_queues, at_syn_queues) = (count(kernel, "ListenOverflows"), count(kernel, "TCPReqQFullDrop"));
-    Some(Grounds::SynRetries { segments, syns, slow, at_accept_queues, at_syn_queues })
+    Some(Grounds::SynRetries { segments, syns, probes, slow, at_accept_queues, at_syn_queues })
 }
 
 pub(super) fn datagrams_lost(datagrams: &Datagrams) -> Option<Grounds> {
@@ -232,11 +233,34 @@ mod tests {
         let counts = [("RetransSegs", 9), ("TCPSynRetrans", 8), ("ListenOverflows", 6), ("TCPReqQFullDrop", 1)];
         assert_eq!(
             words(retries(&kernel(&counts), &connects)).unwrap(),
-            "syn-retries: 9 segments were retransmitted, including 8 SYNs; 5 connects took 1 s, 2 connects took 3 s; 6 segments were \
+            "syn-retries: 9 segments were retransmitted (8 of them SYNs); 5 connects took 1 s, 2 connects took 3 s; 6 segments were \
              dropped at full accept queues, and 1 SYN at full SYN queues"
         );
         let quick = words(retries(&kernel(&counts), &histogram()));
-        assert_eq!(quick.unwrap(), "syn-retries: 9 segments were retransmitted, including 8 SYNs");
+        assert_eq!(quick.unwrap(), "syn-retries: 9 segments were retransmitted (8 of them SYNs)");
+    }
+
+    #[test]
+    fn tail_loss_probes_are_no_losses() {
+        let found = |all, probes, timeouts, syns| {
+            let names = ["RetransSegs", "TCPLossProbes", "TCPTimeouts", "TCPSynRetrans"];
+            let counts: Vec<_> = names.into_iter().zip([all, probes, timeouts, syns]).collect();
+            words(retries(&kernel(&counts), &histogram()))
+        };
+        assert_eq!(found(186, 186, 0, 0), None);
+        // Some sent new data, which is no retransmission.
+        assert_eq!(found(180, 186, 0, 0), None);
+        let probes = "2 tail loss probes, which come sooner and need no loss, are not counted";
+        assert_eq!(
+            found(3, 2, 0, 0).unwrap(),
+            format!("syn-retries: 1 segment was retransmitted (none of them a SYN); {probes}")
+        );
+        assert_eq!(
+            found(3, 2, 2, 1).unwrap(),
+            format!("syn-retries: 2 segments were retransmitted (1 of them a SYN); {probes}")
+        );
+        // Neither sends a segment more than RetransSegs knows of.
+        assert_eq!(found(0, 0, 1, 0), None);
     }
 
     #[test]

@@ -16,10 +16,6 @@ pub struct Beside {
     probing: Probing,
     /// Whether it sees how these workers accept.
     sees: bool,
-    /// When the measured window begins, until it does.
-    from_ns: Option<u64>,
-    /// What had been counted by then.
-    from: Vec<MemberSeen>,
     /// What was counted in all, once the workers have stopped.
     end: Option<Snapshot>,
 }
@@ -36,25 +32,14 @@ impl Beside {
             accepts.ours(ours)?;
             sees |= accepts.sees_rings();
         }
-        Ok(Some(Self { probing, sees, from_ns: None, from: Vec::new(), end: None }))
+        Ok(Some(Self { probing, sees, end: None }))
     }
 
-    /// Without a warm-up, nothing precedes the window, however late one looks.
-    pub fn expect(&mut self, window: Window) {
-        self.from_ns = Some(window.measure_from_ns).filter(|from_ns| *from_ns > window.start_ns);
-    }
-
-    pub fn next_look_ns(&self) -> Option<u64> {
-        self.from_ns
-    }
-
-    /// Keeps what has been counted when the window begins.
-    pub fn look(&mut self, now_ns: u64) -> Result<()> {
-        if self.from_ns.is_some_and(|from_ns| from_ns <= now_ns) {
-            self.from_ns = None;
-            self.from = self.read()?.map(|snapshot| snapshot.members).unwrap_or_default();
+    /// Waits are measured as the workers measure them: of connections established since the window began.
+    pub fn expect(&self, window: Window) {
+        if let Some(accepts) = &self.probing.accepts {
+            accepts.measure(window);
         }
-        Ok(())
     }
 
     /// Sees who accepts while they still have their listeners: without BTF, it takes these to know what they accept on.
@@ -103,12 +88,7 @@ impl Beside {
         let sum = |of: fn(&MemberSeen) -> u64| threads.iter().map(|seen| of(seen)).sum();
         let mut waits = load::histogram();
         for thread in &threads {
-            let mut measured = thread.waits.clone();
-            let key = |seen: &MemberSeen| (seen.tid, seen.listener);
-            if let Some(before) = self.from.iter().find(|before| key(before) == key(thread)) {
-                measured.subtract(&before.waits).expect("histograms of the same kind, and counts that only grow");
-            }
-            waits.add(&measured).expect("the histograms of a trial take values of any size they are asked for");
+            waits.add(&thread.waits).expect("the histograms of a trial take values of any size they are asked for");
         }
         let mut accepting = threads.iter().filter(|seen| seen.accepted > 0).peekable();
         let by_ring = accepting.peek().is_some() && accepting.all(|seen| seen.ends == WaitEnd::Completion);

@@ -213,6 +213,9 @@ impl Watch {
 
     /// The load begins.
     fn expect(&mut self, window: Window) {
+        if let Some(accepts) = &self.probing.accepts {
+            accepts.measure(window);
+        }
         self.ahead = vec![(window.measure_to_ns, Edge::To)];
         if window.measure_from_ns == window.start_ns {
             // To look then would be too late for the first connections.
@@ -468,7 +471,7 @@ impl Watch {
         }
     }
 
-    /// The waits of what a member accepted since the window began, and what ended them; `None` if they are not seen.
+    /// The waits of what a member accepted of the connections since the window began, and what ended them; `None` if they are not seen.
     fn waits(&self, id: Id) -> Option<(Option<WaitEnd>, Histogram<u64>)> {
         if !self.probing.knows_connections() {
             return None;
@@ -477,7 +480,7 @@ impl Watch {
         let now = self.now.seen.get(&id);
         if let Some(now) = now {
             let mut waits = now.waits.clone();
-            if let Some(before) = self.at_from.as_ref().and_then(|standing| standing.seen.get(&id)) {
+            if let Some(before) = self.at_start.seen.get(&id) {
                 waits.subtract(&before.waits).expect("histograms of the same kind, and counts that only grow");
             }
             measured.add(&waits).expect("the histograms of a trial take values of any size they are asked for");
@@ -489,9 +492,12 @@ impl Watch {
         let Member { id, comm, .. } = &self.members[number];
         let counted = self.probing.accepts.is_some();
         let total = self.between(*id, Some(&self.at_start), Some(&self.now));
-        // Without an end, the window is still open.
-        let measured = self.between(*id, self.at_from.as_ref(), self.at_to.as_ref().or(Some(&self.now)));
         let seen = self.now.seen.get(id);
+        // Without an end, the window is still open.
+        let measured = WorkerCounts {
+            accepted: counted.then(|| accepted_in_window(self.at_start.seen.get(id), seen)),
+            ..self.between(*id, self.at_from.as_ref(), self.at_to.as_ref().or(Some(&self.now)))
+        };
         Ended {
             pid: id.0,
             tid: id.1,
@@ -573,6 +579,12 @@ impl Watch {
             ..WorkerCounts::default()
         }
     }
+}
+
+/// How many of the accepts since the trial began were in the window, by their own time: the window's edge is looked at late.
+fn accepted_in_window(at_start: Option<&MemberSeen>, now: Option<&MemberSeen>) -> u64 {
+    let inside = |seen: Option<&MemberSeen>| seen.map_or(0, |seen| seen.accepted.saturating_sub(seen.outside));
+    inside(now).saturating_sub(inside(at_start))
 }
 
 /// Where a server of somebody else comes from, and what becomes of it.
