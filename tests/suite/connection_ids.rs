@@ -17,6 +17,7 @@ tests! {
         by_the_hash_a_flow_stays_by_chance_when_its_port_changes,
         a_shared_socket_is_everybodys_whatever_the_port,
         by_the_hash_no_flow_stays_in_a_reload,
+        no_flow_stays_that_asks_all_through_a_reload,
         a_port_that_changes_is_another_ones_and_both_are_counted,
         what_no_flow_can_do_is_refused,
     ]
@@ -151,6 +152,26 @@ fn by_the_hash_no_flow_stays_in_a_reload() {
         for event in [reload("inherit", "60s"), reload("reopen", "60s"), restart()] {
             let trial = asked_after("reuseport", event.clone());
             assert_eq!(followed(&trial, "after_reload"), [0, HELD], "{event}");
+        }
+    });
+}
+
+/// Flows that ask all the time until long after a reload, which is slow enough for new workers to answer them before they have taken over.
+fn asked_all_the_time(strategy: &str, how: &str) -> [u64; 2] {
+    const ASKING: u64 = 9;
+    let flows = scenario().set("protocol", "udp").workers(3).burst(ASKING).strategy(strategy);
+    let flows = flows.set("load.requests", 300).set("server.service_time", "2ms").set("load.reply_timeout", "60s");
+    let event = json!({ "kind": "reload", "how": how, "at": "300ms", "drain": "100ms" });
+    let trial = flows.event(event).bench().trials(0).remove(0);
+    assert_datagrams_balanced(&trial);
+    followed(&trial, "after_reload")
+}
+
+fn no_flow_stays_that_asks_all_through_a_reload() {
+    when_undisturbed(|| {
+        for how in ["inherit", "reopen"] {
+            let [stayed, moved] = asked_all_the_time("reuseport", how);
+            assert!(stayed == 0 && moved > 0, "{how}: {stayed} stayed, {moved} moved");
         }
     });
 }
