@@ -18,6 +18,7 @@ tests! {
         a_shared_socket_is_everybodys_whatever_the_port,
         by_the_hash_no_flow_stays_in_a_reload,
         no_flow_stays_that_asks_all_through_a_reload,
+        nothing_is_lost_uncounted_in_reloads,
         a_port_that_changes_is_another_ones_and_both_are_counted,
         what_no_flow_can_do_is_refused,
     ]
@@ -174,6 +175,17 @@ fn no_flow_stays_that_asks_all_through_a_reload() {
             assert!(stayed == 0 && moved > 0, "{how}: {stayed} stayed, {moved} moved");
         }
     });
+}
+
+/// What comes to a socket as its worker closes it is counted, however often that happens, and whoever shares it.
+fn nothing_is_lost_uncounted_in_reloads() {
+    for strategy in ["reuseport", "shared-epoll"] {
+        let flows = scenario().set("protocol", "udp").workers(3).burst(64).strategy(strategy);
+        let flows = flows.set("load.requests", 2_000).set("load.reply_timeout", "50ms");
+        let reload = |at: &str| json!({ "kind": "reload", "how": "reopen", "at": at, "drain": "5ms" });
+        let flows = ["50ms", "100ms", "150ms", "200ms"].iter().fold(flows, |flows, at| flows.event(reload(at)));
+        assert_datagrams_balanced(&flows.bench().trials(0).remove(0));
+    }
 }
 
 /// Sockets that are inherited, or closed before the new ones open, are not what an id names any more.
