@@ -45,8 +45,9 @@ pub struct Datagrams {
     /// answered.
     #[serde(default)]
     pub after_rebinding: Option<Followed>,
-    /// Flows that had been answered before a reload, at their first answer to a request made when the new workers had taken over: from then on,
-    /// old ones receive only the flows that they keep. `null` without a reload, or if loaders are on other hosts, which do not know when.
+    /// Flows that the old workers of a reload had answered, at their first answer to a request made when the new workers had taken over: from then
+    /// on, old ones receive only the flows that they keep. A flow stayed if that is from the old worker that had answered last. `null` without
+    /// a reload, or if loaders are on other hosts, which do not know when.
     #[serde(default)]
     pub after_reload: Option<Followed>,
 }

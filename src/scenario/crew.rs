@@ -91,6 +91,16 @@ impl Crew {
         before.map_or(0, |worker| worker.listeners)
     }
 
+    /// The other workers that take from a worker's queue, by number.
+    pub fn sharers_with(&self, server: &Server, worker: usize) -> impl Iterator<Item = usize> {
+        let CrewMember { listeners, place, .. } = self.workers[worker];
+        let set = self.listeners[listeners];
+        let queues = set.queues(server).count(set.workers);
+        let shares = move |other: &CrewMember| other.listeners == listeners && other.place % queues == place % queues;
+        let others = self.workers.iter().enumerate();
+        others.filter(move |(number, other)| *number != worker && shares(other)).map(|(number, _)| number)
+    }
+
     /// Each worker's turn to register, among those of its generation.
     pub fn turns(&self, server: &Server, seed: u64, repetition: usize) -> Vec<Turn> {
         let generations = self.workers.chunk_by(|one, other| one.generation == other.generation);

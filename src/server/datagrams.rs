@@ -203,7 +203,15 @@ impl Datagrams {
         strangers
     }
 
-    /// Drains the sockets, and counts the datagrams that will not be answered.
+    /// Lets nothing more arrive at the sockets, where the kernel allows that.
+    pub fn end_delivery(&mut self) {
+        for socket in self.receiver.listener().sockets() {
+            let _ = socket::end_delivery(socket);
+        }
+    }
+
+    /// Drains the sockets, and counts the datagrams that will not be answered. What a socket has lost since it last gave one is counted, too: no
+    /// later one would tell of it.
     pub fn drain(&mut self, count: Count, meter: &mut Meter<'_>) {
         for place in 0..self.sockets.len() {
             loop {
@@ -216,7 +224,11 @@ impl Datagrams {
                     Err(_) => {}
                 }
             }
+            if let Ok(lost) = socket::datagrams_lost(&self.receiver.listener().sockets()[place]) {
+                self.sockets[place].1 = lost;
+            }
         }
+        meter.lost(self.sockets.iter().map(|(_, lost)| u64::from(*lost)).sum());
     }
 
     fn receive(&mut self, place: usize) -> io::Result<Received> {

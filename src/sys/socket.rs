@@ -182,6 +182,36 @@ fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// How many datagrams a socket has lost so far because its buffer was full (getsockopt SO_MEMINFO, Linux 4.12).
+pub fn datagrams_lost(socket: &impl AsFd) -> io::Result<u32> {
+    /// From the kernel's include/uapi/linux/sock_diag.h: SK_MEMINFO_DROPS, and how many values there are up to it.
+    const DROPS: usize = 8;
+    let mut values = [0_u32; DROPS + 1];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `values`, and the descriptor is open while borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(values[DROPS]) }
+}
+
+/// Keeps datagrams from arriving at a socket, and leaves what has arrived: binds it to a network device that does not exist, which takes it out of
+/// its SO_REUSEPORT group and out of every lookup (setsockopt SO_BINDTOIFINDEX, Linux 5.1; net/core/sock.c, sock_bindtoindex_locked, and
+/// net/ipv4/udp.c, udp_lib_rehash and compute_score). connect(2) would do so too, but makes lookups in the group slower from then on. An
+/// ordinary user cannot where the socket is bound to a device.
+pub fn end_delivery(socket: &impl AsFd) -> io::Result<()> {
+    /// From the kernel's include/uapi/asm-generic/socket.h.
+    const SO_BINDTOIFINDEX: libc::c_int = 62;
+    // The kernel does not look for it.
+    set_option(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, libc::c_int::MAX)
+}
+
 /// Narrows the range from which connect(2) chooses the socket's port (setsockopt IP_LOCAL_PORT_RANGE, Linux 6.3). Only
 /// the part inside sysctl ip_local_port_range takes effect.
 pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Result<()> {
@@ -193,7 +223,39 @@ pub fn set_local_port_range(socket: &impl AsFd, low: u16, high: u16) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    #[test]
+    fn nothing_arrives_any_more_where_delivery_has_ended() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let mut address: SocketAddr = address.parse().unwrap();
+            let mut sockets = Vec::new();
+            for _ in 0..2 {
+                let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None).unwrap();
+                socket.set_reuse_port(true).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                socket.bind(&address.into()).unwrap();
+                address = socket.local_addr().unwrap().as_socket().unwrap();
+                sockets.push(socket);
+            }
+            let localhost = if address.is_ipv4() { "127.0.0.1" } else { "::1" };
+            // The hash chooses by the sender's port.
+            let senders: Vec<_> = (0..64).map(|_| std::net::UdpSocket::bind((localhost, 0)).unwrap()).collect();
+            let all_send = || {
+                senders.iter().for_each(|from| assert_eq!(from.send_to(b"x", (localhost, address.port())).unwrap(), 1))
+            };
+            let drain = |socket: &Socket| std::iter::from_fn(|| (&*socket).read(&mut [0]).ok()).count();
+            all_send();
+            end_delivery(&sockets[0]).unwrap();
+            all_send();
+            let [ended, other] = [0, 1].map(|number| drain(&sockets[number]));
+            assert!((1..64).contains(&ended) && ended + other == 128, "{address}: {ended} and {other}");
+            all_send();
+            assert_eq!([0, 1].map(|number| drain(&sockets[number])), [0, 64], "{address}");
+        }
+    }
 
     #[test]
     fn connections_are_by_mptcp_if_both_ends_ask() {

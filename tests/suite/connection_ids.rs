@@ -17,6 +17,8 @@ tests! {
         by_the_hash_a_flow_stays_by_chance_when_its_port_changes,
         a_shared_socket_is_everybodys_whatever_the_port,
         by_the_hash_no_flow_stays_in_a_reload,
+        no_flow_stays_that_asks_all_through_a_reload,
+        nothing_is_lost_uncounted_in_reloads,
         a_port_that_changes_is_another_ones_and_both_are_counted,
         what_no_flow_can_do_is_refused,
     ]
@@ -153,6 +155,37 @@ fn by_the_hash_no_flow_stays_in_a_reload() {
             assert_eq!(followed(&trial, "after_reload"), [0, HELD], "{event}");
         }
     });
+}
+
+/// Flows that ask all the time until long after a reload, which is slow enough for new workers to answer them before they have taken over.
+fn asked_all_the_time(strategy: &str, how: &str) -> [u64; 2] {
+    const ASKING: u64 = 9;
+    let flows = scenario().set("protocol", "udp").workers(3).burst(ASKING).strategy(strategy);
+    let flows = flows.set("load.requests", 300).set("server.service_time", "2ms").set("load.reply_timeout", "60s");
+    let event = json!({ "kind": "reload", "how": how, "at": "300ms", "drain": "100ms" });
+    let trial = flows.event(event).bench().trials(0).remove(0);
+    assert_datagrams_balanced(&trial);
+    followed(&trial, "after_reload")
+}
+
+fn no_flow_stays_that_asks_all_through_a_reload() {
+    when_undisturbed(|| {
+        for how in ["inherit", "reopen"] {
+            let [stayed, moved] = asked_all_the_time("reuseport", how);
+            assert!(stayed == 0 && moved > 0, "{how}: {stayed} stayed, {moved} moved");
+        }
+    });
+}
+
+/// What comes to a socket as its worker closes it is counted, however often that happens, and whoever shares it.
+fn nothing_is_lost_uncounted_in_reloads() {
+    for strategy in ["reuseport", "shared-epoll"] {
+        let flows = scenario().set("protocol", "udp").workers(3).burst(64).strategy(strategy);
+        let flows = flows.set("load.requests", 2_000).set("load.reply_timeout", "50ms");
+        let reload = |at: &str| json!({ "kind": "reload", "how": "reopen", "at": at, "drain": "5ms" });
+        let flows = ["50ms", "100ms", "150ms", "200ms"].iter().fold(flows, |flows, at| flows.event(reload(at)));
+        assert_datagrams_balanced(&flows.bench().trials(0).remove(0));
+    }
 }
 
 /// Sockets that are inherited, or closed before the new ones open, are not what an id names any more.

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{Acquire, Release},
+    Ordering::{Acquire, Release, SeqCst},
+    fence,
 };
 
 use crossbeam::utils::CachePadded;
@@ -55,6 +56,8 @@ enum Word {
     Order,
     UntilNs,
     ServingNs,
+    /// Whether it takes no more datagrams from its socket.
+    Deaf,
     ClosedNs,
     Queued,
     QueuedNs,
@@ -125,6 +128,18 @@ impl Control {
         self.note(worker, Word::ServingNs, now_ns);
     }
 
+    /// Records that a worker answers no more datagrams from its socket. Of those that share it and call this, at least one finds afterwards that
+    /// all others have, however they overlap.
+    pub fn receives_no_more(&self, worker: usize) {
+        self.note(worker, Word::Deaf, 1);
+        fence(SeqCst);
+    }
+
+    /// Whether a worker has said so.
+    pub fn has_stopped_receiving(&self, worker: usize) -> bool {
+        self.life_word(worker, Word::Deaf).load(Acquire) != 0
+    }
+
     /// Records that a worker has given up its listener, whose queue had this length at an instant before.
     pub fn closed(&self, worker: usize, queued: Option<(u64, u64)>, now_ns: u64) {
         if let Some((length, read_ns)) = queued {
@@ -167,6 +182,8 @@ mod tests {
         }
         assert_eq!(control.life(1), Life::default());
         control.serves(1, 5);
+        control.receives_no_more(1);
+        assert_eq!([0, 1].map(|worker| control.has_stopped_receiving(worker)), [false, true]);
         control.closed(1, Some((0, 6)), 7);
         control.left(1, 8);
         let life = Life { serving_ns: 5, closed_ns: 7, queued: Some((0, 6)), left_ns: 8 };

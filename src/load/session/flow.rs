@@ -26,6 +26,8 @@ pub(super) struct Flow {
     again: bool,
     /// Whether another worker answered than the first.
     moved: bool,
+    /// The worker that answered last and is not one of those that a reload in progress brings: whom the flow has until they take over.
+    settled: Option<NonZeroU16>,
     /// Reloads there had been when the current request was made, and when the last one was that a known worker answered.
     asked_after: u64,
     answered_after: u64,
@@ -52,6 +54,7 @@ impl Flow {
             last: None,
             again: false,
             moved: false,
+            settled: None,
             asked_after: 0,
             answered_after: 0,
         }
@@ -82,18 +85,21 @@ impl Flow {
         self.id = reply.id.unwrap_or(self.id);
     }
 
-    /// A worker has answered the current request. Counts whether it is the one that answered before, if the flow has another port since, or
-    /// the server other workers.
-    pub fn answered(&mut self, worker: u16, account: &Account) {
+    /// A worker of this generation has answered the current request. Counts whether it is the one that answered before, if the flow has
+    /// another port since, or the one that had the flow before the server's new workers took over.
+    pub fn answered(&mut self, worker: u16, generation: u64, account: &Account) {
         let worker = NonZeroU16::MIN.saturating_add(worker);
-        if let Some(last) = self.last {
+        if let (Port::Fresh, Some(last)) = (self.port, self.last) {
             let stayed = last == worker;
-            if self.port == Port::Fresh {
-                account.add(if stayed { LoaderCount::ReboundStayed } else { LoaderCount::ReboundMoved }, 1);
-            }
-            if self.answered_after < self.asked_after {
-                account.add(if stayed { LoaderCount::ReloadStayed } else { LoaderCount::ReloadMoved }, 1);
-            }
+            account.add(if stayed { LoaderCount::ReboundStayed } else { LoaderCount::ReboundMoved }, 1);
+        }
+        if let (true, Some(settled)) = (self.answered_after < self.asked_after, self.settled) {
+            let stayed = settled == worker;
+            account.add(if stayed { LoaderCount::ReloadStayed } else { LoaderCount::ReloadMoved }, 1);
+        }
+        // New workers answer before the old ones have given up their sockets. To a flow that asks all the time, they are not those it had.
+        if generation <= self.asked_after {
+            self.settled = Some(worker);
         }
         if self.port == Port::Fresh {
             self.port = Port::Second;

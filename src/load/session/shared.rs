@@ -91,6 +91,8 @@ pub(in crate::load) struct Policy {
     pub hold_ns: u64,
     /// Whether datagram flows have separate latencies: a percentile over flows and connections together would describe neither.
     pub(super) tells_flows_apart: bool,
+    /// By worker: the number of the change that brings it, from 1, or 0.
+    generations: Vec<u64>,
     /// The worker of each event, if the event has one and strands connections with it.
     pub(super) stranding: Vec<Option<usize>>,
 }
@@ -132,6 +134,7 @@ impl Policy {
             keeps: matches!(load.mode, Mode::Kept { .. }),
             hold_ns: clock::nanoseconds(load.hold),
             tells_flows_apart: scenario.protocol == Protocol::Both,
+            generations: scenario.crew().workers.iter().map(|worker| worker.generation as u64).collect(),
             stranding: scenario.events.iter().filter(|_| strands).map(|event| event.act.worker()).collect(),
         }
     }
@@ -141,6 +144,12 @@ impl Policy {
     /// What the server must have been told of the ends of a connection.
     pub(super) fn told(&self) -> Told {
         self.proxy_protocol.map_or(Told::Nothing, Told::Own)
+    }
+
+    /// The generation of a worker; 0 of one that the scenario does not know.
+    #[inline]
+    pub(super) fn generation(&self, worker: u16) -> u64 {
+        self.generations.get(usize::from(worker)).copied().unwrap_or(0)
     }
 
     /// Whether the first request goes out before it is known that the connection is established.

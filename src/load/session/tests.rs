@@ -558,6 +558,34 @@ fn a_flow_is_asked_after_a_reload_who_has_it() {
 }
 
 #[test]
+fn what_new_workers_answer_before_they_take_over_does_not_make_them_the_old() {
+    // Workers 0 and 1 are there from the start, a reload brings 2 and 3. Their replies, with the reloads there had been when the flow asked.
+    for (replies, [stayed, moved]) in [
+        // By the hash, in time for the new sockets and after.
+        (&[(0, 0), (2, 0), (2, 1), (2, 1)][..], [0, 1]),
+        // A shared socket, from which both take for a while.
+        (&[(0, 0), (2, 0), (1, 0), (2, 1)], [0, 1]),
+        // By its id.
+        (&[(0, 0), (0, 0), (0, 1), (2, 1)], [1, 0]),
+        (&[(1, 0), (2, 0), (1, 1), (2, 1)], [1, 0]),
+        // Nobody answered it before.
+        (&[(2, 0), (2, 0), (2, 1), (2, 1)], [0, 0]),
+    ] {
+        let mut one = flow(
+            "server.workers = 2\nload.requests = 5\n[[event]]\nkind = \"reload\"\nhow = \"reopen\"\nat = \"300ms\"",
+        );
+        for (place, (worker, _)) in replies.iter().enumerate() {
+            // The next request goes out with the reply.
+            one.trial.reloads.set(replies.get(place + 1).map_or(0, |(_, reloads)| *reloads));
+            let bytes = reply(*worker, one.session.nonce, 200, client_of(0));
+            assert_eq!(one.event(Kind::Received(&bytes), 200), Action::Send(Some(Wait::Reply)));
+            one.session.on_taken(&mut one.shared, Taken::All);
+        }
+        assert_eq!(one.report().flows.after_reload, Followed { stayed, moved }, "{replies:?}");
+    }
+}
+
+#[test]
 fn a_flow_takes_the_id_that_a_worker_gives_it() {
     let mut one = flow("[load]\nrequests = 3");
     let own = ConnectionId::in_request(&one.shared.out).unwrap();

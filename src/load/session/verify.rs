@@ -103,7 +103,7 @@ impl Session {
         let is_possible = !shared.observer.has_ledger() || shared.measures.has_worker(worker);
         match shared.flows.get_mut(self.tag as usize).filter(|_| self.is_flow) {
             _ if !is_possible => {}
-            Some(flow) => flow.answered(worker, &shared.account),
+            Some(flow) => flow.answered(worker, shared.policy.generation(worker), &shared.account),
             None => self.note_worker(worker),
         }
         is_possible

@@ -7,6 +7,7 @@ use mio::Events;
 
 use super::event_loop::{Loop, count_refused, wait};
 use crate::{
+    context::TrialContext,
     ipc::control::{Count, Fate, Meter, Order, Phase},
     sys::{clock, socket},
 };
@@ -65,11 +66,24 @@ impl Loop {
     fn give_up_datagrams(&mut self, closes: bool, meter: &mut Meter<'_>) -> Result<()> {
         let Some(mut datagrams) = self.datagrams.take() else { return Ok(()) };
         datagrams.receiver.deregister().context("taking the socket out of epoll")?;
+        self.worker.context.control.receives_no_more(self.worker.number);
         if closes {
+            if self.receives_last() {
+                // What arrived between the last look and the close would vanish uncounted.
+                datagrams.end_delivery();
+            }
             // They vanish with the socket.
             datagrams.drain(Count::DatagramsDropped, meter);
         }
         Ok(())
+    }
+
+    /// Whether all that share the worker's socket have stopped receiving from it: those that have not still answer from there. One that has died
+    /// never says so.
+    fn receives_last(&self) -> bool {
+        let TrialContext { scenario, control, .. } = &self.worker.context;
+        let crew = scenario.crew();
+        crew.sharers_with(&scenario.server, self.worker.number).all(|worker| control.has_stopped_receiving(worker))
     }
 
     /// Gives up the flows that the worker, which is leaving, has kept so far, if it is told to: no program sends anything here any more, and what

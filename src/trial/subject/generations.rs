@@ -186,12 +186,14 @@ impl Generations {
         Ok(())
     }
 
-    /// Reports that the new workers of a reload have taken over, once the old ones take nothing new.
+    /// Reports that the new workers of a reload have taken over, once the old ones take nothing new. Reloads are reported in their order: those
+    /// reported so far are generations.
     fn note_reload(&mut self, place: usize, dead: &BTreeSet<usize>) {
         let change = &self.changes[place];
         let mut alive = change.old.iter().filter(|worker| !dead.contains(worker));
         let has_begun = matches!(change.step, Step::Drain | Step::Over { .. });
-        if change.takes_over && has_begun && alive.all(|worker| self.control.life(*worker).closed_ns != 0) {
+        let is_next = self.changes[..place].iter().all(|earlier| !earlier.takes_over);
+        if change.takes_over && has_begun && is_next && alive.all(|worker| self.control.life(*worker).closed_ns != 0) {
             self.changes[place].takes_over = false;
             self.control.reloaded();
         }
