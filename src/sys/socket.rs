@@ -244,7 +244,7 @@ mod tests {
             // The hash chooses by the sender's port.
             let senders: Vec<_> = (0..64).map(|_| std::net::UdpSocket::bind((localhost, 0)).unwrap()).collect();
             let all_send = || {
-                senders.iter().for_each(|from| assert_eq!(from.send_to(b"x", (localhost, address.port())).unwrap(), 1))
+                senders.iter().for_each(|from| assert_eq!(from.send_to(b"x", (localhost, address.port())).unwrap(), 1));
             };
             let drain = |socket: &Socket| std::iter::from_fn(|| (&*socket).read(&mut [0]).ok()).count();
             all_send();
