@@ -195,8 +195,8 @@ mod tests {
         let notes = |sample: Sample| section(&Ranked::of(&sample.reading())).unwrap().notes;
         assert_eq!(
             notes(sample)[0].1,
-            "Send lag: the loaders started late in 2 of 3 trials; its p99 (1.12 ms) is over 10 % of the median response (321 µs). First \
-             responses include it. `load.pacer = \"spin\"` keeps the loaders awake."
+            "Send lag: the loaders started late in 2 of 3 trials; its p99 (1.12 ms) is over 10 % of the median response (321 µs), \
+             which includes it. `load.pacer = \"spin\"` keeps the loaders awake."
         );
     }
 }
