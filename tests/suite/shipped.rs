@@ -62,7 +62,7 @@ shipped! {
         "kept.response_p99_ns" "esponse p99 of kept"
         "storm.response_p99_ns" "esponse p99 of storm"
     }
-    tls_storm "tls-storm" ["load.kept.duration=600ms" "load.kept.warmup=50ms" "load.storm.burst_every=200ms"] {
+    tls_storm "tls-storm" ["load.duration=600ms" "load.warmup=50ms" "load.storm.burst_every=200ms"] {
         "kept.response_p99_ns" "esponse p99 of kept"
         "storm.tls_p99_ns" "p99 of storm"
     }
