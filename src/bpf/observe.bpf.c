@@ -356,26 +356,22 @@ struct {
 	__type(value, __u64);
 } unix_connects SEC(".maps");
 
-/* The Unix socket on which one of our processes has called connect; null if it is none, or another's. */
-static __always_inline struct sock *connecting_unix(void)
-{
-	struct sock *sk = sock_if(file_of(first_argument()));
-	__u32 pid = running() >> 32;
-	struct totals *sum = sums();
-
-	if (!sk || !sum || !is_unix(sk) || (sum->asks_whose && !bpf_map_lookup_elem(&ours, &pid)))
-		return 0;
-	return sk;
-}
-
 SEC("tp/syscalls/sys_enter_connect")
 int connect_unix(void *ctx)
 {
 	struct connection fresh = { .established_ns = bpf_ktime_get_ns() };
-	__u64 key = (__u64)connecting_unix(), thread = bpf_get_current_pid_tgid();
+	struct sock *sk = sock_if(file_of(first_argument()));
+	__u64 key = (__u64)sk, thread = bpf_get_current_pid_tgid();
+	__u32 pid = running() >> 32;
+	struct totals *sum = sums();
 
-	if (!key)
+	if (!sk || !sum || !is_unix(sk))
 		return 0;
+	if (!sum->asks_whose || !bpf_map_lookup_elem(&ours, &pid)) {
+		/* Another program's. Where a socket of ours was that nobody accepted, its listener would be taken for the server's. */
+		bpf_map_delete_elem(&connections, &key);
+		return 0;
+	}
 	if (bpf_map_update_elem(&connections, &key, &fresh, BPF_ANY) || bpf_map_update_elem(&unix_connects, &thread, &key, BPF_ANY))
 		lose();
 	return 0;
