@@ -84,7 +84,7 @@
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |
 //! | imbalance | the busiest member's accepts ÷ the mean |
-//! | fallback | a connection for which MPTCP was asked in vain: it is plain TCP |
+//! | fallback | a connection that asked for MPTCP and got plain TCP |
 //! | draw | what falls on a random member each time: a distinct 4-tuple where the kernel hashes them, a connection where a program draws |
 //! | exact metric | a number that one trial settles: a wall, a balance |
 //! | counted metric | a count that is complete in each trial, but may depend on chance: connections lost |

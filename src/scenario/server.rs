@@ -138,7 +138,7 @@ impl ListenOptions {
             if strategy.calls_accept() {
                 options.accept_flags = settings.get(keys::SERVER_ACCEPT_FLAGS);
             }
-            // Where clients send nothing, there is no data to wait for, and none to go with the SYN.
+            // Clients that send nothing give the kernel no data to wait for, and none to put into the SYN.
             if !matches!(app, App::Close | App::Connect) {
                 options.defer_accept_s = settings.get_of_networks(keys::SERVER_DEFER_ACCEPT).as_secs() as u32;
                 options.fastopen = settings.get_of_networks(keys::SERVER_FASTOPEN);

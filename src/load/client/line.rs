@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(read(&smtp, b"250 a\r\n").0, Ok(Some(7)));
         let stats = client("STAT ", last_line("END\r"));
         assert_eq!(read(&stats, b"STAT pid 1\r\nENDS\r\nEND\r\n").0, Ok(Some(23)));
-        // What began otherwise would be waited for in vain.
+        // A reply that began differently can no longer match: do not wait for the rest.
         assert_eq!(read(&stats, b"ERROR\r\n").0, Err(Cause::Mismatch));
     }
 

@@ -267,7 +267,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         Ok(())
     }
 
-    /// Counts a connection that asked for MPTCP in vain, if it has been established since so many had been.
+    /// Counts a connection that asked for MPTCP and got plain TCP, if it was established after `before` was read.
     fn count_fallback(&self, key: usize, before: Option<u64>) {
         if self.shared.asking_for_multipath() == before {
             return;

@@ -29,7 +29,7 @@ const FIRST_PROCESSES: u64 = 0xefff_fffc;
 const STATES: &str = "sock/inet_sock_set_state";
 /// Events of system calls, with the programs that run at them.
 const RETURNS: [(&str, &str); 2] = [("accept", "syscalls/sys_exit_accept"), ("accept4", "syscalls/sys_exit_accept4")];
-/// On Unix sockets, where a connection's start is no change of state.
+/// On Unix sockets, which have no change of state when a connection begins.
 const CONNECTS: [(&str, &str); 2] =
     [("connect_unix", "syscalls/sys_enter_connect"), ("connected_unix", "syscalls/sys_exit_connect")];
 const CALLS: [(&str, &str); 2] =

@@ -28,7 +28,7 @@ const LEGEND: &str = "Stages: lag, the loader's own lateness; handshake, TCP's, 
     queue lasts until the worker wakes up, and accept until it takes the connection from its io_uring); read, until the first byte of the request, \
     or of its TLS handshake; tls, until that handshake is over at the client; serve, until the reply is written; return, until its last byte reaches the client. These add up to the response, and \
     queue, accept and hand over to the accept wait.";
-/// The same of the stage that is no part of the response.
+/// The same for the stage that comes after the response.
 const CLOSE: &str = " After it, close lasts until the end.";
 
 /// The chart.

@@ -137,7 +137,7 @@ impl<H: HandsOver> Accepting<H> {
         Ok(())
     }
 
-    /// Frees the spare descriptor to accept a connection. If there is no other, the connection is closed at once, and the result `None`.
+    /// Frees the spare descriptor to accept a connection. Returns `None` if no other descriptor is left; the connection is then closed at once.
     fn accept_spared(
         &mut self,
         control: &Control,

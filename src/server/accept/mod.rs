@@ -186,7 +186,7 @@ pub trait Acceptor: Source {
         self.accept()
     }
 
-    /// Whether it receives connections from another process: one that comes when there is no descriptor left is lost.
+    /// Whether it receives connections from another process. One that arrives when no descriptor is left is lost.
     fn receives(&self) -> bool {
         false
     }
