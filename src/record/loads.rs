@@ -68,6 +68,9 @@ pub struct LoadConnections {
     pub misdelivered: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     pub reconnected: u64,
+    /// Connections among those attempted that replaced one whose lifetime was over (`load.lifetime`).
+    #[serde(default)]
+    pub replaced: u64,
     /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
 }
