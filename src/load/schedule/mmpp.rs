@@ -78,7 +78,7 @@ mod tests {
     fn starts_have_the_mean_rate_and_the_index_of_dispersion() {
         let ms = Duration::from_millis;
         for (low, high, dwell_low, dwell_high) in
-            [(50.0, 550.0, ms(90), ms(10)), (0.0, 200.0, ms(100), ms(100)), (20.0, 100.0, ms(30), ms(200))]
+            [(50.0, 550.0, ms(90), ms(10)), (0.0, 200.0, ms(100), ms(100)), (20.0, 200.0, ms(30), ms(200))]
         {
             let mmpp = Mmpp { low, high, dwell_low, dwell_high };
             let index = dispersion(mmpp);
