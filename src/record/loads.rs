@@ -16,7 +16,7 @@ pub struct LoadRow {
     pub end_s: Option<f64>,
     /// The numbers of its loaders. No loader makes connections of two populations.
     pub loaders: Vec<usize>,
-    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.
     pub schedule: Option<String>,
     /// Version of the PROXY protocol header that each of its connections began with, 1 or 2; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -83,8 +83,8 @@ keys! { LOAD:
         "When it stops opening connections, from the trial's start; by default, when the measured time ends. Not with `load.connections`.";
     LOAD_MODE: Choice<ModeName> = "load.mode", choice(), ModeName::Closed,
         "`closed`: a connection starts when another ends. `open`: connections start on schedule, whatever the server does. `kept`: \
-         connections stay open until `load.end` and send requests on schedule, whatever the server does; each is opened for its first request, \
-         and reopened for the next one if it fails.";
+         connections stay open until `load.end`, or for their `load.lifetime`, and send requests on schedule, whatever the server does, or a \
+         `load.think_time` after each reply; each is opened for its first request, and reopened for the next one if it fails.";
     LOAD_CONCURRENCY: Integer<usize> = "load.concurrency", integer(1, 1_000_000), 64,
         "`closed` and `kept`: how many connections are open at once, all loaders together.";
     LOAD_RATE: Number = "load.rate", number(LOWEST_RATE, HIGHEST_RATE).unit("connections/s"), 1_000.0,
