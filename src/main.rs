@@ -80,6 +80,7 @@
 //! | send lag | how late the loader itself was; part of the response latency, and reported by itself too |
 //! | fill | ports in use ÷ usable ports |
 //! | tuple group | the connections that share source address, destination address and destination port, and so one range of source ports |
+//! | ramp | a part of a load in which it grows, or shrinks, steadily: its rate of starts (`load.arrivals`), or the connections that it holds (`ramp` in records) |
 //! | knee | the fill at which connect() becomes slow |
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |

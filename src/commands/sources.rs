@@ -27,6 +27,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("strategies", 960, include_str!("../../bench-configs/strategies.toml")),
     ("accept-order", 120, include_str!("../../bench-configs/accept-order.toml")),
     ("burst", 120, include_str!("../../bench-configs/burst.toml")),
+    ("burstiness", 120, include_str!("../../bench-configs/burstiness.toml")),
     ("storm", 300, include_str!("../../bench-configs/storm.toml")),
     ("tls-storm", 120, include_str!("../../bench-configs/tls-storm.toml")),
     ("stalled-worker", 480, include_str!("../../bench-configs/stalled-worker.toml")),

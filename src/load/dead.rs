@@ -111,6 +111,10 @@ impl Dead<'_> {
         report.lost.starts = all.saturating_sub(of("send_lag"));
         report.lost.responses = all.saturating_sub(of("response"));
         report.measured_planned = all;
+        if !self.load.mode.has_schedule() {
+            // Of clients that think, only the first requests are known to have been due.
+            return;
+        }
         report.measured_first_ns = due.first().copied().unwrap_or(report.measured_first_ns);
         report.measured_last_ns = due.last().copied().unwrap_or(report.measured_last_ns);
     }

@@ -2,13 +2,10 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-use super::kept::Kept;
+use super::{kept::Kept, schedule::Schedule};
 use crate::{
     ipc::control::Window,
-    scenario::{Arrivals, Bound, Load, Mode, Transport},
+    scenario::{Bound, Load, Mode, Transport},
     sys::clock,
 };
 
@@ -101,12 +98,12 @@ impl Pacer {
         };
         let due = Due::of(load, window);
         let rng = (load.seed(seed), repetition);
-        let starts = match load.mode {
-            Mode::Kept { connections, asking, .. } => {
-                Starts::Kept(Box::new(Kept::new((connections, asking), due, part, rng)))
+        let starts = match &load.mode {
+            Mode::Kept { connections, asking, lifetime, .. } => {
+                Starts::Kept(Box::new(Kept::new((*connections, *asking, *lifetime), due, part, rng)))
             }
             Mode::Closed { concurrency } => {
-                let slots = part.of(concurrency as u64) as usize;
+                let slots = part.of(*concurrency as u64) as usize;
                 let mut free = BinaryHeap::with_capacity(slots);
                 free.extend(std::iter::repeat_n(Reverse(due.from_ns), slots));
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
@@ -126,7 +123,7 @@ impl Pacer {
             Starts::Closed { free, .. } => {
                 free.peek().map(|slot| slot.0).filter(|next_ns| *next_ns < self.due.until_ns)
             }
-            Starts::Open(schedule) => schedule.next_ns,
+            Starts::Open(schedule) => schedule.next_ns(),
             Starts::Kept(kept) => kept.next_ns(),
         }
     }
@@ -174,99 +171,13 @@ impl Pacer {
     }
 
     /// A number that two runs share if they followed the same schedule to its end, with any number of loaders. `None` in a
-    /// closed loop, which has no schedule.
+    /// closed loop, and of clients that think, which have no schedule.
     pub fn digest(&self) -> Option<u64> {
         match &self.starts {
             Starts::Closed { .. } => None,
-            Starts::Open(schedule) => Some(schedule.digest),
-            Starts::Kept(kept) => Some(kept.digest()),
+            Starts::Open(schedule) => Some(schedule.digest()),
+            Starts::Kept(kept) => kept.digest(),
         }
-    }
-}
-
-/// An open loop's schedule. Every loader walks through all of it and keeps its own starts, so the number of loaders changes
-/// neither its length nor its shape.
-#[derive(Debug)]
-struct Schedule {
-    arrivals: Arrivals,
-    window: Window,
-    due: Due,
-    part: Part,
-    rng: ChaCha8Rng,
-    /// Number of the start computed last, and its time since the first could be due.
-    number: u64,
-    offset_ns: f64,
-    /// How many measured starts of all loaders are left, if their number is bounded.
-    remaining: Option<u64>,
-    digest: u64,
-    /// This loader's next start.
-    next_ns: Option<u64>,
-}
-
-impl Schedule {
-    fn new(
-        arrivals: Arrivals,
-        (window, due): (Window, Due),
-        remaining: Option<u64>,
-        part: Part,
-        (seed, repetition): (u64, usize),
-    ) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Streams of workers have the top bit set.
-        rng.set_stream(repetition as u64);
-        // The offset basis of 64-bit FNV-1a.
-        let digest = 0xcbf2_9ce4_8422_2325;
-        let mut schedule =
-            Self { arrivals, window, due, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
-        if let Arrivals::Poisson { rate } = arrivals {
-            schedule.offset_ns = schedule.gap_ns(rate);
-        }
-        schedule.walk();
-        schedule
-    }
-
-    fn advance(&mut self) {
-        self.step();
-        self.walk();
-    }
-
-    /// Advances to this loader's next start, or to the end.
-    fn walk(&mut self) {
-        loop {
-            // f64 holds whole nanoseconds exactly for 104 days.
-            let start_ns = self.due.from_ns.saturating_add(self.offset_ns as u64);
-            if self.remaining == Some(0) || start_ns >= self.due.until_ns {
-                self.next_ns = None;
-                return;
-            }
-            if self.window.measures(start_ns)
-                && let Some(remaining) = &mut self.remaining
-            {
-                *remaining -= 1;
-            }
-            // FNV-1a over 64-bit words covers the order and times of all starts.
-            self.digest = (self.digest ^ self.offset_ns as u64).wrapping_mul(0x0000_0100_0000_01b3);
-            if self.part.owns(self.number) {
-                self.next_ns = Some(start_ns);
-                return;
-            }
-            self.step();
-        }
-    }
-
-    /// Computes the next start of any loader.
-    fn step(&mut self) {
-        self.number += 1;
-        self.offset_ns = match self.arrivals {
-            Arrivals::Constant { rate } => self.number as f64 * 1e9 / rate,
-            Arrivals::Poisson { rate } => self.offset_ns + self.gap_ns(rate),
-            Arrivals::Burst { size, every } => (self.number / size) as f64 * clock::nanoseconds(every) as f64,
-        };
-    }
-
-    /// An exponentially distributed gap, by inverse transform: −ln(1−u)/λ with u uniform in [0, 1).
-    fn gap_ns(&mut self, rate: f64) -> f64 {
-        -(1.0 - self.rng.random::<f64>()).ln() * 1e9 / rate
     }
 }
 

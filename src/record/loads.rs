@@ -16,7 +16,7 @@ pub struct LoadRow {
     pub end_s: Option<f64>,
     /// The numbers of its loaders. No loader makes connections of two populations.
     pub loaders: Vec<usize>,
-    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.
     pub schedule: Option<String>,
     /// Version of the PROXY protocol header that each of its connections began with, 1 or 2; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +68,9 @@ pub struct LoadConnections {
     pub misdelivered: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     pub reconnected: u64,
+    /// Connections among those attempted that replaced one whose lifetime was over (`load.lifetime`).
+    #[serde(default)]
+    pub replaced: u64,
     /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
 }

@@ -65,7 +65,7 @@ pub struct TrialRecord {
     pub tls: Option<Tls>,
     /// Counts over the measured window.
     pub measured: Measured,
-    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.
     pub schedule: Option<String>,
     /// Latencies of connections intended to start in the measured window; exact accept waits cover those established in it.
     pub latency_ns: Latencies,

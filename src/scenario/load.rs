@@ -395,7 +395,7 @@ impl Load {
         let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
         let has_tcp = protocol.has(Transport::Tcp);
-        let mode = Mode::read(settings);
+        let mode = Mode::read(settings, around.span);
         let is_kept = matches!(mode, Mode::Kept { .. });
         let udp_share = match protocol {
             Protocol::Tcp | Protocol::Mptcp => 0.0,
@@ -512,10 +512,15 @@ impl Load {
 
     /// The keys of the scenario that decide how many connections it has open at once: `` `load.rate` or `load.hold` ``.
     pub fn size_keys(&self) -> String {
-        let keys: &[&dyn AnyKey] = match self.mode {
+        let keys: &[&dyn AnyKey] = match &self.mode {
             Mode::Closed { .. } | Mode::Kept { .. } => &[keys::LOAD_CONCURRENCY],
-            Mode::Open { arrivals: Arrivals::Burst { .. }, .. } => &[keys::LOAD_BURST_SIZE, keys::LOAD_HOLD],
-            Mode::Open { .. } => &[keys::LOAD_RATE, keys::LOAD_HOLD],
+            Mode::Open { arrivals, .. } => match arrivals {
+                Arrivals::Constant { .. } | Arrivals::Poisson { .. } => &[keys::LOAD_RATE, keys::LOAD_HOLD],
+                Arrivals::Burst { .. } => &[keys::LOAD_BURST_SIZE, keys::LOAD_HOLD],
+                Arrivals::Ramp(_) => &[keys::LOAD_RATE_FROM, keys::LOAD_RATE_TO, keys::LOAD_HOLD],
+                Arrivals::Mmpp(_) => &[keys::LOAD_RATE_HIGH, keys::LOAD_HOLD],
+                Arrivals::Rates(_) => &[keys::LOAD_RATES, keys::LOAD_HOLD],
+            },
         };
         alternatives(keys.iter().map(|key| format!("`{}`", self.path(*key))))
     }
@@ -631,11 +636,14 @@ impl Load {
         const GRACE: Duration = Duration::from_secs(10);
         /// For a closed loop bound by a number of connections, whose length is not known in advance.
         const UNPLANNED: Duration = Duration::from_secs(120);
-        let load = match (span.bound, self.mode) {
+        let load = match (span.bound, &self.mode) {
             (Bound::Duration(span), _) => span,
             (Bound::Connections(count), Mode::Open { arrivals, .. }) => {
                 // A Poisson schedule of n starts is rarely twice as long as its mean.
-                UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
+                let by_rate = Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7));
+                // Few starts may take several times in the low state, which is rarely ten times as long as its mean.
+                let by_dwell = if let Arrivals::Mmpp(mmpp) = arrivals { 10 * mmpp.cycle() } else { Duration::ZERO };
+                UNPLANNED + by_rate + by_dwell
             }
             (Bound::Connections(_), Mode::Closed { .. } | Mode::Kept { .. }) => UNPLANNED,
         };

@@ -2,10 +2,11 @@
 //!
 //! `file` reads TOML and overrides into flat values, `folder` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
 //! cell's values by key,
-//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `security`, `schedule`, `placement`, `ports`,
+//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `security`, `schedule`, `arrivals`, `times`, `placement`, `ports`,
 //! `bind`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
 //! found before any of it is reported.
 
+mod arrivals;
 mod bind;
 mod crew;
 mod effective;
@@ -32,9 +33,11 @@ mod server;
 mod settings;
 mod strategy;
 mod subject;
+mod times;
 mod variant;
 mod whole;
 
+pub use arrivals::{Mmpp, Ramp, Rates};
 pub use bind::{LOOPBACK, MOST_BOUND};
 pub use crew::{Crew, CrewMember, ListenerSet, Turn};
 pub use error::ScenarioError;
@@ -49,4 +52,5 @@ pub use security::{CertificateFiles, Security, TlsVersion};
 pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Server, ServiceTime};
 pub use strategy::{Balance, Dispatch, PRESETS, Queues, Steering, Strategy, Trigger, Waiting, Wake, sharers};
 pub use subject::{ServerCommand, ServerFile, UnderTest};
+pub use times::{Distribution, Times};
 pub use whole::{Limit, Search, Whole};

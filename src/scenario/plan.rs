@@ -17,6 +17,7 @@ use super::{
     limits,
     model::Scenario,
     population,
+    schedule::ModeName,
     settings::{Log, Settings},
     variant::{self, Variant},
     whole::{Search, Whole, short_names},
@@ -292,16 +293,30 @@ fn begins_at(search: &Search, file: &File, effective: &Effective<'_>, problems: 
         problems.push(Problem::new(
             origin.cloned().unwrap_or(Origin::File),
             format_args!(
-                "`{variable}`: `{}` has no effect in this scenario: check {}",
+                "`{variable}`: `{}` has no effect in this scenario: {}",
                 search.variable,
-                match paths::population(&search.variable) {
-                    Some((name, _)) => population::path(name, paths::leaf(keys::LOAD_MODE.path())),
-                    None => keys::LOAD_MODE.path().to_owned(),
-                }
+                without_effect(search, effective)
             ),
         ));
     }
     number
+}
+
+/// Why the searched key may have no effect, and the remedy.
+fn without_effect(search: &Search, effective: &Effective<'_>) -> String {
+    let path = |key: &dyn AnyKey| match paths::population(&search.variable) {
+        Some((name, _)) => population::path(name, paths::leaf(key.path())),
+        None => key.path().to_owned(),
+    };
+    let is_rate = paths::find(&search.variable).is_some_and(|key| key.path() == keys::LOAD_RATE.path());
+    let (arrivals, mode) = (path(keys::LOAD_ARRIVALS), path(keys::LOAD_MODE));
+    let word = |path: &str| effective.of_all(path).and_then(|value| value.as_str());
+    match word(&arrivals) {
+        Some(other) if is_rate && word(&mode) == Some(ModeName::Open.into()) => {
+            format!("`{arrivals} = \"{other}\"` has no such rate to vary: use \"poisson\" or \"constant\"")
+        }
+        _ => format!("check {mode}"),
+    }
 }
 
 /// Every combination of a variant with swept values, the last key fastest.

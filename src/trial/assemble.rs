@@ -233,6 +233,7 @@ fn enter_connections(
         proxied: loaders.proxied,
         named: loaders.named,
         reconnected: loaders.reconnected,
+        replaced: loaders.replaced,
         retried: loaders.retried,
         syn_retries: loaders.syn_retries,
         syn_retried: loaders.syn_retried,

@@ -159,6 +159,7 @@ fn connections(report: &LoaderReport, in_flight: u64) -> LoadConnections {
         in_flight,
         misdelivered: report.misdelivered,
         reconnected: report.reconnected,
+        replaced: report.replaced,
         errors: report.errors.clone(),
     }
 }

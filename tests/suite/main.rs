@@ -26,6 +26,7 @@ macro_rules! tests {
 mod accounting;
 mod adaptive;
 mod apps;
+mod arrivals;
 mod balance;
 mod bind;
 mod calibrate;
@@ -117,6 +118,7 @@ fn tests() -> Vec<Trial> {
         accounting::tests(),
         adaptive::tests(),
         apps::tests(),
+        arrivals::tests(),
         balance::tests(),
         bind::tests(),
         calibrate::tests(),

@@ -8,7 +8,7 @@ use crate::common::{Bench, read_json, stderr, stdout};
 
 tests! {
     nothing [
-        quick, herd, tail, strategies, accept_order, shards, burst, storm, tls_storm, stalled_worker, reload, udp_spread, backlog, stages,
+        quick, herd, tail, strategies, accept_order, shards, burst, burstiness, storm, tls_storm, stalled_worker, reload, udp_spread, backlog, stages,
         ports_fill, ports_sources, ports_recover, ports_churn, hold, million, sustain, ceiling, smoke,
         every_scenario_has_its_test, repetitions_suffice_to_show_something,
     ]
@@ -51,6 +51,10 @@ shipped! {
     }
     burst "burst" ["load.connections=40" "load.hold=300ms" "load.follow_up=200ms"] {
         "follow_up_max_ns" "ongest follow-up"
+    }
+    burstiness "burstiness" ["load.duration=200ms" "load.warmup=50ms"] {
+        "response_p99_ns" "esponse p99"
+        "accept_wait_p99_ns" "ccept wait p99"
     }
     shards "shards" ["load.duration=200ms" "load.warmup=50ms" "server.service_time=[0us]" "server.listeners=[1,4]"] {
         "response_p99_ns" "esponse p99"

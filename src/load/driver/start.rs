@@ -52,9 +52,10 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         self.shared.account.add(LoaderCount::Attempted, 1);
         match self.connect(transport, due) {
             Ok((key, session)) => {
+                let connect_ns = session.connect_ns();
                 self.table.insert(key, session);
                 if let Some(slot) = due.slot {
-                    self.pacer.kept().opened(slot, key);
+                    self.pacer.kept().opened(slot, key, connect_ns);
                 }
                 if self.send_first(key) {
                     self.engine.watch(key)?;

@@ -15,13 +15,14 @@ mod lists;
 mod load;
 pub(super) mod paths;
 mod ports;
+mod rows;
 mod server;
 mod trial;
 mod whole;
 
 use std::borrow::Cow;
 
-pub(super) use self::domain::{Domain, alternatives, quoted, shown as shortened};
+pub(super) use self::domain::{Choice, Domain, Number, Optional, Span, alternatives, quoted, shown as shortened};
 pub use self::{
     domain::Integer,
     events::*,
