@@ -137,6 +137,8 @@ words! {
         UdpService,
         /// Established to the end of the TLS handshake at the client.
         Tls,
+        /// The connect call to its failure.
+        FailedConnect,
     }
 }
 

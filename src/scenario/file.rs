@@ -18,11 +18,12 @@ use super::{
     error::{Origin, Problem, ScenarioError},
     folder,
     keys::{
-        self, AnyKey, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION, SERVER_FILES, paths, quoted,
+        self, AnyKey, FIREWALL_FILES, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION, SERVER_FILES, paths, quoted,
         shortened,
     },
     limits,
     population::{self, Population},
+    rulesets,
     variant::{self, Variant},
 };
 use crate::suggest;
@@ -71,6 +72,7 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
         file.apply(text);
     }
     file.read_folders(source);
+    rulesets::read(&mut file, source);
     file.check();
     Ok(file)
 }
@@ -468,6 +470,10 @@ impl File {
         }
         if path == SERVER_FILES.path() {
             let problem = "is one set of files and cannot be swept: give each set a [[variant]]";
+            return self.wrong(&origin, format_args!("`{shown}` {problem}"));
+        }
+        if path == FIREWALL_FILES.path() {
+            let problem = "is one set of texts and cannot be swept: sweep `firewall.rules`, which names them";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
         if values.is_empty() {

@@ -44,6 +44,7 @@ mod examples;
 mod explain;
 mod exports;
 mod failures;
+mod firewall;
 mod habits;
 mod halves;
 mod held;
@@ -131,6 +132,7 @@ fn tests() -> Vec<Trial> {
         engines::tests(),
         exports::tests(),
         failures::tests(),
+        firewall::tests(),
         events::tests(),
         examples::tests(),
         explain::tests(),
