@@ -34,7 +34,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("quic-rebinding", 20, include_str!("../../bench-configs/quic-rebinding.toml")),
     ("backlog", 300, include_str!("../../bench-configs/backlog.toml")),
     ("firewall", 180, include_str!("../../bench-configs/firewall.toml")),
-    ("filtered", 20, include_str!("../../bench-configs/filtered.toml")),
+    ("filtered", 30, include_str!("../../bench-configs/filtered.toml")),
     ("nat", 120, include_str!("../../bench-configs/nat.toml")),
     ("stages", 180, include_str!("../../bench-configs/stages.toml")),
     ("ports-fill", 120, include_str!("../../bench-configs/ports-fill.toml")),

@@ -327,6 +327,7 @@ mod tests {
             "udp_response",
             "udp_service",
             "tls",
+            "failed_connect",
         ]);
         spelled_alike::<Stage>(&[
             "lag",

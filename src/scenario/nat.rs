@@ -76,7 +76,6 @@ impl Nat {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::scenario::{Plan, Source};
 
     fn read(text: &str) -> Result<Plan, String> {
@@ -100,7 +99,7 @@ mod tests {
         for (text, says) in [
             ("nat.clients = 2\nload.source_ports = \"bind-no-port\"", "`nat.clients`: NAT is between"),
             ("network = \"veth\"\nnat.clients = 2", "`load.source_ports`: \"kernel\" leaves the address"),
-            ("nat.ports = \"random\"", "`nat.ports` has no effect"),
+            ("nat.ports = \"random\"", "`nat.ports` has no effect without `nat.clients`: set that"),
             (
                 "network = \"veth\"\nprotocol = \"udp\"\nnat.clients = 2\nload.source_ports = \"bind-no-port\"",
                 "`nat.clients`: flows of datagrams",

@@ -60,7 +60,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     }
     let names = keys(ranked.summary);
     let (mut tables, mut notes) = (Vec::new(), Vec::new());
-    if rows.iter().any(|row| row.connect_ns.is_some()) {
+    if rows.iter().any(|row| row.rules.is_some() && row.connect_ns.is_some()) {
         tables.push((In::All, costs(&names, &rows)));
         notes.push((In::All, LEGEND.to_owned()));
     }
