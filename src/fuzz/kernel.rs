@@ -8,6 +8,7 @@ use crate::{
     observe::{
         counters::{self, Counters},
         datagrams, memory,
+        nftables::Listing,
         ports::Range,
         processes, services,
         sockets::{self, Socket},
@@ -36,6 +37,17 @@ pub fn rtnetlink(input: &[u8]) {
     if let Ok(answers) = rtnetlink::read(input) {
         // A message is at least a header of 16 bytes.
         assert!(answers.messages.len() <= input.len() / 16, "{:?}", answers.messages);
+    }
+}
+
+/// What nft lists.
+pub fn nftables(input: &[u8]) {
+    if let Ok(listing) = Listing::parse(input) {
+        let all = listing.rules(|_| true) + listing.elements(|_| true);
+        // An element is at least a digit.
+        assert!(all <= input.len() as u64, "{listing:?}");
+        assert!(listing.rules(|table| table == "t") <= listing.rules(|_| true));
+        assert!(listing.packets_outside("").is_some() || listing.packets("t", "passed").is_none());
     }
 }
 

@@ -55,6 +55,7 @@ const TARGETS: &[Target] = &[
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
     target("kernel-files", kernel::files),
+    target("nftables", kernel::nftables),
     guided("report", reports::report, json::mutate),
     guided("compare", reports::compare, json::mutate),
 ];

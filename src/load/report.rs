@@ -142,6 +142,8 @@ impl Lost {
             Latency::Tls => self.handshakes,
             Latency::SendLag => self.starts,
             Latency::FollowUp => self.follow_ups,
+            // It is about what failed.
+            Latency::FailedConnect => 0,
         }
     }
 }

@@ -9,6 +9,8 @@ pub struct Table {
     pub most: u64,
     /// Packets dropped because an entry could not be made.
     pub dropped: u64,
+    /// Packets dropped because another connection's entry was in the way: with NAT, one that has the same port.
+    pub insert_failed: u64,
     /// Entries removed early to make room.
     pub evicted: u64,
 }
@@ -18,8 +20,9 @@ pub fn read() -> Option<Table> {
     let number = |name: &str| sysctl::read(name)?.parse().ok();
     let (entries, most) = (number("net.netfilter.nf_conntrack_count")?, number("net.netfilter.nf_conntrack_max")?);
     let text = file::read("/proc/self/net/stat/nf_conntrack").unwrap_or_default();
-    let [dropped, evicted] = ["drop", "early_drop"].map(|column| sum(&text, column));
-    Some(Table { entries, most, dropped, evicted })
+    let [dropped, insert_failed, evicted] =
+        ["drop", "insert_failed", "early_drop"].map(|column| sum(&text, column));
+    Some(Table { entries, most, dropped, insert_failed, evicted })
 }
 
 /// Adds up a column, which has a row of hexadecimal numbers for each processor.

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listeners;
 pub mod memory;
 pub mod mptcp;
+pub mod nftables;
 pub mod ports;
 pub mod processes;
 pub mod queues;

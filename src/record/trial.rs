@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Connections, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow, Latencies,
-    LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, ObserverRow, Outcome, Ports,
+    Connections, CpuShares, Datagrams, Distribution, EventKind, EventRow, Firewall, Gather, HelperRow, HostRow, Latencies,
+    LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, Nat, ObserverRow, Outcome, Ports,
     ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Tls, Upstream, Verdict,
 };
 
@@ -63,6 +63,12 @@ pub struct TrialRecord {
     /// TLS handshakes over the whole trial; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// The rules that packets passed on their way to the server; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+    /// Source NAT in front of the clients; absent without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<Nat>,
     /// Counts over the measured window.
     pub measured: Measured,
     /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.

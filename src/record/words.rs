@@ -137,6 +137,8 @@ words! {
         UdpService,
         /// Established to the end of the TLS handshake at the client.
         Tls,
+        /// The connect call to its failure.
+        FailedConnect,
     }
 }
 
@@ -325,6 +327,7 @@ mod tests {
             "udp_response",
             "udp_service",
             "tls",
+            "failed_connect",
         ]);
         spelled_alike::<Stage>(&[
             "lag",

@@ -66,6 +66,41 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("verdict", "Whether a difference was shown, and in which direction."),
         ],
     ),
+    (
+        "Firewall",
+        &[
+            ("rules", "Rules or entries that packets are compared with; if none are generated, all that the kernel holds."),
+            ("connect\np50", "Median time from connect() until the connection is established."),
+            ("connect\n+", "The difference to the cell without rules."),
+            ("per\nconnection", "In a closed loop, the measured window ÷ connections completed in it."),
+            ("connection\n+", "The difference to the cell without rules."),
+            ("packets", "Packets that passed all generated rules ÷ connections begun."),
+        ],
+    ),
+    (
+        "Answers to connects",
+        &[
+            ("open", "Connections established."),
+            ("closed", "ECONNREFUSED: by a reset, or by ICMP's port unreachable."),
+            ("filtered", "No answer within `load.connect_timeout`."),
+            ("unreachable", "EHOSTUNREACH or ENETUNREACH: no route, or ICMP said so."),
+            ("prohibited", "EACCES or EPERM: ICMPv6's administratively prohibited, or a rule on the client's machine."),
+            ("ICMP", "Messages received that a destination is unreachable."),
+            ("failed\nconnect", "Median time from connect() until the client knew that it had failed."),
+        ],
+    ),
+    (
+        "Source NAT",
+        &[
+            ("clients", "Addresses of clients, all of which the server sees as one."),
+            ("ports", "Ports that NAT may choose from."),
+            ("begun", "Packets that began a connection and came to NAT."),
+            ("established", "Connections that reached the server."),
+            ("most\nopen", "The most connections that reached the server in a trial."),
+            ("filtered", "Connections without an answer within `load.connect_timeout`."),
+            ("insert_failed", "Packets dropped because another connection had the port."),
+        ],
+    ),
     ("Search", &[("value tried", "The value of the searched key."), ("valid", "Valid trials at this value.")]),
     (
         "Listeners",

@@ -19,11 +19,12 @@ use super::{
     error::{Origin, Problem, ScenarioError},
     folder,
     keys::{
-        self, AnyKey, HIGHEST_RATE, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION, LOAD_RATES,
-        SERVER_FILES, paths, quoted, shortened,
+        self, AnyKey, FIREWALL_FILES, HIGHEST_RATE, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION,
+        LOAD_RATES, SERVER_FILES, paths, quoted, shortened,
     },
     limits,
     population::{self, Population},
+    rulesets,
     variant::{self, Variant},
 };
 use crate::suggest;
@@ -72,6 +73,7 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
         file.apply(text);
     }
     file.read_files(source);
+    rulesets::read(&mut file, source);
     file.check();
     Ok(file)
 }
@@ -473,6 +475,10 @@ impl File {
         }
         if is_rates(path) {
             let problem = "is one table and cannot be swept: give each table a [[variant]]";
+            return self.wrong(&origin, format_args!("`{shown}` {problem}"));
+        }
+        if path == FIREWALL_FILES.path() {
+            let problem = "is one set of texts and cannot be swept: sweep `firewall.rules`, which names them";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
         if values.is_empty() {

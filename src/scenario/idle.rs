@@ -155,6 +155,13 @@ const OF_CONNECTIONS: [&dyn AnyKey; 6] = [
     keys::LOAD_CONNECT_TIMEOUT,
 ];
 
+/// Keys that have an effect only with another one, which is a number or a name: no word of it could be proposed.
+const NEEDS_ANOTHER: [(&[&dyn AnyKey], &dyn AnyKey); 3] = [
+    (&[keys::FIREWALL_SHAPE, keys::FIREWALL_MATCH], keys::FIREWALL_COUNT),
+    (&[keys::FIREWALL_FILES], keys::FIREWALL_RULES),
+    (&[keys::NAT_PORTS, keys::NAT_PORT_COUNT], keys::NAT_CLIENTS),
+];
+
 impl<'a> Context<'a> {
     fn new(file: &'a File, reading: &'a Reading<'_>, path: &'a str) -> Self {
         let event = paths::instance(path).unwrap_or(0);
@@ -222,6 +229,10 @@ impl<'a> Context<'a> {
         }
         if let Some(why) = self.without_times() {
             return format!("`{path}` has no effect {why}; {remove}");
+        }
+        let needs = NEEDS_ANOTHER.iter().find(|(keys, _)| keys.iter().any(|key| key.path() == self.asked));
+        if let Some((_, needs)) = needs.filter(|(_, needs)| self.log.uses(needs.path())) {
+            return format!("`{path}` has no effect without `{}`: set that, or {remove}", needs.path());
         }
         let switches = self.remedy(&self.asked);
         // Where our own server runs.

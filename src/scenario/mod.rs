@@ -1,9 +1,9 @@
 //! From a scenario file to an ordered list of trials.
 //!
-//! `file` reads TOML and overrides into flat values, `folder` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
+//! `file` reads TOML and overrides into flat values, `folder` and `rulesets` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
 //! cell's values by key,
 //! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `security`, `schedule`, `arrivals`, `times`, `placement`, `ports`,
-//! `bind`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
+//! `bind`, `firewall`, `nat`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
 //! found before any of it is reported.
 
 mod arrivals;
@@ -13,6 +13,7 @@ mod effective;
 mod error;
 mod event;
 mod file;
+mod firewall;
 mod folder;
 mod forecast;
 mod idle;
@@ -23,10 +24,12 @@ mod local;
 #[cfg(test)]
 mod mistakes;
 mod model;
+mod nat;
 mod placement;
 mod plan;
 mod population;
 mod ports;
+mod rulesets;
 mod schedule;
 mod security;
 mod server;
@@ -42,9 +45,11 @@ pub use bind::{LOOPBACK, MOST_BOUND};
 pub use crew::{Crew, CrewMember, ListenerSet, Turn};
 pub use error::ScenarioError;
 pub use event::{Act, Event, Reload};
+pub use firewall::{Firewall, FirewallAction, GeneratedRules, RuleMatch, RuleShape};
 pub use limits::LIMITS;
 pub use load::{CloseBy, CloseHow, Connect, Engine, HttpRequest, LineExchange, Load, ReplyEnd, Sockets};
 pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
+pub use nat::{Nat, NatPorts};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};

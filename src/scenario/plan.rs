@@ -152,7 +152,7 @@ impl Plan {
     }
 
     /// What of the scenario's text, but for overrides, means nothing to a server that runs already in the host's network: variants, keys
-    /// that no cell uses, sysctls, and `compare` if it names one of them.
+    /// that no cell uses, sysctls, rules and NAT, and `compare` if it names one of them.
     pub fn of_no_use_to_running(source: &Source<'_>, overrides: &[String]) -> Result<Useless, ScenarioError> {
         let mut file = file::read(source.name, source.text, overrides)?;
         let mut idle = Vec::new();
@@ -164,8 +164,11 @@ impl Plan {
         if let Ok(count) = limits::cells(&file, 1, "trial") {
             expand(&file, &short_names(&file.swept()), count, &reading);
         }
-        let sysctls = paths::prefix(paths::SYSCTL);
-        let useless = |path: &str| !(whole.uses(path) || reading.log.uses(path)) || path.starts_with(&sysctls);
+        // They are for networks that trials create.
+        let of_networks = [paths::SYSCTL, paths::FIREWALL, paths::NAT].map(paths::prefix);
+        let useless = |path: &str| {
+            !(whole.uses(path) || reading.log.uses(path)) || of_networks.iter().any(|table| path.starts_with(table))
+        };
         let of_text = file.origins().filter(|(_, origin)| matches!(origin, Origin::Line(_)));
         idle.extend(of_text.map(|(path, _)| path).filter(|path| useless(path)).cloned());
         let compared = file.values.get(keys::COMPARE.path()).and_then(|entry| entry.value.as_array());

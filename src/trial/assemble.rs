@@ -573,6 +573,7 @@ pub(super) fn latencies(
         udp_response: of(Latency::UdpResponse),
         udp_service: of(Latency::UdpService),
         tls: of(Latency::Tls),
+        failed_connect: of(Latency::FailedConnect),
     }
 }
 

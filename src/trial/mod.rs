@@ -7,6 +7,7 @@
 mod assemble;
 mod ceiling;
 mod events;
+mod firewall;
 mod foreign;
 mod generators;
 mod growth;
@@ -17,6 +18,7 @@ mod loads;
 mod losses;
 mod members;
 mod merged;
+mod nat;
 mod networks;
 mod ports;
 mod process;
@@ -43,6 +45,7 @@ use thiserror::Error;
 
 #[cfg(test)]
 pub(crate) use assemble::begun;
+use firewall::NotLoaded;
 use hosts::Hosts;
 pub use loaders::Histograms;
 pub(crate) use networks::Networks;
@@ -152,6 +155,8 @@ impl<'a> Job<'a> {
             StampsKey::Both => Waits { exact: true, bound: true },
             StampsKey::Auto | StampsKey::ConnectCall => Waits { exact: false, bound: true },
         };
+        // Behind NAT, no client knows which address the server sees, by which it would find who accepted it.
+        let wanted = Waits { bound: wanted.bound && scenario.nat.is_none(), ..wanted };
         // A bound subtracts the clock of the client's host from that of the server's.
         let wanted = Waits { bound: wanted.bound && self.role.side == Side::Whole, ..wanted };
         // Another host's loaders have no stamps.
@@ -306,7 +311,7 @@ pub enum Rehearsal {
         /// The ports that the loaders may choose from once the scenario's sysctls are set.
         ports: Range,
     },
-    /// The kernel refused a setting of the scenario: a sysctl, or an address outside the cell's networks.
+    /// A setting of the scenario was refused: a sysctl, an address outside the cell's networks, or a rule of its firewall.
     Refused {
         /// The key in the scenario.
         path: String,
@@ -346,6 +351,10 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                     && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
                 {
                     return Ok(Rehearsal::Refused { path: keys::PROTOCOL.path().to_owned(), why });
+                }
+                if let Err(error) = firewall::load(scenario).and_then(|_| nat::load(scenario, &networks)) {
+                    let NotLoaded { path, problem } = error.downcast()?;
+                    return Ok(Rehearsal::Refused { path: path.to_owned(), why: problem });
                 }
                 let behind = scenario.backend();
                 let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };

@@ -18,7 +18,7 @@ use crate::{
         keys::{self, AnyKey},
     },
     sys::{
-        clock,
+        addresses, clock,
         namespace::{self, Namespace},
         rtnetlink::RoutingChanges,
         veth,
@@ -65,7 +65,7 @@ impl Networks {
                 namespace::enter_network()?;
                 None
             }
-            Network::Veth => Some(Apart::enter(scenario.address.ip())?),
+            Network::Veth => Some(Apart::enter(scenario)?),
         };
         let networks = Self { apart };
         networks.confine(scenario, allow_remote, role)?;
@@ -226,14 +226,19 @@ impl<'a> Confinement<'a> {
 }
 
 impl Apart {
-    fn enter(address: IpAddr) -> Result<Self> {
+    fn enter(scenario: &Scenario) -> Result<Self> {
+        let address = scenario.address.ip();
         namespace::enter_network()?;
         let loaders = Namespace::current()?;
         namespace::enter_network()?;
         let apart = Self { server: Namespace::current()?, loaders };
         veth::join(address, &apart.loaders)?;
         veth::set_up(address)?;
-        apart.for_loaders(|| veth::set_up(veth::neighbour(address)))?;
+        let clients = scenario.nat.map_or_else(Vec::new, |nat| nat.addresses(address));
+        apart.for_loaders(|| {
+            veth::set_up(veth::neighbour(address))?;
+            clients.into_iter().try_for_each(addresses::add_to_loopback)
+        })?;
         apart.await_crossing(address)?;
         Ok(apart)
     }

@@ -8,10 +8,11 @@ use super::{
     Histograms, Job, assemble,
     ceiling::Ceiling,
     events::Events,
+    firewall,
     foreign::ForeignWatch,
     generators::Generators,
     hosts::enter as enter_hosts,
-    members,
+    members, nat,
     networks::{Confinement, Networks},
     ramp::RampWatch,
     sampler::{Clients, Queues, Sampler},
@@ -28,6 +29,7 @@ use crate::{
         draws::{Drawn, Seen},
         family::{Patience, wait_until},
         ledger::Ledger,
+        places::Places,
     },
     observe::{
         accepts::Ours,
@@ -54,6 +56,8 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(3);
 /// Runs a trial in the calling process, and completes its record.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<Ran> {
     let networks = enter_networks(job)?;
+    let firewall = firewall::load(&job.cell().scenario)?;
+    let nat = nat::load(&job.cell().scenario, &networks)?;
     let mut placed = Placed::of(&job.cell().scenario)?;
     let context = context(job, control, &placed.scenario)?;
     let scenario = &context.scenario;
@@ -122,6 +126,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     sampler.sample_last(&*subject)?;
     record.connections.left_in_queue = sampler.waiting(&*subject)?;
     kernel.end(&mut record)?;
+    firewall.map(|firewall| firewall.end(&mut record)).transpose()?;
+    nat.map(|nat| nat.end(&networks, &mut record)).transpose()?;
     let cpu_available_ns = machine.end(&mut record)?;
     let members = 0..subject.members();
     let sockets = members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
@@ -204,14 +210,19 @@ fn enter_networks(job: Job<'_>) -> Result<Networks> {
 /// What the trial's processes on this host share.
 pub(super) fn context(job: Job<'_>, control: &Arc<Control>, scenario: &Scenario) -> Result<TrialContext> {
     let scenario = Arc::new(scenario.clone());
-    let clients = Arc::new(job.role.places(&scenario.sources().addresses));
+    // All those behind NAT are one to the server.
+    let clients = Arc::new(match scenario.nat {
+        Some(_) => Places::anywhere(),
+        None => job.role.places(&scenario.sources().addresses),
+    });
     let ledger = || Ledger::new(Arc::clone(&clients)).map(Arc::new).context("mapping shared memory");
     let waits = job.waits();
     let Stamping { stamps, completions } = stamping(&scenario, waits, Room::Of(&clients))?;
     Ok(TrialContext {
         target: scenario.address,
         control: Arc::clone(control),
-        ledger: (control.records() && scenario.subject.is_own()).then(ledger).transpose()?,
+        // Behind NAT, the two sides know a connection by different ports.
+        ledger: (control.records() && scenario.subject.is_own() && scenario.nat.is_none()).then(ledger).transpose()?,
         side: job.role.side,
         stamps,
         completions,

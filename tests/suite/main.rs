@@ -45,6 +45,7 @@ mod examples;
 mod explain;
 mod exports;
 mod failures;
+mod firewall;
 mod habits;
 mod halves;
 mod held;
@@ -133,6 +134,7 @@ fn tests() -> Vec<Trial> {
         engines::tests(),
         exports::tests(),
         failures::tests(),
+        firewall::tests(),
         events::tests(),
         examples::tests(),
         explain::tests(),

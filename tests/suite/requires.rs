@@ -1,6 +1,6 @@
 //! What a test may require of the user and the machine.
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -29,6 +29,12 @@ pub fn processors() -> usize {
 /// A network namespace of one's own.
 pub fn a_namespace() -> bool {
     Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|output| output.status.success())
+}
+
+/// nft, and a network namespace to load its rules into.
+pub fn nft() -> bool {
+    let is_there = on_path("nft") || ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().any(|one| Path::new(one).join("nft").is_file());
+    is_there && a_namespace()
 }
 
 pub fn zsh() -> bool {

@@ -15,6 +15,7 @@ tests! {
     nginx [nginx, nginx_reload, nginx_upstream, beside]
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
+    nft [firewall, filtered, nat]
     root [quic_rebinding]
     redis [redis]
 }
@@ -90,6 +91,18 @@ shipped! {
     ] {
         "lost_connections_share" "hare of connections lost"
         "response_p99_ns" "esponse p99"
+    }
+    firewall "firewall" ["load.duration=200ms" "load.warmup=50ms" "firewall.count=[0,10,1000]" "firewall.shape=[chain,map]"] {
+        "completed_per_s" "onnections completed"
+        "connect_p50_ns" "onnect p50"
+    }
+    filtered "filtered" ["load.connections=10" "load.connect_timeout=300ms"] {
+        "failed_connect_p50_ns" "ailed connect p50"
+        "connect_p50_ns" "onnect p50"
+    }
+    nat "nat" ["load.burst_size=120" "load.connections=120" "load.hold=2s" "load.connect_timeout=1500ms" "nat.port_count=[100,1000]" "nat.ports=[kept,random]"] {
+        "lost_connections_share" "hare of connections lost"
+        "failed_connect_p50_ns" "ailed connect p50"
     }
     stages "stages" ["load.duration=200ms" "load.warmup=50ms" "load.rate=[200.0,2000.0]"] {
         "response_p99_ns" "esponse p99"

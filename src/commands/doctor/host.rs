@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(time_wait(799, 1_000, &counters(&[])).status, Status::Ok);
         assert_eq!(time_wait(800, 1_000, &counters(&[])).status, Status::Limited);
         assert_eq!(time_wait(0, 1_000, &counters(&[("TCPTimeWaitOverflow", 1)])).status, Status::Limited);
-        let table = |entries, dropped, evicted| Some(Table { entries, most: 1_000, dropped, evicted });
+        let table = |entries, dropped, evicted| Some(Table { entries, most: 1_000, dropped, evicted, ..Table::default() });
         assert_eq!(tracked(None).status, Status::Ok);
         assert_eq!(tracked(table(799, 0, 0)).status, Status::Ok);
         assert_eq!(tracked(table(800, 0, 0)).status, Status::Limited);

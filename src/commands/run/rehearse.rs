@@ -152,7 +152,8 @@ pub(super) fn rehearse(
                 let address = (scenario.address, scenario.unix.clone());
                 let addresses = (address, scenario.sources().addresses, scenario.destinations());
                 let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
-                let new = (network, addresses, &scenario.sysctls, scenario.protocol, &scenario.server, runs_ours);
+                let made = (&scenario.sysctls, &scenario.firewall, scenario.nat);
+                let new = (network, addresses, made, scenario.protocol, &scenario.server, runs_ours);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
                     check(cell, sizing, ports)?;
                     continue;

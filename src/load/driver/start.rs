@@ -90,7 +90,12 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let key = opened.map_err(|error| (Step::Socket, Cause::from(&error)))?.key;
         let group = self.shared.ends.group_for(self.shared.account.get(LoaderCount::Attempted));
         let connected = self.engine.connect(key, &mut self.dialler, &group);
-        let client = connected.map_err(|(step, error)| (step, Cause::from(&error)))?;
+        let client = connected.map_err(|(step, error)| {
+            if measured && step == Step::Connect && transport == Transport::Tcp {
+                self.shared.measures.record(Latency::FailedConnect, self.clock.now_ns() - connect_ns);
+            }
+            (step, Cause::from(&error))
+        })?;
         if is_itself(client, group.destination) {
             self.engine.close(key, Close::Rst);
             self.dialler.freed(&group, client.port());

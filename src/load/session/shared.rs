@@ -334,6 +334,10 @@ impl<O: Observer> Shared<O> {
             self.account.add(LoaderCount::Unserved, 1);
         }
         if let Err((step, cause)) = ending {
+            let is_cut_off = matches!(cause, Cause::Interrupted | Cause::Deadline);
+            if session.measured && !session.is_flow && step == Step::Connect && !is_cut_off {
+                self.measures.record(Latency::FailedConnect, now_ns - session.connect_ns);
+            }
             self.attribute(session, step, cause, now_ns);
             if session.measured && cause != Cause::Interrupted {
                 self.lose(session);

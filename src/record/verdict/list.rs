@@ -415,6 +415,24 @@ verdicts! {
         remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to.",
     }
 
+    RulesBypassed {
+        /// Connections that reached the server.
+        established: u64,
+        /// Packets that passed the generated rules.
+        passed: u64,
+    } {
+        scope: Trial,
+        figures: Invalid,
+        given_when: "more connections were established than packets passed the rules that `firewall` generates",
+        detail: format!(
+            "{} established, and only {} passed the rules",
+            counted(*established, "connection was", "connections were"),
+            counted(*passed, "packet", "packets")
+        ),
+        meaning: "Connections came another way than through the rules, whose cost the figures then do not show.",
+        remedy: "Look in the user's ruleset (`firewall.rules`) for what changes the port of packets before the input hook, or counters after it.",
+    }
+
     LoaderSaturated {
         /// The population whose loaders these are, if there are several.
         population: Option<String>,

@@ -4,12 +4,14 @@ mod cells;
 mod conditions;
 mod effective;
 mod events;
+mod firewall;
 pub mod harness;
 mod host;
 mod hosts;
 mod job;
 mod members;
 mod mptcp;
+mod nat;
 mod percentiles;
 mod populations;
 pub mod ports;
@@ -49,6 +51,8 @@ const SECTIONS: &[Section] = &[
     replies::section,
     mptcp::section,
     tls::section,
+    firewall::section,
+    nat::section,
     upstream::section,
     series::section,
     stages::section,

@@ -2,6 +2,7 @@
 
 mod balance;
 mod course;
+mod firewall;
 mod hosts;
 mod kernel;
 mod load;
@@ -82,7 +83,10 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         subject::stranded(&record.subject, &record.connections),
         record.probe.as_ref().and_then(subject::lost_events),
         subject::unstamped(&record.measured, &record.connections),
+        record.firewall.as_ref().and_then(|one| firewall::bypassed(one, &record.connections)),
     ];
+    // What a firewall was to refuse is what was measured.
+    let is_refused = scenario.firewall.refuses() && record.latency_ns.failed_connect.count > 0;
     let place = scenario.place();
     let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
@@ -93,7 +97,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         // Before what follows from it.
         load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
-        load::failures(&record.connections, &record.measured, loaded.failures_are_asked),
+        load::failures(&record.connections, &record.measured, loaded.failures_are_asked)
+            .filter(|_| !is_refused),
         load::fell_back(&record.connections, &record.kernel),
         loaded.populations.iter().find_map(load::saturated),
         subject::descriptors_used_up(&record.workers, record.helper.as_ref()),
@@ -104,7 +109,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::retries(&record.kernel, loaded.connects),
         kernel::steal(record),
         kernel::contended(record),
-        rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)),
+        rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)).filter(|_| !is_refused),
         datagrams.and_then(kernel::datagrams_lost),
         course::events(&scenario.events, &record.events),
         course::drift(&record.series, scenario.span.warmup, record.duration_s, record.workers.len(), &scenario.events),
@@ -113,7 +118,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         record.upstream.as_ref().and_then(kernel::upstream_headers),
-        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
+        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events)
+            .filter(|_| !is_refused),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];
