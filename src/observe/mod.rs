@@ -17,6 +17,7 @@ pub mod ports;
 pub mod processes;
 pub mod queues;
 pub mod reach;
+pub mod rules;
 pub mod services;
 pub mod sockets;
 pub mod stamps;

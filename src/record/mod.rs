@@ -19,6 +19,7 @@ mod loads;
 mod machine;
 mod members;
 mod memory;
+mod netfilter;
 mod ports;
 mod probe;
 mod ramp;
@@ -54,6 +55,7 @@ pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
 pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
 pub use memory::Memory;
+pub use netfilter::{BaseChain, Conntrack, ConntrackCounts, ConntrackTable, NetfilterFacts, NetworkRules, Rules};
 pub use ports::{Ports, PortsStep};
 pub use probe::{ProbeRow, ProbedMember};
 pub use ramp::{Ramp, RampStep, TENTHS};
@@ -71,6 +73,6 @@ pub use verdict::{
 };
 pub use words::{
     CountedBy, Draws, EventKind, HostRole, Latency, Outcome, ProbeLevel, ReloadHow, Stage, SubjectKind, Virtualization,
-    WaitEnd, WaitMethod,
+    WaitEnd, WaitMethod, Whose,
 };
 pub use writer::{Destination, RecordExists, Unwritten, Writer, remedy};

@@ -2,6 +2,7 @@
 
 mod cells;
 mod conditions;
+mod conntrack;
 mod effective;
 mod events;
 pub mod harness;
@@ -10,6 +11,7 @@ mod hosts;
 mod job;
 mod members;
 mod mptcp;
+mod netfilter;
 mod percentiles;
 mod populations;
 pub mod ports;
@@ -54,6 +56,7 @@ const SECTIONS: &[Section] = &[
     stages::section,
     ramp::section,
     ports::section,
+    conntrack::section,
     cells::on_page,
     verdicts::section,
     harness::section,

@@ -1,6 +1,7 @@
 //! The rules that give a trial its verdicts. Each is a pure function of parts of the record, and returns the grounds for its verdict.
 
 mod balance;
+mod conntrack;
 mod course;
 mod hosts;
 mod kernel;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Connections, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
+    record::{Connections, Conntrack, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
     scenario::{Load, Mode, Scenario},
 };
 
@@ -101,6 +102,9 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::syn_queue_overflow(&record.kernel),
         kernel::syn_cookies(&record.kernel, record.connections.cookies),
         kernel::time_wait_overflow(&record.kernel),
+        // Before the retries that follow from it.
+        conntrack::full(&record.conntrack),
+        conntrack::near(&record.conntrack),
         kernel::retries(&record.kernel, loaded.connects),
         kernel::steal(record),
         kernel::contended(record),
@@ -134,6 +138,7 @@ pub(super) fn judge_fill(
     ports: &Ports,
     enough: Option<u64>,
     (gave_up, early): (bool, Option<Early<'_>>),
+    tables: &[Conntrack],
     dead: Vec<(String, Exit)>,
 ) -> Vec<Verdict> {
     let grounds = [
@@ -142,6 +147,8 @@ pub(super) fn judge_fill(
         load::fill_deadline(gave_up),
         load::fill_stopped(connections, ports, enough).filter(|_| early.is_none() && dead.is_empty()),
         load::odd_range(ports),
+        conntrack::full(tables),
+        conntrack::near(tables),
     ];
     let deaths = dead.into_iter().map(|(process, exit)| Grounds::ProcessDied { process, exit, in_flight: 0 });
     unexplained(grounds.into_iter().flatten().chain(deaths).collect())
