@@ -22,5 +22,6 @@ pub mod services;
 pub mod sockets;
 pub mod stamps;
 pub mod sysctl;
+pub mod tracking;
 pub mod tuples;
 mod unix;

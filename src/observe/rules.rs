@@ -7,7 +7,7 @@ use nix::sys::utsname::uname;
 
 use super::{conntrack, file};
 use crate::{
-    record::{BaseChain, NetfilterFacts, Rules},
+    record::{BaseChain, NetfilterFacts, NetworkRules, Rules, Whose},
     sys::nfnetlink::{Kind, Netfilter, Object, attribute, attributes},
 };
 
@@ -61,6 +61,15 @@ pub fn facts() -> NetfilterFacts {
         Err(why) => (None, Some(why.to_string())),
     };
     NetfilterFacts { conntrack: conntrack::read(), rules, rules_missing }
+}
+
+/// The rules of the current network namespace, which is one of a trial's; `None` if there are none.
+pub fn of_network(network: Whose) -> Option<NetworkRules> {
+    let found = match read() {
+        Ok(rules) => NetworkRules { network, rules: Some(rules), missing: None },
+        Err(why) => NetworkRules { network, rules: None, missing: Some(why.to_string()) },
+    };
+    found.rules.as_ref().is_none_or(Rules::any).then_some(found)
 }
 
 /// Reads the rules of the current network namespace. The error says why that is impossible, with the remedy.

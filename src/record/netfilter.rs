@@ -97,12 +97,7 @@ pub struct Conntrack {
 impl Conntrack {
     /// The table as it was at its fullest.
     pub fn table(&self) -> ConntrackTable {
-        ConntrackTable {
-            entries: self.peak,
-            limit: self.limit,
-            counts: self.counts,
-            time_wait_s: self.time_wait_s,
-        }
+        ConntrackTable { entries: self.peak, limit: self.limit, counts: self.counts, time_wait_s: self.time_wait_s }
     }
 
     /// The part of the table that was filled; `None` without a limit.
@@ -207,6 +202,17 @@ pub struct NetworkRules {
     pub missing: Option<String>,
 }
 
+impl NetworkRules {
+    /// What packets meet there, as a clause; `None` if that is nothing.
+    pub fn in_words(&self) -> Option<String> {
+        let place = if self.network == Whose::Shared { String::new() } else { format!(" in {}", self.network.words()) };
+        match &self.rules {
+            Some(rules) => Some(format!("{}{place}", rules.words(None)?)),
+            None => Some(format!("unknown{place} ({})", self.missing.as_deref().unwrap_or("not read"))),
+        }
+    }
+}
+
 /// What netfilter does in a network namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetfilterFacts {
@@ -277,8 +283,11 @@ mod tests {
 
     #[test]
     fn counts_are_of_the_time_between() {
-        let [before, after] = [(1, 2, 3), (1, 5, 9)]
-            .map(|(insert_failed, drop, early_drop)| ConntrackCounts { insert_failed, drop, early_drop });
+        let [before, after] = [(1, 2, 3), (1, 5, 9)].map(|(insert_failed, drop, early_drop)| ConntrackCounts {
+            insert_failed,
+            drop,
+            early_drop,
+        });
         assert_eq!(after.since(before), ConntrackCounts { insert_failed: 0, drop: 3, early_drop: 6 });
         assert_eq!(before.since(after), ConntrackCounts::default());
     }

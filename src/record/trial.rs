@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Connections, Conntrack, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow, Latencies,
-    LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, NetworkRules, ObserverRow, Outcome, Ports,
-    ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Tls, Upstream, Verdict,
+    Connections, Conntrack, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow,
+    Latencies, LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, NetworkRules, ObserverRow,
+    Outcome, Ports, ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Tls, Upstream, Verdict,
 };
 
 /// Version of the schema.

@@ -239,7 +239,10 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
     (
         "Connection tracking",
         &[
-            ("network", "Whose network the table is of: `shared` by server and loaders, the `server`'s, or the `loaders`'."),
+            (
+                "network",
+                "Whose network the table is of: `shared` by server and loaders, the `server`'s, or the `loaders`'.",
+            ),
             ("entries", "The most entries at once, among the samples."),
             ("limit", "The most entries that the table takes: net.netfilter.nf_conntrack_max."),
             ("fill", "Entries ÷ limit."),

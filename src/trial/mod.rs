@@ -44,6 +44,7 @@ use thiserror::Error;
 #[cfg(test)]
 pub(crate) use assemble::begun;
 use hosts::Hosts;
+pub use judge::conntrack::verdicts as tracking_verdicts;
 pub use loaders::Histograms;
 pub(crate) use networks::Networks;
 pub use networks::Stray;

@@ -26,7 +26,9 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, Conntrack, ErrorCount, Exit, NetworkRules, Outcome, Outcomes, Ports, PortsStep, TrialRecord},
+    record::{
+        Connections, Conntrack, ErrorCount, Exit, NetworkRules, Outcome, Outcomes, Ports, PortsStep, TrialRecord,
+    },
     scenario::{Fill, Scenario},
     stats,
     sys::{clock, limits},

@@ -4,26 +4,14 @@ use anyhow::Result;
 
 use super::networks::Networks;
 use crate::{
-    format::causes,
-    observe::{
-        conntrack::{self, TableReader},
-        rules,
-    },
-    record::{Conntrack, ConntrackTable, NetworkRules, TrialRecord, Whose},
+    observe::{rules, tracking::Tracking},
+    record::{NetworkRules, TrialRecord, Whose},
 };
 
 /// Watches the networks of a trial.
 pub(super) struct TrackingWatch {
-    tables: Vec<Watched>,
+    tables: Vec<Tracking>,
     rules: Vec<NetworkRules>,
-}
-
-/// The table of a network.
-struct Watched {
-    network: Whose,
-    reader: TableReader,
-    before: ConntrackTable,
-    peak: u64,
 }
 
 impl TrackingWatch {
@@ -44,62 +32,21 @@ impl TrackingWatch {
 
     /// Adds the network of the calling process.
     fn add(&mut self, network: Whose) {
-        let found = match rules::read() {
-            Ok(rules) => NetworkRules { network, rules: Some(rules), missing: None },
-            Err(why) => NetworkRules { network, rules: None, missing: Some(causes(&why)) },
-        };
-        if found.rules.as_ref().is_none_or(|rules| rules.any()) {
-            self.rules.push(found);
-        }
-        // Without the module nothing is tracked.
-        if let (Some(before), Some(reader)) = (conntrack::read(), TableReader::open()) {
-            self.tables.push(Watched { network, reader, peak: before.entries, before });
-        }
+        self.rules.extend(rules::of_network(network));
+        self.tables.extend(Tracking::begin(network));
     }
 
     /// Samples the tables.
     pub fn sample(&mut self) -> Result<()> {
-        for table in &mut self.tables {
-            table.peak = table.peak.max(table.reader.entries()?);
-        }
-        Ok(())
+        self.tables.iter_mut().try_for_each(|table| table.sample().map(drop))
     }
 
     /// Enters what was seen in the record. Only now are entries listed, where there are any.
-    pub fn end(mut self, record: &mut TrialRecord) -> Result<()> {
-        self.sample()?;
+    pub fn end(self, record: &mut TrialRecord) -> Result<()> {
         record.rules = self.rules;
         for mut table in self.tables {
-            record.conntrack.extend(table.end()?);
+            record.conntrack.extend(table.so_far()?.map(|seen| table.list(seen)));
         }
         Ok(())
-    }
-}
-
-impl Watched {
-    /// `None` if nothing was tracked.
-    fn end(&mut self) -> Result<Option<Conntrack>> {
-        let Self { network, before, peak, .. } = *self;
-        let counts = before.counts.zip(self.reader.counts()).map(|(before, after)| after.since(before));
-        if peak == 0 && counts.is_none_or(|counts| counts == Default::default()) {
-            return Ok(None);
-        }
-        let after = self.reader.entries()?;
-        let (states, states_missing) = match self.reader.states() {
-            Ok(states) => (Some(states), None),
-            Err(why) => (None, Some(causes(&why))),
-        };
-        Ok(Some(Conntrack {
-            network,
-            before: before.entries,
-            peak,
-            after,
-            limit: before.limit,
-            counts,
-            time_wait_s: before.time_wait_s,
-            other_protocols: states.as_ref().map(|states| states.others),
-            tcp_states: states.map(|states| states.tcp),
-            states_missing,
-        }))
     }
 }

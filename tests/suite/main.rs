@@ -85,6 +85,7 @@ mod stamps;
 mod strategies;
 mod strays;
 mod tls;
+mod tracking;
 mod unix;
 mod untrusted;
 mod upstream;

@@ -347,8 +347,13 @@ mod tests {
     fn rules_are_counted_or_said_to_be_unknown() {
         let missing = Some("only root may read the rules of this network".to_owned());
         let unknown = filtered(&NetfilterFacts { rules_missing: missing, ..NetfilterFacts::default() });
-        assert_eq!((&unknown.found[..], &unknown.advice[..]), ("unknown", "only root may read the rules of this network"));
-        let with = |chains| filtered(&NetfilterFacts { rules: Some(Rules { chains, ..Rules::default() }), ..NetfilterFacts::default() });
+        assert_eq!(
+            (&unknown.found[..], &unknown.advice[..]),
+            ("unknown", "only root may read the rules of this network")
+        );
+        let with = |chains| {
+            filtered(&NetfilterFacts { rules: Some(Rules { chains, ..Rules::default() }), ..NetfilterFacts::default() })
+        };
         assert_eq!(with(Vec::new()).found, "no rules");
         let [family, table, chain, hook] = ["inet", "filter", "INPUT", "input"].map(str::to_owned);
         let found = with(vec![BaseChain { family, table, chain, hook, rules: 3 }]).found;

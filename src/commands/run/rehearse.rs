@@ -1,10 +1,6 @@
 //! Finds predictable failures before the first trial.
 
-use std::{
-    collections::HashSet,
-    iter,
-    net::IpAddr,
-};
+use std::{collections::HashSet, iter, net::IpAddr};
 
 use anyhow::{Context, Error, Result, bail};
 

@@ -88,7 +88,8 @@ impl Row<'_> {
     fn row(&self) -> Vec<String> {
         let Self { cell, fullest, counts } = self;
         let number = |number: u64| thousands(number as f64);
-        let counted = |of: fn(ConntrackCounts) -> u64| counts.map_or_else(|| NONE.to_owned(), |counts| number(of(counts)));
+        let counted =
+            |of: fn(ConntrackCounts) -> u64| counts.map_or_else(|| NONE.to_owned(), |counts| number(of(counts)));
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend([
             fullest.network.name().to_owned(),
@@ -134,7 +135,11 @@ fn finding(rows: &[Row<'_>]) -> String {
         let entries = thousands(row.fullest.peak as f64);
         match row.fullest.fill() {
             Some(share) => {
-                format!("At its fullest, the table held {entries} entries, {} of its limit{}", percent(share), place(row))
+                format!(
+                    "At its fullest, the table held {entries} entries, {} of its limit{}",
+                    percent(share),
+                    place(row)
+                )
             }
             None => format!("At its fullest, the table held {entries} entries{}", place(row)),
         }
@@ -184,7 +189,10 @@ mod tests {
         assert!(content.notes.len() == 1, "without a timeout there is no arithmetic");
         let reading = sample(vec![table(Whose::Loaders, 1_000, 7)]).reading();
         let finding = section(&Ranked::of(&reading)).unwrap().finding;
-        assert!(finding.starts_with("7 packets were dropped for want of an entry with ") && finding.ends_with('b'), "{finding}");
+        assert!(
+            finding.starts_with("7 packets were dropped for want of an entry with ") && finding.ends_with('b'),
+            "{finding}"
+        );
     }
 
     #[test]

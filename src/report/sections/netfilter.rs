@@ -1,11 +1,7 @@
 //! What netfilter did to a record's trials, in lines of their conditions.
 
 use super::conditions::lines;
-use crate::{
-    format::thousands,
-    record::{NetworkRules, Whose},
-    stats::Record,
-};
+use crate::{format::thousands, record::NetworkRules, stats::Record};
 
 /// More lines about rules than this become one: where cells have rules of their own, sections compare them.
 const LINES: usize = 3;
@@ -13,7 +9,7 @@ const LINES: usize = 3;
 /// The rules that packets met, and the table of tracked connections: `packet filter: 2 rules of nftables in base chains at input; …`.
 pub(super) fn conditions(record: &Record) -> Vec<String> {
     let mut rules = lines(record, |trial| {
-        let of: Vec<String> = trial.rules.iter().filter_map(in_words).collect();
+        let of: Vec<String> = trial.rules.iter().filter_map(NetworkRules::in_words).collect();
         (!of.is_empty()).then(|| ("packet filter".to_owned(), of.join("; ")))
     });
     if rules.len() > LINES {
@@ -32,21 +28,13 @@ pub(super) fn conditions(record: &Record) -> Vec<String> {
     rules
 }
 
-fn in_words(of: &NetworkRules) -> Option<String> {
-    let place = if of.network == Whose::Shared { String::new() } else { format!(" in {}", of.network.words()) };
-    match &of.rules {
-        Some(rules) => Some(format!("{}{place}", rules.words(None)?)),
-        None => Some(format!("unknown{place} ({})", of.missing.as_deref().unwrap_or("not read"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::{
-        record::{BaseChain, Conntrack, Rules},
+        record::{BaseChain, Conntrack, Rules, Whose},
         report::sample::Sample,
     };
 
@@ -77,6 +65,6 @@ mod tests {
         );
         assert!(of(&[1, 2, 3, 4])[0].starts_with("packet filter: 4 different sets of rules; "));
         let unknown = NetworkRules { network: Whose::Server, rules: None, missing: Some("only root".to_owned()) };
-        assert_eq!(in_words(&unknown).unwrap(), "unknown in the server's network (only root)");
+        assert_eq!(unknown.in_words().unwrap(), "unknown in the server's network (only root)");
     }
 }

@@ -2,9 +2,15 @@
 
 use crate::record::{Conntrack, Grounds, limits};
 
+/// The verdicts on the tables of connection tracking.
+pub fn verdicts(tables: &[Conntrack]) -> impl Iterator<Item = Grounds> {
+    [full(tables), near(tables)].into_iter().flatten()
+}
+
 /// What was dropped, or removed, because a table was full.
-pub(super) fn full(tables: &[Conntrack]) -> Option<Grounds> {
-    let table = tables.iter().filter(|table| was_full(table)).max_by_key(|table| table.counts.map(|counts| counts.drop))?;
+fn full(tables: &[Conntrack]) -> Option<Grounds> {
+    let table =
+        tables.iter().filter(|table| was_full(table)).max_by_key(|table| table.counts.map(|counts| counts.drop))?;
     let counts = table.counts?;
     Some(Grounds::ConntrackFull {
         network: table.network,
@@ -15,7 +21,7 @@ pub(super) fn full(tables: &[Conntrack]) -> Option<Grounds> {
 }
 
 /// Whether a table came near its limit without being full.
-pub(super) fn near(tables: &[Conntrack]) -> Option<Grounds> {
+fn near(tables: &[Conntrack]) -> Option<Grounds> {
     if tables.iter().any(was_full) {
         return None;
     }

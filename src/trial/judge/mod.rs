@@ -1,7 +1,7 @@
 //! The rules that give a trial its verdicts. Each is a pure function of parts of the record, and returns the grounds for its verdict.
 
 mod balance;
-mod conntrack;
+pub mod conntrack;
 mod course;
 mod hosts;
 mod kernel;
@@ -87,6 +87,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
     let place = scenario.place();
     let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
+    let tracking = conntrack::verdicts(&record.conntrack);
     let lost_hosts = hosts::lost(&record.hosts);
     let more = [
         load::ended_early(loaded.early, &record.connections, Some(&record.latency_ns.response)),
@@ -102,9 +103,6 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::syn_queue_overflow(&record.kernel),
         kernel::syn_cookies(&record.kernel, record.connections.cookies),
         kernel::time_wait_overflow(&record.kernel),
-        // Before the retries that follow from it.
-        conntrack::full(&record.conntrack),
-        conntrack::near(&record.conntrack),
         kernel::retries(&record.kernel, loaded.connects),
         kernel::steal(record),
         kernel::contended(record),
@@ -121,7 +119,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];
-    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths);
+    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths).chain(tracking);
     unexplained(grounds.chain(more.into_iter().flatten()).collect())
 }
 
@@ -147,11 +145,9 @@ pub(super) fn judge_fill(
         load::fill_deadline(gave_up),
         load::fill_stopped(connections, ports, enough).filter(|_| early.is_none() && dead.is_empty()),
         load::odd_range(ports),
-        conntrack::full(tables),
-        conntrack::near(tables),
     ];
     let deaths = dead.into_iter().map(|(process, exit)| Grounds::ProcessDied { process, exit, in_flight: 0 });
-    unexplained(grounds.into_iter().flatten().chain(deaths).collect())
+    unexplained(grounds.into_iter().flatten().chain(conntrack::verdicts(tables)).chain(deaths).collect())
 }
 
 /// The name of one of several populations, what it offered, and the rate that should match it.
