@@ -74,7 +74,7 @@ pub struct Conntrack {
     pub network: Whose,
     /// Entries before the load began.
     pub before: u64,
-    /// The most entries at once, among the samples of every 100 ms.
+    /// The most entries at once, among the samples of every 100 ms, of load hosts every 250 ms.
     pub peak: u64,
     /// Entries once load and server had ended.
     pub after: u64,

@@ -14,7 +14,7 @@ use super::{
     tracking::TrackingWatch,
 };
 use crate::{
-    context::Role,
+    context::{Role, Side},
     ipc::family::{self, Family, Patience},
     load::{
         fill::{FillControl, FillLog, FillPhase, FillReport, Filler, RESERVED_FILES},
@@ -106,7 +106,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let mut sockets = networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?;
     let before = counters.read().context("reading /proc/self/net")?;
-    let mut tracking = TrackingWatch::begin(&networks)?;
+    let mut tracking = TrackingWatch::begin(&networks, Side::Whole)?;
     // Its networks are its own: nothing else changes their routes.
     networks.confine(&scenario, false, Role::default())?;
     let start_ns = clock::monotonic_ns();

@@ -290,7 +290,7 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::of(subject.places()));
         Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
     });
-    let watches = (queues, foreign.transpose()?, TrackingWatch::begin(networks)?);
+    let watches = (queues, foreign.transpose()?, TrackingWatch::begin(networks, context.side)?);
     Sampler::new(control, watches, subject, clients, loaders, ramp, scenario.queue_interval)
 }
 

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::networks::Networks;
 use crate::{
+    context::Side,
     observe::{rules, tracking::Tracking},
     record::{NetworkRules, TrialRecord, Whose},
 };
@@ -15,13 +16,15 @@ pub(super) struct TrackingWatch {
 }
 
 impl TrackingWatch {
-    /// Begins before the load, once all rules have been loaded.
-    pub fn begin(networks: &Networks) -> Result<Self> {
+    /// Begins before the load, once all rules have been loaded. `side`: which of server and loaders are on this host.
+    pub fn begin(networks: &Networks, side: Side) -> Result<Self> {
         let mut watch = Self { tables: Vec::new(), rules: Vec::new() };
-        if networks.shared() {
-            watch.add(Whose::Shared);
-        } else {
-            watch.add(Whose::Server);
+        match side {
+            Side::Whole if networks.shared() => watch.add(Whose::Shared),
+            Side::Whole | Side::Server => watch.add(Whose::Server),
+            Side::Load => watch.add(Whose::Loaders),
+        }
+        if !networks.shared() {
             networks.for_loaders(|| {
                 watch.add(Whose::Loaders);
                 Ok(())

@@ -175,6 +175,7 @@ fn tests() -> Vec<Trial> {
         strategies::tests(),
         strays::tests(),
         tls::tests(),
+        tracking::tests(),
         unix::tests(),
         untrusted::tests(),
         upstream::tests(),

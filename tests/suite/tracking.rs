@@ -96,8 +96,10 @@ fn counts_and_states_are_the_kernels() {
         let trial = &bench.read_trials()[0];
         assert_balanced(trial);
         let [table] = &trial["conntrack"].as_array().unwrap()[..] else { panic!("{}", trial["conntrack"]) };
-        assert_eq!((&table["network"], number(&table["before"])), (&"shared".into(), 0));
-        assert_eq!((number(&table["peak"]), number(&table["after"])), (500, 500), "{table}");
+        // What `run` tries out before the first trial is tracked, too.
+        let before = number(&table["before"]);
+        assert!(table["network"] == "shared" && before < 10, "{table}");
+        assert_eq!((number(&table["peak"]), number(&table["after"])), (before + 500, before + 500), "{table}");
         assert_eq!(number(&table["after"]).to_string(), conntrack(&["-C"]).trim());
         assert_eq!((number(&table["limit"]), number(&table["time_wait_s"])), (limit(), 600));
         assert_eq!(table["counts"], serde_json::json!({ "insert_failed": 0, "drop": 0, "early_drop": 0 }));
@@ -174,7 +176,9 @@ fn what_watches_the_network_names_its_rules() {
 
         let ports = json(&bench, &["ports", "--json"]);
         let table = &ports["conntrack"];
-        assert_eq!((number(&table["entries"]), number(&table["limit"])), (3, limit()), "{ports}");
+        // `doctor` has made connections of its own.
+        assert_eq!(number(&table["entries"]).to_string(), conntrack(&["-C"]).trim(), "{ports}");
+        assert_eq!(number(&table["limit"]), limit());
         let tuples = number(&ports["tuple_groups_count"]).max(1) * number(&ports["range"]["usable"]);
         assert_eq!(table["usable_tuples"], tuples);
         assert_eq!(table["ends_first"], limit() < tuples);
@@ -235,7 +239,7 @@ fn fill(count: u32) {
     }
 }
 
-/// Of 30 clients, the ten for whom the table has room are served; the others' SYNs are dropped without an error.
+/// Of 30 clients, those for whom the table has room are served; the others' SYNs are dropped without an error.
 fn a_full_table_is_named() {
     in_a_network(RULES, || {
         fill(u32::try_from(limit()).unwrap() - 10);
@@ -247,12 +251,19 @@ fn a_full_table_is_named() {
             .set("load.connect_timeout", "2s")
             .bench();
         let trial = &bench.trials(3)[0];
+        let table = &trial["conntrack"][0];
+        // What `run` tries out before the first trial has taken some of the room.
+        let room = limit() - number(&table["before"]);
+        assert!((1..=10).contains(&room), "{table}");
         let connections = &trial["connections"];
-        assert_eq!((number(&connections["attempted"]), number(&connections["established"])), (30, 10), "{connections}");
+        assert_eq!(
+            (number(&connections["attempted"]), number(&connections["established"])),
+            (30, room),
+            "{connections}"
+        );
         let errors = connections["errors"].as_array().unwrap();
         let timeouts = errors.iter().find(|error| error["phase"] == "connect" && error["errno"] == "ETIMEDOUT");
-        assert_eq!(timeouts.map(|error| number(&error["count"])), Some(20), "{connections}");
-        let table = &trial["conntrack"][0];
+        assert_eq!(timeouts.map(|error| number(&error["count"])), Some(30 - room), "{connections}");
         assert_eq!((number(&table["peak"]), number(&table["limit"])), (limit(), limit()));
         assert!(number(&table["counts"]["drop"]) >= 20 && table["counts"]["early_drop"] == 0, "{table}");
         let states: BTreeMap<String, u64> = serde_json::from_value(table["tcp_states"].clone()).unwrap();
