@@ -54,6 +54,7 @@ const TARGETS: &[Target] = &[
     target("tls", tls::wire),
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
+    target("nfnetlink", kernel::nfnetlink),
     target("kernel-files", kernel::files),
     target("nftables", kernel::nftables),
     guided("report", reports::report, json::mutate),

@@ -21,6 +21,7 @@ mod machine;
 mod members;
 mod memory;
 mod nat;
+mod netfilter;
 mod ports;
 mod probe;
 mod ramp;
@@ -58,6 +59,7 @@ pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
 pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
 pub use memory::Memory;
 pub use nat::Nat;
+pub use netfilter::{BaseChain, Conntrack, ConntrackCounts, ConntrackTable, NetfilterFacts, NetworkRules, Rules};
 pub use ports::{Ports, PortsStep};
 pub use probe::{ProbeRow, ProbedMember};
 pub use ramp::{Ramp, RampStep, TENTHS};
@@ -75,6 +77,6 @@ pub use verdict::{
 };
 pub use words::{
     CountedBy, Draws, EventKind, HostRole, Latency, Outcome, ProbeLevel, ReloadHow, Stage, SubjectKind, Virtualization,
-    WaitEnd, WaitMethod,
+    WaitEnd, WaitMethod, Whose,
 };
 pub use writer::{Destination, RecordExists, Unwritten, Writer, remedy};

@@ -11,10 +11,6 @@ pub struct Nat {
     /// Ports that NAT could choose from; `null` for the kernel's choice.
     pub ports: Option<u64>,
     /// Packets that began a connection and came to NAT, over the whole trial: SYNs that were sent again for want of a port come again.
+    /// Those that were dropped for want of a port are `insert_failed` of the loaders' network in `conntrack`.
     pub begun: Option<u64>,
-    /// Those of them that were dropped because another connection had the port already when theirs was to be entered: no free one had been found,
-    /// or two clients raced for it. `null`, like `dropped`, if the kernel shows no counters.
-    pub insert_failed: Option<u64>,
-    /// Packets dropped because no entry could be made, which includes those.
-    pub dropped: Option<u64>,
 }

@@ -233,6 +233,20 @@ words! {
 }
 
 words! {
+    /// Which of a trial's networks something is in.
+    #[derive(Default)]
+    Whose in "kebab-case" {
+        /// Server and loaders share it.
+        #[default]
+        Shared,
+        /// The server's, if loaders have another.
+        Server,
+        /// The loaders', if the server has another.
+        Loaders,
+    }
+}
+
+words! {
     /// What a host of a job does.
     #[derive(Default)]
     HostRole in "kebab-case" {
@@ -346,6 +360,7 @@ mod tests {
         spelled_alike::<ReloadHow>(&["inherit", "reopen", "restart"]);
         spelled_alike::<SubjectKind>(&["own", "command", "running"]);
         spelled_alike::<HostRole>(&["server", "load"]);
+        spelled_alike::<Whose>(&["shared", "server", "loaders"]);
         spelled_alike::<CountedBy>(&["own", "tracepoint", "none"]);
         spelled_alike::<ProbeLevel>(&["btf", "tracepoints", "counts", "off"]);
         spelled_alike::<Draws>(&["tuples", "connections"]);

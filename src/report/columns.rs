@@ -272,6 +272,22 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Connection tracking",
+        &[
+            (
+                "network",
+                "Whose network the table is of: `shared` by server and loaders, the `server`'s, or the `loaders`'.",
+            ),
+            ("entries", "The most entries at once, among the samples."),
+            ("limit", "The most entries that the table takes: net.netfilter.nf_conntrack_max."),
+            ("fill", "Entries ÷ limit."),
+            ("dropped", "Packets dropped because no entry could be made for them, over all trials."),
+            ("evicted", "Entries removed to make room for others, over all trials."),
+            ("clashes", "Entries that met another with the same tuple, over all trials: insert_failed."),
+            ("at the end", "TCP entries by their state, once load and server had ended."),
+        ],
+    ),
+    (
         "TLS handshakes",
         &[
             ("TLS\nhandshakes", "TLS handshakes that clients completed."),

@@ -26,13 +26,13 @@ mod ramp;
 mod rows;
 mod sampler;
 mod subject;
+mod tracking;
 mod upstream;
 mod view;
 mod watch;
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fs::File,
     iter,
     sync::{Arc, atomic::AtomicBool},
@@ -47,6 +47,7 @@ use thiserror::Error;
 pub(crate) use assemble::begun;
 use firewall::NotLoaded;
 use hosts::Hosts;
+pub use judge::conntrack::verdicts as tracking_verdicts;
 pub use loaders::Histograms;
 pub(crate) use networks::Networks;
 pub use networks::Stray;
@@ -69,7 +70,7 @@ use crate::{
     },
     observe::{
         completions::Completions,
-        host::{self, Probe},
+        host::{NetworkFacts, Probe},
         listeners, mptcp,
         ports::Range,
         queues,
@@ -304,8 +305,8 @@ pub fn probe(networks: &[Network], patience: Patience<'_>) -> Result<Probe> {
 pub enum Rehearsal {
     /// The cell's networks can be created.
     Ready {
-        /// The networks' sysctls before the scenario's are set.
-        sysctls: BTreeMap<String, String>,
+        /// The networks' facts before the scenario's sysctls are set.
+        network: NetworkFacts,
         /// Why the cell's strategy does not work here; `None` if it does.
         strategy_error: Option<String>,
         /// The ports that the loaders may choose from once the scenario's sysctls are set.
@@ -338,7 +339,7 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                 return Ok(Rehearsal::Refused { path, why: problem });
             }
         };
-        let sysctls = host::sysctls();
+        let network = NetworkFacts::read();
         Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
@@ -373,7 +374,7 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                     return Ok(refused);
                 }
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
-                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
+                Rehearsal::Ready { network, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
             }
             Err(error) => {
                 let Some(UnwrittenSysctl(sysctl)) = error.downcast_ref() else { return Err(error) };

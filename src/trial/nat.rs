@@ -4,10 +4,7 @@ use anyhow::{Context, Result};
 
 use super::{firewall, networks::Networks};
 use crate::{
-    observe::{
-        conntrack::{self, Table},
-        nftables::Listing,
-    },
+    observe::nftables::Listing,
     record::{self, TrialRecord},
     scenario::{
         Nat, NatPorts, Scenario,
@@ -26,7 +23,6 @@ const FIRST_PORT: u16 = 1_024;
 #[derive(Debug)]
 pub(super) struct Translating {
     nat: Nat,
-    before: Table,
 }
 
 /// Loads a scenario's NAT into the loaders' network. Returns `None` if it has none, and fails with a [`firewall::NotLoaded`] if nft refuses it.
@@ -37,7 +33,7 @@ pub(super) fn load(scenario: &Scenario, networks: &Networks) -> Result<Option<Tr
             path: keys::NAT_CLIENTS.path(),
             problem: crate::format::causes(&error),
         })?;
-        Ok(Some(Translating { nat, before: conntrack::read().unwrap_or_default() }))
+        Ok(Some(Translating { nat }))
     })
 }
 
@@ -48,7 +44,8 @@ fn text(nat: Nat) -> String {
         NatPorts::Random => " random",
         NatPorts::FullyRandom => " fully-random",
     };
-    let range = nat.port_count.map_or_else(String::new, |count| format!(" to :{FIRST_PORT}-{}", FIRST_PORT - 1 + count));
+    let range =
+        nat.port_count.map_or_else(String::new, |count| format!(" to :{FIRST_PORT}-{}", FIRST_PORT - 1 + count));
     format!(
         "table inet {TABLE} {{\n\tcounter {BEGUN} {{ }}\n\tchain out {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\
          \t\toifname {} meta l4proto tcp counter name {BEGUN} masquerade{range}{how}\n\t}}\n}}\n",
@@ -59,18 +56,12 @@ fn text(nat: Nat) -> String {
 impl Translating {
     /// Enters what NAT has counted, once no more packets are to come.
     pub fn end(self, networks: &Networks, record: &mut TrialRecord) -> Result<()> {
-        let Self { nat, before } = self;
-        let (listing, after) = networks.for_loaders(|| {
-            let listing = Listing::of_counters().context("reading the counter of NAT")?;
-            Ok((listing, conntrack::read()))
-        })?;
-        let grown = |of: fn(&Table) -> u64| after.as_ref().map(|after| of(after).saturating_sub(of(&before)));
+        let Self { nat } = self;
+        let listing = networks.for_loaders(|| Listing::of_counters().context("reading the counter of NAT"))?;
         record.nat = Some(record::Nat {
             clients: nat.clients.into(),
             ports: nat.port_count.map(u64::from),
             begun: listing.packets(TABLE, BEGUN),
-            insert_failed: grown(|table| table.insert_failed),
-            dropped: grown(|table| table.dropped),
         });
         Ok(())
     }

@@ -18,6 +18,7 @@ use super::{
     sampler::{Clients, Queues, Sampler},
     set_sysctls,
     subject::{self, Beside, Listening, NotReady, OwnServer, Placed, Subject},
+    tracking::TrackingWatch,
     upstream::Backend,
     watch::{KernelWatch, MachineWatch},
 };
@@ -132,7 +133,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let members = 0..subject.members();
     let sockets = members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
     let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
-    let sampled = sampler.end(&mut record);
+    let sampled = sampler.end(&mut record)?;
     let mut finished = subject.finish();
     let output = finished.output.take();
     subject::enter_changes(std::mem::take(&mut finished.changed), window.start_ns, &mut record.events);
@@ -300,7 +301,8 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::of(subject.places()));
         Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
     });
-    Sampler::new(control, (queues, foreign.transpose()?), subject, clients, loaders, ramp, scenario.queue_interval)
+    let watches = (queues, foreign.transpose()?, TrackingWatch::begin(networks, context.side)?);
+    Sampler::new(control, watches, subject, clients, loaders, ramp, scenario.queue_interval)
 }
 
 /// Waits until this many processes are at the barrier. `check` fails if one of them has ended instead.

@@ -87,6 +87,7 @@ mod stamps;
 mod strategies;
 mod strays;
 mod tls;
+mod tracking;
 mod unix;
 mod untrusted;
 mod upstream;
@@ -178,6 +179,7 @@ fn tests() -> Vec<Trial> {
         strategies::tests(),
         strays::tests(),
         tls::tests(),
+        tracking::tests(),
         unix::tests(),
         untrusted::tests(),
         upstream::tests(),

@@ -65,6 +65,18 @@ pub fn cargo() -> bool {
     git() && answers(env!("CARGO")) && answers("rustc")
 }
 
+/// Root, with the tools that load rules and list what is tracked.
+pub fn nft_and_conntrack() -> bool {
+    root() && on_path("nft") && on_path("conntrack")
+}
+
+/// A table of tracked connections that can be filled in seconds, and the tool that has connections tracked.
+pub fn a_small_table() -> bool {
+    let limit = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
+    let limit = limit.ok().and_then(|limit| limit.trim().parse::<u64>().ok());
+    root() && on_path("nft") && limit.is_some_and(|limit| (1_000..=300_000).contains(&limit))
+}
+
 pub fn curl() -> bool {
     on_path("curl")
 }

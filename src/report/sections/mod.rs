@@ -2,6 +2,7 @@
 
 mod cells;
 mod conditions;
+mod conntrack;
 mod effective;
 mod events;
 mod firewall;
@@ -12,6 +13,7 @@ mod job;
 mod members;
 mod mptcp;
 mod nat;
+mod netfilter;
 mod percentiles;
 mod populations;
 pub mod ports;
@@ -58,6 +60,7 @@ const SECTIONS: &[Section] = &[
     stages::section,
     ramp::section,
     ports::section,
+    conntrack::section,
     cells::on_page,
     verdicts::section,
     harness::section,

@@ -3,7 +3,7 @@
 use super::{Content, In};
 use crate::{
     format::thousands,
-    record::{Outcome, TrialRecord},
+    record::{Outcome, TrialRecord, Whose},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
     stats::{CellSummary, Record},
@@ -70,13 +70,20 @@ impl Sum {
             let add = |sum: Option<u64>, more: Option<u64>| more.map(|more| sum.unwrap_or(0) + more).or(sum);
             (sum.clients, sum.ports) = (nat.clients, nat.ports);
             sum.begun = add(sum.begun, nat.begun);
-            sum.insert_failed = add(sum.insert_failed, nat.insert_failed);
+            sum.insert_failed = add(sum.insert_failed, clashes(trial));
             sum.established += trial.connections.established;
             sum.most = sum.most.max(trial.connections.established);
             sum.filtered += trial.connections.outcomes.filtered;
             Some(sum)
         })
     }
+}
+
+/// Packets dropped because another connection had the port already when theirs was to be entered: no free one had been found, or two clients
+/// raced for it. `None` if the kernel does not say.
+fn clashes(trial: &TrialRecord) -> Option<u64> {
+    let table = trial.conntrack.iter().find(|table| table.network == Whose::Loaders)?;
+    Some(table.counts?.insert_failed)
 }
 
 /// Where clients found no way through NAT.
@@ -102,7 +109,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{record::Nat, report::sample::Sample};
+    use crate::{
+        record::{Conntrack, ConntrackCounts, Nat},
+        report::sample::Sample,
+    };
 
     #[test]
     fn a_row_says_how_many_came_through_and_who_went_without_an_answer() {
@@ -112,7 +122,9 @@ mod tests {
             trial.connections.established = established;
             trial.connections.outcomes.filtered = filtered;
             let begun = Some(established + 2 * filtered);
-            trial.nat = Some(Nat { clients: 20, ports: Some(ports), begun, insert_failed: Some(2 * filtered), dropped: None });
+            trial.nat = Some(Nat { clients: 20, ports: Some(ports), begun });
+            let counts = Some(ConntrackCounts { insert_failed: 2 * filtered, drop: 2 * filtered, early_drop: 0 });
+            trial.conntrack.push(Conntrack { network: Whose::Loaders, counts, ..Conntrack::default() });
         }
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The rules that give a trial its verdicts. Each is a pure function of parts of the record, and returns the grounds for its verdict.
 
 mod balance;
+pub mod conntrack;
 mod course;
 mod firewall;
 mod hosts;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Connections, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
+    record::{Connections, Conntrack, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
     scenario::{Load, Mode, Scenario},
 };
 
@@ -90,6 +91,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
     let place = scenario.place();
     let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
+    let tracking = conntrack::verdicts(&record.conntrack);
     let lost_hosts = hosts::lost(&record.hosts);
     let more = [
         load::ended_early(loaded.early, &record.connections, Some(&record.latency_ns.response)),
@@ -123,7 +125,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];
-    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths);
+    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths).chain(tracking);
     unexplained(grounds.chain(more.into_iter().flatten()).collect())
 }
 
@@ -140,6 +142,7 @@ pub(super) fn judge_fill(
     ports: &Ports,
     enough: Option<u64>,
     (gave_up, early): (bool, Option<Early<'_>>),
+    tables: &[Conntrack],
     dead: Vec<(String, Exit)>,
 ) -> Vec<Verdict> {
     let grounds = [
@@ -150,7 +153,7 @@ pub(super) fn judge_fill(
         load::odd_range(ports),
     ];
     let deaths = dead.into_iter().map(|(process, exit)| Grounds::ProcessDied { process, exit, in_flight: 0 });
-    unexplained(grounds.into_iter().flatten().chain(deaths).collect())
+    unexplained(grounds.into_iter().flatten().chain(conntrack::verdicts(tables)).chain(deaths).collect())
 }
 
 /// The name of one of several populations, what it offered, and the rate that should match it.
