@@ -5,11 +5,12 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::kept::Kept;
+use super::{kept::Kept, session::Hold};
 use crate::{
     ipc::control::Window,
-    scenario::{Arrivals, Bound, Load, Mode, Transport},
+    scenario::{Arrivals, Bound, CloseBy, Load, Mode, Transport},
     sys::clock,
+    trace::{Playback, Start},
 };
 
 /// One loader's part of a population.
@@ -55,6 +56,26 @@ impl Transports {
             return Transport::Udp;
         }
         Transport::Tcp
+    }
+}
+
+/// A start that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// When, in nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// The requests that a trace has the connection make; `None` for as many as others.
+    requests: Option<u32>,
+    /// How long a trace has it held, in nanoseconds; `None` for as long as others.
+    hold_ns: Option<u64>,
+}
+
+impl Planned {
+    /// How many requests the connection makes and how long it is held, where others make so many. Where nothing is asked, a trace changes
+    /// nothing about that; and nothing is held where the server closes.
+    pub fn task(self, (requests, close_by): (u32, CloseBy)) -> (u32, Hold) {
+        let own = self.requests.filter(|_| requests > 0).unwrap_or(requests);
+        (own, self.hold_ns.filter(|_| close_by == CloseBy::Client).map_or(Hold::OfPolicy, Hold::Own))
     }
 }
 
@@ -112,7 +133,8 @@ impl Pacer {
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
             Mode::Open { arrivals, .. } => {
-                Starts::Open(Box::new(Schedule::new(arrivals, (window, due), bound, part, rng)))
+                let trace = load.replay.as_ref().map(|replay| replay.schedule().playback());
+                Starts::Open(Box::new(Schedule::new((arrivals, trace), (window, due), bound, part, rng)))
             }
         };
         Self { starts, window, due }
@@ -129,6 +151,17 @@ impl Pacer {
             Starts::Open(schedule) => schedule.next_ns,
             Starts::Kept(kept) => kept.next_ns(),
         }
+    }
+
+    /// Takes the next intended start, with what a trace says about it.
+    pub fn take_planned(&mut self) -> Option<Planned> {
+        let traced = match &self.starts {
+            Starts::Open(schedule) => schedule.traced,
+            Starts::Closed { .. } | Starts::Kept(_) => None,
+        };
+        let at_ns = self.take()?;
+        let (requests, hold_ns) = traced.map_or((None, None), |traced| (traced.requests, traced.hold_ns));
+        Some(Planned { at_ns, requests, hold_ns })
     }
 
     /// Takes the next intended start.
@@ -189,6 +222,9 @@ impl Pacer {
 #[derive(Debug)]
 struct Schedule {
     arrivals: Arrivals,
+    /// The starts of a trace, and the one computed last, if a trace says when connections start.
+    trace: Option<Playback>,
+    traced: Option<Start>,
     window: Window,
     due: Due,
     part: Part,
@@ -205,7 +241,7 @@ struct Schedule {
 
 impl Schedule {
     fn new(
-        arrivals: Arrivals,
+        (arrivals, trace): (Arrivals, Option<Playback>),
         (window, due): (Window, Due),
         remaining: Option<u64>,
         part: Part,
@@ -216,10 +252,24 @@ impl Schedule {
         rng.set_stream(repetition as u64);
         // The offset basis of 64-bit FNV-1a.
         let digest = 0xcbf2_9ce4_8422_2325;
-        let mut schedule =
-            Self { arrivals, window, due, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
-        if let Arrivals::Poisson { rate } = arrivals {
-            schedule.offset_ns = schedule.gap_ns(rate);
+        let mut schedule = Self {
+            arrivals,
+            trace,
+            traced: None,
+            window,
+            due,
+            part,
+            rng,
+            number: 0,
+            offset_ns: 0.0,
+            remaining,
+            digest,
+            next_ns: None,
+        };
+        match arrivals {
+            Arrivals::Poisson { rate } => schedule.offset_ns = schedule.gap_ns(rate),
+            Arrivals::Trace(_) => schedule.offset_ns = schedule.of_trace(),
+            Arrivals::Constant { .. } | Arrivals::Burst { .. } => {}
         }
         schedule.walk();
         schedule
@@ -261,7 +311,14 @@ impl Schedule {
             Arrivals::Constant { rate } => self.number as f64 * 1e9 / rate,
             Arrivals::Poisson { rate } => self.offset_ns + self.gap_ns(rate),
             Arrivals::Burst { size, every } => (self.number / size) as f64 * clock::nanoseconds(every) as f64,
+            Arrivals::Trace(_) => self.of_trace(),
         };
+    }
+
+    /// The next start of a trace, which has an end.
+    fn of_trace(&mut self) -> f64 {
+        self.traced = self.trace.as_mut().and_then(Iterator::next);
+        self.traced.map_or(f64::INFINITY, |start| start.at_ns as f64)
     }
 
     /// An exponentially distributed gap, by inverse transform: −ln(1−u)/λ with u uniform in [0, 1).
@@ -326,6 +383,33 @@ mod tests {
         let (all, _) = starts(load, window(u64::MAX), 3, 1);
         let from = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6].map(|burst| 5 * S + burst * S / 4);
         assert_eq!(all, from);
+    }
+
+    /// Written down and replayed, a schedule has its starts again: so its gaps have the distribution that they had.
+    #[test]
+    fn a_poisson_schedule_that_is_replayed_has_its_gaps_again() {
+        let (planned, _) = starts("mode='open'\nrate=300", window(15 * S), 1, 3);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.csv");
+        let rows: String = planned.iter().map(|at_ns| format!("{}.{:09},2\n", at_ns / S, at_ns % S)).collect();
+        std::fs::write(&path, rows).unwrap();
+        let text = format!("[load]\nmode='open'\narrivals='trace'\ntrace='{}'", path.display());
+        let mut plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+        plan.read_traces().unwrap();
+        let scenario = &plan.cells[0].scenario;
+        let window = Window { measure_from_ns: 5 * S, ..window(5 * S + scenario.span.measured().as_nanos() as u64) };
+        for loaders in [1, 3] {
+            let mut all = Vec::new();
+            for loader in 0..loaders {
+                let part = Part { loader, loaders };
+                let mut pacer = Pacer::new((&scenario.loads[0], scenario.span.bound), window, part, 1, 0);
+                all.extend(std::iter::from_fn(|| pacer.take_planned()));
+            }
+            all.sort_by_key(|one| one.at_ns);
+            let expected: Vec<u64> = planned.iter().map(|at_ns| 5 * S + at_ns - planned[0]).collect();
+            assert_eq!(all.iter().map(|one| one.at_ns).collect::<Vec<_>>(), expected);
+            assert!(all.iter().all(|one| one.task((7, CloseBy::Client)) == (2, Hold::OfPolicy)));
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod placement;
 mod plan;
 mod population;
 mod ports;
+mod replay;
 mod schedule;
 mod security;
 mod server;
@@ -44,6 +45,7 @@ pub use load::{CloseBy, CloseHow, Connect, Engine, HttpRequest, LineExchange, Lo
 pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
+pub use replay::Replay;
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};
 pub use security::{CertificateFiles, Security, TlsVersion};
 pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Server, ServiceTime};

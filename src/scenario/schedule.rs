@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-use super::{keys, settings::Settings};
+use super::{keys, replay, settings::Settings};
+use crate::trace::Figures;
 
 /// What starts a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,6 +95,8 @@ pub enum Arrivals {
         /// Time between the instants.
         every: Duration,
     },
+    /// As in a trace, with what is known of it once it has been read.
+    Trace(Figures),
 }
 
 /// The name of a schedule.
@@ -106,6 +109,8 @@ pub enum ArrivalsName {
     Poisson,
     /// [`Arrivals::Burst`].
     Burst,
+    /// [`Arrivals::Trace`].
+    Trace,
 }
 
 impl Arrivals {
@@ -114,6 +119,7 @@ impl Arrivals {
         match *self {
             Self::Constant { rate } | Self::Poisson { rate } => rate,
             Self::Burst { size, every } => size as f64 / every.as_secs_f64(),
+            Self::Trace(figures) => figures.per_second,
         }
     }
 }
@@ -166,6 +172,11 @@ impl Mode {
                     ArrivalsName::Constant => Spread::Even,
                     ArrivalsName::Poisson => Spread::Random,
                     ArrivalsName::Burst => Spread::Together,
+                    ArrivalsName::Trace => {
+                        let problem = "\"trace\" says when connections start, and \"kept\" ones are opened once and send requests: set load.mode = \"open\"";
+                        settings.conflict(keys::LOAD_ARRIVALS, &[keys::LOAD_MODE], problem);
+                        Spread::Random
+                    }
                 };
                 return Self::Kept {
                     connections: settings.get(keys::LOAD_CONCURRENCY),
@@ -181,6 +192,7 @@ impl Mode {
                 size: settings.get(keys::LOAD_BURST_SIZE),
                 every: settings.get(keys::LOAD_BURST_EVERY),
             },
+            ArrivalsName::Trace => Arrivals::Trace(Figures::default()),
         };
         Self::Open { arrivals, pacer: settings.get(keys::LOAD_PACER) }
     }
@@ -193,11 +205,17 @@ pub struct Span {
     pub warmup: Duration,
     /// What ends the window.
     pub bound: Bound,
+    /// Whether traces end it. How long they take is known once they have been read; until then, no time is measured.
+    pub until_traces_end: bool,
 }
 
 impl Span {
     pub(super) fn read(settings: &Settings<'_>) -> Self {
-        Self { bound: Bound::read(settings), warmup: settings.get(keys::LOAD_WARMUP) }
+        let warmup = settings.get(keys::LOAD_WARMUP);
+        if replay::ends_load(settings) {
+            return Self { warmup, bound: Bound::Duration(Duration::ZERO), until_traces_end: true };
+        }
+        Self { bound: Bound::read(settings), warmup, until_traces_end: false }
     }
 
     /// The measured time as far as the scenario fixes it.
@@ -210,7 +228,8 @@ impl Span {
 
     /// How long the load lasts, if the scenario fixes it.
     pub fn fixed(&self) -> Option<Duration> {
-        matches!(self.bound, Bound::Duration(_)).then_some(self.warmup + self.measured())
+        let is_fixed = matches!(self.bound, Bound::Duration(_)) && !self.until_traces_end;
+        is_fixed.then_some(self.warmup + self.measured())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         engine::Engine,
         kept::{Moment, State},
         observer::Observer,
-        session::Rest,
+        session::{Hold, Rest},
     },
     record::Latency,
     scenario::Transport,
@@ -66,7 +66,10 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let continues = self.pacer.kept().take_continues(slot);
         self.shared.account.add(LoaderCount::Reconnected, u64::from(continues));
         let measured = self.window.measures(due_ns);
-        self.begin(Transport::Tcp, Due { intended_ns: due_ns, requests: 1, measured, scheduled, slot: Some(slot) })
+        self.begin(
+            Transport::Tcp,
+            Due { intended_ns: due_ns, requests: 1, hold: Hold::OfPolicy, measured, scheduled, slot: Some(slot) },
+        )
     }
 
     /// A slot's connection has failed before it was established. What is due by now had no connection to go out on.
