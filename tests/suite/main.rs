@@ -85,6 +85,7 @@ mod stamps;
 mod strategies;
 mod strays;
 mod tls;
+mod trace;
 mod unix;
 mod untrusted;
 mod upstream;
@@ -174,6 +175,7 @@ fn tests() -> Vec<Trial> {
         strategies::tests(),
         strays::tests(),
         tls::tests(),
+        trace::tests(),
         unix::tests(),
         untrusted::tests(),
         upstream::tests(),
