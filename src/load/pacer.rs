@@ -2,11 +2,12 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{kept::Kept, schedule::Schedule};
+use super::{kept::Kept, schedule::Schedule, session::Hold};
 use crate::{
     ipc::control::Window,
-    scenario::{Bound, Load, Mode, Transport},
+    scenario::{Bound, CloseBy, Load, Mode, Transport},
     sys::clock,
+    trace::{Playback, Start},
 };
 
 /// One loader's part of a population.
@@ -52,6 +53,26 @@ impl Transports {
             return Transport::Udp;
         }
         Transport::Tcp
+    }
+}
+
+/// A start that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// When, in nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// The requests that a trace has the connection make; `None` for as many as others.
+    requests: Option<u32>,
+    /// How long a trace has it held, in nanoseconds; `None` for as long as others.
+    hold_ns: Option<u64>,
+}
+
+impl Planned {
+    /// How many requests the connection makes and how long it is held, where others make so many. Where nothing is asked, a trace changes
+    /// nothing about that; and nothing is held where the server closes.
+    pub fn task(self, (requests, close_by): (u32, CloseBy)) -> (u32, Hold) {
+        let own = self.requests.filter(|_| requests > 0).unwrap_or(requests);
+        (own, self.hold_ns.filter(|_| close_by == CloseBy::Client).map_or(Hold::OfPolicy, Hold::Own))
     }
 }
 
@@ -109,7 +130,8 @@ impl Pacer {
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
             Mode::Open { arrivals, .. } => {
-                Starts::Open(Box::new(Schedule::new(arrivals, (window, due), bound, part, rng)))
+                let trace = load.replay.as_ref().map(|replay| replay.schedule().playback());
+                Starts::Open(Box::new(Schedule::new((arrivals, trace), (window, due), bound, part, rng)))
             }
         };
         Self { starts, window, due }
@@ -126,6 +148,17 @@ impl Pacer {
             Starts::Open(schedule) => schedule.next_ns(),
             Starts::Kept(kept) => kept.next_ns(),
         }
+    }
+
+    /// Takes the next intended start, with what a trace says about it.
+    pub fn take_planned(&mut self) -> Option<Planned> {
+        let traced = match &self.starts {
+            Starts::Open(schedule) => schedule.traced(),
+            Starts::Closed { .. } | Starts::Kept(_) => None,
+        };
+        let at_ns = self.take()?;
+        let (requests, hold_ns) = traced.map_or((None, None), |traced| (traced.requests, traced.hold_ns));
+        Some(Planned { at_ns, requests, hold_ns })
     }
 
     /// Takes the next intended start.
@@ -237,6 +270,33 @@ mod tests {
         let (all, _) = starts(load, window(u64::MAX), 3, 1);
         let from = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6].map(|burst| 5 * S + burst * S / 4);
         assert_eq!(all, from);
+    }
+
+    /// Written down and replayed, a schedule has its starts again: so its gaps have the distribution that they had.
+    #[test]
+    fn a_poisson_schedule_that_is_replayed_has_its_gaps_again() {
+        let (planned, _) = starts("mode='open'\nrate=300", window(15 * S), 1, 3);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.csv");
+        let rows: String = planned.iter().map(|at_ns| format!("{}.{:09},2\n", at_ns / S, at_ns % S)).collect();
+        std::fs::write(&path, rows).unwrap();
+        let text = format!("[load]\nmode='open'\narrivals='trace'\ntrace='{}'", path.display());
+        let mut plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+        plan.read_traces().unwrap();
+        let scenario = &plan.cells[0].scenario;
+        let window = Window { measure_from_ns: 5 * S, ..window(5 * S + scenario.span.measured().as_nanos() as u64) };
+        for loaders in [1, 3] {
+            let mut all = Vec::new();
+            for loader in 0..loaders {
+                let part = Part { loader, loaders };
+                let mut pacer = Pacer::new((&scenario.loads[0], scenario.span.bound), window, part, 1, 0);
+                all.extend(std::iter::from_fn(|| pacer.take_planned()));
+            }
+            all.sort_by_key(|one| one.at_ns);
+            let expected: Vec<u64> = planned.iter().map(|at_ns| 5 * S + at_ns - planned[0]).collect();
+            assert_eq!(all.iter().map(|one| one.at_ns).collect::<Vec<_>>(), expected);
+            assert!(all.iter().all(|one| one.task((7, CloseBy::Client)) == (2, Hold::OfPolicy)));
+        }
     }
 
     #[test]

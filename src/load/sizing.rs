@@ -328,6 +328,8 @@ fn held_by(load: &Load, span: Span, at: Duration) -> u64 {
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } if !span.is_zero() => {
             size.saturating_mul(1 + (span.as_secs_f64() / every.as_secs_f64()) as u64)
         }
+        // As many as are held at the busiest time of the trace.
+        Mode::Open { arrivals: Arrivals::Trace(figures), .. } if !span.is_zero() => figures.most_held,
         Mode::Open { arrivals, .. } => arrivals.expected_between(until.saturating_sub(span), until) as u64,
     };
     if let Bound::Connections(most) = span.bound {
@@ -336,7 +338,7 @@ fn held_by(load: &Load, span: Span, at: Duration) -> u64 {
     let end = load.end.or(span.fixed()).map_or(at, |end| end.min(at));
     // No connection begins at the end itself.
     let begun = end.saturating_sub(load.start).saturating_sub(Duration::from_nanos(1));
-    let kept = load.hold.saturating_sub(at - end);
+    let kept = load.longest_hold().saturating_sub(at - end);
     match load.mode {
         Mode::Closed { .. } | Mode::Kept { .. } if begun.is_zero() || at > end => 0,
         Mode::Closed { .. } | Mode::Kept { .. } | Mode::Open { .. } => begun_in(begun.min(kept), begun),
@@ -355,6 +357,8 @@ fn connections_at_once(scenario: &Scenario, load: &Load) -> u64 {
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } => {
             size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
         }
+        // Counted with a second in flight, as SECONDS_IN_FLIGHT says.
+        Mode::Open { arrivals: Arrivals::Trace(figures), .. } => figures.most_open,
         Mode::Open { arrivals, .. } => arrivals.most_within(Duration::from_secs_f64(seconds)).ceil() as u64,
     };
     at_once.min(most)

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCount, Latencies, Measured, Rates};
+use super::{ErrorCount, Latencies, Measured, Rates, Replayed};
 
 /// A population: the connections of one `[load]`, as its own loaders saw them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,9 @@ pub struct LoadRow {
     /// Version of the PROXY protocol header that each of its connections began with, 1 or 2; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<u8>,
+    /// The trace that it replayed; absent if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replayed>,
     /// Rates over the measured window. `accepted_per_s` is `null` beside another population: members do not tell whose connections
     /// they accept.
     pub rates: Rates,

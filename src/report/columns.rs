@@ -288,6 +288,19 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Replayed traces",
+        &[
+            (
+                "starts due",
+                "Starts of the trace before the load ended, in all valid trials of the cell, warm-up included.",
+            ),
+            ("started", "Those of them that were made, whatever became of them."),
+            ("missed", "Those of them that were never made."),
+            ("late p99", "99th percentile of how late starts of the measured window were: the worst of the trials."),
+            ("latest", "The latest of them, in any of the trials."),
+        ],
+    ),
+    (
         "TLS handshakes",
         &[
             ("TLS\nhandshakes", "TLS handshakes that clients completed."),

@@ -10,6 +10,7 @@ use super::{
     placement::{Pin, Scheduler},
     population,
     ports::{Selection, Sources},
+    replay::Replay,
     schedule::{Arrivals, Bound, Mode, Span},
     security::Security,
     server::{App, Server},
@@ -29,6 +30,8 @@ pub struct Load {
     pub end: Option<Duration>,
     /// What starts a connection.
     pub mode: Mode,
+    /// The trace that it replays, if a trace says when its connections start.
+    pub replay: Option<Replay>,
     /// Requests per connection.
     pub requests: u32,
     /// After how many of them a flow continues from another port; 0 for never.
@@ -435,6 +438,8 @@ impl Load {
             name: Self::UNNAMED.to_owned(),
             start: settings.get(keys::LOAD_START),
             end: settings.get(keys::LOAD_END),
+            replay: matches!(mode, Mode::Open { arrivals: Arrivals::Trace(_), .. })
+                .then(|| Replay::read(settings, around)),
             mode,
             requests: match app {
                 App::Close | App::Connect => 0,
@@ -497,6 +502,14 @@ impl Load {
         self.requests > 1 || self.follow_up.is_some() || matches!(self.mode, Mode::Kept { .. })
     }
 
+    /// The longest time that a client keeps one of its connections open after the last reply.
+    pub fn longest_hold(&self) -> Duration {
+        match self.mode {
+            Mode::Open { arrivals: Arrivals::Trace(figures), .. } => self.hold.max(figures.longest_hold),
+            _ => self.hold,
+        }
+    }
+
     /// The most ports that a flow takes at once.
     pub fn ports_of_flow(&self) -> u64 {
         if self.rebind_after > 0 { 2 } else { 1 }
@@ -520,6 +533,7 @@ impl Load {
                 Arrivals::Ramp(_) => &[keys::LOAD_RATE_FROM, keys::LOAD_RATE_TO, keys::LOAD_HOLD],
                 Arrivals::Mmpp(_) => &[keys::LOAD_RATE_HIGH, keys::LOAD_HOLD],
                 Arrivals::Rates(_) => &[keys::LOAD_RATES, keys::LOAD_HOLD],
+                Arrivals::Trace(_) => &[keys::LOAD_TRACE_SPEED, keys::LOAD_HOLD],
             },
         };
         alternatives(keys.iter().map(|key| format!("`{}`", self.path(*key))))
@@ -569,7 +583,7 @@ impl Load {
             settings.conflict(keys::LOAD_SEND, &[keys::LOAD_REQUESTS, keys::LOAD_FOLLOW_UP, keys::LOAD_MODE], problem);
         }
         match (self.end, span.fixed()) {
-            (Some(_), None) => {
+            (Some(_), None) if matches!(span.bound, Bound::Connections(_)) => {
                 let problem = "excludes `load.connections`, which ends the load: keep one of the two";
                 settings.conflict(keys::LOAD_END, &[keys::LOAD_CONNECTIONS], problem);
             }
@@ -631,6 +645,11 @@ impl Load {
         matches!(self.mode, Mode::Closed { concurrency } if self.loaders == Some(concurrency))
     }
 
+    /// How long a trial with these populations may take unless the scenario says so.
+    pub(super) fn longest_deadline(loads: &[Self], span: Span) -> Duration {
+        loads.iter().map(|load| load.automatic_deadline(span)).max().unwrap_or_default()
+    }
+
     /// How long a trial with this population may take unless the scenario says so.
     pub(super) fn automatic_deadline(&self, span: Span) -> Duration {
         const GRACE: Duration = Duration::from_secs(10);
@@ -647,7 +666,7 @@ impl Load {
             }
             (Bound::Connections(_), Mode::Closed { .. } | Mode::Kept { .. }) => UNPLANNED,
         };
-        span.warmup + load + self.hold + self.connect_timeout + self.reply_timeout + GRACE
+        span.warmup + load + self.longest_hold() + self.connect_timeout + self.reply_timeout + GRACE
     }
 }
 

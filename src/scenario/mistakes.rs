@@ -308,7 +308,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
         ),
         (
             "[load]\narrivals = 1",
-            "test.toml:2: `load.arrivals`: must be one of \"constant\", \"poisson\", \"burst\", \"ramp\", \"mmpp\", \"rates\", not 1",
+            "test.toml:2: `load.arrivals`: must be one of \"constant\", \"poisson\", \"burst\", \"ramp\", \"mmpp\", \"rates\", \"trace\", not 1",
         ),
         ("[server]\naccept_batch = \"all\"", "test.toml:2: `server.accept_batch`…from 1 to 4294967295…\"drain\""),
         ("[server]\npin = [0, 0]", "test.toml:2: `server.pin`: lists 0 twice"),

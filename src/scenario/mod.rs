@@ -29,6 +29,7 @@ mod placement;
 mod plan;
 mod population;
 mod ports;
+mod replay;
 mod rulesets;
 mod schedule;
 mod security;
@@ -52,6 +53,7 @@ pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps
 pub use nat::{Nat, NatPorts};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
 pub use ports::{Fill, Selection, Sources};
+pub use replay::Replay;
 pub use schedule::{Arrivals, Asking, Bound, Mode, Pacer, Span, Spread};
 pub use security::{CertificateFiles, Security, TlsVersion};
 pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Server, ServiceTime};

@@ -318,7 +318,7 @@ impl Scenario {
 
     /// The time from a trial's start until the last connection that it measures may close, if the scenario fixes it.
     pub fn length(&self) -> Option<Duration> {
-        let hold = self.loads.iter().map(|load| load.hold).max().unwrap_or_default();
+        let hold = self.loads.iter().map(Load::longest_hold).max().unwrap_or_default();
         self.span.fixed().filter(|_| self.fill.is_none()).map(|load| load + hold)
     }
 
@@ -425,8 +425,7 @@ impl Scenario {
                 format_args!("{deadline:?} ends the trial before its {least:?} of load are over"),
             );
         }
-        let longest = || loads.iter().map(|load| load.automatic_deadline(span)).max().unwrap_or_default();
-        let deadline = deadline.unwrap_or_else(longest);
+        let deadline = deadline.unwrap_or_else(|| Load::longest_deadline(&loads, span));
         let fixed = span.fixed();
         let events = Event::read_all(settings, subject.is_own().then_some(server.workers), fixed);
         crew::check(settings, &server, &events);

@@ -276,6 +276,11 @@ impl Plan {
         }
     }
 
+    /// The same by the cell's number and the key's path.
+    pub(super) fn refused_of_cell(&self, cell: usize, path: &str, problem: impl Display) -> ScenarioError {
+        self.refused_in(&self.cells[cell], path, problem)
+    }
+
     /// The same for a key by its path.
     pub fn refused(&self, path: &str, problem: impl Display) -> ScenarioError {
         self.refused_at(self.origins.get(path).cloned().unwrap_or(Origin::File), path, problem)

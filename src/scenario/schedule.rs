@@ -6,10 +6,11 @@ use strum::{EnumString, IntoStaticStr, VariantNames};
 
 use super::{
     arrivals::{self, Mmpp, Ramp, Rates},
-    keys,
+    keys, replay,
     settings::Settings,
     times::Times,
 };
+use crate::trace::Figures;
 
 /// What starts a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +123,8 @@ pub enum Arrivals {
     Mmpp(Mmpp),
     /// With exponentially distributed gaps and rates from a table.
     Rates(Rates),
+    /// As in a trace, with what is known of it once it has been read.
+    Trace(Figures),
 }
 
 /// The name of a schedule.
@@ -140,6 +143,8 @@ pub enum ArrivalsName {
     Mmpp,
     /// [`Arrivals::Rates`].
     Rates,
+    /// [`Arrivals::Trace`].
+    Trace,
 }
 
 impl Arrivals {
@@ -153,6 +158,7 @@ impl Arrivals {
             ArrivalsName::Ramp => Self::Ramp(Ramp::read(settings, span)),
             ArrivalsName::Mmpp => Self::Mmpp(Mmpp::read(settings)),
             ArrivalsName::Rates => Self::Rates(Rates::read(settings, span)),
+            ArrivalsName::Trace => Self::Trace(Figures::default()),
         }
     }
 
@@ -164,6 +170,7 @@ impl Arrivals {
             Self::Ramp(ramp) => ramp.mean(),
             Self::Mmpp(mmpp) => mmpp.mean(),
             Self::Rates(rates) => rates.mean(),
+            Self::Trace(figures) => figures.per_second,
         }
     }
 
@@ -174,6 +181,7 @@ impl Arrivals {
             Self::Ramp(ramp) => ramp.peak(),
             Self::Mmpp(mmpp) => mmpp.high,
             Self::Rates(rates) => rates.peak(),
+            Self::Trace(figures) => figures.busiest_per_second,
         }
     }
 
@@ -182,11 +190,11 @@ impl Arrivals {
         matches!(self, Self::Constant { .. } | Self::Poisson { .. })
     }
 
-    /// Starts expected between two instants, counted from the population's start; of two rates that alternate at random, at the mean rate.
+    /// Starts expected between two instants, counted from the population's start; of two rates that alternate at random, and of a trace, at the mean rate.
     pub fn expected_between(&self, from: Duration, to: Duration) -> f64 {
         let (from_s, to_s) = (from.as_secs_f64(), to.as_secs_f64());
         match self {
-            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) => {
+            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) | Self::Trace(_) => {
                 self.per_second() * to.saturating_sub(from).as_secs_f64()
             }
             Self::Ramp(ramp) => ramp.expected_by(to_s) - ramp.expected_by(from_s),
@@ -198,7 +206,7 @@ impl Arrivals {
     /// some length come in one that begins or ends then, or at the load's end.
     pub fn changes(&self) -> Vec<Duration> {
         match self {
-            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) => Vec::new(),
+            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) | Self::Trace(_) => Vec::new(),
             Self::Ramp(ramp) => vec![Duration::ZERO, ramp.over],
             Self::Rates(rates) => rates.changes_s().map(Duration::from_secs_f64).collect(),
         }
@@ -298,11 +306,17 @@ pub struct Span {
     pub warmup: Duration,
     /// What ends the window.
     pub bound: Bound,
+    /// Whether traces end it. How long they take is known once they have been read; until then, no time is measured.
+    pub until_traces_end: bool,
 }
 
 impl Span {
     pub(super) fn read(settings: &Settings<'_>) -> Self {
-        Self { bound: Bound::read(settings), warmup: settings.get(keys::LOAD_WARMUP) }
+        let warmup = settings.get(keys::LOAD_WARMUP);
+        if replay::ends_load(settings) {
+            return Self { warmup, bound: Bound::Duration(Duration::ZERO), until_traces_end: true };
+        }
+        Self { bound: Bound::read(settings), warmup, until_traces_end: false }
     }
 
     /// The measured time as far as the scenario fixes it.
@@ -315,7 +329,8 @@ impl Span {
 
     /// How long the load lasts, if the scenario fixes it.
     pub fn fixed(&self) -> Option<Duration> {
-        matches!(self.bound, Bound::Duration(_)).then_some(self.warmup + self.measured())
+        let is_fixed = matches!(self.bound, Bound::Duration(_)) && !self.until_traces_end;
+        is_fixed.then_some(self.warmup + self.measured())
     }
 }
 

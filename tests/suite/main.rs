@@ -87,6 +87,7 @@ mod stamps;
 mod strategies;
 mod strays;
 mod tls;
+mod trace;
 mod tracking;
 mod unix;
 mod untrusted;
@@ -179,6 +180,7 @@ fn tests() -> Vec<Trial> {
         strategies::tests(),
         strays::tests(),
         tls::tests(),
+        trace::tests(),
         tracking::tests(),
         unix::tests(),
         untrusted::tests(),

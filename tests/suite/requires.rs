@@ -167,6 +167,11 @@ pub fn root_and_mpirun_and_nginx() -> bool {
     root_and_mpirun() && nginx()
 }
 
+/// Captures are made by root.
+pub fn root_and_tcpdump() -> bool {
+    root() && on_path("tcpdump")
+}
+
 /// A program that somebody has installed.
 pub fn on_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))

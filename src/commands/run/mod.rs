@@ -66,6 +66,10 @@ impl Chosen {
         };
         let mut plan = sources::plan(&source, &overrides)?;
         rehearse::metrics_exist(&plan)?;
+        if hosts.is_some() {
+            job::replays_nothing(&plan)?;
+        }
+        plan.read_traces()?;
         let mut room = capacity::room()?;
         match hosts {
             Some(hosts) => {

@@ -11,7 +11,7 @@ use crate::{
         engine::Engine,
         kept::{Moment, Opens, State},
         observer::Observer,
-        session::Rest,
+        session::{Hold, Rest},
     },
     record::Latency,
     scenario::Transport,
@@ -69,7 +69,10 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         self.shared.account.add(LoaderCount::Reconnected, u64::from(opens == Opens::Continuing));
         self.shared.account.add(LoaderCount::Replaced, u64::from(opens == Opens::Replacing));
         let measured = self.window.measures(due_ns);
-        self.begin(Transport::Tcp, Due { intended_ns: due_ns, requests: 1, measured, scheduled, slot: Some(slot) })
+        self.begin(
+            Transport::Tcp,
+            Due { intended_ns: due_ns, requests: 1, hold: Hold::OfPolicy, measured, scheduled, slot: Some(slot) },
+        )
     }
 
     /// A slot's connection has failed before it was established. What is due by now had no connection to go out on.

@@ -1,6 +1,6 @@
 //! An open loop's schedule: when the connections of a population start.
 //!
-//! A file for each process that yields starts: `constant`, `poisson` and `burst`, and with rates that change, `ramp`, `mmpp` and `rates`.
+//! A file for each process that yields starts: `constant`, `poisson` and `burst`, with rates that change, `ramp`, `mmpp` and `rates`, and `trace`.
 
 mod burst;
 mod constant;
@@ -8,16 +8,21 @@ mod mmpp;
 mod poisson;
 mod ramp;
 mod rates;
+mod trace;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::{
     burst::BurstStarts, constant::ConstantStarts, mmpp::MmppStarts, poisson::PoissonStarts, ramp::RampStarts,
-    rates::RatesStarts,
+    rates::RatesStarts, trace::TraceStarts,
 };
 use super::pacer::{Due, Part};
-use crate::{ipc::control::Window, scenario::Arrivals};
+use crate::{
+    ipc::control::Window,
+    scenario::Arrivals,
+    trace::{Playback, Start},
+};
 
 /// An open loop's schedule. Every loader walks through all of it and keeps its own starts, so the number of loaders changes
 /// neither its length nor its shape.
@@ -47,10 +52,11 @@ enum Process {
     Ramp(RampStarts),
     Mmpp(MmppStarts),
     Rates(RatesStarts),
+    Trace(TraceStarts),
 }
 
 impl Process {
-    fn of(arrivals: &Arrivals) -> Self {
+    fn of(arrivals: &Arrivals, trace: Option<Playback>) -> Self {
         match arrivals {
             Arrivals::Constant { rate } => Self::Constant(ConstantStarts::new(*rate)),
             Arrivals::Poisson { rate } => Self::Poisson(PoissonStarts::new(*rate)),
@@ -58,6 +64,7 @@ impl Process {
             Arrivals::Ramp(ramp) => Self::Ramp(RampStarts::new(*ramp)),
             Arrivals::Mmpp(mmpp) => Self::Mmpp(MmppStarts::new(*mmpp)),
             Arrivals::Rates(rates) => Self::Rates(RatesStarts::new(rates.clone())),
+            Arrivals::Trace(_) => Self::Trace(TraceStarts::new(trace)),
         }
     }
 
@@ -71,13 +78,14 @@ impl Process {
             Self::Ramp(starts) => starts.next(rng),
             Self::Mmpp(starts) => starts.next(rng, until_ns),
             Self::Rates(starts) => starts.next(rng),
+            Self::Trace(starts) => starts.next(),
         }
     }
 }
 
 impl Schedule {
     pub fn new(
-        arrivals: &Arrivals,
+        (arrivals, trace): (&Arrivals, Option<Playback>),
         (window, due): (Window, Due),
         remaining: Option<u64>,
         part: Part,
@@ -88,7 +96,7 @@ impl Schedule {
         rng.set_stream(repetition as u64);
         // The offset basis of 64-bit FNV-1a.
         let digest = 0xcbf2_9ce4_8422_2325;
-        let process = Process::of(arrivals);
+        let process = Process::of(arrivals, trace);
         let mut schedule =
             Self { process, window, due, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
         schedule.compute();
@@ -99,6 +107,14 @@ impl Schedule {
     /// This loader's next start; `None` after the last.
     pub fn next_ns(&self) -> Option<u64> {
         self.next_ns
+    }
+
+    /// What a trace says about the start computed last, which is this loader's next one, if there is any.
+    pub fn traced(&self) -> Option<Start> {
+        match &self.process {
+            Process::Trace(starts) => starts.last(),
+            _ => None,
+        }
     }
 
     /// A number that two runs share if they followed the same schedule as far.

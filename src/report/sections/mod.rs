@@ -19,6 +19,7 @@ mod populations;
 pub mod ports;
 mod ramp;
 mod ranking;
+mod replays;
 pub(in crate::report) mod replies;
 mod searches;
 mod series;
@@ -44,6 +45,7 @@ const SECTIONS: &[Section] = &[
     ranking::section,
     shards::section,
     populations::section,
+    replays::section,
     percentiles::section,
     shares::section,
     events::section,

@@ -26,6 +26,7 @@ use crate::{
         times::DistributionName,
     },
     sys::scheduler::Policy,
+    trace,
 };
 
 /// Lowest and highest rate. Beyond one start per 100 ns, a schedule is meaningless.
@@ -71,6 +72,14 @@ const SERVER_NAME: Text = text("string", |name| {
         })
         && !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     (!allowed).then_some("must be a host name, such as \"www.example.org\"")
+});
+
+const TRACE_FORMAT: Text = text("string", |format| {
+    let is_one = trace::FORMAT_WORDS.contains(&format) || format.contains('$');
+    (!is_one).then_some(
+        "must be \"auto\", \"access-log\", \"json\", \"csv\", \"pcap\", \"pcapng\", or an access log's `log_format` with nginx's variables, such as \
+         '$remote_addr:$remote_port [$msec] $request_time'",
+    )
 });
 
 const HTTP_BODY: Text =
@@ -134,8 +143,9 @@ keys! { LOAD:
     LOAD_ARRIVALS: Choice<ArrivalsName> = "load.arrivals", choice(), ArrivalsName::Poisson,
         "`open`: how starts are spread over time. `constant`: evenly. `poisson`: at random. `burst`: many at once, then none. `ramp`, `mmpp` and \
          `rates`: at random (Poisson), at a rate that changes: linearly over the load's time; between a low and a high one, which alternate for \
-         exponentially distributed times (Markov-modulated); or as a table says. `kept`: how requests are spread: with `constant`, evenly on \
-         each connection and over all of them; with `burst`, on all connections at once.";
+         exponentially distributed times (Markov-modulated); or as a table says. `trace`: as in a file, `load.trace`; the load then ends with \
+         the trace, unless `load.duration` ends it earlier. `kept`: how requests are spread: with `constant`, evenly on each connection and \
+         over all of them; with `burst`, on all connections at once.";
     LOAD_PACER: Choice<Pacer> = "load.pacer", choice(), Pacer::Sleep,
         "`open` and `kept`: how a loader waits for the next start or request. `sleep`: a timer wakes it, about 50 µs late. `spin`: it spins for the \
          last millisecond.";
@@ -143,6 +153,23 @@ keys! { LOAD:
         "`burst`: connections started at once.";
     LOAD_BURST_EVERY: Span = "load.burst_every", POSITIVE_SPAN, Duration::from_secs(1),
         "`burst`: time between bursts.";
+    LOAD_TRACE: Optional<Text> = "load.trace", Optional(PATH), None,
+        "`trace`: the file whose connections are replayed. An access log of nginx or Apache, a table of times (CSV), or a capture (pcap, pcapng), of \
+         which SYNs count; gzip is unpacked. Its path is absolute, or in the working directory. `listenbench trace FILE` shows what would be \
+         replayed.";
+    LOAD_TRACE_FORMAT: Text = "load.trace_format", TRACE_FORMAT, Cow::Borrowed("auto"),
+        "`trace`: the file's format: `auto` (by its content), `access-log`, `json`, `csv`, `pcap` or `pcapng`. Or the `log_format` with which lines of \
+         an access log begin, in nginx's notation, such as `'$remote_addr:$remote_port [$msec] $request_time'`.";
+    LOAD_TRACE_SPEED: Number = "load.trace_speed", number(0.000_001, 1_000_000.0), 1.0,
+        "`trace`: how much faster than in the trace connections start: 2 halves the time between them. Holds stay as they are.";
+    LOAD_TRACE_FROM: Span = "load.trace_from", SPAN, Duration::ZERO,
+        "`trace`: where the replayed part begins, counted in the trace from its first start.";
+    LOAD_TRACE_TO: Optional<Span> = "load.trace_to", Optional(POSITIVE_SPAN), None,
+        "`trace`: where the replayed part ends, counted in the same way; by default, with the trace.";
+    LOAD_TRACE_REPEAT: Integer<u64> = "load.trace_repeat", integer(1, 1_000_000), 1,
+        "`trace`: how often the part is replayed, one repetition after the other.";
+    LOAD_TRACE_MAX_MALFORMED: Number = "load.trace_max_malformed", number(0.0, 1.0), 0.01,
+        "`trace`: the share of malformed lines (of captures, packets) above which the trace is refused. Fewer are left out, counted and shown.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
         "Requests per connection, each sent after the reply to the previous one. Not for apps `close` and `connect`, nor for mode `kept`.";
     LOAD_REBIND_AFTER: Integer<u32> = "load.rebind_after", integer(0, u32::MAX), 0,
