@@ -15,7 +15,7 @@ use super::{Recording, ServerShorthands};
                         DIR=$(listenbench run -q) && jq . \"$DIR/summary.json\"")]
 pub struct Run {
     /// Scenario files (`-` is standard input), or names of built-in scenarios: quick (the default), herd, tail, shards, strategies, accept-order, burst, burstiness, storm,
-    /// tls-storm, stalled-worker, udp-spread, quic-rebinding, backlog, firewall, filtered, nat, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million,
+    /// tls-storm, stalled-worker, udp-spread, quic-rebinding, backlog, firewall, filtered, nat, conntrack, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million,
     /// sustain, ceiling, nginx, haproxy, nginx-upstream, haproxy-upstream, reload, nginx-reload, haproxy-reload, gunicorn, redis, beside, smoke
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<String>,

@@ -37,6 +37,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("firewall", 180, include_str!("../../bench-configs/firewall.toml")),
     ("filtered", 30, include_str!("../../bench-configs/filtered.toml")),
     ("nat", 120, include_str!("../../bench-configs/nat.toml")),
+    ("conntrack", 120, include_str!("../../bench-configs/conntrack.toml")),
     ("stages", 180, include_str!("../../bench-configs/stages.toml")),
     ("ports-fill", 120, include_str!("../../bench-configs/ports-fill.toml")),
     ("ports-sources", 60, include_str!("../../bench-configs/ports-sources.toml")),

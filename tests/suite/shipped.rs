@@ -15,7 +15,7 @@ tests! {
     nginx [nginx, nginx_reload, nginx_upstream, beside]
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
-    nft [firewall, filtered, nat]
+    nft [firewall, filtered, nat, conntrack]
     root [quic_rebinding]
     redis [redis]
 }
@@ -103,6 +103,12 @@ shipped! {
     nat "nat" ["load.burst_size=120" "load.connections=120" "load.hold=2s" "load.connect_timeout=1500ms" "nat.port_count=[100,1000]" "nat.ports=[kept,random]"] {
         "lost_connections_share" "hare of connections lost"
         "failed_connect_p50_ns" "ailed connect p50"
+    }
+    conntrack "conntrack" ["load.connections=[200,400]" "load.concurrency=20"] {
+        "conntrack_drops" "ackets that connection tracking dropped"
+        "lost_connections_share" "hare of connections lost"
+        "connect_p50_ns" "onnect p50"
+        "conntrack_fill" "ill of the table"
     }
     stages "stages" ["load.duration=200ms" "load.warmup=50ms" "load.rate=[200.0,2000.0]"] {
         "response_p99_ns" "esponse p99"
