@@ -7,7 +7,6 @@ use crate::{
     ipc::control::Window,
     scenario::{Bound, CloseBy, Load, Mode, Transport},
     sys::clock,
-    trace::{Playback, Start},
 };
 
 /// One loader's part of a population.

@@ -69,7 +69,10 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
     (
         "Firewall",
         &[
-            ("rules", "Rules or entries that packets are compared with; if none are generated, all that the kernel holds."),
+            (
+                "rules",
+                "Rules or entries that packets are compared with; if none are generated, all that the kernel holds.",
+            ),
             ("connect\np50", "Median time from connect() until the connection is established."),
             ("connect\n+", "The difference to the cell without rules."),
             ("per\nconnection", "In a closed loop, the measured window ÷ connections completed in it."),

@@ -163,7 +163,10 @@ mod tests {
             ("network = \"host\"\nfirewall.count = 1", "`firewall.count`: network = \"host\" loads no rules"),
             ("network = \"host\"\nfirewall.conntrack = true", "`firewall.conntrack`: network = \"host\" loads"),
             ("protocol = \"udp\"\nfirewall.action = \"reset\"", "`firewall.action`: \"reset\" is TCP's"),
-            ("firewall.shape = \"set\"", "`firewall.shape` has no effect without `firewall.count`: set that, or remove it"),
+            (
+                "firewall.shape = \"set\"",
+                "`firewall.shape` has no effect without `firewall.count`: set that, or remove it",
+            ),
             ("firewall.files.a = \"\"", "`firewall.files` has no effect without `firewall.rules`: set that"),
             ("kind = \"ports\"\nfirewall.count = 5", "`firewall.count` has no effect with `kind = \"ports\"`"),
             ("address = \"unix:@t\"\nfirewall.count = 5", "`firewall.count` has no effect with a Unix socket"),

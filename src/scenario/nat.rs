@@ -52,7 +52,11 @@ impl Nat {
         let clients = settings.peek(keys::NAT_CLIENTS);
         let count = settings.peek(keys::NAT_PORT_COUNT);
         let port_count = u16::try_from(count).ok().filter(|count| *count > 0);
-        (clients > 0 && !settings.is_unix()).then(|| Self { clients, ports: settings.peek(keys::NAT_PORTS), port_count })
+        (clients > 0 && !settings.is_unix()).then(|| Self {
+            clients,
+            ports: settings.peek(keys::NAT_PORTS),
+            port_count,
+        })
     }
 
     pub(super) fn read(settings: &Settings<'_>, network: Network, protocol: Protocol) -> Option<Self> {
@@ -63,7 +67,8 @@ impl Nat {
         settings.get(keys::NAT_PORT_COUNT);
         let key = keys::NAT_CLIENTS;
         if network != Network::Veth {
-            let problem = "NAT is between the clients' network and the server's, which are one here: set network = \"veth\"";
+            let problem =
+                "NAT is between the clients' network and the server's, which are one here: set network = \"veth\"";
             settings.conflict(key, &[keys::NETWORK], problem);
         }
         if protocol.has(Transport::Udp) {

@@ -206,7 +206,9 @@ impl Arrivals {
     /// some length come in one that begins or ends then, or at the load's end.
     pub fn changes(&self) -> Vec<Duration> {
         match self {
-            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) | Self::Trace(_) => Vec::new(),
+            Self::Constant { .. } | Self::Poisson { .. } | Self::Burst { .. } | Self::Mmpp(_) | Self::Trace(_) => {
+                Vec::new()
+            }
             Self::Ramp(ramp) => vec![Duration::ZERO, ramp.over],
             Self::Rates(rates) => rates.changes_s().map(Duration::from_secs_f64).collect(),
         }

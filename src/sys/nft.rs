@@ -26,9 +26,8 @@ const LINES_SHOWN: usize = 4;
 pub fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(OF_ADMINISTRATORS.map(PathBuf::from));
-    let is_program = |file: &PathBuf| {
-        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
+    let is_program =
+        |file: &PathBuf| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     folders.map(|folder| folder.join("nft")).find(is_program)
 }
 

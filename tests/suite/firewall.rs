@@ -208,7 +208,10 @@ fn rules_never_enter_the_machine_s_own_network() {
         let output = bench.run(&[]);
         assert_code(&output, 2);
         let message = words(&stderr(&output));
-        assert!(message.contains(&format!("scenario.toml:3: `firewall.{key}`: network = \"host\" loads no rules")), "{message}");
+        assert!(
+            message.contains(&format!("scenario.toml:3: `firewall.{key}`: network = \"host\" loads no rules")),
+            "{message}"
+        );
     }
 }
 
@@ -283,7 +286,12 @@ fn a_range_of_ports_holds_as_many_connections_and_no_more() {
         assert_balanced(&trial);
         let ports = number(&trial["cell"]["port_count"]);
         let outcomes = &trial["connections"]["outcomes"];
-        assert_eq!((number(&outcomes["open"]), number(&outcomes["filtered"])), (ports, 150 - ports), "{}: {outcomes}", trial["cell"]);
+        assert_eq!(
+            (number(&outcomes["open"]), number(&outcomes["filtered"])),
+            (ports, 150 - ports),
+            "{}: {outcomes}",
+            trial["cell"]
+        );
         let tables = trial["conntrack"].as_array().unwrap();
         let translating = tables.iter().find(|table| table["network"] == "loaders").unwrap();
         assert!(number(&translating["counts"]["insert_failed"]) >= 150 - ports, "{translating}");

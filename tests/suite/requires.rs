@@ -33,7 +33,8 @@ pub fn a_namespace() -> bool {
 
 /// nft, and a network namespace to load its rules into.
 pub fn nft() -> bool {
-    let is_there = on_path("nft") || ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().any(|one| Path::new(one).join("nft").is_file());
+    let is_there = on_path("nft")
+        || ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().any(|one| Path::new(one).join("nft").is_file());
     is_there && a_namespace()
 }
 

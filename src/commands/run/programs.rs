@@ -12,7 +12,10 @@ use anyhow::bail;
 use indexmap::IndexSet;
 
 use crate::{
-    scenario::{Act, Plan, ServerFile, UnderTest, keys::{self, AnyKey}},
+    scenario::{
+        Act, Plan, ServerFile, UnderTest,
+        keys::{self, AnyKey},
+    },
     sys::nft,
 };
 
@@ -44,7 +47,11 @@ pub(super) fn exist(plan: &Plan) -> anyhow::Result<()> {
         if let Some(key) = cell.scenario.firewall.key().or(behind_nat)
             && nft::program().is_none()
         {
-            bail!(plan.wrong_in(cell, key, format_args!("requires `{NFT}`, which is not in PATH ({}): {}", path.display(), install(NFT))));
+            bail!(plan.wrong_in(
+                cell,
+                key,
+                format_args!("requires `{NFT}`, which is not in PATH ({}): {}", path.display(), install(NFT))
+            ));
         }
         let UnderTest::Command(command) = &cell.scenario.subject else { continue };
         let events = &cell.scenario.events;

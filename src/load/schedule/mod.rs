@@ -181,7 +181,8 @@ mod samples {
         let until_ns = seconds * S;
         let window = Window { start_ns: 0, measure_from_ns: 0, measure_to_ns: until_ns, deadline_ns: u64::MAX };
         let part = Part { loader, loaders };
-        let mut schedule = Schedule::new(arrivals, (window, Due { from_ns: 0, until_ns }), None, part, (seed, 0));
+        let mut schedule =
+            Schedule::new((arrivals, None), (window, Due { from_ns: 0, until_ns }), None, part, (seed, 0));
         let mut starts = Vec::new();
         while let Some(next_ns) = schedule.next_ns() {
             starts.push(next_ns as f64 / S as f64);

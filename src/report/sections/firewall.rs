@@ -143,15 +143,19 @@ impl<'a> Row<'a> {
 
     /// Its swept values that have nothing to do with rules.
     fn conditions(&self) -> Map<String, Json> {
-        let of_rules = |name: &str| {
-            OF_RULES.iter().any(|key| key.path() == name || key.path().rsplit('.').next() == Some(name))
-        };
-        self.cell.iter().filter(|(name, _)| !of_rules(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+        let of_rules =
+            |name: &str| OF_RULES.iter().any(|key| key.path() == name || key.path().rsplit('.').next() == Some(name));
+        self.cell
+            .iter()
+            .filter(|(name, _)| !of_rules(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// The cell without rules under the same conditions: of several, the one that shares the most values.
     fn base<'b>(&self, rows: &'b [Row<'a>]) -> Option<&'b Row<'a>> {
-        let shared = |other: &Row<'_>| self.cell.iter().filter(|(name, value)| other.cell.get(*name) == Some(value)).count();
+        let shared =
+            |other: &Row<'_>| self.cell.iter().filter(|(name, value)| other.cell.get(*name) == Some(value)).count();
         let without = rows.iter().filter(|row| row.rules.unwrap_or(0) == 0 && row.conditions() == self.conditions());
         // Of equals, the first.
         without.rev().max_by_key(|row| shared(row))
@@ -168,9 +172,10 @@ fn costs(names: &[String], rows: &[Row<'_>]) -> Grid {
         };
         let mut cells: Vec<String> = row.cell.values().map(plain).collect();
         cells.extend([
-            row.rules.map_or_else(|| "none".to_owned(), |rules| {
-                thousands(if row.compared > 0 { row.compared } else { rules } as f64)
-            }),
+            row.rules.map_or_else(
+                || "none".to_owned(),
+                |rules| thousands(if row.compared > 0 { row.compared } else { rules } as f64),
+            ),
             shown(row.connect_ns),
             more(|row| row.connect_ns),
             shown(row.each_ns),
@@ -252,7 +257,10 @@ fn finding(rows: &[Row<'_>]) -> String {
         );
     }
     let rules = with_rules().filter_map(|row| row.rules).max().unwrap_or(0);
-    format!("The kernel held up to {} rules and elements of sets; no cell without any shows what they cost", thousands(rules as f64))
+    format!(
+        "The kernel held up to {} rules and elements of sets; no cell without any shows what they cost",
+        thousands(rules as f64)
+    )
 }
 
 /// The time of a connection over the number of rules, a line for each arrangement.
@@ -262,8 +270,12 @@ fn figure(rows: &[Row<'_>]) -> Option<Figure> {
     let mut curves: Vec<(Map<String, Json>, Vec<(f64, f64)>)> = Vec::new();
     for row in rows {
         let Some(each_ns) = row.each_ns else { continue };
-        let others: Map<String, Json> =
-            row.cell.iter().filter(|(name, _)| !count(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let others: Map<String, Json> = row
+            .cell
+            .iter()
+            .filter(|(name, _)| !count(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         // A logarithmic axis has no 0.
         let point = ((row.compared as f64).max(1.0), each_ns);
         match curves.iter_mut().find(|(known, _)| *known == others) {
@@ -347,7 +359,8 @@ mod tests {
 
     #[test]
     fn the_cost_is_the_difference_to_the_cell_without_rules() {
-        let cell = |count: u64, shape: &str, requests: u64| json!({ "count": count, "shape": shape, "requests": requests });
+        let cell =
+            |count: u64, shape: &str, requests: u64| json!({ "count": count, "shape": shape, "requests": requests });
         let content = content(&[
             (cell(0, "chain", 1), None, 20_000.0, 30),
             (cell(1_000, "chain", 1), Some(1_000), 8_000.0, 50),
@@ -379,7 +392,8 @@ mod tests {
             trial.firewall = Some(Firewall { rules: 2, passed: Some(10), ..Firewall::default() });
             let outcomes = &mut trial.connections.outcomes;
             *(if action == "drop" { &mut outcomes.filtered } else { &mut outcomes.closed }) = 10;
-            trial.latency_ns.failed_connect = LatencySummary { count: 10, due: 10, p50: Some(ns), ..LatencySummary::default() };
+            trial.latency_ns.failed_connect =
+                LatencySummary { count: 10, due: 10, p50: Some(ns), ..LatencySummary::default() };
         }
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(

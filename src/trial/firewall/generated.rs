@@ -48,7 +48,9 @@ pub fn text(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Pr
         _ => "tcp",
     };
     let (selector, kind) = match (rules.matches, address) {
-        (RuleMatch::Port, _) => (format!("{} dport", transport.rsplit(' ').next().unwrap_or(transport)), "inet_service"),
+        (RuleMatch::Port, _) => {
+            (format!("{} dport", transport.rsplit(' ').next().unwrap_or(transport)), "inet_service")
+        }
         (RuleMatch::Address, IpAddr::V4(_)) => ("ip saddr".to_owned(), "ipv4_addr"),
         (RuleMatch::Address, IpAddr::V6(_)) => ("ip6 saddr".to_owned(), "ipv6_addr"),
     };

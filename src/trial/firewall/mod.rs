@@ -63,10 +63,8 @@ pub(super) fn load(scenario: &Scenario) -> Result<Option<InForce>> {
     let listing = Listing::of_all().map_err(|error| refused(key, &error))?;
     if generated.any() {
         let expected = generated::holds(generated);
-        let found = Holds {
-            rules: listing.rules(own) - before.rules,
-            elements: listing.elements(own) - before.elements,
-        };
+        let found =
+            Holds { rules: listing.rules(own) - before.rules, elements: listing.elements(own) - before.elements };
         if found != expected {
             bail!(
                 "the kernel holds {} rules and {} elements of sets where {} and {} were loaded: another program changes the rules of \

@@ -99,8 +99,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         // Before what follows from it.
         load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
-        load::failures(&record.connections, &record.measured, loaded.failures_are_asked)
-            .filter(|_| !is_refused),
+        load::failures(&record.connections, &record.measured, loaded.failures_are_asked).filter(|_| !is_refused),
         load::fell_back(&record.connections, &record.kernel),
         loaded.populations.iter().find_map(load::saturated),
         subject::descriptors_used_up(&record.workers, record.helper.as_ref()),
@@ -120,8 +119,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         record.upstream.as_ref().and_then(kernel::upstream_headers),
-        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events)
-            .filter(|_| !is_refused),
+        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events).filter(|_| !is_refused),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];
