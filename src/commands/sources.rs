@@ -36,7 +36,7 @@ const EMBEDDED: &[(&str, u64, &str)] = &[
     ("backlog", 300, include_str!("../../bench-configs/backlog.toml")),
     ("firewall", 180, include_str!("../../bench-configs/firewall.toml")),
     ("filtered", 30, include_str!("../../bench-configs/filtered.toml")),
-    ("nat", 120, include_str!("../../bench-configs/nat.toml")),
+    ("nat", 240, include_str!("../../bench-configs/nat.toml")),
     ("conntrack", 120, include_str!("../../bench-configs/conntrack.toml")),
     ("stages", 180, include_str!("../../bench-configs/stages.toml")),
     ("ports-fill", 120, include_str!("../../bench-configs/ports-fill.toml")),

@@ -45,14 +45,20 @@ pub(super) fn read(
     let mut is_big = false;
     let mut interfaces: Vec<Interface> = Vec::new();
     let mut block = Vec::new();
+    let mut has_begun = false;
     loop {
         let mut header = [0; 12];
-        match pcap::fill(input, &mut header)? {
+        let filled = pcap::fill(input, &mut header)?;
+        let is_section = begins(&header);
+        if !has_begun && !is_section {
+            bail!("does not begin like a capture in the pcapng format");
+        }
+        has_begun = true;
+        match filled {
             Filled::Nothing => return Ok(()),
             Filled::Part => return Ok(cut_off(findings)),
             Filled::All => {}
         }
-        let is_section = header[..4] == SECTION.to_be_bytes();
         if is_section {
             is_big = match header[8..] {
                 [0x1a, 0x2b, 0x3c, 0x4d] => true,

@@ -133,8 +133,10 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let members = 0..subject.members();
     let sockets = members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
     let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
-    let sampled = sampler.end(&mut record)?;
+    let (sampled, tracking) = sampler.end(&mut record);
     let mut finished = subject.finish();
+    // Only now has the server closed all connections, whose states are listed.
+    tracking.end(&mut record)?;
     let output = finished.output.take();
     subject::enter_changes(std::mem::take(&mut finished.changed), window.start_ns, &mut record.events);
     record.subject.exit = finished.exit.take();

@@ -389,9 +389,9 @@ impl Sampler {
         Ok(now.get(member).copied())
     }
 
-    /// Enters the samples of the whole trial, and returns rows with the samples of each worker's queues.
-    pub(super) fn end(self, record: &mut TrialRecord) -> Result<Vec<MemberRow>> {
-        self.tracking.end(record)?;
+    /// Enters the samples of the whole trial. Returns rows with the samples of each worker's queues, and what watches connection tracking, which
+    /// ends once the server has.
+    pub(super) fn end(self, record: &mut TrialRecord) -> (Vec<MemberRow>, TrackingWatch) {
         record.series = self.rows.finish();
         record.listeners = self.listeners.iter().map(|(inode, seen)| seen.listener(*inode)).collect();
         record.ports_peak = self.ports_peak;
@@ -405,7 +405,7 @@ impl Sampler {
                 DatagramSocketRow { lost: seen.lost, queue_peak_bytes: seen.bytes, ..DatagramSocketRow::default() };
             row.datagram_socket = Some(socket);
         }
-        Ok(rows)
+        (rows, self.tracking)
     }
 }
 

@@ -239,7 +239,7 @@ fn the_doctor_tries_nft() {
     let bench = Bench::new("");
     let output = bench.command(&["doctor", "--json"]).output().unwrap();
     let checks: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let found = checks.as_array().unwrap().iter().find(|check| check["name"] == "packet filter").unwrap();
+    let found = checks.as_array().unwrap().iter().find(|check| check["name"] == "nft").unwrap();
     assert!(found["status"] == "ok" && found["found"].as_str().unwrap().contains("nftables"), "{found}");
     // Without rules, the record says nothing of them.
     let bare = scenario().closed(2, 4).bench();

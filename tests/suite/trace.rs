@@ -67,7 +67,7 @@ fn a_log_of_a_thousand_lines_makes_a_thousand_connections() {
     assert_eq!(replay["tells_connections"], json!(false));
     let sum = Command::new("sha256sum").arg(bench.path("trace")).output().unwrap();
     assert!(stdout(&sum).starts_with(replay["sha256"].as_str().unwrap()), "{replay}");
-    let summary = words(&fs::read_to_string(bench.path("out/summary.md")).unwrap());
+    let summary = words(&fs::read_to_string(bench.path("out/report.html")).unwrap());
     for part in [
         "Replayed traces",
         "All 1,000 starts that were due were made",
@@ -176,7 +176,7 @@ fn a_plan_refuses_what_cannot_be_replayed() {
         ("load.trace=missing.log", "missing.log: No such file or directory"),
         ("load.trace=.", "is a folder"),
         ("load.trace_from=\"5s\"", "has no start from"),
-        ("load.trace_format=\"pcapng\"", "of the capture"),
+        ("load.trace_format=\"pcapng\"", "does not begin like a capture"),
         ("load.trace_format=\"xml\"", "must be \"auto\""),
         ("load.connections=5", "excludes load.arrivals"),
         ("load.rate=5", "`load.rate` has no effect"),
@@ -203,7 +203,7 @@ fn a_preview_shows_rate_burstiness_and_gaps() {
     let text = words(&stdout(&shown));
     for part in [
         "trace.csv: CSV",
-        "1000 lines, 1000 connections",
+        "1,000 lines, 1,000 connections",
         "1,000 starts in",
         "Burstiness",
         "Gaps between starts",

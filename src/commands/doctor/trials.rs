@@ -233,11 +233,11 @@ fn veth() -> Check {
 
 /// Rehearses a trial with rules.
 fn packet_filter() -> Check {
-    let name = "packet filter";
+    let name = "nft";
     let version = match nft::version() {
         Ok(version) => version,
         Err(error) => {
-            return check(name, Status::Limited, "no nft", format!("scenarios with [firewall] cannot run: {error}"));
+            return check(name, Status::Limited, "not found", format!("scenarios with [firewall] cannot run: {error}"));
         }
     };
     let text = "[firewall]\ncount = 1\nconntrack = true";

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::chart::chart;
 use crate::{
-    format::{self, duration, number, plural, seconds, thousands},
+    format::{self, duration, number, seconds, thousands},
     report::terminal,
     trace::{Asked, Schedule, Survey},
 };
@@ -71,6 +71,11 @@ struct Gaps {
     together: u64,
 }
 
+/// `1,000 lines`.
+fn several(count: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
+}
+
 impl Preview {
     pub fn of(asked: &Asked, schedule: &Schedule, survey: &Survey) -> Self {
         let summary = schedule.summary();
@@ -126,7 +131,7 @@ impl Preview {
             self.contents(),
             format!(
                 "replay: {} in {}, {}/s on average and {}/s in the busiest second{}",
-                format::counted(self.starts, "start", "starts"),
+                several(self.starts, "start"),
                 span(self.length_s),
                 format::rate(self.starts_per_s),
                 format::rate(self.busiest_starts_per_s),
@@ -177,16 +182,16 @@ impl Preview {
 
     fn contents(&self) -> String {
         let unit = if self.format.starts_with("pcap") { "packet" } else { "line" };
-        let mut parts = vec![plural(self.lines as usize, unit)];
+        let mut parts = vec![several(self.lines, unit)];
         if self.malformed > 0 {
             parts.push(format!("{} malformed", thousands(self.malformed as f64)));
         }
         if self.others > 0 {
             parts.push(format!("{} that start no connection", thousands(self.others as f64)));
         }
-        parts.push(plural(self.connections as usize, "connection"));
+        parts.push(several(self.connections, "connection"));
         if let Some(requests) = self.requests {
-            parts.push(plural(requests as usize, "request"));
+            parts.push(several(requests, "request"));
         }
         parts.join(", ")
     }
