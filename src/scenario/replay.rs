@@ -10,7 +10,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    format::{causes, plural, seconds},
+    format::{causes, exact, plural},
     sys::clock,
     trace::{Asked, FormatAsked, Schedule},
 };
@@ -47,7 +47,7 @@ impl Replay {
         });
         let (from, to) = (settings.get(keys::LOAD_TRACE_FROM), settings.get(keys::LOAD_TRACE_TO));
         if let Some(to) = to.filter(|to| *to <= from) {
-            let problem = format!("must be after load.trace_from, {}, and {} is not", seconds(from), seconds(to));
+            let problem = format!("must be after load.trace_from, {}, and {} is not", exact(from), exact(to));
             settings.conflict(keys::LOAD_TRACE_TO, &[keys::LOAD_TRACE_FROM], problem);
         }
         if matches!(around.span.bound, Bound::Connections(_)) {
@@ -148,23 +148,23 @@ impl Scenario {
             });
             let length = ends.max().unwrap_or_default();
             if warmup >= length {
-                return refuse(keys::LOAD_WARMUP, format!("is not before the end of the trace, {}", seconds(length)));
+                return refuse(keys::LOAD_WARMUP, format!("is not before the end of the trace, {}", exact(length)));
             }
             self.span.until_traces_end = false;
             self.span.bound = Bound::Duration(length - warmup);
             for load in &self.loads {
                 if let Some(end) = load.end.filter(|end| *end > length) {
                     let path = load.path(keys::LOAD_END).into_owned();
-                    return Err((path, format!("{} is after the end of the trace, {}", seconds(end), seconds(length))));
+                    return Err((path, format!("{} is after the end of the trace, {}", exact(end), exact(length))));
                 }
                 if load.start >= length {
                     let path = load.path(keys::LOAD_START).into_owned();
-                    return Err((path, format!("is not before the end of the trace, {}", seconds(length))));
+                    return Err((path, format!("is not before the end of the trace, {}", exact(length))));
                 }
             }
             if let Some(event) = self.events.iter().find(|event| event.at >= length) {
                 let path = format!("event.{}.at", event.number);
-                return Err((path, format!("is not before the end of the trace, {}", seconds(length))));
+                return Err((path, format!("is not before the end of the trace, {}", exact(length))));
             }
         }
         let length = warmup + self.span.measured();
@@ -176,7 +176,7 @@ impl Scenario {
         }
         if self.deadline <= length {
             let problem =
-                format!("{} ends the trial before its {} of load are over", seconds(self.deadline), seconds(length));
+                format!("{} ends the trial before its {} of load are over", exact(self.deadline), exact(length));
             return refuse(keys::DEADLINE, problem);
         }
         Ok(())
@@ -233,7 +233,7 @@ impl Load {
             replay.asked.path,
             schedule.summary().format,
             plural(usize::try_from(figures.starts).unwrap_or(usize::MAX), "start"),
-            seconds(schedule.length())
+            exact(schedule.length())
         ))
     }
 }
@@ -306,7 +306,7 @@ mod tests {
         assert!(planned(folder.path(), "0\nx\n", "trace_max_malformed = 0.5").is_ok());
         let mode = "[load]\nmode = \"kept\"\narrivals = \"trace\"";
         let error = Plan::read(&Source { name: "t", text: mode }, &[]).unwrap_err().to_string();
-        assert!(error.contains("`load.arrivals`: \"trace\" says when connections start"), "{error}");
+        assert!(error.contains("`load.arrivals`: \"trace\" is about when connections start"), "{error}");
         let missing = Plan::read(&Source { name: "t", text: "[load]\nmode = \"open\"\narrivals = \"trace\"" }, &[]);
         assert!(missing.unwrap_err().to_string().contains("`load.trace`: is missing"));
     }

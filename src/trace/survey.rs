@@ -144,7 +144,7 @@ pub fn survey(schedule: &Schedule, parts: usize) -> Survey {
     let n = number as f64;
     let mean = (number > 0).then(|| sum / n);
     let deviation = mean.filter(|_| number > 1).map(|mean| ((squares - n * mean * mean) / (n - 1.0)).max(0.0).sqrt());
-    let at = |percentile| Gap { percentile, ns: gaps.value_at_percentile(percentile) };
+    let at = |percentile| Gap { percentile, ns: gaps.value_at_percentile(percentile).min(longest_ns) };
     Survey {
         counts,
         part: Duration::from_nanos(part_ns),

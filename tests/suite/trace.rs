@@ -181,7 +181,7 @@ fn a_plan_refuses_what_cannot_be_replayed() {
         ("load.connections=5", "excludes load.arrivals"),
         ("load.rate=5", "`load.rate` has no effect"),
         ("deadline=\"100ms\"", "ends the trial before"),
-        ("load.mode=\"kept\"", "says when connections start"),
+        ("load.mode=\"kept\"", "is about when connections start"),
     ] {
         let refused = bench.run(&["--dry-run", "--set", set]);
         assert_code(&refused, 2);

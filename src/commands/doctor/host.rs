@@ -187,7 +187,7 @@ fn tracked(table: Option<ConntrackTable>) -> Check {
          net.netfilter.nf_conntrack_tcp_timeout_time_wait, or exempt this traffic (notrack)"
             .to_owned()
     } else if table.entries == 0 {
-        "nothing is tracked in this network, unless a rule asks for it".to_owned()
+        "nothing is tracked now: only a rule that tracks connections adds entries".to_owned()
     } else {
         let sustained = table.sustainable_per_s().zip(table.time_wait_s).map(|(per_s, seconds)| {
             format!(

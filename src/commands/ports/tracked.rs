@@ -38,7 +38,7 @@ impl Tracked {
     pub fn line(&self) -> String {
         let Self { table, usable_tuples, ends_first } = self;
         if table.entries == 0 {
-            return format!("{table}: nothing is tracked in this network, unless a rule asks for it");
+            return format!("{table}: nothing is tracked now: only a rule that tracks connections adds entries");
         }
         let place = if *ends_first {
             format!(

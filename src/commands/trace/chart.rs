@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::{rate, seconds};
+use crate::format::{exact, rate};
 
 /// Lines of the chart.
 const HEIGHT: usize = 8;
@@ -32,7 +32,7 @@ pub(super) fn chart(counts: &[u64], part: Duration) -> Vec<String> {
                 .to_owned()
         })
         .collect();
-    let end = seconds(part * u32::try_from(counts.len()).unwrap_or(u32::MAX));
+    let end = exact(part * u32::try_from(counts.len()).unwrap_or(u32::MAX));
     lines.push(format!("{:>width$} └{}", "0", "─".repeat(counts.len()), width = LABEL - 2));
     lines.push(format!("{:>width$}{end:>columns$}", "0", width = LABEL, columns = counts.len()));
     lines

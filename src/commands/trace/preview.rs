@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::chart::chart;
 use crate::{
-    format::{self, duration, number, seconds, thousands},
+    format::{self, duration, exact, number, several, thousands},
     report::terminal,
     trace::{Asked, Schedule, Survey},
 };
@@ -71,11 +71,6 @@ struct Gaps {
     together: u64,
 }
 
-/// `1,000 lines`.
-fn several(count: u64, what: &str) -> String {
-    format!("{} {what}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
-}
-
 impl Preview {
     pub fn of(asked: &Asked, schedule: &Schedule, survey: &Survey) -> Self {
         let summary = schedule.summary();
@@ -124,7 +119,7 @@ impl Preview {
 
     /// The preview as text for a terminal of this width.
     pub fn text(&self, width: usize) -> String {
-        let span = |span_s: f64| seconds(std::time::Duration::try_from_secs_f64(span_s).unwrap_or_default());
+        let span = |span_s: f64| exact(std::time::Duration::try_from_secs_f64(span_s).unwrap_or_default());
         let count = |count: u64| thousands(count as f64);
         let mut lines = vec![
             format!("{}: {}", self.file, self.format),
@@ -145,7 +140,7 @@ impl Preview {
         let mut text: String = lines.iter().map(|line| terminal::prose(line) + "\n").collect();
         let part = std::time::Duration::from_secs_f64(self.rate.part_s);
         let what = if self.repeat > 1 { "Starts per second, in each repetition" } else { "Starts per second" };
-        text += &format!("\n{what}, {} a column:\n", seconds(part));
+        text += &format!("\n{what}, {} a column:\n", exact(part));
         for line in chart(&self.rate.starts, part) {
             text += &line.chars().take(width.max(1)).collect::<String>();
             text.push('\n');

@@ -15,8 +15,8 @@ const TITLE: &str = "Connection tracking";
 /// What the columns mean.
 const LEGEND: &str = "network: whose table it is; each network has its own, and the same limit. entries: the most at once, by samples every 100 ms; \
     limit: the most that the table takes (net.netfilter.nf_conntrack_max). dropped, evicted and clashes: the kernel's counters drop, early_drop and \
-    insert_failed, over all trials of the cell: packets without an entry for want of room, entries removed to make room, and entries that \
-    met another with the same tuple. at the end: TCP entries by their state, once load and server had ended; a closed connection's stays in \
+    insert_failed, over all trials of the cell: packets dropped for want of an entry, clashes included; entries removed to make room; and entries that met \
+    another with the same tuple, as where NAT has no free port. at the end: TCP entries by their state, once load and server had ended; a closed connection's stays in \
     TIME_WAIT, or CLOSE after a reset, until its timeout is over.";
 
 /// What stands for a value that is unknown.
@@ -107,6 +107,11 @@ impl Row<'_> {
     fn lost(&self) -> u64 {
         self.counts.map_or(0, |counts| counts.drop)
     }
+
+    /// Those of the lost that met another entry with the same tuple.
+    fn clashes(&self) -> u64 {
+        self.counts.map_or(0, |counts| counts.insert_failed)
+    }
 }
 
 /// `59,000 TIME_WAIT, 3 CLOSE`, the most frequent first.
@@ -127,7 +132,12 @@ fn finding(rows: &[Row<'_>]) -> String {
     if let Some(worst) = rows.iter().filter(|row| row.lost() > 0).max_by_key(|row| row.lost()) {
         let dropped = thousands(worst.lost() as f64);
         let noun = if worst.lost() == 1 { "packet was" } else { "packets were" };
-        return format!("{dropped} {noun} dropped for want of an entry{}", place(worst));
+        let why = if worst.clashes() == worst.lost() {
+            "because another entry had their tuple"
+        } else {
+            "for want of an entry"
+        };
+        return format!("{dropped} {noun} dropped {why}{}", place(worst));
     }
     let fill = |row: &Row<'_>| row.fullest.fill().unwrap_or(0.0);
     let fullest = rows.iter().max_by(|one, other| fill(one).total_cmp(&fill(other)));

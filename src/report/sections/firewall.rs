@@ -152,11 +152,13 @@ impl<'a> Row<'a> {
             .collect()
     }
 
-    /// The cell without rules under the same conditions: of several, the one that shares the most values.
+    /// The cell under the same conditions that a cell is compared with: of generated rules, one with none of these, and otherwise one without any
+    /// rules; of several, the one that shares the most values.
     fn base<'b>(&self, rows: &'b [Row<'a>]) -> Option<&'b Row<'a>> {
         let shared =
             |other: &Row<'_>| self.cell.iter().filter(|(name, value)| other.cell.get(*name) == Some(value)).count();
-        let without = rows.iter().filter(|row| row.rules.unwrap_or(0) == 0 && row.conditions() == self.conditions());
+        let has_none = |row: &Row<'_>| if self.compared > 0 { row.compared == 0 } else { row.rules.unwrap_or(0) == 0 };
+        let without = rows.iter().filter(|row| has_none(row) && row.conditions() == self.conditions());
         // Of equals, the first.
         without.rev().max_by_key(|row| shared(row))
     }
@@ -228,20 +230,23 @@ fn finding(rows: &[Row<'_>]) -> String {
     };
     let of_each: fn(&Row<'_>) -> Option<f64> = |row| row.each_ns;
     let of_connect: fn(&Row<'_>) -> Option<f64> = |row| row.connect_ns;
-    for (of, what) in [(of_each, "each connection"), (of_connect, "each connect()")] {
+    for (of, what) in [(of_each, "a connection was completed every"), (of_connect, "a connect() took")] {
         let dearest = with_rules().filter_map(|row| Some((row, cost(row, of)?)));
         let dearest = dearest.max_by(|one, other| one.1.0.total_cmp(&other.1.0));
         if let Some((row, (more, without, with))) = dearest {
             let name = label(row.cell);
             return if more > 0.0 {
                 format!(
-                    "Rules cost {what} up to {} more: {} in place of {}, with {name}",
-                    duration(more),
+                    "At the most, {what} {} in place of {}, with {name} (medians)",
                     duration(with),
                     duration(without)
                 )
             } else {
-                format!("No rules cost {what} more than none do: at the most {}, with {name}", signed(more))
+                format!(
+                    "Nothing was slower with rules than without: at the most, {what} {} in place of {}, with {name} (medians)",
+                    duration(with),
+                    duration(without)
+                )
             };
         }
     }
@@ -250,7 +255,7 @@ fn finding(rows: &[Row<'_>]) -> String {
     if let Some((row, ns)) = slowest.max_by(|one, other| one.1.total_cmp(&other.1)) {
         let of = if rows.len() > 1 { format!(", with {}", label(row.cell)) } else { String::new() };
         return format!(
-            "Rules refused clients in {} of {}; it took those up to {} to learn of it{of}",
+            "Rules refused clients in {} of {}; they knew it after up to {} (the highest median){of}",
             refused.len(),
             plural(rows.len(), "cell"),
             duration(ns)
@@ -373,7 +378,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             content.finding,
-            "Rules cost each connection up to 450 µs more: 500 µs in place of 50.0 µs, with count=10000 shape=chain requests=1"
+            "At the most, a connection was completed every 500 µs in place of 50.0 µs, with count=10000 shape=chain requests=1 (medians)"
         );
         let rows = &content.tables[0].1.rows;
         let of = |row: usize| rows[row][3..].join(" | ");
@@ -398,7 +403,7 @@ mod tests {
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(
             content.finding,
-            "Rules refused clients in 2 of 2 cells; it took those up to 500 ms to learn of it, with action=drop"
+            "Rules refused clients in 2 of 2 cells; they knew it after up to 500 ms (the highest median), with action=drop"
         );
         let table = &content.tables[0].1;
         assert_eq!((&table.title[..], table.rows[1][1..].join(" ")), (ANSWERS, "0 0 10 0 0 0 500 ms".to_owned()));

@@ -12,7 +12,7 @@ use crate::{
 /// Title of the section.
 const TITLE: &str = "Source NAT";
 
-const LEGEND: &str = "Sums over the valid trials; most open: the most in any of them. clients: addresses, all of which the server sees as one. ports: those that NAT may choose from; – for the \
+const LEGEND: &str = "Sums over the valid trials; most in a trial: connections established in any of them. clients: addresses, all of which the server sees as one. ports: those that NAT may choose from; – for the \
     kernel's choice. begun: packets that began a connection and came to NAT. established: connections that reached the server. \
     filtered: those that had no answer within load.connect_timeout. insert_failed: packets dropped because another connection had the \
     port: no free one was found among those that the kernel tried, or two clients raced for it.";
@@ -35,7 +35,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
         row
     });
     let rows = rows.collect();
-    let heads = ["clients", "ports", "begun", "established", "most\nopen", "filtered", "insert_failed"];
+    let heads = ["clients", "ports", "begun", "established", "most in\na trial", "filtered", "insert_failed"];
     let head = names.iter().cloned().chain(heads.map(str::to_owned)).collect();
     let table = Grid { title: TITLE.to_owned(), labels: names.len(), words: 0, head, rows };
     Some(Content {
@@ -88,19 +88,16 @@ fn clashes(trial: &TrialRecord) -> Option<u64> {
 
 /// Where clients found no way through NAT.
 fn finding(sums: &[(&CellSummary, Sum)]) -> String {
-    let worst = sums.iter().max_by_key(|(_, sum)| sum.filtered);
-    let Some((cell, worst)) = worst.filter(|(_, worst)| worst.filtered > 0) else {
-        return "Every connection that was answered came through NAT; none went without an answer".to_owned();
+    let worst = sums.iter().map(|(_, sum)| sum.filtered).max().filter(|most| *most > 0);
+    let Some((cell, worst)) = worst.and_then(|most| sums.iter().find(|(_, sum)| sum.filtered == most)) else {
+        return "No connection went without an answer for want of a port".to_owned();
     };
-    let place = if sums.len() > 1 { format!(", the most with {}", label(&cell.cell)) } else { String::new() };
-    let of = |part: fn(&Sum) -> u64| sums.iter().map(|(_, sum)| part(sum)).sum::<u64>();
+    let place = if sums.len() > 1 { format!(" with {}", label(&cell.cell)) } else { String::new() };
     format!(
-        "{} connections went without an answer, and {} reached the server{place}: {} there, {} in a trial at the most, of {} ports",
-        thousands(of(|sum| sum.filtered) as f64),
-        thousands(of(|sum| sum.established) as f64),
+        "{} of {} connections went without an answer{place}; at most {} came through in a trial",
         thousands(worst.filtered as f64),
+        thousands((worst.filtered + worst.established) as f64),
         thousands(worst.most as f64),
-        worst.ports.map_or_else(|| "all".to_owned(), |ports| thousands(ports as f64)),
     )
 }
 
@@ -129,8 +126,7 @@ mod tests {
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(
             content.finding,
-            "200 connections went without an answer, and 400 reached the server, the most with port_count=100: 200 there, 100 in a trial \
-             at the most, of 100 ports"
+            "200 of 300 connections went without an answer with port_count=100; at most 100 came through in a trial"
         );
         assert_eq!(content.tables[0].1.rows[0].join(" "), "100 20 100 500 100 100 200 400");
     }

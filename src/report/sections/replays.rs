@@ -1,10 +1,12 @@
 //! Replayed traces: how much of each was replayed, and how late.
 
+use std::time::Duration;
+
 use indexmap::IndexSet;
 
 use super::{Content, In};
 use crate::{
-    format::{duration, percent, plural, seconds, thousands},
+    format::{duration, exact, percent, several, thousands},
     record::Replayed,
     report::{Grid, Ranked, ranked::Cell},
 };
@@ -67,7 +69,6 @@ impl Row<'_> {
     }
 
     fn cells(&self) -> Vec<String> {
-        let count = |count: u64| thousands(count as f64);
         let time = |ns: Option<u64>| ns.map_or_else(|| NONE.to_owned(), |ns| duration(ns as f64));
         vec![
             self.cell.to_owned(),
@@ -92,16 +93,24 @@ fn finding(rows: &[Row<'_>]) -> String {
     }
 }
 
+fn count(count: u64) -> String {
+    thousands(count as f64)
+}
+
+/// What a file of this format has for each start.
+fn unit(format: &str) -> &'static str {
+    if format.starts_with("pcap") { "packet" } else { "line" }
+}
+
 /// What was replayed, and what of it is not as it was in the trace.
 fn about(trace: &Replayed) -> String {
     let Replayed { file, sha256, format, lines, malformed, connections, .. } = trace;
-    let span =
-        |span_s: f64| std::time::Duration::try_from_secs_f64(span_s).map_or_else(|_| format!("{span_s} s"), seconds);
+    let span = |span_s: f64| Duration::try_from_secs_f64(span_s).map_or_else(|_| format!("{span_s} s"), exact);
     let digest: String = sha256.chars().take(12).collect();
     let mut text = format!(
-        "{file} (SHA-256 {digest}…, {format}): {} lines with {}; replayed were {} of it",
-        thousands(*lines as f64),
-        plural(*connections as usize, "connection"),
+        "{file} (SHA-256 {digest}…, {format}): {} with {}; {} of it were replayed",
+        several(*lines, unit(format)),
+        several(*connections, "connection"),
         span(trace.span_s)
     );
     if (trace.speed - 1.0).abs() > f64::EPSILON {
@@ -111,12 +120,15 @@ fn about(trace: &Replayed) -> String {
         text += &format!(", {} times", trace.repeat);
     }
     text.push('.');
+    if trace.due < trace.traced {
+        text += &format!(" The load ended before it: {} of {} starts were due.", count(trace.due), count(trace.traced));
+    }
     if *malformed > 0 {
         let first = trace.malformed_first.iter().take(SHOWN).map(|one| format!("{file}:{} {}", one.line, one.problem));
         text += &format!(
-            " {} lines ({}) could not be read and were left out: {}.",
-            thousands(*malformed as f64),
-            percent(100.0 * *malformed as f64 / (*lines).max(1) as f64),
+            " {} ({}) could not be read and left out: {}.",
+            several(*malformed, unit(format)),
+            percent(*malformed as f64 / (*lines).max(1) as f64),
             first.collect::<Vec<_>>().join("; ")
         );
     }
@@ -156,10 +168,12 @@ mod tests {
         };
         let text = about(&plain);
         assert!(
-            text.starts_with("a.log (SHA-256 0123456789ab…, CSV): 1,200 lines with 1200 connections; replayed were"),
+            text.starts_with(
+                "a.log (SHA-256 0123456789ab…, CSV): 1,200 lines with 1,200 connections; 1m of it were replayed"
+            ),
             "{text}"
         );
-        assert!(text.ends_with(" of it."), "{text}");
+        assert!(text.ends_with(" of it were replayed."), "{text}");
         let line = crate::record::MalformedLine { line: 7, problem: "has no time".to_owned() };
         let other = Replayed {
             speed: 2.0,

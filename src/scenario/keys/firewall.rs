@@ -31,7 +31,7 @@ keys! { FIREWALL:
     FIREWALL_ACTION: Choice<FirewallAction> = "firewall.action", choice(), FirewallAction::Accept,
         "What becomes of packets to the server's port that no rule matches. `accept`: they reach the server. `drop`: nothing answers. `reset`: a RST answers, as it \
          does from a port on which nothing listens. `reject`: ICMP answers, port unreachable. `prohibit`: ICMP answers, administratively prohibited. \
-         The client's errno tells `reset` and `reject` apart no more than TCP does: both are ECONNREFUSED.";
+         The client cannot tell `reset` from `reject`: both give ECONNREFUSED.";
 }
 
 /// More texts are a mistake.

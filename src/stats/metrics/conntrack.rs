@@ -20,7 +20,7 @@ pub(super) const METRICS: &[Metric] = &[
     sampled(
         "conntrack_fill",
         "fill of the table of tracked connections",
-        "The same ÷ the most entries that the table takes (net.netfilter.nf_conntrack_max).",
+        "The most tracked connections at once ÷ the most that the table takes (net.netfilter.nf_conntrack_max).",
         Share,
         Lower,
         |trial| fullest(trial)?.fill(),
