@@ -69,9 +69,9 @@ pub(super) fn read(
         let mut end_ns = logged.end.ns;
         if logged.end.is_whole {
             findings.spread += 1;
-            end_ns += rng.random_range(0..SECOND_NS);
+            end_ns = end_ns.saturating_add(rng.random_range(0..SECOND_NS));
         }
-        let start_ns = end_ns - logged.took_ns.unwrap_or(0);
+        let start_ns = end_ns.saturating_sub(logged.took_ns.unwrap_or(0));
         match logged.client {
             Some(client) => {
                 findings.has_connections = true;

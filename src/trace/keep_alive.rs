@@ -33,6 +33,11 @@ struct Open {
 }
 
 impl Open {
+    /// The time between it and a request, which may be earlier: lines of a log may be in any order. Not above 0 where they overlap.
+    fn gap_ns(&self, start_ns: i64, end_ns: i64) -> i64 {
+        start_ns.saturating_sub(self.last_ns).max(self.first_ns.saturating_sub(end_ns))
+    }
+
     fn arrival(self) -> Arrival {
         Arrival { at_ns: self.first_ns, requests: Some(self.requests), hold_ns: None }
     }
@@ -57,7 +62,7 @@ impl KeepAlive {
         self.now_ns = self.now_ns.max(end_ns);
         let new = Open { first_ns: start_ns, last_ns: end_ns, requests: 1 };
         match self.open.get_mut(&client) {
-            Some(open) if ordinal != Some(1) && start_ns - open.last_ns <= idle_ns(client) => {
+            Some(open) if ordinal != Some(1) && open.gap_ns(start_ns, end_ns) <= idle_ns(client) => {
                 open.first_ns = open.first_ns.min(start_ns);
                 open.last_ns = open.last_ns.max(end_ns);
                 open.requests = open.requests.saturating_add(1);
@@ -75,7 +80,7 @@ impl KeepAlive {
         if self.since_sweep >= SWEEP.max(self.open.len() as u64) {
             self.since_sweep = 0;
             let now_ns = self.now_ns;
-            let ended = self.open.extract_if(|client, open| open.last_ns + idle_ns(*client) < now_ns);
+            let ended = self.open.extract_if(|client, open| open.last_ns.saturating_add(idle_ns(*client)) < now_ns);
             ended.map(|(_, open)| open.arrival()).try_for_each(emit)?;
         }
         Ok(())
@@ -112,6 +117,9 @@ mod tests {
         let (a, b) = (Client::of_end(b"192.0.2.1", 1), Client::of_end(b"192.0.2.1", 2));
         let requests = [(a, 0, None), (b, 1, None), (a, 75, None), (a, 151, None), (b, 2, None)];
         assert_eq!(connections(&requests), [(0, 2), (1, 2), (151, 1)]);
+        // The newer log may come first, and lines in any order.
+        assert_eq!(connections(&[(a, 500, None), (a, 510, None), (a, 0, None), (a, 10, None)]), [(0, 2), (500, 2)]);
+        assert_eq!(connections(&[(a, 20, None), (a, 10, None), (a, 0, None)]), [(0, 3)]);
         assert_eq!(connections(&[(a, 0, Some(1)), (a, 1, Some(2)), (a, 2, Some(1))]), [(0, 2), (2, 1)]);
         assert_eq!(connections(&[(Client::Serial(7), 0, None), (Client::Serial(7), 3_600, None)]), [(0, 2)]);
     }

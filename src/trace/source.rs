@@ -77,6 +77,10 @@ impl Source {
         if path.is_dir() {
             bail!("is a folder, and a trace is a file");
         }
+        // Opening a pipe would wait for whoever writes to it.
+        if path.exists() && !path.is_file() {
+            bail!("is not a regular file: copy what it yields into one");
+        }
         Self::of(asked, name, File::open(path)?)
     }
 

@@ -38,12 +38,15 @@ impl Syns {
         self.now_ns = self.now_ns.max(at_ns);
         let mut hasher = DefaultHasher::new();
         segment.hash(&mut hasher);
-        let known = self.seen.insert(hasher.finish(), at_ns).is_some_and(|before_ns| at_ns - before_ns <= RETRIES_NS);
+        let known = self
+            .seen
+            .insert(hasher.finish(), at_ns)
+            .is_some_and(|before_ns| at_ns.saturating_sub(before_ns).saturating_abs() <= RETRIES_NS);
         self.since_sweep += 1;
         if self.since_sweep >= SWEEP.max(self.seen.len() as u64) {
             self.since_sweep = 0;
             let now_ns = self.now_ns;
-            self.seen.retain(|_, seen_ns| *seen_ns + RETRIES_NS >= now_ns);
+            self.seen.retain(|_, seen_ns| seen_ns.saturating_add(RETRIES_NS) >= now_ns);
         }
         Ok(if known { Packet::Other } else { Packet::Start })
     }

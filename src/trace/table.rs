@@ -5,7 +5,7 @@ use std::io::BufRead;
 use anyhow::{Result, bail};
 
 use super::{
-    Arrival, Findings,
+    Arrival, Findings, SECOND_NS,
     lines::{Lines, TooLong},
     log_format::whole,
     times::{self, Time},
@@ -22,6 +22,12 @@ struct Columns {
 /// The columns of a table without a header.
 const USUAL: Columns = Columns { time: 0, requests: Some(1), hold: Some(2) };
 
+/// The longest hold, which is that of `load.hold`.
+const LONGEST_HOLD_NS: i64 = 30 * 86_400 * SECOND_NS;
+
+/// The mark with which some programs begin a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Reads a table.
 pub(super) fn read(
     input: &mut dyn BufRead,
@@ -33,7 +39,7 @@ pub(super) fn read(
     while let Some((number, line)) = lines.next()? {
         let row = match (line, columns) {
             (Err(TooLong), _) => Err(TooLong::PROBLEM),
-            (Ok(line), None) if is_header(line) => {
+            (Ok(line), None) if names_columns(line) => {
                 columns = Some(header(line)?);
                 continue;
             }
@@ -66,6 +72,11 @@ pub(super) fn is_row(line: &[u8]) -> bool {
     cells(line).count() <= 3 && parse(line, USUAL).is_ok()
 }
 
+/// Whether a first line is a header, if a misspelt one: no value begins with a letter.
+fn names_columns(line: &[u8]) -> bool {
+    cells(line).any(|cell| cell.first().is_some_and(u8::is_ascii_alphabetic))
+}
+
 fn header(line: &[u8]) -> Result<Columns> {
     let (mut time, mut requests, mut hold) = (None, None, None);
     for (place, name) in cells(line).enumerate() {
@@ -85,6 +96,7 @@ fn header(line: &[u8]) -> Result<Columns> {
 
 fn cells(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let bare = |cell: &'_ [u8]| cell.len() >= 2 && cell.starts_with(b"\"") && cell.ends_with(b"\"");
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).map(move |cell| match cell {
         [_, inner @ .., _] if bare(cell) => inner,
         cell => cell,
@@ -110,6 +122,9 @@ fn parse(line: &[u8], columns: Columns) -> Result<Arrival, &'static str> {
             } else {
                 Some(times::seconds(cell).ok_or("has no hold like 1.5 (seconds)")?)
             };
+            if hold.is_some_and(|hold| hold.ns > LONGEST_HOLD_NS) {
+                return Err("has a hold of more than 30 days");
+            }
             arrival.hold_ns = hold.map(|hold| hold.ns.unsigned_abs());
         } else {
             return Err("has more values than the table has columns");
@@ -121,7 +136,6 @@ fn parse(line: &[u8], columns: Columns) -> Result<Arrival, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::SECOND_NS;
 
     fn table(text: &str) -> (Result<Vec<(i64, Option<u32>, Option<u64>)>>, Findings) {
         let (mut all, mut findings) = (Vec::new(), Findings::default());
@@ -161,6 +175,13 @@ mod tests {
         assert_eq!(shown[0], "2: has no time like 12.345 (seconds) or 2000-10-10T13:55:36.123Z");
         assert_eq!(shown[1], "3: has no number of requests from 1");
         assert_eq!(shown[2], "4: has more values than the table has columns");
+        let (all, findings) = table("0,1,2592000\n1,1,2592001\n");
+        assert_eq!((all.unwrap().len(), findings.malformed), (1, 1));
+        // A misspelt header is no row: its columns would be taken for others.
+        for text in ["start,hold\n1,2\n", "\u{feff}hold,start\n2,1\n"] {
+            assert!(table(text).0.unwrap_err().to_string().contains("`start`"), "{text}");
+        }
+        assert_eq!(table("\u{feff}time,hold\n1,2\n").0.unwrap(), [(SECOND_NS, None, Some(2_000_000_000))]);
         assert!(table("time,bytes\n1,2\n").0.unwrap_err().to_string().contains("`bytes`"));
     }
 }
