@@ -104,7 +104,7 @@ impl Format {
             return Ok(Self::Csv);
         }
         let all = lines().count();
-        let share = |is_one: &dyn Fn(&[u8]) -> bool| 2 * lines().filter(|line| is_one(line)).count() >= all;
+        let share = |is_one: &dyn Fn(&[u8]) -> bool| all > 0 && 2 * lines().filter(|line| is_one(line)).count() >= all;
         if share(&|line| json_log::parse(line).is_ok()) {
             return Ok(Self::Json);
         }

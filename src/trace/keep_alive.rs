@@ -23,6 +23,8 @@ pub(super) struct KeepAlive {
     /// When the last request ended.
     now_ns: i64,
     since_sweep: u64,
+    /// How many were left by the last sweep.
+    left: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,11 +79,12 @@ impl KeepAlive {
         }
         self.since_sweep += 1;
         // Both bounds keep the memory to the connections of a few minutes, and the time to a constant for each request.
-        if self.since_sweep >= SWEEP.max(self.open.len() as u64) {
+        if self.since_sweep >= SWEEP.max(self.left) {
             self.since_sweep = 0;
             let now_ns = self.now_ns;
             let ended = self.open.extract_if(|client, open| open.last_ns.saturating_add(idle_ns(*client)) < now_ns);
             ended.map(|(_, open)| open.arrival()).try_for_each(emit)?;
+            self.left = self.open.len() as u64;
         }
         Ok(())
     }

@@ -19,11 +19,11 @@ const KNOWN: [&str; 15] = [
     "$remote_addr:$remote_port [$time_local] ",
     "$remote_addr:$remote_port [$time_iso8601] ",
     "$remote_addr:$remote_port [$msec] ",
-    // Apache's common and combined, nginx's combined; Apache's vhost_combined follows.
+    // Apache's vhost_combined, and then common and combined, which are less particular, and nginx's combined.
+    "$host:$server_port $remote_addr $ident $remote_user [$time_local] ",
     "$remote_addr $ident $remote_user [$time_local] ",
     "$remote_addr $ident $remote_user [$time_iso8601] ",
     "$remote_addr $ident $remote_user [$msec] ",
-    "$host:$server_port $remote_addr $ident $remote_user [$time_local] ",
     "[$msec] ",
     "[$time_iso8601] ",
     "[$time_local] ",
@@ -53,6 +53,7 @@ enum Variable {
     RequestTime,
     RemoteAddr,
     RemotePort,
+    ServerPort,
     Connection,
     ConnectionRequests,
     Other,
@@ -67,6 +68,7 @@ impl Variable {
             "request_time" => Self::RequestTime,
             "remote_addr" | "realip_remote_addr" => Self::RemoteAddr,
             "remote_port" | "realip_remote_port" => Self::RemotePort,
+            "server_port" => Self::ServerPort,
             "connection" => Self::Connection,
             "connection_requests" => Self::ConnectionRequests,
             _ => Self::Other,
@@ -163,6 +165,9 @@ impl LogFormat {
                 }
                 Variable::RemotePort => {
                     port = Some(whole(value).filter(|port| *port <= 65_535).ok_or("has no client's port")?)
+                }
+                Variable::ServerPort => {
+                    whole(value).filter(|port| *port <= 65_535).ok_or("has no server's port")?;
                 }
                 Variable::Connection => {
                     logged.client = Some(Client::Serial(whole(value).ok_or("has no number of a connection")?))

@@ -29,6 +29,8 @@ pub(super) struct Syns {
     seen: HashMap<u64, i64>,
     now_ns: i64,
     since_sweep: u64,
+    /// How many were left by the last sweep.
+    left: u64,
 }
 
 impl Syns {
@@ -43,10 +45,11 @@ impl Syns {
             .insert(hasher.finish(), at_ns)
             .is_some_and(|before_ns| at_ns.saturating_sub(before_ns).saturating_abs() <= RETRIES_NS);
         self.since_sweep += 1;
-        if self.since_sweep >= SWEEP.max(self.seen.len() as u64) {
+        if self.since_sweep >= SWEEP.max(self.left) {
             self.since_sweep = 0;
             let now_ns = self.now_ns;
             self.seen.retain(|_, seen_ns| seen_ns.saturating_add(RETRIES_NS) >= now_ns);
+            self.left = self.seen.len() as u64;
         }
         Ok(if known { Packet::Other } else { Packet::Start })
     }
