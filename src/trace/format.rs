@@ -121,7 +121,8 @@ impl Format {
 
 /// The first lines that are complete and not blank.
 fn lines(beginning: &[u8], is_whole: bool) -> impl Iterator<Item = &[u8]> + Clone {
-    let end = if is_whole { Some(beginning.len()) } else { beginning.iter().rposition(|byte| *byte == b'\n') };
+    let is_end = |at: &usize| !is_whole && !beginning[..*at].trim_ascii().is_empty();
+    let end = beginning.iter().rposition(|byte| *byte == b'\n').filter(is_end);
     let all = beginning[..end.unwrap_or(beginning.len())].split(|byte| *byte == b'\n');
     all.map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty()).take(JUDGED)
 }
