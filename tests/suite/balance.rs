@@ -216,8 +216,8 @@ fn threads_of_one_process_share_what_one_accepts() {
                 of_workers(&trial, "accepted")
             );
         }
-        // Each burns 10 ms for each of its connections, and no more than that for the others'. The kernel splits CPU time between user and
-        // system by what it finds at its ticks, so that only the sum is exact.
+        // Each burns 10 ms for each of its connections, and no more than that for the others'. The kernel estimates how CPU time splits
+        // into user and system from its ticks; only the sum is exact.
         for row in trial["workers"].as_array().unwrap() {
             let accepted = number(&row["accepted"]);
             let burnt = number(&row["cpu_user_ns"]) + number(&row["cpu_system_ns"]);

@@ -251,7 +251,7 @@ fn workers_join_and_are_replaced() {
         let bench = scenario()
             .constant(300.0)
             .duration("600ms")
-            // More than one worker can serve, so that something waits for whoever comes.
+            // One worker cannot keep up with this load, so connections are waiting when the next one starts.
             .workers(1)
             .set("server.service_time", "5ms")
             .set("address", "unix:{dir}/events.sock")
@@ -390,7 +390,7 @@ fn assert_clients_count(trial: &Value, connections: u64) {
         assert_eq!(number(&counts[name]), expected, "{name}: {counts}");
     }
     let wait = &trial["latency_ns"]["accept_wait"];
-    // Without the kernel's word, these are unknown.
+    // An ordinary user cannot load the programs that count these.
     let [accepted, unaccounted, waits] =
         [connections, 0, connections].map(|count| if root() { json!(count) } else { Value::Null });
     assert_eq!((&counts["accepted"], &counts["unaccounted"]), (&accepted, &unaccounted), "{counts} {}", trial["probe"]);
