@@ -37,6 +37,13 @@ pub fn seconds(length: Duration) -> String {
     humantime::format_duration(Duration::from_secs(length.as_secs_f64().ceil() as u64)).to_string()
 }
 
+/// A length of time to the millisecond, or from a minute on to the second: `6s 700ms`, `2m 5s`.
+pub fn exact(length: Duration) -> String {
+    let unit_ns: u128 = if length < Duration::from_secs(60) { 1_000_000 } else { 1_000_000_000 };
+    let units = (length.as_nanos() + unit_ns / 2) / unit_ns;
+    humantime::format_duration(Duration::from_nanos(u64::try_from(units * unit_ns).unwrap_or(u64::MAX))).to_string()
+}
+
 /// A whole number with its thousands apart: `17,890`.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -64,6 +71,11 @@ pub fn number(value: f64) -> String {
 /// A count with its noun, or a longer phrase, in the right number: `1 reply`, `3 replies`.
 pub fn counted(count: u64, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
+}
+
+/// A count that may be large, with its noun: `1,000 lines`.
+pub fn several(count: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
 }
 
 /// A large number of bytes: `23.5 GiB`.

@@ -40,6 +40,7 @@
 //! | [`record`] | what a run writes to disk: words, sections, verdicts, one writer, one reader |
 //! | [`ipc`] | what the processes of a trial share: families of children, messages, counters, the port ledger |
 //! | [`hosts`] | the hosts of a job: who a launcher started, the connections between them, their clocks |
+//! | [`trace`] | traces of connections: access logs, tables, captures; the schedule that replays one |
 //! | [`scenario`] | from TOML to an ordered list of trials: keys, strategies, the matrix |
 //! | [`tls`] | TLS between sockets and apps: certificates, and sessions of either side |
 //! | [`stats`] | mathematics on records: medians, tests, metrics |
@@ -80,6 +81,7 @@
 //! | send lag | how late the loader itself was; part of the response latency, and reported by itself too |
 //! | fill | ports in use ÷ usable ports |
 //! | tuple group | the connections that share source address, destination address and destination port, and so one range of source ports |
+//! | ramp | a part of a load in which it grows, or shrinks, steadily: its rate of starts (`load.arrivals`), or the connections that it holds (`ramp` in records) |
 //! | knee | the fill at which connect() becomes slow |
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |
@@ -125,6 +127,7 @@ mod suggest;
 #[allow(unsafe_code)]
 mod sys;
 mod tls;
+mod trace;
 mod trial;
 mod watch;
 
@@ -162,6 +165,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => commands::compare::run(&options),
         Command::Report(options) => commands::report::run(&options),
         Command::Index(options) => commands::index::run(&options),
+        Command::Trace(options) => commands::trace::run(&options),
         Command::Doctor(options) => here().and_then(|()| commands::doctor::run(&options)),
         Command::Calibrate(options) => here().and_then(|()| commands::calibrate::run(&options)),
         Command::Complete(options) => commands::complete::run(&options),

@@ -79,7 +79,7 @@ impl Contest {
     /// A contest over the first cell of a plan. `stamps`: whether exact stamps take part.
     pub fn new(mut plan: Plan, sizing: Sizing, span: Duration, stamps: bool) -> Self {
         let scenario = &mut plan.cells[0].scenario;
-        scenario.span = Span { warmup: WARM_UP, bound: Bound::Duration(span) };
+        scenario.span = Span { warmup: WARM_UP, bound: Bound::Duration(span), until_traces_end: false };
         scenario.deadline = scenario.deadline.max(WARM_UP + span + PATIENCE);
         let bare =
             BareProcesses { servers: scenario.server.workers * SERVERS_EACH, clients: sizing.loaders() * CLIENTS_EACH };

@@ -23,6 +23,7 @@ mod serve;
 mod shorthands;
 mod show;
 mod target;
+mod trace;
 
 use clap::{ColorChoice, Parser, Subcommand};
 
@@ -49,6 +50,7 @@ pub use self::{
     shorthands::{AppShorthands, ServerShorthands, Shorthand, Shorthands},
     show::Show,
     target::{Host, Target},
+    trace::Trace,
 };
 
 /// Benchmark harness for multi-process listeners on Linux: compares accept strategies over real sockets.
@@ -91,6 +93,8 @@ pub enum Command {
     Index(Index),
     /// Show how many ephemeral ports are left in this network namespace, or explain one port
     Ports(Ports),
+    /// Preview a trace of connections that a load may replay: rate, burstiness, gaps. Generates no load
+    Trace(Trace),
     /// Check what this machine allows, and say what to change
     Doctor(Doctor),
     /// Measure the harness's own overhead against a bare loop of system calls

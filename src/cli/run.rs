@@ -14,8 +14,8 @@ use super::{Recording, ServerShorthands};
                         sed s/reuseport/shared-epoll/ my.toml | listenbench run -\n  \
                         DIR=$(listenbench run -q) && jq . \"$DIR/summary.json\"")]
 pub struct Run {
-    /// Scenario files (`-` is standard input), or names of built-in scenarios: quick (the default), herd, tail, shards, strategies, accept-order, burst, storm,
-    /// tls-storm, stalled-worker, udp-spread, quic-rebinding, backlog, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million,
+    /// Scenario files (`-` is standard input), or names of built-in scenarios: quick (the default), herd, tail, shards, strategies, accept-order, burst, burstiness, storm,
+    /// tls-storm, stalled-worker, udp-spread, quic-rebinding, backlog, firewall, filtered, nat, conntrack, stages, ports-fill, ports-sources, ports-recover, ports-churn, hold, million,
     /// sustain, ceiling, nginx, haproxy, nginx-upstream, haproxy-upstream, reload, nginx-reload, haproxy-reload, gunicorn, redis, beside, smoke
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<String>,

@@ -1,7 +1,6 @@
 //! `listenbench calibrate`: measures the harness's own overhead on this machine.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::Path,
@@ -18,7 +17,7 @@ use crate::{
     format::seconds,
     ipc::family::{self, Patience},
     json, load,
-    observe::host::{self, Probe},
+    observe::host::{self, NetworkFacts, Probe},
     record::{Calibration, Machine, SCHEMA, bounds, read_bounded, remedy},
     report::{harness, terminal},
     scenario::Plan,
@@ -144,7 +143,7 @@ fn rehearse(name: &str, plan: &Plan, patience: Patience<'_>) -> Result<()> {
 
 /// This machine and this build.
 fn here(seed: u64, probe: &Probe) -> Machine {
-    Machine::of(&host::read(seed, "", BTreeMap::new(), probe))
+    Machine::of(&host::read(seed, "", NetworkFacts::default(), probe))
 }
 
 fn write_new(file: &Path, json: &str) -> Result<()> {

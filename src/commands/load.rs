@@ -274,7 +274,7 @@ mod tests {
         let open = "repetitions = 1\n[load]\nmode = \"open\"\nrate = 5.0\narrivals = \"constant\"\nduration = \"1s\"";
         assert_eq!(load(open, &["127.0.0.1:80", "--concurrency", "7"]).loads[0].mode, Mode::Closed { concurrency: 7 });
         let closed = "repetitions = 1\nload.concurrency = 9\nload.connections = 4";
-        let Mode::Open { arrivals, .. } = load(closed, &["127.0.0.1:80", "--rate", "2000"]).loads[0].mode else {
+        let Mode::Open { arrivals, .. } = &load(closed, &["127.0.0.1:80", "--rate", "2000"]).loads[0].mode else {
             panic!()
         };
         assert_eq!(arrivals.per_second(), 2_000.0);

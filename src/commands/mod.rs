@@ -23,6 +23,7 @@ pub mod serve;
 mod shorthands;
 pub mod show;
 mod sources;
+pub mod trace;
 
 #[cfg(any(test, fuzzing))]
 pub use sources::built_in_text;

@@ -6,15 +6,19 @@ use netlink_packet_sock_diag::SockDiagMessage;
 
 use crate::{
     observe::{
+        conntrack,
         counters::{self, Counters},
         datagrams, memory,
+        nftables::Listing,
         ports::Range,
-        processes, services,
+        processes,
+        rules::Found,
+        services,
         sockets::{self, Socket},
     },
     record::Sockets,
     scenario::Transport,
-    sys::{cgroup, clock, rtnetlink, tracing},
+    sys::{cgroup, clock, nfnetlink, rtnetlink, tracing},
 };
 
 /// A piece of a sock_diag answer.
@@ -39,11 +43,42 @@ pub fn rtnetlink(input: &[u8]) {
     }
 }
 
+/// What nft lists.
+pub fn nftables(input: &[u8]) {
+    if let Ok(listing) = Listing::parse(input) {
+        let all = listing.rules(|_| true) + listing.elements(|_| true);
+        // An element is at least a digit.
+        assert!(all <= input.len() as u64, "{listing:?}");
+        assert!(listing.rules(|table| table == "t") <= listing.rules(|_| true));
+        assert!(listing.packets_outside("").is_some() || listing.packets("t", "passed").is_none());
+    }
+}
+
+/// A piece of a list of tracked connections, of chains or of rules.
+pub fn nfnetlink(input: &[u8]) {
+    let mut objects = 0;
+    let mut found = Found::default();
+    let ended = nfnetlink::each_in(input, |object| {
+        objects += 1;
+        found.add_chain(object);
+        found.add_rule(object);
+    });
+    // A message is at least its headers, of 16 and of 4 bytes.
+    assert!(objects <= input.len() / 20, "{objects} objects of {} bytes: {ended:?}", input.len());
+    let rules = found.rules();
+    let in_chains = rules.chains.iter().map(|chain| chain.rules).sum::<u64>();
+    assert!(in_chains + rules.called <= objects as u64 && rules.tracking <= in_chains + rules.called, "{rules:?}");
+    assert!(rules.words(None).is_some() || in_chains == 0 || !rules.seeing(None).any(|_| true), "{rules:?}");
+    if let Ok(states) = conntrack::states_in(input) {
+        assert_eq!(states.tcp.values().sum::<u64>() + states.others, objects as u64, "{states:?}");
+    }
+}
+
 type Parser = fn(&str);
 
 /// A file's text, preceded by which file it is.
 pub fn files(input: &[u8]) {
-    const PARSERS: [Parser; 11] = [
+    const PARSERS: [Parser; 12] = [
         |text| {
             let mut counters = Counters::new();
             counters::collect(text, &mut counters);
@@ -76,6 +111,11 @@ pub fn files(input: &[u8]) {
         |text| _ = cgroup::own_folder(text, text),
         |text| _ = clock::offset_ns(text),
         |text| _ = tracing::offset(text, "saddr"),
+        |text| {
+            if let Some(counts) = conntrack::counts(text) {
+                assert_eq!(counts.since(counts), Default::default());
+            }
+        },
     ];
     let Some((which, text)) = input.split_first() else { return };
     let Ok(text) = str::from_utf8(text) else { return };

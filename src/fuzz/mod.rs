@@ -12,6 +12,7 @@ mod proxy_header;
 mod reports;
 mod scenario;
 mod tls;
+mod trace;
 mod words;
 
 use rand_chacha::ChaCha8Rng;
@@ -52,9 +53,13 @@ const TARGETS: &[Target] = &[
     target("http-response", http::responses),
     target("proxy-header", proxy_header::header),
     target("tls", tls::wire),
+    target("trace", trace::any),
+    target("log-format", trace::layout),
     target("sock-diag", kernel::sock_diag),
     target("rtnetlink", kernel::rtnetlink),
+    target("nfnetlink", kernel::nfnetlink),
     target("kernel-files", kernel::files),
+    target("nftables", kernel::nftables),
     guided("report", reports::report, json::mutate),
     guided("compare", reports::compare, json::mutate),
 ];

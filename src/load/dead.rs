@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::{
     pacer::{Pacer, Part, Transports},
     report::LoaderReport,
-    session::is_to_be_held_at,
+    session::{Hold, is_to_be_held_at},
 };
 use crate::{
     ipc::control::Window,
@@ -34,16 +34,23 @@ struct Due {
     flows: u64,
     /// Connections among them that were to be held when the follow-up was due.
     held: u64,
+    /// The requests that the connections were to make, and the flows.
+    requests: u64,
+    of_flows: u64,
 }
 
 impl Due {
-    fn add(&mut self, transport: Transport, is_held: bool) {
+    fn add(&mut self, transport: Transport, is_held: bool, requests: u64) {
         match transport {
             Transport::Tcp => {
                 self.connections += 1;
                 self.held += u64::from(is_held);
+                self.requests += requests;
             }
-            Transport::Udp => self.flows += 1,
+            Transport::Udp => {
+                self.flows += 1;
+                self.of_flows += requests;
+            }
         }
     }
 
@@ -65,8 +72,6 @@ impl Dead<'_> {
         }
         let (due, never) = self.due(report);
         let is_silent = scenario.server.app == App::Connect;
-        // App `close` answers a request that is never made.
-        let requests = if is_silent { 0 } else { u64::from(self.load.requests.max(1)) };
         let of = |is_meant: &dyn Fn(&str) -> bool| {
             histograms.iter().filter(|(name, _)| is_meant(name)).map(|(_, values)| values.len()).sum::<u64>()
         };
@@ -87,10 +92,10 @@ impl Dead<'_> {
         let waits = if no_waits { lost.connects } else { due.connections.saturating_sub(waits) };
         lost.waits = waits.max(lost.waits + never.connections);
         if due.connections > 0 {
-            lost.responses = (due.connections * requests).saturating_sub(of(&|name| name == "response"));
+            lost.responses = due.requests.saturating_sub(of(&|name| name == "response"));
         }
         if due.flows > 0 {
-            lost.flow_responses = (due.flows * requests).saturating_sub(of(&|name| name == of_flows));
+            lost.flow_responses = due.of_flows.saturating_sub(of(&|name| name == of_flows));
         }
         lost.follow_ups = due.held.saturating_sub(follow_ups).max(lost.follow_ups + never.held);
         report.measured_planned = due.all();
@@ -111,8 +116,17 @@ impl Dead<'_> {
         report.lost.starts = all.saturating_sub(of("send_lag"));
         report.lost.responses = all.saturating_sub(of("response"));
         report.measured_planned = all;
+        if !self.load.mode.has_schedule() {
+            // Of clients that think, only the first requests are known to have been due.
+            return;
+        }
         report.measured_first_ns = due.first().copied().unwrap_or(report.measured_first_ns);
         report.measured_last_ns = due.last().copied().unwrap_or(report.measured_last_ns);
+    }
+
+    /// The requests of a connection that is to make so many. App `close` answers one that is never made.
+    fn requests(&self, requests: u32) -> u64 {
+        if self.scenario.server.app == App::Connect { 0 } else { u64::from(requests.max(1)) }
     }
 
     /// What was due in all, and of it, what never began. Enters when the first and the last were due.
@@ -128,14 +142,21 @@ impl Dead<'_> {
             for _ in 0..before {
                 transports.next();
             }
-            (before..begun).for_each(|_| due.add(transports.next(), false));
+            let requests = self.requests(load.requests);
+            (before..begun).for_each(|_| due.add(transports.next(), false, requests));
             // When they began is not known: those in progress were to be held, if any.
             due.held = if load.follow_up.is_some() { report.in_flight() } else { 0 };
             return (due, never);
         }
         let follow_up_ns = load.follow_up.map(|after| window.start_ns + clock::nanoseconds(after));
         let hold_ns = clock::nanoseconds(load.hold);
-        while let Some(at_ns) = pacer.take() {
+        while let Some(planned) = pacer.take_planned() {
+            let at_ns = planned.at_ns;
+            let (requests, hold) = planned.task((load.requests, load.close_by));
+            let hold_ns = match hold {
+                Hold::OfPolicy => hold_ns,
+                Hold::Own(own_ns) => own_ns,
+            };
             let transport = transports.next();
             let has_begun = due.all() < report.measured_planned;
             let was_due = has_begun || self.interrupted_ns.is_none_or(|interrupted_ns| at_ns < interrupted_ns);
@@ -148,9 +169,9 @@ impl Dead<'_> {
             }
             report.measured_last_ns = at_ns;
             if !has_begun {
-                never.add(transport, is_held);
+                never.add(transport, is_held, self.requests(requests));
             }
-            due.add(transport, is_held);
+            due.add(transport, is_held, self.requests(requests));
         }
         (due, never)
     }

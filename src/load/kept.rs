@@ -1,18 +1,27 @@
-//! Kept connections: when each of them sends its next request. Every connection has a schedule of its own, which does not wait for the
-//! server: a request that is due while an earlier one waits for its reply goes out after that, late by the schedule.
+//! Kept connections: when each of them sends its next request, and when another takes its place. Every connection has a schedule of its
+//! own, which does not wait for the server: a request that is due while an earlier one waits for its reply goes out after that, late by
+//! the schedule. Where clients think, the next request is due a think time after a reply instead.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::pacer::{Due, Part};
-use crate::scenario::{Asking, Spread};
+use super::{
+    pacer::{Due, Part},
+    times::{self, draw_ns},
+};
+use crate::scenario::{Asking, Spread, Times};
+
+/// The bits that tell the random streams of think times and of lifetimes from those of schedules, which are numbers of repetitions.
+const THINK_STREAM: u64 = 1 << 60;
+const LIFETIME_STREAM: u64 = 1 << 61;
 
 /// The kept connections of one loader.
 #[derive(Debug)]
 pub struct Kept {
     asking: Asking,
+    lifetime: Option<Times>,
     due: Due,
     /// Seed and repetition, which decide the gaps between requests.
     rng: ChaCha8Rng,
@@ -31,14 +40,18 @@ pub struct Kept {
 struct Slot {
     /// Its number in the population.
     connection: u64,
-    /// The number of its next request, and when that is due, in nanoseconds since the first could be; `None` after the last.
+    /// The number of its next request, and when that is due, in nanoseconds since the first could be; infinite while its client does
+    /// not know yet, as its thinking begins with a reply.
     number: u64,
     offset_ns: f64,
     state: State,
     /// When it has something to do, if it is not busy.
     wake_ns: Option<u64>,
-    /// Whether the server ended its last connection after a reply.
-    continues: bool,
+    /// Why it opens its next connection.
+    opens: Opens,
+    /// How often it has been opened, and when the lifetime of its present connection is over.
+    lives: u64,
+    ends_ns: u64,
     /// A request that was on its way when the server closed, and when it was due.
     again_ns: Option<u64>,
 }
@@ -56,6 +69,18 @@ pub enum State {
     },
 }
 
+/// Why a slot opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opens {
+    /// It has had none, or the last one failed.
+    #[default]
+    Anew,
+    /// The server ended the last one after a reply.
+    Continuing,
+    /// The lifetime of the last one was over.
+    Replacing,
+}
+
 /// What is due on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -63,6 +88,8 @@ pub enum Moment {
     Request { due_ns: u64 },
     /// A request that the server has left unanswered.
     Again { due_ns: u64 },
+    /// The end of its lifetime: another takes its place.
+    Replacement,
     /// Its end.
     End,
 }
@@ -70,7 +97,7 @@ pub enum Moment {
 impl Kept {
     /// Those of a loader's part of a population. The seed fixes when requests are due, whatever the number of loaders.
     pub(super) fn new(
-        (connections, asking): (usize, Asking),
+        (connections, asking, lifetime): (usize, Asking, Option<Times>),
         due: Due,
         part: Part,
         (seed, repetition): (u64, usize),
@@ -78,8 +105,16 @@ impl Kept {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(repetition as u64);
         let connections = connections as u64;
-        let mut kept =
-            Self { asking, due, rng, connections, slots: Vec::new(), wakes: BinaryHeap::new(), of_key: Vec::new() };
+        let mut kept = Self {
+            asking,
+            lifetime,
+            due,
+            rng,
+            connections,
+            slots: Vec::new(),
+            wakes: BinaryHeap::new(),
+            of_key: Vec::new(),
+        };
         for connection in (0..connections).filter(|connection| part.owns(*connection)) {
             let offset_ns = kept.first_ns(connection);
             let slot = Slot {
@@ -88,7 +123,9 @@ impl Kept {
                 offset_ns,
                 state: State::Closed,
                 wake_ns: None,
-                continues: false,
+                opens: Opens::Anew,
+                lives: 0,
+                ends_ns: u64::MAX,
                 again_ns: None,
             };
             kept.slots.push(slot);
@@ -120,8 +157,13 @@ impl Kept {
         self.slots[slot as usize].state
     }
 
-    /// Takes what is due on a slot, which goes on to what follows.
-    pub fn take(&mut self, slot: u32) -> Moment {
+    /// Takes what is due on a slot by now, which goes on to what follows.
+    pub fn take(&mut self, slot: u32, now_ns: u64) -> Moment {
+        let Slot { state, ends_ns, .. } = self.slots[slot as usize];
+        if matches!(state, State::Idle { .. }) && ends_ns <= now_ns && self.due_ns(slot).is_some() {
+            self.slots[slot as usize].opens = Opens::Replacing;
+            return Moment::Replacement;
+        }
         if let Some(due_ns) = self.slots[slot as usize].again_ns.take() {
             return Moment::Again { due_ns };
         }
@@ -152,12 +194,17 @@ impl Kept {
     }
 
     /// A slot's connection has begun.
-    pub fn opened(&mut self, slot: u32, key: usize) {
+    pub fn opened(&mut self, slot: u32, key: usize, now_ns: u64) {
         if self.of_key.len() <= key {
             self.of_key.resize(key + 1, 0);
         }
         self.of_key[key] = slot;
-        self.slots[slot as usize].state = State::Busy;
+        let Slot { connection, lives, .. } = self.slots[slot as usize];
+        let lifetime_ns = self.lifetime.map(|times| self.draw_ns(times, LIFETIME_STREAM, (connection, lives)));
+        let slot = &mut self.slots[slot as usize];
+        slot.state = State::Busy;
+        slot.lives += 1;
+        slot.ends_ns = lifetime_ns.map_or(u64::MAX, |lifetime_ns| now_ns.saturating_add(lifetime_ns as u64));
     }
 
     /// A slot's connection asks.
@@ -169,19 +216,35 @@ impl Kept {
     pub fn idle(&mut self, key: usize, since_ns: u64) {
         let slot = self.slot(key);
         self.slots[slot as usize].state = State::Idle { key, since_ns };
+        self.think(slot, since_ns);
         self.wake(slot, 0);
     }
 
     /// A slot has no connection, and gets another when something is due, but not before `after_ns`.
     pub fn closed(&mut self, slot: u32, after_ns: u64) {
         self.slots[slot as usize].state = State::Closed;
+        self.think(slot, after_ns);
         self.wake(slot, after_ns);
     }
 
-    /// The same of a slot whose connection the server has ended after a reply.
+    /// The same of a slot whose connection ended as it may: the server ended it after a reply, unless its lifetime was over.
     pub fn continues(&mut self, slot: u32, after_ns: u64) {
-        self.slots[slot as usize].continues = true;
+        let opens = &mut self.slots[slot as usize].opens;
+        *opens = if *opens == Opens::Replacing { Opens::Replacing } else { Opens::Continuing };
         self.closed(slot, after_ns);
+    }
+
+    /// The client of a slot begins to think about its next request, if it does think and has not yet.
+    pub fn think(&mut self, slot: u32, since_ns: u64) {
+        let Slot { connection, number, offset_ns, again_ns, .. } = self.slots[slot as usize];
+        if let Asking::Thinking(times) = self.asking
+            && offset_ns.is_infinite()
+            && again_ns.is_none()
+        {
+            let since_ns = since_ns.saturating_sub(self.due.from_ns) as f64;
+            let think_ns = self.draw_ns(times, THINK_STREAM, (connection, number));
+            self.slots[slot as usize].offset_ns = since_ns + think_ns;
+        }
     }
 
     /// The request that was due then is to be made again.
@@ -194,27 +257,30 @@ impl Kept {
         self.due_ns(slot).is_none() && self.slots[slot as usize].again_ns.is_none()
     }
 
-    /// Whether the connection that a slot is about to open continues one that the server has ended.
-    pub fn take_continues(&mut self, slot: u32) -> bool {
-        std::mem::take(&mut self.slots[slot as usize].continues)
+    /// Why a slot is about to open a connection.
+    pub fn take_opens(&mut self, slot: u32) -> Opens {
+        std::mem::take(&mut self.slots[slot as usize].opens)
     }
 
     pub fn slot(&self, key: usize) -> u32 {
         self.of_key[key]
     }
 
-    /// A number that two runs share if their requests were due at the same instants.
-    pub fn digest(&self) -> u64 {
-        let Asking { rate, spread } = self.asking;
+    /// A number that two runs share if their requests were due at the same instants. `None` if that depends on the server.
+    pub fn digest(&self) -> Option<u64> {
+        let Asking::Scheduled { rate, spread } = self.asking else { return None };
         let length_ns = self.due.until_ns.saturating_sub(self.due.from_ns);
-        let words = [rate.to_bits(), spread as u64, length_ns, self.connections, self.gap_ns(0, 1).to_bits()];
+        let words = [rate.to_bits(), spread as u64, length_ns, self.connections, self.gap_ns(0, 1, rate).to_bits()];
         // FNV-1a over 64-bit words.
-        words.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3))
+        let hash = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        Some(words.into_iter().fold(0xcbf2_9ce4_8422_2325, hash))
     }
 
     fn wake(&mut self, slot: u32, after_ns: u64) {
-        let again = self.slots[slot as usize].again_ns;
-        let at_ns = again.or(self.due_ns(slot)).unwrap_or(self.due.until_ns).max(after_ns);
+        let Slot { again_ns, state, ends_ns, .. } = self.slots[slot as usize];
+        let at_ns = again_ns.or(self.due_ns(slot)).unwrap_or(self.due.until_ns).max(after_ns);
+        let is_idle = matches!(state, State::Idle { .. });
+        let at_ns = if is_idle && self.due_ns(slot).is_some() { at_ns.min(ends_ns) } else { at_ns };
         self.slots[slot as usize].wake_ns = Some(at_ns);
         self.wakes.push(Reverse((at_ns, slot)));
     }
@@ -227,47 +293,75 @@ impl Kept {
 
     fn advance(&mut self, slot: u32) {
         let Slot { connection, number, offset_ns, .. } = self.slots[slot as usize];
-        let next_ns = match self.asking.spread {
-            Spread::Even => (connection as f64 / self.connections as f64 + (number + 1) as f64) * self.period_ns(),
-            Spread::Random => offset_ns + self.gap_ns(connection, number + 1),
-            Spread::Together => (number + 1) as f64 * self.period_ns(),
+        let next_ns = match self.asking {
+            Asking::Thinking(_) => f64::INFINITY,
+            Asking::Scheduled { rate, spread } => match spread {
+                Spread::Even => (connection as f64 / self.connections as f64 + (number + 1) as f64) * period_ns(rate),
+                Spread::Random => offset_ns + self.gap_ns(connection, number + 1, rate),
+                Spread::Together => (number + 1) as f64 * period_ns(rate),
+            },
         };
         let slot = &mut self.slots[slot as usize];
         (slot.number, slot.offset_ns) = (number + 1, next_ns);
     }
 
     fn first_ns(&self, connection: u64) -> f64 {
-        match self.asking.spread {
-            Spread::Even => connection as f64 / self.connections as f64 * self.period_ns(),
-            Spread::Random => self.gap_ns(connection, 0),
-            Spread::Together => 0.0,
+        match self.asking {
+            // A random part of a think time, as of a client that has been there before.
+            Asking::Thinking(times) => {
+                let part = self.at((connection, 0), 0, GAP_WORDS).random::<f64>();
+                part * self.draw_ns(times, THINK_STREAM, (connection, 0))
+            }
+            Asking::Scheduled { rate, spread } => match spread {
+                Spread::Even => connection as f64 / self.connections as f64 * period_ns(rate),
+                Spread::Random => self.gap_ns(connection, 0, rate),
+                Spread::Together => 0.0,
+            },
         }
     }
 
-    fn period_ns(&self) -> f64 {
-        1e9 / self.asking.rate
+    /// The exponentially distributed gap before a connection's request.
+    fn gap_ns(&self, connection: u64, number: u64, rate: f64) -> f64 {
+        -(1.0 - self.at((connection, number), 0, GAP_WORDS).random::<f64>()).ln() * period_ns(rate)
     }
 
-    /// The exponentially distributed gap before a connection's request. Each has its own place in the random numbers, so that neither
-    /// other connections nor the server change it.
-    fn gap_ns(&self, connection: u64, number: u64) -> f64 {
-        /// Words of a random number.
-        const WORDS: u128 = 2;
-        let mut rng = self.rng.clone();
-        rng.set_word_pos(((u128::from(connection) << 40) + u128::from(number)) * WORDS);
-        -(1.0 - rng.random::<f64>()).ln() * self.period_ns()
+    /// A time of a connection, by its number among those of its kind.
+    fn draw_ns(&self, times: Times, stream: u64, place: (u64, u64)) -> f64 {
+        draw_ns(times, &mut self.at(place, stream, times::WORDS))
     }
+
+    /// The random numbers at the place of a connection and one of its requests, or lives. Each has its own, so that neither other
+    /// connections nor the server change them.
+    fn at(&self, (connection, number): (u64, u64), stream: u64, words: u128) -> ChaCha8Rng {
+        let mut rng = self.rng.clone();
+        if stream > 0 {
+            rng.set_stream(rng.get_stream() | stream);
+        }
+        rng.set_word_pos(((u128::from(connection) << 40) + u128::from(number)) * words);
+        rng
+    }
+}
+
+/// The words of a random number.
+const GAP_WORDS: u128 = 2;
+
+fn period_ns(rate: f64) -> f64 {
+    1e9 / rate
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::scenario::Distribution;
 
     const S: u64 = 1_000_000_000;
 
     fn kept(connections: usize, spread: Spread, loader: usize, loaders: usize, seed: u64) -> Kept {
         let due = Due { from_ns: 5 * S, until_ns: 8 * S };
-        Kept::new((connections, Asking { rate: 7.0, spread }), due, Part { loader, loaders }, (seed, 0))
+        let asking = Asking::Scheduled { rate: 7.0, spread };
+        Kept::new((connections, asking, None), due, Part { loader, loaders }, (seed, 0))
     }
 
     fn all(connections: usize, spread: Spread, loaders: usize, seed: u64) -> Vec<u64> {
@@ -316,8 +410,8 @@ mod tests {
     fn an_idle_connection_that_ends_is_opened_once() {
         let mut one = kept(1, Spread::Even, 0, 1, 1);
         assert_eq!(one.pop(5 * S), Some(0));
-        one.take(0);
-        one.opened(0, 3);
+        one.take(0, 5 * S);
+        one.opened(0, 3, 5 * S);
         one.idle(3, 5 * S + 1);
         // The server closes before the next request is due.
         one.closed(0, 5 * S + S / 2);
@@ -328,24 +422,122 @@ mod tests {
     fn a_slot_has_its_next_request_when_it_is_idle_and_ends_at_the_end() {
         let mut one = kept(1, Spread::Even, 0, 1, 1);
         assert_eq!((one.pop(5 * S - 1), one.pop(5 * S)), (None, Some(0)));
-        assert_eq!((one.state(0), one.take(0)), (State::Closed, Moment::Request { due_ns: 5 * S }));
-        one.opened(0, 9);
+        assert_eq!((one.state(0), one.take(0, 5 * S)), (State::Closed, Moment::Request { due_ns: 5 * S }));
+        one.opened(0, 9, 5 * S);
         // While it is busy, nothing comes up, however much is due.
         assert_eq!((one.state(0), one.pop(8 * S)), (State::Busy, None));
         one.idle(9, 6 * S);
         assert_eq!((one.pop(6 * S), one.state(0)), (Some(0), State::Idle { key: 9, since_ns: 6 * S }));
-        assert_eq!(one.take(0), Moment::Request { due_ns: 5 * S + S / 7 });
+        assert_eq!(one.take(0, 6 * S), Moment::Request { due_ns: 5 * S + S / 7 });
         one.asks(0);
         // The server closes, and the request is made again.
         one.ask_again(0, 5 * S + S / 7);
         one.closed(0, 6 * S);
-        assert_eq!((one.pop(6 * S), one.take(0)), (Some(0), Moment::Again { due_ns: 5 * S + S / 7 }));
+        assert_eq!((one.pop(6 * S), one.take(0, 6 * S)), (Some(0), Moment::Again { due_ns: 5 * S + S / 7 }));
         assert!(!one.is_over(0));
         while one.take_overdue(0, 8 * S).is_some() {}
-        one.opened(0, 9);
+        one.opened(0, 9, 6 * S);
         one.idle(9, 7 * S);
         assert!(one.is_over(0));
         assert_eq!((one.pop(8 * S - 1), one.pop(8 * S)), (None, Some(0)));
-        assert_eq!(one.take(0), Moment::End);
+        assert_eq!(one.take(0, 8 * S), Moment::End);
+    }
+
+    /// The only connection of clients that think for half a second.
+    fn thinking(lifetime: Option<Times>, seed: u64) -> Kept {
+        let due = Due { from_ns: 5 * S, until_ns: 8 * S };
+        Kept::new((1, Asking::Thinking(fixed(S / 2)), lifetime), due, Part { loader: 0, loaders: 1 }, (seed, 0))
+    }
+
+    fn fixed(mean_ns: u64) -> Times {
+        Times { mean: Duration::from_nanos(mean_ns), distribution: Distribution::Fixed }
+    }
+
+    #[test]
+    fn a_client_that_thinks_asks_so_long_after_each_reply() {
+        let mut one = thinking(None, 1);
+        assert_eq!(one.digest(), None);
+        let first_ns = one.next_ns().unwrap();
+        assert!((5 * S..5 * S + S / 2).contains(&first_ns), "{first_ns}");
+        assert_ne!(first_ns, thinking(None, 2).next_ns().unwrap());
+        assert_eq!((one.pop(first_ns), one.take(0, first_ns)), (Some(0), Moment::Request { due_ns: first_ns }));
+        one.opened(0, 4, first_ns);
+        assert_eq!(one.next_ns(), None, "nothing is due before the reply");
+        one.idle(4, 6 * S);
+        assert_eq!((one.pop(6 * S + S / 2 - 1), one.pop(6 * S + S / 2)), (None, Some(0)));
+        assert_eq!(one.take(0, 7 * S), Moment::Request { due_ns: 6 * S + S / 2 });
+        one.asks(0);
+        // One that fails is thought about too, and one that ends in between changes nothing.
+        one.closed(0, 7 * S);
+        assert_eq!(one.next_ns(), Some(7 * S + S / 2));
+        one.closed(0, 7 * S + 1);
+        assert_eq!((one.pop(7 * S + S / 2), one.pop(8 * S)), (Some(0), None));
+        assert_eq!(one.take(0, 7 * S + S / 2), Moment::Request { due_ns: 7 * S + S / 2 });
+        one.opened(0, 4, 7 * S + S / 2);
+        // The next one would come after the end.
+        one.idle(4, 7 * S + S / 2 + 1);
+        assert!(one.is_over(0));
+        assert_eq!((one.pop(8 * S - 1), one.pop(8 * S), one.take(0, 8 * S)), (None, Some(0), Moment::End));
+    }
+
+    #[test]
+    fn a_request_to_be_made_again_needs_no_thought() {
+        let mut one = thinking(None, 1);
+        let first_ns = one.next_ns().unwrap();
+        one.pop(first_ns);
+        one.take(0, first_ns);
+        one.opened(0, 4, first_ns);
+        one.ask_again(0, first_ns);
+        one.continues(0, 6 * S);
+        assert_eq!((one.pop(6 * S), one.take(0, 6 * S)), (Some(0), Moment::Again { due_ns: first_ns }));
+        assert_eq!(one.take_opens(0), Opens::Continuing);
+        one.opened(0, 4, 6 * S);
+        one.idle(4, 7 * S);
+        assert_eq!(one.next_ns(), Some(7 * S + S / 2));
+    }
+
+    #[test]
+    fn a_connection_whose_lifetime_is_over_is_replaced_once_it_is_idle() {
+        let mut one = thinking(Some(fixed(S)), 1);
+        let first_ns = one.next_ns().unwrap();
+        one.pop(first_ns);
+        one.take(0, first_ns);
+        one.opened(0, 4, first_ns);
+        assert_eq!(one.take_opens(0), Opens::Anew);
+        one.idle(4, first_ns + 1);
+        // A request is due before the lifetime ends, and its reply comes after.
+        let next_ns = first_ns + 1 + S / 2;
+        assert_eq!((one.pop(next_ns), one.take(0, next_ns)), (Some(0), Moment::Request { due_ns: next_ns }));
+        one.asks(0);
+        one.idle(4, first_ns + S + 7);
+        assert_eq!((one.pop(first_ns + S + 7), one.take(0, first_ns + S + 7)), (Some(0), Moment::Replacement));
+        one.continues(0, first_ns + S + 7);
+        let next_ns = first_ns + S + 7 + S / 2;
+        assert_eq!((one.pop(next_ns - 1), one.pop(next_ns)), (None, Some(0)));
+        assert_eq!(one.take(0, next_ns), Moment::Request { due_ns: next_ns });
+        assert_eq!((one.take_opens(0), one.take_opens(0)), (Opens::Replacing, Opens::Anew));
+        one.opened(0, 4, next_ns);
+        // With nothing more to ask, it stays open until the end.
+        one.idle(4, 8 * S - 1);
+        assert_eq!((one.pop(8 * S), one.take(0, 8 * S)), (Some(0), Moment::End));
+    }
+
+    #[test]
+    fn times_of_one_connection_are_its_own_whatever_the_number_of_loaders() {
+        let due = Due { from_ns: 5 * S, until_ns: 8 * S };
+        let mean = Duration::from_millis(100);
+        let times = Times { mean, distribution: Distribution::Lognormal { sigma: 1.0 } };
+        let first = |loaders: usize| {
+            let of_loader =
+                |loader| Kept::new((20, Asking::Thinking(times), None), due, Part { loader, loaders }, (1, 0));
+            let all = (0..loaders).flat_map(|loader| {
+                let mut kept = of_loader(loader);
+                std::iter::from_fn(move || kept.take_any())
+            });
+            let mut all: Vec<u64> = all.collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!((first(1).len(), first(1)), (20, first(7)));
     }
 }

@@ -8,7 +8,7 @@
 //! | `buffers`, `clock`, `stages`, `course`, `busy`, `report` | nothing of the rest |
 //! | `client` | a protocol: what to ask, and what a whole reply is |
 //! | `source`, `dialler` | ports and sockets |
-//! | `kept`, `pacer`, `sizing`, `fill` | the schedule, of requests and of connections; how many loaders; filling ports without a schedule |
+//! | `times`, `schedule`, `kept`, `pacer`, `sizing`, `fill` | times drawn at random; the schedule, of connections and of requests; how many loaders; filling ports without a schedule |
 //! | `measures`, `observer` | a loader's histograms; what it shows the trial, and learns from it |
 //! | `engine` | bytes: sockets under keys, commands in, events out |
 //! | `session` | decisions: events in, actions out; no socket and no clock |
@@ -35,11 +35,13 @@ mod measures;
 mod observer;
 mod pacer;
 mod report;
+mod schedule;
 mod session;
 mod sizing;
 pub mod source;
 mod stages;
 mod table;
+mod times;
 
 pub use busy::Busy;
 pub use client::first_request;

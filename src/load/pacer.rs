@@ -2,13 +2,10 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-use super::kept::Kept;
+use super::{kept::Kept, schedule::Schedule, session::Hold};
 use crate::{
     ipc::control::Window,
-    scenario::{Arrivals, Bound, Load, Mode, Transport},
+    scenario::{Bound, CloseBy, Load, Mode, Transport},
     sys::clock,
 };
 
@@ -58,6 +55,26 @@ impl Transports {
     }
 }
 
+/// A start that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// When, in nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// The requests that a trace has the connection make; `None` for as many as others.
+    requests: Option<u32>,
+    /// How long a trace has it held, in nanoseconds; `None` for as long as others.
+    hold_ns: Option<u64>,
+}
+
+impl Planned {
+    /// How many requests the connection makes and how long it is held, where others make so many. Where nothing is asked, a trace changes
+    /// nothing about that; and nothing is held where the server closes.
+    pub fn task(self, (requests, close_by): (u32, CloseBy)) -> (u32, Hold) {
+        let own = self.requests.filter(|_| requests > 0).unwrap_or(requests);
+        (own, self.hold_ns.filter(|_| close_by == CloseBy::Client).map_or(Hold::OfPolicy, Hold::Own))
+    }
+}
+
 /// The intended starts of one loader, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug)]
 pub struct Pacer {
@@ -101,18 +118,19 @@ impl Pacer {
         };
         let due = Due::of(load, window);
         let rng = (load.seed(seed), repetition);
-        let starts = match load.mode {
-            Mode::Kept { connections, asking, .. } => {
-                Starts::Kept(Box::new(Kept::new((connections, asking), due, part, rng)))
+        let starts = match &load.mode {
+            Mode::Kept { connections, asking, lifetime, .. } => {
+                Starts::Kept(Box::new(Kept::new((*connections, *asking, *lifetime), due, part, rng)))
             }
             Mode::Closed { concurrency } => {
-                let slots = part.of(concurrency as u64) as usize;
+                let slots = part.of(*concurrency as u64) as usize;
                 let mut free = BinaryHeap::with_capacity(slots);
                 free.extend(std::iter::repeat_n(Reverse(due.from_ns), slots));
                 Starts::Closed { free, remaining: bound.map(|count| part.of(count)) }
             }
             Mode::Open { arrivals, .. } => {
-                Starts::Open(Box::new(Schedule::new(arrivals, (window, due), bound, part, rng)))
+                let trace = load.replay.as_ref().map(|replay| replay.schedule().playback());
+                Starts::Open(Box::new(Schedule::new((arrivals, trace), (window, due), bound, part, rng)))
             }
         };
         Self { starts, window, due }
@@ -126,9 +144,20 @@ impl Pacer {
             Starts::Closed { free, .. } => {
                 free.peek().map(|slot| slot.0).filter(|next_ns| *next_ns < self.due.until_ns)
             }
-            Starts::Open(schedule) => schedule.next_ns,
+            Starts::Open(schedule) => schedule.next_ns(),
             Starts::Kept(kept) => kept.next_ns(),
         }
+    }
+
+    /// Takes the next intended start, with what a trace says about it.
+    pub fn take_planned(&mut self) -> Option<Planned> {
+        let traced = match &self.starts {
+            Starts::Open(schedule) => schedule.traced(),
+            Starts::Closed { .. } | Starts::Kept(_) => None,
+        };
+        let at_ns = self.take()?;
+        let (requests, hold_ns) = traced.map_or((None, None), |traced| (traced.requests, traced.hold_ns));
+        Some(Planned { at_ns, requests, hold_ns })
     }
 
     /// Takes the next intended start.
@@ -174,99 +203,13 @@ impl Pacer {
     }
 
     /// A number that two runs share if they followed the same schedule to its end, with any number of loaders. `None` in a
-    /// closed loop, which has no schedule.
+    /// closed loop, and of clients that think, which have no schedule.
     pub fn digest(&self) -> Option<u64> {
         match &self.starts {
             Starts::Closed { .. } => None,
-            Starts::Open(schedule) => Some(schedule.digest),
-            Starts::Kept(kept) => Some(kept.digest()),
+            Starts::Open(schedule) => Some(schedule.digest()),
+            Starts::Kept(kept) => kept.digest(),
         }
-    }
-}
-
-/// An open loop's schedule. Every loader walks through all of it and keeps its own starts, so the number of loaders changes
-/// neither its length nor its shape.
-#[derive(Debug)]
-struct Schedule {
-    arrivals: Arrivals,
-    window: Window,
-    due: Due,
-    part: Part,
-    rng: ChaCha8Rng,
-    /// Number of the start computed last, and its time since the first could be due.
-    number: u64,
-    offset_ns: f64,
-    /// How many measured starts of all loaders are left, if their number is bounded.
-    remaining: Option<u64>,
-    digest: u64,
-    /// This loader's next start.
-    next_ns: Option<u64>,
-}
-
-impl Schedule {
-    fn new(
-        arrivals: Arrivals,
-        (window, due): (Window, Due),
-        remaining: Option<u64>,
-        part: Part,
-        (seed, repetition): (u64, usize),
-    ) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Streams of workers have the top bit set.
-        rng.set_stream(repetition as u64);
-        // The offset basis of 64-bit FNV-1a.
-        let digest = 0xcbf2_9ce4_8422_2325;
-        let mut schedule =
-            Self { arrivals, window, due, part, rng, number: 0, offset_ns: 0.0, remaining, digest, next_ns: None };
-        if let Arrivals::Poisson { rate } = arrivals {
-            schedule.offset_ns = schedule.gap_ns(rate);
-        }
-        schedule.walk();
-        schedule
-    }
-
-    fn advance(&mut self) {
-        self.step();
-        self.walk();
-    }
-
-    /// Advances to this loader's next start, or to the end.
-    fn walk(&mut self) {
-        loop {
-            // f64 holds whole nanoseconds exactly for 104 days.
-            let start_ns = self.due.from_ns.saturating_add(self.offset_ns as u64);
-            if self.remaining == Some(0) || start_ns >= self.due.until_ns {
-                self.next_ns = None;
-                return;
-            }
-            if self.window.measures(start_ns)
-                && let Some(remaining) = &mut self.remaining
-            {
-                *remaining -= 1;
-            }
-            // FNV-1a over 64-bit words covers the order and times of all starts.
-            self.digest = (self.digest ^ self.offset_ns as u64).wrapping_mul(0x0000_0100_0000_01b3);
-            if self.part.owns(self.number) {
-                self.next_ns = Some(start_ns);
-                return;
-            }
-            self.step();
-        }
-    }
-
-    /// Computes the next start of any loader.
-    fn step(&mut self) {
-        self.number += 1;
-        self.offset_ns = match self.arrivals {
-            Arrivals::Constant { rate } => self.number as f64 * 1e9 / rate,
-            Arrivals::Poisson { rate } => self.offset_ns + self.gap_ns(rate),
-            Arrivals::Burst { size, every } => (self.number / size) as f64 * clock::nanoseconds(every) as f64,
-        };
-    }
-
-    /// An exponentially distributed gap, by inverse transform: −ln(1−u)/λ with u uniform in [0, 1).
-    fn gap_ns(&mut self, rate: f64) -> f64 {
-        -(1.0 - self.rng.random::<f64>()).ln() * 1e9 / rate
     }
 }
 
@@ -326,6 +269,33 @@ mod tests {
         let (all, _) = starts(load, window(u64::MAX), 3, 1);
         let from = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6].map(|burst| 5 * S + burst * S / 4);
         assert_eq!(all, from);
+    }
+
+    /// Written down and replayed, a schedule has its starts again: so its gaps have the distribution that they had.
+    #[test]
+    fn a_poisson_schedule_that_is_replayed_has_its_gaps_again() {
+        let (planned, _) = starts("mode='open'\nrate=300", window(15 * S), 1, 3);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.csv");
+        let rows: String = planned.iter().map(|at_ns| format!("{}.{:09},2\n", at_ns / S, at_ns % S)).collect();
+        std::fs::write(&path, rows).unwrap();
+        let text = format!("[load]\nmode='open'\narrivals='trace'\ntrace='{}'", path.display());
+        let mut plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+        plan.read_traces().unwrap();
+        let scenario = &plan.cells[0].scenario;
+        let window = Window { measure_from_ns: 5 * S, ..window(5 * S + scenario.span.measured().as_nanos() as u64) };
+        for loaders in [1, 3] {
+            let mut all = Vec::new();
+            for loader in 0..loaders {
+                let part = Part { loader, loaders };
+                let mut pacer = Pacer::new((&scenario.loads[0], scenario.span.bound), window, part, 1, 0);
+                all.extend(std::iter::from_fn(|| pacer.take_planned()));
+            }
+            all.sort_by_key(|one| one.at_ns);
+            let expected: Vec<u64> = planned.iter().map(|at_ns| 5 * S + at_ns - planned[0]).collect();
+            assert_eq!(all.iter().map(|one| one.at_ns).collect::<Vec<_>>(), expected);
+            assert!(all.iter().all(|one| one.task((7, CloseBy::Client)) == (2, Hold::OfPolicy)));
+        }
     }
 
     #[test]

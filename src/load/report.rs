@@ -7,7 +7,7 @@ use crate::{
     format,
     ipc::control::{Account, LoaderCount, LoaderKept},
     record::{ClientHandshakes, Due, ErrorCount, Followed, Latency, Measured, Rates, Statuses, Unexpected},
-    scenario::{Bound, Load, Mode, Protocol},
+    scenario::{Asking, Bound, Load, Mode, Protocol},
 };
 
 /// A loader's account, up to its end.
@@ -19,6 +19,8 @@ pub struct LoaderReport {
     pub recycled: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended.
     pub reconnected: u64,
+    /// Those that replaced one whose lifetime was over.
+    pub replaced: u64,
     /// Requests among theirs that the server had left unanswered as it ended the connection.
     pub retried: u64,
     /// Connections established.
@@ -140,6 +142,8 @@ impl Lost {
             Latency::Tls => self.handshakes,
             Latency::SendLag => self.starts,
             Latency::FollowUp => self.follow_ups,
+            // It is about what failed.
+            Latency::FailedConnect => 0,
         }
     }
 }
@@ -164,6 +168,7 @@ impl LoaderReport {
             attempted: of(LoaderCount::Attempted),
             recycled: of(LoaderCount::Recycled),
             reconnected: of(LoaderCount::Reconnected),
+            replaced: of(LoaderCount::Replaced),
             retried: of(LoaderCount::Retried),
             established: of(LoaderCount::Established),
             self_connected: of(LoaderCount::SelfConnected),
@@ -317,10 +322,11 @@ impl LoaderReport {
 
     /// Starts per second that an open loop's schedule asked for; of kept connections, requests.
     pub fn offered_per_s(&self, load: &Load, bound: Bound, length_s: f64) -> Option<f64> {
-        let asked = match load.mode {
+        let asked = match &load.mode {
             Mode::Open { arrivals, .. } => arrivals.per_second(),
-            Mode::Kept { connections, asking, .. } => connections as f64 * asking.rate,
-            Mode::Closed { .. } => return None,
+            Mode::Kept { connections, asking: Asking::Scheduled { rate, .. }, .. } => *connections as f64 * rate,
+            // When the server answers decides.
+            Mode::Kept { asking: Asking::Thinking(_), .. } | Mode::Closed { .. } => return None,
         };
         let span_s = self.measured_last_ns.saturating_sub(self.measured_first_ns) as f64 / 1e9;
         Some(match bound {
@@ -388,6 +394,7 @@ pub fn total<'a>(reports: impl Iterator<Item = &'a LoaderReport> + Clone) -> Loa
         sum.attempted += one.attempted;
         sum.recycled += one.recycled;
         sum.reconnected += one.reconnected;
+        sum.replaced += one.replaced;
         sum.retried += one.retried;
         sum.established += one.established;
         sum.self_connected += one.self_connected;

@@ -172,20 +172,21 @@ impl Reasons {
                 format!("{} starts/s{each}, of which a loader takes {}", rate(per_second), thousands(of_one)),
             )
         };
-        let (for_pace, pace) = match load.mode {
+        let (for_pace, pace) = match &load.mode {
             Mode::Closed { concurrency } => (
-                concurrency.div_ceil(hosts).div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(concurrency),
+                concurrency.div_ceil(hosts).div_ceil(CONCURRENCY_PER_LOADER).min(cpus).min(*concurrency),
                 format!(
                     "{concurrency} connections at once{each}, of which a loader takes {CONCURRENCY_PER_LOADER}, and {}",
                     plural(cpus, "processor")
                 ),
             ),
             Mode::Kept { connections, asking, .. } => {
-                by_starts(asking.rate * connections as f64, connections, STARTS_PER_LOADER)
+                by_starts(asking.per_second() * *connections as f64, *connections, STARTS_PER_LOADER)
             }
             Mode::Open { arrivals, .. } => {
                 let of_one = if load.security.is_some() { HANDSHAKES_PER_LOADER } else { STARTS_PER_LOADER };
-                by_starts(arrivals.per_second(), usize::MAX, of_one)
+                let (loaders, why) = by_starts(arrivals.peak_per_second(), usize::MAX, of_one);
+                (loaders, if arrivals.peak_per_second() > arrivals.per_second() { format!("up to {why}") } else { why })
             }
         };
         let sockets = sockets_of(load, connections);
@@ -304,8 +305,15 @@ pub fn held_at_once(scenario: &Scenario) -> u64 {
 
 /// The same for each population.
 pub fn held_by_each(scenario: &Scenario) -> impl Iterator<Item = u64> {
-    // The most are held when the connections of some population stop.
+    // The most are held when the connections of some population stop, or when a rate changes, or a hold after that.
+    let changes = |load: &Load| match &load.mode {
+        Mode::Open { arrivals, .. } if !load.hold.is_zero() => arrivals.changes(),
+        Mode::Open { .. } | Mode::Closed { .. } | Mode::Kept { .. } => Vec::new(),
+    };
+    let after = |load: &Load, change: Duration| [load.start + change, load.start + change + load.hold];
+    let changed = |load| changes(load).into_iter().flat_map(move |change| after(load, change));
     let ends = scenario.loads.iter().filter_map(|load| load.end.or(scenario.span.fixed()));
+    let ends = ends.chain(scenario.loads.iter().flat_map(changed));
     let held_at = |at: Duration| scenario.loads.iter().map(|load| held_by(load, scenario.span, at)).collect::<Vec<_>>();
     let most = ends.map(held_at).max_by_key(|held| held.iter().sum::<u64>());
     most.unwrap_or_else(|| held_at(Duration::MAX)).into_iter()
@@ -313,24 +321,27 @@ pub fn held_by_each(scenario: &Scenario) -> impl Iterator<Item = u64> {
 
 /// Those of one population just before an instant, counted from the trial's start.
 fn held_by(load: &Load, span: Span, at: Duration) -> u64 {
-    let begun_in = |span: Duration| match load.mode {
-        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => concurrency as u64,
+    // In the last so much of some time since the population's start.
+    let begun_in = |span: Duration, until: Duration| match &load.mode {
+        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => *concurrency as u64,
         // A burst begins all at once; the first burst is at the start.
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } if !span.is_zero() => {
             size.saturating_mul(1 + (span.as_secs_f64() / every.as_secs_f64()) as u64)
         }
-        Mode::Open { arrivals, .. } => (arrivals.per_second() * span.as_secs_f64()) as u64,
+        // As many as are held at the busiest time of the trace.
+        Mode::Open { arrivals: Arrivals::Trace(figures), .. } if !span.is_zero() => figures.most_held,
+        Mode::Open { arrivals, .. } => arrivals.expected_between(until.saturating_sub(span), until) as u64,
     };
     if let Bound::Connections(most) = span.bound {
-        return begun_in(load.hold).min(most);
+        return begun_in(load.hold, load.hold).min(most);
     }
     let end = load.end.or(span.fixed()).map_or(at, |end| end.min(at));
     // No connection begins at the end itself.
     let begun = end.saturating_sub(load.start).saturating_sub(Duration::from_nanos(1));
-    let kept = load.hold.saturating_sub(at - end);
+    let kept = load.longest_hold().saturating_sub(at - end);
     match load.mode {
         Mode::Closed { .. } | Mode::Kept { .. } if begun.is_zero() || at > end => 0,
-        Mode::Closed { .. } | Mode::Kept { .. } | Mode::Open { .. } => begun_in(begun.min(kept)),
+        Mode::Closed { .. } | Mode::Kept { .. } | Mode::Open { .. } => begun_in(begun.min(kept), begun),
     }
 }
 
@@ -341,12 +352,14 @@ fn connections_at_once(scenario: &Scenario, load: &Load) -> u64 {
         Bound::Connections(count) if scenario.span.warmup.is_zero() => count,
         _ => u64::MAX,
     };
-    let at_once = match load.mode {
-        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => concurrency as u64,
+    let at_once = match &load.mode {
+        Mode::Closed { concurrency } | Mode::Kept { connections: concurrency, .. } => *concurrency as u64,
         Mode::Open { arrivals: Arrivals::Burst { size, every }, .. } => {
             size.saturating_mul((seconds / every.as_secs_f64()).ceil() as u64)
         }
-        Mode::Open { arrivals, .. } => (arrivals.per_second() * seconds).ceil() as u64,
+        // Counted with a second in flight, as SECONDS_IN_FLIGHT says.
+        Mode::Open { arrivals: Arrivals::Trace(figures), .. } => figures.most_open,
+        Mode::Open { arrivals, .. } => arrivals.most_within(Duration::from_secs_f64(seconds)).ceil() as u64,
     };
     at_once.min(most)
 }
@@ -419,6 +432,33 @@ mod tests {
             let text = format!("[load]\nmode = \"open\"\narrivals = \"burst\"\nburst_size = 3200\n{text}");
             let plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
             assert_eq!(held_at_once(&plan.cells[0].scenario), held, "{text}");
+        }
+    }
+
+    #[test]
+    fn changing_rates_count_by_their_peak_and_by_what_a_hold_spans() {
+        for (text, loaders) in [
+            ("arrivals = \"ramp\"\nrate_to = 25000", 3),
+            ("arrivals = \"mmpp\"\nrate_high = 15000\nrate_low = 0", 2),
+            ("arrivals = \"rates\"\nrates = [[0, 100], [0.5, 35000]]", 4),
+            ("arrivals = \"rates\"\nrates = [[0, 100], [5, 35000]]", 1),
+        ] {
+            assert_eq!(sized(&format!("[load]\nmode = \"open\"\n{text}")).unwrap().loaders(), loaders, "{text}");
+        }
+        for (text, held, at_once) in [
+            // The last two of ten seconds, and three of them with the second in flight.
+            ("arrivals = \"ramp\"\nrate_to = 1000", 1_800, 2_550),
+            ("arrivals = \"ramp\"\nrate_from = 1000\nrate_to = 0", 1_800, 2_550),
+            ("arrivals = \"rates\"\nrates = [[0, 10], [4, 1000], [5, 10]]", 1_010, 1_020),
+            ("arrivals = \"mmpp\"\nrate_low = 0\nrate_high = 400\ndwell_low = \"1s\"\ndwell_high = \"1s\"", 400, 1_200),
+        ] {
+            let text = format!("[load]\nmode = \"open\"\nhold = \"2s\"\nduration = \"10s\"\n{text}");
+            let plan = Plan::read(&Source { name: "t", text: &text }, &[]).unwrap();
+            let scenario = &plan.cells[0].scenario;
+            let near = |count: u64, expected: u64| count.abs_diff(expected) <= 1;
+            assert!(near(held_at_once(scenario), held), "{text}: {}", held_at_once(scenario));
+            let connections = size(scenario, ALONE).unwrap().connections;
+            assert!(near(connections, at_once), "{text}: {connections}");
         }
     }
 

@@ -89,6 +89,10 @@ impl CounterReader {
 /// Datagrams to a port without a socket, over IPv4 and IPv6: `NoPorts` of `Udp:`, and `Udp6NoPorts`.
 pub const UDP_NO_PORTS: &str = "UdpNoPorts";
 
+/// ICMP's messages received that a destination is unreachable, over IPv4 and IPv6: `InDestUnreachs` of `Icmp:`, and
+/// `Icmp6InDestUnreachs`.
+pub const UNREACHABLE: &str = "IcmpDestUnreachs";
+
 /// Two of the files consist of pairs of lines, names above values: `TcpExt: A B C` over `TcpExt: 1 2 3`. The third has
 /// one name and value per line.
 pub fn collect(text: &str, into: &mut Counters) {
@@ -103,13 +107,17 @@ pub fn collect(text: &str, into: &mut Counters) {
         for (name, value) in pair[0].split_whitespace().zip(pair[1].split_ascii_whitespace()) {
             if udp && name == "NoPorts" {
                 add(UDP_NO_PORTS, value);
+            } else if pair[0].starts_with("Icmp: ") && name == "InDestUnreachs" {
+                add(UNREACHABLE, value);
             } else if KEPT.contains(&name) {
                 add(name, value);
             }
         }
     }
-    if let Some(value) = lines.iter().find_map(|line| line.strip_prefix("Udp6NoPorts")) {
-        add(UDP_NO_PORTS, value.trim());
+    for (name, sum) in [("Udp6NoPorts", UDP_NO_PORTS), ("Icmp6InDestUnreachs", UNREACHABLE)] {
+        if let Some(value) = lines.iter().find_map(|line| line.strip_prefix(name)) {
+            add(sum, value.trim());
+        }
     }
 }
 

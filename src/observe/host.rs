@@ -11,9 +11,9 @@ use nix::sys::utsname::{UtsName, uname};
 use procfs::{CpuInfo, Current};
 use serde::{Deserialize, Serialize};
 
-use super::{file, memory, sysctl};
+use super::{file, memory, rules, sysctl};
 use crate::{
-    record::{Host, HostFacts, HostRole, MachineFacts, SCHEMA, Virtualization},
+    record::{Host, HostFacts, HostRole, MachineFacts, NetfilterFacts, SCHEMA, Virtualization},
     sys::{affinity, limits},
 };
 
@@ -28,8 +28,22 @@ pub struct Probe {
     pub queue_sample_ns: u64,
 }
 
-/// Reads everything except the sysctls, which belong to the network namespace used.
-pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: &Probe) -> Host {
+/// What belongs to the network namespace used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NetworkFacts {
+    pub sysctls: BTreeMap<String, String>,
+    pub netfilter: NetfilterFacts,
+}
+
+impl NetworkFacts {
+    /// Those of the calling process's network namespace.
+    pub fn read() -> Self {
+        Self { sysctls: sysctls(), netfilter: rules::facts() }
+    }
+}
+
+/// Reads everything except what belongs to the network namespace used.
+pub fn read(seed: u64, network: &str, facts: NetworkFacts, probe: &Probe) -> Host {
     Host {
         schema: SCHEMA,
         tool: concat!("listenbench ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -41,7 +55,8 @@ pub fn read(seed: u64, network: &str, sysctls: BTreeMap<String, String>, probe: 
         accept_stamps: probe.stamps_error.clone().unwrap_or_else(|| Host::STAMPS_ALLOWED.to_owned()),
         queue_sample_ns: probe.queue_sample_ns,
         network: network.to_owned(),
-        sysctls,
+        sysctls: facts.sysctls,
+        netfilter: facts.netfilter,
         calibration: None,
         launcher: None,
         hosts: Vec::new(),

@@ -71,6 +71,9 @@ pub struct Connections {
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     #[serde(default)]
     pub reconnected: u64,
+    /// Connections among those attempted that replaced one whose lifetime was over (`load.lifetime`).
+    #[serde(default)]
+    pub replaced: u64,
     /// Requests that the server had left unanswered as it ended their connection, and that were made again.
     #[serde(default)]
     pub retried: u64,

@@ -260,12 +260,18 @@ impl fmt::Display for ErrorCount {
 pub struct Outcomes {
     /// Established with the server.
     pub open: u64,
-    /// Nothing listens on the port: refused with a reset (ECONNREFUSED), or connected to itself (SELFCONNECTED).
+    /// Refused (ECONNREFUSED): with a reset, as by a port on which nothing listens, or by ICMP's port unreachable, as firewalls do, which a
+    /// client cannot tell apart; `kernel.IcmpDestUnreachs` counts the latter. Or connected to itself (SELFCONNECTED), because nothing listens.
     pub closed: u64,
     /// No answer within `load.connect_timeout` (ETIMEDOUT).
     pub filtered: u64,
-    /// No route to the address (ENETUNREACH, EHOSTUNREACH).
+    /// No route to the address (ENETUNREACH, EHOSTUNREACH), or ICMP said so. Of IPv4, a firewall's "administratively prohibited" is
+    /// EHOSTUNREACH, too.
     pub unreachable: u64,
+    /// Not permitted: by a firewall, as ICMPv6's "administratively prohibited" says (EACCES), by a rule on the client's own machine (EPERM), or
+    /// by the permissions of a Unix socket's file or of a low source port (EACCES).
+    #[serde(default)]
+    pub prohibited: u64,
     /// No source port left (EADDRNOTAVAIL; from bind to port 0, EADDRINUSE).
     pub exhausted: u64,
     /// No file descriptor left (EMFILE, ENFILE).
@@ -285,6 +291,7 @@ impl Outcomes {
                 Cause::Errno(libc::ECONNREFUSED) | Cause::SelfConnected => &mut outcomes.closed,
                 Cause::Errno(libc::ETIMEDOUT) => &mut outcomes.filtered,
                 Cause::Errno(libc::ENETUNREACH | libc::EHOSTUNREACH) => &mut outcomes.unreachable,
+                Cause::Errno(libc::EACCES | libc::EPERM) => &mut outcomes.prohibited,
                 Cause::Errno(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => &mut outcomes.exhausted,
                 Cause::Errno(libc::EMFILE | libc::ENFILE) => &mut outcomes.out_of_files,
                 Cause::Deadline | Cause::Interrupted => &mut outcomes.interrupted,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, HostFacts, Virtualization};
+use super::{Calibration, HostFacts, NetfilterFacts, Virtualization};
 
 /// `host.json`: what a reader must know about the machine to judge the figures.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct Host {
     pub network: String,
     /// The network's sysctls, before the scenario's were written.
     pub sysctls: BTreeMap<String, String>,
+    /// What netfilter did in this network before the scenario's rules were loaded.
+    #[serde(default)]
+    pub netfilter: NetfilterFacts,
     /// What the harness itself costs here, as measured by `listenbench calibrate`; `null` if the run was not given a calibration.
     pub calibration: Option<Calibration>,
     /// What started the job that the run was; absent without one.

@@ -185,6 +185,10 @@ pub struct Latencies {
     /// The TLS handshake: from when the client knows that the connection is established until its handshake is over. Absent without TLS.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub tls: LatencySummary,
+    /// Of connections that were not established: the connect call until the client knew, by an answer or by `load.connect_timeout`. Absent if
+    /// there were none.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub failed_connect: LatencySummary,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCount, Latencies, Measured, Rates};
+use super::{ErrorCount, Latencies, Measured, Rates, Replayed};
 
 /// A population: the connections of one `[load]`, as its own loaders saw them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,11 +16,14 @@ pub struct LoadRow {
     pub end_s: Option<f64>,
     /// The numbers of its loaders. No loader makes connections of two populations.
     pub loaders: Vec<usize>,
-    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.
     pub schedule: Option<String>,
     /// Version of the PROXY protocol header that each of its connections began with, 1 or 2; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<u8>,
+    /// The trace that it replayed; absent if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replayed>,
     /// Rates over the measured window. `accepted_per_s` is `null` beside another population: members do not tell whose connections
     /// they accept.
     pub rates: Rates,
@@ -68,6 +71,9 @@ pub struct LoadConnections {
     pub misdelivered: u64,
     /// Connections among those attempted that continued the requests of one that the server had ended after a reply.
     pub reconnected: u64,
+    /// Connections among those attempted that replaced one whose lifetime was over (`load.lifetime`).
+    #[serde(default)]
+    pub replaced: u64,
     /// Errors by phase and errno.
     pub errors: Vec<ErrorCount>,
 }

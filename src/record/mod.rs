@@ -10,6 +10,7 @@ mod distribution;
 mod errors;
 mod events;
 mod exit;
+mod firewall;
 pub mod histograms;
 mod host;
 mod hosts;
@@ -19,12 +20,15 @@ mod loads;
 mod machine;
 mod members;
 mod memory;
+mod nat;
+mod netfilter;
 mod ports;
 mod probe;
 mod ramp;
 mod rates;
 pub mod reader;
 mod receipts;
+mod replays;
 mod series;
 mod subject;
 mod tls;
@@ -45,6 +49,7 @@ pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
 pub use events::{Done, EventDatagrams, EventRow, Flows, Generation, Lost, Migrated};
 pub use exit::Exit;
+pub use firewall::Firewall;
 pub use host::{Host, MachineFacts};
 #[allow(unused_imports, reason = "what measures across hosts uses HostClock")]
 pub use hosts::{Gather, HostClock, HostFacts, HostLatencies, HostRow};
@@ -54,12 +59,15 @@ pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
 pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
 pub use memory::Memory;
+pub use nat::Nat;
+pub use netfilter::{BaseChain, Conntrack, ConntrackCounts, ConntrackTable, NetfilterFacts, NetworkRules, Rules};
 pub use ports::{Ports, PortsStep};
 pub use probe::{ProbeRow, ProbedMember};
 pub use ramp::{Ramp, RampStep, TENTHS};
 pub use rates::Rates;
 pub use reader::{RawRecord, ReadError};
 pub use receipts::{Receipts, WorkerShare};
+pub use replays::{MalformedLine, Replayed};
 pub use series::Series;
 pub use subject::{Bound, Subject};
 pub use tls::{ClientHandshakes, Handshakes, Tls};
@@ -71,6 +79,6 @@ pub use verdict::{
 };
 pub use words::{
     CountedBy, Draws, EventKind, HostRole, Latency, Outcome, ProbeLevel, ReloadHow, Stage, SubjectKind, Virtualization,
-    WaitEnd, WaitMethod,
+    WaitEnd, WaitMethod, Whose,
 };
 pub use writer::{Destination, RecordExists, Unwritten, Writer, remedy};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Rates of the measured window alone: what happened in it ÷ its length, whenever it was due.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rates {
-    /// Starts that the schedule asked for, or requests where connections are kept; `null` in a closed loop, of populations that do not all
+    /// Starts that the schedule asked for, or requests where connections are kept; `null` in a closed loop, of clients that think, of populations that do not all
     /// follow a schedule, and of those of which some keep their connections and others do not.
     pub offered_per_s: Option<f64>,
     /// Accepts of all members; `null` if nobody could count them.

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{
-    Connections, CpuShares, Datagrams, Distribution, EventKind, EventRow, Gather, HelperRow, HostRow, Latencies,
-    LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, ObserverRow, Outcome, Ports,
-    ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage, Subject, Tls, Upstream, Verdict,
+    Connections, Conntrack, CpuShares, Datagrams, Distribution, EventKind, EventRow, Firewall, Gather, HelperRow,
+    HostRow, Latencies, LatencySummary, ListenerRow, LoadRow, LoaderRow, Measured, MemberRow, Memory, Nat,
+    NetworkRules, ObserverRow, Outcome, Ports, ProbeRow, Ramp, Rates, Receipts, Series, Sockets, Softnet, Stage,
+    Subject, Tls, Upstream, Verdict,
 };
 
 /// Version of the schema.
@@ -63,9 +64,15 @@ pub struct TrialRecord {
     /// TLS handshakes over the whole trial; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// The rules that packets passed on their way to the server; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+    /// Source NAT in front of the clients; absent without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<Nat>,
     /// Counts over the measured window.
     pub measured: Measured,
-    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop.
+    /// Identifies the schedule that was followed, in 16 hex digits; `null` in a closed loop, and of clients that think.
     pub schedule: Option<String>,
     /// Latencies of connections intended to start in the measured window; exact accept waits cover those established in it.
     pub latency_ns: Latencies,
@@ -136,6 +143,13 @@ pub struct TrialRecord {
     pub kernel_measured: BTreeMap<String, u64>,
     /// The most sockets of each kind at once in the loaders' network, among the samples.
     pub sockets_peak: Sockets,
+    /// Connection tracking in the networks of server and loaders, or of them both; absent where none of them tracked a connection, as where no rule
+    /// asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conntrack: Vec<Conntrack>,
+    /// The rules of packet filters in these networks when the load began; absent where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<NetworkRules>,
     /// Packets that the machine's processors could not receive in time, over the whole trial.
     pub softnet: Softnet,
     /// What the machine's processors did over the whole trial.

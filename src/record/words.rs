@@ -137,6 +137,8 @@ words! {
         UdpService,
         /// Established to the end of the TLS handshake at the client.
         Tls,
+        /// The connect call to its failure.
+        FailedConnect,
     }
 }
 
@@ -227,6 +229,20 @@ words! {
         Command,
         /// A server that was already running.
         Running,
+    }
+}
+
+words! {
+    /// Which of a trial's networks something is in.
+    #[derive(Default)]
+    Whose in "kebab-case" {
+        /// Server and loaders share it.
+        #[default]
+        Shared,
+        /// The server's, if loaders have another.
+        Server,
+        /// The loaders', if the server has another.
+        Loaders,
     }
 }
 
@@ -325,6 +341,7 @@ mod tests {
             "udp_response",
             "udp_service",
             "tls",
+            "failed_connect",
         ]);
         spelled_alike::<Stage>(&[
             "lag",
@@ -343,6 +360,7 @@ mod tests {
         spelled_alike::<ReloadHow>(&["inherit", "reopen", "restart"]);
         spelled_alike::<SubjectKind>(&["own", "command", "running"]);
         spelled_alike::<HostRole>(&["server", "load"]);
+        spelled_alike::<Whose>(&["shared", "server", "loaders"]);
         spelled_alike::<CountedBy>(&["own", "tracepoint", "none"]);
         spelled_alike::<ProbeLevel>(&["btf", "tracepoints", "counts", "off"]);
         spelled_alike::<Draws>(&["tuples", "connections"]);

@@ -66,6 +66,44 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("verdict", "Whether a difference was shown, and in which direction."),
         ],
     ),
+    (
+        "Firewall",
+        &[
+            (
+                "rules",
+                "Rules or entries that packets are compared with; if none are generated, all that the kernel holds.",
+            ),
+            ("connect\np50", "Median time from connect() until the connection is established."),
+            ("connect\n+", "The difference to the cell without rules."),
+            ("per\nconnection", "In a closed loop, the measured window ÷ connections completed in it."),
+            ("connection\n+", "The difference to the cell without rules."),
+            ("packets", "Packets that passed all generated rules ÷ connections begun."),
+        ],
+    ),
+    (
+        "Answers to connects",
+        &[
+            ("open", "Connections established."),
+            ("closed", "ECONNREFUSED: by a reset, or by ICMP's port unreachable."),
+            ("filtered", "No answer within `load.connect_timeout`."),
+            ("unreachable", "EHOSTUNREACH or ENETUNREACH: no route, or ICMP said so."),
+            ("prohibited", "EACCES or EPERM: ICMPv6's administratively prohibited, or a rule on the client's machine."),
+            ("ICMP", "ICMP destination-unreachable messages received."),
+            ("failed\nconnect", "Median time from connect() until the client knew that it had failed."),
+        ],
+    ),
+    (
+        "Source NAT",
+        &[
+            ("clients", "Addresses of clients, all of which the server sees as one."),
+            ("ports", "Ports that NAT may choose from."),
+            ("begun", "Packets that began a connection and came to NAT."),
+            ("established", "Connections that reached the server."),
+            ("most in\na trial", "The most connections that reached the server in a trial."),
+            ("filtered", "Connections without an answer within `load.connect_timeout`."),
+            ("insert_failed", "Packets dropped because another connection had the port."),
+        ],
+    ),
     ("Search", &[("value tried", "The value of the searched key."), ("valid", "Valid trials at this value.")]),
     (
         "Listeners",
@@ -234,6 +272,35 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("share", "Their share."),
             ("unknown", "Those that were reset before it could be seen what they are."),
             ("accepted\nas TCP", "Connections that our own server's workers found to be plain TCP."),
+        ],
+    ),
+    (
+        "Connection tracking",
+        &[
+            (
+                "network",
+                "Whose network the table is of: `shared` by server and loaders, the `server`'s, or the `loaders`'.",
+            ),
+            ("entries", "The most entries at once, among the samples."),
+            ("limit", "The most entries that the table takes: net.netfilter.nf_conntrack_max."),
+            ("fill", "Entries ÷ limit."),
+            ("dropped", "Packets dropped because no entry could be made for them, over all trials."),
+            ("evicted", "Entries removed to make room for others, over all trials."),
+            ("clashes", "Entries that met another with the same tuple, over all trials: insert_failed."),
+            ("at the end", "TCP entries by their state, once load and server had ended."),
+        ],
+    ),
+    (
+        "Replayed traces",
+        &[
+            (
+                "starts due",
+                "Starts of the trace before the load ended, in all valid trials of the cell, warm-up included.",
+            ),
+            ("started", "Those of them that were made, whatever became of them."),
+            ("missed", "Those of them that were never made."),
+            ("late p99", "99th percentile of how late starts of the measured window were: the worst of the trials."),
+            ("latest", "The latest of them, in any of the trials."),
         ],
     ),
     (

@@ -15,14 +15,16 @@ use toml::{
 };
 
 use super::{
+    arrivals::csv,
     error::{Origin, Problem, ScenarioError},
     folder,
     keys::{
-        self, AnyKey, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION, SERVER_FILES, paths, quoted,
-        shortened,
+        self, AnyKey, FIREWALL_FILES, HIGHEST_RATE, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION,
+        LOAD_RATES, SERVER_FILES, paths, quoted, shortened,
     },
     limits,
     population::{self, Population},
+    rulesets,
     variant::{self, Variant},
 };
 use crate::suggest;
@@ -70,7 +72,8 @@ pub(super) fn read(source: &str, text: &str, overrides: &[String]) -> Result<Fil
     for text in overrides {
         file.apply(text);
     }
-    file.read_folders(source);
+    file.read_files(source);
+    rulesets::read(&mut file, source);
     file.check();
     Ok(file)
 }
@@ -470,6 +473,14 @@ impl File {
             let problem = "is one set of files and cannot be swept: give each set a [[variant]]";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
+        if is_rates(path) {
+            let problem = "is one table and cannot be swept: give each table a [[variant]]";
+            return self.wrong(&origin, format_args!("`{shown}` {problem}"));
+        }
+        if path == FIREWALL_FILES.path() {
+            let problem = "is one set of texts and cannot be swept: sweep `firewall.rules`, which names them";
+            return self.wrong(&origin, format_args!("`{shown}` {problem}"));
+        }
         if values.is_empty() {
             return self.wrong(&origin, format_args!("`{shown}` is an empty list: nothing would run"));
         }
@@ -561,35 +572,39 @@ impl File {
         }
     }
 
-    /// Replaces the name of a folder with files by their names and contents. It is relative to the scenario file, or to the
-    /// working directory in an override.
-    fn read_folders(&mut self, source: &str) {
-        let path = SERVER_FILES.path();
-        let mut wrong = Vec::new();
+    /// Replaces the names of files by what they contain: of a folder, its files by their names and contents, and of a table of rates, its
+    /// rows. A name is relative to the scenario file, or to the working directory in an override.
+    fn read_files(&mut self, source: &str) {
+        let (mut wrong, mut unreadable) = (Vec::new(), Vec::new());
         for values in self.unswept() {
-            let Some(Entry { value, origin }) = values.get_mut(path) else { continue };
-            let Value::String(folder) = &*value else { continue };
-            let from = match origin {
-                Origin::Override(_) | Origin::Words(_) => Path::new(""),
-                Origin::Line(_) | Origin::File => Path::new(source).parent().unwrap_or(Path::new("")),
-            };
-            let files = if folder.is_empty() {
-                Err("is an empty string: name a folder, or leave it out".to_owned())
-            } else {
-                folder::table(&from.join(folder))
-            };
-            match files {
-                Ok(files) => *value = Value::Table(files),
-                Err(problem) => {
-                    wrong.push(Problem::new(origin.clone(), format_args!("`{path}`: {problem}")));
-                    values.shift_remove(path);
+            for (path, Entry { value, origin }) in values.iter_mut() {
+                let Value::String(name) = &*value else { continue };
+                let (is_folder, is_table) = (path == SERVER_FILES.path(), is_rates(path));
+                if !(is_folder || is_table) {
+                    continue;
+                }
+                let from = match origin {
+                    Origin::Override(_) | Origin::Words(_) => Path::new(""),
+                    Origin::Line(_) | Origin::File => Path::new(source).parent().unwrap_or(Path::new("")),
+                };
+                let read = match (&name[..], is_folder) {
+                    ("", true) => Err("is an empty string: name a folder, or leave it out".to_owned()),
+                    ("", false) => Err("is an empty string: name a CSV file, or leave it out".to_owned()),
+                    (name, true) => folder::table(&from.join(name)).map(Value::Table),
+                    (name, false) => csv::table(&from.join(name), HIGHEST_RATE),
+                };
+                match read {
+                    Ok(contents) => *value = contents,
+                    Err(problem) => {
+                        wrong.push(Problem::new(origin.clone(), format_args!("`{path}`: {problem}")));
+                        unreadable.push(path.clone());
+                    }
                 }
             }
+            values.retain(|path, _| !unreadable.contains(path));
         }
-        if !wrong.is_empty() {
-            self.unknown.insert(path.to_owned());
-            self.problems.extend(wrong);
-        }
+        self.unknown.extend(unreadable);
+        self.problems.extend(wrong);
     }
 
     /// Removes values that their keys do not allow, and those of populations that do not exist.
@@ -646,7 +661,12 @@ impl File {
 /// it is a string.
 fn is_one(path: &str, mut items: impl Iterator<Item = (bool, bool)>) -> bool {
     let Some(key) = paths::find(path).filter(|key| key.takes_list()) else { return false };
-    keys::is_of_whole(path) || items.all(|(integer, string)| integer || string && key.lists_strings())
+    keys::is_of_whole(path) || is_rates(path) || items.all(|(integer, string)| integer || string && key.lists_strings())
+}
+
+/// Whether a path is that of a table of rates, of a population or of all of the load.
+fn is_rates(path: &str) -> bool {
+    paths::find(path).is_some_and(|key| key.path() == LOAD_RATES.path())
 }
 
 fn kind(item: &DeValue<'_>) -> (bool, bool) {

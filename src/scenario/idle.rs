@@ -155,6 +155,13 @@ const OF_CONNECTIONS: [&dyn AnyKey; 6] = [
     keys::LOAD_CONNECT_TIMEOUT,
 ];
 
+/// Keys that have an effect only with another one, which is a number or a name: no word of it could be proposed.
+const NEEDS_ANOTHER: [(&[&dyn AnyKey], &dyn AnyKey); 3] = [
+    (&[keys::FIREWALL_SHAPE, keys::FIREWALL_MATCH], keys::FIREWALL_COUNT),
+    (&[keys::FIREWALL_FILES], keys::FIREWALL_RULES),
+    (&[keys::NAT_PORTS, keys::NAT_PORT_COUNT], keys::NAT_CLIENTS),
+];
+
 impl<'a> Context<'a> {
     fn new(file: &'a File, reading: &'a Reading<'_>, path: &'a str) -> Self {
         let event = paths::instance(path).unwrap_or(0);
@@ -220,6 +227,13 @@ impl<'a> Context<'a> {
                 keys::ADDRESS.path()
             );
         }
+        if let Some(why) = self.without_times() {
+            return format!("`{path}` has no effect {why}; {remove}");
+        }
+        let needs = NEEDS_ANOTHER.iter().find(|(keys, _)| keys.iter().any(|key| key.path() == self.asked));
+        if let Some((_, needs)) = needs.filter(|(_, needs)| self.log.uses(needs.path())) {
+            return format!("`{path}` has no effect without `{}`: set that, or {remove}", needs.path());
+        }
         let switches = self.remedy(&self.asked);
         // Where our own server runs.
         let binds = self.log.uses(keys::SERVER_BIND.path());
@@ -231,8 +245,7 @@ impl<'a> Context<'a> {
         }
         if switches.is_empty() && paths::instance(path).is_some() {
             let kind = keys::EVENT_KIND;
-            let is_swept = self.matrix.iter().any(|(swept, _)| *swept == self.place(kind));
-            let cause = if is_swept {
+            let cause = if self.is_swept(kind) {
                 format!("with any of the values of `{}`", self.shown(kind))
             } else {
                 self.cause(kind, &self.words(kind).first().and_then(|switch| switch.is.clone()))
@@ -249,6 +262,28 @@ impl<'a> Context<'a> {
         let set = switches.iter().map(|switch| format!("`{} = {}`", self.shown(switch.key), switch.must_be));
         let set: Vec<String> = set.collect();
         format!("`{path}` has no effect {}; set {}, or {remove}", causes.join(" and "), set.join(" and "))
+    }
+
+    /// What a key depends on that is a time and not a word, so that no [`Switch`] could say it.
+    fn without_times(&self) -> Option<String> {
+        let is_set = |key| self.values.contains_key(&self.place(key)) || self.is_swept(key);
+        let is_kept = self.log.uses(&self.place(keys::LOAD_THINK_TIME));
+        let asked = |keys: &[&dyn AnyKey]| keys.iter().any(|key| key.path() == self.asked);
+        for (time, of_time) in [
+            (keys::LOAD_THINK_TIME, [keys::LOAD_THINK_DISTRIBUTION as &dyn AnyKey, keys::LOAD_THINK_SHAPE]),
+            (keys::LOAD_LIFETIME, [keys::LOAD_LIFETIME_DISTRIBUTION, keys::LOAD_LIFETIME_SHAPE]),
+        ] {
+            if is_kept && !is_set(time) && asked(&of_time) {
+                return Some(format!("without `{}`", self.shown(time)));
+            }
+        }
+        let by_schedule = asked(&[keys::LOAD_REQUEST_RATE, keys::LOAD_ARRIVALS]);
+        (is_kept && is_set(keys::LOAD_THINK_TIME) && by_schedule)
+            .then(|| format!("with `{}`, by which requests follow from replies", self.shown(keys::LOAD_THINK_TIME)))
+    }
+
+    fn is_swept(&self, key: &dyn AnyKey) -> bool {
+        self.matrix.iter().any(|(swept, _)| *swept == self.place(key))
     }
 
     /// The path of a key among these values: of events, the one of number 0.

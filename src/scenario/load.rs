@@ -10,6 +10,7 @@ use super::{
     placement::{Pin, Scheduler},
     population,
     ports::{Selection, Sources},
+    replay::Replay,
     schedule::{Arrivals, Bound, Mode, Span},
     security::Security,
     server::{App, Server},
@@ -29,6 +30,8 @@ pub struct Load {
     pub end: Option<Duration>,
     /// What starts a connection.
     pub mode: Mode,
+    /// The trace that it replays, if a trace says when its connections start.
+    pub replay: Option<Replay>,
     /// Requests per connection.
     pub requests: u32,
     /// After how many of them a flow continues from another port; 0 for never.
@@ -395,7 +398,7 @@ impl Load {
         let Around { protocol, network, target, subject, server, .. } = around;
         let app = server.app;
         let has_tcp = protocol.has(Transport::Tcp);
-        let mode = Mode::read(settings);
+        let mode = Mode::read(settings, around.span);
         let is_kept = matches!(mode, Mode::Kept { .. });
         let udp_share = match protocol {
             Protocol::Tcp | Protocol::Mptcp => 0.0,
@@ -435,6 +438,8 @@ impl Load {
             name: Self::UNNAMED.to_owned(),
             start: settings.get(keys::LOAD_START),
             end: settings.get(keys::LOAD_END),
+            replay: matches!(mode, Mode::Open { arrivals: Arrivals::Trace(_), .. })
+                .then(|| Replay::read(settings, around)),
             mode,
             requests: match app {
                 App::Close | App::Connect => 0,
@@ -497,6 +502,14 @@ impl Load {
         self.requests > 1 || self.follow_up.is_some() || matches!(self.mode, Mode::Kept { .. })
     }
 
+    /// The longest time that a client keeps one of its connections open after the last reply.
+    pub fn longest_hold(&self) -> Duration {
+        match self.mode {
+            Mode::Open { arrivals: Arrivals::Trace(figures), .. } => self.hold.max(figures.longest_hold),
+            _ => self.hold,
+        }
+    }
+
     /// The most ports that a flow takes at once.
     pub fn ports_of_flow(&self) -> u64 {
         if self.rebind_after > 0 { 2 } else { 1 }
@@ -512,10 +525,16 @@ impl Load {
 
     /// The keys of the scenario that decide how many connections it has open at once: `` `load.rate` or `load.hold` ``.
     pub fn size_keys(&self) -> String {
-        let keys: &[&dyn AnyKey] = match self.mode {
+        let keys: &[&dyn AnyKey] = match &self.mode {
             Mode::Closed { .. } | Mode::Kept { .. } => &[keys::LOAD_CONCURRENCY],
-            Mode::Open { arrivals: Arrivals::Burst { .. }, .. } => &[keys::LOAD_BURST_SIZE, keys::LOAD_HOLD],
-            Mode::Open { .. } => &[keys::LOAD_RATE, keys::LOAD_HOLD],
+            Mode::Open { arrivals, .. } => match arrivals {
+                Arrivals::Constant { .. } | Arrivals::Poisson { .. } => &[keys::LOAD_RATE, keys::LOAD_HOLD],
+                Arrivals::Burst { .. } => &[keys::LOAD_BURST_SIZE, keys::LOAD_HOLD],
+                Arrivals::Ramp(_) => &[keys::LOAD_RATE_FROM, keys::LOAD_RATE_TO, keys::LOAD_HOLD],
+                Arrivals::Mmpp(_) => &[keys::LOAD_RATE_HIGH, keys::LOAD_HOLD],
+                Arrivals::Rates(_) => &[keys::LOAD_RATES, keys::LOAD_HOLD],
+                Arrivals::Trace(_) => &[keys::LOAD_TRACE_SPEED, keys::LOAD_HOLD],
+            },
         };
         alternatives(keys.iter().map(|key| format!("`{}`", self.path(*key))))
     }
@@ -564,7 +583,7 @@ impl Load {
             settings.conflict(keys::LOAD_SEND, &[keys::LOAD_REQUESTS, keys::LOAD_FOLLOW_UP, keys::LOAD_MODE], problem);
         }
         match (self.end, span.fixed()) {
-            (Some(_), None) => {
+            (Some(_), None) if matches!(span.bound, Bound::Connections(_)) => {
                 let problem = "excludes `load.connections`, which ends the load: keep one of the two";
                 settings.conflict(keys::LOAD_END, &[keys::LOAD_CONNECTIONS], problem);
             }
@@ -626,20 +645,28 @@ impl Load {
         matches!(self.mode, Mode::Closed { concurrency } if self.loaders == Some(concurrency))
     }
 
+    /// How long a trial with these populations may take unless the scenario says so.
+    pub(super) fn longest_deadline(loads: &[Self], span: Span) -> Duration {
+        loads.iter().map(|load| load.automatic_deadline(span)).max().unwrap_or_default()
+    }
+
     /// How long a trial with this population may take unless the scenario says so.
     pub(super) fn automatic_deadline(&self, span: Span) -> Duration {
         const GRACE: Duration = Duration::from_secs(10);
         /// For a closed loop bound by a number of connections, whose length is not known in advance.
         const UNPLANNED: Duration = Duration::from_secs(120);
-        let load = match (span.bound, self.mode) {
+        let load = match (span.bound, &self.mode) {
             (Bound::Duration(span), _) => span,
             (Bound::Connections(count), Mode::Open { arrivals, .. }) => {
                 // A Poisson schedule of n starts is rarely twice as long as its mean.
-                UNPLANNED + Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7))
+                let by_rate = Duration::from_secs_f64((2.0 * count as f64 / arrivals.per_second()).min(1e7));
+                // Few starts may take several times in the low state, which is rarely ten times as long as its mean.
+                let by_dwell = if let Arrivals::Mmpp(mmpp) = arrivals { 10 * mmpp.cycle() } else { Duration::ZERO };
+                UNPLANNED + by_rate + by_dwell
             }
             (Bound::Connections(_), Mode::Closed { .. } | Mode::Kept { .. }) => UNPLANNED,
         };
-        span.warmup + load + self.hold + self.connect_timeout + self.reply_timeout + GRACE
+        span.warmup + load + self.longest_hold() + self.connect_timeout + self.reply_timeout + GRACE
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 
 /// Why a key has no effect with a Unix socket; `None` if it may have one.
 pub(super) fn idle(key: &str) -> Option<&'static str> {
-    let all: [(&[&dyn AnyKey], &str); 9] = [
+    let all: [(&[&dyn AnyKey], &str); 11] = [
         (&[keys::PORT, keys::LOAD_SOURCE_PORTS], "it has no ports"),
         (
             &[keys::SERVER_BIND, keys::SERVER_V6ONLY, keys::SERVER_DEVICE, keys::LOAD_SOURCE_ADDRESSES],
@@ -33,6 +33,19 @@ pub(super) fn idle(key: &str) -> Option<&'static str> {
         ),
         (&[keys::PROBE], "our own server counts itself there"),
         (&[keys::LOAD_CLOSE_HOW, keys::LOAD_SOCKETS], "there is one way to close it, and no socket can connect again"),
+        (
+            &[
+                keys::FIREWALL_RULES,
+                keys::FIREWALL_FILES,
+                keys::FIREWALL_COUNT,
+                keys::FIREWALL_SHAPE,
+                keys::FIREWALL_MATCH,
+                keys::FIREWALL_CONNTRACK,
+                keys::FIREWALL_ACTION,
+            ],
+            "what is sent to it is in no packet that rules could see",
+        ),
+        (&[keys::NAT_CLIENTS, keys::NAT_PORTS, keys::NAT_PORT_COUNT], "its clients have no addresses to translate"),
         (&[keys::LOAD_PROXY_PROTOCOL], "its connections have no addresses that a header could tell"),
         (&[keys::LOAD_CONNECT_TIMEOUT], "connect() succeeds or fails at once, unless `load.connect` is \"blocking\""),
     ];

@@ -308,7 +308,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
         ),
         (
             "[load]\narrivals = 1",
-            "test.toml:2: `load.arrivals`: must be one of \"constant\", \"poisson\", \"burst\", not 1",
+            "test.toml:2: `load.arrivals`: must be one of \"constant\", \"poisson\", \"burst\", \"ramp\", \"mmpp\", \"rates\", \"trace\", not 1",
         ),
         ("[server]\naccept_batch = \"all\"", "test.toml:2: `server.accept_batch`…from 1 to 4294967295…\"drain\""),
         ("[server]\npin = [0, 0]", "test.toml:2: `server.pin`: lists 0 twice"),
@@ -368,6 +368,83 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
     }
     // What an override replaces is not judged.
     assert_lines("[server]\nworkers = 0", &["server.workers=1"], &[]);
+}
+
+/// Rates that change, times of thought and lifetimes: each key has its own arrivals or time.
+#[test]
+fn keys_of_changing_rates_and_of_times_name_what_they_are_for() {
+    let open = |keys: &str| format!("[load]\nmode = \"open\"\n{keys}");
+    let kept = |keys: &str| format!("[load]\nmode = \"kept\"\n{keys}");
+    for (text, expected) in [
+        (
+            open("arrivals = \"ramp\"\nrate = 5"),
+            "test.toml:4: `load.rate` has no effect with `load.arrivals = \"ramp\"`; set",
+        ),
+        (
+            open("rate_to = 5"),
+            "test.toml:3: `load.rate_to` has no effect with `load.arrivals = \"poisson\"`; set `load.arrivals = \"ramp\"`",
+        ),
+        (open("dwell_low = \"1s\""), "test.toml:3: `load.dwell_low` has no effect…set `load.arrivals = \"mmpp\"`"),
+        (open("rates_speed = 60"), "test.toml:3: `load.rates_speed` has no effect…set `load.arrivals = \"rates\"`"),
+        (open("arrivals = \"ramp\"\nrate_to = 0"), "test.toml:4: `load.rate_to`: is 0, as load.rate_from is"),
+        (
+            open("arrivals = \"ramp\"\nconnections = 5"),
+            "test.toml:3: `load.arrivals`: \"ramp\" is about rates over the load's time, which load.connections leaves open",
+        ),
+        (
+            open("arrivals = \"mmpp\"\nrate_low = 9000"),
+            "test.toml:4: `load.rate_low`: is above load.rate_high, 5500: exchange the two",
+        ),
+        (
+            open("arrivals = \"mmpp\"\ndwell_low = \"1us\""),
+            "test.toml:4: `load.dwell_low`: must be a duration 1ms–1day",
+        ),
+        (open("arrivals = \"rates\""), "test.toml:3: `load.rates`: is missing: name a CSV file"),
+        (open("arrivals = \"rates\"\nrates = \"\""), "test.toml:4: `load.rates`: is an empty string: name a CSV file"),
+        (open("arrivals = \"rates\"\nrates = [[0, 5], [0, 6]]"), "test.toml:4: `load.rates`: row 2: times must ascend"),
+        (open("arrivals = \"rates\"\nrates = [5, 6]"), "test.toml:4: `load.rates`: row 1 must be a time and a rate"),
+        (
+            open("arrivals = \"rates\"\nrates = [[0, 0], [60, 5]]"),
+            "test.toml:4: `load.rates`: has no rate above 0 before the load ends: raise load.rates_speed",
+        ),
+        (
+            "[matrix]\nload.rates = [[[0, 5]], [[0, 6]]]".to_owned(),
+            "test.toml:2: `matrix.load.rates` is one table and cannot be swept: give each table a [[variant]]",
+        ),
+        (kept("arrivals = \"mmpp\""), "test.toml:3: `load.arrivals`: \"mmpp\" is about when connections start"),
+        (
+            kept("think_time = \"1s\"\nrequest_rate = 5"),
+            "test.toml:4: `load.request_rate` has no effect with `load.think_time`, by which requests follow from replies",
+        ),
+        (
+            kept("think_time = \"1s\"\narrivals = \"burst\""),
+            "test.toml:4: `load.arrivals` has no effect with `load.think_time`",
+        ),
+        (kept("think_shape = 2"), "test.toml:3: `load.think_shape` has no effect without `load.think_time`; remove it"),
+        (
+            kept("lifetime_distribution = \"fixed\""),
+            "test.toml:3: `load.lifetime_distribution` has no effect without `load.lifetime`; remove it",
+        ),
+        (
+            kept("think_time = \"1s\"\nthink_shape = 2"),
+            "test.toml:4: `load.think_shape` has no effect with `load.think_distribution = \"exponential\"`; set",
+        ),
+        (
+            kept("lifetime = \"1s\"\nlifetime_distribution = \"pareto\"\nlifetime_shape = 1"),
+            "test.toml:5: `load.lifetime_shape`: must be more than 1 for \"pareto\", not 1: there would be no mean",
+        ),
+        (
+            open("lifetime = \"1s\""),
+            "test.toml:3: `load.lifetime` has no effect in an open loop; set `load.mode = \"kept\"`",
+        ),
+    ] {
+        assert_lines(&text, &[], &[expected]);
+    }
+    let rates = open("arrivals = \"rates\"\nrates = [[0, 5], [60, 6]]\nduration = \"2m\"");
+    assert_lines(&rates, &[], &[]);
+    assert_lines(&rates, &["load.rates=[[0, 7]]"], &[]);
+    let both = "[[load]]\nname = \"day\"\nmode = \"open\"\narrivals = \"rates\"\nrates = \"none.csv\"\n";
+    assert_lines(both, &[], &["test.toml:5: `load.day.rates`: none.csv: No such file or directory"]);
 }
 
 /// Keys that exclude or require each other name the remedy, on the line of the key.

@@ -13,9 +13,11 @@ use super::{
     crew::{self, Crew},
     event::{Act, Event, Reload},
     file::File,
+    firewall::Firewall,
     keys::{self, AnyKey, Listens},
     load::{Around, CloseBy, CloseHow, Load},
     local,
+    nat::Nat,
     ports::{Fill, Selection, Sources},
     schedule::Span,
     server::{App, Server},
@@ -46,6 +48,10 @@ pub struct Scenario {
     pub deadline: Duration,
     /// Sysctls of the trial's namespaces: name as written, value.
     pub sysctls: Vec<(String, String)>,
+    /// What packets pass on their way to the server.
+    pub firewall: Firewall,
+    /// The NAT that its clients are behind.
+    pub nat: Option<Nat>,
     /// How accept waits are measured.
     pub stamps: Stamps,
     /// How a probe counts accepts from outside the server.
@@ -312,7 +318,7 @@ impl Scenario {
 
     /// The time from a trial's start until the last connection that it measures may close, if the scenario fixes it.
     pub fn length(&self) -> Option<Duration> {
-        let hold = self.loads.iter().map(|load| load.hold).max().unwrap_or_default();
+        let hold = self.loads.iter().map(Load::longest_hold).max().unwrap_or_default();
         self.span.fixed().filter(|_| self.fill.is_none()).map(|load| load + hold)
     }
 
@@ -396,6 +402,8 @@ impl Scenario {
             let problem = "tells connections of Unix sockets (`address`) apart by the kernel's type information only: use \"btf\", \"auto\" or \"off\"";
             settings.conflict(keys::PROBE, &[keys::ADDRESS], problem);
         }
+        let firewall = Firewall::read(settings, network, protocol);
+        let nat = Nat::read(settings, network, protocol);
         let queue_interval = settings.get(keys::QUEUE_INTERVAL);
         let span = Span::read(settings);
         let around = Around { protocol, network, target: address.ip(), subject: &subject, server: &server, span };
@@ -417,8 +425,7 @@ impl Scenario {
                 format_args!("{deadline:?} ends the trial before its {least:?} of load are over"),
             );
         }
-        let longest = || loads.iter().map(|load| load.automatic_deadline(span)).max().unwrap_or_default();
-        let deadline = deadline.unwrap_or_else(longest);
+        let deadline = deadline.unwrap_or_else(|| Load::longest_deadline(&loads, span));
         let fixed = span.fixed();
         let events = Event::read_all(settings, subject.is_own().then_some(server.workers), fixed);
         crew::check(settings, &server, &events);
@@ -435,6 +442,8 @@ impl Scenario {
             admit,
             deadline,
             sysctls,
+            firewall,
+            nat,
             stamps,
             probe,
             queue_interval,
@@ -488,6 +497,8 @@ impl Scenario {
             admit: keys::HOSTS_ADMIT.default(),
             deadline,
             sysctls,
+            firewall: Firewall::default(),
+            nat: None,
             stamps: Stamps::ConnectCall,
             probe: Probe::Off,
             queue_interval: Duration::from_millis(100),

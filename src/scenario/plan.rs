@@ -17,6 +17,7 @@ use super::{
     limits,
     model::Scenario,
     population,
+    schedule::ModeName,
     settings::{Log, Settings},
     variant::{self, Variant},
     whole::{Search, Whole, short_names},
@@ -151,7 +152,7 @@ impl Plan {
     }
 
     /// What of the scenario's text, but for overrides, means nothing to a server that runs already in the host's network: variants, keys
-    /// that no cell uses, sysctls, and `compare` if it names one of them.
+    /// that no cell uses, sysctls, rules and NAT, and `compare` if it names one of them.
     pub fn of_no_use_to_running(source: &Source<'_>, overrides: &[String]) -> Result<Useless, ScenarioError> {
         let mut file = file::read(source.name, source.text, overrides)?;
         let mut idle = Vec::new();
@@ -163,8 +164,11 @@ impl Plan {
         if let Ok(count) = limits::cells(&file, 1, "trial") {
             expand(&file, &short_names(&file.swept()), count, &reading);
         }
-        let sysctls = paths::prefix(paths::SYSCTL);
-        let useless = |path: &str| !(whole.uses(path) || reading.log.uses(path)) || path.starts_with(&sysctls);
+        // They are for networks that trials create.
+        let of_networks = [paths::SYSCTL, paths::FIREWALL, paths::NAT].map(paths::prefix);
+        let useless = |path: &str| {
+            !(whole.uses(path) || reading.log.uses(path)) || of_networks.iter().any(|table| path.starts_with(table))
+        };
         let of_text = file.origins().filter(|(_, origin)| matches!(origin, Origin::Line(_)));
         idle.extend(of_text.map(|(path, _)| path).filter(|path| useless(path)).cloned());
         let compared = file.values.get(keys::COMPARE.path()).and_then(|entry| entry.value.as_array());
@@ -272,6 +276,11 @@ impl Plan {
         }
     }
 
+    /// The same by the cell's number and the key's path.
+    pub(super) fn refused_of_cell(&self, cell: usize, path: &str, problem: impl Display) -> ScenarioError {
+        self.refused_in(&self.cells[cell], path, problem)
+    }
+
     /// The same for a key by its path.
     pub fn refused(&self, path: &str, problem: impl Display) -> ScenarioError {
         self.refused_at(self.origins.get(path).cloned().unwrap_or(Origin::File), path, problem)
@@ -292,16 +301,30 @@ fn begins_at(search: &Search, file: &File, effective: &Effective<'_>, problems: 
         problems.push(Problem::new(
             origin.cloned().unwrap_or(Origin::File),
             format_args!(
-                "`{variable}`: `{}` has no effect in this scenario: check {}",
+                "`{variable}`: `{}` has no effect in this scenario: {}",
                 search.variable,
-                match paths::population(&search.variable) {
-                    Some((name, _)) => population::path(name, paths::leaf(keys::LOAD_MODE.path())),
-                    None => keys::LOAD_MODE.path().to_owned(),
-                }
+                without_effect(search, effective)
             ),
         ));
     }
     number
+}
+
+/// Why the searched key may have no effect, and the remedy.
+fn without_effect(search: &Search, effective: &Effective<'_>) -> String {
+    let path = |key: &dyn AnyKey| match paths::population(&search.variable) {
+        Some((name, _)) => population::path(name, paths::leaf(key.path())),
+        None => key.path().to_owned(),
+    };
+    let is_rate = paths::find(&search.variable).is_some_and(|key| key.path() == keys::LOAD_RATE.path());
+    let (arrivals, mode) = (path(keys::LOAD_ARRIVALS), path(keys::LOAD_MODE));
+    let word = |path: &str| effective.of_all(path).and_then(|value| value.as_str());
+    match word(&arrivals) {
+        Some(other) if is_rate && word(&mode) == Some(ModeName::Open.into()) => {
+            format!("`{arrivals} = \"{other}\"` has no such rate to vary: use \"poisson\" or \"constant\"")
+        }
+        _ => format!("check {mode}"),
+    }
 }
 
 /// Every combination of a variant with swept values, the last key fastest.

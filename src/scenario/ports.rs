@@ -7,7 +7,7 @@ use std::{
 
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-use super::{keys, model::Network, settings::Settings};
+use super::{keys, model::Network, nat::Nat, settings::Settings};
 use crate::sys::veth;
 
 /// How client sockets get their source addresses and ports. `load::source` has a file for each selection.
@@ -66,6 +66,17 @@ impl Sources {
         let selection = settings.get(keys::LOAD_SOURCE_PORTS);
         let key = keys::LOAD_SOURCE_ADDRESSES;
         let addresses = settings.get(key);
+        if let Some(nat) = Nat::peek(settings) {
+            if selection == Selection::Kernel {
+                let problem = "\"kernel\" leaves the address to connect(2), and clients behind NAT (`nat.clients`) have one each: use \"bind-no-port\" or another";
+                settings.conflict(keys::LOAD_SOURCE_PORTS, &[keys::NAT_CLIENTS], problem);
+            }
+            if !addresses.is_empty() {
+                let problem = "with NAT (`nat.clients`), clients have addresses of their own: remove it";
+                settings.conflict(key, &[keys::NAT_CLIENTS], problem);
+            }
+            return Self { selection, addresses: nat.addresses(target) };
+        }
         if !addresses.is_empty() && selection == Selection::Kernel {
             settings.conflict(
                 key,

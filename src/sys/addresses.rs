@@ -1,11 +1,34 @@
-//! This host's addresses, as getifaddrs(3) lists them.
+//! This host's addresses, as getifaddrs(3) lists them, and others for a network of one's own.
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
 };
 
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
+use anyhow::{Context, Result};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
+};
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::{InterfaceFlags, if_nametoindex},
+    sys::socket::SockaddrStorage,
+};
+
+use super::rtnetlink::create;
+
+/// Makes an address one of the calling process's network namespace, which must be the process's own: on the loopback device, from where
+/// packets leave by any other.
+pub fn add_to_loopback(address: IpAddr) -> Result<()> {
+    let mut message = AddressMessage::default();
+    let (family, bits) = if address.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    (message.header.family, message.header.prefix_len) = (family, bits);
+    message.header.index = if_nametoindex("lo").context("if_nametoindex of lo")?;
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    create(RouteNetlinkMessage::NewAddress(message)).with_context(|| format!("RTM_NEWADDR of {address} on lo"))
+}
 
 /// The addresses at which other hosts may reach this one, those that its default routes use first. Loopback addresses are included only
 /// if there are no others; link-local addresses, which need a device name, are always left out.

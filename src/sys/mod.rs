@@ -17,6 +17,8 @@ pub mod hypervisor;
 pub mod limits;
 mod mapping;
 pub mod namespace;
+pub mod nfnetlink;
+pub mod nft;
 pub mod pmix;
 pub mod process;
 pub mod random;

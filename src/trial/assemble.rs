@@ -233,6 +233,7 @@ fn enter_connections(
         proxied: loaders.proxied,
         named: loaders.named,
         reconnected: loaders.reconnected,
+        replaced: loaders.replaced,
         retried: loaders.retried,
         syn_retries: loaders.syn_retries,
         syn_retried: loaders.syn_retried,
@@ -572,6 +573,7 @@ pub(super) fn latencies(
         udp_response: of(Latency::UdpResponse),
         udp_service: of(Latency::UdpService),
         tls: of(Latency::Tls),
+        failed_connect: of(Latency::FailedConnect),
     }
 }
 

@@ -5,8 +5,11 @@ use crate::{
     context::TrialContext,
     ipc::{control::Window, ledger::Balance, proxy_header::Version},
     load::{self, LoaderReport},
-    record::{Latencies, LatencySummary, LoadConnections, LoadRow, LoaderRow, Measured, Rates, TrialRecord},
-    scenario::{Load, Mode, Scenario},
+    record::{
+        Latencies, LatencySummary, LoadConnections, LoadRow, LoaderRow, MalformedLine, Measured, Rates, Replayed,
+        TrialRecord,
+    },
+    scenario::{Load, Mode, Replay, Scenario},
     sys::clock,
 };
 
@@ -116,6 +119,14 @@ pub(super) fn rows(
             loaders: population.loaders.clone(),
             schedule: report.schedule.map(|digest| format!("{digest:016x}")),
             proxy_protocol: load.proxy_protocol.map(Version::number),
+            replay: load.replay.as_ref().map(|replay| {
+                let lateness = if populations.len() == 1 {
+                    &record.latency_ns.send_lag
+                } else {
+                    &latencies(context, population).send_lag
+                };
+                replayed((context, load, replay), window, report, lateness)
+            }),
             connections: connections(report, in_flight),
             requests_completed: report.replies - report.misdelivered,
             ..LoadRow::default()
@@ -149,6 +160,52 @@ fn latencies(context: &TrialContext, population: &Population) -> Latencies {
     Latencies { accept_wait, ..all }
 }
 
+/// What a population replayed of its trace.
+fn replayed(
+    (context, load, replay): (&TrialContext, &Load, &Replay),
+    window: Window,
+    report: &LoaderReport,
+    lateness: &LatencySummary,
+) -> Replayed {
+    let (asked, schedule) = (&replay.asked, replay.schedule());
+    let (summary, findings) = (schedule.summary(), &schedule.summary().findings);
+    let end_ns = load.end.map_or(window.measure_to_ns, |end| window.start_ns + clock::nanoseconds(end));
+    let end_ns = end_ns.min(context.control.interrupted_ns().unwrap_or(u64::MAX));
+    let from_ns = window.start_ns + clock::nanoseconds(load.start);
+    let started = report.attempted - report.reconnected;
+    // If the file can no longer be read, what was due is at least what was started.
+    let due = schedule.starts_before(end_ns.saturating_sub(from_ns)).unwrap_or(started).max(started);
+    Replayed {
+        file: asked.path.clone(),
+        sha256: summary.sha256.clone(),
+        format: summary.format.clone(),
+        lines: findings.lines,
+        malformed: findings.malformed,
+        malformed_first: findings
+            .shown
+            .iter()
+            .map(|one| MalformedLine { line: one.line, problem: one.problem.clone() })
+            .collect(),
+        others: findings.others,
+        connections: summary.connections,
+        requests: findings.requests,
+        tells_connections: findings.has_connections,
+        spread: findings.spread,
+        speed: asked.speed,
+        from_s: asked.from.as_secs_f64(),
+        to_s: asked.to.map(|to| to.as_secs_f64()),
+        repeat: asked.repeat,
+        span_s: schedule.traced().as_secs_f64(),
+        length_s: schedule.length().as_secs_f64(),
+        traced: schedule.starts(),
+        due,
+        started,
+        missed: due - started,
+        late_p99_ns: lateness.p99_of_many(),
+        late_max_ns: lateness.longest(),
+    }
+}
+
 fn connections(report: &LoaderReport, in_flight: u64) -> LoadConnections {
     LoadConnections {
         attempted: report.attempted,
@@ -159,6 +216,7 @@ fn connections(report: &LoaderReport, in_flight: u64) -> LoadConnections {
         in_flight,
         misdelivered: report.misdelivered,
         reconnected: report.reconnected,
+        replaced: report.replaced,
         errors: report.errors.clone(),
     }
 }

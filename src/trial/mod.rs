@@ -7,6 +7,7 @@
 mod assemble;
 mod ceiling;
 mod events;
+mod firewall;
 mod foreign;
 mod generators;
 mod growth;
@@ -17,6 +18,7 @@ mod loads;
 mod losses;
 mod members;
 mod merged;
+mod nat;
 mod networks;
 mod ports;
 mod process;
@@ -24,13 +26,13 @@ mod ramp;
 mod rows;
 mod sampler;
 mod subject;
+mod tracking;
 mod upstream;
 mod view;
 mod watch;
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fs::File,
     iter,
     sync::{Arc, atomic::AtomicBool},
@@ -43,7 +45,9 @@ use thiserror::Error;
 
 #[cfg(test)]
 pub(crate) use assemble::begun;
+use firewall::NotLoaded;
 use hosts::Hosts;
+pub use judge::conntrack::verdicts as tracking_verdicts;
 pub use loaders::Histograms;
 pub(crate) use networks::Networks;
 pub use networks::Stray;
@@ -66,7 +70,7 @@ use crate::{
     },
     observe::{
         completions::Completions,
-        host::{self, Probe},
+        host::{NetworkFacts, Probe},
         listeners, mptcp,
         ports::Range,
         queues,
@@ -152,6 +156,8 @@ impl<'a> Job<'a> {
             StampsKey::Both => Waits { exact: true, bound: true },
             StampsKey::Auto | StampsKey::ConnectCall => Waits { exact: false, bound: true },
         };
+        // Behind NAT, no client knows which address the server sees, by which it would find who accepted it.
+        let wanted = Waits { bound: wanted.bound && scenario.nat.is_none(), ..wanted };
         // A bound subtracts the clock of the client's host from that of the server's.
         let wanted = Waits { bound: wanted.bound && self.role.side == Side::Whole, ..wanted };
         // Another host's loaders have no stamps.
@@ -299,14 +305,14 @@ pub fn probe(networks: &[Network], patience: Patience<'_>) -> Result<Probe> {
 pub enum Rehearsal {
     /// The cell's networks can be created.
     Ready {
-        /// The networks' sysctls before the scenario's are set.
-        sysctls: BTreeMap<String, String>,
+        /// The networks' facts before the scenario's sysctls are set.
+        network: NetworkFacts,
         /// Why the cell's strategy does not work here; `None` if it does.
         strategy_error: Option<String>,
         /// The ports that the loaders may choose from once the scenario's sysctls are set.
         ports: Range,
     },
-    /// The kernel refused a setting of the scenario: a sysctl, or an address outside the cell's networks.
+    /// A setting of the scenario was refused: a sysctl, an address outside the cell's networks, or a rule of its firewall.
     Refused {
         /// The key in the scenario.
         path: String,
@@ -333,7 +339,7 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                 return Ok(Rehearsal::Refused { path, why: problem });
             }
         };
-        let sysctls = host::sysctls();
+        let network = NetworkFacts::read();
         Ok(match networks.in_each(|| set_sysctls(cell)) {
             Ok(()) => {
                 let scenario = &cell.scenario;
@@ -346,6 +352,10 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                     && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
                 {
                     return Ok(Rehearsal::Refused { path: keys::PROTOCOL.path().to_owned(), why });
+                }
+                if let Err(error) = firewall::load(scenario).and_then(|_| nat::load(scenario, &networks)) {
+                    let NotLoaded { path, problem } = error.downcast()?;
+                    return Ok(Rehearsal::Refused { path: path.to_owned(), why: problem });
                 }
                 let behind = scenario.backend();
                 let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
@@ -364,7 +374,7 @@ pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<R
                     return Ok(refused);
                 }
                 let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
-                Rehearsal::Ready { sysctls, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
+                Rehearsal::Ready { network, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
             }
             Err(error) => {
                 let Some(UnwrittenSysctl(sysctl)) = error.downcast_ref() else { return Err(error) };

@@ -7,18 +7,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use thiserror::Error;
 
 use crate::{
     context::{Role, Side},
     observe::reach::{Reach, Routes},
     scenario::{
-        Network, Scenario, UnderTest,
+        Network, Scenario, Transport, UnderTest,
         keys::{self, AnyKey},
     },
     sys::{
-        clock,
+        addresses, clock,
         namespace::{self, Namespace},
         rtnetlink::RoutingChanges,
         veth,
@@ -65,7 +65,7 @@ impl Networks {
                 namespace::enter_network()?;
                 None
             }
-            Network::Veth => Some(Apart::enter(scenario.address.ip())?),
+            Network::Veth => Some(Apart::enter(scenario)?),
         };
         let networks = Self { apart };
         networks.confine(scenario, allow_remote, role)?;
@@ -226,14 +226,20 @@ impl<'a> Confinement<'a> {
 }
 
 impl Apart {
-    fn enter(address: IpAddr) -> Result<Self> {
+    fn enter(scenario: &Scenario) -> Result<Self> {
+        let address = scenario.address.ip();
         namespace::enter_network()?;
         let loaders = Namespace::current()?;
         namespace::enter_network()?;
         let apart = Self { server: Namespace::current()?, loaders };
         veth::join(address, &apart.loaders)?;
         veth::set_up(address)?;
-        apart.for_loaders(|| veth::set_up(veth::neighbour(address)))?;
+        let clients = scenario.nat.map_or_else(Vec::new, |nat| nat.addresses(address));
+        apart.for_loaders(|| {
+            veth::set_up(veth::neighbour(address))?;
+            clients.iter().copied().try_for_each(addresses::add_to_loopback)?;
+            await_local(&clients)
+        })?;
         apart.await_crossing(address)?;
         Ok(apart)
     }
@@ -276,6 +282,25 @@ impl Apart {
             }
         }
     }
+}
+
+/// Waits until the calling process's network takes these addresses for its own, which IPv6 does a moment after it has been told.
+fn await_local(addresses: &[IpAddr]) -> Result<()> {
+    let patience_ns = clock::monotonic_ns() + clock::nanoseconds(PATIENCE);
+    let routes = Routes::open()?;
+    for address in addresses {
+        let is_local = || {
+            let reach = routes.reach(Transport::Tcp, None, SocketAddr::new(*address, 0));
+            reach.is_ok_and(|reach| reach.objection().is_none())
+        };
+        while !is_local() {
+            if clock::monotonic_ns() > patience_ns {
+                bail!("{address} did not become local to the clients' network within {PATIENCE:?}");
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+    Ok(())
 }
 
 fn carry(from: &UdpSocket, to: &UdpSocket, address: SocketAddr) -> io::Result<()> {

@@ -9,9 +9,12 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use super::{Histograms, Job, Outcome as TrialOutcome, judge, networks::Networks, process::END_PATIENCE, set_sysctls};
+use super::{
+    Histograms, Job, Outcome as TrialOutcome, judge, networks::Networks, process::END_PATIENCE, set_sysctls,
+    tracking::TrackingWatch,
+};
 use crate::{
-    context::Role,
+    context::{Role, Side},
     ipc::family::{self, Family, Patience},
     load::{
         fill::{FillControl, FillLog, FillPhase, FillReport, Filler, RESERVED_FILES},
@@ -23,7 +26,9 @@ use crate::{
         queues::QueueReader,
         sysctl,
     },
-    record::{Connections, ErrorCount, Exit, Outcome, Outcomes, Ports, PortsStep, TrialRecord},
+    record::{
+        Connections, Conntrack, ErrorCount, Exit, NetworkRules, Outcome, Outcomes, Ports, PortsStep, TrialRecord,
+    },
     scenario::{Fill, Scenario},
     stats,
     sys::{clock, limits},
@@ -49,6 +54,8 @@ pub(super) struct Account {
     time_wait_after_close: u64,
     recovered_after_s: Option<f64>,
     kernel: Counters,
+    conntrack: Vec<Conntrack>,
+    rules: Vec<NetworkRules>,
     elapsed_s: f64,
     /// When the fill was told to end early, in seconds since its start.
     interrupted_s: Option<f64>,
@@ -99,6 +106,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     networks.in_each(|| counters.add_namespace().context("opening /proc/self/net"))?;
     let mut sockets = networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?;
     let before = counters.read().context("reading /proc/self/net")?;
+    let mut tracking = TrackingWatch::begin(&networks, Side::Whole)?;
     // Its networks are its own: nothing else changes their routes.
     networks.confine(&scenario, false, Role::default())?;
     let start_ns = clock::monotonic_ns();
@@ -114,6 +122,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     wait_for(&|| control.turns())?;
     let left_in_queue = waiting(&fill.destinations)?;
     let elapsed_s = (clock::monotonic_ns() - start_ns) as f64 / 1e9;
+    // The fill is at its highest now.
+    tracking.sample()?;
     let mut interrupted_ns = control.interrupted_ns();
     control.set_phase(FillPhase::Close);
     wait_for(&|| log.closed())?;
@@ -131,6 +141,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
     let ended = fillers.finish(patience).into_iter().filter(|account| !account.exit.is_ok());
     let dead = ended.map(|account| (format!("{} (pid {})", account.name, account.pid), account.exit)).collect();
     let reports: Vec<FillReport> = (0..processes).map(|filler| log.read(filler)).collect();
+    let mut watched = TrialRecord::default();
+    tracking.end(&mut watched)?;
     let recovered = reports.iter().filter_map(|report| report.recovered_at_ns).min();
     Ok(Account {
         groups: groups.len() as u64,
@@ -141,6 +153,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<FillControl>) -> Result<Account> {
         time_wait_after_close,
         recovered_after_s: recovered.map(|at_ns| at_ns.saturating_sub(closed_ns) as f64 / 1e9),
         kernel: counters::difference(&before, &counters.read().context("reading /proc/self/net")?),
+        conntrack: watched.conntrack,
+        rules: watched.rules,
         elapsed_s,
         interrupted_s: interrupted_ns.map(|at_ns| at_ns.saturating_sub(start_ns) as f64 / 1e9),
         fillers: reports,
@@ -245,7 +259,7 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
         scenario.fill.as_ref().and_then(|fill| fill.until_permille).map(|part| capacity * u64::from(part) / 1_000);
     let gave_up = account.fillers.iter().any(|filler| filler.gave_up);
     let early = account.interrupted_s.map(|after_s| judge::Early { after_s, strayed: None });
-    let verdicts = judge::judge_fill(&connections, &ports, enough, (gave_up, early), account.dead);
+    let verdicts = judge::judge_fill(&connections, &ports, enough, (gave_up, early), &account.conntrack, account.dead);
     let invalid = verdicts.iter().any(|verdict| verdict.invalidates);
     let mut record = begun;
     record.outcome = if invalid { Outcome::Invalid } else { Outcome::Valid };
@@ -254,6 +268,7 @@ pub(super) fn record(job: Job<'_>, begun: TrialRecord, account: Account) -> Tria
     record.usable_ports = account.usable;
     record.ports_peak = established;
     record.kernel = account.kernel;
+    (record.conntrack, record.rules) = (account.conntrack, account.rules);
     record.ports = Some(ports);
     record.verdicts = verdicts;
     TrialOutcome { record, histograms: Histograms::new(), output: None, in_step: true }

@@ -8,15 +8,17 @@ use super::{
     Histograms, Job, assemble,
     ceiling::Ceiling,
     events::Events,
+    firewall,
     foreign::ForeignWatch,
     generators::Generators,
     hosts::enter as enter_hosts,
-    members,
+    members, nat,
     networks::{Confinement, Networks},
     ramp::RampWatch,
     sampler::{Clients, Queues, Sampler},
     set_sysctls,
     subject::{self, Beside, Listening, NotReady, OwnServer, Placed, Subject},
+    tracking::TrackingWatch,
     upstream::Backend,
     watch::{KernelWatch, MachineWatch},
 };
@@ -28,6 +30,7 @@ use crate::{
         draws::{Drawn, Seen},
         family::{Patience, wait_until},
         ledger::Ledger,
+        places::Places,
     },
     observe::{
         accepts::Ours,
@@ -54,6 +57,8 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(3);
 /// Runs a trial in the calling process, and completes its record.
 pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord) -> Result<Ran> {
     let networks = enter_networks(job)?;
+    let firewall = firewall::load(&job.cell().scenario)?;
+    let nat = nat::load(&job.cell().scenario, &networks)?;
     let mut placed = Placed::of(&job.cell().scenario)?;
     let context = context(job, control, &placed.scenario)?;
     let scenario = &context.scenario;
@@ -122,12 +127,16 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     sampler.sample_last(&*subject)?;
     record.connections.left_in_queue = sampler.waiting(&*subject)?;
     kernel.end(&mut record)?;
+    firewall.map(|firewall| firewall.end(&mut record)).transpose()?;
+    nat.map(|nat| nat.end(&networks, &mut record)).transpose()?;
     let cpu_available_ns = machine.end(&mut record)?;
     let members = 0..subject.members();
     let sockets = members.filter_map(|member| subject.held(member, Transport::Udp).first()).copied().collect();
     let last_accept_ns = subject.last_accept_ns().unwrap_or(0);
-    let sampled = sampler.end(&mut record);
+    let (sampled, tracking) = sampler.end(&mut record);
     let mut finished = subject.finish();
+    // Only now has the server closed all connections, whose states are listed.
+    tracking.end(&mut record)?;
     let output = finished.output.take();
     subject::enter_changes(std::mem::take(&mut finished.changed), window.start_ns, &mut record.events);
     record.subject.exit = finished.exit.take();
@@ -204,14 +213,19 @@ fn enter_networks(job: Job<'_>) -> Result<Networks> {
 /// What the trial's processes on this host share.
 pub(super) fn context(job: Job<'_>, control: &Arc<Control>, scenario: &Scenario) -> Result<TrialContext> {
     let scenario = Arc::new(scenario.clone());
-    let clients = Arc::new(job.role.places(&scenario.sources().addresses));
+    // All those behind NAT are one to the server.
+    let clients = Arc::new(match scenario.nat {
+        Some(_) => Places::anywhere(),
+        None => job.role.places(&scenario.sources().addresses),
+    });
     let ledger = || Ledger::new(Arc::clone(&clients)).map(Arc::new).context("mapping shared memory");
     let waits = job.waits();
     let Stamping { stamps, completions } = stamping(&scenario, waits, Room::Of(&clients))?;
     Ok(TrialContext {
         target: scenario.address,
         control: Arc::clone(control),
-        ledger: (control.records() && scenario.subject.is_own()).then(ledger).transpose()?,
+        // Behind NAT, the two sides know a connection by different ports.
+        ledger: (control.records() && scenario.subject.is_own() && scenario.nat.is_none()).then(ledger).transpose()?,
         side: job.role.side,
         stamps,
         completions,
@@ -289,7 +303,8 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         let datagrams = scenario.protocol.has(Transport::Udp).then(|| GroupReader::of(subject.places()));
         Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
     });
-    Sampler::new(control, (queues, foreign.transpose()?), subject, clients, loaders, ramp, scenario.queue_interval)
+    let watches = (queues, foreign.transpose()?, TrackingWatch::begin(networks, context.side)?);
+    Sampler::new(control, watches, subject, clients, loaders, ramp, scenario.queue_interval)
 }
 
 /// Waits until this many processes are at the barrier. `check` fails if one of them has ended instead.

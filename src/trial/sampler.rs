@@ -14,6 +14,7 @@ use super::{
     ramp::RampWatch,
     rows::{Rows, TICK_NS, Tick},
     subject::Subject,
+    tracking::TrackingWatch,
 };
 use crate::{
     ipc::control::{Control, Count, ListenerSeen},
@@ -90,6 +91,7 @@ pub(super) struct Sampler {
     datagram_queues: Vec<DatagramQueue>,
     clients: Clients,
     foreign: Option<ForeignWatch>,
+    tracking: TrackingWatch,
     ports_peak: u64,
     sockets_peak: Sockets,
     memory: MemoryWatch,
@@ -195,7 +197,7 @@ impl Clients {
 impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
-        (queues, foreign): (Option<Queues>, Option<ForeignWatch>),
+        (queues, foreign, tracking): (Option<Queues>, Option<ForeignWatch>, TrackingWatch),
         subject: &dyn Subject,
         clients: Clients,
         loaders: &[i32],
@@ -215,6 +217,7 @@ impl Sampler {
             datagram_queues: Vec::new(),
             clients,
             foreign,
+            tracking,
             ports_peak: 0,
             sockets_peak: Sockets::default(),
             queue_interval_ns: clock::nanoseconds(queue_interval),
@@ -268,6 +271,7 @@ impl Sampler {
     /// Samples everything, for this many ticks: more than one if earlier ones were missed.
     fn tick(&mut self, ticks: u64, subject: &dyn Subject) -> Result<()> {
         let (ports_taken, time_wait) = self.sample_ports(subject)?;
+        self.tracking.sample()?;
         let members = 0..subject.members();
         let open: Vec<u64> = members.map_while(|member| subject.count(member, Count::Open)).collect();
         self.memory.look(open.iter().sum())?;
@@ -385,8 +389,9 @@ impl Sampler {
         Ok(now.get(member).copied())
     }
 
-    /// Enters the samples of the whole trial, and returns rows with the samples of each worker's queues.
-    pub(super) fn end(self, record: &mut TrialRecord) -> Vec<MemberRow> {
+    /// Enters the samples of the whole trial. Returns rows with the samples of each worker's queues, and what watches connection tracking, which
+    /// ends once the server has.
+    pub(super) fn end(self, record: &mut TrialRecord) -> (Vec<MemberRow>, TrackingWatch) {
         record.series = self.rows.finish();
         record.listeners = self.listeners.iter().map(|(inode, seen)| seen.listener(*inode)).collect();
         record.ports_peak = self.ports_peak;
@@ -400,7 +405,7 @@ impl Sampler {
                 DatagramSocketRow { lost: seen.lost, queue_peak_bytes: seen.bytes, ..DatagramSocketRow::default() };
             row.datagram_socket = Some(socket);
         }
-        rows
+        (rows, self.tracking)
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::exposure::Exposure;
-use crate::record::{Verdict, WaitEnd};
+use crate::record::{ConntrackTable, Verdict, WaitEnd};
 
 /// The listeners of a network namespace and their members over one interval.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -25,6 +25,10 @@ pub struct Look {
     pub lost_events: Option<u64>,
     /// SYNs and SYN/ACKs that this network namespace sent again in the interval (TCPSynRetrans).
     pub syn_retries: u64,
+    /// The network's table of tracked connections at the interval's end, with counts since the beginning; `null` if it tracks none.
+    pub conntrack: Option<ConntrackTable>,
+    /// Which rules of packet filters packets of this network meet, in words, or why that is unknown; `null` if there are none.
+    pub packet_filter: Option<String>,
     /// The listeners, by address.
     pub listeners: Vec<ListenerLook>,
     /// What a reader of these figures must know, from the beginning to the interval's end.

@@ -41,12 +41,17 @@ use crate::{
         holder,
         listeners::{ListenerReader, Place},
         processes::{self, Task},
+        rules,
         sockets::{self, SockDiag},
         sysctl,
+        tracking::Tracking,
     },
-    record::{ProbeLevel, ProbeRow, SCHEMA, Sockets, TrialRecord, Verdict},
+    record::{
+        Conntrack, ConntrackTable, NetworkRules, ProbeLevel, ProbeRow, SCHEMA, Sockets, TrialRecord, Verdict, Whose,
+    },
     scenario::Transport,
     sys::clock,
+    trial,
 };
 
 /// Room for this many accepting threads. What more of them do is counted as lost.
@@ -103,6 +108,11 @@ pub struct Watch {
     rows: Rows,
     sockets: SocketReader,
     sockets_peak: Sockets,
+    /// `None` if connection tracking is not loaded.
+    tracking: Option<Tracking>,
+    /// What was tracked, as of the last look.
+    tracked: Option<Conntrack>,
+    rules: Option<NetworkRules>,
     machine: CpuTicks,
     samples: u64,
     /// What all of them took.
@@ -161,6 +171,9 @@ impl Watch {
             rows: Rows::default(),
             sockets: SocketReader::open().context("opening /proc/self/net/sockstat")?,
             sockets_peak: Sockets::default(),
+            tracking: Tracking::begin(Whose::Shared),
+            tracked: None,
+            rules: rules::of_network(Whose::Shared),
             machine: CpuTicks::read().context("reading /proc/stat")?,
             samples: 0,
             sampled_ns: 0,
@@ -200,6 +213,7 @@ impl Watch {
         let seen = self.seen(interval_s)?;
         self.tally.see(seen);
         self.rows.push(Row::of(&self.tally));
+        self.tracked = self.tracking.as_mut().map(Tracking::so_far).transpose()?.flatten();
         self.sockets_peak.peak(&self.sockets.read().context("reading /proc/self/net/sockstat")?);
         let kernel = self.counters.read().context("reading the network namespace's counters")?;
         let [began, looked] = &self.kernel;
@@ -215,6 +229,8 @@ impl Watch {
             missing: self.missing(),
             lost_events: self.lost_events,
             syn_retries: gained.get("TCPSynRetrans").copied().unwrap_or(0),
+            conntrack: self.table(),
+            packet_filter: self.rules.as_ref().and_then(NetworkRules::in_words),
             listeners: self.tally.listeners(device),
             verdicts: self.verdicts.clone(),
         })
@@ -267,6 +283,8 @@ impl Watch {
             missing: self.missing(),
             lost_events: self.lost_events,
             syn_retries: self.syn_retries(),
+            conntrack: self.table(),
+            packet_filter: self.rules.as_ref().and_then(NetworkRules::in_words),
             listeners: self.tally.whole(elapsed_s, device),
             verdicts: self.verdicts.clone(),
         })
@@ -276,6 +294,11 @@ impl Watch {
     fn syn_retries(&self) -> u64 {
         let [began, looked] = &self.kernel;
         counters::difference(began, looked).get("TCPSynRetrans").copied().unwrap_or(0)
+    }
+
+    /// The table of tracked connections as of the last look, with counts since the beginning; `None` if nothing is tracked.
+    fn table(&self) -> Option<ConntrackTable> {
+        self.tracked.as_ref().map(|seen| ConntrackTable { entries: seen.after, ..seen.table() })
     }
 
     /// Everything up to the last look as OpenMetrics text.
@@ -311,6 +334,8 @@ impl Watch {
             verdicts: self.verdicts.clone(),
             kernel: counters::difference(began, looked),
             sockets_peak: self.sockets_peak,
+            conntrack: self.tracking.as_ref().zip(self.tracked.clone()).map(|(table, seen)| table.list(seen)),
+            rules: self.rules.clone(),
             machine: CpuTicks::read().context("reading /proc/stat")?.since(&self.machine),
             probe: ProbeRow {
                 level: self.level,
@@ -339,7 +364,9 @@ impl Watch {
         let of_listeners = watched.iter().flat_map(|listener| judge::judge(listener, somaxconn));
         let accepts = self.tally.members.values().map(MemberTally::accepted).sum();
         let lost = judge::lost_events(self.lost_events, accepts);
-        lost.into_iter().chain(of_listeners).chain(judge::syn_retries(kernel)).map(Verdict::from).collect()
+        let tracking = trial::tracking_verdicts(self.tracked.as_slice());
+        let all = lost.into_iter().chain(of_listeners).chain(tracking).chain(judge::syn_retries(kernel));
+        all.map(Verdict::from).collect()
     }
 
     /// What cannot be known.

@@ -15,8 +15,9 @@ use crate::{
     load,
     observe::listeners::Place,
     record::{
-        Connections, CountedBy, CpuShares, Latencies, LatencySummary, Measured, MemberRow, Outcome, ProbeRow, QueueRow,
-        Rates, SCHEMA, Series, Sockets, Subject, SubjectKind, TrialRecord, Verdict, WaitMethod, WorkerCounts,
+        Connections, Conntrack, CountedBy, CpuShares, Latencies, LatencySummary, Measured, MemberRow, NetworkRules,
+        Outcome, ProbeRow, QueueRow, Rates, SCHEMA, Series, Sockets, Subject, SubjectKind, TrialRecord, Verdict,
+        WaitMethod, WorkerCounts,
     },
     stats,
     sys::clock::CpuUse,
@@ -34,6 +35,8 @@ pub(super) struct Observed {
     pub verdicts: Vec<Verdict>,
     pub kernel: BTreeMap<String, u64>,
     pub sockets_peak: Sockets,
+    pub conntrack: Option<Conntrack>,
+    pub rules: Option<NetworkRules>,
     pub machine: CpuShares,
     pub probe: ProbeRow,
 }
@@ -120,6 +123,8 @@ pub(super) fn record(
         kernel_measured: observed.kernel.clone(),
         kernel: observed.kernel,
         sockets_peak: observed.sockets_peak,
+        conntrack: observed.conntrack.into_iter().collect(),
+        rules: observed.rules.into_iter().collect(),
         machine: observed.machine,
         cpu_steal_share: observed.machine.steal,
         ..TrialRecord::default()

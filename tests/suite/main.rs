@@ -26,6 +26,7 @@ macro_rules! tests {
 mod accounting;
 mod adaptive;
 mod apps;
+mod arrivals;
 mod balance;
 mod bind;
 mod calibrate;
@@ -44,6 +45,7 @@ mod examples;
 mod explain;
 mod exports;
 mod failures;
+mod firewall;
 mod habits;
 mod halves;
 mod held;
@@ -85,6 +87,8 @@ mod stamps;
 mod strategies;
 mod strays;
 mod tls;
+mod trace;
+mod tracking;
 mod unix;
 mod untrusted;
 mod upstream;
@@ -117,6 +121,7 @@ fn tests() -> Vec<Trial> {
         accounting::tests(),
         adaptive::tests(),
         apps::tests(),
+        arrivals::tests(),
         balance::tests(),
         bind::tests(),
         calibrate::tests(),
@@ -131,6 +136,7 @@ fn tests() -> Vec<Trial> {
         engines::tests(),
         exports::tests(),
         failures::tests(),
+        firewall::tests(),
         events::tests(),
         examples::tests(),
         explain::tests(),
@@ -174,6 +180,8 @@ fn tests() -> Vec<Trial> {
         strategies::tests(),
         strays::tests(),
         tls::tests(),
+        trace::tests(),
+        tracking::tests(),
         unix::tests(),
         untrusted::tests(),
         upstream::tests(),

@@ -1,6 +1,6 @@
 //! What a test may require of the user and the machine.
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -31,6 +31,13 @@ pub fn a_namespace() -> bool {
     Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|output| output.status.success())
 }
 
+/// nft, and a network namespace to load its rules into.
+pub fn nft() -> bool {
+    let is_there = on_path("nft")
+        || ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().any(|one| Path::new(one).join("nft").is_file());
+    is_there && a_namespace()
+}
+
 pub fn zsh() -> bool {
     on_path("zsh")
 }
@@ -57,6 +64,18 @@ pub fn cargo() -> bool {
     let answers =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     git() && answers(env!("CARGO")) && answers("rustc")
+}
+
+/// Root, with the tools that load rules and list what is tracked.
+pub fn nft_and_conntrack() -> bool {
+    root() && on_path("nft") && on_path("conntrack")
+}
+
+/// A table of tracked connections that can be filled in seconds, and the tool that has connections tracked.
+pub fn a_small_table() -> bool {
+    let limit = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
+    let limit = limit.ok().and_then(|limit| limit.trim().parse::<u64>().ok());
+    root() && on_path("nft") && limit.is_some_and(|limit| (1_000..=300_000).contains(&limit))
 }
 
 pub fn curl() -> bool {
@@ -147,6 +166,11 @@ pub fn root_and_mpirun() -> bool {
 
 pub fn root_and_mpirun_and_nginx() -> bool {
     root_and_mpirun() && nginx()
+}
+
+/// Captures are made by root.
+pub fn root_and_tcpdump() -> bool {
+    root() && on_path("tcpdump")
 }
 
 /// A program that somebody has installed.

@@ -8,13 +8,14 @@ use crate::common::{Bench, read_json, stderr, stdout};
 
 tests! {
     nothing [
-        quick, herd, tail, strategies, accept_order, shards, burst, storm, tls_storm, stalled_worker, reload, udp_spread, backlog, stages,
+        quick, herd, tail, strategies, accept_order, shards, burst, burstiness, storm, tls_storm, stalled_worker, reload, udp_spread, backlog, stages,
         ports_fill, ports_sources, ports_recover, ports_churn, hold, million, sustain, ceiling, smoke,
         every_scenario_has_its_test, repetitions_suffice_to_show_something,
     ]
     nginx [nginx, nginx_reload, nginx_upstream, beside]
     haproxy [haproxy, haproxy_reload, haproxy_upstream]
     gunicorn [gunicorn]
+    nft [firewall, filtered, nat, conntrack]
     root [quic_rebinding]
     redis [redis]
 }
@@ -52,6 +53,10 @@ shipped! {
     burst "burst" ["load.connections=40" "load.hold=300ms" "load.follow_up=200ms"] {
         "follow_up_max_ns" "ongest follow-up"
     }
+    burstiness "burstiness" ["load.duration=200ms" "load.warmup=50ms"] {
+        "response_p99_ns" "esponse p99"
+        "accept_wait_p99_ns" "ccept wait p99"
+    }
     shards "shards" ["load.duration=200ms" "load.warmup=50ms" "server.service_time=[0us]" "server.listeners=[1,4]"] {
         "response_p99_ns" "esponse p99"
         "voluntary_switches_per_accept" "leeps per accept"
@@ -86,6 +91,24 @@ shipped! {
     ] {
         "lost_connections_share" "hare of connections lost"
         "response_p99_ns" "esponse p99"
+    }
+    firewall "firewall" ["load.duration=200ms" "load.warmup=50ms" "firewall.count=[0,10,1000]" "firewall.shape=[chain,map]"] {
+        "completed_per_s" "onnections completed"
+        "connect_p50_ns" "onnect p50"
+    }
+    filtered "filtered" ["load.connections=10" "load.connect_timeout=300ms"] {
+        "failed_connect_p50_ns" "ailed connect p50"
+        "connect_p50_ns" "onnect p50"
+    }
+    nat "nat" ["load.burst_size=120" "load.connections=120" "load.hold=2s" "load.connect_timeout=1500ms" "nat.port_count=[100,1000]" "nat.ports=[kept,random]"] {
+        "lost_connections_share" "hare of connections lost"
+        "failed_connect_p50_ns" "ailed connect p50"
+    }
+    conntrack "conntrack" ["load.connections=[200,400]" "load.concurrency=20"] {
+        "conntrack_drops" "ackets that connection tracking dropped"
+        "lost_connections_share" "hare of connections lost"
+        "connect_p50_ns" "onnect p50"
+        "conntrack_fill" "ill of the table"
     }
     stages "stages" ["load.duration=200ms" "load.warmup=50ms" "load.rate=[200.0,2000.0]"] {
         "response_p99_ns" "esponse p99"

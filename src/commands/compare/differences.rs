@@ -15,6 +15,10 @@ use crate::{
 /// Ignored: these keys identify the run rather than its conditions.
 const OF_THE_RUN: [&str; 7] = ["boot", "calibration", "command", "experiment", "schema", "queue_sample_ns", "seed"];
 const OF_THE_SCENARIO: [&str; 3] = ["name", "question", "seed"];
+/// The facts about netfilter, and those about the table of tracked connections that are of the moment.
+const NETFILTER: &str = "netfilter";
+const CONNTRACK: &str = "/netfilter/conntrack";
+const OF_THE_MOMENT: [&str; 2] = ["entries", "counts"];
 /// Most hosts of a role that are named.
 const NAMED: usize = 8;
 const ABSENT: &str = "unset";
@@ -56,6 +60,9 @@ pub fn of_hosts(base: &[Record], new: &[Record]) -> Vec<Difference> {
         if let Some(stamps) = host.get_mut("accept_stamps").filter(|stamps| *stamps != Host::STAMPS_ALLOWED) {
             *stamps = "not permitted".into();
         }
+        if let Some(Json::Object(table)) = host.pointer_mut(CONNTRACK) {
+            table.retain(|key, _| !OF_THE_MOMENT.contains(&&key[..]));
+        }
         by_rank(&mut host);
         host
     };
@@ -65,6 +72,10 @@ pub fn of_hosts(base: &[Record], new: &[Record]) -> Vec<Difference> {
         hosts.iter().flatten().map(|host| host["hosts"].as_object().map_or(1, serde_json::Map::len)).collect();
     if sizes.len() > 1 {
         hosts.iter_mut().flatten().for_each(|host| host["hosts"] = who(host).into());
+    }
+    // Records of before it was known say nothing of it.
+    if hosts.iter().flatten().any(|host| host.get(NETFILTER).is_none()) {
+        hosts.iter_mut().flatten().filter_map(Json::as_object_mut).for_each(|host| _ = host.remove(NETFILTER));
     }
     let [base, new] = hosts;
     differences(&base, &new, &OF_THE_RUN)

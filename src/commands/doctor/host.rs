@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use super::{About, Check, Status};
 use crate::{
     commands::ports::{self, Diagnosis, Severity},
-    format::{self, counted, percent, thousands},
+    format::{self, counted, thousands},
     observe::{
         cgroup::{self, Limits},
-        conntrack::{self, Table},
         counters::{self, CounterReader, Counters, SocketReader},
         host,
         limits::{self, MachineFiles},
-        memory, sysctl,
+        memory, rules, sysctl,
     },
-    record::Softnet,
+    record::{ConntrackTable, NetfilterFacts, Softnet},
     sys::affinity,
 };
 
@@ -34,13 +33,15 @@ pub fn checks() -> Vec<Check> {
         cookies: number("tcp_syncookies"),
     };
     let waiting = SocketReader::open().and_then(|mut sockets| sockets.read()).map_or(0, |sockets| sockets.time_wait);
+    let netfilter = rules::facts();
     let mut checks = vec![
         accept_queues(&counted),
         queues.longest(),
         queues.handshakes(&counted),
         ports_in_use(ports::diagnose()),
         time_wait(waiting, number("tcp_max_tw_buckets").unwrap_or(0), &counted),
-        tracked(conntrack::read()),
+        tracked(netfilter.conntrack),
+        filtered(&netfilter),
         backlogs(&counters::softnet().unwrap_or_default()),
     ];
     checks.extend(limits::files_of_machine().ok().map(files));
@@ -163,26 +164,58 @@ fn time_wait(now: u64, most: u64, counters: &Counters) -> Check {
     check("TIME_WAIT", is_well, found, advice)
 }
 
-fn tracked(table: Option<Table>) -> Check {
+fn tracked(table: Option<ConntrackTable>) -> Check {
     let name = "connection tracking";
     let Some(table) = table else {
         return check(name, true, "not loaded", "no connection is lost to a full table");
     };
-    let found = format!(
-        "{} of at most {} entries ({}); {} dropped and {} evicted since boot",
-        thousands(table.entries as f64),
-        thousands(table.most as f64),
-        percent(table.entries as f64 / table.most.max(1) as f64),
-        counted(table.dropped, "packet", "packets"),
-        counted(table.evicted, "entry", "entries")
+    let counts = table.counts.map_or_else(
+        || "what was dropped is unknown".to_owned(),
+        |counts| {
+            format!(
+                "{} dropped, {} evicted and {} since this network began",
+                counted(counts.drop, "packet", "packets"),
+                counted(counts.early_drop, "entry", "entries"),
+                counted(counts.insert_failed, "clash", "clashes")
+            )
+        },
     );
-    let is_well = table.dropped == 0 && table.evicted == 0 && (table.entries as f64) < NEARLY * table.most as f64;
-    let advice = if is_well {
-        "a full table drops SYNs without any error"
+    let lost = table.counts.is_some_and(|counts| counts.drop + counts.early_drop > 0);
+    let is_well = !lost && table.fill(table.entries).is_none_or(|fill| fill < NEARLY);
+    let advice = if !is_well {
+        "a full table drops SYNs without any error: raise net.netfilter.nf_conntrack_max in the initial network namespace, shorten \
+         net.netfilter.nf_conntrack_tcp_timeout_time_wait, or exempt this traffic (notrack)"
+            .to_owned()
+    } else if table.entries == 0 {
+        "nothing is tracked now: only a rule that tracks connections adds entries".to_owned()
     } else {
-        "a full table drops SYNs without any error: raise net.netfilter.nf_conntrack_max on the host, or exempt this traffic (notrack)"
+        let sustained = table.sustainable_per_s().zip(table.time_wait_s).map(|(per_s, seconds)| {
+            format!(
+                "; closed connections stay in it for {seconds} s, so that it takes {} new ones per second for any length of time",
+                thousands(per_s.floor())
+            )
+        });
+        format!("a full table drops SYNs without any error{}", sustained.unwrap_or_default())
     };
-    check(name, is_well, found, advice)
+    check(name, is_well, format!("{table}; {counts}"), advice)
+}
+
+/// The rules that packets of this host's servers and clients meet.
+fn filtered(facts: &NetfilterFacts) -> Check {
+    let name = "packet filter";
+    match &facts.rules {
+        None => check(name, true, "unknown", facts.rules_missing.clone().unwrap_or_default()),
+        Some(rules) => match rules.words(None) {
+            None => check(name, true, "no rules", "packets are not filtered in this network"),
+            Some(words) => check(
+                name,
+                true,
+                words,
+                "with `network = \"host\"`, and of servers that run here, every packet is measured with these rules: firewall.toml and \
+                 conntrack.toml show what they cost",
+            ),
+        },
+    }
 }
 
 fn backlogs(softnet: &Softnet) -> Check {
@@ -255,6 +288,7 @@ fn governors(governors: &BTreeSet<String>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{BaseChain, ConntrackCounts, Rules};
 
     fn counters(values: &[(&str, u64)]) -> Counters {
         values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
@@ -291,14 +325,39 @@ mod tests {
         assert_eq!(time_wait(799, 1_000, &counters(&[])).status, Status::Ok);
         assert_eq!(time_wait(800, 1_000, &counters(&[])).status, Status::Limited);
         assert_eq!(time_wait(0, 1_000, &counters(&[("TCPTimeWaitOverflow", 1)])).status, Status::Limited);
-        let table = |entries, dropped, evicted| Some(Table { entries, most: 1_000, dropped, evicted });
+        let table = |entries, drop, early_drop| {
+            let counts = Some(ConntrackCounts { insert_failed: 0, drop, early_drop });
+            Some(ConntrackTable { entries, limit: Some(1_000), counts, time_wait_s: Some(120) })
+        };
         assert_eq!(tracked(None).status, Status::Ok);
         assert_eq!(tracked(table(799, 0, 0)).status, Status::Ok);
         assert_eq!(tracked(table(800, 0, 0)).status, Status::Limited);
         assert_eq!(tracked(table(0, 1, 0)).status, Status::Limited);
         assert_eq!(tracked(table(0, 0, 1)).status, Status::Limited);
+        let busy = tracked(table(7, 0, 0));
+        assert!(busy.found.starts_with("7 of at most 1,000 entries (0.7 %); 0 packets dropped, "), "{busy:?}");
+        assert!(busy.advice.contains("it takes 8 new ones per second"), "{busy:?}");
+        let unlimited = ConntrackTable { limit: None, counts: None, ..table(800, 0, 0).unwrap() };
+        assert_eq!(tracked(Some(unlimited)).status, Status::Ok);
         assert_eq!(files(MachineFiles { open: 799, limit: 1_000 }).status, Status::Ok);
         assert_eq!(files(MachineFiles { open: 800, limit: 1_000 }).status, Status::Limited);
+    }
+
+    #[test]
+    fn rules_are_counted_or_said_to_be_unknown() {
+        let missing = Some("only root may read the rules of this network".to_owned());
+        let unknown = filtered(&NetfilterFacts { rules_missing: missing, ..NetfilterFacts::default() });
+        assert_eq!(
+            (&unknown.found[..], &unknown.advice[..]),
+            ("unknown", "only root may read the rules of this network")
+        );
+        let with = |chains| {
+            filtered(&NetfilterFacts { rules: Some(Rules { chains, ..Rules::default() }), ..NetfilterFacts::default() })
+        };
+        assert_eq!(with(Vec::new()).found, "no rules");
+        let [family, table, chain, hook] = ["inet", "filter", "INPUT", "input"].map(str::to_owned);
+        let found = with(vec![BaseChain { family, table, chain, hook, rules: 3 }]).found;
+        assert!(found.starts_with("3 rules of nftables in base chains at input; "), "{found}");
     }
 
     #[test]

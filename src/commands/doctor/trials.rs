@@ -26,8 +26,8 @@ use crate::{
     },
     scenario::{Network, PRESETS, Plan, Source, Transport},
     server::{Site, accept},
-    sys::{affinity, limits, namespace},
-    trial,
+    sys::{affinity, limits, namespace, nft},
+    trial::{self, Rehearsal},
 };
 
 /// With fewer open files per process, ordinary scenarios need extra loaders.
@@ -42,6 +42,7 @@ pub fn checks() -> Vec<Check> {
         kernel(),
         network_namespace(&probe),
         veth(),
+        packet_filter(),
         cores(),
         open_files(),
         port_range(&probe),
@@ -228,6 +229,25 @@ fn veth() -> Check {
         }
         (Err(error), _) => check("veth", Status::Missing, "network = \"veth\" does not work", format::causes(&error)),
     }
+}
+
+/// Rehearses a trial with rules.
+fn packet_filter() -> Check {
+    let name = "nft";
+    let version = match nft::version() {
+        Ok(version) => version,
+        Err(error) => {
+            return check(name, Status::Limited, "not found", format!("scenarios with [firewall] cannot run: {error}"));
+        }
+    };
+    let text = "[firewall]\ncount = 1\nconntrack = true";
+    let plan = Plan::read(&Source { name: "doctor", text }, &[]).expect("a valid scenario");
+    let why = match trial::rehearse(&plan.cells[0], Role::default(), Patience::of(trial::SETUP_PATIENCE)) {
+        Ok(Rehearsal::Ready { .. }) => return check(name, Status::Ok, version, "scenarios with [firewall] can run"),
+        Ok(Rehearsal::Refused { why, .. }) => why,
+        Err(error) => format::causes(&error),
+    };
+    check(name, Status::Limited, version, format!("scenarios with [firewall] cannot run: {why}"))
 }
 
 fn cores() -> Check {

@@ -24,12 +24,14 @@ const DESCRIPTION: [&str; 6] = [
 ];
 
 /// The lists of keys, each with its heading and what it is about; a table's meaning is that of its topic.
-const GROUPS: [(&str, &str, &[&dyn AnyKey]); 6] = [
+const GROUPS: [(&str, &str, &[&dyn AnyKey]); 8] = [
     ("KEYS OF THE WHOLE SCENARIO", "They hold for all cells and cannot be swept.", keys::WHOLE),
     ("KEYS OF EVERY TRIAL", "Where and how trials run.", keys::TRIAL),
     ("[server]", "", keys::SERVER),
     ("[load]", "", keys::LOAD),
     ("[ports]", "", keys::PORTS),
+    ("[firewall]", "", keys::FIREWALL),
+    ("[nat]", "", keys::NAT),
     ("[[event]]", "", keys::EVENT),
 ];
 

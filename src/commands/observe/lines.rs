@@ -28,6 +28,9 @@ impl Lines {
     pub(super) fn show(&mut self, look: &Look) -> Result<()> {
         self.note_missing(look);
         say(format_args!("after {:.1} s: {}", look.elapsed_s, head(look)))?;
+        if let (0, Some(rules)) = (self.shown, &look.packet_filter) {
+            say(format_args!("  packet filter: {rules}"))?;
+        }
         if look.listeners.is_empty() {
             say("  nothing listens here")?;
         }
@@ -101,7 +104,8 @@ fn head(look: &Look) -> String {
             format!("; {} not recorded so far, so accepts may be too few", counted(lost, "event was", "events were"))
         }
     };
-    format!("{listeners}{retries}{lost}")
+    let tracked = look.conntrack.map_or_else(String::new, |table| format!("; connection tracking: {table}"));
+    format!("{listeners}{retries}{tracked}{lost}")
 }
 
 /// `127.0.0.1:80 (loopback only) nginx: 2,003 accepts/s, queue 3 of 511, peak 12, 14 open`.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     cli,
-    observe::host::{self, Probe},
+    observe::host::{self, NetworkFacts, Probe},
     record::{Destination, Writer},
     report::{Reading, derived_files},
     scenario::{Plan, Source},
@@ -38,7 +38,7 @@ impl Recording {
             completions_error: None,
             queue_sample_ns: watch.sample_cost_ns(),
         };
-        let host = host::read(plan.whole.seed, "host", host::sysctls(), &probe);
+        let host = host::read(plan.whole.seed, "host", NetworkFacts::read(), &probe);
         let scenario = format!("{note}{}", plan.effective);
         Ok(Self { writer: Writer::create(destination.make()?, derived_files(), &scenario, &host)? })
     }

@@ -4,6 +4,7 @@ mod diagnosis;
 mod meanings;
 mod namespace;
 mod one;
+mod tracked;
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,7 @@ use super::{
     diagnosis::{Diagnosis, Seen},
     meanings::{Here, Meaning},
     say, states, table,
+    tracked::{Tracked, worse},
 };
 use crate::{
     format::{percent, plural, thousands},
@@ -44,6 +45,8 @@ pub struct Report {
     tuple_groups_count: usize,
     /// The fullest groups, fullest first.
     tuple_groups: Vec<TupleGroup>,
+    /// The table of tracked connections; `null` if connection tracking is not loaded.
+    conntrack: Option<Tracked>,
     sysctls: Vec<Meaning>,
 }
 
@@ -120,8 +123,11 @@ impl Report {
         let timestamps = sysctl("tcp_timestamps") != Some(0);
         let reuse = if timestamps { sysctl("tcp_tw_reuse").unwrap_or(0) } else { 0 };
         let holder = processes.most.first().map(|row| (row.process.to_string(), row.sockets));
+        let conntrack = Tracked::read(usable * usage.groups.len().max(1) as u64);
+        let of_ports = Seen { range: &range, usage: &usage, reuse, timestamps, holder }.diagnose();
         Ok(Self {
-            diagnosis: Seen { range: &range, usage: &usage, reuse, timestamps, holder }.diagnose(),
+            diagnosis: worse(of_ports, conntrack.as_ref().and_then(Tracked::diagnose)),
+            conntrack,
             capacity: Capacity {
                 per_tuple_group: usable,
                 of_two_groups: ports::capacity(2, usable, 1, 1),
@@ -161,6 +167,9 @@ impl Report {
         facts.add_row([&self.in_use_title(), &self.in_use.line()]);
         facts.add_row(["processes", &self.processes.line()]);
         facts.add_row([self.fill_title(), &self.fill_lines()]);
+        if let Some(tracked) = &self.conntrack {
+            facts.add_row(["connection\ntracking", &tracked.line()]);
+        }
         say(facts)?;
         if !self.tuple_groups.is_empty() {
             say(self.groups())?;

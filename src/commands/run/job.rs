@@ -145,6 +145,17 @@ pub fn check(hosts: &Hosts, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Fails if a plan replays a trace, whose schedule is in a file of this host.
+pub fn replays_nothing(plan: &Plan) -> Result<()> {
+    for load in plan.cells.iter().flat_map(|cell| &cell.scenario.loads) {
+        if load.replay.is_some() {
+            let problem = "\"trace\" replays a file of this machine, which the load hosts of a job do not have: run without the launcher";
+            return Err(plan.refused(&load.path(keys::LOAD_ARRIVALS), problem).into());
+        }
+    }
+    Ok(())
+}
+
 /// Has each cell's server listen on its own host, where the scenario names no address.
 pub fn place(hosts: &Hosts, plan: &mut Plan) {
     for Cell { scenario, .. } in plan.cells.iter_mut().filter(|cell| cell.scenario.server_host > 0) {

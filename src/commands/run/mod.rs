@@ -10,7 +10,7 @@ mod reasons;
 mod rehearse;
 mod trials;
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::atomic::AtomicBool};
+use std::{net::IpAddr, path::Path, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result};
 
@@ -26,7 +26,7 @@ use crate::{
     ipc::family::Patience,
     live::Kind,
     load::{self, Room, Sizing},
-    observe::host,
+    observe::host::{self, NetworkFacts},
     record::{Destination, Host, Writer},
     report::{Reading, derived_files, terminal},
     scenario::{self, Cell, Network, Plan, Source, Trial},
@@ -66,6 +66,10 @@ impl Chosen {
         };
         let mut plan = sources::plan(&source, &overrides)?;
         rehearse::metrics_exist(&plan)?;
+        if hosts.is_some() {
+            job::replays_nothing(&plan)?;
+        }
+        plan.read_traces()?;
         let mut room = capacity::room()?;
         match hosts {
             Some(hosts) => {
@@ -140,7 +144,7 @@ pub(super) fn execute(
     }
     let patience = Patience::of(trial::SETUP_PATIENCE).unless(&interrupted);
     // Whatever will predictably fail does so before the first trial of the first scenario.
-    let sysctls: Vec<BTreeMap<String, String>> = chosen
+    let facts: Vec<NetworkFacts> = chosen
         .iter()
         .map(|chosen| rehearse::rehearse(chosen, options.force, hosts, (kind, patience)))
         .collect::<Result<_>>()?;
@@ -157,8 +161,8 @@ pub(super) fn execute(
         .for_each(|line| kind.note(terminal::prose(&line)));
     rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), (&probe, hosts), kind);
     if options.verbose {
-        for (chosen, sysctls) in chosen.iter().zip(&sysctls) {
-            let lines = reasons::reasons(chosen, sysctls, &probe, hosts)?;
+        for (chosen, facts) in chosen.iter().zip(&facts) {
+            let lines = reasons::reasons(chosen, &facts.sysctls, &probe, hosts)?;
             lines.iter().for_each(|line| kind.note(terminal::prose(line)));
         }
     }
@@ -167,17 +171,17 @@ pub(super) fn execute(
     }
     let mut folders = destinations.iter().map(Destination::make).collect::<Result<Vec<Folder>>>()?.into_iter();
     let experiment = interleave.then(host::unique_id).transpose().context("reading random/uuid")?;
-    let host = |(chosen, sysctls): (&Chosen, _)| {
+    let host = |(chosen, facts): (&Chosen, _)| {
         let (launcher, all) = hosts.map(|hosts| hosts.for_record(chosen.plan.whole.servers)).unzip();
         Host {
             launcher,
             hosts: all.unwrap_or_default(),
             calibration: calibration.clone(),
             experiment: experiment.clone(),
-            ..host::read(chosen.plan.whole.seed, &networks(&chosen.plan), sysctls, &probe)
+            ..host::read(chosen.plan.whole.seed, &networks(&chosen.plan), facts, &probe)
         }
     };
-    let machines: Vec<Host> = chosen.iter().zip(sysctls).map(host).collect();
+    let machines: Vec<Host> = chosen.iter().zip(facts).map(host).collect();
     let mut ended = Ended::Done;
     let how = How { kind, printed, verbose: options.verbose };
     let mut following = &chosen[..];

@@ -11,10 +11,16 @@ use std::{
 use anyhow::bail;
 use indexmap::IndexSet;
 
-use crate::scenario::{Act, Plan, ServerFile, UnderTest, keys};
+use crate::{
+    scenario::{
+        Act, Plan, ServerFile, UnderTest,
+        keys::{self, AnyKey},
+    },
+    sys::nft,
+};
 
 /// Programs, and the packages of Debian and Ubuntu that contain them.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("gunicorn", "gunicorn"),
@@ -26,13 +32,27 @@ const PACKAGES: [(&str, &str); 11] = [
     ("redis-server", "redis-server"),
     ("memcached", "memcached"),
     ("socat", "socat"),
+    (NFT, "nftables"),
 ];
+
+/// Loads the rules of `firewall`.
+const NFT: &str = "nft";
 
 /// Refuses commands that cannot be started, because their program does not exist or cannot be executed.
 pub(super) fn exist(plan: &Plan) -> anyhow::Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut last = None;
     for cell in &plan.cells {
+        let behind_nat = cell.scenario.nat.map(|_| keys::NAT_CLIENTS as &dyn AnyKey);
+        if let Some(key) = cell.scenario.firewall.key().or(behind_nat)
+            && nft::program().is_none()
+        {
+            bail!(plan.wrong_in(
+                cell,
+                key,
+                format_args!("requires `{NFT}`, which is not in PATH ({}): {}", path.display(), install(NFT))
+            ));
+        }
         let UnderTest::Command(command) = &cell.scenario.subject else { continue };
         let events = &cell.scenario.events;
         if last.replace((command, events)) == Some((command, events)) {
@@ -57,6 +77,9 @@ pub(super) fn exist(plan: &Plan) -> anyhow::Result<()> {
 pub(in crate::commands) fn named(plan: &Plan) -> IndexSet<String> {
     let mut programs = IndexSet::new();
     for cell in &plan.cells {
+        if cell.scenario.firewall.any() || cell.scenario.nat.is_some() {
+            programs.insert(NFT.to_owned());
+        }
         let UnderTest::Command(command) = &cell.scenario.subject else { continue };
         let commands = cell.scenario.events.iter().filter_map(|event| match &event.act {
             Act::Exec { words } => Some(words),

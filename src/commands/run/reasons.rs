@@ -11,7 +11,7 @@ use crate::{
     load,
     observe::host::Probe,
     scenario::{
-        Cell, Engine, Plan, Stamps,
+        Cell, Engine, Load, Plan, Stamps,
         keys::{self, AnyKey},
     },
     trial::hosts::Hosts,
@@ -28,6 +28,7 @@ pub(super) fn reasons(
     let mut all: IndexSet<String> = IndexSet::new();
     for cell in &plan.cells {
         all.extend(load::reasons(&cell.scenario, chosen.room));
+        all.extend(cell.scenario.loads.iter().filter_map(Load::replayed));
         all.extend(members(plan, cell));
         all.extend(cell.scenario.loads.iter().map(|load| engine(load.engine, hosts)));
         all.extend(stamps(cell, probe, hosts));

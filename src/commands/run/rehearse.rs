@@ -1,10 +1,6 @@
 //! Finds predictable failures before the first trial.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    iter,
-    net::IpAddr,
-};
+use std::{collections::HashSet, iter, net::IpAddr};
 
 use anyhow::{Context, Error, Result, bail};
 
@@ -16,7 +12,7 @@ use crate::{
     live::Kind,
     load::{self, Sizing},
     observe::{
-        host::{self, Probe},
+        host::{NetworkFacts, Probe},
         mptcp,
         ports::Range,
     },
@@ -33,16 +29,16 @@ use crate::{
 /// The different set-ups tried before a run; each takes tens of milliseconds.
 const REHEARSALS: usize = 100;
 
-/// Tries everything that each trial will need. Returns the sysctls of the network the trials will use.
+/// Tries everything that each trial will need. Returns the facts of the network the trials will use.
 pub(super) fn rehearse(
     chosen: &Chosen,
     force: bool,
     hosts: Option<&Hosts>,
     (kind, patience): (Kind, Patience<'_>),
-) -> Result<BTreeMap<String, String>> {
+) -> Result<NetworkFacts> {
     let Chosen { source, plan, sizings, .. } = chosen;
     let name = &source.name;
-    let mut sysctls = None;
+    let mut network_facts = None;
     let mut tried: Vec<(_, Range)> = Vec::new();
     let mut tried_here = Vec::new();
     let mut asked = Vec::new();
@@ -143,7 +139,7 @@ pub(super) fn rehearse(
                         }
                     }
                 }
-                sysctls.get_or_insert_with(host::sysctls);
+                network_facts.get_or_insert_with(NetworkFacts::read);
                 let ports = Range::read().context("reading ip_local_port_range")?;
                 check(cell, sizing, &ports)?;
             }
@@ -152,7 +148,8 @@ pub(super) fn rehearse(
                 let address = (scenario.address, scenario.unix.clone());
                 let addresses = (address, scenario.sources().addresses, scenario.destinations());
                 let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
-                let new = (network, addresses, &scenario.sysctls, scenario.protocol, &scenario.server, runs_ours);
+                let made = (&scenario.sysctls, &scenario.firewall, scenario.nat);
+                let new = (network, addresses, made, scenario.protocol, &scenario.server, runs_ours);
                 if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
                     check(cell, sizing, ports)?;
                     continue;
@@ -162,10 +159,10 @@ pub(super) fn rehearse(
                     continue;
                 }
                 match trial::rehearse(cell, role, patience)? {
-                    Rehearsal::Ready { sysctls: found, strategy_error, ports } => {
+                    Rehearsal::Ready { network: found, strategy_error, ports } => {
                         check(cell, sizing, &ports)?;
                         tried.push((new, ports));
-                        sysctls.get_or_insert(found);
+                        network_facts.get_or_insert(found);
                         if let Some(why) = strategy_error {
                             kind.note(cannot_run(name, cell, &why));
                         }
@@ -182,7 +179,7 @@ pub(super) fn rehearse(
             if untried == 1 { "needs" } else { "need" },
         ));
     }
-    Ok(sysctls.unwrap_or_default())
+    Ok(network_facts.unwrap_or_default())
 }
 
 /// Has the load hosts try their parts of each cell's trials, and learns where their clients are.

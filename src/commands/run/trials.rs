@@ -117,6 +117,7 @@ impl<'a> Runner<'a> {
             wanted.shuffle(&mut rng);
             for (cell, value) in wanted {
                 let mut plan = Plan::read_at(&chosen.source(), &chosen.overrides, search, value)?;
+                plan.read_traces()?;
                 if let Some(hosts) = self.hosts {
                     job::place(hosts, &mut plan);
                 }

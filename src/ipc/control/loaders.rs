@@ -32,6 +32,8 @@ pub enum LoaderCount {
     Recycled,
     /// Connections among those attempted that continued the requests of one that the server had ended.
     Reconnected,
+    /// Connections among those attempted that replaced one at the end of its lifetime.
+    Replaced,
     /// Requests among theirs that the server had left unanswered as it ended the connection.
     Retried,
     /// Connections established.

@@ -295,6 +295,8 @@ mod tests {
             missing: Vec::new(),
             lost_events: Some(0),
             syn_retries: 3,
+            conntrack: None,
+            packet_filter: None,
             listeners,
             verdicts: Vec::new(),
         });

@@ -9,9 +9,9 @@ use crate::{
         clock::Clock,
         driver::start::Due,
         engine::Engine,
-        kept::{Moment, State},
+        kept::{Moment, Opens, State},
         observer::Observer,
-        session::Rest,
+        session::{Hold, Rest},
     },
     record::Latency,
     scenario::Transport,
@@ -22,10 +22,12 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     pub(super) fn serve_slot(&mut self, slot: u32, now_ns: u64) -> Result<()> {
         let kept = self.pacer.kept();
         let state = kept.state(slot);
-        match (state, kept.take(slot)) {
+        match (state, kept.take(slot, now_ns)) {
             (State::Busy, _) => unreachable!("a busy slot is not served"),
             (State::Closed, Moment::End) => Ok(()),
-            (State::Idle { key, .. }, Moment::End) => {
+            // Only an idle connection is replaced.
+            (State::Closed, Moment::Replacement) => unreachable!("a closed slot has no connection to replace"),
+            (State::Idle { key, .. }, Moment::End | Moment::Replacement) => {
                 self.end(key, Ok(()), now_ns);
                 Ok(())
             }
@@ -63,10 +65,14 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
 
     /// Opens a slot's connection, for a request that is due.
     fn open(&mut self, slot: u32, due_ns: u64, scheduled: bool) -> Result<()> {
-        let continues = self.pacer.kept().take_continues(slot);
-        self.shared.account.add(LoaderCount::Reconnected, u64::from(continues));
+        let opens = self.pacer.kept().take_opens(slot);
+        self.shared.account.add(LoaderCount::Reconnected, u64::from(opens == Opens::Continuing));
+        self.shared.account.add(LoaderCount::Replaced, u64::from(opens == Opens::Replacing));
         let measured = self.window.measures(due_ns);
-        self.begin(Transport::Tcp, Due { intended_ns: due_ns, requests: 1, measured, scheduled, slot: Some(slot) })
+        self.begin(
+            Transport::Tcp,
+            Due { intended_ns: due_ns, requests: 1, hold: Hold::OfPolicy, measured, scheduled, slot: Some(slot) },
+        )
     }
 
     /// A slot's connection has failed before it was established. What is due by now had no connection to go out on.
@@ -82,6 +88,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     pub(super) fn slot_ended(&mut self, key: usize, (ok, loses): (bool, bool), now_ns: u64) {
         let kept = self.pacer.kept();
         let slot = kept.slot(key);
+        kept.think(slot, now_ns);
         match (ok, loses) {
             (false, true) => self.lose_overdue(slot, now_ns),
             // At its end, a connection is not opened again.

@@ -13,7 +13,7 @@ use super::{
     dialler::Dialler,
     engine::{Close, Engine, Kind},
     observer::Observer,
-    pacer::{Pacer, Transports},
+    pacer::{Pacer, Planned, Transports},
     session::{Action, Ending, Rest, Shared, Wait},
     table::Table,
 };
@@ -206,9 +206,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
                 }
                 continue;
             }
-            if let Some(intended_ns) = self.take() {
-                self.note_queued(intended_ns);
-                self.start(intended_ns)?;
+            if let Some(planned) = self.take() {
+                self.note_queued(planned.at_ns);
+                self.start(planned)?;
             }
         }
         self.passed_over_ns = now_ns;
@@ -216,10 +216,10 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     }
 
     /// Takes the next start, and counts it if it was intended within the measured window.
-    fn take(&mut self) -> Option<u64> {
-        let intended_ns = self.pacer.take()?;
-        self.plan(intended_ns);
-        Some(intended_ns)
+    fn take(&mut self) -> Option<Planned> {
+        let planned = self.pacer.take_planned()?;
+        self.plan(planned.at_ns);
+        Some(planned)
     }
 
     /// Counts what was due then, if that is in the measured window.
@@ -445,7 +445,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             self.abandon(key, cause, now_ns);
         }
         for rest in self.rests.drain(..).filter(|rest| rest.measured && cause != Cause::Interrupted) {
-            self.shared.lose_start(Transport::Tcp, rest.since_ns, rest.requests);
+            self.shared.lose_start(Transport::Tcp, rest.since_ns, (rest.requests, rest.hold));
         }
     }
 
@@ -456,12 +456,13 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
         // In a closed loop, nothing is due before something ends.
         while self.pacer.has_schedule()
-            && let Some(intended_ns) = self.take()
+            && let Some(planned) = self.take()
         {
-            if self.window.measures(intended_ns) {
+            if self.window.measures(planned.at_ns) {
                 let transport = self.transports.next();
                 self.shared.account.add(LoaderCount::LostStarts, 1);
-                self.shared.lose_start(transport, intended_ns, self.shared.policy.requests);
+                let task = self.task_of(planned);
+                self.shared.lose_start(transport, planned.at_ns, task);
             }
         }
     }

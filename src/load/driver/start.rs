@@ -11,7 +11,8 @@ use crate::{
         clock::Clock,
         engine::{Close, Engine, Taken},
         observer::Observer,
-        session::{Action, Rest, Session, Start},
+        pacer::Planned,
+        session::{Action, Hold, Rest, Session, Start},
     },
     record::{Cause, Latency, Step},
     scenario::Transport,
@@ -22,6 +23,8 @@ use crate::{
 pub(super) struct Due {
     pub intended_ns: u64,
     pub requests: u32,
+    /// How long it is to be held after the last of them.
+    pub hold: Hold,
     /// Whether its figures are recorded.
     pub measured: bool,
     /// Whether it was due by the schedule, and not because a server ended another.
@@ -31,30 +34,39 @@ pub(super) struct Due {
 }
 
 impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
-    /// Starts a connection or flow that was due at `intended_ns`.
-    pub(super) fn start(&mut self, intended_ns: u64) -> Result<()> {
+    /// Starts a connection or flow that was due, of which a trace may say what it is to do.
+    pub(super) fn start(&mut self, planned: Planned) -> Result<()> {
         let transport = self.transports.next();
+        let intended_ns = planned.at_ns;
         let measured = self.window.measures(intended_ns);
-        self.begin(
-            transport,
-            Due { intended_ns, requests: self.shared.policy.requests, measured, scheduled: true, slot: None },
-        )
+        let (requests, hold) = self.task_of(planned);
+        self.begin(transport, Due { intended_ns, requests, hold, measured, scheduled: true, slot: None })
+    }
+
+    /// How many requests a connection or flow makes, and how long it is held.
+    pub(super) fn task_of(&self, planned: Planned) -> (u32, Hold) {
+        let policy = &self.shared.policy;
+        planned.task((policy.requests, policy.close_by))
     }
 
     /// Starts a connection for the rest of the requests of one that the server has ended.
     pub(super) fn resume(&mut self, rest: Rest) -> Result<()> {
         self.shared.account.add(LoaderCount::Reconnected, 1);
-        let Rest { since_ns, requests, measured } = rest;
-        self.begin(Transport::Tcp, Due { intended_ns: since_ns, requests, measured, scheduled: false, slot: None })
+        let Rest { since_ns, requests, measured, hold } = rest;
+        self.begin(
+            Transport::Tcp,
+            Due { intended_ns: since_ns, requests, hold, measured, scheduled: false, slot: None },
+        )
     }
 
     pub(super) fn begin(&mut self, transport: Transport, due: Due) -> Result<()> {
         self.shared.account.add(LoaderCount::Attempted, 1);
         match self.connect(transport, due) {
             Ok((key, session)) => {
+                let connect_ns = session.connect_ns();
                 self.table.insert(key, session);
                 if let Some(slot) = due.slot {
-                    self.pacer.kept().opened(slot, key);
+                    self.pacer.kept().opened(slot, key, connect_ns);
                 }
                 if self.send_first(key) {
                     self.engine.watch(key)?;
@@ -63,7 +75,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             Err((step, cause)) => {
                 let now_ns = self.clock.now_ns();
                 if due.measured {
-                    self.shared.lose_start(transport, due.intended_ns, due.requests);
+                    self.shared.lose_start(transport, due.intended_ns, (due.requests, due.hold));
                 }
                 self.shared.failed(step, cause, now_ns);
                 match due.slot {
@@ -76,7 +88,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     }
 
     fn connect(&mut self, transport: Transport, due: Due) -> Result<(usize, Session), (Step, Cause)> {
-        let Due { intended_ns, requests, measured, scheduled, .. } = due;
+        let Due { intended_ns, requests, hold, measured, scheduled, .. } = due;
         let opened = self.engine.open(transport, &self.dialler);
         let recycled = opened.as_ref().is_ok_and(|opened| opened.recycled);
         self.shared.account.add(LoaderCount::Recycled, u64::from(recycled));
@@ -89,7 +101,12 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let key = opened.map_err(|error| (Step::Socket, Cause::from(&error)))?.key;
         let group = self.shared.ends.group_for(self.shared.account.get(LoaderCount::Attempted));
         let connected = self.engine.connect(key, &mut self.dialler, &group);
-        let client = connected.map_err(|(step, error)| (step, Cause::from(&error)))?;
+        let client = connected.map_err(|(step, error)| {
+            if measured && step == Step::Connect && transport == Transport::Tcp {
+                self.shared.measures.record(Latency::FailedConnect, self.clock.now_ns() - connect_ns);
+            }
+            (step, Cause::from(&error))
+        })?;
         if is_itself(client, group.destination) {
             self.engine.close(key, Close::Rst);
             self.dialler.freed(&group, client.port());
@@ -101,7 +118,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
         let own_end = self.shared.ends.number(&group, client);
         let start = Start { intended_ns, connect_ns };
-        Ok((key, Session::new(transport, own_end, start, requests, measured)))
+        Ok((key, Session::new(transport, own_end, start, requests, measured).held_for(hold)))
     }
 
     /// Sends the first request if it can go out at once. Returns whether the connection goes on.

@@ -391,3 +391,47 @@ fn an_interrupt_loses_nothing_of_kept_connections() {
     let (report, _) = bench.run();
     assert_eq!((report.measured_planned, report.lost), (0, Lost::default()));
 }
+
+#[test]
+fn clients_that_think_wait_for_the_reply_and_then_for_their_time() {
+    let text = format!("{KEPT}concurrency = 2\nthink_time = \"40ms\"\nthink_distribution = \"fixed\"")
+        .replace("arrivals = \"constant\"\n", "");
+    let bench = bench(&text, World { reply_ns: Some(10 * MS), ..World::default() });
+    let engine = bench.engine.clone();
+    let (report, measures) = bench.run();
+    let sent: Vec<u64> = engine.world.borrow().sent.iter().map(|(at_ns, _)| at_ns - START_NS).collect();
+    // Every 50 ms from the first on, which is due within 40 ms: 20 requests of each client in a second.
+    let mut firsts = [sent[0], sent[1]];
+    firsts.sort_unstable();
+    assert!(firsts[1] < 40 * MS, "{firsts:?}");
+    assert_eq!((report.attempted, report.completed, sent.len()), (2, 2, 40));
+    assert!(
+        sent.iter().zip(sent.iter().skip(2)).all(|(one, next)| (50 * MS..51 * MS).contains(&(next - one))),
+        "{sent:?}"
+    );
+    assert_eq!((report.measured_planned, report.schedule, report.lost), (40, None, Lost::default()));
+    // Each response counts from when its client had thought.
+    assert_eq!(recorded(&measures, "response").1 / MS, 10);
+}
+
+#[test]
+fn clients_that_think_lose_no_more_than_they_asked() {
+    // Refused every time, with a pause of 10 ms and 40 ms of thought.
+    let text = format!("{KEPT}concurrency = 1\nthink_time = \"40ms\"\nthink_distribution = \"fixed\"")
+        .replace("arrivals = \"constant\"\n", "");
+    let refused = World { refuses: Some(libc::ECONNREFUSED), ..World::default() };
+    let (report, _) = bench(&text, refused).run();
+    assert!((19..=20).contains(&report.attempted), "{}", report.attempted);
+    assert_eq!((report.measured_planned, report.lost.responses), (report.attempted, report.attempted));
+}
+
+#[test]
+fn connections_are_replaced_when_their_lifetime_is_over() {
+    let text =
+        format!("{KEPT}concurrency = 1\nrequest_rate = 20\nlifetime = \"120ms\"\nlifetime_distribution = \"fixed\"");
+    let (report, measures) = bench(&text, World { reply_ns: Some(MS), ..World::default() }).run();
+    // Requests come every 50 ms. Each connection carries those at 0, 50 and 100 ms of its life, and the next one opens another: at 0, 150, …, 900.
+    assert_eq!((report.attempted, report.replaced, report.completed, report.reconnected), (7, 6, 7, 0));
+    assert_eq!((report.replies, report.lost, recorded(&measures, "response").0), (20, Lost::default(), 20));
+    assert!(report.schedule.is_some() && report.errors.is_empty());
+}

@@ -71,7 +71,7 @@ impl Session {
         if shared.policy.is_silent() {
             // A header is all that the client sends.
             let sends_header = self.write_header(shared);
-            return match self.hold(shared, now_ns) {
+            return match self.begin_hold(shared, now_ns) {
                 Action::Wait(wait) if sends_header => Action::Send(Some(wait)),
                 action => action,
             };
@@ -322,7 +322,7 @@ impl Session {
         shared.account.add(LoaderCount::Retried, 1);
         let requests = self.requests_left + 1;
         let since_ns = if self.exchange == Exchange::Due { self.intended_ns } else { self.waiting_since_ns };
-        Some(Rest { since_ns, requests, measured: self.measured })
+        Some(Rest { since_ns, requests, measured: self.measured, hold: self.hold() })
     }
 
     /// No more bytes will arrive, which may make those received a whole reply.
@@ -358,7 +358,12 @@ impl Session {
         }
         self.record_response(shared, now_ns);
         if self.requests_left > 0 && whole.closes {
-            return Action::Renew(Rest { since_ns: now_ns, requests: self.requests_left, measured: self.measured });
+            return Action::Renew(Rest {
+                since_ns: now_ns,
+                requests: self.requests_left,
+                measured: self.measured,
+                hold: self.hold(),
+            });
         }
         if self.requests_left > 0 {
             self.exchange = Exchange::Further;
@@ -376,19 +381,19 @@ impl Session {
         if self.exchange == Exchange::FollowUp {
             self.enter(Phase::Holding, now_ns);
             // The connection is still in the list of held ones.
-            return if self.hold_until_ns <= now_ns { Action::Complete } else { Action::Continue };
+            return if self.hold_until_ns() <= now_ns { Action::Complete } else { Action::Continue };
         }
-        self.hold(shared, now_ns)
+        self.begin_hold(shared, now_ns)
     }
 
     /// Nothing is left to exchange: the client closes, after the hold if there is one.
-    fn hold<O: Observer>(&mut self, shared: &Shared<O>, now_ns: u64) -> Action {
-        let hold_ns = shared.policy.hold_ns;
+    fn begin_hold<O: Observer>(&mut self, shared: &Shared<O>, now_ns: u64) -> Action {
+        let hold_ns = self.planned_hold_ns(&shared.policy);
         if hold_ns == 0 {
             self.waiting_since_ns = now_ns;
             return Action::Complete;
         }
-        self.hold_until_ns = now_ns + hold_ns;
+        self.hold_ns = now_ns + hold_ns;
         self.enter(Phase::Holding, now_ns);
         Action::Wait(Wait::Hold)
     }

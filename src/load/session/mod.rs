@@ -57,6 +57,17 @@ pub(super) struct Rest {
     pub requests: u32,
     /// Whether their figures are recorded.
     pub measured: bool,
+    /// How long the connection is to be held after the last of them.
+    pub hold: Hold,
+}
+
+/// How long a client is to keep a connection open after the last reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// As the scenario says of all.
+    OfPolicy,
+    /// As a trace says of this one, in nanoseconds.
+    Own(u64),
 }
 
 /// What a connection waits for, which determines the time-out that ends it.
@@ -106,6 +117,9 @@ enum Exchange {
     FollowUp,
 }
 
+/// What stands for [`Hold::OfPolicy`] in a session, which is kept small.
+const OF_POLICY: u64 = u64::MAX;
+
 /// One connection or datagram flow. A loader may hold tens of thousands of idle ones, so it is kept small: what they have in common
 /// is in [`Shared`].
 #[derive(Debug)]
@@ -126,8 +140,8 @@ pub(super) struct Session {
     connect_ns: u64,
     /// Start of the wait that a time-out would end: for the connect, the current exchange, or the close.
     waiting_since_ns: u64,
-    /// When its hold ends, once it is held.
-    hold_until_ns: u64,
+    /// When its hold ends, once it is held; before that, how long a trace has it held, or [`OF_POLICY`].
+    hold_ns: u64,
     /// Of a connection, one more than the number of the worker that answered first, or 0; of a flow, its number in [`Shared`].
     tag: u32,
     /// Whether it is a datagram flow.
@@ -170,7 +184,7 @@ impl Session {
             intended_ns: start.intended_ns,
             connect_ns: start.connect_ns,
             waiting_since_ns: start.connect_ns,
-            hold_until_ns: 0,
+            hold_ns: OF_POLICY,
             tag: 0,
             is_flow: transport == Transport::Udp,
             measured,
@@ -229,8 +243,32 @@ impl Session {
         self.waiting_since_ns
     }
 
+    /// When the hold of one that is held ends.
     pub fn hold_until_ns(&self) -> u64 {
-        self.hold_until_ns
+        self.hold_ns
+    }
+
+    /// The same connection, to be held for so long.
+    pub fn held_for(self, hold: Hold) -> Self {
+        let hold_ns = match hold {
+            Hold::OfPolicy => OF_POLICY,
+            Hold::Own(hold_ns) => hold_ns.min(OF_POLICY - 1),
+        };
+        Self { hold_ns, ..self }
+    }
+
+    /// How long it is to be held, of one that is not held yet.
+    fn hold(&self) -> Hold {
+        if self.hold_ns == OF_POLICY { Hold::OfPolicy } else { Hold::Own(self.hold_ns) }
+    }
+
+    /// The same in nanoseconds, also of one that is held.
+    fn planned_hold_ns(&self, policy: &Policy) -> u64 {
+        match self.hold() {
+            Hold::OfPolicy => policy.hold_ns,
+            Hold::Own(until_ns) if self.phase == Phase::Holding => until_ns.saturating_sub(self.waiting_since_ns),
+            Hold::Own(hold_ns) => hold_ns,
+        }
     }
 
     /// Its current step, for counting errors.

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use slab::Slab;
 
-use super::{Exchange, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings, verify::Acceptance};
+use super::{
+    Exchange, Hold, Phase, Session, Start, flow::Flow, is_to_be_held_at, readings::Readings, verify::Acceptance,
+};
 use crate::{
     ipc::{
         control::{Account, LoaderCount, Loss, Window},
@@ -163,8 +165,8 @@ impl Policy {
     }
 
     /// Whether a client that closes could have seen its accept: one that says nothing is often gone before a worker comes to it.
-    pub(super) fn awaits_accept(&self) -> bool {
-        !self.is_silent() || self.hold_ns > 0
+    pub(super) fn awaits_accept(&self, session: &Session) -> bool {
+        !self.is_silent() || session.planned_hold_ns(self) > 0
     }
 }
 
@@ -334,6 +336,10 @@ impl<O: Observer> Shared<O> {
             self.account.add(LoaderCount::Unserved, 1);
         }
         if let Err((step, cause)) = ending {
+            let is_cut_off = matches!(cause, Cause::Interrupted | Cause::Deadline);
+            if session.measured && !session.is_flow && step == Step::Connect && !is_cut_off {
+                self.measures.record(Latency::FailedConnect, now_ns - session.connect_ns);
+            }
             self.attribute(session, step, cause, now_ns);
             if session.measured && cause != Cause::Interrupted {
                 self.lose(session);
@@ -343,10 +349,11 @@ impl<O: Observer> Shared<O> {
         }
         if let (true, Some(worker)) = (session.staged, session.first_worker()) {
             // The hold is part of the scenario, not of the wait.
-            let from_ns = session.waiting_since_ns.max(session.hold_until_ns.min(now_ns));
+            let held_until_ns = if session.is_holding() { session.hold_until_ns() } else { 0 };
+            let from_ns = session.waiting_since_ns.max(held_until_ns.min(now_ns));
             self.measures.record_stage(worker, Stage::Close, now_ns - from_ns);
         }
-        let is_wait_lost = session.measured && is_never_accepted && self.policy.awaits_accept();
+        let is_wait_lost = session.measured && is_never_accepted && self.policy.awaits_accept(session);
         self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         self.account.add(LoaderCount::PlannedCompleted, u64::from(session.measured && !self.policy.keeps));
         self.completed(now_ns);
@@ -402,19 +409,20 @@ impl<O: Observer> Shared<O> {
         let is_first = session.exchange == Exchange::First;
         let is_unsecured = self.is_secured() && is_first && session.secured_ns().is_none();
         self.account.add(LoaderCount::LostHandshakes, u64::from(is_unsecured));
-        let is_wait_lost = !session.served && (session.phase == Phase::Connecting || self.policy.awaits_accept());
+        let is_wait_lost =
+            !session.served && (session.phase == Phase::Connecting || self.policy.awaits_accept(session));
         self.account.add(LoaderCount::LostWaits, u64::from(is_wait_lost));
         let is_asked = session.exchange == Exchange::FollowUp;
-        let is_due =
-            self.follow_up_ns > 0 && is_to_be_held_at(self.follow_up_ns, session.intended_ns, self.policy.hold_ns);
+        let is_due = self.follow_up_ns > 0
+            && is_to_be_held_at(self.follow_up_ns, session.intended_ns, session.planned_hold_ns(&self.policy));
         let is_lost = if is_asked { session.phase == Phase::Exchanging } else { is_due };
         self.account.add(LoaderCount::LostFollowUps, u64::from(is_lost));
     }
 
     /// Counts what a measured attempt that never got as far as a connection, or never began, was to leave.
-    pub fn lose_start(&mut self, transport: Transport, intended_ns: u64, requests: u32) {
+    pub fn lose_start(&mut self, transport: Transport, intended_ns: u64, (requests, hold): (u32, Hold)) {
         let start = Start { intended_ns, connect_ns: intended_ns };
-        self.lose(&Session::new(transport, (0, 0), start, requests, true));
+        self.lose(&Session::new(transport, (0, 0), start, requests, true).held_for(hold));
     }
 
     /// Counts a failed attempt, whether or not it got as far as a connection.

@@ -623,7 +623,7 @@ const PIPE: Cause = Cause::Errno(libc::EPIPE);
 
 /// What is left of a measured connection's requests.
 fn rest(since_ns: u64, requests: u32) -> Action {
-    Action::Renew(Rest { since_ns, requests, measured: true })
+    Action::Renew(Rest { since_ns, requests, measured: true, hold: Hold::OfPolicy })
 }
 
 fn http(requests: u32) -> One {

@@ -92,7 +92,7 @@ impl Session {
         self.note_worker(entry.worker);
         let wait_ns = entry.accept_ns - self.connect_ns;
         self.note_stranded(shared, entry.worker, wait_ns);
-        if self.measured && shared.policy.awaits_accept() {
+        if self.measured && shared.policy.awaits_accept(self) {
             shared.measures.record_accept_wait(entry.worker, wait_ns);
         }
         acceptance

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     format::{counted, p_equals, percent, thousands},
-    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses, Step},
+    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses, Step, Whose},
 };
 
 /// Thresholds of the verdict rules.
@@ -39,6 +39,8 @@ pub mod limits {
     pub const OTHER_CLIENTS: f64 = 0.01;
     /// Largest share of the ephemeral ports that may be taken.
     pub const PORTS: f64 = 0.5;
+    /// Share of the table of tracked connections from which it is nearly full.
+    pub const CONNTRACK: f64 = 0.9;
     /// Largest relative change between the two halves of a trial.
     pub const DRIFT_IN_TRIAL: f64 = 0.1;
     /// The same change in standard errors of the rows' scatter; high, because neighbouring rows are not independent.
@@ -415,6 +417,24 @@ verdicts! {
         remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to.",
     }
 
+    RulesBypassed {
+        /// Connections that reached the server.
+        established: u64,
+        /// Packets that passed the generated rules.
+        passed: u64,
+    } {
+        scope: Trial,
+        figures: Invalid,
+        given_when: "more connections were established than packets passed the rules that `firewall` generates",
+        detail: format!(
+            "{} established, and only {} passed the rules",
+            counted(*established, "connection was", "connections were"),
+            counted(*passed, "packet", "packets")
+        ),
+        meaning: "Connections came another way than through the rules, whose cost the figures then do not show.",
+        remedy: "Look in the user's ruleset (`firewall.rules`) for what changes the port of packets before the input hook, or counters after it.",
+    }
+
     LoaderSaturated {
         /// The population whose loaders these are, if there are several.
         population: Option<String>,
@@ -782,6 +802,57 @@ verdicts! {
                   measured the port range.",
         remedy: "Set `load.close_how = \"rst\"`, or widen `ip_local_port_range`: by `sysctl.…` or, with `network = \"host\"`, by `sysctl -w` where the \
              loaders are.",
+    }
+
+    ConntrackFull {
+        network: Whose,
+        limit: u64,
+        /// Packets dropped because no entry could be made for them.
+        dropped: u64,
+        /// Entries removed to make room.
+        evicted: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: format!(
+            "connection tracking dropped packets, or removed entries early, with its table at least {:.0} % full",
+            100.0 * limits::CONNTRACK
+        ),
+        detail: format!(
+            "the table of {} had no room beyond {} entries: {} dropped, and {} removed to make room",
+            network.words(),
+            thousands(*limit as f64),
+            counted(*dropped, "packet was", "packets were"),
+            counted(*evicted, "entry was", "entries were")
+        ),
+        meaning: "A connection without an entry does not begin: its SYN is dropped without an error, and the client repeats it after a second or more, until \
+                  it times out. What is measured is the table.",
+        remedy: "Raise net.netfilter.nf_conntrack_max in the initial network namespace (others cannot set it), let entries go sooner \
+                 (net.netfilter.nf_conntrack_tcp_timeout_time_wait), or exempt the server's port (`notrack`).",
+    }
+
+    ConntrackNear {
+        network: Whose,
+        /// The most entries at once.
+        peak: u64,
+        limit: u64,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: format!(
+            "the table of tracked connections was at least {:.0} % full, and connection tracking dropped nothing",
+            100.0 * limits::CONNTRACK
+        ),
+        detail: format!(
+            "{} tracked up to {} connections, of at most {}",
+            network.words(),
+            thousands(*peak as f64),
+            thousands(*limit as f64)
+        ),
+        meaning: "A little more load fills the table, and then SYNs are dropped without an error. From 95 % on, the kernel removes entries of connections \
+                  that are closing.",
+        remedy: "Raise net.netfilter.nf_conntrack_max in the initial network namespace (others cannot set it), let entries go sooner \
+                 (net.netfilter.nf_conntrack_tcp_timeout_time_wait), or exempt the server's port (`notrack`).",
     }
 
     UpstreamPortsExhausted {

@@ -74,6 +74,7 @@ impl VerdictName {
                 | Self::RateUnmet
                 | Self::QueueOverflow
                 | Self::SynQueueOverflow
+                | Self::ConntrackFull
                 | Self::ErrorReplies
                 | Self::FellBack
         )

@@ -7,6 +7,7 @@ use super::{
     effective::{Effective, OfTrial},
     job::Job,
     members::lacked_descriptors,
+    netfilter,
 };
 use crate::{
     format::{plural, thousands},
@@ -79,6 +80,7 @@ pub(super) fn of(record: &Record, effective: &Effective) -> Vec<String> {
     conditions.extend(protocols(record, effective));
     conditions.extend(headers(record));
     conditions.extend(security(record, effective));
+    conditions.extend(netfilter::conditions(record));
     conditions
 }
 
@@ -114,7 +116,7 @@ fn in_common(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, Strin
 }
 
 /// The same in lines: `server nginx (variant reuseport): nginx -p {dir}`.
-fn lines(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<String> {
+pub(super) fn lines(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<String> {
     in_common(record, of).into_iter().map(|Common { head, what, .. }| format!("{head}: {what}")).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Parts of `host.json` that are shown elsewhere, or not at all.
-const SEPARATE: [&str; 5] = ["calibration", "command", "hosts", "sysctls", "schema"];
+const SEPARATE: [&str; 6] = ["calibration", "command", "hosts", "netfilter", "sysctls", "schema"];
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let record = ranked.record;

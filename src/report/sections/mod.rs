@@ -2,19 +2,24 @@
 
 mod cells;
 mod conditions;
+mod conntrack;
 mod effective;
 mod events;
+mod firewall;
 pub mod harness;
 mod host;
 mod hosts;
 mod job;
 mod members;
 mod mptcp;
+mod nat;
+mod netfilter;
 mod percentiles;
 mod populations;
 pub mod ports;
 mod ramp;
 mod ranking;
+mod replays;
 pub(in crate::report) mod replies;
 mod searches;
 mod series;
@@ -40,6 +45,7 @@ const SECTIONS: &[Section] = &[
     ranking::section,
     shards::section,
     populations::section,
+    replays::section,
     percentiles::section,
     shares::section,
     events::section,
@@ -49,11 +55,14 @@ const SECTIONS: &[Section] = &[
     replies::section,
     mptcp::section,
     tls::section,
+    firewall::section,
+    nat::section,
     upstream::section,
     series::section,
     stages::section,
     ramp::section,
     ports::section,
+    conntrack::section,
     cells::on_page,
     verdicts::section,
     harness::section,

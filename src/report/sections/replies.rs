@@ -58,6 +58,11 @@ pub(in crate::report) const COLUMNS: &[Column] = &[
         meaning: "reconnected: connections that continued the requests of one that the server had closed after a reply.",
     },
     Column {
+        head: "replaced",
+        count: |of| of.replaced,
+        meaning: "replaced: connections that took the place of one whose lifetime (`load.lifetime`) was over.",
+    },
+    Column {
         head: "asked\nagain",
         count: |of| of.retried,
         meaning: "asked again: requests that the server had left unanswered as it closed their connection.",
@@ -129,6 +134,7 @@ impl Totals {
             sum.proxied += of.proxied;
             sum.named += of.named;
             sum.reconnected += of.reconnected;
+            sum.replaced += of.replaced;
             sum.retried += of.retried;
             sum.syn_retries += of.syn_retries;
             sum.syn_retried += of.syn_retried;
@@ -159,9 +165,10 @@ impl Totals {
 
     /// Whether there is more to say than that our own server answered as it should.
     fn is_worth_showing(&self) -> bool {
-        let Connections { proxied, reconnected, retried, syn_retries, statuses, .. } = &self.counts;
+        let Connections { proxied, reconnected, replaced, retried, syn_retries, statuses, .. } = &self.counts;
         let odd = statuses.map_or(0, |Statuses { redirected, .. }| redirected) + self.refused();
-        self.trials > 0 && (self.foreign && self.asked() || odd + proxied + reconnected + retried + syn_retries > 0)
+        self.trials > 0
+            && (self.foreign && self.asked() || odd + proxied + reconnected + replaced + retried + syn_retries > 0)
     }
 }
 

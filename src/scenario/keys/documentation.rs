@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use super::{AnyKey, EVENT, LOAD, PORTS, SERVER, TRIAL, WHOLE};
+use super::{AnyKey, EVENT, FIREWALL, LOAD, NAT, PORTS, SERVER, TRIAL, WHOLE};
 use crate::{
     ipc::receipt::{FULL_RECEIPT_BYTES, RECEIPT_BYTES},
     scenario::server::DATAGRAM_LIMIT_BYTES,
@@ -15,12 +15,14 @@ const RENEW: &str = "LISTENBENCH_RENEW_KEYS";
 const README: &str = include_str!("../../../bench-configs/README.md");
 
 /// The tables, each by the comment that precedes it in the file.
-const TABLES: [(&str, &[&dyn AnyKey]); 6] = [
+const TABLES: [(&str, &[&dyn AnyKey]); 8] = [
     ("<!-- keys: whole scenario -->", WHOLE),
     ("<!-- keys: trial -->", TRIAL),
     ("<!-- keys: server -->", SERVER),
     ("<!-- keys: load -->", LOAD),
     ("<!-- keys: ports -->", PORTS),
+    ("<!-- keys: firewall -->", FIREWALL),
+    ("<!-- keys: nat -->", NAT),
     ("<!-- keys: event -->", EVENT),
 ];
 

@@ -9,10 +9,11 @@ use super::{
     bytes::{Bytes, bytes},
     domain::{
         Boolean, Choice, Domain, Integer, Number, Optional, OrWord, POSITIVE_SPAN, SPAN, Span, Text, choice, integer,
-        number, or_word, shown, text,
+        number, or_word, shown, span, text,
     },
     keys,
     lists::{Addresses, ChoiceOrNumbers, WordOrList, choice_or},
+    rows::{NO_ROWS, Rows},
     server::{EXCHANGE_LIMIT_BYTES, PATH, PROCESSORS},
 };
 use crate::{
@@ -22,13 +23,18 @@ use crate::{
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},
         security::TlsVersion,
+        times::DistributionName,
     },
     sys::scheduler::Policy,
+    trace,
 };
 
 /// Lowest and highest rate. Beyond one start per 100 ns, a schedule is meaningless.
 pub(super) const LOWEST_RATE: f64 = 0.001;
-pub(super) const HIGHEST_RATE: f64 = 10_000_000.0;
+pub(in crate::scenario) const HIGHEST_RATE: f64 = 10_000_000.0;
+
+/// How long one of two alternating rates lasts. Shorter ones are noise that a pacer does not reproduce.
+const DWELL: Span = span(Duration::from_millis(1), Duration::from_secs(24 * 3600));
 
 const HTTP_PATH: Text = text("string", |path| {
     let allowed = path.starts_with('/') && path.len() <= 1_024 && path.bytes().all(|byte| byte.is_ascii_graphic());
@@ -68,6 +74,14 @@ const SERVER_NAME: Text = text("string", |name| {
     (!allowed).then_some("must be a host name, such as \"www.example.org\"")
 });
 
+const TRACE_FORMAT: Text = text("string", |format| {
+    let is_one = trace::FORMAT_WORDS.contains(&format) || format.contains('$');
+    (!is_one).then_some(
+        "must be \"auto\", \"access-log\", \"json\", \"csv\", \"pcap\", \"pcapng\", or an access log's `log_format` with nginx's variables, such as \
+         '$remote_addr:$remote_port [$msec] $request_time'",
+    )
+});
+
 const HTTP_BODY: Text =
     text("string", |body| (body.len() > EXCHANGE_LIMIT_BYTES).then_some("must be at most 65536 bytes long"));
 
@@ -78,17 +92,60 @@ keys! { LOAD:
         "When it stops opening connections, from the trial's start; by default, when the measured time ends. Not with `load.connections`.";
     LOAD_MODE: Choice<ModeName> = "load.mode", choice(), ModeName::Closed,
         "`closed`: a connection starts when another ends. `open`: connections start on schedule, whatever the server does. `kept`: \
-         connections stay open until `load.end` and send requests on schedule, whatever the server does; each is opened for its first request, \
-         and reopened for the next one if it fails.";
+         connections stay open until `load.end`, or for their `load.lifetime`, and send requests on schedule, whatever the server does, or a \
+         `load.think_time` after each reply; each is opened for its first request, and reopened for the next one if it fails.";
     LOAD_CONCURRENCY: Integer<usize> = "load.concurrency", integer(1, 1_000_000), 64,
         "`closed` and `kept`: how many connections are open at once, all loaders together.";
     LOAD_RATE: Number = "load.rate", number(LOWEST_RATE, HIGHEST_RATE).unit("connections/s"), 1_000.0,
         "`open` with `constant` or `poisson` arrivals: connections started per second, all loaders together.";
+    LOAD_RATE_FROM: Number = "load.rate_from", number(0.0, HIGHEST_RATE).unit("connections/s"), 0.0,
+        "`ramp`: the rate at the population's start.";
+    LOAD_RATE_TO: Number = "load.rate_to", number(0.0, HIGHEST_RATE).unit("connections/s"), 1_000.0,
+        "`ramp`: the rate at its end. In between, and over the warm-up too, the rate changes linearly.";
+    LOAD_RATE_LOW: Number = "load.rate_low", number(0.0, HIGHEST_RATE).unit("connections/s"), 500.0,
+        "`mmpp`: the lower of the two rates. The mean rate is (`rate_low` × `dwell_low` + `rate_high` × `dwell_high`) ÷ (`dwell_low` + \
+         `dwell_high`): 1000 per second by default.";
+    LOAD_RATE_HIGH: Number = "load.rate_high", number(LOWEST_RATE, HIGHEST_RATE).unit("connections/s"), 5_500.0,
+        "`mmpp`: the higher of the two rates.";
+    LOAD_DWELL_LOW: Span = "load.dwell_low", DWELL, Duration::from_millis(900),
+        "`mmpp`: the mean time for which the rate stays low.";
+    LOAD_DWELL_HIGH: Span = "load.dwell_high", DWELL, Duration::from_millis(100),
+        "`mmpp`: the mean time for which the rate stays high.";
+    LOAD_RATES: Rows = "load.rates", Rows, NO_ROWS,
+        "`rates`: a CSV file of `time,rate` rows, relative to the scenario file (to the working directory in `--set`), or the rows, such as \
+         `[[0, 100], [60, 200]]`. A time is in seconds, or in a file also a time of day such as `13:30`; times ascend, and the first row is at \
+         the population's start, whatever its time. A rate is in connections per second, and holds until the next row's time, the last one \
+         until the load's end; what comes after that end is not used. A file's first line may be `time,rate`, and lines that begin with `#` \
+         are comments. The record has the rows, so that it can be run again without the file.";
+    LOAD_RATES_SPEED: Number = "load.rates_speed", number(0.001, 1_000_000.0), 1.0,
+        "`rates`: how many times as fast as written the times pass: 1440 replays a day in a minute. Rates stay as written, so that there are as \
+         many times fewer connections.";
     LOAD_REQUEST_RATE: Number = "load.request_rate", number(LOWEST_RATE, HIGHEST_RATE).unit("requests/s"), 10.0,
-        "`kept`: requests per second on each connection. The response time of each counts from when it was due.";
+        "`kept`, without `load.think_time`: requests per second on each connection. The response time of each counts from when it was due.";
+    LOAD_THINK_TIME: Optional<Span> = "load.think_time", Optional(POSITIVE_SPAN), None,
+        "`kept`: have each connection send its next request so long after the reply to the previous one, on average, in place of \
+         `load.request_rate`. Its first is due after a random part of such a time. A server that is slow is then asked less often: response times \
+         leave out the requests that it has put off.";
+    LOAD_THINK_DISTRIBUTION: Choice<DistributionName> = "load.think_distribution", choice(), DistributionName::Exponential,
+        "How think times are distributed around their mean. `fixed`: all are `load.think_time`. `exponential`: many are short. `lognormal` and \
+         `pareto`: a few are very long, as `load.think_shape` says.";
+    LOAD_THINK_SHAPE: Number = "load.think_shape", number(0.01, 100.0), 1.5,
+        "The shape of think times: of `lognormal`, the standard deviation of their logarithm; of `pareto`, the exponent of its tail, more than 1: \
+         the lower, the more a few of them weigh.";
+    LOAD_LIFETIME: Optional<Span> = "load.lifetime", Optional(POSITIVE_SPAN), None,
+        "`kept`: close each connection so long after it was opened, on average, once it waits for no reply. Its next request opens another, in whose \
+         response time the connection's set-up counts, and the record counts that as `replaced`. Left out: connections stay open until `load.end`.";
+    LOAD_LIFETIME_DISTRIBUTION: Choice<DistributionName> =
+        "load.lifetime_distribution", choice(), DistributionName::Exponential,
+        "How lifetimes are distributed around their mean, in the words of `load.think_distribution`.";
+    LOAD_LIFETIME_SHAPE: Number = "load.lifetime_shape", number(0.01, 100.0), 1.5,
+        "The shape of lifetimes, as `load.think_shape`.";
     LOAD_ARRIVALS: Choice<ArrivalsName> = "load.arrivals", choice(), ArrivalsName::Poisson,
-        "`open`: how starts are spread over time. `kept`: how requests are: with `constant`, evenly on each connection and over all of them; with \
-         `burst`, on all connections at once.";
+        "`open`: how starts are spread over time. `constant`: evenly. `poisson`: at random. `burst`: many at once, then none. `ramp`, `mmpp` and \
+         `rates`: at random (Poisson), at a rate that changes: linearly over the load's time; between a low and a high one, which alternate for \
+         exponentially distributed times (Markov-modulated); or as a table says. `trace`: as in a file, `load.trace`; the load then ends with \
+         the trace, unless `load.duration` ends it earlier. `kept`: how requests are spread: with `constant`, evenly on each connection and \
+         over all of them; with `burst`, on all connections at once.";
     LOAD_PACER: Choice<Pacer> = "load.pacer", choice(), Pacer::Sleep,
         "`open` and `kept`: how a loader waits for the next start or request. `sleep`: a timer wakes it, about 50 µs late. `spin`: it spins for the \
          last millisecond.";
@@ -96,6 +153,23 @@ keys! { LOAD:
         "`burst`: connections started at once.";
     LOAD_BURST_EVERY: Span = "load.burst_every", POSITIVE_SPAN, Duration::from_secs(1),
         "`burst`: time between bursts.";
+    LOAD_TRACE: Optional<Text> = "load.trace", Optional(PATH), None,
+        "`trace`: the file whose connections are replayed. An access log of nginx or Apache, a table of times (CSV), or a capture (pcap, pcapng), of \
+         which SYNs count; gzip is unpacked. Its path is absolute, or in the working directory. `listenbench trace FILE` shows what would be \
+         replayed.";
+    LOAD_TRACE_FORMAT: Text = "load.trace_format", TRACE_FORMAT, Cow::Borrowed("auto"),
+        "`trace`: the file's format: `auto` (by its content), `access-log`, `json`, `csv`, `pcap` or `pcapng`. Or the `log_format` with which lines of \
+         an access log begin, in nginx's notation, such as `'$remote_addr:$remote_port [$msec] $request_time'`.";
+    LOAD_TRACE_SPEED: Number = "load.trace_speed", number(0.000_001, 1_000_000.0), 1.0,
+        "`trace`: how much faster than in the trace connections start: 2 halves the time between them. Holds stay as they are.";
+    LOAD_TRACE_FROM: Span = "load.trace_from", SPAN, Duration::ZERO,
+        "`trace`: where the replayed part begins, counted in the trace from its first start.";
+    LOAD_TRACE_TO: Optional<Span> = "load.trace_to", Optional(POSITIVE_SPAN), None,
+        "`trace`: where the replayed part ends, counted in the same way; by default, with the trace.";
+    LOAD_TRACE_REPEAT: Integer<u64> = "load.trace_repeat", integer(1, 1_000_000), 1,
+        "`trace`: how often the part is replayed, one repetition after the other.";
+    LOAD_TRACE_MAX_MALFORMED: Number = "load.trace_max_malformed", number(0.0, 1.0), 0.01,
+        "`trace`: the share of malformed lines (of captures, packets) above which the trace is refused. Fewer are left out, counted and shown.";
     LOAD_REQUESTS: Integer<u32> = "load.requests", integer(1, u32::MAX), 1,
         "Requests per connection, each sent after the reply to the previous one. Not for apps `close` and `connect`, nor for mode `kept`.";
     LOAD_REBIND_AFTER: Integer<u32> = "load.rebind_after", integer(0, u32::MAX), 0,

@@ -10,24 +10,29 @@ mod bytes;
 pub mod documentation;
 mod domain;
 mod events;
+mod firewall;
 mod key;
 mod lists;
 mod load;
+mod nat;
 pub(super) mod paths;
 mod ports;
+mod rows;
 mod server;
 mod trial;
 mod whole;
 
 use std::borrow::Cow;
 
-pub(super) use self::domain::{Domain, alternatives, quoted, shown as shortened};
+pub(super) use self::domain::{Choice, Domain, Number, Optional, Span, alternatives, quoted, shown as shortened};
 pub use self::{
     domain::Integer,
     events::*,
+    firewall::*,
     key::*,
     lists::{Listens, WordOrList},
     load::*,
+    nat::*,
     ports::*,
     server::*,
     trial::*,
@@ -54,7 +59,7 @@ use keys;
 
 /// All keys, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static dyn AnyKey> {
-    [WHOLE, TRIAL, SERVER, LOAD, PORTS, EVENT].into_iter().flatten().copied()
+    [WHOLE, TRIAL, SERVER, LOAD, PORTS, FIREWALL, NAT, EVENT].into_iter().flatten().copied()
 }
 
 /// The tables of a scenario, each with its meaning.
@@ -67,6 +72,8 @@ pub const TABLES: &[(&str, &str)] = &[
          and metrics of its own as `NAME.response_p99_ns`.",
     ),
     ("[ports]", "With `kind = \"ports\"`, which fills the ephemeral ports in place of loading a server: how."),
+    ("[firewall]", "The rules that packets pass on their way to the server."),
+    ("[nat]", "Source NAT between the clients and the server."),
     (
         "[[event]]",
         "What happens to the server during a trial; of several, the first one's keys are `event.0.at` and so on in `--set`. Not in a job of \

@@ -21,6 +21,11 @@ pub(in crate::scenario) const STOP: &str = "stop";
 /// See [`STOP`].
 pub(in crate::scenario) const SEARCH: &str = "search";
 
+/// The tables of what packets pass in a trial's own networks.
+pub(in crate::scenario) const FIREWALL: &str = "firewall";
+/// See [`FIREWALL`].
+pub(in crate::scenario) const NAT: &str = "nat";
+
 /// What precedes a table's keys.
 pub(in crate::scenario) fn prefix(table: &str) -> String {
     format!("{table}.")

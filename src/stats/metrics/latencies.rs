@@ -20,6 +20,9 @@ macro_rules! meaning {
     (connect) => {
         "Connect latency: from the connect() call until the client knows that the connection is established."
     };
+    (failed_connect) => {
+        "Time to failure of connections that were not established: from the connect() call until the client knew, by an answer or by `load.connect_timeout`."
+    };
     (response) => {
         "Response latency: from the intended start until the last byte of the reply. An attempt that fails counts as slower than any other."
     };
@@ -86,6 +89,11 @@ pub(super) const METRICS: &[Metric] = &[
     load_figure!("receive_wait_max_ns", "longest receive wait", receive_wait, LatencySummary::longest),
     load_figure!("connect_p50_ns", "connect p50", connect, |ns| ns.p50),
     load_figure!("connect_p99_ns", "connect p99", connect, |ns| ns.p99).compared().column("connect\np99"),
+    load_figure!("failed_connect_p50_ns", "failed connect p50", failed_connect, |ns| ns.p50)
+        .about_failures()
+        .column("failed connect\np50"),
+    load_figure!("failed_connect_max_ns", "longest failed connect", failed_connect, LatencySummary::longest)
+        .about_failures(),
     load_figure!("response_p50_ns", "response p50", response, |ns| ns.p50).compared(),
     load_figure!("response_p99_ns", "response p99", response, |ns| ns.p99, column(), live("response p99"))
         .compared()

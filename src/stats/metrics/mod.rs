@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the documentation, which tests compare"))]
 
+mod conntrack;
 mod events;
 mod latencies;
 mod memory;
@@ -331,6 +332,8 @@ const FAMILIES: &[&[Metric]] = &[
     work::METRICS,
     events::METRICS,
     validity::METRICS,
+    // Last: intervals of the metrics above keep their random numbers.
+    conntrack::METRICS,
 ];
 
 /// All metrics. Their order is that of columns, and of the random numbers that intervals are drawn with.

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::LoaderAccount;
 use crate::{
+    context::Side,
     ipc::control::Window,
     observe::counters::SocketReader,
-    record::{LoaderRow, Sockets, TrialRecord},
+    record::{Conntrack, LoaderRow, NetworkRules, Sockets, TrialRecord},
     sys::namespace::Namespace,
     trial::{
         networks::Networks,
+        tracking::TrackingWatch,
         watch::{self, KernelWatch, MachineWatch},
     },
 };
@@ -31,6 +33,9 @@ pub struct Watched {
     /// The most sockets, and the most ports in use or in TIME_WAIT, at once among the samples.
     sockets: Sockets,
     pub ports: u64,
+    /// Connection tracking there, if it tracked any connection, and the rules that packets met.
+    conntrack: Vec<Conntrack>,
+    rules: Vec<NetworkRules>,
 }
 
 /// Counts it.
@@ -40,6 +45,7 @@ pub struct Watcher {
     reader: SocketReader,
     sockets: Sockets,
     ports: u64,
+    tracking: TrackingWatch,
 }
 
 impl Watcher {
@@ -53,6 +59,7 @@ impl Watcher {
             reader: SocketReader::open().context("opening /proc/self/net/sockstat")?,
             sockets: Sockets::default(),
             ports: 0,
+            tracking: TrackingWatch::begin(networks, Side::Load)?,
         })
     }
 
@@ -66,7 +73,7 @@ impl Watcher {
         let sockets = self.reader.read().context("reading /proc/self/net/sockstat")?;
         self.ports = self.ports.max((sockets.in_use + sockets.time_wait).max(sockets.udp));
         self.sockets.peak(&sockets);
-        Ok(())
+        self.tracking.sample()
     }
 
     /// Ends with the load, whose loaders these were.
@@ -80,6 +87,7 @@ impl Watcher {
         let mut part = TrialRecord { loaders: accounts.iter().map(loader).collect(), ..TrialRecord::default() };
         self.kernel.end(&mut part)?;
         let available_ns = self.machine.end(&mut part)?;
+        self.tracking.end(&mut part)?;
         Ok(Watched {
             network: Namespace::current()?.inode().context("reading /proc/self/ns/net")?,
             steal_share: part.cpu_steal_share,
@@ -88,6 +96,8 @@ impl Watcher {
             kernel_measured: part.kernel_measured,
             sockets: self.sockets,
             ports: self.ports,
+            conntrack: part.conntrack,
+            rules: part.rules,
         })
     }
 }
@@ -106,6 +116,8 @@ pub fn add<'a>(networks: impl Iterator<Item = &'a Watched>, record: &mut TrialRe
         let (sockets, ports) = peaks.get_or_insert_default();
         sockets.peak(&watched.sockets);
         *ports = (*ports).max(watched.ports);
+        record.conntrack.extend(watched.conntrack.iter().cloned());
+        record.rules.extend(watched.rules.iter().cloned());
     }
     if let Some((sockets, ports)) = peaks {
         (record.sockets_peak, record.ports_peak) = (sockets, ports);

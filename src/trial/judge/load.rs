@@ -81,7 +81,7 @@ pub(super) fn saturated(population: &Population<'_>) -> Option<Grounds> {
     let busiest = busiest.filter(|_| pacer != Pacer::Spin);
     let is_busy = busiest.is_some_and(|share| share >= limits::BUSY);
     let is_behind = queued as f64 > limits::STARTS_QUEUED * planned as f64;
-    let offered_per_s = offered_per_s.filter(|_| !load.mode.bursts());
+    let offered_per_s = offered_per_s.filter(|_| load.mode.is_steady());
     (is_busy || is_behind).then_some(Grounds::LoaderSaturated {
         population: name.map(str::to_owned),
         what: if matches!(load.mode, Mode::Kept { .. }) { "requests" } else { "starts" },

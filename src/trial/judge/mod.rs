@@ -1,7 +1,9 @@
 //! The rules that give a trial its verdicts. Each is a pure function of parts of the record, and returns the grounds for its verdict.
 
 mod balance;
+pub mod conntrack;
 mod course;
+mod firewall;
 mod hosts;
 mod kernel;
 mod load;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::{
-    record::{Connections, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
+    record::{Connections, Conntrack, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
     scenario::{Load, Mode, Scenario},
 };
 
@@ -82,10 +84,14 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         subject::stranded(&record.subject, &record.connections),
         record.probe.as_ref().and_then(subject::lost_events),
         subject::unstamped(&record.measured, &record.connections),
+        record.firewall.as_ref().and_then(|one| firewall::bypassed(one, &record.connections)),
     ];
+    // What a firewall was to refuse is what was measured.
+    let is_refused = scenario.firewall.refuses() && record.latency_ns.failed_connect.count > 0;
     let place = scenario.place();
     let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
+    let tracking = conntrack::verdicts(&record.conntrack);
     let lost_hosts = hosts::lost(&record.hosts);
     let more = [
         load::ended_early(loaded.early, &record.connections, Some(&record.latency_ns.response)),
@@ -93,7 +99,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         // Before what follows from it.
         load::unexpected(&record.connections, scenario.server.app),
         load::nothing_measured(&record.measured).filter(|_| loaded.early.is_none()),
-        load::failures(&record.connections, &record.measured, loaded.failures_are_asked),
+        load::failures(&record.connections, &record.measured, loaded.failures_are_asked).filter(|_| !is_refused),
         load::fell_back(&record.connections, &record.kernel),
         loaded.populations.iter().find_map(load::saturated),
         subject::descriptors_used_up(&record.workers, record.helper.as_ref()),
@@ -104,7 +110,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::retries(&record.kernel, loaded.connects),
         kernel::steal(record),
         kernel::contended(record),
-        rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)),
+        rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)).filter(|_| !is_refused),
         datagrams.and_then(kernel::datagrams_lost),
         course::events(&scenario.events, &record.events),
         course::drift(&record.series, scenario.span.warmup, record.duration_s, record.workers.len(), &scenario.events),
@@ -113,11 +119,11 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         record.upstream.as_ref().and_then(kernel::upstream_headers),
-        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events),
+        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events).filter(|_| !is_refused),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];
-    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths);
+    let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths).chain(tracking);
     unexplained(grounds.chain(more.into_iter().flatten()).collect())
 }
 
@@ -134,6 +140,7 @@ pub(super) fn judge_fill(
     ports: &Ports,
     enough: Option<u64>,
     (gave_up, early): (bool, Option<Early<'_>>),
+    tables: &[Conntrack],
     dead: Vec<(String, Exit)>,
 ) -> Vec<Verdict> {
     let grounds = [
@@ -144,7 +151,7 @@ pub(super) fn judge_fill(
         load::odd_range(ports),
     ];
     let deaths = dead.into_iter().map(|(process, exit)| Grounds::ProcessDied { process, exit, in_flight: 0 });
-    unexplained(grounds.into_iter().flatten().chain(deaths).collect())
+    unexplained(grounds.into_iter().flatten().chain(conntrack::verdicts(tables)).chain(deaths).collect())
 }
 
 /// The name of one of several populations, what it offered, and the rate that should match it.

@@ -1,0 +1,230 @@
+//! What `listenbench trace` shows, as text and as JSON.
+
+use serde::Serialize;
+
+use super::chart::chart;
+use crate::{
+    format::{self, duration, exact, number, several, thousands},
+    report::terminal,
+    trace::{Asked, Schedule, Survey},
+};
+
+/// A preview. Times are those of the replay, but for `span_s` and the part that is selected.
+#[derive(Debug, Serialize)]
+pub(super) struct Preview {
+    file: String,
+    sha256: String,
+    format: String,
+    lines: u64,
+    malformed: u64,
+    malformed_first: Vec<Malformed>,
+    others: u64,
+    connections: u64,
+    requests: Option<u64>,
+    tells_connections: bool,
+    spread: u64,
+    speed: f64,
+    from_s: f64,
+    to_s: Option<f64>,
+    repeat: u64,
+    span_s: f64,
+    length_s: f64,
+    starts: u64,
+    starts_per_s: f64,
+    busiest_starts_per_s: f64,
+    rate: Rate,
+    dispersion: Vec<Dispersion>,
+    gaps: Gaps,
+}
+
+#[derive(Debug, Serialize)]
+struct Malformed {
+    line: u64,
+    problem: String,
+}
+
+/// Starts in equal parts of one repetition.
+#[derive(Debug, Serialize)]
+struct Rate {
+    part_s: f64,
+    starts: Vec<u64>,
+}
+
+/// How much the number of starts varies in windows of a length.
+#[derive(Debug, Serialize)]
+struct Dispersion {
+    window_s: f64,
+    windows: u64,
+    /// `null` for fewer than ten windows.
+    index: Option<f64>,
+    most_starts: u64,
+}
+
+/// The gaps between starts; `null` where there are too few starts.
+#[derive(Debug, Serialize)]
+struct Gaps {
+    mean_ns: Option<f64>,
+    variation: Option<f64>,
+    percentiles_ns: serde_json::Map<String, serde_json::Value>,
+    longest_ns: Option<u64>,
+    /// Starts at the same instant as the one before.
+    together: u64,
+}
+
+impl Preview {
+    pub fn of(asked: &Asked, schedule: &Schedule, survey: &Survey) -> Self {
+        let summary = schedule.summary();
+        let findings = &summary.findings;
+        let figures = schedule.figures(u64::MAX, 0);
+        let malformed = findings.shown.iter().map(|one| Malformed { line: one.line, problem: one.problem.clone() });
+        let dispersion = survey.dispersion.iter().map(|one| Dispersion {
+            window_s: one.window.as_secs_f64(),
+            windows: one.windows,
+            index: one.index,
+            most_starts: one.most,
+        });
+        let percentiles = survey.gaps.iter().map(|gap| (format!("p{}", gap.percentile), gap.ns.into()));
+        Self {
+            file: asked.path.clone(),
+            sha256: summary.sha256.clone(),
+            format: summary.format.clone(),
+            lines: findings.lines,
+            malformed: findings.malformed,
+            malformed_first: malformed.collect(),
+            others: findings.others,
+            connections: summary.connections,
+            requests: findings.requests,
+            tells_connections: findings.has_connections,
+            spread: findings.spread,
+            speed: asked.speed,
+            from_s: asked.from.as_secs_f64(),
+            to_s: asked.to.map(|to| to.as_secs_f64()),
+            repeat: asked.repeat,
+            span_s: schedule.traced().as_secs_f64(),
+            length_s: schedule.length().as_secs_f64(),
+            starts: schedule.starts(),
+            starts_per_s: figures.per_second,
+            busiest_starts_per_s: figures.busiest_per_second,
+            rate: Rate { part_s: survey.part.as_secs_f64(), starts: survey.counts.clone() },
+            dispersion: dispersion.collect(),
+            gaps: Gaps {
+                mean_ns: survey.mean_gap_ns,
+                variation: survey.gap_variation,
+                percentiles_ns: percentiles.collect(),
+                longest_ns: survey.longest_gap_ns,
+                together: survey.together,
+            },
+        }
+    }
+
+    /// The preview as text for a terminal of this width.
+    pub fn text(&self, width: usize) -> String {
+        let span = |span_s: f64| exact(std::time::Duration::try_from_secs_f64(span_s).unwrap_or_default());
+        let count = |count: u64| thousands(count as f64);
+        let mut lines = vec![
+            format!("{}: {}", self.file, self.format),
+            self.contents(),
+            format!(
+                "replay: {} in {}, {}/s on average and {}/s in the busiest second{}",
+                several(self.starts, "start"),
+                span(self.length_s),
+                format::rate(self.starts_per_s),
+                format::rate(self.busiest_starts_per_s),
+                self.changes()
+            ),
+        ];
+        lines.extend(
+            self.malformed_first.iter().map(|one| format!("left out: {}:{} {}", self.file, one.line, one.problem)),
+        );
+        lines.extend(self.caveats());
+        let mut text: String = lines.iter().map(|line| terminal::prose(line) + "\n").collect();
+        let part = std::time::Duration::from_secs_f64(self.rate.part_s);
+        let what = if self.repeat > 1 { "Starts per second, in each repetition" } else { "Starts per second" };
+        text += &format!("\n{what}, {} a column:\n", exact(part));
+        for line in chart(&self.rate.starts, part) {
+            text += &line.chars().take(width.max(1)).collect::<String>();
+            text.push('\n');
+        }
+        text += "\nBurstiness (index of dispersion of counts; 1: independent starts, more: bursts):\n";
+        text += &format!("{:>12} {:>12} {:>12} {:>14}\n", "window", "windows", "index", "most starts");
+        for one in &self.dispersion {
+            let index = one.index.map_or_else(|| "–".to_owned(), number);
+            text += &format!(
+                "{:>12} {:>12} {index:>12} {:>14}\n",
+                span(one.window_s),
+                count(one.windows),
+                count(one.most_starts)
+            );
+        }
+        let Some(mean_ns) = self.gaps.mean_ns else { return text };
+        let variation = self
+            .gaps
+            .variation
+            .map_or_else(String::new, |cv| format!(", coefficient of variation {} (1: exponential)", number(cv)));
+        text += &format!("\nGaps between starts: mean {}{variation}\n", duration(mean_ns));
+        let longest = self.gaps.longest_ns.map(|ns| ("longest".to_owned(), ns as f64));
+        let percentiles =
+            self.gaps.percentiles_ns.iter().map(|(name, ns)| (name.clone(), ns.as_f64().unwrap_or_default()));
+        let all: Vec<(String, f64)> = percentiles.chain(longest).collect();
+        for (name, ns) in &all {
+            text += &format!("{name:>12} {:>12}\n", duration(*ns));
+        }
+        if self.gaps.together > 0 {
+            text += &format!("{} at the same instant as the start before\n", count(self.gaps.together));
+        }
+        text
+    }
+
+    fn contents(&self) -> String {
+        let unit = if self.format.starts_with("pcap") { "packet" } else { "line" };
+        let mut parts = vec![several(self.lines, unit)];
+        if self.malformed > 0 {
+            parts.push(format!("{} malformed", thousands(self.malformed as f64)));
+        }
+        if self.others > 0 {
+            parts.push(format!("{} that start no connection", thousands(self.others as f64)));
+        }
+        parts.push(several(self.connections, "connection"));
+        if let Some(requests) = self.requests {
+            parts.push(several(requests, "request"));
+        }
+        parts.join(", ")
+    }
+
+    fn changes(&self) -> String {
+        let mut text = String::new();
+        if self.from_s > 0.0 || self.to_s.is_some() {
+            text += &format!("; from {} s", number(self.from_s));
+            if let Some(to_s) = self.to_s {
+                text += &format!(" to {} s", number(to_s));
+            }
+            text += " of the trace";
+        }
+        if (self.speed - 1.0).abs() > f64::EPSILON {
+            text += &format!("; {} times as fast", self.speed);
+        }
+        if self.repeat > 1 {
+            text += &format!("; {} times", self.repeat);
+        }
+        text
+    }
+
+    /// What of a replay is not as it was in the trace.
+    fn caveats(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.spread > 0 {
+            all.push("its times are whole seconds: starts are spread at random within each second, so that shorter bursts are not those of the trace".to_owned());
+        }
+        match (self.tells_connections, self.requests) {
+            (false, Some(_)) => all.push(
+                "it does not tell connections from requests: each line is a connection with one request; log $connection or $remote_port to change that"
+                    .to_owned(),
+            ),
+            (true, Some(requests)) if requests > self.connections => all.push(
+                "requests of a connection will follow each other without the pauses that they had".to_owned(),
+            ),
+            _ => {}
+        }
+        all
+    }
+}

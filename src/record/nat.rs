@@ -1,0 +1,16 @@
+//! Source NAT in front of the clients.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What became of connections whose source addresses were translated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Nat {
+    /// Addresses of clients, all of which the server sees as one.
+    pub clients: u64,
+    /// Ports that NAT could choose from; `null` for the kernel's choice.
+    pub ports: Option<u64>,
+    /// Packets that began a connection and came to NAT, over the whole trial: SYNs that were sent again for want of a port come again.
+    /// Those that were dropped for want of a port are `insert_failed` of the loaders' network in `conntrack`.
+    pub begun: Option<u64>,
+}
