@@ -61,7 +61,10 @@ pub(super) fn read(
         let mut header = [0; 16];
         match fill(input, &mut header)? {
             Filled::Nothing => return Ok(()),
-            Filled::Part => return Ok(cut_off(findings)),
+            Filled::Part => {
+                cut_off(findings);
+                return Ok(());
+            }
             Filled::All => {}
         }
         let length = writing.word(&header, 8) as usize;
@@ -73,7 +76,8 @@ pub(super) fn read(
         }
         packet.resize(length, 0);
         if fill(input, &mut packet)? != Filled::All {
-            return Ok(cut_off(findings));
+            cut_off(findings);
+            return Ok(());
         }
         findings.lines += 1;
         let at_ns =

@@ -56,7 +56,10 @@ pub(super) fn read(
         has_begun = true;
         match filled {
             Filled::Nothing => return Ok(()),
-            Filled::Part => return Ok(cut_off(findings)),
+            Filled::Part => {
+                cut_off(findings);
+                return Ok(());
+            }
             Filled::All => {}
         }
         if is_section {
@@ -89,7 +92,8 @@ pub(super) fn read(
             let whole =
                 pcap::fill(input, &mut block[read..])? != Filled::Part && pcap::fill(input, &mut end)? == Filled::All;
             if !whole {
-                return Ok(cut_off(findings));
+                cut_off(findings);
+                return Ok(());
             }
         }
         match kind {

@@ -268,11 +268,14 @@ fn finding(rows: &[Row<'_>]) -> String {
     )
 }
 
+/// Rules, and what a connection takes with so many, in ns.
+type Points = Vec<(f64, f64)>;
+
 /// The time of a connection over the number of rules, a line for each arrangement.
 fn figure(rows: &[Row<'_>]) -> Option<Figure> {
     const FEWEST: usize = 3;
     let count = |name: &str| name == all_keys::FIREWALL_COUNT.path() || name == "count";
-    let mut curves: Vec<(Map<String, Json>, Vec<(f64, f64)>)> = Vec::new();
+    let mut curves: Vec<(Map<String, Json>, Points)> = Vec::new();
     for row in rows {
         let Some(each_ns) = row.each_ns else { continue };
         let others: Map<String, Json> = row
@@ -309,7 +312,7 @@ fn figure(rows: &[Row<'_>]) -> Option<Figure> {
         }));
     }
     stops.sort_by(|one, other| one.x.total_cmp(&other.x));
-    let line = |(style, (others, points)): (usize, &(Map<String, Json>, Vec<(f64, f64)>))| Line {
+    let line = |(style, (others, points)): (usize, &(Map<String, Json>, Points))| Line {
         name: if others.is_empty() { "this load".to_owned() } else { short(others) },
         style,
         bound: false,
