@@ -170,7 +170,7 @@ impl LogFormat {
                     whole(value).filter(|port| *port <= 65_535).ok_or("has no server's port")?;
                 }
                 Variable::Connection => {
-                    logged.client = Some(Client::Serial(whole(value).ok_or("has no number of a connection")?))
+                    logged.client = Some(Client::Serial(whole(value).ok_or("has no number of a connection")?));
                 }
                 Variable::ConnectionRequests => {
                     logged.ordinal = Some(whole(value).ok_or("has no number of a request")?);
