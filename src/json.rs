@@ -1,11 +1,11 @@
-//! JSON read into types, with the key at which it is wrong.
+//! Types read from JSON, with the key at which it is wrong, and written as JSON.
 //!
-//! Everything that is read into a type of ours is read here. A type is compiled once for each kind of reader, and those of records are
-//! large: there is one kind.
+//! A type is compiled once for each kind of reader and of writer, and those of records are large. So there is one kind of each: what is
+//! read is read from text, and what is written becomes a value first.
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Characters of a key in an error's message: it may be nested as deeply as its author likes.
 const LONGEST_KEY: usize = 100;
@@ -109,6 +109,16 @@ fn quoted(bytes: &[u8]) -> usize {
     end.map_or(bytes.len(), |end| end + 2)
 }
 
+/// A value on one line.
+pub fn line(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_value(value).map(|value| value.to_string())
+}
+
+/// A value on several lines, for people.
+pub fn lines(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_value(value).map(|value| format!("{value:#}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -147,6 +157,14 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err().to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        let all = (u64::MAX, i64::MIN, 0.1 + 0.2, f64::NAN, 1e300);
+        let written = "[18446744073709551615,-9223372036854775808,0.30000000000000004,null,1e+300]";
+        assert_eq!(line(&all).unwrap(), written);
+        assert_eq!(lines(&BTreeMap::from([("b", 1), ("a", 2)])).unwrap(), "{\n  \"a\": 2,\n  \"b\": 1\n}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub fn run(options: &cli::Calibrate) -> Result<Ended> {
         lags,
     };
     // One that cannot be written is still shown, and the reverse.
-    let json = serde_json::to_string_pretty(&calibration)?;
+    let json = json::lines(&calibration)?;
     let written = match &options.out {
         Some(file) if calibration.rounds.is_empty() => {
             note(format_args!("{} is not written: no run had ended, so that nothing can be compared", file.display()));

@@ -44,6 +44,7 @@ use thiserror::Error;
 use crate::{
     format::{harmless, harmless_json},
     ipc::family::Cut,
+    json,
     record::RecordExists,
     scenario::ScenarioError,
     suggest,
@@ -134,8 +135,8 @@ fn say_all(lines: impl IntoIterator<Item = impl Display>) -> Result<()> {
 /// Prints a value to standard output, as JSON on one line, or on several.
 fn say_json(value: &impl Serialize, lines: Lines) -> Result<()> {
     let json = match lines {
-        Lines::One => serde_json::to_string(value)?,
-        Lines::Several => serde_json::to_string_pretty(value)?,
+        Lines::One => json::line(value)?,
+        Lines::Several => json::lines(value)?,
     };
     print(&harmless_json(&json))
 }

@@ -45,7 +45,10 @@ pub enum Any<T> {
 
 /// A value's frame.
 pub fn of_value(value: &impl Serialize) -> Result<Vec<u8>> {
-    framed(VALUE, |bytes| Ok(serde_json::to_writer(bytes, value)?))
+    framed(VALUE, |bytes| {
+        bytes.extend_from_slice(json::line(value)?.as_bytes());
+        Ok(())
+    })
 }
 
 /// A histogram's frame.

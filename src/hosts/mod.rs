@@ -100,7 +100,7 @@ struct Introduced {
 pub fn meet(patience: Patience<'_>, facts: impl FnOnce(usize) -> HostFacts) -> Result<Option<Place>> {
     let Some(Launched { launcher, rank, .. }) = launched()? else { return Ok(None) };
     let door = if rank == 0 { Some(Door::open(card::token()?)?) } else { None };
-    let card = door.as_ref().map_or_else(|| Ok(String::new()), |door| serde_json::to_string(door.card()))?;
+    let card = door.as_ref().map_or_else(|| Ok(String::new()), |door| json::line(door.card()))?;
     let ours = rank;
     let Introduced { rank, size, card } = family::ask("lb:pmix", patience, || {
         let pmix::Introduced { rank, size, card } = pmix::introduce(&card)?;

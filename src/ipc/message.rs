@@ -38,7 +38,7 @@ impl<W: Write> Sender<W> {
 
     /// Sends the report.
     pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
-        self.send(JSON, "", &serde_json::to_vec(value)?)
+        self.send(JSON, "", json::line(value)?.as_bytes())
     }
 
     /// Sends one histogram under a name.

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     format::counted,
+    json,
     sys::{
         clock,
         folder::{self, Folder, Refused},
@@ -263,7 +264,7 @@ impl Writer {
             .begin_log_with(&mut header, &mut serializer)
             .context("encoding the header of the histogram log")?;
         histograms.append(&header).map_err(|error| Unwritten::at_first(folder, reader::HISTOGRAMS, error))?;
-        let mut host = serde_json::to_string_pretty(host)?;
+        let mut host = json::lines(host)?;
         host.push('\n');
         for (name, text) in [(reader::SCENARIO, scenario_toml), (reader::HOST, &host)] {
             folder.replace_durably(name, text.as_bytes()).map_err(|error| Unwritten::at_first(folder, name, error))?;
@@ -304,11 +305,10 @@ impl Writer {
             let tag = format!("t{number}.{name}");
             self.interval(&mut log, &tag, &record, histogram).with_context(|| format!("encoding {tag}"))?;
         }
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
+        let line = json::line(&record)? + "\n";
         let before = self.histograms.length;
         let appended = self.histograms.append(&log).map_err(|error| (self.histograms.name, error)).and_then(|()| {
-            self.trials.append(&line).map_err(|error| {
+            self.trials.append(line.as_bytes()).map_err(|error| {
                 self.histograms.cut(before);
                 (self.trials.name, error)
             })

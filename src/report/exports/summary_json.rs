@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Exporter, Render};
 use crate::{
+    json,
     report::{Answer, Report},
     stats::Summary,
 };
@@ -29,7 +30,7 @@ impl<'a> SummaryFile<'a> {
 pub(super) const EXPORTER: Exporter = Exporter {
     name: "summary.json",
     render: Render::File(|report| {
-        let text = serde_json::to_string_pretty(&SummaryFile::of(report)).context("writing the summary as JSON")?;
+        let text = json::lines(&SummaryFile::of(report)).context("writing the summary as JSON")?;
         Ok(Some(text + "\n"))
     }),
 };

@@ -103,7 +103,7 @@ pub fn conduct(
 ) -> Result<()> {
     match conducted(agent, here, (plan, task), interrupted) {
         Ok(Outcome { record, histograms, output, in_step }) => {
-            let record = serde_json::to_string(&record)?;
+            let record = json::line(&record)?;
             for part in parts(&record, PART) {
                 agent.link.send(&Word::Record(part.to_owned()))?;
             }
