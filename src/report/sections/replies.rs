@@ -43,9 +43,9 @@ pub(in crate::report) const COLUMNS: &[Column] = &[
         meaning: "checked: replies whose receipt was compared with the request.",
     },
     Column {
-        head: "through\na proxy",
+        head: "other\naddresses",
         count: |of| of.proxied,
-        meaning: "through a proxy: whoever replied saw another 4-tuple than the client.",
+        meaning: "other addresses: whoever replied saw another 4-tuple than the client, as behind a proxy or source NAT.",
     },
     Column {
         head: "client\nnamed",
@@ -401,7 +401,7 @@ mod tests {
             let content = section(&Ranked::of(&sample.reading())).unwrap();
             content.notes.into_iter().map(|(_, note)| note).collect::<Vec<_>>()
         };
-        let meaning = "through a proxy: whoever replied saw another 4-tuple than the client.";
+        let meaning = "other addresses: whoever replied saw another 4-tuple than the client, as behind a proxy or source NAT.";
         assert_eq!(notes(true), [meaning]);
         assert_eq!(notes(false), [meaning, WAITS_UNKNOWN]);
     }
