@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
 };
 use nix::{
@@ -16,7 +16,7 @@ use nix::{
     sys::socket::SockaddrStorage,
 };
 
-use super::rtnetlink::create;
+use super::{rtmessage::Request, rtnetlink::create};
 
 /// Makes an address one of the calling process's network namespace, which must be the process's own: on the loopback device, from where
 /// packets leave by any other.
@@ -27,7 +27,7 @@ pub fn add_to_loopback(address: IpAddr) -> Result<()> {
     message.header.index = if_nametoindex("lo").context("if_nametoindex of lo")?;
     message.header.flags = AddressHeaderFlags::Nodad;
     message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    create(RouteNetlinkMessage::NewAddress(message)).with_context(|| format!("RTM_NEWADDR of {address} on lo"))
+    create(Request::NewAddress(message)).with_context(|| format!("RTM_NEWADDR of {address} on lo"))
 }
 
 /// The addresses at which other hosts may reach this one, those that its default routes use first. Loopback addresses are included only

@@ -24,6 +24,7 @@ pub mod process;
 pub mod random;
 pub mod reuseport_bpf;
 pub mod robust_mutex;
+pub mod rtmessage;
 pub mod rtnetlink;
 pub mod scheduler;
 pub mod shared;

@@ -10,11 +10,13 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     rule::{RuleAttribute, RuleMessage, RulePortRange},
 };
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
+
+use super::rtmessage::{Answer, Request};
 
 /// The shortest message: struct nlmsghdr.
 const HEADER_BYTES: usize = 16;
@@ -86,9 +88,9 @@ impl Routing {
             request.header.source_prefix_length = bits;
             request.attributes.push(RouteAttribute::Source(source.into()));
         }
-        self.send(RouteNetlinkMessage::GetRoute(request), 0)?;
+        self.send(Request::GetRoute(request), 0)?;
         match self.receive()?.messages.pop() {
-            Some(RouteNetlinkMessage::NewRoute(route)) => {
+            Some(Answer::NewRoute(route)) => {
                 let source = route.attributes.iter().find_map(|attribute| match attribute {
                     RouteAttribute::PrefSource(RouteAddress::Inet(source)) => Some(IpAddr::from(*source)),
                     RouteAttribute::PrefSource(RouteAddress::Inet6(source)) => Some(IpAddr::from(*source)),
@@ -105,7 +107,7 @@ impl Routing {
     pub fn ruled_ports(&self, address: &IpAddr) -> io::Result<BTreeSet<u16>> {
         let mut request = RuleMessage::default();
         request.header.family = family(address).0;
-        self.send(RouteNetlinkMessage::GetRule(request), NLM_F_DUMP)?;
+        self.send(Request::GetRule(request), NLM_F_DUMP)?;
         let mut ports = BTreeSet::new();
         loop {
             let answers = match self.receive() {
@@ -116,7 +118,7 @@ impl Routing {
                 answers => answers?,
             };
             for answer in answers.messages {
-                let RouteNetlinkMessage::NewRule(rule) = answer else { return Err(unexpected(&answer)) };
+                let Answer::NewRule(rule) = answer else { return Err(unexpected(&answer)) };
                 ports.extend(rule.attributes.iter().flat_map(borders));
             }
             if answers.last {
@@ -126,10 +128,10 @@ impl Routing {
     }
 
     /// Sends a request.
-    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&self, request: Request, flags: u16) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
-        let mut packet = NetlinkMessage::new(header, message.into());
+        let mut packet = NetlinkMessage::new(header, request.into());
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
@@ -148,7 +150,7 @@ pub fn read(bytes: &[u8]) -> io::Result<Answers> {
     let mut rest = bytes;
     let mut messages = Vec::new();
     while !rest.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+        let message = NetlinkMessage::<Answer>::deserialize(rest).map_err(io::Error::other)?;
         // Each message is padded to a multiple of four bytes, and none is shorter than its header.
         let length = (message.header.length as usize).max(HEADER_BYTES).next_multiple_of(4);
         rest = rest.get(length..).unwrap_or_default();
@@ -168,7 +170,7 @@ pub fn read(bytes: &[u8]) -> io::Result<Answers> {
 
 /// What one datagram of the kernel's has; none but its end is left of an acknowledgement.
 pub struct Answers {
-    pub messages: Vec<RouteNetlinkMessage>,
+    pub messages: Vec<Answer>,
     /// Whether it ends the answer to a request for a list.
     last: bool,
 }
@@ -206,9 +208,9 @@ impl RoutingChanges {
 }
 
 /// Asks the kernel to create a new object in the calling process's network namespace.
-pub fn create(message: RouteNetlinkMessage) -> io::Result<()> {
+pub fn create(object: Request) -> io::Result<()> {
     let routing = Routing::open()?;
-    routing.send(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
+    routing.send(object, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
     match routing.receive()?.messages.pop() {
         None => Ok(()),
         other => Err(unexpected(&other)),

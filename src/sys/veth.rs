@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
@@ -20,6 +20,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     namespace::{self, Namespace},
+    rtmessage::Request,
     rtnetlink::create,
 };
 
@@ -50,7 +51,7 @@ pub fn join(address: IpAddr, far: &Namespace) -> Result<()> {
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
-    create(RouteNetlinkMessage::NewLink(link)).context(
+    create(Request::NewLink(link)).context(
         "RTM_NEWLINK of a veth pair failed: this kernel has no veth devices (CONFIG_VETH, module veth), or this \
          user may not create them; use network = \"netns\"",
     )
@@ -66,7 +67,7 @@ pub fn set_up(address: IpAddr) -> Result<()> {
     own.header.flags = AddressHeaderFlags::Nodad;
     // IPv4 distinguishes the local address from the peer's; on a subnet they are the same.
     own.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    create(RouteNetlinkMessage::NewAddress(own)).with_context(|| {
+    create(Request::NewAddress(own)).with_context(|| {
         format!(
             "RTM_NEWADDR of {address} on {DEVICE} failed: the kernel rejects this `address`, or its protocol is disabled"
         )
@@ -82,7 +83,7 @@ pub fn set_up(address: IpAddr) -> Result<()> {
         }),
         NeighbourAttribute::LinkLayerAddress(link_address(other).to_vec()),
     ];
-    create(RouteNetlinkMessage::NewNeighbour(known)).with_context(|| format!("RTM_NEWNEIGH of {other} on {DEVICE}"))
+    create(Request::NewNeighbour(known)).with_context(|| format!("RTM_NEWNEIGH of {other} on {DEVICE}"))
 }
 
 /// The link address of the end with this IP address: locally administered, and different for different addresses.

@@ -401,7 +401,8 @@ mod tests {
             let content = section(&Ranked::of(&sample.reading())).unwrap();
             content.notes.into_iter().map(|(_, note)| note).collect::<Vec<_>>()
         };
-        let meaning = "other addresses: whoever replied saw another 4-tuple than the client, as behind a proxy or source NAT.";
+        let meaning =
+            "other addresses: whoever replied saw another 4-tuple than the client, as behind a proxy or source NAT.";
         assert_eq!(notes(true), [meaning]);
         assert_eq!(notes(false), [meaning, WAITS_UNKNOWN]);
     }
