@@ -189,7 +189,7 @@ fn a_plan_refuses_what_cannot_be_replayed() {
     }
     let planned = bench.run(&["--dry-run", "--verbose"]);
     assert_code(&planned, 0);
-    assert!(words(&stderr(&planned)).contains("replays trace (CSV): 2 starts in 2"), "{}", stderr(&planned));
+    assert!(words(&stderr(&planned)).contains("/trace (CSV): 2 starts in 2"), "{}", stderr(&planned));
 }
 
 fn a_preview_shows_rate_burstiness_and_gaps() {
