@@ -296,4 +296,8 @@ fn a_capture_of_a_replay_is_the_trace_again() {
     let trial = &crate::common::read_trials(&bench.path("again"))[0];
     assert_eq!((number(&of_load(trial)["started"]), of_load(trial)["format"].as_str()), (8, Some("pcap")));
     assert_eq!(number(&trial["connections"]["established"]), 8);
+    // A log that has another content is another trace.
+    let compared = |b: &str| words(&stdout(&bench.command(&["compare", "out", b]).output().unwrap()));
+    assert!(compared("again").contains("different scenario: SHA-256 of what was replayed: "), "{}", compared("again"));
+    assert!(!compared("out").contains("SHA-256"), "{}", compared("out"));
 }

@@ -117,9 +117,10 @@ pub fn of_scenarios(base: &[Record], new: &[Record]) -> Vec<Difference> {
         let mut table = serde_json::to_value(table).unwrap_or_default();
         // Whatever their names, traces are the same if their contents are.
         let replays = record.trials.iter().flat_map(|trial| &trial.loads).filter_map(|load| load.replay.as_ref());
-        let contents: BTreeSet<&str> = replays.map(|replay| &replay.sha256[..]).collect();
+        let digest = |sha256: &str| sha256.chars().take(12).collect::<String>() + "…";
+        let contents: BTreeSet<String> = replays.map(|replay| digest(&replay.sha256)).collect();
         if !contents.is_empty() {
-            table[TRACES] = contents.into_iter().collect::<Vec<_>>().join(" and ").into();
+            table[TRACES] = contents.into_iter().collect::<Vec<String>>().join(" and ").into();
         }
         table
     };
