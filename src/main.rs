@@ -82,6 +82,9 @@
 //! | fill | ports in use ÷ usable ports |
 //! | tuple group | the connections that share source address, destination address and destination port, and so one range of source ports |
 //! | ramp | a part of a load in which it grows, or shrinks, steadily: its rate of starts (`load.arrivals`), or the connections that it holds (`ramp` in records) |
+//! | trace | a file that says when connections once started: an access log, a table of times, a capture of SYNs |
+//! | replay | a load that starts the connections of a trace as it says (`load.arrivals = "trace"`) |
+//! | index of dispersion | the variance of the starts in windows of some length ÷ their mean: 1 if they are independent, more in bursts |
 //! | knee | the fill at which connect() becomes slow |
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |

@@ -12,13 +12,14 @@ use clap::{Args, ValueHint};
                         listenbench trace capture.pcapng --json | jq .dispersion\n  \
                         listenbench trace app.log --format '$remote_addr:$remote_port [$msec] $request_time'\n  \
                         zstdcat access.log.zst | listenbench trace -\n  \
-                        listenbench run SCENARIO --set load.mode=open --set load.arrivals=trace --set load.trace=access.log\n\n\
+                        listenbench run my.toml --set load.arrivals=trace --set load.trace=access.log --set load.rate=\n\n\
                         Formats: access logs of nginx and Apache (common, combined, and others by their log_format), JSON lines with the names of \
                         nginx's variables, CSV with the columns time, requests and hold, and the SYNs of pcap and pcapng captures. A log has the \
                         time at which each request ended; with $request_time, or request_time in JSON, it is known when it began. Requests are \
                         told to share a connection by $connection, or by the client's address and port.\n\n\
                         The index of dispersion is the variance of the starts in windows of a length, divided by their mean: 1 if they are \
-                        independent (Poisson), 0 if they are evenly spaced, more if they come in bursts.\n\n\
+                        independent (Poisson), close to 0 if they are evenly spaced and the windows much longer than their gaps, more than 1 if \
+                        they come in bursts.\n\n\
                         Exit codes: 0 done, 1 the trace cannot be read, 2 wrong options"
 )]
 pub struct Trace {

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::json;
 
 use crate::{
-    commands::{compare::Comparison, run::lines::Line},
+    commands::{compare::Comparison, run::lines::Line, trace::Preview},
     record::{Calibration, Host, TrialRecord},
     report::SummaryFile,
     watch::Look,
@@ -32,6 +32,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         schema::<Calibration>("What listenbench calibrate measured: --json, --out, and host.json's calibration");
     let run = schema::<Line<'_>>("A line of listenbench run --json: a trial, or a record's summary");
     let look = schema::<Look>("A line of listenbench observe --json: the listeners of a network over one interval");
+    let preview = schema::<Preview>("What listenbench trace --json prints: what replaying a trace would be like");
     // The committed schemas are embedded when the test is built, so that running it does not require the sources.
     for (name, committed, schema) in [
         ("trial.schema.json", include_str!("../../results/trial.schema.json"), trial),
@@ -40,6 +41,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("calibration.schema.json", include_str!("../../results/calibration.schema.json"), calibration),
         ("run.schema.json", include_str!("../../results/run.schema.json"), run),
         ("observe.schema.json", include_str!("../../results/observe.schema.json"), look),
+        ("trace.schema.json", include_str!("../../results/trace.schema.json"), preview),
         ("summary.schema.json", include_str!("../../results/summary.schema.json"), summary),
     ] {
         if env::var_os(RENEW).is_some() {

@@ -160,7 +160,9 @@ impl Kept {
     /// Takes what is due on a slot by now, which goes on to what follows.
     pub fn take(&mut self, slot: u32, now_ns: u64) -> Moment {
         let Slot { state, ends_ns, .. } = self.slots[slot as usize];
-        if matches!(state, State::Idle { .. }) && ends_ns <= now_ns && self.due_ns(slot).is_some() {
+        // Once no more is due, what is still to be asked goes out on the connections that there are.
+        let is_replaced = ends_ns <= now_ns && now_ns < self.due.until_ns && self.due_ns(slot).is_some();
+        if matches!(state, State::Idle { .. }) && is_replaced {
             self.slots[slot as usize].opens = Opens::Replacing;
             return Moment::Replacement;
         }
@@ -520,6 +522,26 @@ mod tests {
         // With nothing more to ask, it stays open until the end.
         one.idle(4, 8 * S - 1);
         assert_eq!((one.pop(8 * S), one.take(0, 8 * S)), (Some(0), Moment::End));
+    }
+
+    #[test]
+    fn what_is_late_at_the_end_is_asked_on_the_connections_that_there_are() {
+        let due = Due { from_ns: 5 * S, until_ns: 8 * S };
+        let asking = Asking::Scheduled { rate: 7.0, spread: Spread::Even };
+        let mut one = Kept::new((1, asking, Some(fixed(S))), due, Part { loader: 0, loaders: 1 }, (1, 0));
+        one.pop(5 * S);
+        one.take(0, 5 * S);
+        one.opened(0, 4, 5 * S);
+        // The reply comes after the end, when 20 more requests and the end of the lifetime are overdue.
+        one.idle(4, 9 * S);
+        let asked = std::iter::from_fn(|| {
+            one.pop(9 * S)?;
+            let moment = one.take(0, 9 * S);
+            one.asks(0);
+            one.idle(4, 9 * S);
+            matches!(moment, Moment::Request { .. }).then_some(())
+        });
+        assert_eq!(asked.count(), 20);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Replayed {
     pub tells_connections: bool,
     /// Lines whose time had whole seconds. Their starts were spread at random within the second.
     pub spread: u64,
+    /// What of it `server.app` has no use for, such as its requests where clients send none; `null` if nothing.
+    pub left_out: Option<String>,
     /// How much faster than in the trace connections started.
     pub speed: f64,
     /// Where the replayed part began, in seconds of the trace from its first start.

@@ -1,6 +1,6 @@
 //! Errors in scenarios.
 
-use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt, path::Path, sync::Arc};
 
 use thiserror::Error;
 
@@ -29,6 +29,16 @@ pub(super) enum Origin {
     Override(Arc<str>),
     /// Words of the command line that stand for an override.
     Words(Arc<str>),
+}
+
+impl Origin {
+    /// The folder that a file named there is relative to: the scenario's, or the working directory for an override.
+    pub(super) fn folder<'a>(&self, source: &'a str) -> &'a Path {
+        match self {
+            Self::Override(_) | Self::Words(_) => Path::new(""),
+            Self::Line(_) | Self::File => Path::new(source).parent().unwrap_or(Path::new("")),
+        }
+    }
 }
 
 /// One problem.

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     iter,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use indexmap::IndexMap;
@@ -20,7 +20,8 @@ use super::{
     folder,
     keys::{
         self, AnyKey, FIREWALL_FILES, HIGHEST_RATE, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION,
-        LOAD_RATES, SERVER_FILES, paths, quoted, shortened,
+        LOAD_RATES, LOAD_TRACE, LOAD_TRUST, SERVER_CERTIFICATE, SERVER_FILES, SERVER_PRIVATE_KEY, paths, quoted,
+        shortened,
     },
     limits,
     population::{self, Population},
@@ -470,14 +471,17 @@ impl File {
                 .wrong(&origin, format_args!("`{shown}`: `{path}` applies to the whole scenario and cannot be swept"));
         }
         if path == SERVER_FILES.path() {
+            self.unknown.insert(path.to_owned());
             let problem = "is one set of files and cannot be swept: give each set a [[variant]]";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
-        if is_rates(path) {
+        if is_of(path, LOAD_RATES) {
+            self.unknown.insert(path.to_owned());
             let problem = "is one table and cannot be swept: give each table a [[variant]]";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
         if path == FIREWALL_FILES.path() {
+            self.unknown.insert(path.to_owned());
             let problem = "is one set of texts and cannot be swept: sweep `firewall.rules`, which names them";
             return self.wrong(&origin, format_args!("`{shown}` {problem}"));
         }
@@ -573,38 +577,29 @@ impl File {
     }
 
     /// Replaces the names of files by what they contain: of a folder, its files by their names and contents, and of a table of rates, its
-    /// rows. A name is relative to the scenario file, or to the working directory in an override.
+    /// rows. Of other files, the path becomes an absolute one.
     fn read_files(&mut self, source: &str) {
-        let (mut wrong, mut unreadable) = (Vec::new(), Vec::new());
-        for values in self.unswept() {
-            for (path, Entry { value, origin }) in values.iter_mut() {
-                let Value::String(name) = &*value else { continue };
-                let (is_folder, is_table) = (path == SERVER_FILES.path(), is_rates(path));
-                if !(is_folder || is_table) {
-                    continue;
+        let mut wrong: Vec<(String, Problem)> = Vec::new();
+        let mut read = |path: &String, Entry { value, origin }: &mut Entry| {
+            let contents = value.as_str().and_then(|name| contents(path, origin.folder(source), name));
+            match contents {
+                Some(Ok(contents)) => *value = contents,
+                Some(Err(problem)) => {
+                    wrong.push((path.clone(), Problem::new(origin.clone(), format_args!("`{path}`: {problem}"))));
+                    return false;
                 }
-                let from = match origin {
-                    Origin::Override(_) | Origin::Words(_) => Path::new(""),
-                    Origin::Line(_) | Origin::File => Path::new(source).parent().unwrap_or(Path::new("")),
-                };
-                let read = match (&name[..], is_folder) {
-                    ("", true) => Err("is an empty string: name a folder, or leave it out".to_owned()),
-                    ("", false) => Err("is an empty string: name a CSV file, or leave it out".to_owned()),
-                    (name, true) => folder::table(&from.join(name)).map(Value::Table),
-                    (name, false) => csv::table(&from.join(name), HIGHEST_RATE),
-                };
-                match read {
-                    Ok(contents) => *value = contents,
-                    Err(problem) => {
-                        wrong.push(Problem::new(origin.clone(), format_args!("`{path}`: {problem}")));
-                        unreadable.push(path.clone());
-                    }
-                }
+                None => {}
             }
-            values.retain(|path, _| !unreadable.contains(path));
+            true
+        };
+        self.unswept().for_each(|values| values.retain(&mut read));
+        for (path, entries) in &mut self.matrix {
+            entries.retain_mut(|entry| read(path, entry));
         }
-        self.unknown.extend(unreadable);
-        self.problems.extend(wrong);
+        for (path, problem) in wrong {
+            self.unknown.insert(path);
+            self.problems.push(problem);
+        }
     }
 
     /// Removes values that their keys do not allow, and those of populations that do not exist.
@@ -661,12 +656,39 @@ impl File {
 /// it is a string.
 fn is_one(path: &str, mut items: impl Iterator<Item = (bool, bool)>) -> bool {
     let Some(key) = paths::find(path).filter(|key| key.takes_list()) else { return false };
-    keys::is_of_whole(path) || is_rates(path) || items.all(|(integer, string)| integer || string && key.lists_strings())
+    keys::is_of_whole(path)
+        || is_of(path, LOAD_RATES)
+        || items.all(|(integer, string)| integer || string && key.lists_strings())
 }
 
-/// Whether a path is that of a table of rates, of a population or of all of the load.
-fn is_rates(path: &str) -> bool {
-    paths::find(path).is_some_and(|key| key.path() == LOAD_RATES.path())
+/// What stands in place of a name where that of a file or folder is expected; `None` for other keys. A name is relative to `from`.
+fn contents(path: &str, from: &Path, name: &str) -> Option<Result<Value, String>> {
+    let key = paths::find(path)?.path();
+    let is_one_of = |keys: &[&dyn AnyKey]| keys.iter().any(|one| one.path() == key);
+    Some(match name {
+        "" if key == SERVER_FILES.path() => Err("is an empty string: name a folder, or leave it out".to_owned()),
+        "" if key == LOAD_RATES.path() => Err("is an empty string: name a CSV file, or leave it out".to_owned()),
+        name if key == SERVER_FILES.path() => folder::table(&from.join(name)).map(Value::Table),
+        name if key == LOAD_RATES.path() => csv::table(&from.join(name), HIGHEST_RATE),
+        "-" if key == LOAD_TRACE.path() => {
+            Err("`-` is standard input, which can be read once, and a run could not be repeated: name a file"
+                .to_owned())
+        }
+        "" => return None,
+        name if is_one_of(&[LOAD_TRACE, LOAD_TRUST, SERVER_CERTIFICATE, SERVER_PRIVATE_KEY]) => {
+            let absolute = std::path::absolute(from.join(name)).map_err(|error| format!("{name}: {error}"));
+            let text = |path: PathBuf| path.into_os_string().into_string();
+            absolute.and_then(|path| {
+                text(path).map(Value::String).map_err(|path| format!("{} is not UTF-8", path.display()))
+            })
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a path is that of a key of the load, of a population or of all of it.
+fn is_of(path: &str, key: &dyn AnyKey) -> bool {
+    paths::find(path).is_some_and(|found| found.path() == key.path())
 }
 
 fn kind(item: &DeValue<'_>) -> (bool, bool) {

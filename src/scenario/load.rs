@@ -611,15 +611,12 @@ impl Load {
                 ),
             );
         }
-        if self.rebind_after > 0 && self.rebind_after >= self.requests {
-            settings.conflict(
-                keys::LOAD_REBIND_AFTER,
-                &[keys::LOAD_REQUESTS],
-                format_args!(
-                    "must be less than load.requests, {}, not {}: no request would follow from the other port; raise load.requests",
-                    self.requests, self.rebind_after
-                ),
-            );
+        // What a trace asks for is known once it has been read.
+        if self.replay.is_none()
+            && let Some(problem) = self.never_rebinds(self.requests, "load.requests")
+        {
+            let problem = format!("{problem}; raise load.requests");
+            settings.conflict(keys::LOAD_REBIND_AFTER, &[keys::LOAD_REQUESTS], problem);
         }
         let loaders = self.loaders.unwrap_or(1);
         if self.connect == Connect::Blocking && !self.is_one_client_a_loader() {
@@ -639,6 +636,14 @@ impl Load {
                 format_args!("{loaders} loaders for {concurrency} connections at once: lower load.loaders, since some would be idle"),
             );
         }
+    }
+
+    /// What is wrong if no flow of at most so many requests goes on from another port, as it was to.
+    pub(super) fn never_rebinds(&self, requests: u32, whose: &str) -> Option<String> {
+        (self.rebind_after > 0 && self.rebind_after >= requests).then(|| {
+            let after = self.rebind_after;
+            format!("must be less than {whose}, {requests}, not {after}: no request would follow from the other port")
+        })
     }
 
     fn is_one_client_a_loader(&self) -> bool {

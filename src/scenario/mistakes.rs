@@ -408,6 +408,21 @@ fn keys_of_changing_rates_and_of_times_name_what_they_are_for() {
             "test.toml:4: `load.rates`: has no rate above 0 before the load ends: raise load.rates_speed",
         ),
         (
+            open("arrivals = \"rates\"\nrates = [[0, 5], [1, 0]]\nwarmup = \"1s\""),
+            "test.toml:4: `load.rates`: has no rate above 0 in the measured time: shorten load.warmup",
+        ),
+        (
+            open("arrivals = \"rates\"\n[matrix]\nload.rates = [[[0, 5]], [[0, 6]]]"),
+            "test.toml:5: `matrix.load.rates` is one table and cannot be swept: give each table a [[variant]]",
+        ),
+        (
+            "[[load]]\nname = \"a\"\nmode = \"open\"\narrivals = \"trace\"\ntrace = \"a.csv\"\n[[load]]\nname = \"b\"\nmode = \"open\"\n\
+             arrivals = \"ramp\""
+                .to_owned(),
+            "test.toml:9: `load.b.arrivals`: \"ramp\" is about rates over the load's time, which the trace of another population leaves open",
+        ),
+        (open("arrivals = \"trace\"\ntrace = \"-\""), "test.toml:4: `load.trace`: `-` is standard input"),
+        (
             "[matrix]\nload.rates = [[[0, 5]], [[0, 6]]]".to_owned(),
             "test.toml:2: `matrix.load.rates` is one table and cannot be swept: give each table a [[variant]]",
         ),
@@ -431,7 +446,11 @@ fn keys_of_changing_rates_and_of_times_name_what_they_are_for() {
         ),
         (
             kept("lifetime = \"1s\"\nlifetime_distribution = \"pareto\"\nlifetime_shape = 1"),
-            "test.toml:5: `load.lifetime_shape`: must be more than 1 for \"pareto\", not 1: there would be no mean",
+            "test.toml:5: `load.lifetime_shape`: must be at least 1.2 for \"pareto\", not 1: most of the mean",
+        ),
+        (
+            kept("think_time = \"1s\"\nthink_distribution = \"lognormal\"\nthink_shape = 3"),
+            "test.toml:5: `load.think_shape`: must be at most 2.5 for \"lognormal\", not 3: most of the mean",
         ),
         (
             open("lifetime = \"1s\""),

@@ -169,7 +169,7 @@ impl Scenario {
         }
         let length = warmup + self.span.measured();
         for load in &mut self.loads {
-            load.fit_to_trace(length)?;
+            load.fit_to_trace(length, warmup)?;
         }
         if is_automatic {
             self.deadline = Load::longest_deadline(&self.loads, self.span);
@@ -185,13 +185,27 @@ impl Scenario {
 
 impl Load {
     /// Enters what its trace asks for in a load of this length.
-    fn fit_to_trace(&mut self, length: Duration) -> Result<(), Refusal> {
+    fn fit_to_trace(&mut self, length: Duration, warmup: Duration) -> Result<(), Refusal> {
         let Some(replay) = &self.replay else { return Ok(()) };
         let schedule = replay.schedule();
         let until_ns = clock::nanoseconds(self.end.unwrap_or(length).saturating_sub(self.start));
         let figures = schedule.figures(until_ns, clock::nanoseconds(self.hold));
         if figures.starts == 0 {
             let problem = format!("{} has no start before the end of the load", replay.asked.path);
+            return Err((self.path(keys::LOAD_TRACE).into_owned(), problem));
+        }
+        let most = schedule.requests().map_or(0, |(_, most)| most);
+        let most = if schedule.has_requests() { most } else { most.max(self.requests) };
+        if let Some(problem) =
+            self.never_rebinds(most, &format!("the most requests of a flow in {}", replay.asked.path))
+        {
+            return Err((self.path(keys::LOAD_REBIND_AFTER).into_owned(), format!("{problem}; lower it")));
+        }
+        let warmup_ns = clock::nanoseconds(warmup.saturating_sub(self.start));
+        // If the file cannot be read, that is met again.
+        let in_warmup = schedule.starts_before(warmup_ns);
+        if warmup_ns < until_ns && in_warmup.is_ok_and(|starts| starts >= figures.starts) {
+            let problem = format!("{} has starts during the warm-up only: shorten load.warmup", replay.asked.path);
             return Err((self.path(keys::LOAD_TRACE).into_owned(), problem));
         }
         if self.close_by == CloseBy::Server && self.requests > 0 {
@@ -216,6 +230,19 @@ impl Load {
         Ok(())
     }
 
+    /// What of its trace the clients of this app make no use of, in words.
+    pub fn left_out(&self) -> Option<&'static str> {
+        let schedule = self.replay.as_ref()?.schedule();
+        let requests = self.requests == 0 && schedule.requests().is_some();
+        let holds = self.close_by == CloseBy::Server && schedule.summary().findings.has_holds;
+        match (requests, holds) {
+            (true, true) => Some("requests and holds"),
+            (true, false) => Some("requests"),
+            (false, true) => Some("holds"),
+            (false, false) => None,
+        }
+    }
+
     /// What it replays, in words: `access.log: 1,000 starts in 60 s, 2 × as fast`.
     pub fn replayed(&self) -> Option<String> {
         let replay = self.replay.as_ref()?;
@@ -228,8 +255,9 @@ impl Load {
         };
         let repeat =
             if replay.asked.repeat > 1 { format!(", {} repetitions", replay.asked.repeat) } else { String::new() };
+        let without = self.left_out().map_or_else(String::new, |what| format!(", without its {what}"));
         Some(format!(
-            "replays {} ({}): {} in {}{speed}{repeat}",
+            "replays {} ({}): {} in {}{speed}{repeat}{without}",
             replay.asked.path,
             schedule.summary().format,
             plural(usize::try_from(figures.starts).unwrap_or(usize::MAX), "start"),
@@ -280,6 +308,37 @@ mod tests {
     }
 
     #[test]
+    fn what_an_app_cannot_use_of_a_trace_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = "time,requests,hold\n0,1,0.5\n1,2,1\n";
+        for (app, left_out) in [("echo", None), ("connect", Some("requests")), ("close", Some("requests and holds"))] {
+            let plan = planned(folder.path(), log, &format!("[server]\napp = \"{app}\"")).unwrap();
+            let load = &plan.cells[0].scenario.loads[0];
+            assert_eq!(load.left_out(), left_out, "{app}");
+            let words = load.replayed().unwrap();
+            assert!(left_out.is_none_or(|what| words.ends_with(&format!(", without its {what}"))), "{words}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_what_names_them_and_recorded_in_full() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("trace.csv"), LOG).unwrap();
+        let source = folder.path().join("t.toml").display().to_string();
+        let text =
+            "[load]\nmode = \"open\"\narrivals = \"trace\"\n[matrix]\nload.trace = [\"trace.csv\", \"./trace.csv\"]";
+        let mut plan = Plan::read(&Source { name: &source, text }, &[]).unwrap();
+        plan.read_traces().unwrap();
+        let full = folder.path().join("trace.csv").display().to_string();
+        let paths = plan.cells.iter().map(|cell| cell.scenario.loads[0].replay.as_ref().unwrap().asked.path.clone());
+        assert_eq!(paths.collect::<Vec<_>>(), [full.clone(), full]);
+        let text = "[load]\nmode = \"open\"\narrivals = \"trace\"";
+        let plan = Plan::read(&Source { name: &source, text }, &["load.trace=trace.csv".to_owned()]).unwrap();
+        let here = std::env::current_dir().unwrap().join("trace.csv").display().to_string();
+        assert_eq!(plan.cells[0].scenario.loads[0].replay.as_ref().unwrap().asked.path, here);
+    }
+
+    #[test]
     fn what_a_trace_contradicts_is_refused_with_the_key() {
         let folder = tempfile::tempdir().unwrap();
         for (load, problem) in [
@@ -292,12 +351,29 @@ mod tests {
             ("trace_format = \"pcap\"", "does not begin like a capture"),
             ("trace_format = \"$status\"", "`load.trace_format`: has no time"),
             ("trace_format = \"xml\"", "`load.trace_format`: must be"),
+            ("warmup = \"3500ms\"", "t.toml:4: `load.trace`: "),
             ("connections = 3", "`load.connections`: excludes"),
             ("rate = 3", "`load.rate` has no effect"),
         ] {
             let error = planned(folder.path(), LOG, load).err().unwrap_or_else(|| panic!("{load}"));
             assert!(error.contains(problem), "{load}: {error}");
         }
+        let rebound = |after: u32, log: &str| {
+            fs::write(folder.path().join("trace.csv"), log).unwrap();
+            let text = format!(
+                "protocol = \"udp\"\n[load]\nmode = \"open\"\narrivals = \"trace\"\ntrace = \"{}\"\nrebind_after = {after}",
+                folder.path().join("trace.csv").display()
+            );
+            let mut plan =
+                Plan::read(&Source { name: "t.toml", text: &text }, &[]).map_err(|error| error.to_string())?;
+            plan.read_traces().map_err(|error| error.to_string())
+        };
+        assert_eq!(rebound(1, LOG), Ok(()));
+        let late = rebound(2, LOG).unwrap_err();
+        assert!(
+            late.contains("t.toml:6: `load.rebind_after`: must be less than the most requests of a flow in"),
+            "{late}"
+        );
         let malformed = planned(folder.path(), "0\nx\n", "").unwrap_err();
         assert!(
             malformed.contains("trace.csv: 1 of 2 lines cannot be read") && malformed.contains("line 2: has no time"),

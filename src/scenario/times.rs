@@ -51,6 +51,15 @@ pub enum DistributionName {
     Pareto,
 }
 
+/// The most extreme shapes. Of a thousand times, those that come up less than once on average make up a share of the mean that is
+/// P(Z > 3.09 − σ) = 28 % of lognormal times with σ = 2.5, and 1,000^(1/α − 1) = 32 % of Pareto times with α = 1.2; beyond, a trial seldom has
+/// the mean that was asked for.
+const LARGEST_SIGMA: f64 = 2.5;
+const LEAST_ALPHA: f64 = 1.2;
+
+/// Why others are refused.
+const MISSES_MEAN: &str = "most of the mean would be in times so long that a trial seldom has one";
+
 /// The keys of one kind of times: mean, distribution and shape.
 type Keys =
     (&'static Key<Optional<keys::Span>>, &'static Key<keys::Choice<DistributionName>>, &'static Key<keys::Number>);
@@ -74,11 +83,19 @@ impl Times {
         let distribution = match settings.get(distribution) {
             DistributionName::Fixed => Distribution::Fixed,
             DistributionName::Exponential => Distribution::Exponential,
-            DistributionName::Lognormal => Distribution::Lognormal { sigma: settings.get(shape) },
+            DistributionName::Lognormal => {
+                let sigma = settings.get(shape);
+                if sigma > LARGEST_SIGMA {
+                    let problem =
+                        format!("must be at most {LARGEST_SIGMA} for \"lognormal\", not {sigma}: {MISSES_MEAN}");
+                    settings.conflict(shape, &[distribution], problem);
+                }
+                Distribution::Lognormal { sigma }
+            }
             DistributionName::Pareto => {
                 let alpha = settings.get(shape);
-                if alpha <= 1.0 {
-                    let problem = format!("must be more than 1 for \"pareto\", not {alpha}: there would be no mean");
+                if alpha < LEAST_ALPHA {
+                    let problem = format!("must be at least {LEAST_ALPHA} for \"pareto\", not {alpha}: {MISSES_MEAN}");
                     settings.conflict(shape, &[distribution], problem);
                 }
                 Distribution::Pareto { alpha }

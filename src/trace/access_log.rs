@@ -62,6 +62,7 @@ pub(super) fn read(
             Ok(logged) => logged,
             Err(problem) => {
                 findings.wrong(number, problem);
+                findings.is_cut_off = lines.is_cut_off();
                 continue;
             }
         };
@@ -111,6 +112,16 @@ mod tests {
         assert_eq!(all.iter().filter(|one| one.at_ns / SECOND_NS == 6).count(), 1);
         assert!(all.windows(2).all(|pair| pair[0].at_ns < pair[1].at_ns));
         assert_eq!(read_log("$msec $x", text).0, all);
+    }
+
+    #[test]
+    fn a_last_line_that_is_cut_off_does_not_count_against_the_log() {
+        for (text, malformed, is_cut_off) in
+            [("5 a\nwr", 1, true), ("5 a\nwrong\n", 1, false), ("wrong\n5 a", 1, false)]
+        {
+            let (_, findings) = read_log("$msec $x", text);
+            assert_eq!((findings.malformed, findings.is_cut_off), (malformed, is_cut_off), "{text:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct Findings {
     pub lines: u64,
     /// Those of them that could not be read.
     pub malformed: u64,
+    /// Whether the last of them is one because the file ends within it, as it may if it was copied while it was written.
+    pub is_cut_off: bool,
     /// The first of those.
     pub shown: Vec<Malformed>,
     /// Those that are well-formed and start no connection: of captures, packets that are no SYN, or a SYN again.
@@ -44,9 +46,10 @@ impl Findings {
         }
     }
 
-    /// The malformed share of all lines.
+    /// The malformed share of all lines. One that the file's end has cut off says nothing about the format.
     pub fn malformed_share(&self) -> f64 {
-        if self.lines == 0 { 0.0 } else { self.malformed as f64 / self.lines as f64 }
+        let malformed = self.malformed - u64::from(self.is_cut_off);
+        if self.lines == 0 { 0.0 } else { malformed as f64 / self.lines as f64 }
     }
 }
 
@@ -67,6 +70,8 @@ mod tests {
         assert_eq!((findings.malformed, findings.shown.len()), (10, SHOWN));
         assert_eq!(findings.shown[1].to_string(), "2: has no time");
         assert!((findings.malformed_share() - 0.25).abs() < 1e-12);
+        findings.is_cut_off = true;
+        assert!((findings.malformed_share() - 0.225).abs() < 1e-12);
         assert!(Findings::default().malformed_share().abs() < 1e-12);
     }
 }

@@ -42,9 +42,10 @@ impl Word {
 pub(super) fn parse(line: &[u8]) -> Result<Logged, &'static str> {
     let object: Object =
         json::read(line).map_err(|_| "is not a JSON object with texts and numbers for nginx's variables")?;
-    let text = |word: &Option<Word>| word.as_ref().map(Word::text);
+    // With `escape=json`, nginx writes nothing where a variable has no value.
+    let text = |word: &Option<Word>| word.as_ref().map(Word::text).filter(|text| !text.is_empty());
     let number = |word: &Option<Word>, problem| match text(word) {
-        Some(text) => whole(text.as_bytes()).filter(|_| !text.is_empty()).map(Some).ok_or(problem),
+        Some(text) => whole(text.as_bytes()).map(Some).ok_or(problem),
         None => Ok(None),
     };
     let end = if let Some(msec) = text(&object.msec) {
@@ -85,7 +86,10 @@ mod tests {
         let logged = logged.unwrap();
         assert!(logged.end.is_whole);
         assert_eq!((logged.client, logged.ordinal), (Some(Client::Serial(7)), Some(2)));
-        for wrong in [&b"{"[..], b"[]", b"{}", b"{\"msec\": \"x\"}", b"{\"msec\": 1.5, \"remote_port\": \"\"}"] {
+        let bare =
+            parse(br#"{"msec": 1.5, "request_time": "", "remote_addr": "unix:", "remote_port": "", "connection": ""}"#);
+        assert_eq!(bare.map(|logged| (logged.took_ns, logged.client)), Ok((None, None)));
+        for wrong in [&b"{"[..], b"[]", b"{}", b"{\"msec\": \"x\"}", b"{\"msec\": 1.5, \"remote_port\": \"x\"}"] {
             assert!(parse(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
         }
     }

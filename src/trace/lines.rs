@@ -10,6 +10,7 @@ pub(super) struct Lines<'a> {
     input: &'a mut dyn BufRead,
     line: Vec<u8>,
     number: u64,
+    is_cut_off: bool,
 }
 
 /// A line without its end, or that it is too long.
@@ -26,7 +27,12 @@ impl TooLong {
 
 impl<'a> Lines<'a> {
     pub fn new(input: &'a mut dyn BufRead) -> Self {
-        Self { input, line: Vec::new(), number: 0 }
+        Self { input, line: Vec::new(), number: 0, is_cut_off: false }
+    }
+
+    /// Whether the file ended before the line that was read last did.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
     }
 
     /// The next line that isn't blank, with its number from 1.
@@ -51,6 +57,7 @@ impl<'a> Lines<'a> {
                     self.line.extend_from_slice(part);
                 }
                 let used = part.len() + usize::from(end.is_some());
+                self.is_cut_off = end.is_none();
                 self.input.consume(used);
                 if end.is_some() {
                     break;

@@ -142,8 +142,12 @@ impl LogFormat {
             };
             let length = match parts.peek() {
                 Some(Part::Text(next)) => find(rest, next).ok_or(DIFFERS)?,
-                // The last one ends with its word: its value is a number or a time.
-                _ => rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len()),
+                // The last one ends with its word, as its value is a number or a time, or of `10/Oct/2000:13:55:36 -0700` with its second.
+                _ => {
+                    let mut spaces = (0..rest.len()).filter(|at| rest[*at].is_ascii_whitespace());
+                    let end = spaces.nth(usize::from(variable == Variable::TimeLocal));
+                    end.unwrap_or(rest.len())
+                }
             };
             let value;
             (value, rest) = rest.split_at(length);
@@ -163,6 +167,8 @@ impl LogFormat {
                     }
                     address = Some(value);
                 }
+                // Of a client on a Unix socket.
+                Variable::RemotePort if value == b"-" => {}
                 Variable::RemotePort => {
                     port = Some(whole(value).filter(|port| *port <= 65_535).ok_or("has no client's port")?);
                 }
@@ -228,9 +234,9 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     Some(skipped + found)
 }
 
-/// Nanoseconds of a `$request_time`; `None` for `-`, which nginx writes where there is none.
+/// Nanoseconds of a `$request_time`; `None` for `-`, which nginx writes where there is none, or nothing, as it writes in JSON.
 pub(super) fn request_time(value: &[u8]) -> Result<Option<i64>, &'static str> {
-    if value == b"-" {
+    if matches!(value, b"-" | b"") {
         return Ok(None);
     }
     times::seconds(value).map(|time| Some(time.ns)).ok_or("has no request time like 0.004")
@@ -304,6 +310,20 @@ mod tests {
         assert_eq!(of("1.5 192.0.2.1:5000"), Ok(true));
         assert_eq!(of("1.5 [::1]:5000"), Ok(true));
         assert!(of("1.5 ::1:5000").is_err() && of("1.5 192.0.2.1:70000").is_err());
+    }
+
+    #[test]
+    fn a_layout_may_end_with_a_time_of_two_words() {
+        let layout = LogFormat::read("$remote_addr:$remote_port $time_local").unwrap();
+        let of = |line: &str| {
+            layout.parse(line.as_bytes()).map(|logged| (logged.end.ns / SECOND_NS, logged.client.is_some()))
+        };
+        for rest in ["", " \"GET /\" 200"] {
+            assert_eq!(of(&format!("192.0.2.1:5000 14/Nov/2023:22:13:20 +0000{rest}")), Ok((1_700_000_000, true)));
+        }
+        // A client on a Unix socket has no port.
+        let apart = LogFormat::read("$remote_addr $remote_port $msec").unwrap();
+        assert_eq!(apart.parse(b"unix: - 1.5").map(|logged| logged.client), Ok(None));
     }
 
     #[test]

@@ -18,18 +18,23 @@ struct Writing {
     is_big: bool,
     /// Nanoseconds of a unit of the fraction.
     unit_ns: i64,
+    /// Bytes of a packet's header.
+    header: usize,
 }
 
 impl Writing {
     fn of(magic: [u8; 4]) -> Option<Self> {
-        let (is_big, unit_ns) = match magic {
-            [0xd4, 0xc3, 0xb2, 0xa1] => (false, 1_000),
-            [0xa1, 0xb2, 0xc3, 0xd4] => (true, 1_000),
-            [0x4d, 0x3c, 0xb2, 0xa1] => (false, 1),
-            [0xa1, 0xb2, 0x3c, 0x4d] => (true, 1),
+        let (is_big, unit_ns, header) = match magic {
+            [0xd4, 0xc3, 0xb2, 0xa1] => (false, 1_000, 16),
+            [0xa1, 0xb2, 0xc3, 0xd4] => (true, 1_000, 16),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (false, 1, 16),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (true, 1, 16),
+            // What libpcap calls "modified": the interface and the kind of packet follow, and the headers of packets are longer.
+            [0x34, 0xcd, 0xb2, 0xa1] => (false, 1_000, 24),
+            [0xa1, 0xb2, 0xcd, 0x34] => (true, 1_000, 24),
             _ => return None,
         };
-        Some(Self { is_big, unit_ns })
+        Some(Self { is_big, unit_ns, header })
     }
 
     fn word(self, bytes: &[u8], at: usize) -> u32 {
@@ -58,8 +63,8 @@ pub(super) fn read(
     let mut syns = Syns::default();
     let mut packet = Vec::new();
     loop {
-        let mut header = [0; 16];
-        match fill(input, &mut header)? {
+        let mut header = [0; 24];
+        match fill(input, &mut header[..writing.header])? {
             Filled::Nothing => return Ok(()),
             Filled::Part => {
                 cut_off(findings);
@@ -105,6 +110,7 @@ pub(super) fn judge(
 pub(super) fn cut_off(findings: &mut Findings) {
     findings.lines += 1;
     findings.wrong(findings.lines, "is cut off by the end of the file");
+    findings.is_cut_off = true;
 }
 
 /// How much of a buffer could be filled.
@@ -175,6 +181,22 @@ mod tests {
             let (all, findings) = times(&bytes[..bytes.len() - 1]);
             assert_eq!((all.unwrap().len(), findings.lines, findings.malformed), (2, 4, 1));
         }
+    }
+
+    #[test]
+    fn packets_may_have_longer_headers() {
+        let mut bytes = vec![0x34, 0xcd, 0xb2, 0xa1];
+        bytes.extend([0; 16]);
+        bytes.extend(101_u32.to_le_bytes());
+        for port in [1, 2] {
+            let packet = packets::ipv4((port, 80), 7, 2);
+            let length = (packet.len() as u32).to_le_bytes();
+            bytes.extend(
+                [&7_u32.to_le_bytes()[..], &5_u32.to_le_bytes(), &length, &length, &[0xee; 8], &packet].concat(),
+            );
+        }
+        let (all, findings) = times(&bytes);
+        assert_eq!((all.unwrap(), findings.malformed), (vec![7_000_005_000; 2], 0));
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub(super) fn read(
                 let since = i64::try_from(units * SECOND_NS as u128 / interface.per_second).ok();
                 let Some(at_ns) = since.and_then(|ns| ns.checked_add(interface.offset_s.checked_mul(SECOND_NS)?))
                 else {
-                    findings.wrong(findings.lines, "has a time after the year 2262");
+                    findings.wrong(findings.lines, "has a time before the year 1677 or after 2262");
                     continue;
                 };
                 pcap::judge(&mut syns, (interface.link, packet, at_ns), findings, emit)?;
@@ -146,23 +146,25 @@ fn interface(block: &[u8], is_big: bool) -> Option<Interface> {
         Some(if is_big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
     };
     let mut interface = Interface { link: half(0)?.into(), per_second: 1_000_000, offset_s: 0 };
-    // Link type, reserved, snap length; then options: code, length, value padded to 4 bytes.
+    // Link type, reserved, snap length; then options: code, length, value padded to 4 bytes. As libpcap does, take neither twice.
     let mut at = 8;
+    let (mut resolved, mut moved) = (false, false);
     while let (Some(code), Some(length)) = (half(at), half(at + 2)) {
         let value = block.get(at + 4..at + 4 + usize::from(length))?;
         match (code, value) {
             (0, _) => break,
             // if_tsresol: a negative power of 10, or of 2 with the highest bit.
-            (9, [resolution]) => {
+            (9, [resolution]) if !std::mem::replace(&mut resolved, true) => {
                 let power = u32::from(resolution & 0x7f);
                 interface.per_second =
                     if resolution & 0x80 == 0 { 10_u128.checked_pow(power) } else { 2_u128.checked_pow(power) }?;
             }
             // if_tsoffset.
-            (14, value) => {
+            (14, value) if !std::mem::replace(&mut moved, true) => {
                 let bytes = value.try_into().ok()?;
                 interface.offset_s = if is_big { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) };
             }
+            (9 | 14, _) => return None,
             _ => {}
         }
         at += 4 + usize::from(length).next_multiple_of(4);
@@ -222,6 +224,17 @@ mod tests {
                 // The same SYN on two interfaces is one connection.
                 assert_eq!((findings.lines, findings.others, findings.malformed), (2, 1, 0));
             }
+        }
+    }
+
+    #[test]
+    fn no_interface_has_two_units_or_offsets() {
+        let offset = [&14_u16.to_le_bytes()[..], &8_u16.to_le_bytes(), &(-5_i64).to_le_bytes()].concat();
+        let unit = [&9_u16.to_le_bytes()[..], &1_u16.to_le_bytes(), &[9, 0, 0, 0]].concat();
+        let of = |options: &[&[u8]]| interface(&[&[1, 0, 0, 0, 0, 0, 0, 0], &options.concat()[..]].concat(), false);
+        assert_eq!(of(&[&offset, &unit]), Some(Interface { link: 1, per_second: 1_000_000_000, offset_s: -5 }));
+        for twice in [[&offset, &offset], [&unit, &unit]] {
+            assert_eq!(of(&[twice[0], twice[1]]), None);
         }
     }
 

@@ -257,7 +257,9 @@ impl Schedule {
         }
         figures.starts = self.starts_before(until_ns).unwrap_or(walked);
         figures.per_second = figures.starts as f64 * 1e9 / length_ns.max(1) as f64;
-        figures.busiest_per_second = figures.busiest_per_second.max(figures.per_second);
+        // A second may be cut in two by those that are counted, and a replay of less than a second has no more than all of its starts.
+        let mean = figures.per_second.min(figures.starts as f64);
+        figures.busiest_per_second = figures.busiest_per_second.max(mean);
         (figures.most_held, figures.most_open) = (held.most, open.most);
         figures.longest_hold = Duration::from_nanos(longest_ns);
         figures
@@ -377,6 +379,9 @@ pub(crate) mod tests {
         let figures = all.figures(4_000_000_000, 20_000_000_000);
         assert_eq!((figures.starts, figures.most_held), (3, 3));
         assert!((figures.per_second - 0.75).abs() < 1e-9);
+        // Of less than a second, all starts are in one.
+        let short = schedule("0\n0.000001\n", |_| {}).unwrap().figures(u64::MAX, 0);
+        assert_eq!((short.busiest_per_second, short.per_second), (2.0, 1e6));
         // Held for longer than a repetition takes, connections of several are open at once.
         let repeated = schedule("0\n1\n", |asked| asked.repeat = 100).unwrap();
         assert_eq!(repeated.figures(u64::MAX, 5_000_000_000).most_held, 5);

@@ -51,7 +51,8 @@ pub struct Dispersion {
     pub window: Duration,
     /// How many there are.
     pub windows: u64,
-    /// The variance of their counts divided by the mean: 1 for a Poisson process, 0 for equal gaps, more for bursts (Cox and Lewis, The
+    /// The variance of their counts divided by the mean: 1 for a Poisson process, close to 0 for equal gaps much shorter than the
+    /// windows, more for bursts (Cox and Lewis, The
     /// Statistical Analysis of Series of Events, 1966). `None` for fewer than ten windows.
     pub index: Option<f64>,
     /// The most starts in a window.

@@ -80,11 +80,11 @@ fn segment(link: u32, packet: &[u8]) -> Result<Option<Segment<'_>>, &'static str
     if matches!(ethertype, IPV4 | IPV6) { ip(network) } else { Ok(None) }
 }
 
-/// The ethertype behind 802.1Q and 802.1ad tags, and what follows it.
+/// The ethertype behind tags of VLANs (802.1Q, 802.1ad and, before that, 0x9100), and what follows it.
 fn after_tags(mut rest: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     loop {
         let ethertype = word(rest, 0)?;
-        let is_tag = matches!(ethertype, 0x8100 | 0x88a8);
+        let is_tag = matches!(ethertype, 0x8100 | 0x88a8 | 0x9100);
         rest = rest.get(if is_tag { 4 } else { 2 }..).ok_or(CUT_OFF)?;
         if !is_tag {
             return Ok((ethertype, rest));
@@ -115,10 +115,16 @@ fn ip(packet: &[u8]) -> Result<Option<Segment<'_>>, &'static str> {
             let fixed = packet.get(..40).ok_or(CUT_OFF)?;
             let (mut next, mut rest) = (fixed[6], &packet[40..]);
             // Hop-by-hop options, routing and destination options (RFC 8200, section 4) have a length in units of 8 bytes, without the first.
-            while matches!(next, 0 | 43 | 60) {
-                let header = rest.get(..2).ok_or(CUT_OFF)?;
+            // A fragment's has 8 bytes (section 4.5).
+            while matches!(next, 0 | 43 | 44 | 60) {
+                let header = rest.get(..8).ok_or(CUT_OFF)?;
+                let is_fragment = next == 44;
+                if is_fragment && u16::from_be_bytes([header[2], header[3]]) >> 3 != 0 {
+                    return Ok(None);
+                }
                 next = header[0];
-                rest = rest.get((usize::from(header[1]) + 1) * 8..).ok_or(CUT_OFF)?;
+                let units = if is_fragment { 0 } else { usize::from(header[1]) };
+                rest = rest.get((units + 1) * 8..).ok_or(CUT_OFF)?;
             }
             if next == TCP { tcp(&fixed[8..40], rest) } else { Ok(None) }
         }
@@ -163,6 +169,7 @@ mod tests {
         let with = |before: &[u8]| [before, &bare].concat();
         let ethernet = with(&[&[0; 12][..], &[8, 0]].concat());
         let tagged = with(&[&[0; 12][..], &[0x81, 0, 0, 5, 8, 0]].concat());
+        let stacked = with(&[&[0; 12][..], &[0x91, 0, 0, 5, 0x81, 0, 0, 6, 8, 0]].concat());
         let sll = with(&[&[0; 14][..], &[8, 0]].concat());
         let sll2 = with(&[&[8, 0][..], &[0; 18]].concat());
         let mut v6 = vec![0x60, 0, 0, 0, 0, 28, 0, 64];
@@ -174,6 +181,7 @@ mod tests {
             (0, &with(&[2, 0, 0, 0])),
             (1, &ethernet),
             (1, &tagged),
+            (1, &stacked),
             (113, &sll),
             (276, &sll2),
             (101, &v6),
@@ -184,6 +192,14 @@ mod tests {
                 assert!(cut == Err(CUT_OFF) || length >= packet.len() - 6, "{link} {length} {cut:?}");
             }
         }
+        // The first fragment of a packet has its TCP header, and no other has.
+        let mut fragment = v6[..40].to_vec();
+        fragment[6] = 44;
+        fragment.extend([6, 0, 0, 1, 0, 0, 0, 7]);
+        fragment.extend(packets::tcp((5_000, 80), 1, SYN));
+        assert_eq!(Syns::default().judge(101, &fragment, 0), Ok(Packet::Start));
+        fragment[43] = 8;
+        assert_eq!(Syns::default().judge(101, &fragment, 0), Ok(Packet::Other));
         // SYN-ACK, ACK, RST; not TCP; ARP.
         for flags in [0x12, 0x10, 0x04] {
             assert_eq!(Syns::default().judge(101, &packets::ipv4((1, 2), 3, flags), 0), Ok(Packet::Other));

@@ -55,7 +55,10 @@ pub(super) fn read(
                 findings.has_holds |= arrival.hold_ns.is_some();
                 emit(arrival)?;
             }
-            Err(problem) => findings.wrong(number, problem),
+            Err(problem) => {
+                findings.wrong(number, problem);
+                findings.is_cut_off = lines.is_cut_off();
+            }
         }
     }
     Ok(())

@@ -191,6 +191,7 @@ fn replayed(
         requests: findings.requests,
         tells_connections: findings.has_connections,
         spread: findings.spread,
+        left_out: load.left_out().map(str::to_owned),
         speed: asked.speed,
         from_s: asked.from.as_secs_f64(),
         to_s: asked.to.map(|to| to.as_secs_f64()),

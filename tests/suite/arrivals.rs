@@ -192,7 +192,7 @@ fn replaced_connections_are_established_accepted_and_completed() {
         assert_balanced(trial);
         let connections = &trial["connections"];
         let replaced = number(&connections["replaced"]);
-        // Each of the eight lives for at least 100 ms of the 600.
+        // Each of the eight lives for at least 100 ms of the 600, after which none is replaced, however late its requests are.
         assert!((8..=8 * 5).contains(&replaced), "{connections}");
         let counts = ["attempted", "established", "accepted", "completed"].map(|count| number(&connections[count]));
         assert_eq!(counts, [8 + replaced; 4], "{connections}");

@@ -138,6 +138,35 @@ fn write_program(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// The traces that examples name: logs of half an hour that begin with many requests, and a capture.
+fn traces(bench: &Bench) {
+    let seconds = || std::iter::repeat_n(0, 100).chain((1..1_800).step_by(20));
+    let combined: String = seconds()
+        .map(|second| {
+            format!("192.0.2.1 - - [14/Nov/2023:22:{:02}:{:02} +0000] \"GET /\" 200 1\n", 10 + second / 60, second % 60)
+        })
+        .collect();
+    let layout: String =
+        seconds().map(|second| format!("192.0.2.1:5000 [{}.250] 0.010\n", 1_700_000_000 + second)).collect();
+    for (name, text) in [("access.log", &combined), ("access.log.zst", &combined), ("app.log", &layout)] {
+        fs::write(bench.path(name), text).unwrap();
+    }
+    // A section of pcapng, an interface of raw IP packets, and a SYN.
+    let block = |kind: u32, body: &[u8]| {
+        let length = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, body, &length].concat()
+    };
+    let mut syn = [0_u8; 40];
+    (syn[0], syn[9], syn[32], syn[33]) = (0x45, 6, 0x50, 2);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let capture = [
+        block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX])),
+        block(1, &words(&[101, 0])),
+        block(6, &[words(&[0, 0, 5, 40, 40]), syn.to_vec()].concat()),
+    ];
+    fs::write(bench.path("capture.pcapng"), capture.concat()).unwrap();
+}
+
 fn every_example_runs() {
     let bench = Bench::new(SCENARIO);
     for name in ["my.toml", "before.toml", "after.toml"] {
@@ -146,6 +175,7 @@ fn every_example_runs() {
     for folder in ["bin", "results", ".local/share/bash-completion/completions", ".config/fish/completions", ".zfunc"] {
         fs::create_dir_all(bench.path(folder)).unwrap();
     }
+    traces(&bench);
     let program = |name: &str, text: &str| write_program(&bench.path("bin").join(name), text);
     program("listenbench", WRAPPER);
     program("sudo", "#!/bin/sh\nexec \"$@\"\n");
@@ -154,6 +184,8 @@ fn every_example_runs() {
         "#!/bin/sh\n[ \"$1 $2\" = 'netns exec' ] || exec $(PATH=/usr/sbin:/sbin:/usr/bin:/bin command -v ip) \"$@\"\nshift 3\nexec \"$@\"\n",
     );
     program("pidof", "#!/bin/sh\necho $SERVER\n");
+    // Whether it is installed or not, it unpacks what is not packed.
+    program("zstdcat", "#!/bin/sh\nexec cat \"$@\"\n");
     program("less", "#!/bin/sh\ncat >/dev/null\n");
     for (tool, instead) in [("jq", "cat >/dev/null"), ("curl", "exit 0"), ("man", "cat >/dev/null")] {
         if !requires::on_path(tool) {

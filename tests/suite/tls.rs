@@ -226,7 +226,7 @@ fn what_makes_no_sense_is_refused() {
         ),
         (
             "server.app = \"https\"\nserver.certificate = \"no-such.pem\"\nserver.private_key = \"no-such.key\"",
-            "`server.certificate`: no-such.pem: cannot be read as certificates in PEM form",
+            "no-such.pem: cannot be read as certificates in PEM form",
         ),
         ("protocol = \"udp\"\nserver.app = \"https\"\nserver.strategy = \"reuseport\"", "require app \"echo\""),
     ] {

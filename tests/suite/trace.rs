@@ -189,7 +189,7 @@ fn a_plan_refuses_what_cannot_be_replayed() {
     }
     let planned = bench.run(&["--dry-run", "--verbose"]);
     assert_code(&planned, 0);
-    assert!(words(&stderr(&planned)).contains("replays trace (CSV): 2 starts in 2"), "{}", stderr(&planned));
+    assert!(words(&stderr(&planned)).contains("/trace (CSV): 2 starts in 2"), "{}", stderr(&planned));
 }
 
 fn a_preview_shows_rate_burstiness_and_gaps() {
@@ -296,4 +296,8 @@ fn a_capture_of_a_replay_is_the_trace_again() {
     let trial = &crate::common::read_trials(&bench.path("again"))[0];
     assert_eq!((number(&of_load(trial)["started"]), of_load(trial)["format"].as_str()), (8, Some("pcap")));
     assert_eq!(number(&trial["connections"]["established"]), 8);
+    // A log that has another content is another trace.
+    let compared = |b: &str| words(&stdout(&bench.command(&["compare", "out", b]).output().unwrap()));
+    assert!(compared("again").contains("different scenario: SHA-256 of what was replayed: "), "{}", compared("again"));
+    assert!(!compared("out").contains("SHA-256"), "{}", compared("out"));
 }

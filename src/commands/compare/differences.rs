@@ -19,6 +19,8 @@ const OF_THE_SCENARIO: [&str; 3] = ["name", "question", "seed"];
 const NETFILTER: &str = "netfilter";
 const CONNTRACK: &str = "/netfilter/conntrack";
 const OF_THE_MOMENT: [&str; 2] = ["entries", "counts"];
+/// What stands for the contents of all traces that a record replayed.
+const TRACES: &str = "SHA-256 of what was replayed";
 /// Most hosts of a role that are named.
 const NAMED: usize = 8;
 const ABSENT: &str = "unset";
@@ -112,7 +114,15 @@ fn by_rank(host: &mut Json) {
 pub fn of_scenarios(base: &[Record], new: &[Record]) -> Vec<Difference> {
     let table = |record: &Record| {
         let table = record.scenario.parse::<toml::Table>().unwrap_or_default();
-        serde_json::to_value(table).unwrap_or_default()
+        let mut table = serde_json::to_value(table).unwrap_or_default();
+        // Whatever their names, traces are the same if their contents are.
+        let replays = record.trials.iter().flat_map(|trial| &trial.loads).filter_map(|load| load.replay.as_ref());
+        let digest = |sha256: &str| sha256.chars().take(12).collect::<String>() + "…";
+        let contents: BTreeSet<String> = replays.map(|replay| digest(&replay.sha256)).collect();
+        if !contents.is_empty() {
+            table[TRACES] = contents.into_iter().collect::<Vec<String>>().join(" and ").into();
+        }
+        table
     };
     let tables = |records: &[Record]| records.iter().map(table).collect::<Vec<_>>();
     differences(&tables(base), &tables(new), &OF_THE_SCENARIO)

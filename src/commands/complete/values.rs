@@ -11,6 +11,7 @@ use crate::{
         keys::{self, AnyKey},
     },
     stats::METRICS,
+    trace,
 };
 
 /// A value, and what it is.
@@ -29,6 +30,7 @@ enum Source {
     Pages,
     Strategies,
     Apps,
+    Formats,
 }
 
 /// The arguments whose values are known, by their names among clap's.
@@ -46,6 +48,7 @@ const SOURCES: &[(&str, Source)] = &[
     ("command", Source::Pages),
     ("strategy", Source::Strategies),
     ("app", Source::Apps),
+    ("format", Source::Formats),
 ];
 
 /// What the value of an argument may begin with, and what it may be. `Files` follow if there are paths among them.
@@ -69,6 +72,7 @@ pub(super) fn of(main: &Command, argument: &Arg, begun: &str) -> Vec<Candidate> 
         Some(Source::Explained) => explain::names().into_iter().map(|name| (name, String::new())).collect(),
         Some(Source::Pages) => man::pages(main).into_iter().map(|name| (name, String::new())).collect(),
         Some(Source::Strategies) => strategies(begun),
+        Some(Source::Formats) => trace::FORMAT_WORDS.map(|word| (word.to_owned(), String::new())).into(),
         Some(Source::Apps) => keys::SERVER_APP.words().into_iter().map(|app| (app.to_owned(), String::new())).collect(),
     }
 }

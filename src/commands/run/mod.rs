@@ -158,6 +158,7 @@ pub(super) fn execute(
         .iter()
         .filter_map(|chosen| outline::too_few(&chosen.plan))
         .chain(chosen.chunks(together).flat_map(interleave::too_few))
+        .chain(chosen.iter().flat_map(reasons::left_out))
         .for_each(|line| kind.note(terminal::prose(&line)));
     rehearse::warn_of_bounds(chosen.iter().map(|chosen| &chosen.plan), (&probe, hosts), kind);
     if options.verbose {

@@ -43,6 +43,20 @@ pub(super) fn reasons(
     Ok(all.into_iter().map(|line| format!("{}: {line}", chosen.name)).collect())
 }
 
+/// What of traces an app has no use for; said in any case, as what was written is not all done.
+pub(super) fn left_out(chosen: &Chosen) -> IndexSet<String> {
+    let of_load = |cell: &Cell, load: &Load| {
+        let (path, app) = (&load.replay.as_ref()?.asked.path, cell.scenario.server.app.name());
+        let what = load.left_out()?;
+        Some(format!(
+            "{}: {path} is replayed without its {what}: server.app = \"{app}\" has no use for them",
+            chosen.name
+        ))
+    };
+    let of_cell = |cell| move |load| of_load(cell, load);
+    chosen.plan.cells.iter().flat_map(|cell| cell.scenario.loads.iter().filter_map(of_cell(cell))).collect()
+}
+
 /// Why our own server has as many workers as it has.
 fn members(plan: &Plan, cell: &Cell) -> Option<String> {
     let scenario = &cell.scenario;

@@ -5,7 +5,7 @@ mod preview;
 
 use anyhow::{Result, bail};
 
-use self::preview::Preview;
+pub(super) use self::preview::Preview;
 use super::{Ended, Lines, Usage, say, say_json};
 use crate::{
     cli,

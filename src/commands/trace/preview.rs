@@ -1,34 +1,54 @@
 //! What `listenbench trace` shows, as text and as JSON.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::chart::chart;
 use crate::{
     format::{self, duration, exact, number, several, thousands},
+    record::MalformedLine,
     report::terminal,
     trace::{Asked, Schedule, Survey},
 };
 
-/// A preview. Times are those of the replay, but for `span_s` and the part that is selected.
-#[derive(Debug, Serialize)]
-pub(super) struct Preview {
+/// What a replay would be like. Times are those of the replay, but for `span_s` and the part that is selected.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Preview {
+    /// Path of the file, or `-`.
     file: String,
+    /// SHA-256 of it, in 64 hex digits.
     sha256: String,
+    /// Its format, in words.
     format: String,
+    /// Its lines, of captures packets; empty lines and a table's header are not counted.
     lines: u64,
+    /// Those of them that could not be read.
     malformed: u64,
-    malformed_first: Vec<Malformed>,
+    /// The first of those.
+    malformed_first: Vec<MalformedLine>,
+    /// Those that start no connection.
     others: u64,
+    /// Connections in the whole trace.
     connections: u64,
+    /// Requests in the whole trace; `null` if it has none.
     requests: Option<u64>,
+    /// Whether it tells several requests of one connection from those of others.
     tells_connections: bool,
+    /// Lines whose time has whole seconds. Their starts are spread at random within the second.
     spread: u64,
+    /// As asked for: how much faster than in the trace connections start, which part of it in seconds from its first start (`null` for its
+    /// end), and how often.
     speed: f64,
     from_s: f64,
     to_s: Option<f64>,
     repeat: u64,
+    /// How long the part took in the trace, in seconds.
     span_s: f64,
+    /// How long its replay takes, repetitions included, in seconds.
     length_s: f64,
+    /// Starts of the whole replay, and how many come in a second on average and in the busiest.
     starts: u64,
     starts_per_s: f64,
     busiest_starts_per_s: f64,
@@ -37,35 +57,33 @@ pub(super) struct Preview {
     gaps: Gaps,
 }
 
-#[derive(Debug, Serialize)]
-struct Malformed {
-    line: u64,
-    problem: String,
-}
-
 /// Starts in equal parts of one repetition.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Rate {
+    /// How long a part is, in seconds.
     part_s: f64,
     starts: Vec<u64>,
 }
 
 /// How much the number of starts varies in windows of a length.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Dispersion {
     window_s: f64,
     windows: u64,
-    /// `null` for fewer than ten windows.
+    /// The variance of the starts in a window divided by their mean; `null` for fewer than ten windows.
     index: Option<f64>,
+    /// The most starts in a window.
     most_starts: u64,
 }
 
 /// The gaps between starts; `null` where there are too few starts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Gaps {
     mean_ns: Option<f64>,
+    /// Their coefficient of variation.
     variation: Option<f64>,
-    percentiles_ns: serde_json::Map<String, serde_json::Value>,
+    /// By percentile: `p50`; empty for fewer than two starts.
+    percentiles_ns: BTreeMap<String, u64>,
     longest_ns: Option<u64>,
     /// Starts at the same instant as the one before.
     together: u64,
@@ -76,14 +94,14 @@ impl Preview {
         let summary = schedule.summary();
         let findings = &summary.findings;
         let figures = schedule.figures(u64::MAX, 0);
-        let malformed = findings.shown.iter().map(|one| Malformed { line: one.line, problem: one.problem.clone() });
+        let malformed = findings.shown.iter().map(|one| MalformedLine { line: one.line, problem: one.problem.clone() });
         let dispersion = survey.dispersion.iter().map(|one| Dispersion {
             window_s: one.window.as_secs_f64(),
             windows: one.windows,
             index: one.index,
             most_starts: one.most,
         });
-        let percentiles = survey.gaps.iter().map(|gap| (format!("p{}", gap.percentile), gap.ns.into()));
+        let percentiles = survey.gaps.iter().map(|gap| (format!("p{}", gap.percentile), gap.ns));
         Self {
             file: asked.path.clone(),
             sha256: summary.sha256.clone(),
@@ -140,17 +158,18 @@ impl Preview {
         let mut text: String = lines.iter().map(|line| terminal::prose(line) + "\n").collect();
         let part = std::time::Duration::from_secs_f64(self.rate.part_s);
         let what = if self.repeat > 1 { "Starts per second, in each repetition" } else { "Starts per second" };
-        text += &format!("\n{what}, {} a column:\n", exact(part));
+        text += &format!("\n{}\n", terminal::prose(&format!("{what}, {} a column:", exact(part))));
         for line in chart(&self.rate.starts, part) {
             text += &line.chars().take(width.max(1)).collect::<String>();
             text.push('\n');
         }
-        text += "\nBurstiness (index of dispersion of counts; 1: independent starts, more: bursts):\n";
-        text += &format!("{:>12} {:>12} {:>12} {:>14}\n", "window", "windows", "index", "most starts");
+        let burstiness = "Burstiness (index of dispersion of counts; 1: independent starts, more: bursts):";
+        text += &format!("\n{}\n", terminal::prose(burstiness));
+        text += &format!("{:>8} {:>10} {:>7} {:>12}\n", "window", "windows", "index", "most starts");
         for one in &self.dispersion {
             let index = one.index.map_or_else(|| "–".to_owned(), number);
             text += &format!(
-                "{:>12} {:>12} {index:>12} {:>14}\n",
+                "{:>8} {:>10} {index:>7} {:>12}\n",
                 span(one.window_s),
                 count(one.windows),
                 count(one.most_starts)
@@ -161,13 +180,13 @@ impl Preview {
             .gaps
             .variation
             .map_or_else(String::new, |cv| format!(", coefficient of variation {} (1: exponential)", number(cv)));
-        text += &format!("\nGaps between starts: mean {}{variation}\n", duration(mean_ns));
+        let mean = format!("Gaps between starts: mean {}{variation}", duration(mean_ns));
+        text += &format!("\n{}\n", terminal::prose(&mean));
         let longest = self.gaps.longest_ns.map(|ns| ("longest".to_owned(), ns as f64));
-        let percentiles =
-            self.gaps.percentiles_ns.iter().map(|(name, ns)| (name.clone(), ns.as_f64().unwrap_or_default()));
+        let percentiles = self.gaps.percentiles_ns.iter().map(|(name, ns)| (name.clone(), *ns as f64));
         let all: Vec<(String, f64)> = percentiles.chain(longest).collect();
         for (name, ns) in &all {
-            text += &format!("{name:>12} {:>12}\n", duration(*ns));
+            text += &format!("{name:>8} {:>10}\n", duration(*ns));
         }
         if self.gaps.together > 0 {
             text += &format!("{} at the same instant as the start before\n", count(self.gaps.together));
@@ -204,7 +223,7 @@ impl Preview {
             text += &format!("; {} times as fast", self.speed);
         }
         if self.repeat > 1 {
-            text += &format!("; {} times", self.repeat);
+            text += &format!("; {} times over", self.repeat);
         }
         text
     }

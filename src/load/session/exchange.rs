@@ -187,12 +187,10 @@ impl Session {
 
     /// Marks a flow's request, and says where it goes out.
     fn ask_of_flow<O: Observer>(&self, shared: &mut Shared<O>, wait: Option<Wait>) -> Action {
-        let Policy { requests, rebind_after, .. } = shared.policy;
+        let Policy { rebind_after, .. } = shared.policy;
         let Some(flow) = shared.flows.get_mut(self.tag as usize) else { return Action::Send(wait) };
-        flow.asks(&mut shared.out, shared.observer.reloads());
-        // Those before this one.
-        let made = requests.saturating_sub(self.requests_left + 1);
-        if rebind_after > 0 && made == rebind_after && !flow.has_rebound() {
+        let before = flow.asks(&mut shared.out, shared.observer.reloads());
+        if rebind_after > 0 && before == rebind_after && !flow.has_rebound() {
             return Action::Rebind(wait);
         }
         Action::Send(wait)

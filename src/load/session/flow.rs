@@ -19,6 +19,8 @@ pub(super) struct Flow {
     first_port: u16,
     /// Whether it has gone on from another port, and has been answered there.
     port: Port,
+    /// Its requests so far.
+    made: u32,
     /// The workers that answered first and last: one more than the number of each.
     first: Option<NonZeroU16>,
     last: Option<NonZeroU16>,
@@ -50,6 +52,7 @@ impl Flow {
             id: ConnectionId::of_client(scattered(seed.into())),
             first_port,
             port: Port::First,
+            made: 0,
             first: None,
             last: None,
             again: false,
@@ -68,10 +71,13 @@ impl Flow {
         self.port != Port::First
     }
 
-    /// Marks its next request, which is made after so many reloads.
-    pub fn asks(&mut self, request: &mut [u8], reloads: u64) {
+    /// Marks its next request, which is made after so many reloads. Returns how many it has made before.
+    pub fn asks(&mut self, request: &mut [u8], reloads: u64) -> u32 {
         self.asked_after = reloads;
         self.id.put_into_request(request);
+        let before = self.made;
+        self.made = before.saturating_add(1);
+        before
     }
 
     /// It goes on from another port.

@@ -519,6 +519,15 @@ fn a_flow_sticks_to_a_worker_or_moves() {
 }
 
 #[test]
+fn a_flow_of_a_trace_that_ends_before_it_changes_its_port_has_one() {
+    // The scenario has 3 requests for flows of which a trace says nothing, and this one has a single one.
+    let mut one = one(Transport::Udp, "protocol = \"udp\"\n[load]\nrequests = 3\nrebind_after = 2");
+    one.session.requests_left = 1;
+    assert_eq!(one.session.on_started(&mut one.shared), Action::Send(Some(Wait::Reply)));
+    assert_eq!(one.report().flows.rebound, 0);
+}
+
+#[test]
 fn a_flow_that_changes_its_port_stays_or_moves() {
     for (workers, [stayed, moved]) in [([1, 1, 1], [1, 0]), ([1, 0, 1], [0, 1]), ([0, 0, 1], [1, 0])] {
         let mut one = flow("[load]\nrequests = 3\nrebind_after = 1");

@@ -4,6 +4,7 @@ use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
 
 use super::{
+    arrivals,
     effective::{Effective, OfTrial},
     job::Job,
     members::lacked_descriptors,
@@ -78,6 +79,7 @@ pub(super) fn of(record: &Record, effective: &Effective) -> Vec<String> {
     conditions.extend(open_files(record, effective));
     conditions.extend(upstreams(record));
     conditions.extend(protocols(record, effective));
+    conditions.extend(arrivals::conditions(record, effective));
     conditions.extend(headers(record));
     conditions.extend(security(record, effective));
     conditions.extend(netfilter::conditions(record));
@@ -121,7 +123,7 @@ pub(super) fn lines(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String
 }
 
 /// What is said of a trial's populations: once if it is the same of all, otherwise of each. Empty if nothing is.
-fn of_loads(loads: &[Load], of: impl Fn(&Load) -> Option<String>) -> String {
+pub(super) fn of_loads(loads: &[Load], of: impl Fn(&Load) -> Option<String>) -> String {
     let all: Vec<(&str, String)> = loads.iter().filter_map(|load| Some((&load.name[..], of(load)?))).collect();
     match &all[..] {
         [] => String::new(),

@@ -42,6 +42,12 @@ pub(super) struct OfTrial<'a> {
 }
 
 impl<'a> OfTrial<'a> {
+    /// For tests of what is said of a scenario.
+    #[cfg(test)]
+    pub fn of(cell: &'a Cell) -> Self {
+        Self { cell, searched: None }
+    }
+
     pub fn scenario(&self) -> &'a Scenario {
         &self.cell.scenario
     }

@@ -1,5 +1,6 @@
 //! The sections of a report, one per file: finding, figure and tables.
 
+mod arrivals;
 mod cells;
 mod conditions;
 mod conntrack;

@@ -113,11 +113,11 @@ fn about(trace: &Replayed) -> String {
         several(*connections, "connection"),
         span(trace.span_s)
     );
-    if (trace.speed - 1.0).abs() > f64::EPSILON {
-        text += &format!(", {} times as fast", trace.speed);
-    }
     if trace.repeat > 1 {
-        text += &format!(", {} times", trace.repeat);
+        text += &format!(" {} times", trace.repeat);
+    }
+    if (trace.speed - 1.0).abs() > f64::EPSILON {
+        text += &format!(", at {} times the speed", trace.speed);
     }
     text.push('.');
     if trace.due < trace.traced {
@@ -135,6 +135,10 @@ fn about(trace: &Replayed) -> String {
     if trace.spread > 0 {
         text += " Its times are whole seconds: starts were spread at random within each second, so that bursts shorter than a second are not those \
                  of the trace.";
+    }
+    if let Some(what) = &trace.left_out {
+        text += &format!(" Its {what} were left out: the server's app has no use for them.");
+        return text;
     }
     match (trace.tells_connections, trace.requests) {
         (false, Some(_)) => {
@@ -187,7 +191,7 @@ mod tests {
         };
         let text = about(&other);
         for part in [
-            "2 times as fast, 3 times.",
+            "were replayed 3 times, at 2 times the speed.",
             "12 lines (1",
             "a.log:7 has no time",
             "whole seconds",
@@ -195,5 +199,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let text = about(&Replayed { left_out: Some("requests".to_owned()), ..other });
+        assert!(text.ends_with("Its requests were left out: the server's app has no use for them."), "{text}");
     }
 }

@@ -62,6 +62,13 @@ impl Rates {
                 &[keys::LOAD_RATES_SPEED, keys::LOAD_START, keys::LOAD_END, keys::LOAD_WARMUP, keys::LOAD_DURATION];
             let problem = "has no rate above 0 before the load ends: raise load.rates_speed, or lengthen the load";
             settings.conflict(keys::LOAD_RATES, others, problem);
+        } else {
+            let warmup = span.warmup.saturating_sub(settings.get(keys::LOAD_START));
+            if warmup < over && rates.expected_by(warmup.as_secs_f64()) >= rates.expected_by(over.as_secs_f64()) {
+                let problem =
+                    "has no rate above 0 in the measured time: shorten load.warmup, or raise load.rates_speed";
+                settings.conflict(keys::LOAD_RATES, &[keys::LOAD_RATES_SPEED, keys::LOAD_WARMUP], problem);
+            }
         }
         rates
     }
@@ -73,10 +80,13 @@ fn due_for(settings: &Settings<'_>, span: Span, arrivals: ArrivalsName) -> Durat
     const ANY: Duration = Duration::from_secs(1);
     let Some(end) = settings.get(keys::LOAD_END).or(span.fixed()) else {
         let name: &str = arrivals.into();
-        let problem = format!(
-            "\"{name}\" is about rates over the load's time, which load.connections leaves open: set load.duration instead"
-        );
-        settings.conflict(keys::LOAD_ARRIVALS, &[keys::LOAD_CONNECTIONS], problem);
+        let (open, cause): (_, &dyn AnyKey) = if span.until_traces_end {
+            ("the trace of another population leaves open: set load.duration", keys::LOAD_TRACE)
+        } else {
+            ("load.connections leaves open: set load.duration instead", keys::LOAD_CONNECTIONS)
+        };
+        let problem = format!("\"{name}\" is about rates over the load's time, which {open}");
+        settings.conflict(keys::LOAD_ARRIVALS, &[cause], problem);
         return ANY;
     };
     let over = end.saturating_sub(settings.get(keys::LOAD_START));

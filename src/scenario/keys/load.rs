@@ -130,8 +130,8 @@ keys! { LOAD:
         "How think times are distributed around their mean. `fixed`: all are `load.think_time`. `exponential`: many are short. `lognormal` and \
          `pareto`: a few are very long, as `load.think_shape` says.";
     LOAD_THINK_SHAPE: Number = "load.think_shape", number(0.01, 100.0), 1.5,
-        "The shape of think times: of `lognormal`, the standard deviation of their logarithm; of `pareto`, the exponent of its tail, more than 1: \
-         the lower, the more a few of them weigh.";
+        "The shape of think times: of `lognormal`, the standard deviation of their logarithm, at most 2.5; of `pareto`, the exponent of its tail, \
+         at least 1.2: the lower, the more a few of them weigh.";
     LOAD_LIFETIME: Optional<Span> = "load.lifetime", Optional(POSITIVE_SPAN), None,
         "`kept`: close each connection so long after it was opened, on average, once it waits for no reply. Its next request opens another, in whose \
          response time the connection's set-up counts, and the record counts that as `replaced`. Left out: connections stay open until `load.end`.";
@@ -141,11 +141,11 @@ keys! { LOAD:
     LOAD_LIFETIME_SHAPE: Number = "load.lifetime_shape", number(0.01, 100.0), 1.5,
         "The shape of lifetimes, as `load.think_shape`.";
     LOAD_ARRIVALS: Choice<ArrivalsName> = "load.arrivals", choice(), ArrivalsName::Poisson,
-        "`open`: how starts are spread over time. `constant`: evenly. `poisson`: at random. `burst`: many at once, then none. `ramp`, `mmpp` and \
-         `rates`: at random (Poisson), at a rate that changes: linearly over the load's time; between a low and a high one, which alternate for \
-         exponentially distributed times (Markov-modulated); or as a table says. `trace`: as in a file, `load.trace`; the load then ends with \
-         the trace, unless `load.duration` ends it earlier. `kept`: how requests are spread: with `constant`, evenly on each connection and \
-         over all of them; with `burst`, on all connections at once.";
+        "`open`: how starts are spread over time; `kept`: how requests are, by the first three. `constant`: evenly; of `kept`, on each connection and \
+         over all of them. `poisson`: at random. `burst`: many at once, then none; of `kept`, on all connections at once. `ramp`: at random, \
+         at a rate that changes linearly over the load's time. `mmpp`: at random, at a low and a high rate, which alternate for exponentially \
+         distributed times (a Markov-modulated Poisson process). `rates`: at random, at the rates of a table. `trace`: as in a file, `load.trace`; the \
+         load then ends with the trace, unless `load.duration` ends it earlier.";
     LOAD_PACER: Choice<Pacer> = "load.pacer", choice(), Pacer::Sleep,
         "`open` and `kept`: how a loader waits for the next start or request. `sleep`: a timer wakes it, about 50 µs late. `spin`: it spins for the \
          last millisecond.";
@@ -155,8 +155,8 @@ keys! { LOAD:
         "`burst`: time between bursts.";
     LOAD_TRACE: Optional<Text> = "load.trace", Optional(PATH), None,
         "`trace`: the file whose connections are replayed. An access log of nginx or Apache, a table of times (CSV), or a capture (pcap, pcapng), of \
-         which SYNs count; gzip is unpacked. Its path is absolute, or in the working directory. `listenbench trace FILE` shows what would be \
-         replayed.";
+         which SYNs count; gzip is unpacked. Its path is relative to the scenario file (to the working directory in `--set`), and the record has it in full. \
+         `listenbench trace FILE` shows what would be replayed.";
     LOAD_TRACE_FORMAT: Text = "load.trace_format", TRACE_FORMAT, Cow::Borrowed("auto"),
         "`trace`: the file's format: `auto` (by its content), `access-log`, `json`, `csv`, `pcap` or `pcapng`. Or the `log_format` with which lines of \
          an access log begin, in nginx's notation, such as `'$remote_addr:$remote_port [$msec] $request_time'`.";
@@ -252,8 +252,8 @@ keys! { LOAD:
     LOAD_VERIFY: Boolean = "load.verify", Boolean, true,
         "`https`: whether clients verify the server's certificate: that it is trusted, has its name, and has not expired.";
     LOAD_TRUST: Optional<Text> = "load.trust", Optional(PATH), None,
-        "`https`: the file of certificates that clients trust, in PEM form: of authorities, or the server's own. Its path is absolute, or in the \
-         working directory. Left out: the certificate that our own server made at start, or those that the machine trusts.";
+        "`https`: the file of certificates that clients trust, in PEM form: of authorities, or the server's own. Its path is relative to the \
+         scenario file (to the working directory in `--set`). Left out: the certificate that our own server made at start, or those that the machine trusts.";
     LOAD_SEND: Bytes = "load.send", bytes(EXCHANGE_LIMIT_BYTES), Vec::new(),
         "`line`: what a client sends for each request, such as `'PING\\r\\n'`. `\\r`, `\\n`, `\\t`, `\\0` and `\\xHH`, for any byte, \
          are escapes, here and in the keys below; `\\\\` is a backslash. Empty: the server speaks first, and once.";

@@ -164,7 +164,7 @@ keys! { SERVER:
          digest) or of the body of an `http` or `https` reply.";
     SERVER_CERTIFICATE: Optional<Text> = "server.certificate", Optional(PATH), None,
         "`https`: the file with our own server's certificate in PEM form, and after it those that lead to one that clients trust. Its path is \
-         absolute, or in the working directory. Left out: a certificate made at start, which loaders trust and other clients do not.";
+         relative to the scenario file (to the working directory in `--set`), as the key's. Left out: a certificate made at start, which loaders trust and other clients do not.";
     SERVER_PRIVATE_KEY: Optional<Text> = "server.private_key", Optional(PATH), None,
         "`https`: the file that has the certificate's key in PEM form.";
     SERVER_LARGER_DATAGRAMS: Boolean = "server.larger_datagrams", Boolean, false,
