@@ -100,11 +100,6 @@ impl Conntrack {
         ConntrackTable { entries: self.peak, limit: self.limit, counts: self.counts, time_wait_s: self.time_wait_s }
     }
 
-    /// The most entries at once that were not there before.
-    pub fn grown(&self) -> u64 {
-        self.peak.saturating_sub(self.before)
-    }
-
     /// The part of the table that was filled; `None` without a limit.
     pub fn fill(&self) -> Option<f64> {
         self.table().fill(self.peak)

@@ -269,7 +269,7 @@ mod tests {
         };
         assert_eq!(
             error(&text(1_001), &[]),
-            "test.toml:8: 1001 cells × 100 trials of a search are more than 100000 trials: sweep fewer values, or lower the number of \
+            "test.toml:8: 1,001 cells × 100 trials of a search are more than 100,000 trials: sweep fewer values, or lower the number of \
              trials of a search"
         );
     }

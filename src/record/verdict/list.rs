@@ -415,7 +415,7 @@ verdicts! {
             }
         },
         meaning: "There is nothing to measure.",
-        remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to.",
+        remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to. Connects that time out may meet rules of a packet filter: the report's conditions name those that there were.",
     }
 
     RulesBypassed {

@@ -38,7 +38,8 @@ const LEGEND: &str = "Firewall: medians of valid trials. rules to pass: those, o
 
 const LEGEND_OF_ANSWERS: &str = "Answers to connects: sums of valid trials. open: established. closed: ECONNREFUSED, by a reset or by ICMP's port unreachable. filtered: no answer within \
     load.connect_timeout. unreachable: EHOSTUNREACH, which IPv4 also makes of \"administratively prohibited\". prohibited: EACCES, which IPv6 makes of that. ICMP: \
-    messages received that say that a destination is unreachable. failed connect: how long clients that failed had to wait for that, medians of trials. Over IPv6, and with MPTCP, on one \
+    messages received that say that a destination is unreachable. failed connect: how long clients that failed had to wait for that, medians of trials. Between two networks, the kernel sends one address few ICMP messages \
+    per second (icmp_ratelimit): others have no answer. Over IPv6, and with MPTCP, on one \
     machine, the message may come while connect() still holds the socket; the kernel then drops it, and the next SYN, a second later, is \
     refused again.";
 

@@ -1,9 +1,9 @@
 //! Source NAT.
 
-use super::{Better::Higher, Metric, Unit::Count, sampled};
+use super::{Better::Higher, Metric, Unit::Count, counted};
 use crate::record::{TrialRecord, Whose};
 
-pub(super) const METRICS: &[Metric] = &[sampled(
+pub(super) const METRICS: &[Metric] = &[counted(
     "nat_ports_peak",
     "ports that NAT had taken at once",
     "Most ports of the translated address that connections had at once, by samples: a closed one counts until another takes its port, or its entry goes.",
@@ -16,8 +16,9 @@ pub(super) const METRICS: &[Metric] = &[sampled(
 
 /// The most entries at once in the table that NAT takes ports by; `None` without NAT.
 pub fn ports_taken(trial: &TrialRecord) -> Option<u64> {
-    trial.nat.as_ref()?;
-    trial.conntrack.iter().find(|table| table.network == Whose::Loaders).map(|table| table.grown())
+    let nat = trial.nat.as_ref()?;
+    let table = trial.conntrack.iter().find(|table| table.network == Whose::Loaders)?;
+    Some(nat.taken(table))
 }
 
 #[cfg(test)]
@@ -31,6 +32,12 @@ mod tests {
         let tables = vec![table(Whose::Server, 900), table(Whose::Loaders, 101)];
         let trial = TrialRecord { nat: Some(Nat::default()), conntrack: tables, ..TrialRecord::default() };
         assert_eq!(ports_taken(&trial), Some(100));
+        let nat = Some(Nat { ports: Some(99), ..Nat::default() });
+        assert_eq!(
+            ports_taken(&TrialRecord { nat, ..trial.clone() }),
+            Some(99),
+            "an entry that is being made has no port yet"
+        );
         assert_eq!(ports_taken(&TrialRecord { nat: None, ..trial }), None);
     }
 }

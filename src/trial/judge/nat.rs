@@ -9,7 +9,7 @@ pub(super) fn ports_short(nat: &Nat, tables: &[Conntrack]) -> Option<Grounds> {
     (dropped > 0).then_some(Grounds::NatPortsShort {
         dropped,
         begun: nat.begun,
-        taken: table.grown(),
+        taken: nat.taken(table),
         ports: nat.ports,
     })
 }
