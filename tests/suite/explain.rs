@@ -132,7 +132,7 @@ fn slips_are_met_with_the_nearest_match() {
     fs::create_dir_all(bench.path("results/before")).unwrap();
     for (arguments, code, meant) in [
         (&["explain", "loader-saturatd"][..], 2, "did you mean `loader-saturated`?"),
-        (&["explain", "lod.rate"], 2, "did you mean `load.rate`?"),
+        (&["explain", "lod.rate"], 2, "did you mean `load.rate`"),
         (&["run", "stoages"], 2, "did you mean \"stages\"?"),
         (&["run", "scenaro.toml"], 2, "did you mean \"scenario.toml\"?"),
         (&["show", "tial"], 2, "did you mean \"tail\"?"),
