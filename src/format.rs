@@ -70,12 +70,7 @@ pub fn number(value: f64) -> String {
 
 /// A count with its noun, or a longer phrase, in the right number: `1 reply`, `3 replies`.
 pub fn counted(count: u64, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
-}
-
-/// A count that may be large, with its noun: `1,000 lines`.
-pub fn several(count: u64, what: &str) -> String {
-    format!("{} {what}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
+    format!("{} {}", thousands(count as f64), if count == 1 { one } else { several })
 }
 
 /// A large number of bytes: `23.5 GiB`.
@@ -147,8 +142,8 @@ pub fn all_of(count: usize) -> String {
 }
 
 /// A count with a regular noun: `1 trial`, `2 trials`.
-pub fn plural(count: usize, what: &str) -> String {
-    counted(count as u64, what, &format!("{what}s"))
+pub fn plural(count: impl TryInto<u64>, what: &str) -> String {
+    counted(count.try_into().unwrap_or(u64::MAX), what, &format!("{what}s"))
 }
 
 /// Whether a character makes a terminal or a reader see something other than the text: control characters (which begin escape

@@ -89,6 +89,9 @@
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |
 //! | imbalance | the busiest member's accepts ÷ the mean |
+//! | packet filter, firewall | rules of the kernel that packets pass: those of nftables or iptables, a scenario's own among them (`firewall`) |
+//! | connection tracking, conntrack | the kernel's table of connections, by which rules know packets of established ones, and NAT those that it translates |
+//! | source NAT | what replaces the addresses of clients by a single one, and their ports by ports of that (`nat`; nft's masquerade) |
 //! | fallback | a connection that asked for MPTCP and got plain TCP |
 //! | draw | what falls on a random member each time: a distinct 4-tuple where the kernel hashes them, a connection where a program draws |
 //! | exact metric | a number that one trial settles: a wall, a balance |

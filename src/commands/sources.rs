@@ -194,6 +194,9 @@ pub(super) fn single_cell(
             flags.join(" ")
         )));
     }
+    let rules = plan.cells.iter().find_map(|cell| cell.scenario.firewall.key());
+    let nat = plan.cells.iter().find_map(|cell| cell.scenario.nat.map(|_| -> &dyn AnyKey { keys::NAT_CLIENTS }));
+    let packets = rules.into_iter().chain(nat);
     let mut cell = plan.cells.remove(0);
     if cell.scenario.fill.is_some() {
         anyhow::bail!(Usage(format!("{name}: `{command}` cannot run a scenario of kind \"ports\"")));
@@ -206,6 +209,12 @@ pub(super) fn single_cell(
     cell.scenario.network = Network::Host;
     for (sysctl, _) in std::mem::take(&mut cell.scenario.sysctls) {
         note(format_args!("{name}: `{command}` runs on the host's network and ignores `sysctl.{sysctl}`"));
+    }
+    for key in packets {
+        note(format_args!(
+            "{name}: `{command}` runs on the host's network, loads no rules there, and ignores `{}`",
+            key.path()
+        ));
     }
     if !std::mem::take(&mut cell.scenario.events).is_empty() {
         note(format_args!("{name}: `{command}` ignores [[event]]"));

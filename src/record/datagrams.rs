@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LatencySummary;
 
-/// Where the datagrams of a trial went: sent = received + left_in_queue + lost + refused + aborted + unaccounted.
+/// Where the datagrams of a trial went: sent = received + left_in_queue + lost + filtered + refused + aborted + unaccounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Datagrams {
     /// Requests sent, by the loaders' count.
@@ -20,6 +20,10 @@ pub struct Datagrams {
     pub left_in_queue: u64,
     /// Requests lost because a worker's socket buffer was full, by the kernel's count.
     pub lost: u64,
+    /// Requests that `firewall.action` dropped or refused, by a counter of the generated rules; 0 if it accepts. What rules of one's own
+    /// (`firewall.rules`) drop is in no count.
+    #[serde(default)]
+    pub filtered: u64,
     /// Requests that arrived when no worker had the port, because it had died (UdpNoPorts, less the replies whose client was gone).
     pub refused: u64,
     /// Requests that vanished with a socket, because its worker died or, in a change of workers, closed it.
@@ -76,9 +80,9 @@ impl Followed {
 }
 
 impl Datagrams {
-    /// sent + foreign − received − left_in_queue − lost − refused − aborted.
+    /// sent + foreign − received − left_in_queue − lost − filtered − refused − aborted.
     fn rest(&self) -> i64 {
-        let parts = [self.received, self.left_in_queue, self.lost, self.refused, self.aborted];
+        let parts = [self.received, self.left_in_queue, self.lost, self.filtered, self.refused, self.aborted];
         (self.sent + self.foreign) as i64 - parts.iter().sum::<u64>() as i64
     }
 
@@ -136,7 +140,15 @@ mod tests {
         ] {
             let part = Datagrams { sent, received, left_in_queue, lost, refused, aborted, ..Datagrams::default() };
             assert_eq!(part.rest(), unaccounted, "{part:?}");
+            assert_eq!(Datagrams { filtered: 3, ..part.clone() }.rest(), unaccounted - 3, "{part:?}");
         }
+    }
+
+    #[test]
+    fn what_rules_drop_is_neither_refused_nor_aborted() {
+        let part = Datagrams { sent: 10, received: 4, replies: 4, filtered: 6, ..Datagrams::default() };
+        let balanced = part.balanced(6, true);
+        assert_eq!((balanced.refused, balanced.aborted, balanced.unaccounted), (0, 0, Some(0)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use strum::{EnumString, IntoStaticStr, VariantNames};
 use super::{
     keys::{self, AnyKey},
     model::{Network, Protocol, Transport},
+    rulesets,
     settings::Settings,
 };
 
@@ -117,6 +118,11 @@ impl Firewall {
             let text = settings.get(keys::FIREWALL_FILES).into_iter().find(|one| one.name == name);
             text.unwrap_or_else(|| Ruleset { name: name.into_owned(), text: String::new() })
         });
+        if let Some((ruleset, problem)) =
+            ruleset.as_ref().and_then(|ruleset| Some((ruleset, rulesets::objection(&ruleset.text)?)))
+        {
+            settings.conflict(keys::FIREWALL_RULES, &[keys::FIREWALL_FILES], format!("{}: {problem}", ruleset.name));
+        }
         let count = settings.get(keys::FIREWALL_COUNT);
         let (shape, matches) = if count > 0 {
             (settings.get(keys::FIREWALL_SHAPE), settings.get(keys::FIREWALL_MATCH))
@@ -171,6 +177,10 @@ mod tests {
             ("kind = \"ports\"\nfirewall.count = 5", "`firewall.count` has no effect with `kind = \"ports\"`"),
             ("address = \"unix:@t\"\nfirewall.count = 5", "`firewall.count` has no effect with a Unix socket"),
             ("firewall.count = 60001", "from 0 to 60000"),
+            (
+                "firewall.rules = \"a\"\nfirewall.files.a = \"# x\\ninclude \\\"b\\\"\"",
+                "`firewall.rules`: a: line 2 includes another file",
+            ),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

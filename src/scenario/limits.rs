@@ -8,7 +8,10 @@ use super::{
     keys::paths,
     variant::Variant,
 };
-use crate::{format::plural, record::bounds};
+use crate::{
+    format::{plural, thousands},
+    record::bounds,
+};
 
 /// The characters of a key.
 pub(super) const PATH_CHARACTERS: usize = 255;
@@ -55,12 +58,18 @@ pub(super) fn cells(file: &File, each: usize, per: &str) -> Result<usize, Proble
     let all = cells.and_then(|cells| cells.checked_mul(file.variants.len().max(1)));
     let (Some(cells), Some(..=TRIALS)) = (cells, all) else {
         let more = if file.variants.is_empty() { "" } else { ", for each [[variant]]," };
-        return Err(wrong(format!("{}{more} are more than {TRIALS} combinations: sweep fewer values", swept(file))));
+        return Err(wrong(format!(
+            "{}{more} are more than {} combinations: sweep fewer values",
+            swept(file),
+            large(TRIALS)
+        )));
     };
     let chosen = cells * file.chosen().count().max(1);
     if chosen.saturating_mul(each) > TRIALS {
         return Err(wrong(format!(
-            "{chosen} cells × {each} {per} are more than {TRIALS} trials: sweep fewer values, or lower the number of {per}"
+            "{} cells × {each} {per} are more than {} trials: sweep fewer values, or lower the number of {per}",
+            large(chosen),
+            large(TRIALS)
         )));
     }
     let weights: Vec<Weight> = file.all_variants().map(|variant| Weight::of(file, variant)).collect();
@@ -70,8 +79,9 @@ pub(super) fn cells(file: &File, each: usize, per: &str) -> Result<usize, Proble
     let (events, bytes) = (total(|weight| weight.events), total(|weight| weight.bytes));
     if events > EVENTS_OF_ALL {
         return Err(wrong(format!(
-            "its cells have {events} events in all, and no more than {EVENTS_OF_ALL} can be planned: sweep fewer values, or remove \
-             some [[event]]"
+            "its cells have {} events in all, and no more than {} can be planned: sweep fewer values, or remove some [[event]]",
+            large(events),
+            large(EVENTS_OF_ALL)
         )));
     }
     if bytes > BYTES_OF_ALL {
@@ -83,6 +93,10 @@ pub(super) fn cells(file: &File, each: usize, per: &str) -> Result<usize, Proble
         )));
     }
     Ok(cells)
+}
+
+fn large(number: usize) -> String {
+    thousands(number as f64)
 }
 
 /// The keys that the scenario sweeps, the longest list first, and how many values each has.
@@ -159,23 +173,26 @@ mod tests {
         let question = |bytes: usize| format!("question = \"{}\"\n{}", "a".repeat(bytes), matrix(&[256]));
         for (text, expected) in [
             (matrix(&[50, 1_000]), Ok(50_000)),
-            (matrix(&[50, 1_001]), Err("50050 cells × 2 repetitions are more than 100000 trials")),
+            (matrix(&[50, 1_001]), Err("50,050 cells × 2 repetitions are more than 100,000 trials")),
             (
                 matrix(&[200, 501]),
                 Err(
-                    "`load.concurrency` (501 values) × `server.backlog` (200 values) are more than 100000 combinations: sweep",
+                    "`load.concurrency` (501 values) × `server.backlog` (200 values) are more than 100,000 combinations: sweep",
                 ),
             ),
             (
                 matrix(&[60_000; 5]),
                 Err(
-                    "`server.backlog` (60000 values) × `server.accept_batch` (60000 values) × `server.fastopen` (60000 values) × 2 keys more",
+                    "`server.backlog` (60,000 values) × `server.accept_batch` (60,000 values) × `server.fastopen` (60,000 values) × 2 keys more",
                 ),
             ),
             (events(EVENTS), Ok(1)),
             (events(EVENTS + 1), Err("20001 events are more than the 20000 that a scenario may have: remove some")),
             (events(1_000) + &matrix(&[200]), Ok(200)),
-            (events(1_000) + &matrix(&[201]), Err("its cells have 201000 events in all, and no more than 200000 can")),
+            (
+                events(1_000) + &matrix(&[201]),
+                Err("its cells have 201,000 events in all, and no more than 200,000 can"),
+            ),
             (sysctls(SWEPT_KEYS), Ok(1)),
             (
                 sysctls(SWEPT_KEYS + 1),
@@ -252,7 +269,7 @@ mod tests {
         };
         assert_eq!(
             error(&text(1_001), &[]),
-            "test.toml:8: 1001 cells × 100 trials of a search are more than 100000 trials: sweep fewer values, or lower the number of \
+            "test.toml:8: 1,001 cells × 100 trials of a search are more than 100,000 trials: sweep fewer values, or lower the number of \
              trials of a search"
         );
     }

@@ -68,3 +68,54 @@ fn text(path: &Path) -> Result<String, String> {
     }
     Ok(text)
 }
+
+/// Why the text of a ruleset cannot be used; `None` if nft decides.
+pub(super) fn objection(text: &str) -> Option<String> {
+    let line = including(text)?;
+    Some(format!(
+        "line {line} includes another file, whose text a record would lack: put that in its place, or name a file with what `nft list ruleset` prints \
+         where all of it is loaded"
+    ))
+}
+
+/// The line with the first `include` that is a statement: neither in a comment nor in quotes.
+fn including(text: &str) -> Option<usize> {
+    let statements = |line: &str| {
+        let (mut outside, mut is_quoted) = (String::new(), false);
+        for c in line.chars() {
+            match c {
+                '"' => is_quoted = !is_quoted,
+                '#' if !is_quoted => break,
+                _ => {}
+            }
+            // A quote ends a word as a space does.
+            outside.push(if c == '"' || is_quoted { ' ' } else { c });
+        }
+        outside
+    };
+    let has = |line: &str| {
+        let outside = statements(line);
+        outside.split([';', '{', '}']).any(|one| one.split_whitespace().next() == Some("include"))
+    };
+    text.lines().position(has).map(|before| before + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_include_is_found_where_it_is_a_statement() {
+        for (text, expected) in [
+            ("add table inet t\ninclude \"/etc/more.nft\"\n", Some(2)),
+            ("table inet t { include\"a\"; }", Some(1)),
+            ("\tinclude 'a'", Some(1)),
+            ("# include \"a\"\nadd table inet include\n", None),
+            ("add rule t c counter comment \"a; include b\"", None),
+            ("", None),
+        ] {
+            assert_eq!(including(text), expected, "{text}");
+        }
+        assert!(objection("include \"a\"").unwrap().starts_with("line 1 includes another file, "));
+    }
+}

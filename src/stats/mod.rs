@@ -31,7 +31,7 @@ pub use distribution::pooled;
 pub use estimate::{Bootstrap, VALUES_FOR_RATIO, ascending, median};
 pub use knee::knee;
 pub use metrics::{
-    Better, Column, Kind, METRICS, Metric, Unit, metric_named, metrics_named, metrics_with, unknown_metric,
+    Better, Column, Kind, METRICS, Metric, Unit, metric_named, metrics_named, metrics_with, ports_taken, unknown_metric,
 };
 pub use rank_sum::RankSum;
 pub use record::{ReadError, Record};

@@ -3,7 +3,10 @@
 use std::{
     env,
     io::{self, Write},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -18,6 +21,9 @@ const OF_ADMINISTRATORS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// What nft calls the text that it reads from its standard input.
 const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// How long it may take. It waits without end for what a text asks it to look up, such as the address of a host's name.
+const PATIENCE_S: libc::c_uint = 60;
 
 /// More lines of complaints are left out.
 const LINES_SHOWN: usize = 4;
@@ -53,6 +59,11 @@ fn run(arguments: &[&str], input: &str) -> Result<String> {
     };
     let Output { status, stdout, stderr } = started(&program, arguments, input)
         .with_context(|| format!("running {} {}", program.display(), arguments.join(" ")))?;
+    if status.signal() == Some(libc::SIGALRM) {
+        bail!(
+            "nft was not done after {PATIENCE_S} s, and was ended: write addresses in place of names that it has to look up, or load fewer rules"
+        );
+    }
     if !status.success() {
         bail!("nft: {}", complaint(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| status.to_string()));
     }
@@ -63,8 +74,14 @@ fn started(program: &PathBuf, arguments: &[&str], input: &str) -> io::Result<Out
     let parent = getpid();
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let prepare = move || {
+        // The alarm outlives exec, and ends a program that does not catch it.
+        // SAFETY: it has no preconditions.
+        unsafe { libc::alarm(PATIENCE_S) };
+        process::die_with(parent)
+    };
     // SAFETY: between fork and exec, the closure makes system calls only.
-    let mut child = unsafe { command.pre_exec(move || process::die_with(parent)) }.spawn()?;
+    let mut child = unsafe { command.pre_exec(prepare) }.spawn()?;
     if let Some(mut to) = child.stdin.take() {
         // It reads all of it before it writes. If it ends early, it says why.
         let _ = to.write_all(input.as_bytes());

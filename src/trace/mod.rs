@@ -1,6 +1,6 @@
 //! Traces of connections that a server once had: access logs, tables of times, and captures of SYNs.
 //!
-//! [`Source`] opens a trace, recognises its format and streams its connections, whatever their number, through a sorter on disk. What comes
+//! A `Source` opens a trace, recognises its format and streams its connections, whatever their number, through a sorter on disk. What comes
 //! out of it, in order of time, is what [`survey()`] describes and what a [`Schedule`] replays.
 //!
 //! | file | what |

@@ -53,6 +53,8 @@ pub(super) struct Ended {
     pub members: Together,
     /// The inode of each worker's datagram socket; empty without datagrams.
     pub sockets: Vec<u32>,
+    /// Datagrams that the generated rules dropped or refused.
+    pub datagrams_filtered: u64,
     /// The last accept, in nanoseconds of CLOCK_MONOTONIC; 0 if there was none.
     pub last_accept_ns: u64,
     /// Processor time available, in nanoseconds.
@@ -415,6 +417,7 @@ fn enter_datagrams(
         left_in_queue: ended.members.datagrams_left,
         aborted: ended.members.datagrams_dropped,
         lost: lost(&ended.sockets, &record.workers),
+        filtered: ended.datagrams_filtered,
         replies: flows.replies,
         stale: flows.stale,
         flows: flows.begun,

@@ -127,7 +127,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     sampler.sample_last(&*subject)?;
     record.connections.left_in_queue = sampler.waiting(&*subject)?;
     kernel.end(&mut record)?;
-    firewall.map(|firewall| firewall.end(&mut record)).transpose()?;
+    let datagrams_filtered = firewall.map_or(Ok(0), |firewall| firewall.end(&mut record))?;
     nat.map(|nat| nat.end(&networks, &mut record)).transpose()?;
     let cpu_available_ns = machine.end(&mut record)?;
     let members = 0..subject.members();
@@ -169,6 +169,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
         flow_tuples,
         members,
         sockets,
+        datagrams_filtered,
         last_accept_ns,
         cpu_available_ns,
         // A search looks for where failures begin.

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt::Write};
 use hdrhistogram::Histogram;
 
 use super::tally::{MemberTally, Tally, Who};
-use crate::{format::label_value, observe::processes::is_stopped, record::Verdict};
+use crate::{
+    format::label_value,
+    observe::processes::is_stopped,
+    record::{ConntrackTable, Verdict},
+};
 
 /// Bounds of the buckets of accept waits, in nanoseconds, with the same in seconds.
 const BOUNDS: [(u64, &str); 10] = [
@@ -38,7 +42,13 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
 }
 
 /// The exposition. Counters begin with the observation; families without samples are left out.
-pub(super) fn render(tally: &Tally, syn_retries: u64, lost_events: Option<u64>, verdicts: &[Verdict]) -> String {
+pub(super) fn render(
+    tally: &Tally,
+    syn_retries: u64,
+    lost_events: Option<u64>,
+    tracked: Option<ConntrackTable>,
+    verdicts: &[Verdict],
+) -> String {
     let mut text = String::new();
     let sockets = || {
         tally.sockets.iter().filter(|(_, socket)| socket.present).map(|(cookie, socket)| {
@@ -99,6 +109,28 @@ pub(super) fn render(tally: &Tally, syn_retries: u64, lost_events: Option<u64>, 
     add(
         &counter("listenbench_lost_events", "Events of accepting members that could not be counted."),
         lost_events.map(|lost| (String::new(), lost)).into_iter().collect(),
+    );
+    let of_table = |value: Option<u64>| value.map(|value| (String::new(), value)).into_iter().collect::<Vec<_>>();
+    let counts = tracked.and_then(|table| table.counts);
+    add(
+        &gauge("listenbench_conntrack_entries", "Entries in the network namespace's table of tracked connections."),
+        of_table(tracked.map(|table| table.entries)),
+    );
+    add(
+        &gauge("listenbench_conntrack_limit_entries", "The most that it may have (nf_conntrack_max)."),
+        of_table(tracked.and_then(|table| table.limit)),
+    );
+    add(
+        &counter("listenbench_conntrack_drops", "Packets that it dropped."),
+        of_table(counts.map(|counts| counts.drop)),
+    );
+    add(
+        &counter("listenbench_conntrack_early_drops", "Entries removed to make room."),
+        of_table(counts.map(|counts| counts.early_drop)),
+    );
+    add(
+        &counter("listenbench_conntrack_insert_failed", "Entries that met another."),
+        of_table(counts.map(|counts| counts.insert_failed)),
     );
     let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
     verdicts.iter().for_each(|verdict| *by_name.entry(verdict.name.into()).or_default() += 1);

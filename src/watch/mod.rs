@@ -303,7 +303,7 @@ impl Watch {
 
     /// Everything up to the last look as OpenMetrics text.
     pub fn metrics(&self) -> String {
-        metrics::render(&self.tally, self.syn_retries(), self.lost_events, &self.verdicts)
+        metrics::render(&self.tally, self.syn_retries(), self.lost_events, self.table(), &self.verdicts)
     }
 
     /// The mean cost of a sample of all queues, in nanoseconds.

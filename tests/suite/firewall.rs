@@ -12,12 +12,15 @@ tests! {
     nothing [
         a_scenario_with_rules_needs_nft,
         rules_never_enter_the_machine_s_own_network,
+        a_ruleset_that_includes_a_file_is_refused,
+        a_server_in_the_foreground_says_that_it_loads_no_rules,
     ]
     nft [
         every_packet_passes_the_generated_rules,
         tracked_connections_pass_them_once,
         chains_grow_and_sets_do_not,
         outcomes_tell_what_clients_were_told,
+        refused_datagrams_are_in_the_balance,
         a_ruleset_is_loaded_recorded_and_repeated_without_its_file,
         what_nft_complains_of_has_its_place,
         rules_are_gone_after_the_run,
@@ -130,10 +133,41 @@ fn outcomes_tell_what_clients_were_told() {
             assert!(by_icmp || icmp == 0, "{action}: {icmp} messages");
             assert!(action == "reset" || action == "accept" || resets == 0, "{action}: {resets} resets");
             assert!(action == "accept" || passed(trial) >= 10);
-            assert!(!verdicts(trial).contains(&"nothing-measured"), "{}", trial["verdicts"]);
+            let names = verdicts(trial);
+            assert!(!names.contains(&"nothing-measured") && !names.contains(&"syn-retries"), "{names:?}");
         }
         let text = fs::read_to_string(bench.path("out/summary.md")).unwrap();
         assert!(text.contains("Answers to connects"), "{text}");
+    }
+}
+
+/// Datagrams have no connection that would tell, so a rule counts them.
+fn refused_datagrams_are_in_the_balance() {
+    for (protocol, address) in [("udp", "127.0.0.1"), ("udp", "::1"), ("tcp+udp", "127.0.0.1")] {
+        let load = scenario()
+            .workers(1)
+            .closed(5, 40)
+            .set("protocol", protocol)
+            .set("address", address)
+            .set("load.reply_timeout", "500ms")
+            .each("firewall.action", ["accept", "reject", "prohibit", "drop"])
+            .each("firewall.conntrack", [false, true]);
+        let has_connections = protocol != "udp";
+        let load = if has_connections { load.set("load.connect_timeout", "500ms") } else { load };
+        let bench = load.bench();
+        let trials = bench.trials(0);
+        assert_eq!(trials.len(), 8);
+        for trial in &trials {
+            assert_balanced(trial);
+            let (datagrams, is_open) = (&trial["datagrams"], trial["cell"]["action"] == "accept");
+            let [sent, filtered] = ["sent", "filtered"].map(|name| number(&datagrams[name]));
+            assert!(sent > 0, "{datagrams}");
+            assert_eq!(datagrams["unaccounted"], 0, "{protocol} {}: {datagrams}", trial["cell"]);
+            assert_eq!(filtered, if is_open { 0 } else { sent }, "{protocol} {}: {datagrams}", trial["cell"]);
+            let names = verdicts(trial);
+            let of_failures = ["nothing-measured", "failures", "errors", "syn-retries"];
+            assert!(!of_failures.iter().any(|name| names.contains(name)), "{}: {names:?}", trial["cell"]);
+        }
     }
 }
 
@@ -182,6 +216,23 @@ fn what_nft_complains_of_has_its_place() {
     let output = missing.run(&[]);
     assert_code(&output, 2);
     assert!(stderr(&output).contains("`firewall.rules`: no.nft: No such file"), "{}", stderr(&output));
+}
+
+fn a_ruleset_that_includes_a_file_is_refused() {
+    let bench = Bench::new("firewall.rules = \"my.nft\"\nload.connections = 5\n");
+    fs::write(bench.path("my.nft"), "# all of it\ninclude \"/dev/stdin\"\n").unwrap();
+    let output = bench.run(&[]);
+    assert_code(&output, 2);
+    let message = words(&stderr(&output));
+    assert!(message.contains("scenario.toml:1: `firewall.rules`: my.nft: line 2 includes another file"), "{message}");
+}
+
+fn a_server_in_the_foreground_says_that_it_loads_no_rules() {
+    let bench = Bench::new("[firewall]\ncount = 5\n");
+    // An address that this machine does not have ends it after it has said that.
+    let output = bench.command(&["serve", "scenario.toml", "--bind", "203.0.113.77"]).output().unwrap();
+    let message = words(&stderr(&output));
+    assert!(message.contains("loads no rules there, and ignores `firewall.count`"), "{message}");
 }
 
 fn a_scenario_with_rules_needs_nft() {
@@ -296,5 +347,8 @@ fn a_range_of_ports_holds_as_many_connections_and_no_more() {
         let translating = tables.iter().find(|table| table["network"] == "loaders").unwrap();
         assert!(number(&translating["counts"]["insert_failed"]) >= 150 - ports, "{translating}");
         assert_eq!(number(&trial["nat"]["ports"]), ports);
+        let names = verdicts(&trial);
+        assert_eq!(names.contains(&"nat-ports-short"), ports < 150, "{names:?}");
+        assert!(!names.contains(&"syn-retries"), "{names:?}");
     }
 }

@@ -55,7 +55,7 @@ fn more_than_can_be_planned_is_refused_with_the_limit() {
     for (scenario, problem) in [
         (
             format!("[matrix]\nserver.backlog = {}\nload.requests = {}", list(1_000), list(101)),
-            "scenario.toml:2: `server.backlog` (1000 values) × `load.requests` (101 values) are more than 100000 combinations",
+            "scenario.toml:2: `server.backlog` (1,000 values) × `load.requests` (101 values) are more than 100,000 combinations",
         ),
         (event.repeat(20_001), "scenario.toml:1: 20001 events are more than the 20000 that a scenario may have"),
         (idle.repeat(20_000), "problems"),

@@ -101,6 +101,7 @@ shipped! {
         "connect_p50_ns" "onnect p50"
     }
     nat "nat" ["load.burst_size=120" "load.connections=120" "load.hold=2s" "load.connect_timeout=1500ms" "nat.port_count=[100,1000]" "nat.ports=[kept,random]"] {
+        "nat_ports_peak" "orts that NAT had taken at once"
         "lost_connections_share" "hare of connections lost"
         "failed_connect_p50_ns" "ailed connect p50"
     }

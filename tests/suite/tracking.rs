@@ -166,6 +166,19 @@ fn what_watches_the_network_names_its_rules() {
             "{lines}"
         );
 
+        let watched = bench.command(&["observe", "--for", "300ms", "--metrics", "metrics.prom"]).output().unwrap();
+        assert_code(&watched, 0);
+        let metrics = fs::read_to_string(bench.path("metrics.prom")).unwrap();
+        for line in [
+            "listenbench_conntrack_entries 3".to_owned(),
+            format!("listenbench_conntrack_limit_entries {}", limit()),
+            "listenbench_conntrack_drops_total 0".to_owned(),
+            "listenbench_conntrack_early_drops_total 0".to_owned(),
+            "listenbench_conntrack_insert_failed_total 0".to_owned(),
+        ] {
+            assert!(metrics.lines().any(|known| known == line), "no {line:?} in {metrics}");
+        }
+
         let checks = json(&bench, &["doctor", "--json"]);
         assert!(check(&checks, "packet filter")["found"].as_str().unwrap().starts_with(rules), "{checks}");
         let tracked = check(&checks, "connection tracking");

@@ -29,6 +29,9 @@ pub(in crate::commands) enum Kind {
     /// A column of a CSV file.
     #[strum(serialize = "CSV column")]
     Csv,
+    /// A table of a report.
+    #[strum(serialize = "table of reports")]
+    Grid,
     /// A column of a report's table.
     Column,
     Limit,

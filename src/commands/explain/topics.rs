@@ -59,6 +59,7 @@ pub(super) fn all() -> Result<Vec<Topic>> {
         report::table_columns()
             .map(|TableColumn { table, head, meaning }| Topic::new(Kind::Column, head, meaning).of(table)),
     );
+    topics.extend(grids());
     topics.extend(METRICS.iter().filter_map(column_of));
     topics.extend(LIMITS.iter().map(|(name, most, meaning)| {
         Topic::new(Kind::Limit, *name, *meaning).fact("most", crate::format::thousands(*most as f64))
@@ -182,6 +183,23 @@ fn terms() -> impl Iterator<Item = Topic> {
     rows.flat_map(|(words, meaning)| {
         words.split(", ").map(move |word| Topic::new(Kind::Term, word, format!("{}.", capital(meaning))))
     })
+}
+
+/// The tables of reports.
+fn grids() -> Vec<Topic> {
+    let mut grids: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for TableColumn { table, head, .. } in report::table_columns() {
+        let head = head.split_whitespace().collect::<Vec<_>>().join(" ");
+        match grids.iter_mut().find(|(known, _)| *known == table) {
+            Some((_, heads)) => heads.push(head),
+            None => grids.push((table, vec![head])),
+        }
+    }
+    let topic = |(table, heads): (&str, Vec<String>)| {
+        Topic::new(Kind::Grid, table, "A table of reports; each of its columns has an explanation of its own.")
+            .fact("columns", heads.join(", "))
+    };
+    grids.into_iter().map(topic).collect()
 }
 
 /// A metric's column in the table of cells.

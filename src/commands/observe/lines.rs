@@ -132,7 +132,7 @@ fn of_listener(listener: &ListenerLook, queue: &str, peak: &str) -> String {
     )
 }
 
-/// `nginx 4711: 1,004 accepts/s, wait p50 12.3 µs, p99 240 µs, longest 1.20 ms; so far 2003 accepts, 50.1 %, 0.31 EAGAIN per accept; 7
+/// `nginx 4711: 1,004 accepts/s, wait p50 12.3 µs, p99 240 µs, longest 1.20 ms; so far 2,003 accepts, 50.1 %, 0.31 EAGAIN per accept; 7
 /// open`. What stands before "so far" is of the look's interval.
 fn of_member(member: &MemberLook) -> String {
     let what = match member.state {
@@ -182,13 +182,13 @@ mod tests {
         };
         assert_eq!(
             of_member(&busy),
-            "nginx 12: 1,004 accepts/s, wait p50 12.3 µs, p99 240 µs, longest 1.20 ms; so far 2003 accepts, 50.1 %, 0.31 EAGAIN per \
+            "nginx 12: 1,004 accepts/s, wait p50 12.3 µs, p99 240 µs, longest 1.20 ms; so far 2,003 accepts, 50.1 %, 0.31 EAGAIN per \
              accept; 7 open"
         );
         let idle = MemberLook { accepts_per_s: Some(0.0), accept_wait: None, tid: 14, ..busy };
         assert_eq!(
             of_member(&idle),
-            "nginx 12 thread 14: 0 accepts/s; so far 2003 accepts, 50.1 %, 0.31 EAGAIN per accept; 7 open"
+            "nginx 12 thread 14: 0 accepts/s; so far 2,003 accepts, 50.1 %, 0.31 EAGAIN per accept; 7 open"
         );
         let none = MemberLook { accepted: Some(0), share: None, eagain_per_accept: None, tid: 12, ..idle };
         let master = MemberLook { supervises: true, open: Some(0), ..none.clone() };

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::chart::chart;
 use crate::{
-    format::{self, duration, exact, number, several, thousands},
+    format::{self, duration, exact, number, plural, thousands},
     record::MalformedLine,
     report::terminal,
     trace::{Asked, Schedule, Survey},
@@ -144,7 +144,7 @@ impl Preview {
             self.contents(),
             format!(
                 "replay: {} in {}, {}/s on average and {}/s in the busiest second{}",
-                several(self.starts, "start"),
+                plural(self.starts, "start"),
                 span(self.length_s),
                 format::rate(self.starts_per_s),
                 format::rate(self.busiest_starts_per_s),
@@ -196,16 +196,16 @@ impl Preview {
 
     fn contents(&self) -> String {
         let unit = if self.format.starts_with("pcap") { "packet" } else { "line" };
-        let mut parts = vec![several(self.lines, unit)];
+        let mut parts = vec![plural(self.lines, unit)];
         if self.malformed > 0 {
             parts.push(format!("{} malformed", thousands(self.malformed as f64)));
         }
         if self.others > 0 {
             parts.push(format!("{} that start no connection", thousands(self.others as f64)));
         }
-        parts.push(several(self.connections, "connection"));
+        parts.push(plural(self.connections, "connection"));
         if let Some(requests) = self.requests {
-            parts.push(several(requests, "request"));
+            parts.push(plural(requests, "request"));
         }
         parts.join(", ")
     }

@@ -18,6 +18,7 @@ use crate::{
     format::{counted, duration, percent, plural, rate, thousands},
     live::observed::Observed,
     observe::processes::is_stopped,
+    record::{ConntrackTable, limits},
     watch::{ListenerLook, Look, MemberLook},
 };
 
@@ -42,6 +43,9 @@ pub(in crate::live) fn draw(frame: &mut Frame<'_>, model: &Observed, palette: Pa
     put(frame, bottom(&mut rest, 1), Line::from(Span::styled(KEYS, palette.faint())));
     head(frame, top(&mut rest, 2), model, palette);
     let Some(look) = &model.look else { return };
+    if let Some(table) = look.conntrack {
+        put(frame, top(&mut rest, 1), tracked(table, usize::from(whole.width - 2), palette));
+    }
     let verdicts = notes(look, usize::from(rest.width), palette);
     // The tables keep at least two thirds.
     let room = usize::from(rest.height / 3).min(VERDICT_ROWS).min(verdicts.len());
@@ -80,6 +84,13 @@ fn head(frame: &mut Frame<'_>, area: Rect, model: &Observed, palette: Palette) {
     parts.push(format!("members by {}", model.sort.name()));
     let line = cut(&parts.join(", "), usize::from(area.width));
     put(frame, row(area, 1), Line::from(Span::styled(line, palette.faint())));
+}
+
+/// The table of tracked connections: `connection tracking: 12,345 of at most 262,144 entries (4.7 %)`.
+fn tracked(table: ConntrackTable, columns: usize, palette: Palette) -> Line<'static> {
+    let is_near = table.fill(table.entries).is_some_and(|fill| fill >= limits::CONNTRACK);
+    let style = if is_near { palette.bad() } else { palette.faint() };
+    Line::from(Span::styled(cut(&format!("connection tracking: {table}"), columns), style))
 }
 
 /// The verdicts, and what cannot be known.
@@ -345,6 +356,18 @@ mod tests {
         demand(&screen, &["127.0.0.1:99 nginx", "nginx 1 ", "… and 42 more members"]);
         model.select(-1);
         demand(&rendered(&model, 80, 24), &["127.0.0.1:30"]);
+    }
+
+    #[test]
+    fn the_table_of_tracked_connections_has_a_line_where_there_is_one() {
+        let mut model = observed(vec![listener(80, Vec::new())]);
+        assert!(!rendered(&model, 80, 24).contains("tracking"));
+        let limit = Some(262_144);
+        model.look.as_mut().unwrap().conntrack = Some(ConntrackTable { entries: 131_072, limit, ..Default::default() });
+        for (width, height) in [(80, 24), (40, 10)] {
+            demand(&rendered(&model, width, height), &["connection tracking: 131,072 of", "127.0.0.1:80"]);
+        }
+        demand(&rendered(&model, 80, 24), &["131,072 of at most 262,144 entries (50.0 %)", "members by"]);
     }
 
     #[test]

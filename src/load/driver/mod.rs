@@ -35,8 +35,8 @@ const FIRST_SYN_RETRY_NS: u64 = 200_000_000;
 const SPIN_NS: u64 = 1_000_000;
 /// How long a connection waits whether the server speaks first.
 const UNASKED_NS: u64 = 50_000_000;
-/// How often the loop checks for time-outs.
-const SWEEP_NS: u64 = 100_000_000;
+/// The loop looks around at least this often: whether it is to end early, for example.
+const TICK_NS: u64 = 100_000_000;
 /// A closed loop's pause after a failed connection: without it, refusals that cost nothing would make a busy loop.
 const ERROR_PAUSE_NS: u64 = 10_000_000;
 
@@ -58,7 +58,7 @@ pub(super) struct Driver<E, O, C> {
     /// Requests whose connection the server has ended.
     rests: Vec<Rest>,
     transports: Transports,
-    next_sweep_ns: u64,
+    next_tick_ns: u64,
     /// When the follow-up is due; `None` once it is sent.
     follow_up_ns: Option<u64>,
     /// When follow-ups without a reply are abandoned.
@@ -124,7 +124,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             settings: Settings::of(load),
             rests: Vec::new(),
             transports: Transports::of(load),
-            next_sweep_ns: start_ns + SWEEP_NS,
+            next_tick_ns: start_ns + TICK_NS,
             follow_up_ns,
             follow_up_ends_ns: None,
         }
@@ -166,8 +166,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
         self.release_held(now_ns);
         self.end_listening(now_ns)?;
-        if now_ns >= self.next_sweep_ns {
-            self.sweep(now_ns);
+        self.end_waiting(now_ns);
+        if now_ns >= self.next_tick_ns {
+            self.next_tick_ns = now_ns + TICK_NS;
         }
         self.start_due(now_ns)?;
         if self.table.is_empty() && self.rests.is_empty() && self.pacer.next().is_none() {
@@ -185,10 +186,19 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let rest_ns = self.rests.first().map(|rest| rest.since_ns);
         let hold_ends_ns = self.table.longest(Wait::Hold).map(|key| self.table[key].hold_until_ns());
         let silent_ns = self.table.longest(Wait::Unasked).map(|key| self.table[key].waiting_since_ns() + UNASKED_NS);
-        [start_ns, rest_ns, hold_ends_ns, silent_ns, self.follow_up_ns]
+        // Until one is nearer than the tick, these change with every connection, and the timer does not.
+        let [connect_ns, reply_ns] = self.limits().map(|(wait, limit_ns)| {
+            Some(self.table[self.table.longest(wait)?].waiting_since_ns().saturating_add(limit_ns))
+        });
+        [start_ns, rest_ns, hold_ends_ns, silent_ns, connect_ns, reply_ns, self.follow_up_ns, self.follow_up_ends_ns]
             .into_iter()
             .flatten()
-            .fold(self.next_sweep_ns.min(self.window.deadline_ns), u64::min)
+            .fold(self.next_tick_ns.min(self.window.deadline_ns), u64::min)
+    }
+
+    /// How long connections may wait, and for what.
+    fn limits(&self) -> [(Wait, u64); 2] {
+        [(Wait::Connect, self.settings.connect_timeout_ns), (Wait::Reply, self.settings.reply_timeout_ns)]
     }
 
     fn start_due(&mut self, now_ns: u64) -> Result<()> {
@@ -422,10 +432,8 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     }
 
     /// Ends connections that have waited longer than the scenario allows.
-    fn sweep(&mut self, now_ns: u64) {
-        self.next_sweep_ns = now_ns + SWEEP_NS;
-        let limits = [(Wait::Connect, self.settings.connect_timeout_ns), (Wait::Reply, self.settings.reply_timeout_ns)];
-        for (wait, limit_ns) in limits {
+    fn end_waiting(&mut self, now_ns: u64) {
+        for (wait, limit_ns) in self.limits() {
             while let Some(key) = self.table.longest(wait)
                 && now_ns.saturating_sub(self.table[key].waiting_since_ns()) >= limit_ns
             {

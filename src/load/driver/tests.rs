@@ -106,8 +106,8 @@ fn a_flood_keeps_no_loop_from_its_clock() {
         "[load]\nmode = \"open\"\narrivals = \"constant\"\nrate = 100.0\nconnections = 20\nreply_timeout = \"300ms\"";
     let (report, measures) = bench(text, World { flood_ns: Some(10_000), ..World::default() }).run();
     assert_eq!(report.errors, [error(Step::Receive, Cause::TIMED_OUT, 20)]);
-    // The last began after 190 ms, and time-outs are looked for every 100 ms.
-    assert!((START_NS + 490 * MS..START_NS + 602 * MS).contains(&report.ended_ns), "{}", report.ended_ns);
+    // The last began after 190 ms.
+    assert!((START_NS + 490 * MS..START_NS + 502 * MS).contains(&report.ended_ns), "{}", report.ended_ns);
     let (starts, lag_ns) = recorded(&measures, "send_lag");
     assert!(starts == 20 && lag_ns <= 2 * EVENTS_NS, "{lag_ns}");
 }
@@ -130,17 +130,17 @@ fn a_server_that_speaks_first_is_never_taken_to_answer() {
 
 #[test]
 fn connections_that_wait_too_long_are_abandoned() {
-    let text = "[load]\nconcurrency = 1\nconnections = 1\nconnect_timeout = \"300ms\"\nreply_timeout = \"500ms\"";
+    let text = "[load]\nconcurrency = 1\nconnections = 1\nconnect_timeout = \"312ms\"\nreply_timeout = \"555ms\"";
     let never = 100_000 * MS;
     for (world, established, expected, ended_ms) in [
-        (World::default(), 1, error(Step::Receive, Cause::TIMED_OUT, 1), 500),
-        (World { handshake_ns: Some(never), ..World::default() }, 0, error(Step::Connect, Cause::TIMED_OUT, 1), 300),
+        (World::default(), 1, error(Step::Receive, Cause::TIMED_OUT, 1), 555),
+        (World { handshake_ns: Some(never), ..World::default() }, 0, error(Step::Connect, Cause::TIMED_OUT, 1), 312),
         // Established just now, with its request not sent yet.
         (
             World { handshake_ns: Some(never), settles: true, ..World::default() },
             1,
             error(Step::Send, Cause::TIMED_OUT, 1),
-            300,
+            312,
         ),
     ] {
         let (report, _) = bench(text, world).run();

@@ -142,7 +142,8 @@ verdicts! {
         given_when: "the connections, or the datagrams, do not add up",
         detail: sum.to_string(),
         meaning: "Connections or datagrams went missing or were counted twice: the figures cannot be trusted.",
-        remedy: "Make sure that no other program uses the server's port; if none does, and `probe.missed_runs` is 0 or null, report it as a bug.",
+        remedy: "Make sure that no other program uses the server's port, and that rules of your own (`firewall.rules`) drop no datagrams, which nobody \
+                 counts; if so, and `probe.missed_runs` is 0 or null, report it as a bug.",
     }
 
     Misdelivered {
@@ -414,7 +415,7 @@ verdicts! {
             }
         },
         meaning: "There is nothing to measure.",
-        remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to.",
+        remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to. Connects that time out may meet rules of a packet filter: the report's conditions name those that there were.",
     }
 
     RulesBypassed {
@@ -853,6 +854,34 @@ verdicts! {
                   that are closing.",
         remedy: "Raise net.netfilter.nf_conntrack_max in the initial network namespace (others cannot set it), let entries go sooner \
                  (net.netfilter.nf_conntrack_tcp_timeout_time_wait), or exempt the server's port (`notrack`).",
+    }
+
+    NatPortsShort {
+        /// Packets that were dropped because another connection had the port.
+        dropped: u64,
+        /// Packets that began a connection and came to NAT, if that was counted.
+        begun: Option<u64>,
+        /// The most entries at once in the table that NAT takes ports by.
+        taken: u64,
+        /// Ports that NAT may choose from; `None` for the kernel's choice.
+        ports: Option<u64>,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "NAT dropped packets that begin a connection because another connection had their port (insert_failed of the loaders' network)",
+        detail: {
+            let of = begun.map_or_else(String::new, |begun| format!(" of {}", thousands(begun as f64)));
+            let ports = ports.map_or_else(String::new, |ports| format!(" of {}", thousands(ports as f64)));
+            format!(
+                "{}{of} that begin a connection found no free port; up to {}{ports} were taken at once",
+                counted(*dropped, "packet", "packets"),
+                thousands(*taken as f64)
+            )
+        },
+        meaning: "Without a free port, NAT drops a SYN without an error: the client repeats it after a second or more, until it gets a port or times out. In a range of \
+                  over 128 ports the kernel tries only some of them.",
+        remedy: "Give NAT more ports (`nat.port_count`) or more addresses, or have connections end sooner. Before Linux 6.18 or so, a closed one may \
+                 keep its port as long as its entry stays (net.netfilter.nf_conntrack_tcp_timeout_time_wait).",
     }
 
     UpstreamPortsExhausted {

@@ -75,6 +75,7 @@ impl VerdictName {
                 | Self::QueueOverflow
                 | Self::SynQueueOverflow
                 | Self::ConntrackFull
+                | Self::NatPortsShort
                 | Self::ErrorReplies
                 | Self::FellBack
         )
@@ -101,6 +102,8 @@ impl VerdictName {
                 of_failures
                     || matches!(other, Self::NothingMeasured | Self::Failures | Self::NoFollowUp | Self::Interrupted)
             }
+            // Their SYNs were not lost on the way.
+            Self::ConntrackFull | Self::NatPortsShort => other == Self::SynRetries,
             // The rules about failures leave out what an early end cut short.
             Self::Interrupted | Self::RoutingChanged => {
                 matches!(other, Self::RateUnmet | Self::DriftInTrial | Self::LoaderSaturated | Self::NoFollowUp)
@@ -179,16 +182,26 @@ impl fmt::Display for Imbalance {
                 }
                 write!(f, " + {left_in_queue} left in the queue + {aborted} aborted")
             }
-            Self::Datagrams(Datagrams { sent, foreign, received, left_in_queue, lost, refused, aborted, .. }) => {
+            Self::Datagrams(Datagrams {
+                sent,
+                foreign,
+                received,
+                left_in_queue,
+                lost,
+                filtered,
+                refused,
+                aborted,
+                ..
+            }) => {
                 write!(f, "{sent} datagrams sent")?;
                 if *foreign > 0 {
                     write!(f, " + {foreign} from other clients")?;
                 }
-                write!(
-                    f,
-                    " ≠ {received} received + {left_in_queue} left in the queue + {lost} lost + {refused} refused + \
-                     {aborted} aborted"
-                )
+                write!(f, " ≠ {received} received + {left_in_queue} left in the queue + {lost} lost")?;
+                if *filtered > 0 {
+                    write!(f, " + {filtered} filtered")?;
+                }
+                write!(f, " + {refused} refused + {aborted} aborted")
             }
         }
     }

@@ -87,15 +87,15 @@ pub(super) fn of(record: &Record, effective: &Effective) -> Vec<String> {
 }
 
 /// What some trials have in common.
-struct Common<'a> {
+pub(super) struct Common<'a> {
     /// What it is about, and the variants that have it unless all have: `server nginx (variant reuseport)`.
-    head: String,
-    what: String,
-    trials: Vec<&'a TrialRecord>,
+    pub head: String,
+    pub what: String,
+    pub trials: Vec<&'a TrialRecord>,
 }
 
 /// What trials have in common, each once, by what it is about and what is said of that.
-fn in_common(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<Common<'_>> {
+pub(super) fn in_common(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<Common<'_>> {
     let variant = |trial: &TrialRecord| trial.cell.get(VARIANT).map(plain);
     let all: IndexSet<String> = record.trials.iter().filter_map(variant).collect();
     let mut known: IndexMap<(String, String), Vec<&TrialRecord>> = IndexMap::new();

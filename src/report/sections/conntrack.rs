@@ -13,7 +13,7 @@ use crate::{
 const TITLE: &str = "Connection tracking";
 
 /// What the columns mean.
-const LEGEND: &str = "network: whose table it is; each network has its own, and the same limit. entries: the most at once, by samples every 100 ms; \
+const LEGEND: &str = "In \"Connection tracking\", network: whose table it is; each network has its own, and the same limit. entries: the most at once, by samples every 100 ms; \
     limit: the most that the table takes (net.netfilter.nf_conntrack_max). dropped, evicted and clashes: the kernel's counters drop, early_drop and \
     insert_failed, over all trials of the cell: packets dropped for want of an entry, clashes included; entries removed to make room; and entries that met \
     another with the same tuple, as where NAT has no free port. at the end: TCP entries by their state, once load and server had ended; a closed connection's stays in \

@@ -22,7 +22,7 @@ use crate::{
         keys::{self as all_keys, AnyKey},
         label,
     },
-    stats::{ascending, median},
+    stats::{Difference, Summary, ascending, median},
 };
 
 /// Title of the section, and of its first table.
@@ -30,14 +30,16 @@ const TITLE: &str = "Firewall";
 /// Title of the table of refusals.
 const ANSWERS: &str = "Answers to connects";
 
-const LEGEND: &str = "Medians of valid trials. rules: those, or entries of a set or map, that packets to the server's port are compared with; where none are generated for that, all \
-    rules that the kernel holds. connect p50: from connect() until established. per connection: in a closed loop, the measured window ÷ connections completed in it; \
-    all processors and both ends take part in that time. + : the difference to the cell without rules. packets: those that passed all \
-    generated rules, per connection begun.";
+const LEGEND: &str = "Firewall: medians of valid trials. rules to pass: those, or entries of a set or map, that packets to the server's port are compared with; where none are \
+    generated for that, all rules that the kernel holds. connect p50: from connect() until established. one every: in a closed loop, the measured window ÷ connections \
+    completed in it; all processors and both ends take part in that time. + : the difference to the cell without rules under the same conditions; in parentheses where the \
+    tests of the comparisons, corrected for their number, do not show that there is one, or nothing was tested. packets: those that passed all generated rules, per \
+    connection begun.";
 
-const LEGEND_OF_ANSWERS: &str = "Sums of valid trials. open: established. closed: ECONNREFUSED, by a reset or by ICMP's port unreachable. filtered: no answer within \
+const LEGEND_OF_ANSWERS: &str = "Answers to connects: sums of valid trials. open: established. closed: ECONNREFUSED, by a reset or by ICMP's port unreachable. filtered: no answer within \
     load.connect_timeout. unreachable: EHOSTUNREACH, which IPv4 also makes of \"administratively prohibited\". prohibited: EACCES, which IPv6 makes of that. ICMP: \
-    messages received that say that a destination is unreachable. failed connect: how long clients that failed had to wait for that, medians of trials. Over IPv6 on one \
+    messages received that say that a destination is unreachable. failed connect: how long clients that failed had to wait for that, medians of trials. Between two networks, the kernel sends one address few ICMP messages \
+    per second (icmp_ratelimit): others have no answer. Over IPv6, and with MPTCP, on one \
     machine, the message may come while connect() still holds the socket; the kernel then drops it, and the next SYN, a second later, is \
     refused again.";
 
@@ -61,7 +63,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let names = keys(ranked.summary);
     let (mut tables, mut notes) = (Vec::new(), Vec::new());
     if rows.iter().any(|row| row.rules.is_some() && row.connect_ns.is_some()) {
-        tables.push((In::All, costs(&names, &rows)));
+        tables.push((In::All, costs(&names, &rows, ranked.summary)));
         notes.push((In::All, LEGEND.to_owned()));
     }
     if rows.iter().any(Row::refuses) {
@@ -71,7 +73,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let figure = figure(&rows);
     Some(Content {
         title: TITLE.to_owned(),
-        finding: finding(&rows),
+        finding: finding(&rows, ranked.summary),
         figure: figure.map(|figure| {
             html! {
                 (legend(figure.lines.iter()))
@@ -164,13 +166,58 @@ impl<'a> Row<'a> {
     }
 }
 
-fn costs(names: &[String], rows: &[Row<'_>]) -> Grid {
+/// A time that rules may prolong.
+#[derive(Clone, Copy)]
+struct Time {
+    of: fn(&Row<'_>) -> Option<f64>,
+    /// The metric that a difference of it is tested by.
+    metric: &'static str,
+    words: &'static str,
+}
+
+const EACH: Time = Time { of: |row| row.each_ns, metric: "completed_per_s", words: "a connection was completed every" };
+const CONNECT: Time = Time { of: |row| row.connect_ns, metric: "connect_p50_ns", words: "a connect() took" };
+
+/// What rules add to a time.
+struct Cost {
+    with_ns: f64,
+    without_ns: f64,
+    /// Whether a test shows that there is a difference; `None` if nothing was tested.
+    shown: Option<bool>,
+}
+
+impl Cost {
+    fn more_ns(&self) -> f64 {
+        self.with_ns - self.without_ns
+    }
+
+    fn is_shown(&self) -> bool {
+        self.shown == Some(true)
+    }
+}
+
+impl Time {
+    /// What a cell's rules add to it; `None` without rules, or a cell to compare with.
+    fn cost(self, row: &Row<'_>, rows: &[Row<'_>], summary: &Summary) -> Option<Cost> {
+        row.rules?;
+        let base = row.base(rows)?;
+        let compared = summary.between(self.metric, base.cell, row.cell);
+        let tested = compared.filter(|compared| compared.verdict != Difference::TooFewTrials);
+        Some(Cost {
+            with_ns: (self.of)(row)?,
+            without_ns: (self.of)(base)?,
+            shown: tested.map(|compared| compared.verdict.is_shown()),
+        })
+    }
+}
+
+fn costs(names: &[String], rows: &[Row<'_>], summary: &Summary) -> Grid {
     let shown = |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), duration);
     let table = rows.iter().map(|row| {
-        let base = row.base(rows).filter(|_| row.rules.is_some());
-        let more = |of: fn(&Row<'_>) -> Option<f64>| {
-            let difference = base.and_then(|base| Some(of(row)? - of(base)?));
-            difference.map_or_else(|| NONE.to_owned(), signed)
+        let more = |time: Time| match time.cost(row, rows, summary) {
+            None => NONE.to_owned(),
+            Some(cost) if cost.is_shown() => signed(cost.more_ns()),
+            Some(cost) => format!("({})", signed(cost.more_ns())),
         };
         let mut cells: Vec<String> = row.cell.values().map(plain).collect();
         cells.extend([
@@ -179,14 +226,14 @@ fn costs(names: &[String], rows: &[Row<'_>]) -> Grid {
                 |rules| thousands(if row.compared > 0 { row.compared } else { rules } as f64),
             ),
             shown(row.connect_ns),
-            more(|row| row.connect_ns),
+            more(CONNECT),
             shown(row.each_ns),
-            more(|row| row.each_ns),
+            more(EACH),
             row.packets.map_or_else(|| NONE.to_owned(), |packets| format!("{packets:.1}")),
         ]);
         cells
     });
-    let heads = ["rules", "connect\np50", "connect\n+", "per\nconnection", "connection\n+", "packets"];
+    let heads = ["rules\nto pass", "connect\np50", "connect\n+", "one\nevery", "every\n+", "packets"];
     Grid {
         title: TITLE.to_owned(),
         labels: names.len(),
@@ -222,33 +269,27 @@ fn signed(ns: f64) -> String {
 }
 
 /// The cell whose rules cost a connection the most; without any to compare, what clients learned.
-fn finding(rows: &[Row<'_>]) -> String {
-    let with_rules = || rows.iter().filter(|row| row.rules.is_some());
-    let cost = |row: &Row<'_>, of: fn(&Row<'_>) -> Option<f64>| {
-        let without = of(row.base(rows)?)?;
-        Some((of(row)? - without, without, of(row)?))
-    };
-    let of_each: fn(&Row<'_>) -> Option<f64> = |row| row.each_ns;
-    let of_connect: fn(&Row<'_>) -> Option<f64> = |row| row.connect_ns;
-    for (of, what) in [(of_each, "a connection was completed every"), (of_connect, "a connect() took")] {
-        let dearest = with_rules().filter_map(|row| Some((row, cost(row, of)?)));
-        let dearest = dearest.max_by(|one, other| one.1.0.total_cmp(&other.1.0));
-        if let Some((row, (more, without, with))) = dearest {
-            let name = label(row.cell);
-            return if more > 0.0 {
-                format!(
-                    "At the most, {what} {} in place of {}, with {name} (medians)",
-                    duration(with),
-                    duration(without)
-                )
-            } else {
-                format!(
-                    "Nothing was slower with rules than without: at the most, {what} {} in place of {}, with {name} (medians)",
-                    duration(with),
-                    duration(without)
-                )
-            };
-        }
+fn finding(rows: &[Row<'_>], summary: &Summary) -> String {
+    for time in [EACH, CONNECT] {
+        let costs = || rows.iter().filter_map(|row| Some((row, time.cost(row, rows, summary)?)));
+        let most = |one: &(&Row<'_>, Cost), other: &(&Row<'_>, Cost)| one.1.more_ns().total_cmp(&other.1.more_ns());
+        let dearest = costs().filter(|(_, cost)| cost.is_shown() && cost.more_ns() > 0.0).max_by(most);
+        let Some((row, cost)) = dearest.or_else(|| costs().max_by(most)) else { continue };
+        let claim = match (cost.is_shown() && cost.more_ns() > 0.0, costs().any(|(_, cost)| cost.shown.is_some())) {
+            (true, _) => "At the most",
+            (false, true) => "No rules were shown to slow a connection down: of medians, at the most",
+            (false, false) => {
+                "Too few trials, or none of the pairs compared, to show a difference; of medians, at the most"
+            }
+        };
+        return format!(
+            "{claim}, {} {} in place of {}, with {}{}",
+            time.words,
+            duration(cost.with_ns),
+            duration(cost.without_ns),
+            label(row.cell),
+            if cost.is_shown() && cost.more_ns() > 0.0 { " (medians)" } else { "" }
+        );
     }
     let refused: Vec<&Row<'_>> = rows.iter().filter(|row| row.refuses()).collect();
     let slowest = refused.iter().filter_map(|row| Some((row, row.failed_ns?)));
@@ -261,7 +302,7 @@ fn finding(rows: &[Row<'_>]) -> String {
             duration(ns)
         );
     }
-    let rules = with_rules().filter_map(|row| row.rules).max().unwrap_or(0);
+    let rules = rows.iter().filter_map(|row| row.rules).max().unwrap_or(0);
     format!(
         "The kernel held up to {} rules and elements of sets; no cell without any shows what they cost",
         thousands(rules as f64)
@@ -329,7 +370,7 @@ fn figure(rows: &[Row<'_>]) -> Option<Figure> {
             high,
             ticks: log_ticks(low, high, count_tick),
         },
-        y: Axis::log_ns("time per connection", all().map(|(_, y)| y)),
+        y: Axis::log_ns("one connection every", all().map(|(_, y)| y)),
         lines: curves.iter().enumerate().map(line).collect(),
         spans: Vec::new(),
         stops,
@@ -381,15 +422,59 @@ mod tests {
         .unwrap();
         assert_eq!(
             content.finding,
-            "At the most, a connection was completed every 500 µs in place of 50.0 µs, with count=10000 shape=chain requests=1 (medians)"
+            "Too few trials, or none of the pairs compared, to show a difference; of medians, at the most, a connection was completed every 500 µs \
+             in place of 50.0 µs, with count=10000 shape=chain requests=1"
         );
         let rows = &content.tables[0].1.rows;
         let of = |row: usize| rows[row][3..].join(" | ");
         assert_eq!(of(0), "none | 30.0 µs | – | 50.0 µs | – | –");
-        assert_eq!(of(2), "10,000 | 90.0 µs | +60.0 µs | 500 µs | +450 µs | 6.0");
-        assert_eq!(of(4), "10,000 | 31.0 µs | +1.00 µs | 100 µs | +0 ns | 6.0");
+        assert_eq!(of(2), "10,000 | 90.0 µs | (+60.0 µs) | 500 µs | (+450 µs) | 6.0");
+        assert_eq!(of(4), "10,000 | 31.0 µs | (+1.00 µs) | 100 µs | (+0 ns) | 6.0");
         assert_eq!(of(5), "10,000 | 31.0 µs | – | 10.0 ms | – | 6.0");
         assert!(content.figure.is_some() && content.tables.len() == 1);
+    }
+
+    /// Seven trials of each cell, which differ by a little.
+    fn repeated(cells: &[(Json, Option<u64>, f64)]) -> Content {
+        let all = (0..7).flat_map(|trial| {
+            let vary = 1.0 + f64::from(trial) / 1_000.0;
+            cells.iter().map(move |(cell, rules, per_s)| (cell.clone(), *rules, per_s * vary, 30))
+        });
+        content(&all.collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn only_a_difference_that_tests_show_is_claimed() {
+        let cells = [
+            (json!({ "count": 0 }), None, 20_000.0),
+            (json!({ "count": 10 }), Some(10), 19_995.0),
+            (json!({ "count": 10_000 }), Some(10_000), 2_000.0),
+        ];
+        let both = repeated(&cells);
+        assert!(both.finding.starts_with("At the most, a connection was completed every "), "{}", both.finding);
+        let rows = &both.tables[0].1.rows;
+        assert!(rows[1][5].starts_with("(+") && rows[2][5].starts_with('+'), "{rows:?}");
+        let alike = repeated(&cells[..2]).finding;
+        assert!(
+            alike.starts_with("No rules were shown to slow a connection down: of medians, at the most, "),
+            "{alike}"
+        );
+    }
+
+    #[test]
+    fn one_cell_without_rules_is_the_base_of_tracked_and_untracked_ones() {
+        let cell = |count: u64, conntrack: bool| json!({ "count": count, "conntrack": conntrack });
+        let content = content(&[
+            (cell(0, false), None, 20_000.0, 30),
+            // Its only rule is the one that tracks.
+            (cell(0, true), Some(0), 10_000.0, 40),
+            (cell(1_000, false), Some(1_000), 5_000.0, 50),
+            (cell(1_000, true), Some(1_000), 8_000.0, 60),
+        ])
+        .unwrap();
+        let connects = content.tables[0].1.rows.iter().map(|row| row[4].clone()).collect::<Vec<_>>();
+        // Tracking alone is compared with no rules at all, and rules with no rules under the same tracking.
+        assert_eq!(connects, ["–", "(+10.0 µs)", "(+20.0 µs)", "(+20.0 µs)"]);
     }
 
     #[test]

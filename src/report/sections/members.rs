@@ -686,7 +686,7 @@ mod tests {
             table.rows[..IN_TEXT].iter().map(|row| &row[column(GENERATION).unwrap()][..]).collect();
         assert_eq!(generations, ["0", "0", "0", "1", "1", "1", "2", "2", "2", "3", "3", "3"]);
         assert_eq!((table.rows.len(), column("share")), (IN_TEXT + 1, None));
-        assert_eq!(content.finding, "40 members, not all there for the whole trial, accepted 3400 connections");
+        assert_eq!(content.finding, "40 members, not all there for the whole trial, accepted 3,400 connections");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
 const TITLE: &str = "MPTCP";
 
 /// What the columns mean.
-const LEGEND: &str = "established: connections for which clients asked for MPTCP. fell back: those that are plain TCP, as getsockopt(MPTCP_INFO) told their \
+const LEGEND: &str = "In \"MPTCP\", established: connections for which clients asked for MPTCP. fell back: those that are plain TCP, as getsockopt(MPTCP_INFO) told their \
     client when they were established. ";
 const OF_SERVER: &str = "accepted as TCP: those that our own server's workers found to be plain TCP; other programs' clients may be among them. ";
 const UNKNOWN: &str = "unknown: those that were reset before their client could look; the kernel then shows them as plain TCP, whatever they were. ";

@@ -6,16 +6,17 @@ use crate::{
     record::{Outcome, TrialRecord, Whose},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     scenario::label,
-    stats::{CellSummary, Record},
+    stats::{CellSummary, Record, ports_taken},
 };
 
 /// Title of the section.
 const TITLE: &str = "Source NAT";
 
-const LEGEND: &str = "Sums over the valid trials; most in a trial: connections established in any of them. clients: addresses, all of which the server sees as one. ports: those that NAT may choose from; – for the \
-    kernel's choice. begun: packets that began a connection and came to NAT. established: connections that reached the server. \
-    filtered: those that had no answer within load.connect_timeout. insert_failed: packets dropped because another connection had the \
-    port: no free one was found among those that the kernel tried, or two clients raced for it.";
+const LEGEND: &str = "Source NAT: sums over the valid trials; of one trial, the most in any of them. clients: addresses, all of which the server sees as one. ports to choose from: \
+    those that NAT may take; – for the kernel's choice. begun: packets that began a connection and came to NAT. established: connections that reached the server. \
+    ports taken: the most at once, by samples every 100 ms; a closed connection counts until another takes its port, or its entry goes. filtered: connections that had no answer within \
+    load.connect_timeout. insert_failed: packets dropped because another connection had the port: no free one was found among those that the kernel tried, or two \
+    clients raced for it.";
 
 const NONE: &str = "–";
 
@@ -31,11 +32,20 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let rows = sums.iter().map(|(cell, sum)| {
         let mut row: Vec<String> = cell.cell.values().map(plain).collect();
         row.extend([count(sum.clients), known(sum.ports), known(sum.begun), count(sum.established)]);
-        row.extend([count(sum.most), count(sum.filtered), known(sum.insert_failed)]);
+        row.extend([count(sum.most), known(sum.taken), count(sum.filtered), known(sum.insert_failed)]);
         row
     });
     let rows = rows.collect();
-    let heads = ["clients", "ports", "begun", "established", "most in\na trial", "filtered", "insert_failed"];
+    let heads = [
+        "clients",
+        "ports to\nchoose from",
+        "begun",
+        "established",
+        "established\nin a trial",
+        "ports\ntaken",
+        "filtered",
+        "insert_failed",
+    ];
     let head = names.iter().cloned().chain(heads.map(str::to_owned)).collect();
     let table = Grid { title: TITLE.to_owned(), labels: names.len(), words: 0, head, rows };
     Some(Content {
@@ -56,6 +66,8 @@ struct Sum {
     established: u64,
     /// The most established connections of any trial.
     most: u64,
+    /// The most ports taken at once in any trial.
+    taken: Option<u64>,
     filtered: u64,
     insert_failed: Option<u64>,
 }
@@ -72,6 +84,7 @@ impl Sum {
             sum.begun = add(sum.begun, nat.begun);
             sum.insert_failed = add(sum.insert_failed, clashes(trial));
             sum.established += trial.connections.established;
+            sum.taken = sum.taken.max(ports_taken(trial));
             sum.most = sum.most.max(trial.connections.established);
             sum.filtered += trial.connections.outcomes.filtered;
             Some(sum)
@@ -90,14 +103,20 @@ fn clashes(trial: &TrialRecord) -> Option<u64> {
 fn finding(sums: &[(&CellSummary, Sum)]) -> String {
     let worst = sums.iter().map(|(_, sum)| sum.filtered).max().filter(|most| *most > 0);
     let Some((cell, worst)) = worst.and_then(|most| sums.iter().find(|(_, sum)| sum.filtered == most)) else {
-        return "No connection went without an answer for want of a port".to_owned();
+        let taken = sums.iter().filter_map(|(_, sum)| sum.taken).max();
+        let taken = taken
+            .map_or_else(String::new, |taken| format!("; up to {} ports were taken at once", thousands(taken as f64)));
+        return format!("No connection went without an answer{taken}");
     };
     let place = if sums.len() > 1 { format!(" with {}", label(&cell.cell)) } else { String::new() };
     format!(
-        "{} of {} connections went without an answer{place}; at most {} came through in a trial",
+        "{} of {} connections went without an answer{place}; at most {} of a trial came through{}",
         thousands(worst.filtered as f64),
         thousands((worst.filtered + worst.established) as f64),
         thousands(worst.most as f64),
+        worst
+            .taken
+            .map_or_else(String::new, |taken| format!(", and {} ports were taken at once", thousands(taken as f64)))
     )
 }
 
@@ -121,14 +140,15 @@ mod tests {
             let begun = Some(established + 2 * filtered);
             trial.nat = Some(Nat { clients: 20, ports: Some(ports), begun });
             let counts = Some(ConntrackCounts { insert_failed: 2 * filtered, drop: 2 * filtered, early_drop: 0 });
-            trial.conntrack.push(Conntrack { network: Whose::Loaders, counts, ..Conntrack::default() });
+            trial.conntrack.push(Conntrack { network: Whose::Loaders, peak: 90, counts, ..Conntrack::default() });
         }
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(
             content.finding,
-            "200 of 300 connections went without an answer with port_count=100; at most 100 came through in a trial"
+            "200 of 300 connections went without an answer with port_count=100; at most 100 of a trial came through, and 90 ports were taken at \
+             once"
         );
-        assert_eq!(content.tables[0].1.rows[0].join(" "), "100 20 100 500 100 100 200 400");
+        assert_eq!(content.tables[0].1.rows[0].join(" "), "100 20 100 500 100 100 90 200 400");
     }
 
     #[test]

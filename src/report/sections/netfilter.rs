@@ -1,10 +1,19 @@
 //! What netfilter did to a record's trials, in lines of their conditions.
 
-use super::conditions::lines;
-use crate::{format::thousands, record::NetworkRules, stats::Record};
+use indexmap::IndexSet;
+
+use super::conditions::{Common, in_common};
+use crate::{
+    format::thousands,
+    record::{NetworkRules, TrialRecord},
+    scenario::label,
+    stats::Record,
+};
 
 /// More lines about rules than this become one: where cells have rules of their own, sections compare them.
 const LINES: usize = 3;
+/// More cells than this are counted in place of named.
+const CELLS_NAMED: usize = 2;
 
 /// The rules that packets met, and the table of tracked connections: `packet filter: 2 rules of nftables in base chains at input; …`.
 pub(super) fn conditions(record: &Record) -> Vec<String> {
@@ -28,6 +37,24 @@ pub(super) fn conditions(record: &Record) -> Vec<String> {
     rules
 }
 
+/// What is said of trials, each once, with the cells that it is true of, unless that are all.
+fn lines(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<String> {
+    let cells = |trials: &mut dyn Iterator<Item = &TrialRecord>| -> IndexSet<String> {
+        trials.map(|trial| label(&trial.cell)).collect()
+    };
+    let all = cells(&mut record.trials.iter()).len();
+    let line = |Common { head, what, trials }: Common<'_>| {
+        let its = cells(&mut trials.into_iter());
+        let place = match its.len() {
+            some if some == all => String::new(),
+            some if some <= CELLS_NAMED => format!(" (with {})", Vec::from_iter(its).join(" and with ")),
+            some => format!(" (in {some} of {all} cells)"),
+        };
+        format!("{head}{place}: {what}")
+    };
+    in_common(record, of).into_iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -49,7 +76,7 @@ mod tests {
         let of = |counts: &[u64]| {
             let mut sample = Sample::new("");
             for count in counts {
-                let trial = sample.trial(json!({}), &[1], 1);
+                let trial = sample.trial(json!({ "count": count }), &[1], 1);
                 trial.rules = vec![rules(*count)];
                 trial.conntrack =
                     vec![Conntrack { limit: Some(262_144), time_wait_s: Some(120), ..Conntrack::default() }];
@@ -63,6 +90,10 @@ mod tests {
                 "connection tracking: at most 262,144 entries, those closed by FIN kept for 120 s"
             ]
         );
+        let several = of(&[1, 2, 2]);
+        assert!(several[0].starts_with("packet filter (with count=1): 1 rule of nftables"), "{several:?}");
+        assert!(several[1].starts_with("packet filter (with count=2): 2 rules of nftables"), "{several:?}");
+        assert!(several[2].starts_with("connection tracking: at most"), "{several:?}");
         assert!(of(&[1, 2, 3, 4])[0].starts_with("packet filter: 4 different sets of rules; "));
         let unknown = NetworkRules { network: Whose::Server, rules: None, missing: Some("only root".to_owned()) };
         assert_eq!(unknown.in_words().unwrap(), "unknown in the server's network (only root)");

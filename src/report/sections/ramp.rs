@@ -15,7 +15,7 @@ const TITLE: &str = "Over the ramp";
 const DESCRIBED: usize = 3;
 
 /// What the columns mean.
-const LEGEND: &str = "ramp: the time until all connections were open at once, a row for each tenth of their number; tenths between the same two samples share \
+const LEGEND: &str = "In \"Over the ramp\", ramp: the time until all connections were open at once, a row for each tenth of their number; tenths between the same two samples share \
     a row. after: time since the start. \
     CPU/connection: CPU time of workers and loaders in the step ÷ its accepts. wait: accept waits in the step.";
 

@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 
 use super::{Content, In};
 use crate::{
-    format::{duration, exact, percent, several, thousands},
+    format::{duration, exact, percent, plural, thousands},
     record::Replayed,
     report::{Grid, Ranked, ranked::Cell},
 };
@@ -109,8 +109,8 @@ fn about(trace: &Replayed) -> String {
     let digest: String = sha256.chars().take(12).collect();
     let mut text = format!(
         "{file} (SHA-256 {digest}…, {format}): {} with {}; {} of it were replayed",
-        several(*lines, unit(format)),
-        several(*connections, "connection"),
+        plural(*lines, unit(format)),
+        plural(*connections, "connection"),
         span(trace.span_s)
     );
     if trace.repeat > 1 {
@@ -127,7 +127,7 @@ fn about(trace: &Replayed) -> String {
         let first = trace.malformed_first.iter().take(SHOWN).map(|one| format!("{file}:{} {}", one.line, one.problem));
         text += &format!(
             " {} ({}) could not be read and left out: {}.",
-            several(*malformed, unit(format)),
+            plural(*malformed, unit(format)),
             percent(*malformed as f64 / (*lines).max(1) as f64),
             first.collect::<Vec<_>>().join("; ")
         );

@@ -13,7 +13,7 @@ use crate::{
 const TITLE: &str = "TLS handshakes";
 
 /// What the columns mean.
-const LEGEND: &str = "Counts are sums over the valid trials, warm-up included; rates and times are medians of the measured part. TLS handshakes: those that clients completed; resumed: those of them that resumed an earlier session; ticket: those that \
+const LEGEND: &str = "In \"TLS handshakes\", counts are sums over the valid trials, warm-up included; rates and times are medians of the measured part. TLS handshakes: those that clients completed; resumed: those of them that resumed an earlier session; ticket: those that \
     began with a ticket, whether or not the server took it; no ticket: those that were to resume one, by load.resumption, when their loader had \
     no ticket left. time: from when the client knows that the connection is established until its handshake is over, which includes the wait in \
     the accept queue.";

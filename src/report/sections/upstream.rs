@@ -13,7 +13,7 @@ use crate::{
 const TITLE: &str = "Towards the upstream";
 
 /// What the columns mean.
-const LEGEND: &str = "conn: connections that the proxy opened to its upstream, which is listenbench's own server, in the measured window. sources: \
+const LEGEND: &str = "In \"Towards the upstream\", conn: connections that the proxy opened to its upstream, which is listenbench's own server, in the measured window. sources: \
     addresses it connected from. taken: the most ports seen in use or in TIME_WAIT at once from one of them, of those usable; knee: the number \
     from which connect() has to search for a free port. TIME_WAIT: the most seen at once on the proxy's side, where each takes a port, and on \
     the upstream's, where none does: it is with the side that closes first.";

@@ -31,7 +31,8 @@ keys! { FIREWALL:
     FIREWALL_ACTION: Choice<FirewallAction> = "firewall.action", choice(), FirewallAction::Accept,
         "What becomes of packets to the server's port that no rule matches. `accept`: they reach the server. `drop`: nothing answers. `reset`: a RST answers, as it \
          does from a port on which nothing listens. `reject`: ICMP answers, port unreachable. `prohibit`: ICMP answers, administratively prohibited. \
-         The client cannot tell `reset` from `reject`: both give ECONNREFUSED.";
+         The client cannot tell `reset` from `reject`: both give ECONNREFUSED. Between two networks (`veth`), the kernel sends one address few ICMP messages per second, and \
+         no answer to what is beyond: `sysctl.icmp_ratelimit = 0` and `sysctl.\"net.ipv6.icmp.ratelimit\" = 0` lift that.";
 }
 
 /// More texts are a mistake.

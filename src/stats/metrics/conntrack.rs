@@ -8,6 +8,8 @@ use super::{
 };
 use crate::record::{Conntrack, TrialRecord};
 
+const NOTHING_TRACKED: &str = "nothing was tracked";
+
 pub(super) const METRICS: &[Metric] = &[
     sampled(
         "conntrack_peak",
@@ -16,7 +18,8 @@ pub(super) const METRICS: &[Metric] = &[
         Count,
         Neither,
         |trial| fullest(trial).map(|table| table.peak as f64),
-    ),
+    )
+    .absent(NOTHING_TRACKED),
     sampled(
         "conntrack_fill",
         "fill of the table of tracked connections",
@@ -25,6 +28,7 @@ pub(super) const METRICS: &[Metric] = &[
         Lower,
         |trial| fullest(trial)?.fill(),
     )
+    .absent(NOTHING_TRACKED)
     .column("tracking\ntable"),
     counted(
         "conntrack_drops",
@@ -38,6 +42,7 @@ pub(super) const METRICS: &[Metric] = &[
         },
     )
     .about_failures()
+    .absent(NOTHING_TRACKED)
     .column("tracking\ndrops"),
 ];
 

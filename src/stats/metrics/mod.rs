@@ -6,6 +6,7 @@ mod conntrack;
 mod events;
 mod latencies;
 mod memory;
+mod nat;
 mod populations;
 mod ports;
 mod queues;
@@ -22,6 +23,7 @@ use crate::{
     suggest,
 };
 
+pub use nat::ports_taken;
 use populations::OfLoad;
 pub use populations::{metric_named, metric_of, metrics_with, unknown_metric};
 pub use unit::{Better, Unit};
@@ -334,6 +336,7 @@ const FAMILIES: &[&[Metric]] = &[
     validity::METRICS,
     // Last: intervals of the metrics above keep their random numbers.
     conntrack::METRICS,
+    nat::METRICS,
 ];
 
 /// All metrics. Their order is that of columns, and of the random numbers that intervals are drawn with.

@@ -45,7 +45,7 @@ pub(super) const METRICS: &[Metric] = &[
     exact("ports_ceiling_per_s", "ceiling the ports set", "Calculated: the capacity of the ports ÷ the time that a port spends in TIME_WAIT.", PerSecond, Higher, |trial| trial.ports_ceiling_per_s)
         .about_failures()
         .column("ports\nallow /s")
-        .absent("no port rests in TIME_WAIT on the clients' side"),
+        .absent("no port rests in TIME_WAIT on the clients' side, or NAT chooses the ports"),
     sampled("time_wait_peak", "peak of sockets in TIME_WAIT", "Most sockets in TIME_WAIT at once in the loaders' network, by samples.", Count, Lower, |trial| {
         trial.ports.is_none().then_some(trial.sockets_peak.time_wait as f64)
     }),
@@ -63,12 +63,12 @@ pub(super) const METRICS: &[Metric] = &[
 ];
 
 /// Connections per second that could go on for ever: what was accepted, unless the ports would run out at that rate. What another
-/// server accepted where no port rests in TIME_WAIT says nothing about ports.
+/// server accepted where no port rests in TIME_WAIT says nothing about ports, and what NAT sustains is not known.
 fn sustainable(trial: &TrialRecord) -> Option<f64> {
     let accepted = has_connections(trial).then_some(trial.rates.accepted_per_s)??;
     match trial.ports_ceiling_per_s {
         Some(ceiling) => Some(ceiling.min(accepted)),
-        None => (trial.subject.kind == SubjectKind::Own).then_some(accepted),
+        None => (trial.subject.kind == SubjectKind::Own && trial.nat.is_none()).then_some(accepted),
     }
 }
 
@@ -81,18 +81,19 @@ fn at_fill(trial: &TrialRecord, fill: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Rates, Subject};
+    use crate::record::{Nat, Rates, Subject};
 
     #[test]
     fn a_rate_that_no_port_limits_is_sustainable_for_our_own_server_alone() {
-        let of = |kind, ceiling: Option<f64>| {
-            sustainable(&TrialRecord {
-                subject: Subject { kind, ..Subject::own() },
-                rates: Rates { accepted_per_s: Some(403.0), ..Rates::default() },
-                ports_ceiling_per_s: ceiling,
-                ..TrialRecord::default()
-            })
+        let trial = |kind, ceiling: Option<f64>| TrialRecord {
+            subject: Subject { kind, ..Subject::own() },
+            rates: Rates { accepted_per_s: Some(403.0), ..Rates::default() },
+            ports_ceiling_per_s: ceiling,
+            ..TrialRecord::default()
         };
+        let of = |kind, ceiling| sustainable(&trial(kind, ceiling));
+        let behind_nat = TrialRecord { nat: Some(Nat::default()), ..trial(SubjectKind::Own, None) };
+        assert_eq!(sustainable(&behind_nat), None);
         assert_eq!(of(SubjectKind::Own, None), Some(403.0));
         assert_eq!(of(SubjectKind::Running, None), None);
         assert_eq!(of(SubjectKind::Command, Some(470.0)), Some(403.0));

@@ -14,6 +14,8 @@ pub const TABLE: &str = "listenbench";
 pub const ARRIVED: &str = "arrived";
 /// Counts those of them that no rule matched.
 pub const PASSED: &str = "passed";
+/// Counts the datagrams among these, where they are refused.
+pub const REFUSED: &str = "refused";
 
 /// The first address of 240.0.0.0/4, which is reserved (RFC 1112): no packet comes from there.
 const NOBODY_V4: u32 = 0xf000_0001;
@@ -28,10 +30,15 @@ pub struct Holds {
     pub elements: u64,
 }
 
+/// Whether datagrams are refused, and counted: they are in no connection that would tell.
+fn counts_refused(rules: &GeneratedRules, protocol: Protocol) -> bool {
+    rules.action != FirewallAction::Accept && protocol.has(Transport::Udp)
+}
+
 /// What the rules of these settings make the kernel hold.
-pub fn holds(rules: &GeneratedRules) -> Holds {
+pub fn holds(rules: &GeneratedRules, protocol: Protocol) -> Holds {
     // One sends packets to the others, and one decides after them.
-    let around = 2 + u64::from(rules.conntrack);
+    let around = 2 + u64::from(rules.conntrack) + u64::from(counts_refused(rules, protocol));
     let count = u64::from(rules.count);
     match rules.shape {
         _ if count == 0 => Holds { rules: around, elements: 0 },
@@ -83,6 +90,10 @@ pub fn text(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Pr
         FirewallAction::Reject => "reject with icmpx port-unreachable",
         FirewallAction::Prohibit => "reject with icmpx admin-prohibited",
     };
+    if counts_refused(rules, protocol) {
+        let _ = writeln!(text, "\tcounter {REFUSED} {{ }}");
+        let _ = writeln!(lines, "\t\tmeta l4proto udp counter name {REFUSED}");
+    }
     let _ = writeln!(text, "\tchain server {{\n{lines}\t\tcounter name {PASSED} {action}\n\t}}");
     let tracked = if rules.conntrack { "\t\tct state established,related accept\n" } else { "" };
     let _ = writeln!(
@@ -149,8 +160,11 @@ mod tests {
             (rules(1_000, RuleShape::Set), (3, 1_000)),
             (tracked(rules(1_000, RuleShape::Map)), (4, 1_000)),
         ] {
-            let Holds { rules: held, elements } = holds(&rules);
+            let Holds { rules: held, elements } = holds(&rules, Protocol::Tcp);
             assert_eq!((held, elements), expected, "{rules:?}");
+            let refusing = GeneratedRules { action: FirewallAction::Drop, ..rules };
+            assert_eq!(holds(&refusing, Protocol::Tcp).rules, held);
+            assert_eq!(holds(&refusing, Protocol::Both).rules, held + 1);
         }
     }
 }

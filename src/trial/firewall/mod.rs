@@ -18,7 +18,7 @@ use crate::{
     sys::{clock, nft},
 };
 
-use generated::{ARRIVED, Holds, PASSED, TABLE};
+use generated::{ARRIVED, Holds, PASSED, REFUSED, TABLE};
 
 /// What errors of nft call the generated text.
 const GENERATED: &str = "generated rules";
@@ -62,7 +62,7 @@ pub(super) fn load(scenario: &Scenario) -> Result<Option<InForce>> {
     let load_ns = clock::monotonic_ns() - began_ns;
     let listing = Listing::of_all().map_err(|error| refused(key, &error))?;
     if generated.any() {
-        let expected = generated::holds(generated);
+        let expected = generated::holds(generated, scenario.protocol);
         let found =
             Holds { rules: listing.rules(own) - before.rules, elements: listing.elements(own) - before.elements };
         if found != expected {
@@ -98,8 +98,9 @@ fn refused(key: &'static dyn AnyKey, error: &anyhow::Error) -> anyhow::Error {
 }
 
 impl InForce {
-    /// Enters the packets that the rules have counted, once no more are to come.
-    pub fn end(self, record: &mut TrialRecord) -> Result<()> {
+    /// Enters the packets that the rules have counted, once no more are to come, and returns how many of them were datagrams that generated
+    /// rules refused.
+    pub fn end(self, record: &mut TrialRecord) -> Result<u64> {
         let Self { mut row, has_generated } = self;
         // Rules of the user's may have counters without a name.
         let listing = if row.ruleset.is_some() { Listing::of_all() } else { Listing::of_counters() };
@@ -110,6 +111,6 @@ impl InForce {
         }
         row.counted = row.ruleset.as_ref().and_then(|_| listing.packets_outside(TABLE));
         record.firewall = Some(row);
-        Ok(())
+        Ok(listing.packets(TABLE, REFUSED).unwrap_or(0))
     }
 }

@@ -197,7 +197,7 @@ mod tests {
         };
         assert_eq!(found(0, 0, 0), None);
         assert_eq!(found(999, 1, 0), None);
-        assert_eq!(found(998, 1, 1).unwrap(), "error-replies: 2 of 1000 replies: 2xx ×998, 3xx ×0, 4xx ×1, 5xx ×1");
+        assert_eq!(found(998, 1, 1).unwrap(), "error-replies: 2 of 1,000 replies: 2xx ×998, 3xx ×0, 4xx ×1, 5xx ×1");
         assert!(found(0, 1, 0).is_some());
     }
 

@@ -7,6 +7,7 @@ mod firewall;
 mod hosts;
 mod kernel;
 mod load;
+mod nat;
 mod subject;
 
 use std::time::Duration;
@@ -87,7 +88,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.firewall.as_ref().and_then(|one| firewall::bypassed(one, &record.connections)),
     ];
     // What a firewall was to refuse is what was measured.
-    let is_refused = scenario.firewall.refuses() && record.latency_ns.failed_connect.count > 0;
+    let datagrams_refused = datagrams.is_some_and(|datagrams| datagrams.filtered > 0);
+    let is_refused = scenario.firewall.refuses() && (record.latency_ns.failed_connect.count > 0 || datagrams_refused);
     let place = scenario.place();
     let stopped = subject::stopped(&place, loaded.stopped);
     let deaths = balance::deaths(record, loaded.dead);
@@ -107,7 +109,8 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::syn_queue_overflow(&record.kernel),
         kernel::syn_cookies(&record.kernel, record.connections.cookies),
         kernel::time_wait_overflow(&record.kernel),
-        kernel::retries(&record.kernel, loaded.connects),
+        record.nat.as_ref().and_then(|nat| nat::ports_short(nat, &record.conntrack)),
+        kernel::retries(&record.kernel, loaded.connects).filter(|_| !is_refused),
         kernel::steal(record),
         kernel::contended(record),
         rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)).filter(|_| !is_refused),
