@@ -153,10 +153,10 @@ impl LogFormat {
             (value, rest) = rest.split_at(length);
             match variable {
                 Variable::TimeLocal => {
-                    time = Some(times::common_log(value).ok_or("has no time like 10/Oct/2000:13:55:36 -0700")?)
+                    time = Some(times::common_log(value).ok_or("has no time like 10/Oct/2000:13:55:36 -0700")?);
                 }
                 Variable::TimeIso8601 => {
-                    time = Some(times::iso8601(value).ok_or("has no time like 2000-10-10T13:55:36-07:00")?)
+                    time = Some(times::iso8601(value).ok_or("has no time like 2000-10-10T13:55:36-07:00")?);
                 }
                 // The finer of two times counts.
                 Variable::Msec => time = Some(times::seconds(value).ok_or("has no time like 971211336.123")?),
@@ -170,16 +170,16 @@ impl LogFormat {
                 // Of a client on a Unix socket.
                 Variable::RemotePort if value == b"-" => {}
                 Variable::RemotePort => {
-                    port = Some(whole(value).filter(|port| *port <= 65_535).ok_or("has no client's port")?)
+                    port = Some(whole(value).filter(|port| *port <= 65_535).ok_or("has no client's port")?);
                 }
                 Variable::ServerPort => {
                     whole(value).filter(|port| *port <= 65_535).ok_or("has no server's port")?;
                 }
                 Variable::Connection => {
-                    logged.client = Some(Client::Serial(whole(value).ok_or("has no number of a connection")?))
+                    logged.client = Some(Client::Serial(whole(value).ok_or("has no number of a connection")?));
                 }
                 Variable::ConnectionRequests => {
-                    logged.ordinal = Some(whole(value).ok_or("has no number of a request")?)
+                    logged.ordinal = Some(whole(value).ok_or("has no number of a request")?);
                 }
                 Variable::Other => {}
             }

@@ -66,7 +66,7 @@ pub(super) fn read(
         let mut header = [0; 24];
         match fill(input, &mut header[..writing.header])? {
             Filled::Nothing => return Ok(()),
-            Filled::Part => return Ok(cut_off(findings)),
+            Filled::Part => return cut_off(findings),
             Filled::All => {}
         }
         let length = writing.word(&header, 8) as usize;
@@ -78,7 +78,7 @@ pub(super) fn read(
         }
         packet.resize(length, 0);
         if fill(input, &mut packet)? != Filled::All {
-            return Ok(cut_off(findings));
+            return cut_off(findings);
         }
         findings.lines += 1;
         let at_ns =
@@ -103,10 +103,11 @@ pub(super) fn judge(
 }
 
 /// The capture ends within a packet, as that of a tcpdump that was killed.
-pub(super) fn cut_off(findings: &mut Findings) {
+pub(super) fn cut_off(findings: &mut Findings) -> Result<()> {
     findings.lines += 1;
     findings.wrong(findings.lines, "is cut off by the end of the file");
     findings.is_cut_off = true;
+    Ok(())
 }
 
 /// How much of a buffer could be filled.

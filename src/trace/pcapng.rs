@@ -56,7 +56,7 @@ pub(super) fn read(
         has_begun = true;
         match filled {
             Filled::Nothing => return Ok(()),
-            Filled::Part => return Ok(cut_off(findings)),
+            Filled::Part => return cut_off(findings),
             Filled::All => {}
         }
         if is_section {
@@ -89,7 +89,7 @@ pub(super) fn read(
             let whole =
                 pcap::fill(input, &mut block[read..])? != Filled::Part && pcap::fill(input, &mut end)? == Filled::All;
             if !whole {
-                return Ok(cut_off(findings));
+                return cut_off(findings);
             }
         }
         match kind {

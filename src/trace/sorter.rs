@@ -12,12 +12,12 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     process,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
 
 use super::Arrival;
+use crate::sys::clock;
 
 /// Bytes of a connection in a file.
 pub(super) const ENTRY: usize = 24;
@@ -58,7 +58,7 @@ pub(super) fn unnamed_file() -> Result<File> {
     };
     let made = options().custom_flags(libc::O_TMPFILE).open(&folder).or_else(|_| {
         // Not every file system has files without names.
-        let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let now_ns = clock::monotonic_ns();
         let path = folder.join(format!("listenbench-{}-{now_ns}", process::id()));
         let file = options().create_new(true).open(&path)?;
         fs::remove_file(&path).map(|()| file)

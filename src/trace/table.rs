@@ -140,7 +140,10 @@ fn parse(line: &[u8], columns: Columns) -> Result<Arrival, &'static str> {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> (Result<Vec<(i64, Option<u32>, Option<u64>)>>, Findings) {
+    /// A time with its requests and its hold.
+    type Row = (i64, Option<u32>, Option<u64>);
+
+    fn table(text: &str) -> (Result<Vec<Row>>, Findings) {
         let (mut all, mut findings) = (Vec::new(), Findings::default());
         let mut emit = |one: Arrival| {
             all.push((one.at_ns, one.requests, one.hold_ns));
