@@ -107,11 +107,10 @@ pub(super) fn judge(
 }
 
 /// The capture ends within a packet, as that of a tcpdump that was killed.
-pub(super) fn cut_off(findings: &mut Findings) -> Result<()> {
+pub(super) fn cut_off(findings: &mut Findings) {
     findings.lines += 1;
     findings.wrong(findings.lines, "is cut off by the end of the file");
     findings.is_cut_off = true;
-    Ok(())
 }
 
 /// How much of a buffer could be filled.
