@@ -35,11 +35,7 @@ pub(super) fn read(file: &mut File, source: &str) {
     let (mut all, mut unreadable) = (known.clone(), BTreeSet::new());
     for Entry { value, origin } in named {
         let Some(name) = value.as_str().filter(|name| !name.is_empty() && !all.contains_key(*name)) else { continue };
-        let from = match origin {
-            Origin::Override(_) | Origin::Words(_) => Path::new(""),
-            Origin::Line(_) | Origin::File => Path::new(source).parent().unwrap_or(Path::new("")),
-        };
-        match text(&from.join(name)) {
+        match text(&origin.folder(source).join(name)) {
             Ok(text) => drop(all.insert(name.to_owned(), Value::String(text))),
             Err(problem) if unreadable.insert(name.to_owned()) => {
                 file.problems.push(Problem::new(origin, format_args!("`{names}`: {problem}")));
