@@ -19,7 +19,10 @@ const RULES: Kind = Kind { subsystem: 10, message: 7 };
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
+/// NF_DROP, the policy of a base chain (include/uapi/linux/netfilter.h), in network byte order.
+const DROP: [u8; 4] = 0_u32.to_be_bytes();
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
@@ -137,8 +140,8 @@ type Place = (u8, String, String);
 /// What has been found of nftables.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// The base chains of IPv4 and IPv6, with their hooks and the rules in them.
-    chains: BTreeMap<Place, (&'static str, u64)>,
+    /// The base chains of IPv4 and IPv6, with their hooks, whether they drop what no rule decides about, and the rules in them.
+    chains: BTreeMap<Place, (&'static str, bool, u64)>,
     /// Rules in other chains.
     called: u64,
     tracking: u64,
@@ -181,17 +184,18 @@ fn is_tracking(expression: &[u8]) -> bool {
 impl Found {
     /// Adds a chain.
     pub fn add_chain(&mut self, chain: Object<'_>) {
-        let (mut table, mut own_name, mut hook) = (None, None, None);
+        let (mut table, mut own_name, mut hook, mut drops) = (None, None, None, false);
         for (kind, content) in chain.attributes() {
             match kind {
                 NFTA_CHAIN_TABLE => table = name(content),
                 NFTA_CHAIN_NAME => own_name = name(content),
                 NFTA_CHAIN_HOOK => hook = attribute(content, NFTA_HOOK_HOOKNUM).and_then(hook_of),
+                NFTA_CHAIN_POLICY => drops = content == DROP,
                 _ => {}
             }
         }
         if let (Some(_), Some(table), Some(own_name), Some(hook)) = (family(chain.family), table, own_name, hook) {
-            self.chains.entry((chain.family, table, own_name)).or_insert((hook, 0));
+            self.chains.entry((chain.family, table, own_name)).or_insert((hook, drops, 0));
         }
     }
 
@@ -211,7 +215,7 @@ impl Found {
         }
         let (Some(table), Some(chain)) = (table, chain) else { return };
         match self.chains.get_mut(&(rule.family, table, chain)) {
-            Some((_, rules)) => *rules += 1,
+            Some((.., rules)) => *rules += 1,
             None => self.called += 1,
         }
         self.tracking += u64::from(tracks);
@@ -219,12 +223,13 @@ impl Found {
 
     /// All of it.
     pub fn rules(self) -> Rules {
-        let chains = self.chains.into_iter().map(|((number, table, chain), (hook, rules))| BaseChain {
+        let chains = self.chains.into_iter().map(|((number, table, chain), (hook, drops, rules))| BaseChain {
             family: family(number).unwrap_or_default().to_owned(),
             table,
             chain,
             hook: hook.to_owned(),
             rules,
+            drops,
         });
         Rules { chains: chains.collect(), called: self.called, tracking: self.tracking, legacy_tables: None }
     }
@@ -252,10 +257,12 @@ mod tests {
         message
     }
 
+    /// Base chains drop what no rule decides about.
     fn chain(family: i32, name: &[u8], hook: Option<u32>) -> Vec<u8> {
         let hook = hook.map(|hook| attribute(NFTA_CHAIN_HOOK, &attribute(NFTA_HOOK_HOOKNUM, &hook.to_be_bytes())));
+        let policy = hook.is_some().then(|| attribute(NFTA_CHAIN_POLICY, &DROP));
         let names = [attribute(NFTA_CHAIN_TABLE, b"t\0"), attribute(NFTA_CHAIN_NAME, name)];
-        object(family, &[&names[..], &hook.into_iter().collect::<Vec<_>>()].concat())
+        object(family, &names.into_iter().chain(hook).chain(policy).collect::<Vec<_>>())
     }
 
     fn rule(family: i32, chain: &[u8], expressions: &[(&[u8], &[u8])]) -> Vec<u8> {
@@ -286,7 +293,7 @@ mod tests {
         ];
         each_in(&rules.concat(), |object| found.add_rule(object)).unwrap();
         let [family, table, chain, hook] = ["inet", "t", "in", "input"].map(str::to_owned);
-        let chains = vec![BaseChain { family, table, chain, hook, rules: 2 }];
+        let chains = vec![BaseChain { family, table, chain, hook, rules: 2, drops: true }];
         assert_eq!(found.rules(), Rules { chains, called: 2, tracking: 2, legacy_tables: None });
     }
 

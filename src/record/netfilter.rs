@@ -119,6 +119,16 @@ pub struct BaseChain {
     pub hook: String,
     /// Rules in it.
     pub rules: u64,
+    /// Whether it drops the packets that no rule decides about: its policy.
+    #[serde(default)]
+    pub drops: bool,
+}
+
+impl BaseChain {
+    /// Whether there is anything in it that may touch a packet.
+    fn acts(&self) -> bool {
+        self.rules > 0 || self.drops
+    }
 }
 
 /// The rules of packet filters in a network namespace.
@@ -138,19 +148,18 @@ pub struct Rules {
 const OWN_HOOKS: [&str; 4] = ["prerouting", "input", "output", "postrouting"];
 
 impl Rules {
-    /// The base chains with rules that packets to and from an address of this machine go through; `None` stands for any address.
+    /// The base chains that may touch packets to and from an address of this machine; `None` stands for any address.
     pub fn seeing(&self, address: Option<IpAddr>) -> impl Iterator<Item = &BaseChain> {
         let family = address.map(|ip| if ip.to_canonical().is_ipv4() { "ip" } else { "ip6" });
         self.chains.iter().filter(move |chain| {
             let is_of_family = chain.family == "inet" || family.is_none_or(|family| chain.family == family);
-            is_of_family && chain.rules > 0 && OWN_HOOKS.contains(&&chain.hook[..])
+            is_of_family && chain.acts() && OWN_HOOKS.contains(&&chain.hook[..])
         })
     }
 
     /// Whether there is anything that may touch a packet.
     pub fn any(&self) -> bool {
-        self.chains.iter().any(|chain| chain.rules > 0)
-            || self.legacy_tables.as_ref().is_some_and(|tables| !tables.is_empty())
+        self.chains.iter().any(BaseChain::acts) || self.legacy_tables.as_ref().is_some_and(|tables| !tables.is_empty())
     }
 
     /// What packets to an address meet, as a clause: `2 rules in base chains at input and output (and 3 in chains that these may call); 1 of
@@ -180,7 +189,13 @@ impl Rules {
                 1 => "1 of them tracks connections".to_owned(),
                 several => format!("{several} of them track connections"),
             };
-            parts.push(format!("{rules} {noun} of nftables in base chains at {hooks}{called}; {tracking}"));
+            let dropping = self.seeing(address).filter(|chain| chain.drops).count();
+            let dropping = match dropping {
+                0 => String::new(),
+                1 => "; 1 of these chains drops what no rule decides about".to_owned(),
+                several => format!("; {several} of these chains drop what no rule decides about"),
+            };
+            parts.push(format!("{rules} {noun} of nftables in base chains at {hooks}{called}; {tracking}{dropping}"));
         }
         let legacy = self.legacy_tables.iter().flatten().cloned().collect::<Vec<_>>();
         if !legacy.is_empty() {
@@ -245,7 +260,7 @@ mod tests {
 
     fn chain(family: &str, hook: &str, rules: u64) -> BaseChain {
         let [family, hook] = [family, hook].map(str::to_owned);
-        BaseChain { family, table: "t".to_owned(), chain: "c".to_owned(), hook, rules }
+        BaseChain { family, table: "t".to_owned(), chain: "c".to_owned(), hook, rules, drops: false }
     }
 
     #[test]
@@ -264,6 +279,9 @@ mod tests {
         assert_eq!(of("::ffff:127.0.0.1"), of("127.0.0.1"));
         assert_eq!(of("::1").unwrap(), format!("8 rules of nftables in base chains at output{more}"));
         assert_eq!(of("").unwrap(), format!("10 rules of nftables in base chains at input and output{more}"));
+        let closed = Rules { chains: vec![BaseChain { drops: true, ..chain("inet", "input", 0) }], ..Rules::default() };
+        let expected = "0 rules of nftables in base chains at input; none of them tracks connections; 1 of these chains drops what no rule decides about";
+        assert!(closed.any() && closed.words(None).as_deref() == Some(expected));
         let legacy = Rules { legacy_tables: Some(vec!["filter".to_owned(), "nat".to_owned()]), ..Rules::default() };
         assert_eq!(legacy.words(None).unwrap(), "iptables-legacy: filter, nat (rules not counted)");
         assert!(legacy.any() && Rules::default().words(None).is_none() && !Rules::default().any());

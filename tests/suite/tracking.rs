@@ -108,7 +108,7 @@ fn counts_and_states_are_the_kernels() {
         assert!(!verdicts(trial).iter().any(|name| name.starts_with("conntrack")), "{trial}");
 
         let [rules] = &trial["rules"].as_array().unwrap()[..] else { panic!("{}", trial["rules"]) };
-        let chain = serde_json::json!({ "family": "inet", "table": "f", "chain": "in", "hook": "input", "rules": 2 });
+        let chain = serde_json::json!({ "family": "inet", "table": "f", "chain": "in", "hook": "input", "rules": 2, "drops": false });
         assert_eq!(rules["rules"]["chains"], Value::Array(vec![chain]), "{rules}");
         assert_eq!((number(&rules["rules"]["called"]), number(&rules["rules"]["tracking"])), (1, 1));
         let netfilter = &read_json(&bench.path("out/host.json"))["netfilter"];

@@ -356,7 +356,7 @@ mod tests {
         };
         assert_eq!(with(Vec::new()).found, "no rules");
         let [family, table, chain, hook] = ["inet", "filter", "INPUT", "input"].map(str::to_owned);
-        let found = with(vec![BaseChain { family, table, chain, hook, rules: 3 }]).found;
+        let found = with(vec![BaseChain { family, table, chain, hook, rules: 3, drops: false }]).found;
         assert!(found.starts_with("3 rules of nftables in base chains at input; "), "{found}");
     }
 

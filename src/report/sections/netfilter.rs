@@ -67,7 +67,7 @@ mod tests {
 
     fn rules(count: u64) -> NetworkRules {
         let [family, table, chain, hook] = ["inet", "t", "c", "input"].map(str::to_owned);
-        let chains = vec![BaseChain { family, table, chain, hook, rules: count }];
+        let chains = vec![BaseChain { family, table, chain, hook, rules: count, drops: false }];
         NetworkRules { rules: Some(Rules { chains, ..Rules::default() }), ..NetworkRules::default() }
     }
 
