@@ -51,7 +51,7 @@ impl Tracked {
         let sustained = table.sustainable_per_s().zip(table.time_wait_s).map(|(per_s, seconds)| {
             format!(
                 "\na connection that is closed by FIN stays in it for {seconds} s: {} new ones per second fill it",
-                thousands(per_s.floor())
+                thousands(per_s.ceil())
             )
         });
         format!("{table}{place}{}", sustained.unwrap_or_default())
