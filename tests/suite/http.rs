@@ -352,7 +352,7 @@ fn a_proxy_is_named_as_one() {
         let target = proxy.address.to_string();
         for engine in ENGINES {
             let (result, shown) = bench.load_and_report(&target, &[engine], 0);
-            assert!(shown.contains("through"), "{shown}");
+            assert!(shown.contains("4-tuple"), "{shown}");
             let names = ["completed", "replies", "verified", "misdelivered", "proxied"];
             assert_eq!(counts(&result, &names), [15, 30, 30, 0, 30], "{result}");
             assert_eq!(
