@@ -83,15 +83,15 @@
 //! | tuple group | the connections that share source address, destination address and destination port, and so one range of source ports |
 //! | ramp | a part of a load in which it grows, or shrinks, steadily: its rate of starts (`load.arrivals`), or the connections that it holds (`ramp` in records) |
 //! | trace | a file that says when connections once started: an access log, a table of times, a capture of SYNs |
-//! | replay | a load that starts the connections of a trace as it says (`load.arrivals = "trace"`) |
+//! | replay | a load that starts connections at the times recorded in a trace (`load.arrivals = "trace"`) |
 //! | index of dispersion | the variance of the starts in windows of some length ÷ their mean: 1 if they are independent, more in bursts |
 //! | knee | the fill at which connect() becomes slow |
 //! | wall | the fill at which connect() fails with EADDRNOTAVAIL |
 //! | share | a member's part of all accepts |
 //! | imbalance | the busiest member's accepts ÷ the mean |
 //! | packet filter, firewall | rules of the kernel that packets pass: those of nftables or iptables, a scenario's own among them (`firewall`) |
-//! | connection tracking, conntrack | the kernel's table of connections, by which rules know packets of established ones, and NAT those that it translates |
-//! | source NAT | what replaces the addresses of clients by a single one, and their ports by ports of that (`nat`; nft's masquerade) |
+//! | connection tracking, conntrack | the kernel's table of connections, by which rules recognise packets of established connections, and NAT those it translates |
+//! | source NAT | rewriting clients' addresses to a single one, and their ports to ports of that address (`nat`; nft's masquerade) |
 //! | fallback | a connection that asked for MPTCP and got plain TCP |
 //! | draw | what falls on a random member each time: a distinct 4-tuple where the kernel hashes them, a connection where a program draws |
 //! | exact metric | a number that one trial settles: a wall, a balance |

@@ -9,7 +9,7 @@ use super::{Overrides, Shorthands};
 /// How to run trials and record them.
 #[derive(Debug, Args)]
 #[command(mut_arg("set", |set| set.help(
-    "Override a value of the scenario, e.g. load.requests=4; a list sweeps the key, and an empty value restores the default"
+    "Override a value of the scenario, e.g. load.requests=4; a list such as [1, 2] sweeps the key, and an empty value restores the default"
 )))]
 pub struct Recording {
     /// Folder for the record, or for one folder per scenario if there are several [default: `results/TIME-SCENARIO`]

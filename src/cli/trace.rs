@@ -29,7 +29,7 @@ pub struct Trace {
     /// Its format, if the content does not show it: access-log, json, csv, pcap, pcapng, or a log_format with nginx's variables
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub format: String,
-    /// How much faster connections are to start (load.trace_speed)
+    /// Speed-up of the replay: 2 halves the time between starts (load.trace_speed)
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub speed: f64,
     /// Where the part begins that is to be replayed, from the trace's first start, such as 10m (load.trace_from)

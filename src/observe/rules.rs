@@ -140,7 +140,7 @@ type Place = (u8, String, String);
 /// What has been found of nftables.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// The base chains of IPv4 and IPv6, with their hooks, whether they drop what no rule decides about, and the rules in them.
+    /// The base chains of IPv4 and IPv6, with their hooks, whether they drop what no rule decides, and the rules in them.
     chains: BTreeMap<Place, (&'static str, bool, u64)>,
     /// Rules in other chains.
     called: u64,
@@ -257,7 +257,7 @@ mod tests {
         message
     }
 
-    /// Base chains drop what no rule decides about.
+    /// Base chains drop what no rule decides.
     fn chain(family: i32, name: &[u8], hook: Option<u32>) -> Vec<u8> {
         let hook = hook.map(|hook| attribute(NFTA_CHAIN_HOOK, &attribute(NFTA_HOOK_HOOKNUM, &hook.to_be_bytes())));
         let policy = hook.is_some().then(|| attribute(NFTA_CHAIN_POLICY, &DROP));

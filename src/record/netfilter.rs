@@ -192,8 +192,8 @@ impl Rules {
             let dropping = self.seeing(address).filter(|chain| chain.drops).count();
             let dropping = match dropping {
                 0 => String::new(),
-                1 => "; 1 of these chains drops what no rule decides about".to_owned(),
-                several => format!("; {several} of these chains drop what no rule decides about"),
+                1 => "; 1 of these chains drops what no rule decides".to_owned(),
+                several => format!("; {several} of these chains drop what no rule decides"),
             };
             parts.push(format!("{rules} {noun} of nftables in base chains at {hooks}{called}; {tracking}{dropping}"));
         }
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(of("::1").unwrap(), format!("8 rules of nftables in base chains at output{more}"));
         assert_eq!(of("").unwrap(), format!("10 rules of nftables in base chains at input and output{more}"));
         let closed = Rules { chains: vec![BaseChain { drops: true, ..chain("inet", "input", 0) }], ..Rules::default() };
-        let expected = "0 rules of nftables in base chains at input; none of them tracks connections; 1 of these chains drops what no rule decides about";
+        let expected = "0 rules of nftables in base chains at input; none of them tracks connections; 1 of these chains drops what no rule decides";
         assert!(closed.any() && closed.words(None).as_deref() == Some(expected));
         let legacy = Rules { legacy_tables: Some(vec!["filter".to_owned(), "nat".to_owned()]), ..Rules::default() };
         assert_eq!(legacy.words(None).unwrap(), "iptables-legacy: filter, nat (rules not counted)");

@@ -71,12 +71,18 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "rules\nto pass",
-                "Rules or entries that packets are compared with; if none are generated, all that the kernel holds.",
+                "Generated rules, or entries, that packets are compared with, besides a ruleset of your own; if none are generated, all that the kernel holds.",
             ),
             ("connect\np50", "Median time from connect() until the connection is established."),
-            ("connect\n+", "The difference to the cell without rules; in parentheses if no test shows it."),
-            ("one\nevery", "In a closed loop, the measured window ÷ connections completed in it."),
-            ("every\n+", "The difference to the cell without rules; in parentheses if no test shows it."),
+            (
+                "connect\n+",
+                "The difference from the cell without generated rules, or without any; in parentheses if no test shows it.",
+            ),
+            ("time per\nconnection", "In a closed loop, the measured window ÷ connections completed in it."),
+            (
+                "time per\nconnection +",
+                "The difference from the cell without generated rules, or without any; in parentheses if no test shows it.",
+            ),
             ("packets", "Packets that passed all generated rules ÷ connections begun."),
         ],
     ),
@@ -89,7 +95,8 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("unreachable", "EHOSTUNREACH or ENETUNREACH: no route, or ICMP said so."),
             ("prohibited", "EACCES or EPERM: ICMPv6's administratively prohibited, or a rule on the client's machine."),
             ("ICMP", "ICMP destination-unreachable messages received."),
-            ("failed\nconnect", "Median time from connect() until the client knew that it had failed."),
+            ("datagrams", "Datagrams that clients sent and rules refused."),
+            ("failed\nconnect", "Median time from connect() until the client learned that it had failed."),
         ],
     ),
     (

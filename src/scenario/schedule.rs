@@ -181,7 +181,8 @@ impl Arrivals {
             Self::Ramp(ramp) => ramp.peak(),
             Self::Mmpp(mmpp) => mmpp.high,
             Self::Rates(rates) => rates.peak(),
-            Self::Trace(figures) => figures.busiest_per_second,
+            // A second may be cut in two by those that are counted, and a replay of less than a second has no more than all of its starts.
+            Self::Trace(figures) => figures.per_second.min(figures.starts as f64).max(figures.most_in_a_second as f64),
         }
     }
 

@@ -65,8 +65,8 @@ pub struct Figures {
     pub starts: u64,
     /// Their mean number per second.
     pub per_second: f64,
-    /// The most in a second.
-    pub busiest_per_second: f64,
+    /// The most in a second of the replay, counted from its beginning.
+    pub most_in_a_second: u64,
     /// The most connections that are held at once, if none takes any time besides.
     pub most_held: u64,
     /// The most that are open at once, if each takes a second besides its hold.
@@ -253,13 +253,10 @@ impl Schedule {
                 (second, in_second) = (start.at_ns / second_ns, 0);
             }
             in_second += 1;
-            figures.busiest_per_second = figures.busiest_per_second.max(in_second as f64);
+            figures.most_in_a_second = figures.most_in_a_second.max(in_second);
         }
         figures.starts = self.starts_before(until_ns).unwrap_or(walked);
         figures.per_second = figures.starts as f64 * 1e9 / length_ns.max(1) as f64;
-        // A second may be cut in two by those that are counted, and a replay of less than a second has no more than all of its starts.
-        let mean = figures.per_second.min(figures.starts as f64);
-        figures.busiest_per_second = figures.busiest_per_second.max(mean);
         (figures.most_held, figures.most_open) = (held.most, open.most);
         figures.longest_hold = Duration::from_nanos(longest_ns);
         figures
@@ -375,13 +372,13 @@ pub(crate) mod tests {
         assert!(!all.has_requests());
         let figures = all.figures(u64::MAX, 0);
         assert_eq!((figures.starts, figures.most_held, figures.longest_hold), (7, 2, Duration::from_secs(10)));
-        assert_eq!((figures.busiest_per_second, figures.most_open), (3.0, 4));
+        assert_eq!((figures.most_in_a_second, figures.most_open), (3, 4));
         let figures = all.figures(4_000_000_000, 20_000_000_000);
         assert_eq!((figures.starts, figures.most_held), (3, 3));
         assert!((figures.per_second - 0.75).abs() < 1e-9);
         // Of less than a second, all starts are in one.
         let short = schedule("0\n0.000001\n", |_| {}).unwrap().figures(u64::MAX, 0);
-        assert_eq!((short.busiest_per_second, short.per_second), (2.0, 1e6));
+        assert_eq!((short.most_in_a_second, short.per_second), (2, 1e6));
         // Held for longer than a repetition takes, connections of several are open at once.
         let repeated = schedule("0\n1\n", |asked| asked.repeat = 100).unwrap();
         assert_eq!(repeated.figures(u64::MAX, 5_000_000_000).most_held, 5);

@@ -130,7 +130,7 @@ shipped! {
     }
     ports_churn "ports-churn" ["sysctl.ip_local_port_range=40000 40299" "load.duration=300ms"] {
         "ports_sustainable_per_s" " to 5/s (tcp_tw_reuse = 0, close_by = client and close_how = fin)"
-        "ports_ceiling_per_s" "5/s (tcp_tw_reuse = 0, close_by = client and close_how = fin); none for 9 cells: "
+        "ports_ceiling_per_s" "5/s (tcp_tw_reuse = 0, close_by = client and close_how = fin); no figure for 9 cells: "
     }
     hold "hold" ["server.workers=2" "load.connections=2000" "load.hold=5s"] {
         "open_peak" "Connections held: 2,000."

@@ -211,8 +211,8 @@ fn filtered(facts: &NetfilterFacts) -> Check {
                 name,
                 true,
                 words,
-                "with `network = \"host\"`, and of servers that run here, every packet is measured with these rules: firewall.toml and \
-                 conntrack.toml show what they cost",
+                "trials with `network = \"host\"`, and servers already running here, are measured through these rules; firewall.toml and \
+                 conntrack.toml show what such rules can cost",
             ),
         },
     }

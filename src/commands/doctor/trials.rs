@@ -237,17 +237,24 @@ fn packet_filter() -> Check {
     let version = match nft::version() {
         Ok(version) => version,
         Err(error) => {
-            return check(name, Status::Limited, "not found", format!("scenarios with [firewall] cannot run: {error}"));
+            return check(
+                name,
+                Status::Limited,
+                "not found",
+                format!("scenarios with [firewall] or [nat] cannot run: {error}"),
+            );
         }
     };
     let text = "[firewall]\ncount = 1\nconntrack = true";
     let plan = Plan::read(&Source { name: "doctor", text }, &[]).expect("a valid scenario");
     let why = match trial::rehearse(&plan.cells[0], Role::default(), Patience::of(trial::SETUP_PATIENCE)) {
-        Ok(Rehearsal::Ready { .. }) => return check(name, Status::Ok, version, "scenarios with [firewall] can run"),
+        Ok(Rehearsal::Ready { .. }) => {
+            return check(name, Status::Ok, version, "scenarios with [firewall] and [nat] can run");
+        }
         Ok(Rehearsal::Refused { why, .. }) => why,
         Err(error) => format::causes(&error),
     };
-    check(name, Status::Limited, version, format!("scenarios with [firewall] cannot run: {why}"))
+    check(name, Status::Limited, version, format!("scenarios with [firewall] or [nat] cannot run: {why}"))
 }
 
 fn cores() -> Check {

@@ -112,7 +112,7 @@ mod tests {
         assert!(tracked(1, 1_001).ends_first && !tracked(1, 1_000).ends_first);
         assert!(tracked(1, 1_001).line().contains("fewer than the 1,001 connections"), "{}", tracked(1, 1_001).line());
         assert!(!tracked(1, 1_000).line().contains("fewer than"));
-        assert!(tracked(1, 9).line().contains("8 new ones per second fill it"));
+        assert!(tracked(1, 9).line().contains("9 new ones per second fill it"));
         assert!(tracked(0, 9).line().contains("nothing is tracked"));
     }
 

@@ -122,7 +122,7 @@ impl Preview {
             length_s: schedule.length().as_secs_f64(),
             starts: schedule.starts(),
             starts_per_s: figures.per_second,
-            busiest_starts_per_s: figures.busiest_per_second,
+            busiest_starts_per_s: figures.most_in_a_second as f64,
             rate: Rate { part_s: survey.part.as_secs_f64(), starts: survey.counts.clone() },
             dispersion: dispersion.collect(),
             gaps: Gaps {
@@ -220,7 +220,7 @@ impl Preview {
             text += " of the trace";
         }
         if (self.speed - 1.0).abs() > f64::EPSILON {
-            text += &format!("; {} times as fast", self.speed);
+            text += &format!("; at {}× its speed", self.speed);
         }
         if self.repeat > 1 {
             text += &format!("; {} times over", self.repeat);
@@ -232,11 +232,11 @@ impl Preview {
     fn caveats(&self) -> Vec<String> {
         let mut all = Vec::new();
         if self.spread > 0 {
-            all.push("its times are whole seconds: starts are spread at random within each second, so that shorter bursts are not those of the trace".to_owned());
+            all.push("its times are whole seconds: starts are spread at random within each second, so that columns, indexes and gaps below a second are not the trace's".to_owned());
         }
         match (self.tells_connections, self.requests) {
             (false, Some(_)) => all.push(
-                "it does not tell connections from requests: each line is a connection with one request; log $connection or $remote_port to change that"
+                "it does not show which requests shared a connection: each line is a connection with one request; log $connection or $remote_port to change that"
                     .to_owned(),
             ),
             (true, Some(requests)) if requests > self.connections => all.push(

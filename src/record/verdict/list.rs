@@ -880,7 +880,7 @@ verdicts! {
         },
         meaning: "Without a free port, NAT drops a SYN without an error: the client repeats it after a second or more, until it gets a port or times out. In a range of \
                   over 128 ports the kernel tries only some of them.",
-        remedy: "Give NAT more ports (`nat.port_count`) or more addresses, or have connections end sooner. Before Linux 6.18 or so, a closed one may \
+        remedy: "Give NAT more ports (`nat.port_count`) or more addresses, or have connections end sooner. On kernels before about 6.18, a closed one may \
                  keep its port as long as its entry stays (net.netfilter.nf_conntrack_tcp_timeout_time_wait).",
     }
 

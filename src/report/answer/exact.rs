@@ -46,7 +46,7 @@ pub fn clause(ranking: &Ranking) -> String {
         }
         [_] => unreachable!("a single value is always listed by name"),
     };
-    values + &absent.map_or_else(String::new, |absent| format!("; none for {absent}"))
+    values + &absent.map_or_else(String::new, |absent| format!("; no figure for {absent}"))
 }
 
 /// The cells of each value, a line each.

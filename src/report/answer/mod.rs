@@ -459,7 +459,7 @@ mod tests {
         };
         assert_eq!(
             cells(&[45.0]),
-            "Knee: 45 (kernel); none for explicit: the cost of connect() shows no lasting rise."
+            "Knee: 45 (kernel); no figure for explicit: the cost of connect() shows no lasting rise."
         );
         assert_eq!(cells(&[]), "Knee: none; the cost of connect() shows no lasting rise.");
         let recovered = |reuse: u64| json!({ "tcp_tw_reuse": reuse });

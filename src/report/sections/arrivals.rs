@@ -1,8 +1,9 @@
 //! When connections and requests come, as far as a rate or a mean alone does not say it.
 
 use super::{
-    conditions::{lines, of_loads},
+    conditions::of_loads,
     effective::{Effective, OfTrial},
+    in_cells::lines,
 };
 use crate::{
     format::{exact, rate},
@@ -26,7 +27,7 @@ fn what(of: &OfTrial<'_>, load: &Load) -> Option<String> {
             let mean = rate(arrivals.per_second());
             match arrivals {
                 Arrivals::Ramp(ramp) => {
-                    let what = format!("ramp, from {}/s to {}/s", rate(ramp.from), rate(ramp.to));
+                    let what = format!("ramp, from {}/s to {}/s over the load's time", rate(ramp.from), rate(ramp.to));
                     unswept(&["rate_from", "rate_to"], what)
                 }
                 Arrivals::Mmpp(mmpp) => {
@@ -36,7 +37,10 @@ fn what(of: &OfTrial<'_>, load: &Load) -> Option<String> {
                     unswept(&["rate_low", "rate_high", "dwell_low", "dwell_high"], what)
                 }
                 Arrivals::Rates(rates) => {
-                    let what = format!("rates of a table, up to {}/s; {mean}/s expected", rate(rates.peak()));
+                    let what = format!(
+                        "rates of a table, up to {}/s; {mean}/s expected, warm-up included",
+                        rate(rates.peak())
+                    );
                     unswept(&["rates_speed"], what)
                 }
                 Arrivals::Constant { .. } | Arrivals::Poisson { .. } | Arrivals::Burst { .. } | Arrivals::Trace(_) => {
@@ -86,7 +90,7 @@ mod tests {
         let open = "mode = \"open\"\narrivals = ";
         for (load, expected) in [
             (format!("{open}\"poisson\""), None),
-            (format!("{open}\"ramp\"\nrate_to = 2500"), Some("ramp, from 0/s to 2,500/s")),
+            (format!("{open}\"ramp\"\nrate_to = 2500"), Some("ramp, from 0/s to 2,500/s over the load's time")),
             (
                 format!(
                     "{open}\"mmpp\"\nrate_low = 100\nrate_high = 3100\ndwell_low = \"90ms\"\ndwell_high = \"10ms\""
@@ -95,7 +99,7 @@ mod tests {
             ),
             (
                 format!("{open}\"rates\"\nrates = [[0, 100], [0.5, 300]]"),
-                Some("rates of a table, up to 300/s; 200/s expected"),
+                Some("rates of a table, up to 300/s; 200/s expected, warm-up included"),
             ),
             (format!("{open}\"ramp\"\n[matrix]\nload.rate_to = [1, 2]"), None),
             (

@@ -42,13 +42,15 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let labels = names.len();
     let head = names.into_iter().chain(HEADS.map(str::to_owned)).collect();
     let table = Grid { title: TITLE.to_owned(), labels, words: 0, head, rows: rows.iter().map(Row::row).collect() };
-    let sustained = rows.iter().find_map(|row| {
+    // Behind NAT, ports end long before the table does.
+    let is_nat = ranked.record.trials.iter().any(|trial| trial.nat.is_some());
+    let sustained = rows.iter().filter(|_| !is_nat).find_map(|row| {
         let table = row.fullest.table();
         Some((table.sustainable_per_s()?, table.time_wait_s?))
     });
     let sustained = sustained.map(|(per_s, seconds)| {
         let note = format!(
-            "By arithmetic: a connection that is closed by FIN stays in the table for {seconds} s, so that {} new ones per second fill it for good.",
+            "By arithmetic, entries of connections closed by FIN stay for {seconds} s, so that a steady {} new connections per second keeps the table full.",
             rate(per_s)
         );
         (In::All, note)
@@ -128,7 +130,7 @@ fn states(table: &Conntrack) -> String {
 
 fn finding(rows: &[Row<'_>]) -> String {
     let several = rows.iter().any(|row| row.cell.cell != rows[0].cell.cell);
-    let place = |row: &Row<'_>| if several { format!(" with {}", label(&row.cell.cell)) } else { String::new() };
+    let place = |row: &Row<'_>| if several { format!("With {}, ", label(&row.cell.cell)) } else { String::new() };
     if let Some(worst) = rows.iter().filter(|row| row.lost() > 0).max_by_key(|row| row.lost()) {
         let dropped = thousands(worst.lost() as f64);
         let noun = if worst.lost() == 1 { "packet was" } else { "packets were" };
@@ -137,7 +139,7 @@ fn finding(rows: &[Row<'_>]) -> String {
         } else {
             "for want of an entry"
         };
-        return format!("{dropped} {noun} dropped {why}{}", place(worst));
+        return format!("{}{dropped} {noun} dropped {why}", place(worst));
     }
     let fill = |row: &Row<'_>| row.fullest.fill().unwrap_or(0.0);
     let fullest = rows.iter().max_by(|one, other| fill(one).total_cmp(&fill(other)));
@@ -200,7 +202,7 @@ mod tests {
         let reading = sample(vec![table(Whose::Loaders, 1_000, 7)]).reading();
         let finding = section(&Ranked::of(&reading)).unwrap().finding;
         assert!(
-            finding.starts_with("7 packets were dropped for want of an entry with ") && finding.ends_with('b'),
+            finding.starts_with("With ") && finding.ends_with("b, 7 packets were dropped for want of an entry"),
             "{finding}"
         );
     }

@@ -30,15 +30,15 @@ const TITLE: &str = "Firewall";
 /// Title of the table of refusals.
 const ANSWERS: &str = "Answers to connects";
 
-const LEGEND: &str = "Firewall: medians of valid trials. rules to pass: those, or entries of a set or map, that packets to the server's port are compared with; where none are \
-    generated for that, all rules that the kernel holds. connect p50: from connect() until established. one every: in a closed loop, the measured window ÷ connections \
-    completed in it; all processors and both ends take part in that time. + : the difference to the cell without rules under the same conditions; in parentheses where the \
+const LEGEND: &str = "Firewall: medians of valid trials. rules to pass: generated rules, or entries of a set or map, that packets to the server's port are compared with; a ruleset of your own \
+    comes on top. Where none are generated, all rules that the kernel holds. connect p50: from connect() until established. time per connection: in a closed loop, the measured window ÷ connections \
+    completed in it; all processors and both ends take part in that time. +: the difference from the cell without generated rules, or without any, under the same conditions; in parentheses where the \
     tests of the comparisons, corrected for their number, do not show that there is one, or nothing was tested. packets: those that passed all generated rules, per \
     connection begun.";
 
 const LEGEND_OF_ANSWERS: &str = "Answers to connects: sums of valid trials. open: established. closed: ECONNREFUSED, by a reset or by ICMP's port unreachable. filtered: no answer within \
-    load.connect_timeout. unreachable: EHOSTUNREACH, which IPv4 also makes of \"administratively prohibited\". prohibited: EACCES, which IPv6 makes of that. ICMP: \
-    messages received that say that a destination is unreachable. failed connect: how long clients that failed had to wait for that, medians of trials. Between two networks, the kernel sends one address few ICMP messages \
+    load.connect_timeout. unreachable: EHOSTUNREACH, which is also how IPv4 reports \"administratively prohibited\". prohibited: EACCES, how IPv6 reports it. ICMP: \
+    messages received that say that a destination is unreachable. failed connect: time until a client learned that it failed, medians of trials. datagrams: those that clients sent and the rules refused. Between two networks, the kernel sends one address few ICMP messages \
     per second (icmp_ratelimit): others have no answer. Over IPv6, and with MPTCP, on one \
     machine, the message may come while connect() still holds the socket; the kernel then drops it, and the next SYN, a second later, is \
     refused again.";
@@ -101,6 +101,8 @@ struct Row<'a> {
     failed_ns: Option<f64>,
     outcomes: Outcomes,
     icmp: u64,
+    /// Datagrams that clients sent, and those of them that rules refused.
+    datagrams: (u64, u64),
 }
 
 impl<'a> Row<'a> {
@@ -135,12 +137,16 @@ impl<'a> Row<'a> {
             failed_ns: middle(&|trial| trial.latency_ns.failed_connect.p50.map(|ns| ns as f64)),
             icmp: trials.iter().filter_map(|trial| trial.kernel.get("IcmpDestUnreachs")).sum(),
             outcomes,
+            datagrams: trials
+                .iter()
+                .filter_map(|trial| trial.datagrams.as_ref())
+                .fold((0, 0), |(sent, filtered), of| (sent + of.sent, filtered + of.filtered)),
         })
     }
 
     fn refuses(&self) -> bool {
         let Outcomes { closed, filtered, unreachable, prohibited, .. } = self.outcomes;
-        self.rules.is_some() && closed + filtered + unreachable + prohibited > 0
+        self.rules.is_some() && closed + filtered + unreachable + prohibited + self.datagrams.1 > 0
     }
 
     /// Its swept values that have nothing to do with rules.
@@ -175,7 +181,7 @@ struct Time {
     words: &'static str,
 }
 
-const EACH: Time = Time { of: |row| row.each_ns, metric: "completed_per_s", words: "a connection was completed every" };
+const EACH: Time = Time { of: |row| row.each_ns, metric: "completed_per_s", words: "a connection took" };
 const CONNECT: Time = Time { of: |row| row.connect_ns, metric: "connect_p50_ns", words: "a connect() took" };
 
 /// What rules add to a time.
@@ -233,7 +239,8 @@ fn costs(names: &[String], rows: &[Row<'_>], summary: &Summary) -> Grid {
         ]);
         cells
     });
-    let heads = ["rules\nto pass", "connect\np50", "connect\n+", "one\nevery", "every\n+", "packets"];
+    let heads =
+        ["rules\nto pass", "connect\np50", "connect\n+", "time per\nconnection", "time per\nconnection +", "packets"];
     Grid {
         title: TITLE.to_owned(),
         labels: names.len(),
@@ -244,15 +251,18 @@ fn costs(names: &[String], rows: &[Row<'_>], summary: &Summary) -> Grid {
 }
 
 fn answers(names: &[String], rows: &[Row<'_>]) -> Grid {
+    let has_datagrams = rows.iter().any(|row| row.datagrams.1 > 0);
     let count = |count: u64| thousands(count as f64);
     let table = rows.iter().map(|row| {
         let Outcomes { open, closed, filtered, unreachable, prohibited, .. } = row.outcomes;
         let mut cells: Vec<String> = row.cell.values().map(plain).collect();
         cells.extend([open, closed, filtered, unreachable, prohibited, row.icmp].map(count));
+        cells.extend(has_datagrams.then(|| count(row.datagrams.1)));
         cells.push(row.failed_ns.map_or_else(|| NONE.to_owned(), duration));
         cells
     });
-    let heads = ["open", "closed", "filtered", "unreachable", "prohibited", "ICMP", "failed\nconnect"];
+    let heads = ["open", "closed", "filtered", "unreachable", "prohibited", "ICMP"].into_iter();
+    let heads = heads.chain(has_datagrams.then_some("datagrams")).chain(["failed\nconnect"]);
     Grid {
         title: ANSWERS.to_owned(),
         labels: names.len(),
@@ -277,9 +287,9 @@ fn finding(rows: &[Row<'_>], summary: &Summary) -> String {
         let Some((row, cost)) = dearest.or_else(|| costs().max_by(most)) else { continue };
         let claim = match (cost.is_shown() && cost.more_ns() > 0.0, costs().any(|(_, cost)| cost.shown.is_some())) {
             (true, _) => "At the most",
-            (false, true) => "No rules were shown to slow a connection down: of medians, at the most",
+            (false, true) => "No rules were shown to slow connections down. By the medians, at the most",
             (false, false) => {
-                "Too few trials, or none of the pairs compared, to show a difference; of medians, at the most"
+                "No difference was tested (too few trials, or cells not compared). By the medians, at the most"
             }
         };
         return format!(
@@ -296,11 +306,16 @@ fn finding(rows: &[Row<'_>], summary: &Summary) -> String {
     if let Some((row, ns)) = slowest.max_by(|one, other| one.1.total_cmp(&other.1)) {
         let of = if rows.len() > 1 { format!(", with {}", label(row.cell)) } else { String::new() };
         return format!(
-            "Rules refused clients in {} of {}; they knew it after up to {} (the highest median){of}",
+            "Rules refused clients in {} of {}; they learned it after up to {} (the highest median){of}",
             refused.len(),
             plural(rows.len(), "cell"),
             duration(ns)
         );
+    }
+    if let Some(row) = rows.iter().max_by_key(|row| row.datagrams.1).filter(|row| row.datagrams.1 > 0) {
+        let of = if rows.len() > 1 { format!(", with {}", label(row.cell)) } else { String::new() };
+        let (sent, refused) = row.datagrams;
+        return format!("Rules refused {} of {}{of}", thousands(refused as f64), plural(sent, "datagram"));
     }
     let rules = rows.iter().filter_map(|row| row.rules).max().unwrap_or(0);
     format!(
@@ -370,7 +385,7 @@ fn figure(rows: &[Row<'_>]) -> Option<Figure> {
             high,
             ticks: log_ticks(low, high, count_tick),
         },
-        y: Axis::log_ns("one connection every", all().map(|(_, y)| y)),
+        y: Axis::log_ns("time per connection", all().map(|(_, y)| y)),
         lines: curves.iter().enumerate().map(line).collect(),
         spans: Vec::new(),
         stops,
@@ -422,7 +437,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             content.finding,
-            "Too few trials, or none of the pairs compared, to show a difference; of medians, at the most, a connection was completed every 500 µs \
+            "No difference was tested (too few trials, or cells not compared). By the medians, at the most, a connection took 500 µs \
              in place of 50.0 µs, with count=10000 shape=chain requests=1"
         );
         let rows = &content.tables[0].1.rows;
@@ -451,12 +466,12 @@ mod tests {
             (json!({ "count": 10_000 }), Some(10_000), 2_000.0),
         ];
         let both = repeated(&cells);
-        assert!(both.finding.starts_with("At the most, a connection was completed every "), "{}", both.finding);
+        assert!(both.finding.starts_with("At the most, a connection took "), "{}", both.finding);
         let rows = &both.tables[0].1.rows;
         assert!(rows[1][5].starts_with("(+") && rows[2][5].starts_with('+'), "{rows:?}");
         let alike = repeated(&cells[..2]).finding;
         assert!(
-            alike.starts_with("No rules were shown to slow a connection down: of medians, at the most, "),
+            alike.starts_with("No rules were shown to slow connections down. By the medians, at the most, "),
             "{alike}"
         );
     }
@@ -491,7 +506,7 @@ mod tests {
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(
             content.finding,
-            "Rules refused clients in 2 of 2 cells; they knew it after up to 500 ms (the highest median), with action=drop"
+            "Rules refused clients in 2 of 2 cells; they learned it after up to 500 ms (the highest median), with action=drop"
         );
         let table = &content.tables[0].1;
         assert_eq!((&table.title[..], table.rows[1][1..].join(" ")), (ANSWERS, "0 0 10 0 0 0 500 ms".to_owned()));

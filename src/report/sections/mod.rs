@@ -10,6 +10,7 @@ mod firewall;
 pub mod harness;
 mod host;
 mod hosts;
+mod in_cells;
 mod job;
 mod members;
 mod mptcp;

@@ -1,4 +1,4 @@
-//! What became of connections behind source NAT: a row for each cell, sums over the valid trials.
+//! What became of connections behind source NAT: a row for each cell, sums over its trials.
 
 use super::{Content, In};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 /// Title of the section.
 const TITLE: &str = "Source NAT";
 
-const LEGEND: &str = "Source NAT: sums over the valid trials; of one trial, the most in any of them. clients: addresses, all of which the server sees as one. ports to choose from: \
+const LEGEND: &str = "Source NAT: sums over the trials, invalid ones included: clients that get no answer may be what makes them so. Of one trial, the most in any of them. clients: addresses, all of which the server sees as one. ports to choose from: \
     those that NAT may take; – for the kernel's choice. begun: packets that began a connection and came to NAT. established: connections that reached the server. \
     ports taken: the most at once, by samples every 100 ms; a closed connection counts until another takes its port, or its entry goes. filtered: connections that had no answer within \
     load.connect_timeout. insert_failed: packets dropped because another connection had the port: no free one was found among those that the kernel tried, or two \
@@ -75,7 +75,7 @@ struct Sum {
 impl Sum {
     /// `None` of a cell without NAT.
     fn of(record: &Record, cell: &CellSummary) -> Option<Self> {
-        let is_of_cell = |trial: &&TrialRecord| trial.outcome == Outcome::Valid && trial.cell == cell.cell;
+        let is_of_cell = |trial: &&TrialRecord| trial.outcome != Outcome::Failed && trial.cell == cell.cell;
         let trials = record.trials.iter().filter(is_of_cell);
         trials.filter_map(|trial| Some((trial, trial.nat.as_ref()?))).fold(None, |sum: Option<Self>, (trial, nat)| {
             let mut sum = sum.unwrap_or_default();
@@ -108,9 +108,9 @@ fn finding(sums: &[(&CellSummary, Sum)]) -> String {
             .map_or_else(String::new, |taken| format!("; up to {} ports were taken at once", thousands(taken as f64)));
         return format!("No connection went without an answer{taken}");
     };
-    let place = if sums.len() > 1 { format!(" with {}", label(&cell.cell)) } else { String::new() };
+    let place = if sums.len() > 1 { format!("With {}, ", label(&cell.cell)) } else { String::new() };
     format!(
-        "{} of {} connections went without an answer{place}; at most {} of a trial came through{}",
+        "{place}{} of {} connections got no answer; at most {} of a trial came through{}",
         thousands(worst.filtered as f64),
         thousands((worst.filtered + worst.established) as f64),
         thousands(worst.most as f64),
@@ -145,7 +145,7 @@ mod tests {
         let content = section(&Ranked::of(&sample.reading())).unwrap();
         assert_eq!(
             content.finding,
-            "200 of 300 connections went without an answer with port_count=100; at most 100 of a trial came through, and 90 ports were taken at \
+            "With port_count=100, 200 of 300 connections got no answer; at most 100 of a trial came through, and 90 ports were taken at \
              once"
         );
         assert_eq!(content.tables[0].1.rows[0].join(" "), "100 20 100 500 100 100 90 200 400");

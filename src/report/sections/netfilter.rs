@@ -1,19 +1,10 @@
 //! What netfilter did to a record's trials, in lines of their conditions.
 
-use indexmap::IndexSet;
-
-use super::conditions::{Common, in_common};
-use crate::{
-    format::thousands,
-    record::{NetworkRules, TrialRecord},
-    scenario::label,
-    stats::Record,
-};
+use super::in_cells::lines;
+use crate::{format::thousands, record::NetworkRules, stats::Record};
 
 /// More lines about rules than this become one: where cells have rules of their own, sections compare them.
 const LINES: usize = 3;
-/// More cells than this are counted in place of named.
-const CELLS_NAMED: usize = 2;
 
 /// The rules that packets met, and the table of tracked connections: `packet filter: 2 rules of nftables in base chains at input; …`.
 pub(super) fn conditions(record: &Record) -> Vec<String> {
@@ -35,24 +26,6 @@ pub(super) fn conditions(record: &Record) -> Vec<String> {
         Some(("connection tracking".to_owned(), format!("{limit}{}", kept.unwrap_or_default())))
     }));
     rules
-}
-
-/// What is said of trials, each once, with the cells that it is true of, unless that are all.
-fn lines(record: &Record, of: impl Fn(&TrialRecord) -> Option<(String, String)>) -> Vec<String> {
-    let cells = |trials: &mut dyn Iterator<Item = &TrialRecord>| -> IndexSet<String> {
-        trials.map(|trial| label(&trial.cell)).collect()
-    };
-    let all = cells(&mut record.trials.iter()).len();
-    let line = |Common { head, what, trials }: Common<'_>| {
-        let its = cells(&mut trials.into_iter());
-        let place = match its.len() {
-            some if some == all => String::new(),
-            some if some <= CELLS_NAMED => format!(" (with {})", Vec::from_iter(its).join(" and with ")),
-            some => format!(" (in {some} of {all} cells)"),
-        };
-        format!("{head}{place}: {what}")
-    };
-    in_common(record, of).into_iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Row<'_> {
 fn finding(rows: &[Row<'_>]) -> String {
     let sum = |count: fn(&Replayed) -> u64| rows.iter().map(|row| row.sum(count)).sum::<u64>();
     let latest = rows.iter().filter_map(|row| row.worst(|trial| trial.late_max_ns)).max();
-    let late = latest.map_or_else(String::new, |ns| format!(", at most {} late", duration(ns as f64)));
+    let late = latest.map_or_else(String::new, |ns| format!("; the latest in the window by {}", duration(ns as f64)));
     let (due, started) = (thousands(sum(|one| one.due) as f64), thousands(sum(|one| one.started) as f64));
     match sum(|one| one.missed) {
         0 => format!("All {due} starts that were due were made{late}"),
@@ -108,16 +108,16 @@ fn about(trace: &Replayed) -> String {
     let span = |span_s: f64| Duration::try_from_secs_f64(span_s).map_or_else(|_| format!("{span_s} s"), exact);
     let digest: String = sha256.chars().take(12).collect();
     let mut text = format!(
-        "{file} (SHA-256 {digest}…, {format}): {} with {}; {} of it were replayed",
+        "{file} (SHA-256 {digest}…, {format}): {} with {}; {} of it was replayed",
         plural(*lines, unit(format)),
         plural(*connections, "connection"),
         span(trace.span_s)
     );
     if trace.repeat > 1 {
-        text += &format!(" {} times", trace.repeat);
+        text += &format!(", {} times over", trace.repeat);
     }
     if (trace.speed - 1.0).abs() > f64::EPSILON {
-        text += &format!(", at {} times the speed", trace.speed);
+        text += &format!(", at {}× its speed", trace.speed);
     }
     text.push('.');
     if trace.due < trace.traced {
@@ -126,9 +126,10 @@ fn about(trace: &Replayed) -> String {
     if *malformed > 0 {
         let first = trace.malformed_first.iter().take(SHOWN).map(|one| format!("{file}:{} {}", one.line, one.problem));
         text += &format!(
-            " {} ({}) could not be read and left out: {}.",
+            " {} ({}) could not be read and {} left out: {}.",
             plural(*malformed, unit(format)),
             percent(*malformed as f64 / (*lines).max(1) as f64),
+            if *malformed == 1 { "was" } else { "were" },
             first.collect::<Vec<_>>().join("; ")
         );
     }
@@ -142,7 +143,8 @@ fn about(trace: &Replayed) -> String {
     }
     match (trace.tells_connections, trace.requests) {
         (false, Some(_)) => {
-            text += " It does not tell connections from requests: each line was a connection with one request.";
+            text +=
+                " It does not show which requests shared a connection: each line was a connection with one request.";
         }
         (true, Some(requests)) if requests > *connections => {
             text += " The requests of a connection followed each other without the pauses that they had.";
@@ -173,11 +175,11 @@ mod tests {
         let text = about(&plain);
         assert!(
             text.starts_with(
-                "a.log (SHA-256 0123456789ab…, CSV): 1,200 lines with 1,200 connections; 1m of it were replayed"
+                "a.log (SHA-256 0123456789ab…, CSV): 1,200 lines with 1,200 connections; 1m of it was replayed"
             ),
             "{text}"
         );
-        assert!(text.ends_with(" of it were replayed."), "{text}");
+        assert!(text.ends_with(" of it was replayed."), "{text}");
         let line = crate::record::MalformedLine { line: 7, problem: "has no time".to_owned() };
         let other = Replayed {
             speed: 2.0,
@@ -191,7 +193,7 @@ mod tests {
         };
         let text = about(&other);
         for part in [
-            "were replayed 3 times, at 2 times the speed.",
+            "of it was replayed, 3 times over, at 2× its speed.",
             "12 lines (1",
             "a.log:7 has no time",
             "whole seconds",

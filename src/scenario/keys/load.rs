@@ -123,7 +123,7 @@ keys! { LOAD:
     LOAD_REQUEST_RATE: Number = "load.request_rate", number(LOWEST_RATE, HIGHEST_RATE).unit("requests/s"), 10.0,
         "`kept`, without `load.think_time`: requests per second on each connection. The response time of each counts from when it was due.";
     LOAD_THINK_TIME: Optional<Span> = "load.think_time", Optional(POSITIVE_SPAN), None,
-        "`kept`: have each connection send its next request so long after the reply to the previous one, on average, in place of \
+        "`kept`: have each connection send its next request this long after the reply to the previous one, on average, in place of \
          `load.request_rate`. Its first is due after a random part of such a time. A server that is slow is then asked less often: response times \
          leave out the requests that it has put off.";
     LOAD_THINK_DISTRIBUTION: Choice<DistributionName> = "load.think_distribution", choice(), DistributionName::Exponential,
@@ -133,7 +133,7 @@ keys! { LOAD:
         "The shape of think times: of `lognormal`, the standard deviation of their logarithm, at most 2.5; of `pareto`, the exponent of its tail, \
          at least 1.2: the lower, the more a few of them weigh.";
     LOAD_LIFETIME: Optional<Span> = "load.lifetime", Optional(POSITIVE_SPAN), None,
-        "`kept`: close each connection so long after it was opened, on average, once it waits for no reply. Its next request opens another, in whose \
+        "`kept`: close each connection this long after it was opened, on average, once it waits for no reply. Its next request opens another, in whose \
          response time the connection's set-up counts, and the record counts that as `replaced`. Left out: connections stay open until `load.end`.";
     LOAD_LIFETIME_DISTRIBUTION: Choice<DistributionName> =
         "load.lifetime_distribution", choice(), DistributionName::Exponential,

@@ -8,7 +8,7 @@ use crate::scenario::nat::NatPorts;
 
 keys! { NAT:
     NAT_CLIENTS: Integer<u32> = "nat.clients", integer(0, 4_096), 0,
-        "Clients behind source NAT: connections come from so many addresses in turn, and all of them reach the server from a single one. 0: no NAT. \
+        "Clients behind source NAT: connections come from this many addresses in turn, and all of them reach the server from a single one. 0: no NAT. \
          Their addresses are 100.64.0.1 and those that follow (RFC 6598), or fd00:6e61:74::1 over IPv6. Requires nft, network `veth`, and \
          `load.source_ports` other than `kernel`.";
     NAT_PORTS: Choice<NatPorts> = "nat.ports", choice(), NatPorts::Kept,

@@ -1,9 +1,9 @@
 //! Source NAT.
 
-use super::{Better::Higher, Metric, Unit::Count, counted};
+use super::{Better::Higher, Metric, Unit::Count, sampled};
 use crate::record::{TrialRecord, Whose};
 
-pub(super) const METRICS: &[Metric] = &[counted(
+pub(super) const METRICS: &[Metric] = &[sampled(
     "nat_ports_peak",
     "ports that NAT had taken at once",
     "Most ports of the translated address that connections had at once, by samples: a closed one counts until another takes its port, or its entry goes.",

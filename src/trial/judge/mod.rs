@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     record::{Connections, Conntrack, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
-    scenario::{Load, Mode, Scenario},
+    scenario::{Arrivals, Load, Mode, Scenario},
 };
 
 /// What a rate of accepts counts.
@@ -68,6 +68,8 @@ pub(super) struct Early<'a> {
 
 /// The verdicts on an otherwise complete record.
 pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'_>) -> Vec<Verdict> {
+    // Events change a trial on purpose, and so do rates that change.
+    let is_steady = scenario.events.is_empty() && !scenario.loads.iter().any(has_changing_rate);
     let datagrams = record.datagrams.as_ref();
     let lost_to_events: Vec<Lost> = record.events.iter().map(|event| event.lost).collect();
     let met = met(record, loaded.populations);
@@ -116,7 +118,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)).filter(|_| !is_refused),
         datagrams.and_then(kernel::datagrams_lost),
         course::events(&scenario.events, &record.events),
-        course::drift(&record.series, scenario.span.warmup, record.duration_s, record.workers.len(), &scenario.events),
+        course::drift(&record.series, scenario.span.warmup, record.duration_s, record.workers.len(), is_steady),
         load::no_follow_up(scenario.loads.iter().any(|load| load.follow_up.is_some()), &record.latency_ns),
         kernel::ports_scarce(record, &scenario.sources()),
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
@@ -128,6 +130,11 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
     ];
     let grounds = grounds.into_iter().flatten().chain(lost_hosts).chain(stopped).chain(deaths).chain(tracking);
     unexplained(grounds.chain(more.into_iter().flatten()).collect())
+}
+
+fn has_changing_rate(load: &Load) -> bool {
+    use Arrivals::{Mmpp, Ramp, Rates, Trace};
+    matches!(load.mode, Mode::Open { arrivals: Ramp(_) | Mmpp(_) | Rates(_) | Trace(_), .. })
 }
 
 /// The verdicts that no other one explains.
