@@ -98,7 +98,8 @@ impl Plan {
         self.check_requests()
     }
 
-    /// Refuses `load.requests` where a trace says of every connection in every cell how many it makes.
+    /// Refuses `load.requests` where a trace says of every connection in every cell how many it makes; but not its default, which a record has in
+    /// any case.
     fn check_requests(&self) -> Result<(), ScenarioError> {
         let loads = || self.cells.iter().flat_map(|cell| &cell.scenario.loads);
         let is_of_trace = |load: &Load| {
@@ -106,7 +107,8 @@ impl Plan {
         };
         for load in loads().filter(|load| load.replay.is_some()) {
             let path = load.path(keys::LOAD_REQUESTS);
-            if self.sets(&path) && loads().filter(|other| other.name == load.name).all(is_of_trace) {
+            let same = || loads().filter(|other| other.name == load.name);
+            if self.sets(&path) && same().any(|load| load.requests > 1) && same().all(is_of_trace) {
                 let problem = format!(
                     "has no effect: {} says how many requests each connection makes; remove it",
                     load.replay.as_ref().map_or("", |replay| &replay.asked.path)

@@ -67,6 +67,14 @@ fn text(path: &Path) -> Result<String, String> {
 
 /// Why the text of a ruleset cannot be used; `None` if nft decides.
 pub(super) fn objection(text: &str) -> Option<String> {
+    if let Some(at) = text.find('\0') {
+        let line = text[..at].matches('\n').count() + 1;
+        return Some(format!("line {line} has a NUL byte, after which nft reads nothing: remove it"));
+    }
+    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c == '{').collect();
+    if words.windows(3).any(|three| three == ["table", "inet", "listenbench"]) {
+        return Some("has a table `inet listenbench`, the name of the generated one: rename it".to_owned());
+    }
     let line = including(text)?;
     Some(format!(
         "line {line} includes another file, whose text a record would lack: put that in its place, or name a file with what `nft list ruleset` prints \
@@ -113,5 +121,18 @@ mod tests {
             assert_eq!(including(text), expected, "{text}");
         }
         assert!(objection("include \"a\"").unwrap().starts_with("line 1 includes another file, "));
+    }
+
+    #[test]
+    fn what_nft_would_not_read_or_would_merge_is_refused() {
+        assert!(objection("add table inet t\n\0add table inet u").unwrap().starts_with("line 2 has a NUL byte"));
+        for ours in [
+            "table inet listenbench {\n}",
+            "add chain inet t c\nadd table  inet\tlistenbench",
+            "table inet listenbench{}",
+        ] {
+            assert!(objection(ours).unwrap().contains("rename it"), "{ours}");
+        }
+        assert_eq!(objection("table inet listenbench_2 {}\ntable ip listenbench {}"), None);
     }
 }

@@ -104,7 +104,10 @@ fn offset(text: &[u8]) -> Option<i64> {
 
 /// Days since 1970-01-01 in the Gregorian calendar: Howard Hinnant's `days_from_civil`.
 fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !((0..=9_999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)) {
+    const DAYS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let in_month = DAYS.get(usize::try_from(month - 1).ok()?)? + i64::from(is_leap && month == 2);
+    if !((0..=9_999).contains(&year) && (1..=in_month).contains(&day)) {
         return None;
     }
     let year = if month <= 2 { year - 1 } else { year };
@@ -136,6 +139,9 @@ mod tests {
         assert_eq!(common_log(b"14/Nov/2023:22:13:20.123 +0000"), fraction);
         assert_eq!(seconds(b"0.0000000019").unwrap().ns, 1, "digits beyond nanoseconds are cut");
         assert_eq!(iso8601(b"2024-02-29T00:00:00Z").unwrap().ns, 1_709_164_800 * SECOND_NS, "a leap year");
+        for day in ["2023-02-29", "1900-02-29", "2023-04-31", "2023-00-10", "2023-13-01", "2023-01-00"] {
+            assert!(iso8601(format!("{day}T00:00:00Z").as_bytes()).is_none(), "{day}");
+        }
         assert_eq!(iso8601(b"1969-12-31T23:59:59Z").unwrap().ns, -SECOND_NS);
     }
 

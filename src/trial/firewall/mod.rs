@@ -42,6 +42,8 @@ impl fmt::Display for NotLoaded {
 pub(super) struct InForce {
     row: record::Firewall,
     has_generated: bool,
+    /// What counters of the user's held when they were loaded, as `nft list ruleset` prints them.
+    counted_before: u64,
 }
 
 /// Loads a scenario's rules into the calling process's network, which must be the server's and the trial's own. Returns `None` if it
@@ -85,7 +87,8 @@ pub(super) fn load(scenario: &Scenario) -> Result<Option<InForce>> {
         load_ns,
         ..record::Firewall::default()
     };
-    Ok(Some(InForce { row, has_generated: generated.any() }))
+    let counted_before = listing.packets_outside(TABLE).unwrap_or(0);
+    Ok(Some(InForce { row, has_generated: generated.any(), counted_before }))
 }
 
 fn held(is_one: impl Fn(&str) -> bool + Copy) -> Result<Holds> {
@@ -101,7 +104,7 @@ impl InForce {
     /// Enters the packets that the rules have counted, once no more are to come, and returns how many of them were datagrams that generated
     /// rules refused.
     pub fn end(self, record: &mut TrialRecord) -> Result<u64> {
-        let Self { mut row, has_generated } = self;
+        let Self { mut row, has_generated, counted_before } = self;
         // Rules of the user's may have counters without a name.
         let listing = if row.ruleset.is_some() { Listing::of_all() } else { Listing::of_counters() };
         let listing = listing.context("reading the counters of the firewall")?;
@@ -109,7 +112,8 @@ impl InForce {
             row.passed = listing.packets(TABLE, PASSED);
             row.arrived = listing.packets(TABLE, ARRIVED);
         }
-        row.counted = row.ruleset.as_ref().and_then(|_| listing.packets_outside(TABLE));
+        let counted = row.ruleset.as_ref().and_then(|_| listing.packets_outside(TABLE));
+        row.counted = counted.map(|packets| packets.saturating_sub(counted_before));
         record.firewall = Some(row);
         Ok(listing.packets(TABLE, REFUSED).unwrap_or(0))
     }
