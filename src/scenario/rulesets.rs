@@ -71,7 +71,8 @@ pub(super) fn objection(text: &str) -> Option<String> {
         let line = text[..at].matches('\n').count() + 1;
         return Some(format!("line {line} has a NUL byte, after which nft reads nothing: remove it"));
     }
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c == '{').collect();
+    let words = text.split(|c: char| c.is_whitespace() || c == '{').filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
     if words.windows(3).any(|three| three == ["table", "inet", "listenbench"]) {
         return Some("has a table `inet listenbench`, the name of the generated one: rename it".to_owned());
     }
