@@ -62,7 +62,7 @@ fn run(arguments: &[&str], input: &str) -> Result<String> {
         .with_context(|| format!("running {} {}", program.display(), arguments.join(" ")))?;
     if status.signal() == Some(libc::SIGALRM) {
         bail!(
-            "nft was not done after {PATIENCE_S} s, and was ended: write addresses in place of names that it has to look up, or load fewer rules (a set of 60,000 ports takes it about twenty seconds, a map less than one)"
+            "nft was not done after {PATIENCE_S} s, and was ended: write addresses in place of names that it has to look up, or load fewer rules (large sets of ports take it long)"
         );
     }
     if !status.success() {

@@ -22,7 +22,11 @@ const NOBODY_V4: u32 = 0xf000_0001;
 /// The first address of 2001:db8::/32, which is for documentation (RFC 3849).
 const NOBODY_V6: u128 = 0x2001_0db8_0000_0000_0000_0000_0000_0001;
 
-/// What a text makes the kernel hold.
+/// Rules or elements of a text. nft sends all of a text at once, and the kernel lets an ordinary user send no more than twice
+/// net.core.wmem_max bytes, 416 KiB by default (EMSGSIZE): some hundred rules.
+const BATCH: usize = 200;
+
+/// What texts make the kernel hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holds {
     pub rules: u64,
@@ -47,8 +51,8 @@ pub fn holds(rules: &GeneratedRules, protocol: Protocol) -> Holds {
     }
 }
 
-/// The text for a server at this address and port.
-pub fn text(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Protocol) -> String {
+/// The texts for a server at this address and port, one to be loaded after the other. The last sends packets to the rules.
+pub fn texts(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Protocol) -> Vec<String> {
     let transport = match (protocol.has(Transport::Tcp), protocol.has(Transport::Udp)) {
         (true, true) => "meta l4proto { tcp, udp } th",
         (false, true) => "udp",
@@ -61,28 +65,32 @@ pub fn text(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Pr
         (RuleMatch::Address, IpAddr::V4(_)) => ("ip saddr".to_owned(), "ipv4_addr"),
         (RuleMatch::Address, IpAddr::V6(_)) => ("ip6 saddr".to_owned(), "ipv6_addr"),
     };
-    let mut text = format!("table inet {TABLE} {{\n\tcounter {ARRIVED} {{ }}\n\tcounter {PASSED} {{ }}\n");
-    let values = (0..rules.count).map(|number| value(number, rules.matches, address, port));
-    let mut lines = String::new();
+    let values: Vec<String> = (0..rules.count).map(|number| value(number, rules.matches, address, port)).collect();
+    let add = format!("add rule inet {TABLE} server");
+    let mut first = format!(
+        "table inet {TABLE} {{\n\tcounter {ARRIVED} {{ }}\n\tcounter {PASSED} {{ }}\n\tcounter {REFUSED} {{ }}\n"
+    );
+    let mut last = String::new();
     // Writing to a String does not fail.
-    match rules.shape {
-        _ if rules.count == 0 => {}
+    let batches: Vec<String> = match rules.shape {
+        _ if rules.count == 0 => Vec::new(),
         RuleShape::Chain => {
-            for value in values {
-                let _ = writeln!(lines, "\t\t{selector} {value} drop");
-            }
+            let one = |value: &String| format!("{add} {selector} {value} drop\n");
+            values.chunks(BATCH).map(|batch| batch.iter().map(one).collect()).collect()
         }
         RuleShape::Set => {
-            let elements = values.collect::<Vec<_>>().join(", ");
-            let _ = writeln!(text, "\tset listed {{\n\t\ttype {kind}\n\t\telements = {{ {elements} }}\n\t}}");
-            let _ = writeln!(lines, "\t\t{selector} @listed drop");
+            let _ = writeln!(first, "\tset listed {{\n\t\ttype {kind}\n\t}}");
+            let _ = writeln!(last, "{add} {selector} @listed drop");
+            values.chunks(BATCH).map(|batch| elements(batch.join(", "))).collect()
         }
         RuleShape::Map => {
-            let elements = values.map(|value| format!("{value} : drop")).collect::<Vec<_>>().join(", ");
-            let _ = writeln!(text, "\tmap listed {{\n\t\ttype {kind} : verdict\n\t\telements = {{ {elements} }}\n\t}}");
-            let _ = writeln!(lines, "\t\t{selector} vmap @listed");
+            let _ = writeln!(first, "\tmap listed {{\n\t\ttype {kind} : verdict\n\t}}");
+            let _ = writeln!(last, "{add} {selector} vmap @listed");
+            let one = |value: &String| format!("{value} : drop");
+            values.chunks(BATCH).map(|batch| elements(batch.iter().map(one).collect::<Vec<_>>().join(", "))).collect()
         }
-    }
+    };
+    let _ = writeln!(first, "\tchain server {{ }}\n}}");
     let action = match rules.action {
         FirewallAction::Accept => "accept",
         FirewallAction::Drop => "drop",
@@ -91,17 +99,19 @@ pub fn text(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: Pr
         FirewallAction::Prohibit => "reject with icmpx admin-prohibited",
     };
     if counts_refused(rules, protocol) {
-        let _ = writeln!(text, "\tcounter {REFUSED} {{ }}");
-        let _ = writeln!(lines, "\t\tmeta l4proto udp counter name {REFUSED}");
+        let _ = writeln!(last, "{add} meta l4proto udp counter name {REFUSED}");
     }
-    let _ = writeln!(text, "\tchain server {{\n{lines}\t\tcounter name {PASSED} {action}\n\t}}");
     let tracked = if rules.conntrack { "\t\tct state established,related accept\n" } else { "" };
     let _ = writeln!(
-        text,
-        "\tchain input {{\n\t\ttype filter hook input priority filter; policy accept;\n{tracked}\
+        last,
+        "{add} counter name {PASSED} {action}\ntable inet {TABLE} {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy accept;\n{tracked}\
          \t\t{transport} dport {port} counter name {ARRIVED} goto server\n\t}}\n}}"
     );
-    text
+    [first].into_iter().chain(batches).chain([last]).collect()
+}
+
+fn elements(listed: String) -> String {
+    format!("add element inet {TABLE} listed {{ {listed} }}\n")
 }
 
 /// The value of this number, which no packet to the server has.
@@ -123,6 +133,10 @@ mod tests {
 
     const SERVER: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3);
 
+    fn text(rules: &GeneratedRules, server: (IpAddr, u16), protocol: Protocol) -> String {
+        texts(rules, server, protocol).concat()
+    }
+
     fn rules(count: u32, shape: RuleShape) -> GeneratedRules {
         GeneratedRules { count, shape, ..GeneratedRules::default() }
     }
@@ -131,9 +145,15 @@ mod tests {
     fn no_rule_matches_the_server_s_port() {
         let chain = text(&rules(4, RuleShape::Chain), SERVER, Protocol::Tcp);
         let listed: Vec<&str> = chain.lines().filter(|line| line.ends_with(" drop")).map(str::trim).collect();
-        assert_eq!(listed, ["tcp dport 1 drop", "tcp dport 2 drop", "tcp dport 4 drop", "tcp dport 5 drop"]);
+        let expected = [1, 2, 4, 5].map(|port| format!("add rule inet listenbench server tcp dport {port} drop"));
+        assert_eq!(listed, expected);
         assert!(chain.contains("tcp dport 3 counter name arrived goto server"), "{chain}");
         assert!(chain.contains("counter name passed accept"), "{chain}");
+        let batches = |count, shape| texts(&rules(count, shape), SERVER, Protocol::Tcp).len();
+        assert_eq!(
+            (batches(0, RuleShape::Chain), batches(400, RuleShape::Map), batches(401, RuleShape::Chain)),
+            (2, 4, 5)
+        );
         let most = value(59_999, RuleMatch::Port, SERVER.0, 3);
         assert_eq!(most, "60001");
     }
@@ -141,7 +161,7 @@ mod tests {
     #[test]
     fn a_set_and_a_map_are_one_rule_each() {
         let set = text(&rules(3, RuleShape::Set), SERVER, Protocol::Udp);
-        assert!(set.contains("elements = { 1, 2, 4 }") && set.contains("udp dport @listed drop"), "{set}");
+        assert!(set.contains("listed { 1, 2, 4 }") && set.contains("udp dport @listed drop"), "{set}");
         let by_address = GeneratedRules { matches: RuleMatch::Address, ..rules(2, RuleShape::Map) };
         let map = text(&by_address, SERVER, Protocol::Both);
         assert!(map.contains("{ 240.0.0.1 : drop, 240.0.0.2 : drop }"), "{map}");

@@ -58,8 +58,10 @@ pub(super) fn load(scenario: &Scenario) -> Result<Option<InForce>> {
     let own = |table: &str| table == TABLE;
     let before = if ruleset.is_some() { held(own).map_err(|error| refused(key, &error))? } else { Holds::default() };
     if generated.any() {
-        let text = generated::text(generated, (scenario.address.ip(), scenario.address.port()), scenario.protocol);
-        nft::load(GENERATED, &text).map_err(|error| refused(key, &error))?;
+        let server = (scenario.address.ip(), scenario.address.port());
+        for text in generated::texts(generated, server, scenario.protocol) {
+            nft::load(GENERATED, &text).map_err(|error| refused(key, &error))?;
+        }
     }
     let load_ns = clock::monotonic_ns() - began_ns;
     let listing = Listing::of_all().map_err(|error| refused(key, &error))?;
