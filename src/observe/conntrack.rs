@@ -51,7 +51,7 @@ pub fn read() -> Option<ConntrackTable> {
     let (entries, most) = (number(COUNT)?, number("net.netfilter.nf_conntrack_max")?);
     let counts = file::read("/proc/self/net/stat/nf_conntrack").ok().and_then(|text| counts(&text));
     let time_wait_s = number("net.netfilter.nf_conntrack_tcp_timeout_time_wait");
-    // 0 means that there is no limit.
+    // 0: no limit.
     Some(ConntrackTable { entries, limit: (most > 0).then_some(most), counts, time_wait_s })
 }
 

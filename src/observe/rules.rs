@@ -126,7 +126,7 @@ fn legacy() -> Option<Vec<String>> {
     for (names, mark) in [("ip_tables_names", ""), ("ip6_tables_names", " (IPv6)")] {
         match file::read(format!("/proc/self/net/{names}")) {
             Ok(text) => tables.extend(text.lines().map(|name| format!("{name}{mark}"))),
-            // Without the module there is no table.
+            // The module is not loaded, so it has no tables.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => return None,
         }

@@ -32,7 +32,7 @@ pub enum Distribution {
     },
     /// By a power law (Pareto, type I): the share of those longer than t falls as t^−alpha.
     Pareto {
-        /// More than 1: otherwise there is no mean.
+        /// Above 1, so that the mean is finite.
         alpha: f64,
     },
 }

@@ -102,7 +102,7 @@ impl Source {
         Ok(Self { name: name.to_owned(), input: Box::new(Cursor::new(beginning).chain(input)), digest, format })
     }
 
-    /// Reads all of it. Fails if there is no connection in it, or if more than this share of its lines is malformed.
+    /// Reads the whole trace. Fails if it has no connections, or if more than this share of its lines is malformed.
     pub fn sort(self, max_malformed: f64) -> Result<(Sorted, Summary)> {
         let name = self.name.clone();
         self.sort_all(max_malformed).with_context(|| name)

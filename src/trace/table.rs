@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(shown[2], "4: has more values than the table has columns");
         let (all, findings) = table("0,1,2592000\n1,1,2592001\n");
         assert_eq!((all.unwrap().len(), findings.malformed), (1, 1));
-        // A misspelt header is no row: its columns would be taken for others.
+        // A misspelt header is refused rather than read as a row, which would assign its columns wrongly.
         for text in ["start,hold\n1,2\n", "\u{feff}hold,start\n2,1\n"] {
             assert!(table(text).0.unwrap_err().to_string().contains("`start`"), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The generated rules as a text for nft.
+//! The generated rules as texts for nft.
 //!
 //! They are in a table of their own, in the input hook of the server's network. Only packets to the server's port come to them, so that the
 //! replies which pass the same hook where clients share the network do not. A counter before them and one after them show that all
