@@ -471,15 +471,16 @@ fn assert_replaced(trial: &Value) {
     }
 }
 
-/// A load of HTTP connections at a rate, during which the server gets an event every 700 ms.
+/// A load of HTTP connections at a rate, during which the server gets three events, far enough apart for a busy machine to have new
+/// processes accept in between: those of two events that come before any of them are of one generation.
 fn reloading(scenario: Scenario, event: Value) -> Scenario {
     let mut event = event;
-    (event["at"], event["every"]) = ("500ms".into(), "700ms".into());
+    (event["at"], event["every"]) = ("500ms".into(), "1500ms".into());
     scenario
         .set("server.app", "http")
         .set("answers", json!(["event_lost"]))
         .poisson(400.0)
-        .duration("2500ms")
+        .duration("4500ms")
         .event(event)
 }
 

@@ -112,7 +112,8 @@ fn a_reopened_listener_loses_exactly_what_waited_in_the_old_one() {
             // listener is chosen no more, and only where there is another one.
             let [moved, reset] = migrated;
             assert!(queued >= CLIENTS && moved + reset >= queued, "{event}");
-            let listens_alone = trial["cell"]["strategy"].as_str().is_some_and(|strategy| !strategy.starts_with("reuseport"));
+            let listens_alone =
+                trial["cell"]["strategy"].as_str().is_some_and(|strategy| !strategy.starts_with("reuseport"));
             assert!(reset <= u64::from(!listens_alone), "{}: {event}", trial["cell"]);
             let served = vec![0, 2 * CLIENTS - reset];
             assert_eq!((lost(&trial), accepted(&trial)), ([reset, 0, 0], served), "{}", trial["cell"]);
