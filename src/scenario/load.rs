@@ -50,7 +50,7 @@ pub struct Load {
     pub engine: Engine,
     /// What happens to a socket after its connection ends.
     pub sockets: Sockets,
-    /// Whether the kernel acknowledges at once (TCP_QUICKACK).
+    /// Whether the kernel acknowledges the server's SYN-ACK at once.
     pub quickack: bool,
     /// Loader processes; `None` for as many as necessary.
     pub loaders: Option<usize>,
@@ -683,11 +683,6 @@ fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> boo
         Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
             "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
-        }
-        Server { listen, .. } if listen.multipath => {
-            let problem = "the kernel has no TCP_QUICKACK for sockets of MPTCP (ENOPROTOOPT): set it to true, or protocol = \"tcp\"";
-            settings.conflict(keys::LOAD_QUICKACK, &[keys::PROTOCOL], problem);
-            return false;
         }
         _ => return false,
     };
