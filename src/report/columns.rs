@@ -366,6 +366,16 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Kernel memory per connection",
+        &[
+            ("kernel\ncache", "The kernel's name of the cache that holds the objects, in /proc/slabinfo."),
+            ("objects", "Objects of the cache per open connection, both ends of it."),
+            ("bytes\n/object", "Memory of the cache per object, what none uses included."),
+            ("bytes\n/connection", "Memory of the cache per open connection."),
+            ("for", "What a connection needs the objects for, as far as it is known."),
+        ],
+    ),
+    (
         "Ports",
         &[
             ("capacity", "Connections that the ports can hold."),

@@ -13,6 +13,7 @@ mod hosts;
 mod in_cells;
 mod job;
 mod members;
+mod memory;
 mod mptcp;
 mod nat;
 mod netfilter;
@@ -63,6 +64,7 @@ const SECTIONS: &[Section] = &[
     series::section,
     stages::section,
     ramp::section,
+    memory::section,
     ports::section,
     conntrack::section,
     cells::on_page,
