@@ -12,6 +12,7 @@ mod host;
 mod hosts;
 mod in_cells;
 mod job;
+mod lateness;
 mod members;
 mod memory;
 mod mptcp;
@@ -67,6 +68,7 @@ const SECTIONS: &[Section] = &[
     memory::section,
     ports::section,
     conntrack::section,
+    lateness::section,
     cells::on_page,
     verdicts::section,
     harness::section,
