@@ -170,6 +170,12 @@ pub struct Latencies {
     pub service: LatencySummary,
     /// Intended to actual start: the loader's own lateness.
     pub send_lag: LatencySummary,
+    /// `send_lag` of starts that were due before the one before them had been made: they queued behind it.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub queued_lag: LatencySummary,
+    /// `send_lag` of all other starts that came: the lateness of the timer and of the loader's wake-up, or what was left of handling an event.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub timer_lag: LatencySummary,
     /// Intended instant of the follow-up to the last byte of its reply.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub follow_up: LatencySummary,

@@ -58,7 +58,7 @@ pub use lines::read_bounded;
 pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
 pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
-pub use memory::Memory;
+pub use memory::{Memory, SlabGrowth};
 pub use nat::Nat;
 pub use netfilter::{BaseChain, Conntrack, ConntrackCounts, ConntrackTable, NetfilterFacts, NetworkRules, Rules};
 pub use ports::{Ports, PortsStep};

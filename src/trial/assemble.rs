@@ -568,6 +568,8 @@ pub(super) fn latencies(
         response: of(Latency::Response),
         service: of(Latency::Service),
         send_lag: of(Latency::SendLag),
+        queued_lag: of(Latency::QueuedLag),
+        timer_lag: of(Latency::TimerLag),
         follow_up: of(Latency::FollowUp),
         receive_wait: if context.side == Side::Whole {
             LatencySummary::with_lost(&merged::of_metric(histograms, "receive_wait"), lost.flow_responses)
