@@ -5,6 +5,7 @@ pub mod bounds;
 mod calibration;
 mod connections;
 mod contents;
+mod counts;
 mod datagrams;
 mod distribution;
 mod errors;
@@ -44,6 +45,7 @@ pub use calibration::{
     BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
 };
 pub use connections::{Connections, Due, ForeignMember, Measured, Statuses, Unexpected};
+pub use counts::Counts;
 pub use datagrams::{DatagramSocketRow, Datagrams, Followed};
 pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};

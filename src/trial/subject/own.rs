@@ -239,7 +239,8 @@ impl Subject for OwnServer {
         let mut running = || if is_pool { family.running(0..1) * workers } else { family.running(0..workers) };
         let all_stopped = || control.stopped() >= running() as u64;
         // Workers that hang are killed later.
-        let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
+        let nap = |at_most| control.nap_until_stopped(workers as u64, at_most);
+        let _ = family::wait_by(nap, Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
         self.beside.iter_mut().try_for_each(Beside::end)
     }
 
