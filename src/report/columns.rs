@@ -62,7 +62,10 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ),
             ("× best", "The cell's median ÷ that of the best cell."),
             ("p", "p-value of the test against the best cell (exact Mann–Whitney U)."),
-            ("p adjusted", "The same after Holm's correction for all comparisons: what is claimed depends on it."),
+            (
+                "p adjusted",
+                "The same after Holm's correction for all comparisons, and for all looks of `[stop]`: what is claimed depends on it.",
+            ),
             ("verdict", "Whether a difference was shown, and in which direction."),
         ],
     ),

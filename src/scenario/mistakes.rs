@@ -554,7 +554,19 @@ fn keys_that_do_not_fit_together_name_both() {
             "protocol = \"udp\"\n[server]\nwake = \"uring\"",
             "test.toml:3: `server.wake`: does not work for datagrams…exclusive",
         ),
-        ("\n[stop]\nmax_repetitions = 9", "test.toml:2: `stop.relative_error`: is missing"),
+        ("\n[stop]\nmax_repetitions = 9", "test.toml:2: `stop.difference`: is missing"),
+        (
+            "repetitions = 5\n[stop]\ndifference = 0.1",
+            "test.toml:1: `repetitions` has no effect with [stop], which decides it: use `stop.min_repetitions`",
+        ),
+        (
+            "[stop]\nrelative_error = 0.1\ndifference = 0.1",
+            "test.toml:2: `stop.relative_error`: ends a run, and so does `stop.difference`",
+        ),
+        (
+            "[stop]\ndifference = 0.1\nmax_repetitions = 4",
+            "test.toml:3: `stop.max_repetitions`: 4 is below `stop.min_repetitions`, 5",
+        ),
         ("\n[search]\nmetric = \"x\"", "test.toml:2: `search.limit`: is missing"),
         ("[[event]]\nworker = 0\n\n[[event]]\nat = \"1ms\"", "test.toml:1: `event.0.at`: is missing"),
         ("[[event]]\nat = \"1ms\"\nworker = 7", "test.toml:3: `event.0.worker`: there is no worker 7"),

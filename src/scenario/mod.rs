@@ -60,4 +60,4 @@ pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Serv
 pub use strategy::{Balance, Dispatch, PRESETS, Queues, Steering, Strategy, Trigger, Waiting, Wake, sharers};
 pub use subject::{ServerCommand, ServerFile, UnderTest};
 pub use times::{Distribution, Times};
-pub use whole::{Limit, Search, Whole};
+pub use whole::{Limit, Search, Stop, Until, Whole};

@@ -1281,7 +1281,7 @@ verdicts! {
     } {
         scope: Run,
         figures: Valid,
-        given_when: "the intervals never became as narrow as `[stop]` asks",
+        given_when: "the intervals never became as narrow as `stop.relative_error` asks",
         detail: {
             let trials = *trials as u64;
             let reached = match reached {
