@@ -80,6 +80,7 @@ mod reloads;
 mod remains;
 mod requires;
 mod scheduling;
+mod server_engines;
 mod shards;
 mod shipped;
 mod spread;
