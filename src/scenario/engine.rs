@@ -7,6 +7,7 @@ use super::{
     model::{Protocol, Transport},
     server::Server,
     settings::Settings,
+    strategy::{Strategy, Trigger, Wake},
 };
 
 /// What moves bytes. `load::engine` and `server::worker::mover` have a file for each.
@@ -61,14 +62,25 @@ impl Engine {
     }
 
     /// What moves the bytes of our own workers' connections. Datagrams are read from epoll.
-    pub(super) fn of_workers(settings: &Settings<'_>, protocol: Protocol) -> Self {
+    pub(super) fn of_workers(settings: &Settings<'_>, protocol: Protocol, strategy: &Strategy) -> Self {
         if !protocol.has(Transport::Tcp) {
             return Self::Mio;
         }
+        // A ring that watches an epoll instance is no waiter there: the kernel goes on to the next instance, and wakes all.
+        let is_exclusive = strategy.wake == Wake::Epoll(Trigger::Exclusive);
         match settings.get(keys::SERVER_ENGINE) {
             EngineName::Mio => Self::Mio,
-            EngineName::Uring => Self::Uring,
-            EngineName::Auto => Self::Auto { ring: true },
+            EngineName::Auto => Self::Auto { ring: !is_exclusive },
+            EngineName::Uring => {
+                if is_exclusive {
+                    settings.conflict(
+                        keys::SERVER_ENGINE,
+                        &[keys::SERVER_STRATEGY, keys::SERVER_WAKE],
+                        "\"uring\" waits in a ring, and EPOLLEXCLUSIVE passes over workers that do not wait in epoll: use \"mio\"",
+                    );
+                }
+                Self::Uring
+            }
         }
     }
 }

@@ -272,6 +272,7 @@ impl Server {
         let app = App::read(settings, protocol, true);
         let strategy = Strategy::read(settings, protocol, workers);
         app.check_room_for_ids(settings, &strategy);
+        let engine = Engine::of_workers(settings, protocol, &strategy);
         let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
         let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
@@ -294,7 +295,7 @@ impl Server {
             registration: settings.get(keys::SERVER_REGISTRATION),
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
-            engine: Engine::of_workers(settings, protocol),
+            engine,
             app,
             certificate: None,
             larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),

@@ -174,6 +174,7 @@ fn tests() -> Vec<Trial> {
         record::tests(),
         remains::tests(),
         scheduling::tests(),
+        server_engines::tests(),
         shards::tests(),
         shipped::tests(),
         spread::tests(),

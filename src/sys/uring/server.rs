@@ -174,11 +174,6 @@ impl ServerRing {
         }
     }
 
-    /// Whether something has completed.
-    pub fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
-    }
-
     /// What has happened next, if anything.
     #[allow(clippy::should_implement_trait, reason = "an iterator's end would be final")]
     pub fn next(&mut self) -> io::Result<Option<Done>> {
@@ -255,12 +250,6 @@ impl ServerRing {
     /// Gives a receive buffer back to the kernel.
     pub fn give_back(&mut self, received: &Received) {
         self.incoming.take_back(received);
-    }
-}
-
-impl AsRawFd for ServerRing {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

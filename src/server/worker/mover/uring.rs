@@ -1,24 +1,20 @@
 //! `uring`: receives, sends and closes are operations of a ring, which are submitted together, by the same system call that waits. The
 //! reply to a request leaves with the receive of the next one, or with the close, in one chain.
 
-use std::{
-    io, net,
-    os::fd::{AsFd, AsRawFd},
-    time::Duration,
-};
+use std::{io, net, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result};
-use mio::{Events, Interest, Poll, unix::SourceFd};
+use mio::{Events, Poll};
 use slab::Slab;
 
 use super::{Mover, wait};
 use crate::{
     ipc::control::Meter,
     record::Cause,
-    scenario::{Server, Trigger, Wake},
+    scenario::Server,
     server::{
         app::{Application, Connection, Next, Outlet},
-        worker::{EVENTS, WAKE, event_loop::Loop, serving::failed},
+        worker::{EVENTS, event_loop::Loop, serving::failed},
     },
     sys::uring::{Outgoing, Receive, Served, ServerRing},
 };
@@ -32,54 +28,24 @@ pub(in super::super) struct Uring {
     done: Vec<Served>,
     /// Whether the ring watches the worker's epoll instance.
     watches: bool,
-    /// Whether the worker waits in its epoll instance, which watches the ring. EPOLLEXCLUSIVE passes over instances that nobody waits in: all
-    /// of those that rings watch would be woken.
-    waits_in_epoll: bool,
     /// Whether a reply leaves before the next request is served: not if it is served in no time.
     at_once: bool,
 }
 
 impl Uring {
     pub fn new(ring: ServerRing, server: &Server) -> Self {
-        Self {
-            ring,
-            done: Vec::with_capacity(EVENTS),
-            watches: false,
-            waits_in_epoll: server.strategy.wake == Wake::Epoll(Trigger::Exclusive),
-            at_once: !server.service_time.is_zero(),
-        }
-    }
-
-    fn wait_in_epoll(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<()> {
-        if !self.watches {
-            let mut ring = SourceFd(&self.ring.as_raw_fd());
-            poll.registry().register(&mut ring, WAKE, Interest::READABLE).context("adding the ring to epoll")?;
-            self.watches = true;
-        }
-        self.ring.submit().context("io_uring_enter")?;
-        let at_most = if self.ring.has_completions() { Some(Duration::ZERO) } else { at_most };
-        wait(poll, events, at_most)?;
-        // Completes what has become ready.
-        self.ring.submit().context("io_uring_enter")
-    }
-
-    fn wait_in_ring(&mut self, poll: &mut Poll, at_most: Option<Duration>) -> Result<()> {
-        if !self.watches {
-            self.ring.watch(poll.registry().as_fd()).context("io_uring_enter")?;
-            self.watches = true;
-        }
-        self.ring.submit_and_wait(at_most).context("io_uring_enter")
+        Self { ring, done: Vec::with_capacity(EVENTS), watches: false, at_once: !server.service_time.is_zero() }
     }
 }
 
 impl Mover for Uring {
     fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<()> {
         events.clear();
-        if self.waits_in_epoll {
-            self.wait_in_epoll(poll, events, at_most)?;
-        } else {
-            self.wait_in_ring(poll, at_most)?;
+        if !self.watches {
+            self.ring.watch(poll.registry().as_fd()).context("io_uring_enter")?;
+            self.watches = true;
         }
+        self.ring.submit_and_wait(at_most).context("io_uring_enter")?;
         self.done.clear();
         while let Some(done) = self.ring.next().context("io_uring_enter")? {
             if let Served::Watched = done {
