@@ -201,6 +201,12 @@ fn what_line_and_connect_exchange_makes_sense() {
             "server.app = \"connect\"\nload.proxy_protocol = 2",
             "test.toml:2: `load.proxy_protocol`: has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\"",
         ),
+        ("protocol = \"udp\"\nserver.engine = \"uring\"", "test.toml:2: `server.engine` has no effect with"),
+        (
+            "server.engine = \"uring\"\nserver.strategy = \"shared-epoll-exclusive\"",
+            "test.toml:1: `server.engine`: \"uring\" waits in a ring",
+        ),
+        ("server.engine = \"epoll\"", "test.toml:1: `server.engine` must be"),
         ("server.app = \"connect\"\nserver.fastopen = 5", "test.toml:2: `server.fastopen` has no effect with"),
         (
             "server.app = \"connect\"\nload.quickack = false",

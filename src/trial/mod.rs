@@ -457,7 +457,10 @@ pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<Strin
     family::ask("lb:rehearsal", patience, || {
         let asks = scenario.loads.iter().any(|load| load.engine == Engine::Uring);
         let ring = asks.then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(ring);
+        let asks = scenario.server.engine == Engine::Uring;
+        let of_workers = asks.then(|| server::try_ring().context("`server.engine` = \"uring\""));
+        let rings = ring.into_iter().chain(of_workers);
+        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(rings);
         Ok(refused.filter_map(Result::err).map(|error| format::causes(&error)).collect())
     })
 }

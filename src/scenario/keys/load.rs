@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     scenario::{
-        load::{CloseBy, CloseHow, Connect, EngineName, Sockets},
+        engine::EngineName,
+        load::{CloseBy, CloseHow, Connect, Sockets},
         placement::LoaderPlaces,
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},

@@ -313,7 +313,7 @@ fn ended(control: &Control, name: &str, number: usize, life: Life) -> Ended {
         // A dead worker has not updated its own counters.
         control.died(number, cpu);
     }
-    let WorkerSetUp { tid, scheduler } =
+    let WorkerSetUp { tid, scheduler, engine } =
         life.set_up.unwrap_or_else(|| WorkerSetUp { tid: life.pid, ..WorkerSetUp::default() });
     let (total, measured) = (control.since_start(number), control.measured(number));
     Ended {
@@ -335,6 +335,7 @@ fn ended(control: &Control, name: &str, number: usize, life: Life) -> Ended {
         },
         errors: control.worker_errors(number),
         scheduler,
+        engine,
         ..Ended::default()
     }
 }
@@ -364,7 +365,7 @@ pub(super) fn help(
 ) -> Result<WorkerSetUp> {
     let TrialContext { scenario, control, .. } = context;
     let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
-    let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
+    let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler, engine: None };
     report(&set_up)?;
     let number = control.workers();
     let is_thread = scenario.server.strategy.is_pool();
