@@ -92,7 +92,7 @@ impl Worker {
         report(&set_up)?;
         match mover {
             AnyMover::Mio(mover) => self.work(intake, mover, files),
-            AnyMover::Uring(mover) => self.work(intake, mover, files),
+            AnyMover::Uring(mover) => self.work(intake, *mover, files),
         }?;
         Ok(set_up)
     }

@@ -52,14 +52,14 @@ pub(super) trait Mover: Sized {
 /// Any of the movers.
 pub(super) enum AnyMover {
     Mio(Mio),
-    Uring(Uring),
+    Uring(Box<Uring>),
 }
 
 impl AnyMover {
     /// The mover that a scenario asks for. Call it in the worker's thread. `auto` means io_uring if this kernel allows it.
     pub fn build(scenario: &Scenario) -> Result<Self> {
         Ok(match ring_for(scenario.server.engine, ring)? {
-            Some(ring) => Self::Uring(Uring::new(ring, &scenario.server)),
+            Some(ring) => Self::Uring(Box::new(Uring::new(ring, &scenario.server))),
             None => Self::Mio(Mio::new(scenario.has_messages())),
         })
     }
