@@ -143,7 +143,8 @@ impl Counts {
                 Ordering::Equal => {
                     self.count = self.count.saturating_add(other.1);
                     merged.push((one.0, one.1.saturating_add(other.1)));
-                    (ones.next(), others.next());
+                    ones.next();
+                    others.next();
                 }
             }
         }

@@ -23,7 +23,7 @@ const STOCKED: usize = 2;
 pub fn stock() {
     let mut stock = STOCK.lock().unwrap_or_else(PoisonError::into_inner);
     while stock.len() < STOCKED {
-        stock.push(new());
+        stock.push(without_types());
     }
     // Found out once, by loading a dozen programs.
     aya::features();
@@ -31,7 +31,7 @@ pub fn stock() {
 
 /// A loader for programs that need no types of the kernel; for others, give it these.
 pub fn loader<'a>() -> EbpfLoader<'a> {
-    STOCK.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(new)
+    STOCK.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(without_types)
 }
 
 /// The kernel's description of its own types, which is read once: children forked later have it, too.
@@ -43,7 +43,7 @@ pub fn types() -> Result<&'static Btf, BtfError> {
     }
 }
 
-fn new() -> EbpfLoader<'static> {
+fn without_types() -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     loader
