@@ -206,7 +206,7 @@ fn what_line_and_connect_exchange_makes_sense() {
             "server.engine = \"uring\"\nserver.strategy = \"shared-epoll-exclusive\"",
             "test.toml:1: `server.engine`: \"uring\" waits in a ring",
         ),
-        ("server.engine = \"epoll\"", "test.toml:1: `server.engine` must be"),
+        ("server.engine = \"epoll\"", "test.toml:1: `server.engine`: must be one of"),
         ("server.app = \"connect\"\nserver.fastopen = 5", "test.toml:2: `server.fastopen` has no effect with"),
         (
             "server.app = \"connect\"\nload.quickack = false",
