@@ -67,9 +67,7 @@ pub fn texts(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: P
     };
     let values: Vec<String> = (0..rules.count).map(|number| value(number, rules.matches, address, port)).collect();
     let add = format!("add rule inet {TABLE} server");
-    let mut first = format!(
-        "table inet {TABLE} {{\n\tcounter {ARRIVED} {{ }}\n\tcounter {PASSED} {{ }}\n\tcounter {REFUSED} {{ }}\n"
-    );
+    let mut first = format!("table inet {TABLE} {{\n\tcounter {ARRIVED} {{ }}\n\tcounter {PASSED} {{ }}\n");
     let mut last = String::new();
     // Writing to a String does not fail.
     let batches: Vec<String> = match rules.shape {
@@ -90,6 +88,10 @@ pub fn texts(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: P
             values.chunks(BATCH).map(|batch| elements(batch.iter().map(one).collect::<Vec<_>>().join(", "))).collect()
         }
     };
+    if counts_refused(rules, protocol) {
+        let _ = writeln!(first, "\tcounter {REFUSED} {{ }}");
+        let _ = writeln!(last, "{add} meta l4proto udp counter name {REFUSED}");
+    }
     let _ = writeln!(first, "\tchain server {{ }}\n}}");
     let action = match rules.action {
         FirewallAction::Accept => "accept",
@@ -98,9 +100,6 @@ pub fn texts(rules: &GeneratedRules, (address, port): (IpAddr, u16), protocol: P
         FirewallAction::Reject => "reject with icmpx port-unreachable",
         FirewallAction::Prohibit => "reject with icmpx admin-prohibited",
     };
-    if counts_refused(rules, protocol) {
-        let _ = writeln!(last, "{add} meta l4proto udp counter name {REFUSED}");
-    }
     let tracked = if rules.conntrack { "\t\tct state established,related accept\n" } else { "" };
     let _ = writeln!(
         last,
