@@ -1,15 +1,16 @@
 //! `listenbench list`: the built-in scenarios, each with its question, its length and what it requires.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use indexmap::IndexSet;
 use serde::Serialize;
 
-use super::{Ended, Lines, run, say, say_json, sources};
+use super::{
+    Ended, Lines, run, say, say_json,
+    sources::{self, Takes},
+};
 use crate::{
     cli,
-    format::{plural, seconds, thousands},
+    format::{plural, thousands},
     load,
     report::terminal,
     scenario::{Plan, UnderTest},
@@ -24,12 +25,14 @@ struct Entry {
     name: &'static str,
     question: String,
     cells: usize,
-    /// Trials; the most there may be, if `[stop]` or `[search]` decides.
-    trials: usize,
-    /// About how many seconds it takes in all.
-    seconds: u64,
-    /// Whether trials are the most there may be.
-    at_most: bool,
+    /// Trials; the fewest there may be, if `[stop]` or `[search]` decides.
+    trials_least: usize,
+    /// The most there may be.
+    trials_most: usize,
+    /// About how many seconds it takes in all, with the fewest trials.
+    seconds_least: u64,
+    /// The same with the most.
+    seconds_most: u64,
     /// Programs that must be installed, and privileges without which nothing of it runs.
     requires: Vec<String>,
     /// What root adds.
@@ -57,16 +60,23 @@ pub fn run(options: &cli::List) -> Result<Ended> {
 fn entry(name: &'static str) -> Result<Entry> {
     let plan = Plan::read(&sources::text(name)?.source(), &[])?;
     let whole = &plan.whole;
-    let trials = whole.search.as_ref().map_or(plan.trials.len(), |search| search.max_trials * plan.cells.len());
+    let cells = plan.cells.len();
+    let (trials_least, trials_most) = match &whole.search {
+        // A trial within the limit, one beyond it, and those that confirm them.
+        Some(search) => (2 * whole.repetitions * cells, search.max_trials * cells),
+        None => (whole.repetitions * cells, plan.trials.len()),
+    };
+    let Takes(seconds_least, seconds_most) = sources::takes(name).expect("a built-in scenario");
     let held = plan.cells.iter().map(|cell| load::held_at_once(&cell.scenario)).max().unwrap_or(0);
     let (requires, as_root) = needs(&plan);
     Ok(Entry {
         name,
         question: whole.question.clone(),
-        cells: plan.cells.len(),
-        trials,
-        seconds: sources::takes(name).unwrap_or_default().as_secs(),
-        at_most: whole.search.is_some() || whole.stop.is_some(),
+        cells,
+        trials_least,
+        trials_most,
+        seconds_least,
+        seconds_most,
         requires,
         as_root,
         holds: held,
@@ -98,11 +108,12 @@ fn needs(plan: &Plan) -> (Vec<String>, Option<String>) {
 }
 
 impl Entry {
-    /// `about 47 s, 24 trials; requires nginx; as root: …`.
+    /// `about 1 to 3 min, 28 to 64 trials; requires nginx; as root: …`.
     fn in_short(&self) -> String {
-        let trials = plural(self.trials, "trial");
-        let most = if self.at_most { "at most " } else { "" };
-        let mut parts = vec![format!("about {}, {most}{trials}", seconds(Duration::from_secs(self.seconds)))];
+        let least =
+            if self.trials_least == self.trials_most { String::new() } else { format!("{} to ", self.trials_least) };
+        let trials = plural(self.trials_most, "trial");
+        let mut parts = vec![format!("about {}, {least}{trials}", Takes(self.seconds_least, self.seconds_most))];
         if self.holds >= MENTION_FROM {
             parts.push(format!("holds {} connections", thousands(self.holds as f64)));
         }
@@ -116,23 +127,32 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn every_built_in_scenario_says_what_it_takes() {
         let entries: Vec<Entry> = sources::built_in().map(|name| entry(name).unwrap()).collect();
         let of = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap();
-        assert!(entries.iter().all(|entry| !entry.question.is_empty() && entry.trials > 0));
-        assert_eq!((of("quick").cells, of("quick").trials, of("quick").at_most), (4, 24, false));
-        assert!(entries.iter().all(|entry| entry.seconds > 0));
-        assert!(of("sustain").at_most && of("sustain").in_short().starts_with("about 3m, at most "));
+        assert!(entries.iter().all(|entry| !entry.question.is_empty() && entry.trials_least > 0));
+        assert!(entries.iter().all(|entry| entry.trials_least <= entry.trials_most && entry.seconds_least > 0));
+        assert_eq!((of("quick").cells, of("quick").trials_least, of("quick").trials_most), (4, 28, 40));
+        assert!(of("sustain").in_short().starts_with("about 3 min, 18 to 75 trials"), "{}", of("sustain").in_short());
         for name in sources::built_in() {
             let plan = Plan::read(&sources::text(name).unwrap().source(), &[]).unwrap();
-            let of_trials = plan.trials.iter().map(|trial| plan.cells[trial.cell].scenario.expected_length());
-            let least = of_trials.sum::<Option<Duration>>().filter(|_| plan.whole.stop.is_none());
-            // To the minute.
-            let takes = Duration::from_secs(of(name).seconds + 30);
-            assert!(least.is_none_or(|least| least <= takes), "{name}: {least:?}");
+            let least = |trials: usize| {
+                let of_trials = plan.trials[..trials].iter();
+                of_trials.map(|trial| plan.cells[trial.cell].scenario.expected_length()).sum::<Option<Duration>>()
+            };
+            let Entry { seconds_least, seconds_most, trials_least, .. } = *of(name);
+            for (trials, seconds) in
+                [(trials_least.min(plan.trials.len()), seconds_least), (plan.trials.len(), seconds_most)]
+            {
+                // To the minute.
+                let takes = Duration::from_secs(seconds + 30);
+                assert!(least(trials).is_none_or(|least| least <= takes), "{name}: {:?}", least(trials));
+            }
         }
         assert_eq!(of("nginx").requires, ["nginx"]);
         assert_eq!(of("haproxy").requires, ["haproxy"]);

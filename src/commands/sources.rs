@@ -1,6 +1,6 @@
 //! Scenarios from files, and those built into the binary.
 
-use std::{borrow::Cow, fs::File, io, os::fd::AsFd, path::Path, time::Duration};
+use std::{borrow::Cow, fmt, fs::File, io, os::fd::AsFd, path::Path};
 
 use anyhow::Context;
 
@@ -18,46 +18,47 @@ use crate::{
 /// The scenario `run` uses by default.
 pub(super) const DEFAULT: &str = "quick";
 
-/// The built-in scenarios by name, each with how many seconds it takes in all, on two processors.
-const EMBEDDED: &[(&str, u64, &str)] = &[
-    ("quick", 60, include_str!("../../bench-configs/quick.toml")),
-    ("herd", 240, include_str!("../../bench-configs/herd.toml")),
-    ("tail", 120, include_str!("../../bench-configs/tail.toml")),
-    ("shards", 180, include_str!("../../bench-configs/shards.toml")),
-    ("strategies", 960, include_str!("../../bench-configs/strategies.toml")),
-    ("accept-order", 120, include_str!("../../bench-configs/accept-order.toml")),
-    ("burst", 120, include_str!("../../bench-configs/burst.toml")),
-    ("burstiness", 120, include_str!("../../bench-configs/burstiness.toml")),
-    ("storm", 300, include_str!("../../bench-configs/storm.toml")),
-    ("tls-storm", 120, include_str!("../../bench-configs/tls-storm.toml")),
-    ("stalled-worker", 480, include_str!("../../bench-configs/stalled-worker.toml")),
-    ("udp-spread", 120, include_str!("../../bench-configs/udp-spread.toml")),
-    ("quic-rebinding", 20, include_str!("../../bench-configs/quic-rebinding.toml")),
-    ("backlog", 300, include_str!("../../bench-configs/backlog.toml")),
-    ("firewall", 180, include_str!("../../bench-configs/firewall.toml")),
-    ("filtered", 30, include_str!("../../bench-configs/filtered.toml")),
-    ("nat", 240, include_str!("../../bench-configs/nat.toml")),
-    ("conntrack", 120, include_str!("../../bench-configs/conntrack.toml")),
-    ("stages", 180, include_str!("../../bench-configs/stages.toml")),
-    ("ports-fill", 120, include_str!("../../bench-configs/ports-fill.toml")),
-    ("ports-sources", 60, include_str!("../../bench-configs/ports-sources.toml")),
-    ("ports-recover", 60, include_str!("../../bench-configs/ports-recover.toml")),
-    ("ports-churn", 60, include_str!("../../bench-configs/ports-churn.toml")),
-    ("hold", 60, include_str!("../../bench-configs/hold.toml")),
-    ("million", 240, include_str!("../../bench-configs/million.toml")),
-    ("sustain", 180, include_str!("../../bench-configs/sustain.toml")),
-    ("ceiling", 60, include_str!("../../bench-configs/ceiling.toml")),
-    ("nginx", 180, include_str!("../../bench-configs/nginx.toml")),
-    ("haproxy", 120, include_str!("../../bench-configs/haproxy.toml")),
-    ("nginx-upstream", 240, include_str!("../../bench-configs/nginx-upstream.toml")),
-    ("haproxy-upstream", 240, include_str!("../../bench-configs/haproxy-upstream.toml")),
-    ("reload", 180, include_str!("../../bench-configs/reload.toml")),
-    ("nginx-reload", 120, include_str!("../../bench-configs/nginx-reload.toml")),
-    ("haproxy-reload", 60, include_str!("../../bench-configs/haproxy-reload.toml")),
-    ("gunicorn", 120, include_str!("../../bench-configs/gunicorn.toml")),
-    ("redis", 60, include_str!("../../bench-configs/redis.toml")),
-    ("beside", 60, include_str!("../../bench-configs/beside.toml")),
-    ("smoke", 2, include_str!("../../bench-configs/smoke.toml")),
+/// The built-in scenarios by name, each with how many seconds it takes in all on two processors: with `[stop]` those of the fewest and of the
+/// most repetitions.
+const EMBEDDED: &[(&str, u64, u64, &str)] = &[
+    ("quick", 12, 20, include_str!("../../bench-configs/quick.toml")),
+    ("herd", 170, 380, include_str!("../../bench-configs/herd.toml")),
+    ("tail", 120, 300, include_str!("../../bench-configs/tail.toml")),
+    ("shards", 195, 330, include_str!("../../bench-configs/shards.toml")),
+    ("strategies", 1100, 1660, include_str!("../../bench-configs/strategies.toml")),
+    ("accept-order", 147, 336, include_str!("../../bench-configs/accept-order.toml")),
+    ("burst", 120, 300, include_str!("../../bench-configs/burst.toml")),
+    ("burstiness", 82, 280, include_str!("../../bench-configs/burstiness.toml")),
+    ("storm", 280, 480, include_str!("../../bench-configs/storm.toml")),
+    ("tls-storm", 75, 170, include_str!("../../bench-configs/tls-storm.toml")),
+    ("stalled-worker", 540, 840, include_str!("../../bench-configs/stalled-worker.toml")),
+    ("udp-spread", 180, 400, include_str!("../../bench-configs/udp-spread.toml")),
+    ("quic-rebinding", 15, 50, include_str!("../../bench-configs/quic-rebinding.toml")),
+    ("backlog", 300, 510, include_str!("../../bench-configs/backlog.toml")),
+    ("firewall", 200, 470, include_str!("../../bench-configs/firewall.toml")),
+    ("filtered", 30, 80, include_str!("../../bench-configs/filtered.toml")),
+    ("nat", 240, 340, include_str!("../../bench-configs/nat.toml")),
+    ("conntrack", 120, 120, include_str!("../../bench-configs/conntrack.toml")),
+    ("stages", 165, 290, include_str!("../../bench-configs/stages.toml")),
+    ("ports-fill", 120, 120, include_str!("../../bench-configs/ports-fill.toml")),
+    ("ports-sources", 60, 60, include_str!("../../bench-configs/ports-sources.toml")),
+    ("ports-recover", 60, 60, include_str!("../../bench-configs/ports-recover.toml")),
+    ("ports-churn", 60, 60, include_str!("../../bench-configs/ports-churn.toml")),
+    ("hold", 60, 60, include_str!("../../bench-configs/hold.toml")),
+    ("million", 240, 240, include_str!("../../bench-configs/million.toml")),
+    ("sustain", 180, 180, include_str!("../../bench-configs/sustain.toml")),
+    ("ceiling", 45, 115, include_str!("../../bench-configs/ceiling.toml")),
+    ("nginx", 160, 360, include_str!("../../bench-configs/nginx.toml")),
+    ("haproxy", 110, 250, include_str!("../../bench-configs/haproxy.toml")),
+    ("nginx-upstream", 300, 420, include_str!("../../bench-configs/nginx-upstream.toml")),
+    ("haproxy-upstream", 300, 420, include_str!("../../bench-configs/haproxy-upstream.toml")),
+    ("reload", 180, 360, include_str!("../../bench-configs/reload.toml")),
+    ("nginx-reload", 120, 180, include_str!("../../bench-configs/nginx-reload.toml")),
+    ("haproxy-reload", 60, 120, include_str!("../../bench-configs/haproxy-reload.toml")),
+    ("gunicorn", 120, 300, include_str!("../../bench-configs/gunicorn.toml")),
+    ("redis", 30, 120, include_str!("../../bench-configs/redis.toml")),
+    ("beside", 60, 120, include_str!("../../bench-configs/beside.toml")),
+    ("smoke", 2, 2, include_str!("../../bench-configs/smoke.toml")),
 ];
 
 /// Names of the built-in scenarios.
@@ -65,9 +66,25 @@ pub(super) fn built_in() -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().map(|(name, ..)| *name)
 }
 
+/// About how many seconds something takes at least and at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Takes(pub u64, pub u64);
+
+impl fmt::Display for Takes {
+    /// `2 min`, `12 to 20 s`, `45 s to 2 min`. Minutes are rounded.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |seconds: u64| if seconds < 60 { (seconds, "s") } else { ((seconds + 30) / 60, "min") };
+        match (shown(self.0), shown(self.1)) {
+            (least, (count, unit)) if least == (count, unit) => write!(f, "{count} {unit}"),
+            ((least, same), (most, unit)) if same == unit => write!(f, "{least} to {most} {unit}"),
+            ((least, unit), (most, other)) => write!(f, "{least} {unit} to {most} {other}"),
+        }
+    }
+}
+
 /// About how long a built-in scenario takes.
-pub(super) fn takes(name: &str) -> Option<Duration> {
-    EMBEDDED.iter().find(|(known, ..)| *known == name).map(|(_, seconds, _)| Duration::from_secs(*seconds))
+pub(super) fn takes(name: &str) -> Option<Takes> {
+    EMBEDDED.iter().find(|(known, ..)| *known == name).map(|(_, least, most, _)| Takes(*least, *most))
 }
 
 /// The text of a built-in scenario.
@@ -239,8 +256,7 @@ mod tests {
                 help.iter().any(|listed| listed.split(' ').next() == Some(name)),
                 "`run --help` lacks {name}: {help:?}"
             );
-            let seconds = takes(name).unwrap().as_secs();
-            let takes = if seconds < 60 { format!("{seconds} s") } else { format!("{} min", seconds / 60) };
+            let takes = takes(name).unwrap();
             let row = scenarios.lines().find(|line| line.starts_with(&format!("| `{name}.toml` | ")));
             assert!(
                 row.is_some_and(|row| row.ends_with(&format!(" | {takes} |"))),

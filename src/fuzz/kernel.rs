@@ -8,12 +8,12 @@ use crate::{
     observe::{
         conntrack,
         counters::{self, Counters},
-        datagrams, memory,
+        datagrams,
         nftables::Listing,
         ports::Range,
         processes,
         rules::Found,
-        services,
+        services, slabs,
         sockets::{self, Socket},
     },
     record::Sockets,
@@ -92,7 +92,7 @@ pub fn files(input: &[u8]) {
             let queues = datagrams::parse(text);
             assert!(queues.len() <= text.lines().count());
         },
-        |text| _ = memory::looked_up_bytes(text),
+        |text| _ = slabs::looked_up_bytes(&slabs::parse(text)),
         |text| {
             let (range, reserved) = text.split_once('\n').unwrap_or((text, ""));
             let Ok(range) = Range::parse(range, reserved) else { return };

@@ -11,6 +11,7 @@ use std::{
     ops::Range,
     os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -106,7 +107,13 @@ impl Wait<'_> {
 }
 
 /// Waits until `done` returns true. Fails if `check` fails, or with a [`Cut`].
-pub fn wait_until(
+pub fn wait_until(patience: Patience<'_>, done: impl FnMut() -> bool, check: impl FnMut() -> Result<()>) -> Result<()> {
+    wait_by(sleep, patience, done, check)
+}
+
+/// The same, with a `nap` that takes no longer than it is told, and ends once `done` may return true.
+pub fn wait_by(
+    nap: impl Fn(Duration),
     patience: Patience<'_>,
     mut done: impl FnMut() -> bool,
     mut check: impl FnMut() -> Result<()>,
@@ -115,7 +122,7 @@ pub fn wait_until(
     while !done() {
         check()?;
         wait.check()?;
-        std::thread::sleep(LOOK_AGAIN);
+        nap(LOOK_AGAIN);
     }
     Ok(())
 }
@@ -389,13 +396,14 @@ impl Member {
     fn reap(&mut self) -> &End {
         let pid = self.child.pid;
         if self.end.is_none() {
-            self.end = within(EXIT_PATIENCE, || process::ended(pid));
+            self.end = within(EXIT_PATIENCE, |left| process::nap_until_ended(pid, left), || process::ended(pid));
         }
         self.hung |= self.end.is_none();
         self.signal(Signal::SIGKILL);
-        if self.leads_group && within(EXIT_PATIENCE, || process::reap_group(pid).then_some(())).is_none() {
+        let reap_group = || within(EXIT_PATIENCE, |_| sleep(LOOK_AGAIN), || process::reap_group(pid).then_some(()));
+        if self.leads_group && reap_group().is_none() {
             process::kill_group(pid);
-            within(EXIT_PATIENCE, || process::reap_group(pid).then_some(()));
+            reap_group();
         }
         self.end.get_or_insert_with(|| process::wait(pid))
     }
@@ -414,15 +422,16 @@ impl Member {
     }
 }
 
-/// Polls until there is a result, but no longer than this.
-fn within<T>(at_most: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+/// Polls until there is a result, but no longer than this. `nap` is told how much of it is left.
+fn within<T>(at_most: Duration, nap: impl Fn(Duration), mut poll: impl FnMut() -> Option<T>) -> Option<T> {
     let since = Instant::now();
     loop {
         let result = poll();
-        if result.is_some() || since.elapsed() > at_most {
+        let left = at_most.saturating_sub(since.elapsed());
+        if result.is_some() || left.is_zero() {
             return result;
         }
-        std::thread::sleep(LOOK_AGAIN);
+        nap(left);
     }
 }
 

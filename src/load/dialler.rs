@@ -68,6 +68,12 @@ impl Dialler {
         if transport == Transport::Tcp && self.fastopen {
             setsockopt(&socket, sockopt::TcpFastOpenConnect, &true)?;
         }
+        if transport == Transport::Tcp && !self.quickack {
+            // On a client's socket, this holds back the handshake's acknowledgement until there is something to send
+            // (tcp_rcv_synsent_state_process), as TCP_QUICKACK = 0 does; but a disconnect leaves it set, so a recycled socket needs no
+            // system call of its own for each connection.
+            socket::set_defer_accept(&socket, 1)?;
+        }
         Ok(socket)
     }
 
@@ -96,10 +102,6 @@ impl Dialler {
         for tries in 1.. {
             let socket = another.as_ref().unwrap_or(socket);
             self.source.prepare(socket, group).map_err(|error| (Step::Bind, error))?;
-            if transport == Transport::Tcp && !self.quickack {
-                // Set before connect, to hold back the handshake's acknowledgement too, and for each connection, as a disconnect resets it.
-                socket.set_tcp_quickack(false).map_err(|error| (Step::Socket, error))?;
-            }
             match self.dial(socket) {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => break,
                 Err(error)

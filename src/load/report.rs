@@ -67,7 +67,7 @@ pub struct LoaderReport {
     pub measured_first_ns: u64,
     /// When the last of those starts was due.
     pub measured_last_ns: u64,
-    /// How many of those starts were late because earlier ones had not been made yet.
+    /// How many of those starts were still due after as many had been made as are made at once.
     pub measured_queued: u64,
     /// How busy it was in the window; of several loaders, the busiest.
     pub busy: Option<Busy>,
@@ -142,8 +142,8 @@ impl Lost {
             Latency::Tls => self.handshakes,
             Latency::SendLag => self.starts,
             Latency::FollowUp => self.follow_ups,
-            // It is about what failed.
-            Latency::FailedConnect => 0,
+            // Those are about what failed, or what was started.
+            Latency::FailedConnect | Latency::QueuedLag | Latency::TimerLag => 0,
         }
     }
 }

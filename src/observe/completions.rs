@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::RawTracePoint};
+use aya::{Ebpf, maps::Map, programs::RawTracePoint};
 
 use super::host;
 use crate::sys::{bpf, shared::SharedSlice};
@@ -42,7 +42,7 @@ impl Completions {
         // These digits are random, and the next is not.
         let trial = u64::from_str_radix(digits.get(..12).unwrap_or_default(), 16).context("random/uuid")?;
         let slots = workers * DESCRIPTORS;
-        let mut bpf = EbpfLoader::new()
+        let mut bpf = bpf::loader()
             .override_global("trial", &trial, true)
             .map_max_entries("completions", slots as u32)
             .load(aya::include_bytes_aligned!("../bpf/completion.bpf.o"))

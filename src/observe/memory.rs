@@ -4,14 +4,13 @@ use std::io;
 
 use procfs::{Current, Meminfo, process::Process};
 
-use super::file;
+use super::slabs::{self, Caches};
 
 /// The kernel's slab memory in bytes, where sockets, their files and inodes live, for the whole machine (`Slab` of
 /// /proc/meminfo). Excludes the inodes and directory entries created when programs such as monitors look through
-/// /proc/PID/fd; their size is known only to root, who may read /proc/slabinfo.
-pub fn kernel_bytes() -> io::Result<u64> {
-    let looked_up = file::read("/proc/slabinfo").map_or(0, |slabs| looked_up_bytes(&slabs));
-    Ok(meminfo()?.slab.saturating_sub(looked_up))
+/// /proc/PID/fd; their size is known only to root, for whom there are caches.
+pub fn kernel_bytes(caches: &Caches) -> io::Result<u64> {
+    Ok(meminfo()?.slab.saturating_sub(slabs::looked_up_bytes(caches)))
 }
 
 /// Memory shared through mappings, in bytes, for the whole machine (`Shmem`).
@@ -44,30 +43,9 @@ fn meminfo() -> io::Result<Meminfo> {
     Meminfo::current().map_err(io::Error::other)
 }
 
-/// Size of the inodes of /proc and their directory entries, from /proc/slabinfo: `name active_objs num_objs objsize …`.
-pub fn looked_up_bytes(slabs: &str) -> u64 {
-    let cache = |name: &str| -> Option<[u64; 2]> {
-        let mut fields = slabs.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.split_whitespace();
-        let (_active, objects, bytes) = (fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some([objects, bytes])
-    };
-    let Some([inodes, inode_bytes]) = cache("proc_inode_cache") else { return 0 };
-    let entry_bytes = cache("dentry").map_or(0, |[_, bytes]| bytes);
-    inodes.saturating_mul(inode_bytes.saturating_add(entry_bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn looked_up_descriptors_are_an_inode_and_an_entry_each() {
-        let slabs = "# name <active_objs> <num_objs> <objsize>\n\
-                     proc_inode_cache    100    120    700   23    4 : tunables 0 0 0 : slabdata 1 1 0\n\
-                     dentry              500    600    200   21    1 : tunables 0 0 0 : slabdata 1 1 0\n";
-        assert_eq!(looked_up_bytes(slabs), 120 * 900);
-        assert_eq!(looked_up_bytes(""), 0);
-    }
 
     #[test]
     fn a_process_has_memory_of_its_own_and_a_dead_one_none() {

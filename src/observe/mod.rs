@@ -20,6 +20,7 @@ pub mod queues;
 pub mod reach;
 pub mod rules;
 pub mod services;
+pub mod slabs;
 pub mod sockets;
 pub mod stamps;
 pub mod sysctl;

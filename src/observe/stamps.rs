@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{HashMap, Map},
     programs::{CgroupAttachMode, SockOps},
 };
@@ -81,7 +81,7 @@ impl Stamps {
         };
         let slots = addresses * PORTS;
         let network = socket::network_cookie().context("getsockopt SO_NETNS_COOKIE")?;
-        let mut bpf = EbpfLoader::new()
+        let mut bpf = bpf::loader()
             .override_global("addresses", &(addresses as u32), true)
             .override_global("listed", &u32::from(places.is_some()), true)
             .override_global("network", &network, true)

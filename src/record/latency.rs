@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WaitEnd, WaitMethod, limits};
+use super::{WaitEnd, WaitMethod, counts::Counts, limits};
 
 /// Summary of latencies: how long each attempt took that was due, if it got that far. One that failed has no value, and counts as
 /// slower than any other.
@@ -105,13 +105,26 @@ impl LatencySummary {
 /// The smallest value that at least this share of all attempts does not exceed, where lost attempts exceed every value; `None` if the
 /// quantile falls among the lost.
 pub fn value_at(histogram: &Histogram<u64>, lost: u64, quantile: f64) -> Option<u64> {
-    let (count, due) = (histogram.len(), histogram.len() + lost);
+    let count = histogram.len();
     if lost == 0 {
         return (count > 0).then(|| histogram.value_at_quantile(quantile));
     }
-    let rank = ((quantile * due as f64).ceil() as u64).max(1);
+    let rank = rank_at(count, lost, quantile)?;
     // Half a rank less, so that no rounding reaches the next one.
-    (rank <= count).then(|| histogram.value_at_quantile((rank as f64 - 0.5) / count as f64))
+    Some(histogram.value_at_quantile((rank as f64 - 0.5) / count as f64))
+}
+
+impl Counts {
+    /// The same as [`value_at`] of a histogram.
+    pub fn value_at(&self, lost: u64, quantile: f64) -> Option<u64> {
+        rank_at(self.len(), lost, quantile).map(|rank| self.ranked(rank))
+    }
+}
+
+/// The rank of a quantile among all attempts, counted from 1; `None` if it is one of the lost.
+fn rank_at(count: u64, lost: u64, quantile: f64) -> Option<u64> {
+    let rank = ((quantile * (count + lost) as f64).ceil() as u64).max(1);
+    (rank <= count).then_some(rank)
 }
 
 /// Summary of a histogram of plain numbers.
@@ -170,6 +183,12 @@ pub struct Latencies {
     pub service: LatencySummary,
     /// Intended to actual start: the loader's own lateness.
     pub send_lag: LatencySummary,
+    /// `send_lag` of starts that were due before the one before them had been made: they queued behind it.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub queued_lag: LatencySummary,
+    /// `send_lag` of all other starts that came: the lateness of the timer and of the loader's wake-up, or what was left of handling an event.
+    #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
+    pub timer_lag: LatencySummary,
     /// Intended instant of the follow-up to the last byte of its reply.
     #[serde(default, skip_serializing_if = "LatencySummary::is_empty")]
     pub follow_up: LatencySummary,

@@ -35,6 +35,10 @@ pub struct MemberRow {
     pub registration_rank: Option<usize>,
     /// Scheduling policy, as reported by the kernel; `null` for another server's member.
     pub scheduler: Option<String>,
+    /// The engine that moved the bytes of its connections; `null` for another server's member, for one that only accepts, and for one that
+    /// receives datagrams alone.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// Counts over the whole trial.
     #[serde(flatten)]
     pub total: WorkerCounts,

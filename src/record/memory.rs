@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Memory at the sample with the most open connections, less what was in use before the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// Connections open, by the workers' count.
     pub open: u64,
@@ -35,4 +35,20 @@ pub struct Memory {
     /// shared_bytes ÷ open.
     #[serde(default)]
     pub shared_bytes_per_connection: f64,
+    /// The kernel's caches that grew most, the largest growth first: `kernel_bytes` by kind of object. Absent unless root ran the trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slabs: Vec<SlabGrowth>,
+}
+
+/// How one of the kernel's caches grew with the connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SlabGrowth {
+    /// Its name in /proc/slabinfo.
+    pub cache: String,
+    /// Other caches whose objects the kernel keeps in this one, because they are as large.
+    pub merged: Vec<String>,
+    /// Objects that it has more room for.
+    pub objects: u64,
+    /// Growth of its slabs, what no object uses included, bytes.
+    pub bytes: u64,
 }

@@ -5,6 +5,7 @@ pub mod bounds;
 mod calibration;
 mod connections;
 mod contents;
+mod counts;
 mod datagrams;
 mod distribution;
 mod errors;
@@ -44,6 +45,7 @@ pub use calibration::{
     BareProcesses, Calibration, Contestant, CostVerdict, Costs, Lag, Lags, Machine, Ratio, Round, Run,
 };
 pub use connections::{Connections, Due, ForeignMember, Measured, Statuses, Unexpected};
+pub use counts::Counts;
 pub use datagrams::{DatagramSocketRow, Datagrams, Followed};
 pub use distribution::{Distribution, Spread};
 pub use errors::{Cause, ErrorCount, Outcomes, Step};
@@ -58,7 +60,7 @@ pub use lines::read_bounded;
 pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};
 pub use members::{DescriptorRow, HelperRow, ListenerRow, LoaderRow, MemberRow, QueueRow, WorkerCounts};
-pub use memory::Memory;
+pub use memory::{Memory, SlabGrowth};
 pub use nat::Nat;
 pub use netfilter::{BaseChain, Conntrack, ConntrackCounts, ConntrackTable, NetfilterFacts, NetworkRules, Rules};
 pub use ports::{Ports, PortsStep};

@@ -110,9 +110,11 @@ impl RawRecord {
                 }
                 Line::TooLong => Err(format!("it is longer than {} bytes", bounds::TRIAL_BYTES)),
                 Line::Whole(line) => {
-                    if let Ok(versioned) = serde_json::from_slice::<Versioned>(line) {
-                        versioned.check(folder, TRIALS, number)?;
-                    }
+                    // Of a trial that cannot be read, the version comes first: another one has other keys, and other limits.
+                    let versioned = || match serde_json::from_slice::<Versioned>(line) {
+                        Ok(versioned) => versioned.check(folder, TRIALS, number),
+                        Err(_) => Ok(()),
+                    };
                     let with_this = all.and(Contents::of(line));
                     let excess = if number > bounds::TRIALS {
                         Some(format!("{} lines", bounds::TRIALS))
@@ -120,13 +122,18 @@ impl RawRecord {
                         with_this.excess()
                     };
                     if let Some(most) = excess {
+                        versioned()?;
                         return Err(ReadError::TooMuch { path: folder.path().join(TRIALS), line: number, most });
                     }
-                    parse(line).and_then(|trial| {
+                    let trial = parse(line).and_then(|trial| {
                         all = with_this;
                         all.sum -= trial.never_added();
                         if all.sum > bounds::SUM { Err(too_large()) } else { Ok(trial) }
-                    })
+                    });
+                    if !trial.as_ref().is_ok_and(|trial| trial.schema == SCHEMA) {
+                        versioned()?;
+                    }
+                    trial
                 }
             };
             match (trial, &mut left_out) {

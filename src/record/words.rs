@@ -129,6 +129,10 @@ words! {
         Service,
         /// Intended to actual start.
         SendLag,
+        /// The same of starts that were due before the one before them had been made.
+        QueuedLag,
+        /// The same of all others.
+        TimerLag,
         /// Intended instant of the follow-up to the last byte of its reply.
         FollowUp,
         /// `response` of datagram flows, in a trial that also has connections.
@@ -337,6 +341,8 @@ mod tests {
             "response",
             "service",
             "send_lag",
+            "queued_lag",
+            "timer_lag",
             "follow_up",
             "udp_response",
             "udp_service",

@@ -62,7 +62,10 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ),
             ("× best", "The cell's median ÷ that of the best cell."),
             ("p", "p-value of the test against the best cell (exact Mann–Whitney U)."),
-            ("p adjusted", "The same after Holm's correction for all comparisons: what is claimed depends on it."),
+            (
+                "p adjusted",
+                "The same after Holm's correction for all comparisons, and for all looks of `[stop]`: what is claimed depends on it.",
+            ),
             ("verdict", "Whether a difference was shown, and in which direction."),
         ],
     ),
@@ -363,6 +366,28 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
             ("wait\np50", "Median accept wait of the step's connections."),
             ("wait\np99", "99th percentile of the accept wait of the step's connections."),
             ("wait\nmax", "Longest accept wait of the step's connections."),
+        ],
+    ),
+    (
+        "How late the loaders were",
+        &[
+            ("starts", "Starts due in the measured window that were made: the median over trials."),
+            ("send lag\np50", "Median of the time from the intended start until the connect() call."),
+            ("send lag\np99", "99th percentile of the same."),
+            ("queued", "Part of the starts that were due before the loader had made the one before them."),
+            ("queued\np99", "99th percentile of their send lag."),
+            ("others\np50", "Median send lag of all others: how late the timer and the loader's wake-up were."),
+            ("others\np99", "99th percentile of the same."),
+        ],
+    ),
+    (
+        "Kernel memory per connection",
+        &[
+            ("kernel\ncache", "The kernel's name of the cache that holds the objects, in /proc/slabinfo."),
+            ("objects", "Objects of the cache per open connection, both ends of it."),
+            ("bytes\n/object", "Memory of the cache per object, what none uses included."),
+            ("bytes\n/connection", "Memory of the cache per open connection."),
+            ("for", "What a connection needs the objects for, as far as it is known."),
         ],
     ),
     (

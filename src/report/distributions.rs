@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     record::{
-        Outcome, TrialRecord,
+        Counts, Outcome, TrialRecord,
         histograms::{Name, Part},
     },
     scenario::label,
@@ -140,7 +140,7 @@ pub struct Merger {
     collector: Collector,
     /// The trial of the latest parts, and their sums by metric.
     trial: usize,
-    sums: BTreeMap<String, Histogram<u64>>,
+    sums: BTreeMap<String, Counts>,
 }
 
 impl Merger {
@@ -160,16 +160,15 @@ impl Merger {
         };
         for Collected { key, .. } in self.collector.collected.iter().filter(is_of) {
             match self.sums.get_mut(key) {
-                None => drop(self.sums.insert(key.clone(), part.histogram.clone())),
-                // Cannot fail: all histograms have the same bounds.
-                Some(sum) => drop(sum.add(&part.histogram)),
+                None => drop(self.sums.insert(key.clone(), part.counts.clone())),
+                Some(sum) => sum.add(&part.counts),
             }
         }
     }
 
     fn end_trial(&mut self) {
         for (metric, sum) in std::mem::take(&mut self.sums) {
-            self.collector.add(self.trial, &metric, sum);
+            self.collector.add(self.trial, &metric, &sum);
         }
     }
 
@@ -196,7 +195,7 @@ impl Collector {
     }
 
     /// Adds a trial's histogram.
-    pub fn add(&mut self, trial: usize, metric: &str, part: Histogram<u64>) {
+    pub fn add(&mut self, trial: usize, metric: &str, part: &Counts) {
         let Some(Place { cell, same_method, lost, curved }) = self.places.get_mut(&trial) else { return };
         let Some(at) = self.collected.iter().position(|one| one.key == metric) else { return };
         if part.is_empty() || metric == ACCEPT_WAIT && !*same_method {
@@ -205,16 +204,16 @@ impl Collector {
         let lost = lost[at];
         let curve = (self.collected[at].is_curved() && !std::mem::replace(&mut curved[at], true)).then(|| {
             let quantiles: Vec<f64> = grid(part.len(), lost).iter().map(|rarity| 1.0 - 1.0 / rarity).collect();
-            Curve { count: part.len(), values: values_at(&part, lost, &quantiles) }
+            Curve { count: part.len(), values: values_of(part.recorded(), part.len() + lost, &quantiles) }
         });
         let cells = self.distributions.0.entry(metric.to_owned()).or_default();
         match cells.get_mut(&*cell) {
             None => {
-                drop(cells.insert(*cell, Distribution { merged: part, lost: 0, trials: curve.into_iter().collect() }));
+                let trials = curve.into_iter().collect();
+                cells.insert(*cell, Distribution { merged: part.histogram(), lost: 0, trials });
             }
             Some(distribution) => {
-                // All have the same bounds.
-                let _ = distribution.merged.add(part);
+                part.add_to(&mut distribution.merged);
                 distribution.trials.extend(curve);
             }
         }
@@ -261,16 +260,23 @@ fn rank(quantile: f64, due: u64) -> u64 {
 /// A histogram's values at ascending quantiles, in one pass. Each is the smallest recorded value that at least this share of all
 /// attempts does not exceed; without losses, that is what `Histogram::value_at_quantile` returns. They end with the values.
 pub fn values_at(histogram: &Histogram<u64>, lost: u64, quantiles: &[f64]) -> Vec<f64> {
-    let due = histogram.len() + lost;
+    let recorded = histogram.iter_recorded();
+    let recorded = recorded
+        .map(|step| (histogram.highest_equivalent(step.value_iterated_to()), step.count_since_last_iteration()));
+    values_of(recorded, histogram.len() + lost, quantiles)
+}
+
+/// The same of values and their counts, beside others that were due.
+fn values_of(recorded: impl Iterator<Item = (u64, u64)>, due: u64, quantiles: &[f64]) -> Vec<f64> {
     let mut values = Vec::with_capacity(quantiles.len());
     let mut passed = 0;
-    for step in histogram.iter_recorded() {
-        passed += step.count_since_last_iteration();
+    for (value, count) in recorded {
+        passed += count;
         while values.len() < quantiles.len() {
             if passed < rank(quantiles[values.len()], due) {
                 break;
             }
-            values.push(histogram.highest_equivalent(step.value_iterated_to()) as f64);
+            values.push(value as f64);
         }
     }
     values
@@ -323,8 +329,9 @@ mod tests {
         let collect = |record: &Record| {
             let mut collector = Collector::new(record, &stats::summarize(record));
             for trial in 0..4 {
-                collector.add(trial, "response", histogram([trial as u64 * 1_000 + 1_000]));
-                collector.add(trial, "accept_wait", histogram([trial as u64 * 1_000 + 1_000]));
+                let counts = Counts::of(&histogram([trial as u64 * 1_000 + 1_000]));
+                collector.add(trial, "response", &counts);
+                collector.add(trial, "accept_wait", &counts);
             }
             collector.distributions()
         };

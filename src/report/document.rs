@@ -5,6 +5,7 @@ use super::{
     answer::{Answer, answers},
     claims::capital,
     sections::{Content, sections},
+    stopping,
     verdicts::missing,
 };
 use crate::{format::harmless, record::Outcome};
@@ -19,6 +20,8 @@ pub struct Document {
     pub answers: Vec<Answer>,
     /// What was run, as short phrases.
     pub facts: Vec<String>,
+    /// Why the run ended when it did, as a sentence, if its results decided that.
+    pub stopped: Option<String>,
     /// What the record lacks, as a sentence.
     pub missing: Option<String>,
     pub sections: Vec<Content>,
@@ -44,6 +47,7 @@ impl Document {
             question: harmless(&record.whole.question).into_owned(),
             answers: answers(record, ranked.summary),
             facts,
+            stopped: stopping::sentence(record, ranked.summary),
             missing: missing(record, ranked.flaws).map(|missing| capital(&missing) + "."),
             sections,
         }

@@ -18,6 +18,9 @@ pub fn render(document: &Document) -> String {
         text.extend(verdicts.chain(&answer.evidence).map(|line| item(line)));
         text.push('\n');
     }
+    if let Some(stopped) = &document.stopped {
+        text += &format!("{}\n\n", plain(stopped));
+    }
     let sections = || document.sections.iter();
     for grid in sections().flat_map(Content::text_tables) {
         if !grid.title.is_empty() {

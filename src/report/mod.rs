@@ -22,6 +22,7 @@ mod reading;
 #[cfg(test)]
 mod sample;
 mod sections;
+pub mod stopping;
 pub mod terminal;
 mod verdicts;
 

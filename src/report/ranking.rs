@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     record::Values,
     report::ranked::with_settings,
-    stats::{Better, Compared, Difference, Kind, Metric, Summary, Waits},
+    stats::{Better, Compared, Difference, Kind, Metric, Summary, Waits, standing},
 };
 
 /// The swept key whose values are names of variants.
@@ -209,20 +209,10 @@ pub fn by_distance(one: (f64, f64), other: (f64, f64)) -> Ordering {
     one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
 }
 
-/// Best first. Of medians that were not reached, the one with fewer lost attempts is better; a limit that was not met is better than
-/// any that was.
+/// Best first.
 fn order(group: &mut Group, metric: &Metric) {
-    let badness = |row: &Row| match (&row.values, metric.better) {
-        (None, _) if row.is_valid && metric.is_limit() => (0, 0.0, 0.0),
-        (Some(values), Better::Lower) => (1, values.median, values.lost()),
-        (Some(values), Better::Higher | Better::Neither) => (1, -values.median, values.lost()),
-        (None, _) if row.is_valid => (2, 0.0, 0.0),
-        (None, _) => (3, 0.0, 0.0),
-    };
-    group.rows.sort_by(|one, other| {
-        let (one, other) = (badness(one), badness(other));
-        one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(one.2.total_cmp(&other.2))
-    });
+    let standing = |row: &Row| standing(metric, row.values.as_ref(), row.is_valid);
+    group.rows.sort_by(|one, other| standing(one).order(&standing(other)));
 }
 
 /// Sorts groups by their settings: numbers and times by size, words in the order of the matrix.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     record::{
-        Cause, Connections, CountedBy, Draws, ErrorCount, EventKind, EventRow, Latencies, LatencySummary,
+        Cause, Connections, CountedBy, Counts, Draws, ErrorCount, EventKind, EventRow, Latencies, LatencySummary,
         LoadConnections, LoadRow, MemberRow, Outcome, Rates, RawRecord, Series, Step, Subject, SubjectKind,
         TrialRecord, WaitEnd, WaitMethod, WorkerCounts,
     },
@@ -135,8 +135,9 @@ impl Sample {
         let record = Record { raw: RawRecord { scenario, host, trials: self.trials, flaws: Vec::new() }, whole };
         let summary = stats::summarize(&record);
         let mut collector = Collector::new(&record, &summary);
-        self.waits.into_iter().enumerate().for_each(|(trial, waits)| collector.add(trial, "accept_wait", waits));
-        self.others.into_iter().for_each(|(trial, key, values)| collector.add(trial, &key, values));
+        let mut add = |trial: usize, key: &str, values: &Histogram<u64>| collector.add(trial, key, &Counts::of(values));
+        self.waits.iter().enumerate().for_each(|(trial, waits)| add(trial, "accept_wait", waits));
+        self.others.iter().for_each(|(trial, key, values)| add(*trial, key, values));
         Reading { distributions: collector.distributions(), summary, record, flaws: Vec::new() }
     }
 }

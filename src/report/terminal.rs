@@ -58,6 +58,9 @@ pub fn render(document: &Document, width: Option<usize>) -> String {
     for event in sections().flat_map(|content| &content.events) {
         text += &prose(&format!("! {event}"), "  ");
     }
+    if let Some(stopped) = &document.stopped {
+        text += &prose(stopped, "");
+    }
     text
 }
 
@@ -185,6 +188,7 @@ mod tests {
                 verdicts: Vec::new(),
             }],
             facts: Vec::new(),
+            stopped: Some("Stopped after 7 of at most 10 repetitions, which is more than fits into a line.".to_owned()),
             missing: None,
             sections: vec![Content {
                 tables: vec![(In::Text, Grid::new(head, 1, rows))],

@@ -20,8 +20,8 @@ use super::{
     folder,
     keys::{
         self, AnyKey, FIREWALL_FILES, HIGHEST_RATE, HOSTS_SERVER, HOSTS_SERVERS, LOAD_CONNECTIONS, LOAD_DURATION,
-        LOAD_RATES, LOAD_TRACE, LOAD_TRUST, SERVER_CERTIFICATE, SERVER_FILES, SERVER_PRIVATE_KEY, paths, quoted,
-        shortened,
+        LOAD_RATES, LOAD_TRACE, LOAD_TRUST, REPETITIONS, SERVER_CERTIFICATE, SERVER_FILES, SERVER_PRIVATE_KEY, paths,
+        quoted, shortened,
     },
     limits,
     population::{self, Population},
@@ -532,6 +532,13 @@ impl File {
             if path == given {
                 self.remove(other);
             }
+        }
+        // So does a number of repetitions the rule that would decide it, and vice versa.
+        let (repetitions, stop) = (REPETITIONS.path(), paths::prefix(paths::STOP));
+        if path == repetitions {
+            self.values.retain(|path, _| !path.starts_with(&stop));
+        } else if path.starts_with(&stop) {
+            self.remove(repetitions);
         }
         let value = parse(value);
         let value = match value {

@@ -203,6 +203,10 @@ impl<'a> Context<'a> {
     fn problem(&self) -> String {
         let path = self.path;
         let remove = remove(path);
+        if path == keys::REPETITIONS.path() {
+            let least = keys::STOP_MIN_REPETITIONS.path();
+            return format!("`{path}` has no effect with [stop], which decides it: use `{least}`, or {remove}");
+        }
         if path == keys::SERVER_WORKERS.path() && self.subject() == Some(SubjectName::Command) {
             return format!(
                 "`{path}` has no effect: neither `server.command` nor a file of `server.files` says {{workers}}; write it there, \

@@ -5,6 +5,7 @@ use std::{borrow::Cow, net::IpAddr, time::Duration};
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
 use super::{
+    engine::Engine,
     keys::{self, AnyKey, alternatives, paths},
     model::{Network, Protocol, Transport},
     placement::{Pin, Scheduler},
@@ -50,7 +51,7 @@ pub struct Load {
     pub engine: Engine,
     /// What happens to a socket after its connection ends.
     pub sockets: Sockets,
-    /// Whether the kernel acknowledges at once (TCP_QUICKACK).
+    /// Whether the kernel acknowledges the server's SYN-ACK at once.
     pub quickack: bool,
     /// Loader processes; `None` for as many as necessary.
     pub loaders: Option<usize>,
@@ -216,57 +217,6 @@ pub enum CloseHow {
     Fin,
     /// Reset.
     Rst,
-}
-
-/// What moves a loader's bytes. `load::engine` has a file for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// mio's epoll.
-    Mio,
-    /// io_uring.
-    Uring,
-    /// io_uring where possible, else epoll.
-    Auto {
-        /// Whether io_uring can do what the scenario requires.
-        ring: bool,
-    },
-}
-
-/// The name of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum EngineName {
-    /// [`Engine::Mio`].
-    Mio,
-    /// [`Engine::Uring`].
-    Uring,
-    /// [`Engine::Auto`].
-    Auto,
-}
-
-impl Engine {
-    fn read(settings: &Settings<'_>, protocol: Protocol, server: &Server) -> Self {
-        let unable = if protocol.has(Transport::Udp) {
-            Some("\"uring\" moves connections only, no datagrams (`protocol`): use \"mio\"")
-        } else if settings.has_messages() {
-            Some(
-                "\"uring\" receives into buffers of its own, which may be shorter than a message of `unixpacket:` (`address`): use \"mio\"",
-            )
-        } else if server.listen.fastopen > 0 {
-            Some("\"uring\" connects before it sends, without TCP_FASTOPEN (`server.fastopen`): use \"mio\"")
-        } else {
-            None
-        };
-        match (settings.get(keys::LOAD_ENGINE), unable) {
-            (EngineName::Mio, _) => Self::Mio,
-            (EngineName::Auto, unable) => Self::Auto { ring: unable.is_none() },
-            (EngineName::Uring, None) => Self::Uring,
-            (EngineName::Uring, Some(why)) => {
-                settings.conflict(keys::LOAD_ENGINE, &[keys::PROTOCOL, keys::ADDRESS, keys::SERVER_FASTOPEN], why);
-                Self::Uring
-            }
-        }
-    }
 }
 
 /// What happens to a client's socket after its connection ends.
@@ -456,7 +406,7 @@ impl Load {
             udp_share,
             close_by,
             close_how,
-            engine: Engine::read(settings, protocol, server),
+            engine: Engine::of_loaders(settings, protocol, server),
             sockets: if connects { Sockets::read(settings, close_how, server) } else { Sockets::Fresh },
             quickack: !connects || quickack(settings, server, says_nothing && proxy_protocol.is_none()),
             loaders: settings.get(keys::LOAD_LOADERS),
@@ -683,11 +633,6 @@ fn quickack(settings: &Settings<'_>, server: &Server, says_nothing: bool) -> boo
         Server { app, .. } if says_nothing => format!("the client of server.app = \"{}\" sends nothing", app.name()),
         Server { listen, .. } if listen.fastopen > 0 => {
             "with server.fastopen the request goes with the SYN and leaves nothing".to_owned()
-        }
-        Server { listen, .. } if listen.multipath => {
-            let problem = "the kernel has no TCP_QUICKACK for sockets of MPTCP (ENOPROTOOPT): set it to true, or protocol = \"tcp\"";
-            settings.conflict(keys::LOAD_QUICKACK, &[keys::PROTOCOL], problem);
-            return false;
         }
         _ => return false,
     };

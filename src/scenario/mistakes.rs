@@ -201,6 +201,12 @@ fn what_line_and_connect_exchange_makes_sense() {
             "server.app = \"connect\"\nload.proxy_protocol = 2",
             "test.toml:2: `load.proxy_protocol`: has the client send a header, and with server.app = \"connect\" and load.hold = \"0s\"",
         ),
+        ("protocol = \"udp\"\nserver.engine = \"uring\"", "test.toml:2: `server.engine` has no effect with"),
+        (
+            "server.engine = \"uring\"\nserver.strategy = \"shared-epoll-exclusive\"",
+            "test.toml:1: `server.engine`: \"uring\" waits in a ring",
+        ),
+        ("server.engine = \"epoll\"", "test.toml:1: `server.engine`: must be one of"),
         ("server.app = \"connect\"\nserver.fastopen = 5", "test.toml:2: `server.fastopen` has no effect with"),
         (
             "server.app = \"connect\"\nload.quickack = false",
@@ -554,7 +560,19 @@ fn keys_that_do_not_fit_together_name_both() {
             "protocol = \"udp\"\n[server]\nwake = \"uring\"",
             "test.toml:3: `server.wake`: does not work for datagrams…exclusive",
         ),
-        ("\n[stop]\nmax_repetitions = 9", "test.toml:2: `stop.relative_error`: is missing"),
+        ("\n[stop]\nmax_repetitions = 9", "test.toml:2: `stop.difference`: is missing"),
+        (
+            "repetitions = 5\n[stop]\ndifference = 0.1",
+            "test.toml:1: `repetitions` has no effect with [stop], which decides it: use `stop.min_repetitions`",
+        ),
+        (
+            "[stop]\nrelative_error = 0.1\ndifference = 0.1",
+            "test.toml:2: `stop.relative_error`: ends a run, and so does `stop.difference`",
+        ),
+        (
+            "[stop]\ndifference = 0.1\nmax_repetitions = 4",
+            "test.toml:3: `stop.max_repetitions`: 4 is below `stop.min_repetitions`, 5",
+        ),
         ("\n[search]\nmetric = \"x\"", "test.toml:2: `search.limit`: is missing"),
         ("[[event]]\nworker = 0\n\n[[event]]\nat = \"1ms\"", "test.toml:1: `event.0.at`: is missing"),
         ("[[event]]\nat = \"1ms\"\nworker = 7", "test.toml:3: `event.0.worker`: there is no worker 7"),

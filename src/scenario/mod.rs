@@ -2,7 +2,7 @@
 //!
 //! `file` reads TOML and overrides into flat values, `folder` and `rulesets` the files they name, `keys` declares every key, `variant` are named sets of values, `limits` says how large they may be, `settings` gives one
 //! cell's values by key,
-//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `security`, `schedule`, `arrivals`, `times`, `placement`, `ports`,
+//! `whole` is what no cell has of its own, `model`, `subject`, `server`, `strategy`, `load`, `engine`, `security`, `schedule`, `arrivals`, `times`, `placement`, `ports`,
 //! `bind`, `firewall`, `nat`, `event` and `crew` are the result, valid by construction, and `plan` expands the matrix. Everything that is wrong with a scenario is
 //! found before any of it is reported.
 
@@ -10,6 +10,7 @@ mod arrivals;
 mod bind;
 mod crew;
 mod effective;
+mod engine;
 mod error;
 mod event;
 mod file;
@@ -44,11 +45,12 @@ mod whole;
 pub use arrivals::{Mmpp, Ramp, Rates};
 pub use bind::{LOOPBACK, MOST_BOUND};
 pub use crew::{Crew, CrewMember, ListenerSet, Turn};
+pub use engine::Engine;
 pub use error::ScenarioError;
 pub use event::{Act, Event, Reload};
 pub use firewall::{Firewall, FirewallAction, GeneratedRules, RuleMatch, RuleShape};
 pub use limits::LIMITS;
-pub use load::{CloseBy, CloseHow, Connect, Engine, HttpRequest, LineExchange, Load, ReplyEnd, Sockets};
+pub use load::{CloseBy, CloseHow, Connect, HttpRequest, LineExchange, Load, ReplyEnd, Sockets};
 pub use model::{Admit, Headers, Kind, Network, Probe, Protocol, Scenario, Stamps, Transport};
 pub use nat::{Nat, NatPorts};
 pub use plan::{Cell, Plan, Source, Trial, interleaved, label};
@@ -60,4 +62,4 @@ pub use server::{AcceptBatch, AcceptFlags, App, AtOpenFiles, ListenOptions, Serv
 pub use strategy::{Balance, Dispatch, PRESETS, Queues, Steering, Strategy, Trigger, Waiting, Wake, sharers};
 pub use subject::{ServerCommand, ServerFile, UnderTest};
 pub use times::{Distribution, Times};
-pub use whole::{Limit, Search, Whole};
+pub use whole::{Limit, Search, Stop, Until, Whole};

@@ -383,7 +383,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{super::Load, *};
+    use super::{
+        super::{Load, Until},
+        *,
+    };
 
     fn plan(text: &str, overrides: &[&str]) -> Result<Plan, ScenarioError> {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
@@ -482,6 +485,26 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_repetitions_replaces_the_rule_that_decides_it_and_vice_versa() {
+        let whole = |text: &str, overrides: &[&str]| plan(text, overrides).unwrap().whole;
+        let stop = "stop = { difference = 0.1, min_repetitions = 3, max_repetitions = 4 }";
+        let decides = whole(stop, &["stop.max_repetitions=8"]);
+        assert_eq!((decides.repetitions, decides.repetitions_at_most()), (3, 8));
+        for fixed in [whole(stop, &["repetitions=2"]), whole(stop, &["stop.max_repetitions=8", "repetitions=2"])] {
+            assert_eq!((fixed.stop, fixed.repetitions), (None, 2));
+        }
+        let until = Until::Decided(0.3);
+        for again in
+            [whole("repetitions = 7", &["stop.difference=0.3"]), whole(stop, &["repetitions=", "stop.difference=0.3"])]
+        {
+            assert_eq!(again.stop.unwrap().until, until);
+        }
+        // Without it, a search does not lose anything.
+        let search = "repetitions = 3\nload.mode = \"open\"\n[search]\nmetric = \"response_p99\"\nlimit = \"5ms\"";
+        assert!(whole(search, &["repetitions=2"]).search.is_some());
+    }
+
+    #[test]
     fn several_server_hosts_are_swept() {
         let labels = |text: &str, overrides: &[&str]| {
             let plan = plan(text, overrides).unwrap();
@@ -548,6 +571,8 @@ mod tests {
             ),
             "",
             "server.workers = [1, 2]\nload.close_how = \"rst\"",
+            "stop = { difference = 0.2, min_repetitions = 3 }",
+            "stop = { relative_error = 0.2, max_repetitions = 6 }",
             "[matrix]\nload.mode=[\"open\",\"closed\"]\n[load]\nrate=5.0\n[sysctl]\ntcp_tw_reuse=0",
             "[matrix]\nnetwork=[\"netns\",\"veth\"]\nserver.app=[\"echo\",\"close\"]",
             "[matrix]\nserver.command=[\"nginx -c 'a b'\", \"haproxy -f {dir}/{workers}\"]\n[server]\nsubject=\"command\"\napp=\"http\"\n\

@@ -8,6 +8,7 @@ use strum::{EnumDiscriminants, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
     bind::Bind,
+    engine::Engine,
     file::File,
     keys::{self, AnyKey},
     model::{Protocol, Transport},
@@ -50,6 +51,8 @@ pub struct Server {
     pub pin: Pin,
     /// How the kernel schedules workers.
     pub scheduler: Scheduler,
+    /// What moves the bytes of its connections.
+    pub engine: Engine,
     /// What is served.
     pub app: App,
     /// Where its certificate is, with app `https`; `None` for one that is made at start.
@@ -269,6 +272,7 @@ impl Server {
         let app = App::read(settings, protocol, true);
         let strategy = Strategy::read(settings, protocol, workers);
         app.check_room_for_ids(settings, &strategy);
+        let engine = Engine::of_workers(settings, protocol, &strategy);
         let later = protocol.has(Transport::Tcp) && strategy.leaves_others_time(workers);
         let accept_later = if later { settings.get(keys::SERVER_ACCEPT_LATER) } else { Duration::ZERO };
         Self {
@@ -291,6 +295,7 @@ impl Server {
             registration: settings.get(keys::SERVER_REGISTRATION),
             pin: Pin::of_workers(settings),
             scheduler: Scheduler(settings.get(keys::SERVER_SCHEDULER)),
+            engine,
             app,
             certificate: None,
             larger_datagrams: protocol.has(Transport::Udp) && settings.get(keys::SERVER_LARGER_DATAGRAMS),
@@ -441,6 +446,11 @@ pub(super) fn no_such_worker(worker: usize, workers: usize) -> String {
 }
 
 impl ServiceTime {
+    /// Whether there is none.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::Fixed(Duration::ZERO)
+    }
+
     fn read(settings: &Settings<'_>) -> Self {
         let time = settings.get(keys::SERVER_SERVICE_TIME);
         match settings.get(keys::SERVER_SERVICE_DISTRIBUTION) {

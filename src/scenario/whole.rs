@@ -21,7 +21,7 @@ pub struct Whole {
     pub question: String,
     /// Seed of order, arrivals, service times and resampling.
     pub seed: u64,
-    /// Trials per cell: with `stop` the minimum, with `search` those that confirm each end of the answer.
+    /// Trials per cell: with `stop` the fewest, with `search` those that confirm each end of the answer.
     pub repetitions: usize,
     /// The names of the metrics that the question asks about, the headline's first; empty for those that fit.
     pub answers: Vec<String>,
@@ -35,13 +35,22 @@ pub struct Whole {
     pub search: Option<Search>,
 }
 
-/// Repeat until the intervals are narrow.
+/// Repeat until enough is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
-    /// Half of the interval of the headline metric's median, divided by that median.
-    pub relative_error: f64,
+    /// What is to be known.
+    pub until: Until,
     /// The most trials per cell.
     pub max_repetitions: usize,
+}
+
+/// What ends a run with [`Stop`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Until {
+    /// Every difference from the best of at least this share is shown: `stop.difference`.
+    Decided(f64),
+    /// Half of the interval of each median of the headline's metric, divided by that median, is at most this: `stop.relative_error`.
+    Precise(f64),
 }
 
 /// Search for the highest value of a key that keeps a metric within a limit.
@@ -93,24 +102,28 @@ impl Whole {
     pub(super) fn read(source: &str, file: &File, log: &Log) -> Self {
         let settings = Settings::new(file, Vec::new(), log);
         let search = Search::read(&settings, file);
+        let stops = settings.has_table(paths::STOP);
         let whole = Self {
             name: settings.get_or(keys::NAME, Some(stem(source).into())).unwrap_or_default().into_owned(),
             question: settings.get(keys::QUESTION).into_owned(),
             seed: settings.get(keys::SEED),
-            repetitions: settings.get(keys::REPETITIONS),
+            repetitions: settings.get(if stops { keys::STOP_MIN_REPETITIONS } else { keys::REPETITIONS }),
             answers: settings.get(keys::ANSWERS).unwrap_or_default(),
             compare: compared(&settings, file, search.as_ref()),
             servers: settings.get(keys::HOSTS_SERVERS),
-            stop: Stop::read(&settings),
+            stop: if stops { Stop::read(&settings) } else { None },
             search,
         };
         if let Some(stop) = whole.stop.as_ref().filter(|stop| stop.max_repetitions < whole.repetitions) {
-            let problem = format!("{} is below `repetitions`, {}", stop.max_repetitions, whole.repetitions);
-            settings.conflict(keys::STOP_MAX_REPETITIONS, &[keys::REPETITIONS], problem);
+            let least = keys::STOP_MIN_REPETITIONS;
+            let problem = format!("{} is below `{}`, {}", stop.max_repetitions, least.path(), whole.repetitions);
+            settings.conflict(keys::STOP_MAX_REPETITIONS, &[least], problem);
         }
         if whole.stop.is_some() && whole.search.is_some() {
+            let key =
+                if settings.is_set(keys::STOP_DIFFERENCE) { keys::STOP_DIFFERENCE } else { keys::STOP_RELATIVE_ERROR };
             settings.conflict(
-                keys::STOP_RELATIVE_ERROR,
+                key,
                 &[keys::SEARCH_METRIC, keys::SEARCH_LIMIT],
                 "a [search] chooses its trials itself: keep one of the two",
             );
@@ -191,12 +204,26 @@ fn required<D: Domain>(settings: &Settings<'_>, key: &Key<D>, problem: &str) -> 
 
 impl Stop {
     fn read(settings: &Settings<'_>) -> Option<Self> {
-        if !settings.has_table(paths::STOP) {
-            return None;
-        }
-        let relative_error = required(settings, keys::STOP_RELATIVE_ERROR, "write e.g. 0.03 for ±3 %");
+        let (difference, precision) = (keys::STOP_DIFFERENCE, keys::STOP_RELATIVE_ERROR);
         let max_repetitions = settings.get(keys::STOP_MAX_REPETITIONS);
-        Some(Self { relative_error: relative_error?, max_repetitions })
+        let until = match (settings.get(difference), settings.get(precision)) {
+            (Some(difference), None) => Until::Decided(difference),
+            (None, Some(error)) => Until::Precise(error),
+            (Some(_), Some(_)) => {
+                let problem = format!("ends a run, and so does `{}`: keep one of the two", difference.path());
+                settings.conflict(precision, &[difference], problem);
+                return None;
+            }
+            (None, None) => {
+                let problem = format!(
+                    "is missing: write e.g. 0.1 to decide about differences of 10 %, or `{} = 0.03` for intervals of ±3 %",
+                    precision.path()
+                );
+                settings.conflict(difference, &[precision], problem);
+                return None;
+            }
+        };
+        Some(Self { until, max_repetitions })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server: forked workers, each a mio loop with one strategy and one app.
+//! The server: forked workers, each an event loop with one strategy, one engine and one app.
 
 pub mod accept;
 pub mod app;
@@ -12,4 +12,4 @@ mod worker;
 
 pub use descriptors::{Descriptors, check as check_descriptors};
 pub use listen::{ListenError, Listener, Listeners, Site, SocketFile};
-pub use worker::{Intake, Worker, WorkerSetUp};
+pub use worker::{Intake, Worker, WorkerSetUp, try_ring};

@@ -23,7 +23,7 @@ impl Service {
     pub(super) fn new(time: ServiceTime, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        let spinner = (time != ServiceTime::Fixed(Duration::ZERO)).then(Spinner::calibrated);
+        let spinner = (!time.is_zero()).then(Spinner::calibrated);
         Self { time, rng, spinner }
     }
 

@@ -57,7 +57,8 @@ pub struct Compared {
     pub difference: Option<Interval>,
     /// p-value of the permutation test on these two cells alone.
     pub p_value: f64,
-    /// The same, adjusted for all comparisons of its family (Holm): the verdict's basis.
+    /// The same, adjusted for all comparisons of its family (Holm) and for all looks at the results that the run could have ended with: the
+    /// verdict's basis.
     pub p_adjusted: f64,
     /// What the comparison shows.
     pub verdict: Difference,
@@ -83,6 +84,15 @@ impl Compared {
             ..self.clone()
         }
     }
+}
+
+/// What the tests of a pair found.
+pub(super) struct Tested {
+    p_value: f64,
+    p_adjusted: f64,
+    pub verdict: Difference,
+    /// The p-value that would have shown a difference in this pair; `None` if no outcome could have had one.
+    pub level: Option<f64>,
 }
 
 fn median_of(values: &[f64]) -> Option<f64> {
@@ -125,24 +135,45 @@ impl BestCase {
     }
 }
 
-/// Compares pairs of samples, given by their numbers, and corrects for the number of pairs. No sample of a pair may be empty.
+/// Compares pairs of samples, given by their numbers, and corrects for the number of pairs and of looks. No sample of a pair may be empty.
 pub fn compare_all(
     samples: &[&[f64]],
     pairs: &[(usize, usize)],
+    looks: usize,
     bootstrap: &mut Bootstrap,
     tests: &mut RankSum,
 ) -> Vec<Compared> {
-    let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(samples[*a], samples[*b])).collect();
+    let tested = test_all(samples, pairs, looks, tests);
     // Each sample is resampled once, however many pairs it is in.
     let mut resampled = |side| -> Vec<_> { samples.iter().map(|values| bootstrap.resampled(values, side)).collect() };
     let (ones, others) = (resampled(Side::One), resampled(Side::Other));
-    let p_values: Vec<f64> = results.iter().map(|test| test.p_value).collect();
-    let adjusted = holm(&p_values);
-    let best_case = BestCase::of(&p_values);
-    let judged = pairs.iter().zip(&results).zip(adjusted).map(|(((a, b), test), p_adjusted)| {
+    let compared = |((a, b), tested): (&(usize, usize), Tested)| {
         let both = ones[*a].as_ref().zip(others[*b].as_ref());
         let (ratio, difference): (Option<Interval>, Option<Interval>) =
             both.map_or((None, None), |(one, other)| one.ratio_and_difference(other));
+        Compared {
+            ratio: ratio.map(|ratio| ratio.value),
+            low: ratio.map(|ratio| ratio.low),
+            high: ratio.map(|ratio| ratio.high),
+            difference,
+            p_value: tested.p_value,
+            p_adjusted: tested.p_adjusted,
+            verdict: tested.verdict,
+            detectable_ratio: tested.level.and_then(|level| tests.detectable_ratio(samples[*a], samples[*b], level)),
+        }
+    };
+    pairs.iter().zip(tested).map(compared).collect()
+}
+
+/// Tests such pairs, without sizes.
+pub(super) fn test_all(samples: &[&[f64]], pairs: &[(usize, usize)], looks: usize, tests: &mut RankSum) -> Vec<Tested> {
+    let for_looks = |p: f64| (p * looks as f64).min(1.0);
+    let results: Vec<_> = pairs.iter().map(|(a, b)| tests.test(samples[*a], samples[*b])).collect();
+    let p_values: Vec<f64> = results.iter().map(|test| test.p_value).collect();
+    let adjusted = holm(&p_values);
+    let best_case = BestCase::of(&p_values);
+    let judged = pairs.iter().zip(&results).zip(adjusted.into_iter().map(for_looks));
+    let judged = judged.map(|(((a, b), test), p_adjusted)| {
         let (a, b) = (samples[*a], samples[*b]);
         let smallest = RankSum::smallest_p(a.len(), b.len());
         let verdict = if p_adjusted <= SIGNIFICANCE {
@@ -152,23 +183,14 @@ pub fn compare_all(
                 (Ordering::Less, Some(Ordering::Greater)) => Difference::AHigher,
                 _ => Difference::NoDifferenceShown,
             }
-        } else if best_case.adjusted(smallest) > SIGNIFICANCE {
+        } else if for_looks(best_case.adjusted(smallest)) > SIGNIFICANCE {
             Difference::TooFewTrials
         } else {
             Difference::NoDifferenceShown
         };
-        let level = SIGNIFICANCE / best_case.factor(smallest);
-        let detectable = verdict != Difference::TooFewTrials;
-        Compared {
-            ratio: ratio.map(|ratio| ratio.value),
-            low: ratio.map(|ratio| ratio.low),
-            high: ratio.map(|ratio| ratio.high),
-            difference,
-            p_value: test.p_value,
-            p_adjusted,
-            verdict,
-            detectable_ratio: if detectable { tests.detectable_ratio(a, b, level) } else { None },
-        }
+        let level = SIGNIFICANCE / looks as f64 / best_case.factor(smallest);
+        let level = (verdict != Difference::TooFewTrials).then_some(level);
+        Tested { p_value: test.p_value, p_adjusted, verdict, level }
     });
     judged.collect()
 }
@@ -184,7 +206,7 @@ mod tests {
     fn all(pairs: &[(&[f64], &[f64])], bootstrap: &mut Bootstrap, tests: &mut RankSum) -> Vec<Compared> {
         let samples: Vec<&[f64]> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
         let numbers: Vec<(usize, usize)> = (0..pairs.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-        compare_all(&samples, &numbers, bootstrap, tests)
+        compare_all(&samples, &numbers, 1, bootstrap, tests)
     }
 
     #[test]

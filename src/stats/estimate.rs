@@ -79,13 +79,23 @@ impl Bootstrap {
         self.ranks.entry((count, side)).or_insert_with(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(2 * count as u64 + u64::from(side == Side::Other));
+            // How often each rank was drawn: sooner counted through than sorted.
             let mut drawn = vec![0_u32; count];
+            let (below, middle) = (((count - 1) / 2) as u32, (count / 2) as u32);
             let resample = |_| {
-                drawn.fill_with(|| rng.random_range(0..count as u32));
-                let (below, upper, _) = drawn.select_nth_unstable(count / 2);
-                let upper = *upper;
-                let lower = if count % 2 == 1 { upper } else { below.iter().copied().max().unwrap_or(upper) };
-                (lower, upper)
+                drawn.fill(0);
+                for _ in 0..count {
+                    drawn[rng.random_range(0..count as u32) as usize] += 1;
+                }
+                let mut passed = 0;
+                let mut ranks = (0..).zip(&drawn).map(|(rank, times)| {
+                    passed += times;
+                    (rank, passed)
+                });
+                let reached = |(_, passed): &(u32, u32), place| *passed > place;
+                let lower = ranks.find(|one| reached(one, below)).expect("all were drawn");
+                let upper = if reached(&lower, middle) { Some(lower) } else { ranks.find(|one| reached(one, middle)) };
+                (lower.0, upper.expect("all were drawn").0)
             };
             (0..RESAMPLES).map(resample).collect()
         })

@@ -1,11 +1,14 @@
-//! Whether intervals are as narrow as a scenario's `[stop]` asks.
+//! Whether intervals are as narrow as a scenario's `stop.relative_error` asks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::{metrics::Metric, record::Record, summary::CellSummary};
-use crate::record::{IntervalKind, Values};
+use crate::{
+    record::{IntervalKind, Values},
+    scenario::{Stop, Until},
+};
 
 /// How narrow the intervals of the headline's metric became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,15 +35,15 @@ fn relative_error(values: &Values) -> Option<f64> {
 
 /// How narrow the intervals are; `None` if the scenario does not ask or no trial is valid.
 pub(super) fn of(record: &Record, cells: &[CellSummary], metric: &Metric) -> Option<Precision> {
-    let stop = record.whole.stop.as_ref()?;
+    let Stop { until: Until::Precise(asked), .. } = *record.whole.stop.as_ref()? else { return None };
     let known = cells.iter().filter_map(|cell| Some((cell, relative_error(cell.metrics.get(metric.name)?))));
     let width = |error: Option<f64>| error.unwrap_or(f64::INFINITY);
     let (cell, reached) = known.max_by(|(_, one), (_, other)| width(*one).total_cmp(&width(*other)))?;
     Some(Precision {
-        relative_error: stop.relative_error,
+        relative_error: asked,
         reached,
         widest: cell.cell.clone(),
         trials: cell.valid,
-        narrow: width(reached) <= stop.relative_error,
+        narrow: width(reached) <= asked,
     })
 }

@@ -309,7 +309,7 @@ pub fn compare_runs(design: Design, base: &[Summary], new: &[Summary], asked: &A
         }
         let samples: Vec<&[f64]> = found.iter().flat_map(|(_, _, a, b)| [&a.values[..], &b.values[..]]).collect();
         let numbers: Vec<(usize, usize)> = (0..found.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-        let compared = compare_all(&samples, &numbers, &mut bootstrap, &mut tests);
+        let compared = compare_all(&samples, &numbers, 1, &mut bootstrap, &mut tests);
         if is_tested {
             counted = found.len();
         }

@@ -9,9 +9,11 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     comparison::{Compared, compare_all},
+    decision::{self, Decision},
     distribution::pooled,
     estimate::{Bootstrap, LEVEL, RESAMPLES, TRIALS_FOR_INTERVAL, ascending, median},
     judge::{self, RunVerdict},
+    looks::Looks,
     metrics::{Metric, metric_named, metric_of, metrics_named, metrics_with, per},
     precision::{self, Precision},
     rank_sum::RankSum,
@@ -57,9 +59,18 @@ pub struct Summary {
     /// With `[search]`: the result for each combination of the other swept values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<Found>,
-    /// With `[stop]`: whether intervals became as narrow as asked.
+    /// With `stop.relative_error`: whether intervals became as narrow as asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// With `stop.difference`: the looks at the results, which of them ended the run, and what it decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// The repetitions that every cell completed.
+    #[serde(skip)]
+    pub repetitions: usize,
+    /// When the results could have ended the run.
+    #[serde(skip)]
+    pub looks: Looks,
 }
 
 /// How intervals were computed.
@@ -198,6 +209,14 @@ pub fn summarize(record: &Record) -> Summary {
     let precision = precision::of(record, &cells, headline);
     let is_emulated = is_emulated(&record.host);
     let verdicts = judge::judge(&groups, &cells, headline, precision.as_ref(), is_emulated);
+    let looks = Looks::of(&record.whole);
+    let comparisons = if is_emulated {
+        Vec::new()
+    } else {
+        compare_cells(&cells, &record.whole.compare, (&asked, &metrics), (record.whole.seed, looks.count()))
+    };
+    let repetitions = groups.iter().map(Vec::len).min().unwrap_or(0);
+    let decision = decision::of(record, repetitions, &cells, &asked, &comparisons);
     Summary {
         schema: SCHEMA,
         scenario: record.trials.first().map_or_else(String::new, |trial| trial.scenario.clone()),
@@ -209,11 +228,7 @@ pub fn summarize(record: &Record) -> Summary {
             seed: record.whole.seed,
             trials_at_least: TRIALS_FOR_INTERVAL,
         },
-        comparisons: if is_emulated {
-            Vec::new()
-        } else {
-            compare_cells(&cells, &record.whole.compare, (&asked, &metrics), record.whole.seed)
-        },
+        comparisons,
         compare: record.whole.compare.clone(),
         asked,
         metrics,
@@ -221,6 +236,9 @@ pub fn summarize(record: &Record) -> Summary {
         verdicts,
         searches: search::found(record),
         precision,
+        decision,
+        repetitions,
+        looks,
     }
 }
 
@@ -448,12 +466,12 @@ pub fn comparable(metric: &Metric, a: &CellSummary, b: &CellSummary) -> bool {
 }
 
 /// Compares the cells that differ only in the keys that compete. Holm's correction is over all pairs and all answers; every other
-/// metric is corrected over its own pairs.
+/// metric is corrected over its own pairs. All are corrected for the number of looks.
 pub fn compare_cells(
     cells: &[CellSummary],
     compare: &[String],
     (answers, all): (&[&Metric], &[&Metric]),
-    seed: u64,
+    (seed, looks): (u64, usize),
 ) -> Vec<Comparison> {
     let (mut bootstrap, mut tests) = (Bootstrap::new(seed), RankSum::new(seed));
     let names: Vec<&Map<String, Json>> = cells.iter().map(|cell| &cell.cell).collect();
@@ -477,7 +495,7 @@ pub fn compare_cells(
             .filter(|(_, a, b)| !samples[*a].is_empty() && !samples[*b].is_empty())
             .collect();
         let numbers: Vec<(usize, usize)> = places.iter().map(|(_, a, b)| (*a, *b)).collect();
-        let compared = compare_all(&samples, &numbers, &mut bootstrap, &mut tests);
+        let compared = compare_all(&samples, &numbers, looks, &mut bootstrap, &mut tests);
         let comparisons = places.into_iter().zip(compared).map(|((metric, a, b), compared)| Comparison {
             metric: metric.name.to_owned(),
             a: names[a % cells.len()].clone(),

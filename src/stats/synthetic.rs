@@ -1,6 +1,6 @@
 //! Made-up values with a known truth, for tests of the statistics.
 
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 /// A seeded source of noise.
@@ -12,7 +12,7 @@ impl Noise {
     }
 
     /// A standard normal value (Box and Muller 1958).
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let (radius, angle) = (1.0 - self.0.random::<f64>(), self.0.random::<f64>());
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
@@ -22,6 +22,13 @@ impl Noise {
     fn value(&mut self, median: f64, deviation: f64, heavy: bool) -> f64 {
         let outlier = heavy && self.0.random::<f64>() < 0.1;
         median * (self.normal() * deviation * if outlier { 5.0 } else { 1.0 }).exp()
+    }
+
+    /// The numbers below a count in random order.
+    pub fn order(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        order.shuffle(&mut self.0);
+        order
     }
 
     /// Several of them.

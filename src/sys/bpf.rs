@@ -1,14 +1,53 @@
-//! What the kernel says of BPF programs: why it refuses one, and what one missed.
+//! BPF programs: what loads them, why the kernel refuses one, and what one missed.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::anyhow;
+use aya::{Btf, BtfError, EbpfLoader};
 use nix::errno::Errno;
 
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// Loaders that nobody has used yet.
+static STOCK: Mutex<Vec<EbpfLoader<'static>>> = Mutex::new(Vec::new());
+
+/// How many loaders to keep: the most that a trial with the common strategies uses, for stamps and for steering.
+const STOCKED: usize = 2;
+
+/// Has loaders in stock for children forked later. Making one takes tens of milliseconds, because each reads all types of the kernel, whether
+/// or not a program needs them.
+pub fn stock() {
+    let mut stock = STOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    while stock.len() < STOCKED {
+        stock.push(unused());
+    }
+    // Found out once, by loading a dozen programs.
+    aya::features();
+}
+
+/// A loader for programs that need no types of the kernel; for others, give it these.
+pub fn loader<'a>() -> EbpfLoader<'a> {
+    STOCK.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(unused)
+}
+
+/// The kernel's description of its own types, which is read once: children forked later have it, too.
+pub fn types() -> Result<&'static Btf, BtfError> {
+    static TYPES: OnceLock<Btf> = OnceLock::new();
+    match TYPES.get() {
+        Some(types) => Ok(types),
+        None => Btf::from_sys_fs().map(|types| TYPES.get_or_init(|| types)),
+    }
+}
+
+fn unused() -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader
+}
 
 /// Explains, with a remedy, why a program could not be loaded or attached. `required` names the kernel it needs. What holds for all
 /// programs reads the same for each of them, whichever call failed first.

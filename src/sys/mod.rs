@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod fd_passing;
 pub mod folder;
+pub mod futex;
 #[cfg(target_arch = "x86_64")]
 pub mod hypervisor;
 pub mod limits;

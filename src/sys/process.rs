@@ -4,7 +4,10 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::{Command, Stdio},
@@ -13,7 +16,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::PollTimeout,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
         resource::{UsageWho, getrusage},
@@ -24,6 +27,9 @@ use nix::{
 };
 
 use super::{clock::CpuUse, limits, namespace};
+
+/// How often to look whether a child has ended that cannot be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A forked child and the reading end of its pipe, whose end of file means that the child has ended.
 #[derive(Debug)]
@@ -223,6 +229,29 @@ pub fn ended(pid: Pid) -> Option<End> {
         Ok(Some(end)) => Some(end),
         Err(error) => Some(End { status: Err(error), cpu: CpuUse::default() }),
     }
+}
+
+/// Sleeps until a child, which has not been reaped, has ended, for no longer than `at_most`. May return early: see whether it has.
+pub fn nap_until_ended(child: Pid, at_most: Duration) {
+    match descriptor(child) {
+        // Readable once the process has ended.
+        Ok(process) => {
+            let _ = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], poll_timeout(at_most));
+        }
+        // No descriptor is left.
+        Err(_) => std::thread::sleep(at_most.min(LOOK_AGAIN)),
+    }
+}
+
+/// A descriptor for a child: pidfd_open(2), since Linux 5.3.
+fn descriptor(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if opened == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(opened as i32) })
 }
 
 /// Reaps a child that has ended, whichever it is: `Ok(None)` if none has, `Err(ECHILD)` once there are no children.

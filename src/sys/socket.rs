@@ -152,10 +152,11 @@ pub fn disconnect(socket: &impl AsFd) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes accept return a connection only once its first data has arrived, or after about this many seconds (setsockopt
-/// TCP_DEFER_ACCEPT).
-pub fn set_defer_accept(listener: &impl AsFd, seconds: u32) -> io::Result<()> {
-    set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
+/// Makes accept on a listener return a connection only once its first data has arrived, or after about this many seconds. A client's
+/// socket acknowledges the server's SYN-ACK only together with its first data (tcp_rcv_synsent_state_process), or after 200 ms
+/// (setsockopt TCP_DEFER_ACCEPT).
+pub fn set_defer_accept(socket: &impl AsFd, seconds: u32) -> io::Result<()> {
+    set_tcp_option(socket, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
 /// Accepts data in the SYN, for at most this many pending connections (setsockopt TCP_FASTOPEN).

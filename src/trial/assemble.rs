@@ -465,8 +465,9 @@ fn enter_window(
     };
     let from_ns = ended.window.measure_from_ns;
     let length_ns = measure_to_ns.saturating_sub(from_ns);
-    let duration_s = length_ns as f64 / 1e9;
-    let per_second = |count: u64| if length_ns > 0 { count as f64 / duration_s } else { 0.0 };
+    let part = loads::part(&context.scenario, ended.window, (from_ns, measure_to_ns));
+    let part_s = part.1.saturating_sub(part.0) as f64 / 1e9;
+    let per_second = |count: u64| if part_s > 0.0 { count as f64 / part_s } else { 0.0 };
     MemberRow::enter_shares(&mut record.workers);
     let measured = Measured {
         // Without members, nobody counted: the sum of nothing would be 0.
@@ -483,11 +484,11 @@ fn enter_window(
         stamps_impossible: loaders.stamps_impossible,
         ..loads::measured(&context.scenario, length_ns, (loaders, populations))
     };
-    record.duration_s = duration_s;
+    record.duration_s = length_ns as f64 / 1e9;
     record.rates = Rates {
         accepted_per_s: measured.accepted.map(per_second),
         datagrams_per_s: measured.datagrams.map(per_second).filter(|_| record.datagrams.is_some()),
-        ..loads::rates(&context.scenario, ended.window, (from_ns, measure_to_ns), (loaders, populations))
+        ..loads::rates(&context.scenario, part, (loaders, populations))
     };
     record.measured = measured;
     (from_ns, measure_to_ns)
@@ -567,6 +568,8 @@ pub(super) fn latencies(
         response: of(Latency::Response),
         service: of(Latency::Service),
         send_lag: of(Latency::SendLag),
+        queued_lag: of(Latency::QueuedLag),
+        timer_lag: of(Latency::TimerLag),
         follow_up: of(Latency::FollowUp),
         receive_wait: if context.side == Side::Whole {
             LatencySummary::with_lost(&merged::of_metric(histograms, "receive_wait"), lost.flow_responses)

@@ -16,8 +16,10 @@ use crate::{
     record::HostRow,
 };
 
-/// Time from all processes being ready to the start, so that each of them knows the start before it comes.
-const START_AHEAD_NS: u64 = 20_000_000;
+/// Time from all processes being ready to the start, so that each of them knows the start before it comes: this long, and as much longer for
+/// each process, of which a processor wakes one after the other.
+const START_AHEAD_NS: u64 = 3_000_000;
+const START_AHEAD_EACH_NS: u64 = 100_000;
 /// How much longer other hosts may take to end than loaders of this one: they end their own in time, and then say so.
 const HOSTS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,10 +78,10 @@ impl<'a> Generators<'a> {
         }
     }
 
-    /// How long before the start all have to know of it.
-    pub fn start_ahead_ns(&self) -> u64 {
+    /// How long before the start all have to know of it, if this many processes of this host wait for it.
+    pub fn start_ahead_ns(&self, waiting: usize) -> u64 {
         match self {
-            Self::Here(_) => START_AHEAD_NS,
+            Self::Here(_) => START_AHEAD_NS + waiting as u64 * START_AHEAD_EACH_NS,
             Self::Hosts(conductor) => conductor.start_ahead_ns(),
         }
     }

@@ -50,15 +50,21 @@ fn schedule<'a>(mut all: impl Iterator<Item = (&'a Load, Option<u64>)>) -> Optio
     scheduled.flatten()
 }
 
-/// The rates of all populations together in the window from one instant to another, as the clients saw it.
+/// The part of the measured window that rates are of: that in which connections of the only population are due, or all of it.
+pub(super) fn part(scenario: &Scenario, window: Window, measured: (u64, u64)) -> (u64, u64) {
+    match &scenario.loads[..] {
+        [only] => part_of(only, window, measured),
+        _ => measured,
+    }
+}
+
+/// The rates of all populations together in a [`part`] of the measured window, as the clients saw it.
 pub(super) fn rates(
     scenario: &Scenario,
-    window: Window,
     (from_ns, to_ns): (u64, u64),
     (total, populations): (&LoaderReport, &[Population]),
 ) -> Rates {
     if let ([load], [only]) = (&scenario.loads[..], populations) {
-        let (from_ns, to_ns) = part_of(load, window, (from_ns, to_ns));
         return rates_of(scenario, load, &only.report, (from_ns, to_ns));
     }
     let length_s = to_ns.saturating_sub(from_ns) as f64 / 1e9;

@@ -95,6 +95,7 @@ fn row(ended: Ended, sampled: MemberRow) -> MemberRow {
         supervises: ended.supervises,
         generation: ended.generation,
         scheduler: ended.scheduler,
+        engine: ended.engine,
         exit: ended.exit,
         counted_by: ended.by,
         total: ended.total,

@@ -83,7 +83,7 @@ use crate::{
         keys::{self, AnyKey},
     },
     server::{self, ListenError, Site, SocketFile, accept},
-    sys::{clock, namespace},
+    sys::{bpf, clock, namespace},
 };
 
 /// How long a trial's process may take beyond the trial's deadline for set-up, counting and clean-up.
@@ -190,6 +190,10 @@ pub struct Outcome {
 pub fn run(job: Job<'_>, interrupted: &AtomicBool, tick: &mut dyn FnMut(&View<'_>)) -> Result<Outcome> {
     let begun = assemble::begun(job, clock::wall());
     let scenario = &job.cell().scenario;
+    if !scenario.subject.is_own() {
+        // Read before the fork, for all trials. Where it cannot be had, whoever needs it says so.
+        let _ = bpf::types();
+    }
     let control = control_of(job)?;
     let fill =
         scenario.fill.is_some().then(FillControl::new).transpose().context("mapping shared memory")?.map(Arc::new);
@@ -289,6 +293,8 @@ fn in_process<R: Serialize + DeserializeOwned>(
 
 /// Tries whether exact stamps and times of completions work in trials with these networks, and measures the cost of sampling a queue.
 pub fn probe(networks: &[Network], patience: Patience<'_>) -> Result<Probe> {
+    // The probe needs loaders, and so do the trials.
+    bpf::stock();
     family::ask("lb:probe", patience, || {
         // A user namespace, entered for the sake of a network, takes privileges away.
         if networks.iter().any(|network| *network != Network::Host) {
@@ -451,7 +457,10 @@ pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<Strin
     family::ask("lb:rehearsal", patience, || {
         let asks = scenario.loads.iter().any(|load| load.engine == Engine::Uring);
         let ring = asks.then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(ring);
+        let asks = scenario.server.engine == Engine::Uring;
+        let of_workers = asks.then(|| server::try_ring().context("`server.engine` = \"uring\""));
+        let rings = ring.into_iter().chain(of_workers);
+        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(rings);
         Ok(refused.filter_map(Result::err).map(|error| format::causes(&error)).collect())
     })
 }

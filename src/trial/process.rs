@@ -28,7 +28,7 @@ use crate::{
     ipc::{
         control::{Control, Window},
         draws::{Drawn, Seen},
-        family::{Patience, wait_until},
+        family::{Patience, wait_by},
         ledger::Ledger,
         places::Places,
     },
@@ -80,7 +80,8 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
         }
     };
     record.subject = subject.describe();
-    wait_until_ready(control, subject.at_barrier() + generators.at_barrier(), Patience::of(SETUP_PATIENCE), || {
+    let at_barrier = subject.at_barrier() + generators.at_barrier();
+    wait_until_ready(control, at_barrier, Patience::of(SETUP_PATIENCE), || {
         subject.check_running().and_then(|()| generators.check_running())
     })?;
     if let Err(error) = generators.await_others(Patience::of(SETUP_PATIENCE), || subject.check_running()) {
@@ -97,7 +98,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
     let mut kernel = KernelWatch::begin(&networks)?;
     subject.begin()?;
     let mut confinement = Confinement::begin(&networks, scenario, job.allow_remote, job.role)?;
-    let window = window_ahead(scenario, generators.start_ahead_ns());
+    let window = window_ahead(scenario, generators.start_ahead_ns(at_barrier));
     // Before the barrier opens, or the first connections might be counted without it.
     subject.expect(window);
     control.open(window);
@@ -315,8 +316,9 @@ pub fn wait_until_ready(
     patience: Patience<'_>,
     check: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let ready = || control.ready() >= processes as u64;
-    wait_until(patience, ready, check)
+    let processes = processes as u64;
+    let ready = || control.ready() >= processes;
+    wait_by(|at_most| control.nap_until_ready(processes, at_most), patience, ready, check)
         .with_context(|| format!("{} of {processes} processes are ready", control.ready()))
 }
 

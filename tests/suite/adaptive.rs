@@ -5,6 +5,9 @@ use serde_json::Value;
 
 tests! {
     nothing [
+        repetitions_end_with_the_look_that_decides,
+        a_run_that_decides_nothing_says_so,
+        the_command_line_replaces_the_rule_that_ends_a_run,
         repetitions_end_when_the_interval_is_narrow_enough,
         an_interval_that_never_is_narrow_enough_is_said,
         a_search_brackets_the_highest_rate_that_the_ports_bear,
@@ -13,8 +16,7 @@ tests! {
     ]
 }
 
-const STOP: &str = r#"
-    repetitions = 5
+const FEW: &str = r#"
     [load]
     connections = 20
     concurrency = 2
@@ -25,10 +27,71 @@ fn run_verdicts(summary: &Value) -> Vec<&str> {
     summary["verdicts"].as_array().unwrap().iter().map(|verdict| verdict["name"].as_str().unwrap()).collect()
 }
 
+/// Of one worker, the largest share is always the same; of replies after no time and after 30 ms, the medians are not.
+fn repetitions_end_with_the_look_that_decides() {
+    const CELLS: &str = "[server]\nworkers = 1\n[matrix]\nserver.service_time = [\"0us\", \"30ms\"]";
+    for (answer, shown, smaller) in [("imbalance", 0, 1), ("response_p50", 1, 0)] {
+        let stop = "stop = { difference = 0.1, min_repetitions = 5, max_repetitions = 9 }";
+        let bench = Bench::new(&format!("answers = [\"{answer}\"]\n{stop}\n{FEW}\n{CELLS}"));
+        let list = stdout(&bench.run(&["--list"]));
+        assert!(list.contains("5 to 9 repetitions = 10 to 18 trials"), "{list}");
+        let output = bench.run(&[]);
+        assert_code(&output, 0);
+        assert_eq!(bench.read_trials().len(), 2 * 5);
+        let summary = read_json(&bench.path("out/summary.json"));
+        let decision = &summary["decision"];
+        assert_eq!((&decision["looks"], &decision["look"]), (&Value::from(vec![5, 9]), &Value::from(1)));
+        assert_eq!((&decision["shown"], &decision["smaller"]), (&Value::from(shown), &Value::from(smaller)));
+        assert_eq!((&decision["repetitions"], &decision["decided"]), (&Value::from(5), &Value::from(true)));
+        let text = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains("Stopped after 5 of at most 9 repetitions: all differences over 10 % are decided."),
+            "{text}"
+        );
+        if shown > 0 {
+            // Of 252 orders, two are as extreme, and there are two looks.
+            let p = ["p_value", "p_adjusted"].map(|p| 252.0 * summary["comparisons"][0][p].as_f64().unwrap());
+            assert!((p[0] - 2.0).abs() < 1e-6 && (p[1] - 4.0).abs() < 1e-6, "{p:?}");
+        }
+    }
+}
+
+/// Three trials of each cell can show nothing.
+fn a_run_that_decides_nothing_says_so() {
+    let stop = "stop = { difference = 0.1, min_repetitions = 2, max_repetitions = 3 }";
+    let bench = Bench::new(&format!("answers = [\"response_p50\"]\n{stop}\n{FEW}\n[matrix]\nserver.workers = [1, 2]"));
+    let output = bench.run(&[]);
+    assert_code(&output, 0);
+    assert_eq!(bench.read_trials().len(), 2 * 3);
+    let summary = read_json(&bench.path("out/summary.json"));
+    assert_eq!((&summary["decision"]["look"], &summary["decision"]["decided"]), (&Value::from(2), &Value::from(false)));
+    let text =
+        |output| format!("{}{}", stdout(output), stderr(output)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text(&output);
+    assert!(text.contains("use --set stop.max_repetitions="), "{text}");
+    let ended = "Stopped after all 3 repetitions, but not all differences over 10 % are decided: 1 of 1 comparison with the best is not.";
+    assert!(text.contains(ended), "{text}");
+}
+
+fn the_command_line_replaces_the_rule_that_ends_a_run() {
+    let stop = "stop = { difference = 0.1, min_repetitions = 5, max_repetitions = 9 }";
+    let bench = Bench::new(&format!("{stop}\n{FEW}\n[matrix]\nserver.workers = [1, 2]"));
+    assert_code(&bench.run(&["--set", "repetitions=2"]), 0);
+    assert_eq!(bench.read_trials().len(), 2 * 2);
+    assert!(read_json(&bench.path("out/summary.json"))["decision"].is_null());
+    let again = stdout(&bench.command(&["run", "out/scenario.toml", "--list"]).output().unwrap());
+    assert!(again.contains("× 2 repetitions = 4 trials"), "{again}");
+    let short = stdout(&bench.command(&["run", "scenario.toml", "--list", "--repetitions", "3"]).output().unwrap());
+    assert!(short.contains("× 3 repetitions = 6 trials"), "{short}");
+    let fixed = Bench::new(&format!("repetitions = 4\n{FEW}\n[matrix]\nserver.workers = [1, 2]"));
+    let list = stdout(&fixed.run(&["--list", "--set", "stop.difference=0.2", "--set", "stop.max_repetitions=6"]));
+    assert!(list.contains("5 to 6 repetitions") && list.contains("all differences over 20 % are decided"), "{list}");
+}
+
 fn repetitions_end_when_the_interval_is_narrow_enough() {
     // The largest share of accepts that one of one worker can have is 1, always.
     let bench = Bench::new(&format!(
-        "answers = [\"imbalance\"]\nstop = {{ relative_error = 0.01, max_repetitions = 9 }}\n{STOP}\n[server]\nworkers = 1"
+        "answers = [\"imbalance\"]\nstop = {{ relative_error = 0.01, max_repetitions = 9 }}\n{FEW}\n[server]\nworkers = 1"
     ));
     assert_code(&bench.run(&[]), 0);
     let summary = read_json(&bench.path("out/summary.json"));
@@ -41,7 +104,7 @@ fn repetitions_end_when_the_interval_is_narrow_enough() {
 }
 
 fn an_interval_that_never_is_narrow_enough_is_said() {
-    let bench = Bench::new(&format!("stop = {{ relative_error = 0.0001, max_repetitions = 7 }}\n{STOP}"));
+    let bench = Bench::new(&format!("stop = {{ relative_error = 0.0001, max_repetitions = 7 }}\n{FEW}"));
     let output = bench.run(&[]);
     assert_code(&output, 0);
     assert_eq!(bench.read_trials().len(), 7);
@@ -112,7 +175,9 @@ fn brackets() {
 
 fn slips_in_stop_and_search_name_the_key() {
     for (scenario, part) in [
-        ("[stop]\nmax_repetitions = 9", "`stop.relative_error`"),
+        ("[stop]\nmax_repetitions = 9", "`stop.difference`: is missing"),
+        ("repetitions = 5\n[stop]\ndifference = 0.1", "`repetitions` has no effect with [stop]"),
+        ("[stop]\ndifference = 0.1\nrelative_error = 0.03", "keep one of the two"),
         ("[stop]\nrelative_error = 0.03\nmax_repetitions = 2", "`stop.max_repetitions`"),
         ("answers = [\"nonsense\"]", "`answers`: unknown metric"),
         ("answers = [\"imbalance\", \"imbalance\"]", "`answers`: lists \"imbalance\" twice"),
@@ -136,6 +201,11 @@ fn slips_in_stop_and_search_name_the_key() {
             "`search.variable`",
         ),
         ("[matrix]\nstop.relative_error = [0.1, 0.2]", "whole scenario"),
+        ("[matrix]\nstop.difference = [0.1, 0.2]", "whole scenario"),
+        (
+            "stop.difference = 0.1\n[load]\nmode = \"open\"\n[search]\nmetric = \"accept_wait_p99\"\nlimit = \"1ms\"",
+            "`stop.difference`: a [search] chooses",
+        ),
         (
             "stop.relative_error = 0.1\n[load]\nmode = \"open\"\n[search]\nmetric = \"accept_wait_p99\"\nlimit = \"1ms\"",
             "keep one of the two",
@@ -151,7 +221,7 @@ fn slips_in_stop_and_search_name_the_key() {
 }
 
 fn a_run_too_short_to_show_a_difference_is_told_so_beforehand() {
-    let bench = Bench::new(&format!("{STOP}\n[matrix]\nserver.workers = [1, 2, 3, 4, 5]"));
+    let bench = Bench::new(&format!("{FEW}\n[matrix]\nserver.workers = [1, 2, 3, 4, 5]"));
     let list = bench.run(&["--list"]);
     assert_code(&list, 0);
     let text = stderr(&list).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -72,8 +72,9 @@ fn refused(trial: &Value) -> u64 {
 
 /// As many as it can hold, and the others when these close: each failure was followed by a close.
 fn a_worker_that_pauses_holds_as_many_as_it_has_descriptors_for() {
-    let bench = limited("pause").workers(1).each("server.strategy", accepting()).bench();
-    for trial in bench.trials(0) {
+    // `auto`: a ring wherever the strategy allows it.
+    let bench = limited("pause").workers(1).each("server.strategy", accepting());
+    for trial in bench.each("server.engine", ["mio", "auto"]).bench().trials(0) {
         assert_balanced(&trial);
         let (cell, count) = (&trial["cell"], |name: &str| number(&trial["connections"][name]));
         assert_eq!(worker(&trial)["open_peak"], capacity(worker(&trial)), "{cell}: {}", worker(&trial));

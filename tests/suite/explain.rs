@@ -37,7 +37,9 @@ fn built_in_scenarios_are_listed_and_shown() {
         assert!(entry["cells"].as_u64() > Some(0) && entry["requires"].is_array(), "{entry}");
     }
     let nginx = all.iter().find(|entry| entry["name"] == "nginx").unwrap();
-    assert_eq!((&nginx["requires"][0], nginx["seconds"].as_u64()), (&"nginx".into(), Some(180)), "{nginx}");
+    let takes = ["seconds_least", "seconds_most"].map(|seconds| nginx[seconds].as_u64());
+    assert_eq!((&nginx["requires"][0], takes), (&"nginx".into(), [Some(160), Some(360)]), "{nginx}");
+    assert!(text.contains("about 3 to 6 min, 56 to 128 trials"), "{text}");
 }
 
 fn the_effective_scenario_is_the_same_scenario() {

@@ -117,12 +117,14 @@ fn an_interrupt_keeps_every_record() {
 
 fn what_cannot_be_planned_together_is_refused() {
     let bench = bench();
-    fs::write(bench.path("stop.toml"), format!("stop.relative_error = 0.1\n{FEW}")).unwrap();
+    let stop = FEW.replace("repetitions", "stop.relative_error = 0.1\nstop.min_repetitions");
+    fs::write(bench.path("stop.toml"), stop).unwrap();
     for (arguments, part) in [
         (&["scenario.toml"][..], "--interleave expects two or more scenarios"),
         (&["scenario.toml", "stop.toml"], "stop.toml: --interleave plans all blocks beforehand, but [stop]"),
         (&["scenario.toml", "sustain"], "sustain: --interleave plans all blocks beforehand, but [search]"),
-        (&["scenario.toml", "quick"], "use --set repetitions=6"),
+        (&["scenario.toml", "quick"], "use --set repetitions=7"),
+        (&["scenario.toml", "smoke"], "use --set repetitions=3"),
     ] {
         let output = bench.command(&[&["run", "--out", "out", "--interleave"], arguments].concat()).output().unwrap();
         assert_code(&output, 2);

@@ -80,6 +80,7 @@ mod reloads;
 mod remains;
 mod requires;
 mod scheduling;
+mod server_engines;
 mod shards;
 mod shipped;
 mod spread;
@@ -173,6 +174,7 @@ fn tests() -> Vec<Trial> {
         record::tests(),
         remains::tests(),
         scheduling::tests(),
+        server_engines::tests(),
         shards::tests(),
         shipped::tests(),
         spread::tests(),

@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout};
+use crate::common::{Bench, assert_balanced, assert_code, number, stderr, stdout, verdicts};
 
 tests! {
     nothing [
@@ -113,6 +113,10 @@ fn a_population_attempts_its_schedule_between_start_and_end() {
     );
     let trial = &run(&alone, &["--set", "load.start=100ms", "--set", "load.end=300ms"])[0];
     assert_eq!((&trial["connections"]["attempted"], &trial["rates"]["offered_per_s"]), (&100.into(), &500.0.into()));
+    // What was accepted is compared with what was offered, over the same time.
+    let accepted_per_s = &trial["rates"]["accepted_per_s"];
+    assert!(accepted_per_s.is_null() || *accepted_per_s == 500.0, "{accepted_per_s}");
+    assert!(!verdicts(trial).contains(&"rate-unmet"), "{}", trial["verdicts"]);
 }
 
 fn a_population_has_the_same_schedule_beside_another() {

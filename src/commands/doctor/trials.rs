@@ -25,7 +25,7 @@ use crate::{
         sockets, sysctl,
     },
     scenario::{Network, PRESETS, Plan, Source, Transport},
-    server::{Site, accept},
+    server::{self, Site, accept},
     sys::{affinity, limits, namespace, nft},
     trial::{self, Rehearsal},
 };
@@ -56,7 +56,8 @@ pub fn checks() -> Vec<Check> {
         steal(),
         stamps(&probe),
         accepts(),
-        engine(),
+        load_engine(),
+        server_engine(),
         leftovers(),
     ];
     checks.extend(strategies(&probe));
@@ -169,11 +170,20 @@ fn accepts() -> Check {
 }
 
 /// Tries io_uring as the loaders use it.
-fn engine() -> Check {
+fn load_engine() -> Check {
     let name = "load engine";
     match load::try_ring() {
         Ok(()) => check(name, Status::Ok, "io_uring is available", "load.engine = \"auto\" and \"uring\" use it"),
         Err(error) => check(name, Status::Limited, "epoll only: load.engine = \"mio\"", format::causes(&error)),
+    }
+}
+
+/// The same as workers use it.
+fn server_engine() -> Check {
+    let name = "server engine";
+    match server::try_ring() {
+        Ok(()) => check(name, Status::Ok, "io_uring is available", "server.engine = \"auto\" and \"uring\" use it"),
+        Err(error) => check(name, Status::Limited, "epoll only: server.engine = \"mio\"", format::causes(&error)),
     }
 }
 

@@ -16,15 +16,15 @@ pub(super) fn prepare(chosen: &mut [Chosen]) -> Result<()> {
         bail!(Usage("--interleave expects two or more scenarios; one may be given twice".to_owned()));
     }
     for Chosen { source, plan, .. } in &*chosen {
-        let decides = match (&plan.whole.stop, &plan.whole.search) {
-            (Some(_), _) => "[stop] decides after each block whether there is another",
-            (None, Some(_)) => "[search] chooses each trial by the ones before",
+        let (decides, remedy) = match (&plan.whole.stop, &plan.whole.search) {
+            (Some(_), _) => (
+                "[stop] decides after some blocks whether there are more",
+                format!("use --set repetitions={}", plan.whole.repetitions),
+            ),
+            (None, Some(_)) => ("[search] chooses each trial by the ones before", "remove the table".to_owned()),
             (None, None) => continue,
         };
-        bail!(Usage(format!(
-            "{}: --interleave plans all blocks beforehand, but {decides}: remove the table",
-            source.name
-        )));
+        bail!(Usage(format!("{}: --interleave plans all blocks beforehand, but {decides}: {remedy}", source.name)));
     }
     let repetitions = chosen[0].plan.whole.repetitions;
     if let Some(other) = chosen.iter().find(|chosen| chosen.plan.whole.repetitions != repetitions) {

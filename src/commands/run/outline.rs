@@ -6,8 +6,12 @@ use crate::{
     format::{plural, seconds},
     live::whole_trial,
     load::Sizing,
-    scenario::{Plan, Trial},
-    stats::{self, RankSum, SIGNIFICANCE},
+    report,
+    scenario::{
+        Plan, Trial,
+        keys::{self, AnyKey},
+    },
+    stats::{self, Looks, RankSum},
 };
 
 /// What will run, for how long, and with how many processes.
@@ -25,13 +29,16 @@ pub(super) fn outline(plan: &Plan, sizings: &[Sizing]) -> String {
 /// A warning if there are too few trials to show any difference between cells. A plan that repeats nothing tests nothing.
 pub(super) fn too_few(plan: &Plan) -> Option<String> {
     let tests = stats::tests_of(plan);
-    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(tests, SIGNIFICANCE));
+    let level = Looks::of(&plan.whole).level();
+    let (planned, needed) = (plan.whole.repetitions_at_most(), RankSum::trials_needed(tests, level));
+    let key: &dyn AnyKey = if plan.whole.stop.is_some() { keys::STOP_MAX_REPETITIONS } else { keys::REPETITIONS };
     (tests > 0 && plan.whole.search.is_none() && (2..needed).contains(&planned)).then(|| {
         format!(
-            "{}: {} per cell cannot show a difference in {}, however large; use --set repetitions={needed}",
+            "{}: {} per cell cannot show a difference in {}, however large; use --set {}={needed}",
             plan.whole.name,
             plural(planned, "trial"),
             plural(tests, "comparison"),
+            key.path(),
         )
     })
 }
@@ -52,15 +59,16 @@ fn amount(plan: &Plan) -> String {
     }
     let length = |trials: &[Trial]| planned_length(plan, trials).map(seconds);
     if let Some(stop) = &whole.stop {
-        let least = length(&plan.trials[..plan.cells.len() * whole.repetitions]);
-        let length = least.map(|least| format!(", at least {least}"));
+        let least = plan.cells.len() * whole.repetitions;
+        let lengths = length(&plan.trials[..least]).zip(length(&plan.trials));
+        let lengths = lengths.map(|(least, most)| format!(", at least {least}, all of them {most}"));
         return format!(
-            "{cells} × {} to {} until all intervals are within ±{:.1} % = at most {}{}",
+            "{cells} × {} to {} = {least} to {}{}, until {}",
             whole.repetitions,
             plural(stop.max_repetitions, "repetition"),
-            100.0 * stop.relative_error,
             plural(plan.trials.len(), "trial"),
-            length.unwrap_or_default()
+            lengths.unwrap_or_default(),
+            report::stopping::aim(stop.until)
         );
     }
     format!(
@@ -100,6 +108,12 @@ mod tests {
             let text = sources::text(name).unwrap();
             let plan = Plan::read(&text.source(), &[]).unwrap();
             assert_eq!(too_few(&plan), None);
+            if plan.whole.stop.is_some() {
+                // Otherwise the first look would be wasted.
+                let (tests, level) = (stats::tests_of(&plan), Looks::of(&plan.whole).level());
+                let needed = RankSum::trials_needed(tests, level);
+                assert!(plan.whole.repetitions >= needed, "{name}: {tests} tests need {needed} repetitions");
+            }
         }
     }
 

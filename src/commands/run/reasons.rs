@@ -11,9 +11,10 @@ use crate::{
     load,
     observe::host::Probe,
     scenario::{
-        Cell, Engine, Load, Plan, Stamps,
+        Cell, Engine, Load, Plan, Scenario, Stamps,
         keys::{self, AnyKey},
     },
+    server,
     trial::hosts::Hosts,
 };
 
@@ -31,6 +32,7 @@ pub(super) fn reasons(
         all.extend(cell.scenario.loads.iter().filter_map(Load::replayed));
         all.extend(members(plan, cell));
         all.extend(cell.scenario.loads.iter().map(|load| engine(load.engine, hosts)));
+        all.extend(workers_engine(&cell.scenario));
         all.extend(stamps(cell, probe, hosts));
     }
     // Loaders on other hosts have their own.
@@ -79,6 +81,18 @@ fn engine(engine: Engine, hosts: Option<&Hosts>) -> String {
             Ok(()) => "loaders use io_uring, which works here".to_owned(),
             Err(error) => format!("loaders fall back to epoll: {}", causes(&error)),
         },
+    }
+}
+
+/// What moves the bytes of workers' connections, where a scenario asks for io_uring.
+fn workers_engine(scenario: &Scenario) -> Option<String> {
+    match scenario.server.engine {
+        Engine::Mio | Engine::Auto { ring: false } => None,
+        Engine::Uring => Some("workers use io_uring: `server.engine` is \"uring\"".to_owned()),
+        Engine::Auto { ring: true } => Some(match server::try_ring() {
+            Ok(()) => "workers use io_uring, which works here".to_owned(),
+            Err(error) => format!("workers fall back to epoll: {}", causes(&error)),
+        }),
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn rehearse(
     let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
     for (cell, sizing) in plan.cells.iter().zip(sizings) {
         let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
-        let asks = (cell.scenario.server.scheduler, loaders);
+        let asks = (cell.scenario.server.scheduler, cell.scenario.server.engine, loaders);
         if !asked.contains(&asks) {
             asked.push(asks);
             for why in trial::refusals(&cell.scenario, patience)? {

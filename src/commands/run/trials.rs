@@ -23,9 +23,9 @@ use crate::{
     load::Sizing,
     record::{Outcome, TrialRecord, Writer},
     report::terminal,
-    scenario::{self, Network, Plan, Search, Trial},
+    scenario::{self, Network, Plan, Search, Stop, Trial, Until, Whole},
     stats::{
-        self, Record,
+        self, Looks, Record,
         search::{self, Goal, Next},
     },
     trial::{self, Job, Place, hosts::Hosts},
@@ -73,15 +73,15 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs the planned trials, or with `[stop]` until the intervals are narrow enough.
+    /// Runs the planned trials, or with `[stop]` until enough is known. Blocks stay whole: a cell that is decided is repeated while another is
+    /// not, so that all are compared over the same stretches of time.
     pub(super) fn planned(&mut self) -> Result<Ended> {
         let chosen = self.chosen;
         let plans: Vec<&Plan> = chosen.iter().map(|chosen| &chosen.plan).collect();
         let order: Vec<(usize, (usize, Trial))> = scenario::interleaved(&plans).into_iter().enumerate().collect();
-        let least = plans[0].whole.repetitions;
         for block in order.chunk_by(|(_, (_, one)), (_, (_, other))| one.repetition == other.repetition) {
             let (_, (_, first)) = block[0];
-            if first.repetition >= least && self.is_narrow()? {
+            if self.is_enough(&plans[0].whole, first.repetition)? {
                 break;
             }
             for (number, (record, trial)) in block {
@@ -204,10 +204,21 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Whether the intervals of the only record's finished trials are as narrow as `[stop]` requires.
-    fn is_narrow(&self) -> Result<bool> {
+    /// Whether after so many repetitions the only record's trials show what `[stop]` asks.
+    fn is_enough(&self, whole: &Whole, repetitions: usize) -> Result<bool> {
+        let Some(Stop { until, .. }) = whole.stop else { return Ok(false) };
+        let is_look = match until {
+            Until::Decided(_) => Looks::of(whole).after().contains(&repetitions),
+            Until::Precise(_) => repetitions >= whole.repetitions,
+        };
+        if !is_look {
+            return Ok(false);
+        }
         let summary = stats::summarize(&Record::read(self.writers[0].folder())?);
-        Ok(summary.precision.is_some_and(|precision| precision.narrow))
+        Ok(match until {
+            Until::Decided(_) => summary.decision.is_some_and(|decision| decision.decided),
+            Until::Precise(_) => summary.precision.is_some_and(|precision| precision.narrow),
+        })
     }
 
     fn is_interrupted(&self) -> bool {

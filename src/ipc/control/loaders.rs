@@ -105,7 +105,7 @@ pub enum LoaderCount {
     Planned,
     FirstPlannedNs,
     LastPlannedNs,
-    /// How many of those starts were late because earlier ones had not been made yet.
+    /// How many of those starts were still due after as many had been made as are made at once.
     Queued,
     /// How many of those starts came before the window's end.
     InTime,

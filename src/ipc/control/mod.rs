@@ -229,6 +229,11 @@ impl Control {
         self.board.get(Word::Ready)
     }
 
+    /// Sleeps until this many processes wait at the barrier, for no longer than `at_most`.
+    pub fn nap_until_ready(&self, processes: u64, at_most: Duration) {
+        self.board.wait_until(Word::Ready, processes, Some(at_most));
+    }
+
     /// Opens the barrier.
     pub fn open(&self, window: Window) {
         self.board.set(Word::MeasureFromNs, window.measure_from_ns);
@@ -321,6 +326,11 @@ impl Control {
     /// How many workers have stopped.
     pub fn stopped(&self) -> u64 {
         self.board.get(Word::Stopped)
+    }
+
+    /// Sleeps until this many workers have stopped, for no longer than `at_most`.
+    pub fn nap_until_stopped(&self, workers: u64, at_most: Duration) {
+        self.board.wait_until(Word::Stopped, workers, Some(at_most));
     }
 
     /// Records that an event begins.

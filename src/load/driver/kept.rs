@@ -13,7 +13,6 @@ use crate::{
         observer::Observer,
         session::{Hold, Rest},
     },
-    record::Latency,
     scenario::Transport,
 };
 
@@ -53,7 +52,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         self.pacer.kept().asks(slot);
         let (now_ns, measured) = (self.clock.now_ns(), self.window.measures(due_ns));
         if measured {
-            self.shared.measures.record(Latency::SendLag, now_ns - due_ns.max(since_ns));
+            self.record_lag(due_ns.max(since_ns), now_ns);
             self.shared.account.add(LoaderCount::InTime, u64::from(now_ns < self.window.measure_to_ns));
         }
         let action = self.table[key].on_due(&mut self.shared, due_ns, measured, now_ns);

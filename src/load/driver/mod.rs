@@ -20,7 +20,7 @@ use super::{
 use crate::{
     ipc::control::{LoaderCount, Window},
     record::{Cause, Step},
-    scenario::{CloseBy, CloseHow, Load, Pacer as Pacing, Sockets, Transport},
+    scenario::{CloseBy, CloseHow, Load, Mode, Pacer as Pacing, Sockets, Transport},
     sys::clock,
 };
 
@@ -54,6 +54,10 @@ pub(super) struct Driver<E, O, C> {
     passed_over_ns: u64,
     /// When the last start was due.
     last_due_ns: u64,
+    /// When the last start had been made: what came due before had to wait for it.
+    made_ns: u64,
+    /// How long starts have taken since no event was left to handle.
+    starts_ns: u64,
     settings: Settings,
     /// Requests whose connection the server has ended.
     rests: Vec<Rest>,
@@ -70,6 +74,8 @@ pub(super) struct Driver<E, O, C> {
 struct Settings {
     connect_timeout_ns: u64,
     reply_timeout_ns: u64,
+    /// Whether instants decide when starts are due, and not the ends of others.
+    is_timed: bool,
     /// How long before a start it stays awake.
     awake_ns: u64,
     /// How completed connections close, and how others do.
@@ -85,6 +91,7 @@ impl Settings {
         Self {
             connect_timeout_ns: clock::nanoseconds(load.connect_timeout),
             reply_timeout_ns: clock::nanoseconds(load.reply_timeout),
+            is_timed: !matches!(load.mode, Mode::Closed { .. }),
             awake_ns: if spins { SPIN_NS } else { 0 },
             // The socket of a connection that failed, or that the server ended, may still receive data, so it is not recycled.
             close_completed: if load.sockets == Sockets::Recycled { Close::Recycle } else { close_failed },
@@ -121,6 +128,8 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             busy: BusyWatch::new(window),
             passed_over_ns: 0,
             last_due_ns: 0,
+            made_ns: 0,
+            starts_ns: 0,
             settings: Settings::of(load),
             rests: Vec::new(),
             transports: Transports::of(load),
@@ -175,6 +184,8 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
             return Ok(false);
         }
         let next_ns = self.next_ns();
+        // Starts take time.
+        let now_ns = now_ns.max(self.made_ns);
         self.engine.wait((next_ns > now_ns).then_some(next_ns))?;
         self.handle_events()?;
         Ok(true)
@@ -201,24 +212,26 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         [(Wait::Connect, self.settings.connect_timeout_ns), (Wait::Reply, self.settings.reply_timeout_ns)]
     }
 
-    fn start_due(&mut self, now_ns: u64) -> Result<()> {
+    /// Makes the starts that are due. Where instants decide, that includes what comes due meanwhile, which would have to wait for events, too,
+    /// unless starts have taken as long as events may.
+    fn start_due(&mut self, mut now_ns: u64) -> Result<()> {
         for _ in 0..STARTS_AT_ONCE {
             if let Some(rest) = self.rests.pop() {
                 self.resume(rest)?;
-                continue;
-            }
-            if self.pacer.next().is_none_or(|next| next > now_ns) {
+            } else if self.pacer.next().is_none_or(|next| next > now_ns) {
                 return Ok(());
-            }
-            if self.pacer.is_kept() {
+            } else if self.pacer.is_kept() {
                 if let Some(slot) = self.pacer.kept().pop(now_ns) {
                     self.serve_slot(slot, now_ns)?;
                 }
-                continue;
-            }
-            if let Some(planned) = self.take() {
+            } else if let Some(planned) = self.take() {
                 self.note_queued(planned.at_ns);
                 self.start(planned)?;
+            }
+            let before_ns = std::mem::replace(&mut self.made_ns, self.clock.now_ns());
+            self.starts_ns += self.made_ns - before_ns.max(now_ns);
+            if self.settings.is_timed && self.starts_ns < EVENTS_NS {
+                now_ns = self.made_ns;
             }
         }
         self.passed_over_ns = now_ns;
@@ -254,11 +267,19 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         }
     }
 
+    /// Handles events. Where an instant decides when the next start is due, they wait for it: a start that waits for one event after another
+    /// would be late by all of them. Once starts have taken as long as events may, the events come first.
     fn handle_events(&mut self) -> Result<()> {
-        let mut until_ns = None;
-        while let Some(event) = self.engine.next()? {
+        let from_ns = self.clock.now_ns();
+        let gives_way = self.settings.is_timed && self.starts_ns < EVENTS_NS;
+        let start_ns = self.pacer.next().filter(|_| gives_way).unwrap_or(u64::MAX);
+        let until_ns = start_ns.min(from_ns + EVENTS_NS);
+        while self.clock.now_ns() < until_ns {
+            let Some(event) = self.engine.next()? else {
+                self.starts_ns = 0;
+                return Ok(());
+            };
             let (key, now_ns) = (event.key, event.now_ns);
-            let until_ns = *until_ns.get_or_insert(now_ns + EVENTS_NS);
             let connects = self.table[key].is_connecting() && matches!(event.kind, Kind::Connected | Kind::Ended(..));
             let before = self.shared.asking_for_multipath();
             let action = self.table[key].on_event(&mut self.shared, event.kind, now_ns);
@@ -270,9 +291,9 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
                 self.count_syn_retries(key, now_ns);
             }
             self.carry_out(key, action, now_ns);
-            if now_ns >= until_ns {
-                break;
-            }
+        }
+        if start_ns > until_ns {
+            self.starts_ns = 0;
         }
         Ok(())
     }

@@ -95,7 +95,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         // Taken after the attempt to open a socket, so that it marks the connect call.
         let connect_ns = self.clock.now_ns();
         if measured && scheduled {
-            self.shared.measures.record(Latency::SendLag, connect_ns - intended_ns);
+            self.record_lag(intended_ns, connect_ns);
             self.shared.account.add(LoaderCount::InTime, u64::from(connect_ns < self.window.measure_to_ns));
         }
         let key = opened.map_err(|error| (Step::Socket, Cause::from(&error)))?.key;
@@ -119,6 +119,14 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         let own_end = self.shared.ends.number(&group, client);
         let start = Start { intended_ns, connect_ns };
         Ok((key, Session::new(transport, own_end, start, requests, measured).held_for(hold)))
+    }
+
+    /// Records how late a start was and, by whether another had to be made first, what for.
+    pub(super) fn record_lag(&self, due_ns: u64, now_ns: u64) {
+        let cause = if due_ns < self.made_ns { Latency::QueuedLag } else { Latency::TimerLag };
+        for latency in [Latency::SendLag, cause] {
+            self.shared.measures.record(latency, now_ns - due_ns);
+        }
     }
 
     /// Sends the first request if it can go out at once. Returns whether the connection goes on.

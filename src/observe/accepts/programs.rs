@@ -53,7 +53,7 @@ impl Programs {
                     "accepts on a Unix socket are seen at the level `btf` only: set `probe` to `btf`, `auto` or `off`"
                 )
             }
-            Level::Btf => with_btf(&types_of_kernel()?, filter, members),
+            Level::Btf => with_btf(types_of_kernel()?, filter, members),
             Level::Tracepoints => plain(filter, members, true),
             Level::Counts => plain(filter, members, false),
         };
@@ -117,7 +117,7 @@ impl Programs {
 /// A loader for either object, with room for this many members.
 fn loader<'a>(filter: &Filter, capacity: &'a u32, filtered: &'a u32) -> EbpfLoader<'a> {
     debug_assert_eq!(*filtered == 0, filter.listeners.is_empty());
-    let mut loader = EbpfLoader::new();
+    let mut loader = bpf::loader();
     loader
         .override_global("capacity", capacity, true)
         .override_global("filtered", filtered, true)
@@ -137,13 +137,12 @@ fn processes() -> Result<Option<Metadata>> {
 }
 
 /// The kernel's description of its own types.
-fn types_of_kernel() -> Result<Btf> {
+fn types_of_kernel() -> Result<&'static Btf> {
     const FILE: &str = "/sys/kernel/btf/vmlinux";
     if !Path::new("/sys/kernel").exists() {
         bail!("{FILE} cannot be read, because /sys is not mounted: run `mount -t sysfs none /sys`");
     }
-    Btf::from_sys_fs()
-        .with_context(|| format!("{FILE} cannot be read: a kernel with CONFIG_DEBUG_INFO_BTF is required"))
+    bpf::types().with_context(|| format!("{FILE} cannot be read: a kernel with CONFIG_DEBUG_INFO_BTF is required"))
 }
 
 fn with_btf(btf: &Btf, filter: &Filter, members: usize) -> Result<Programs> {

@@ -19,7 +19,7 @@ use crate::{
 pub mod limits {
     /// From this share on of the processor time that it could get, a loader is too busy to be punctual.
     pub const BUSY: f64 = 0.9;
-    /// Largest share of the starts that may be late because earlier ones had not been made.
+    /// Largest share of the starts that may still be due after a loader has made as many as it makes at once.
     pub const STARTS_QUEUED: f64 = 0.01;
     /// Largest share of the attempts that may fail, unless failures are what was asked about.
     pub const FAILURES: f64 = 0.05;
@@ -443,7 +443,7 @@ verdicts! {
         what: &'static str,
         /// Starts per second that the schedule asks for; `None` for bursts, whose starts have no rate.
         offered_per_s: Option<f64>,
-        /// Starts that were late because earlier ones had not been made yet.
+        /// Starts that were still due after their loader had made 64 at once.
         queued: u64,
         /// All starts due in the window.
         planned: u64,
@@ -454,13 +454,13 @@ verdicts! {
         figures: Valid,
         given_when: format!(
             "in an open loop, or where connections are kept, a loader used at least {:.0} % of the processor time it could get (`busy_share`; not with `load.pacer = \"spin\"`, \
-             which never sleeps), or over {:.0} % of the starts were late because earlier ones had not been made yet",
+             which never sleeps), or over {:.0} % of the starts were still due after their loader had made 64 at once",
             100.0 * limits::BUSY,
             100.0 * limits::STARTS_QUEUED
         ),
         detail: {
             let rate = offered_per_s.map_or_else(String::new, |per_s| format!(" at {per_s:.0}/s"));
-            let late = format!("{queued} of {planned} {what}{rate} were late because earlier ones had not been made yet");
+            let late = format!("{queued} of {planned} {what}{rate} were still due after 64 had been made at once");
             let late = (*queued > 0).then_some(late);
             let busy = busiest.map(|share| format!("the busiest loader used {:.0} % of the time it could get", 100.0 * share));
             let whose = population.as_ref().map_or_else(String::new, |name| format!("{name}: "));
@@ -1281,7 +1281,7 @@ verdicts! {
     } {
         scope: Run,
         figures: Valid,
-        given_when: "the intervals never became as narrow as `[stop]` asks",
+        given_when: "the intervals never became as narrow as `stop.relative_error` asks",
         detail: {
             let trials = *trials as u64;
             let reached = match reached {

@@ -113,7 +113,7 @@ fn answer(record: &Record, summary: &Summary, ranking: &Ranking) -> (String, Vec
         Kind::Sampled => {
             let absent = metric.absent.and_then(|_| exact::absent(ranking));
             let absent = absent.map_or_else(String::new, |absent| format!(". No figure for {absent}"));
-            (sampled::clause(summary, ranking) + &absent, sampled::evidence(ranking))
+            (sampled::clause(summary, ranking) + &absent, sampled::evidence(summary, ranking))
         }
     };
     (format!("{sentence}.{}{}", apart(ranking), without(record, summary, ranking)), evidence)
@@ -195,7 +195,8 @@ mod tests {
                 })
                 .collect();
         }
-        summary.comparisons = compare_cells(&summary.cells, &summary.compare, (&summary.asked, &summary.metrics), 1);
+        summary.comparisons =
+            compare_cells(&summary.cells, &summary.compare, (&summary.asked, &summary.metrics), (1, 1));
         answers(&record, &summary)
     }
 

@@ -8,8 +8,9 @@ use crate::{
     report::{
         claims::{self, capital, p_equals, p_value},
         ranking::{Elsewhere, Group, Ranking, Row, by_distance, compared_with, distance, listed, whose},
+        stopping,
     },
-    stats::{Better, Difference, Metric, RankSum, SIGNIFICANCE, Summary},
+    stats::{Better, Difference, Looks, Metric, RankSum, Summary},
 };
 
 /// More groups than this are counted rather than described one by one.
@@ -169,7 +170,7 @@ pub(super) fn is_untested(summary: &Summary, ranking: &Ranking) -> bool {
 fn too_few(summary: &Summary, metric: &Metric, groups: &[&Group]) -> String {
     let trials = groups.iter().flat_map(|group| known(group));
     let trials = trials.filter_map(|row| Some(row.values.as_ref()?.values.len())).max().unwrap_or(0);
-    let needed = RankSum::trials_needed(summary.tests(metric.name), SIGNIFICANCE);
+    let needed = RankSum::trials_needed(summary.tests(metric.name), summary.looks.level());
     let are = if trials == 1 { "is" } else { "are" };
     format!("{} per cell {are} too few to show any difference, which takes at least {needed}", plural(trials, "trial"))
 }
@@ -369,10 +370,13 @@ fn largest(groups: &[&&Group], metric: &Metric) -> Option<String> {
 }
 
 /// The figures of each group: all of its cells in one line, and a line for each comparison with its best.
-pub(super) fn evidence(ranking: &Ranking) -> Vec<String> {
+pub(super) fn evidence(summary: &Summary, ranking: &Ranking) -> Vec<String> {
     let judged = ranking.groups.iter().filter(|group| !known(group).is_empty());
     judged
-        .flat_map(|group| of_cells(group, ranking.metric).into_iter().chain(of_comparisons(group, ranking.metric)))
+        .flat_map(|group| {
+            let compared = of_comparisons(group, ranking.metric, &summary.looks);
+            of_cells(group, ranking.metric).into_iter().chain(compared)
+        })
         .collect()
 }
 
@@ -393,7 +397,7 @@ fn of_cells(group: &Group, metric: &Metric) -> Vec<String> {
     rows.iter().take(if tested { 1 } else { rows.len() }).filter_map(line).collect()
 }
 
-fn of_comparisons(group: &Group, metric: &Metric) -> Vec<String> {
+fn of_comparisons(group: &Group, metric: &Metric, looks: &Looks) -> Vec<String> {
     let known = known(group);
     let line = |row: &&Row| {
         let compared = row.against_best.as_ref().filter(|compared| compared.verdict != Difference::TooFewTrials)?;
@@ -407,11 +411,12 @@ fn of_comparisons(group: &Group, metric: &Metric) -> Vec<String> {
         Some(prefixed(
             group,
             format!(
-                "{} against {}: {figures}, {} ({} after Holm's correction): {}{possible}",
+                "{} against {}: {figures}, {} ({} after Holm's correction{}): {}{possible}",
                 row.name,
                 known[0].name,
                 p_equals(compared.p_value),
                 p_value(compared.p_adjusted),
+                stopping::for_looks(looks),
                 claims::shown(compared.verdict)
             ),
         ))

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::Outcome,
+        record::{Counts, Outcome},
         report::distributions::Collector,
         stats::{self, fixture},
     };
@@ -147,7 +147,7 @@ mod tests {
         let record = fixture::record(vec![fixture::trial(0, &json!({"workers": 1}), Outcome::Valid)]);
         let summary = stats::summarize(&record);
         let mut collector = Collector::new(&record, &summary);
-        collector.add(0, "response", histogram([1_000, 3_000]));
+        collector.add(0, "response", &Counts::of(&histogram([1_000, 3_000])));
         let files = render(&summary, &collector.distributions());
         assert_eq!(files.len(), 1, "{files:?}");
         assert_eq!(files[0].0, "workers-1.response.hgrm");

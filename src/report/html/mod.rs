@@ -57,7 +57,7 @@ pub fn page(title: &str, body: &Markup) -> String {
 
 /// The question, and its answers.
 fn header(document: &Document) -> Markup {
-    let Document { title, question, answers, facts, missing, .. } = document;
+    let Document { title, question, answers, facts, stopped, missing, .. } = document;
     let heading = if question.is_empty() { title } else { question };
     html! {
         header {
@@ -65,6 +65,7 @@ fn header(document: &Document) -> Markup {
             @if let Some(missing) = missing { p.about { (missing) } }
             h1 { (heading) }
             @for (place, answer) in answers.iter().enumerate() { (self::answer(answer, place == 0)) }
+            @if let Some(stopped) = stopped { p.about { (stopped) } }
             nav.contents aria-label="Sections" { @for content in shown(document) { a href=(format!("#{}", anchor(&content.title))) { (content.title) } " " } }
         }
     }

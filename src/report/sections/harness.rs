@@ -29,7 +29,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
 }
 
 /// The calibration in a record's `host.json`.
-fn of_record(record: &Record) -> Option<Calibration> {
+pub(super) fn of_record(record: &Record) -> Option<Calibration> {
     serde_json::from_value(record.host.get("calibration")?.clone()).ok()
 }
 

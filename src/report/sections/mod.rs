@@ -12,7 +12,9 @@ mod host;
 mod hosts;
 mod in_cells;
 mod job;
+mod lateness;
 mod members;
+mod memory;
 mod mptcp;
 mod nat;
 mod netfilter;
@@ -63,8 +65,10 @@ const SECTIONS: &[Section] = &[
     series::section,
     stages::section,
     ramp::section,
+    memory::section,
     ports::section,
     conntrack::section,
+    lateness::section,
     cells::on_page,
     verdicts::section,
     harness::section,

@@ -10,8 +10,9 @@ use crate::{
         html::standings::{Figures, Place, Places, Standings},
         plot::figure::{Axis, Scale, count_tick, duration_tick, log_ticks},
         ranked::with_settings,
+        stopping,
     },
-    stats::{Better, Difference, Kind, Metric, Unit},
+    stats::{Better, Difference, Kind, Looks, Metric, Unit},
 };
 
 /// From this ratio of the largest value to the smallest, a linear scale would hide the small ones.
@@ -60,7 +61,7 @@ fn standings(ranked: &Ranked<'_>) -> Option<Standings> {
         notes: notes(
             metric,
             values().any(|values| values.interval == IntervalKind::Range),
-            rows().any(|row| row.against_best.is_some()),
+            rows().any(|row| row.against_best.is_some()).then_some(&ranked.summary.looks),
             dots_left_out,
         ),
     })
@@ -207,7 +208,7 @@ fn of_waits(group: &Group) -> String {
     group.waits.map_or_else(String::new, |waits| format!(" ({waits})"))
 }
 
-fn notes(metric: &Metric, ranges: bool, is_compared: bool, dots_left_out: bool) -> Vec<String> {
+fn notes(metric: &Metric, ranges: bool, compared: Option<&Looks>, dots_left_out: bool) -> Vec<String> {
     if metric.kind == Kind::Counted {
         return vec![
             "Tick: median of the valid trials. Bar: from the smallest to the largest trial. Dots: trials. Each trial's count is complete, \
@@ -229,8 +230,11 @@ fn notes(metric: &Metric, ranges: bool, is_compared: bool, dots_left_out: bool) 
         "95 % bootstrap interval of the median"
     };
     let mut notes = vec![format!("Tick: median of the valid trials. Bar: {bar}. Dots: trials.")];
-    if is_compared {
-        notes[0] += " Shown: the permutation test's p-value, after Holm's correction over all pairs and answers, is at most 0.05.";
+    if let Some(looks) = compared {
+        notes[0] += &format!(
+            " Shown: the permutation test's p-value, after Holm's correction over all pairs and answers{}, is at most 0.05.",
+            stopping::for_looks(looks)
+        );
     }
     if dots_left_out {
         notes.push(format!("{DOTS} trials of each cell are drawn, spaced evenly by rank."));

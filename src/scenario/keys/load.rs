@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     scenario::{
-        load::{CloseBy, CloseHow, Connect, EngineName, Sockets},
+        engine::EngineName,
+        load::{CloseBy, CloseHow, Connect, Sockets},
         placement::LoaderPlaces,
         ports::Selection,
         schedule::{ArrivalsName, ModeName, Pacer},
@@ -190,7 +191,7 @@ keys! { LOAD:
         "Which socket a connection gets. `fresh`: a new one. `recycled`: one that a reset has disconnected; requires \
          `load.close_how = \"rst\"`.";
     LOAD_QUICKACK: Boolean = "load.quickack", Boolean, true,
-        "Whether the kernel acknowledges at once (TCP_QUICKACK), as by default, or together with the next data.";
+        "Whether the kernel acknowledges the server's SYN-ACK at once, as by default, or together with the first request.";
     LOAD_CONNECTIONS: Optional<Integer<u64>> = "load.connections", Optional(integer(1, i64::MAX as u64)), None,
         "End a trial after this many measured connections, all loaders together, instead of `load.duration`. Not with several \
          populations.";

@@ -89,7 +89,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "A cell with a `name` and values of its own for any keys. The matrix, if there is one, is run for each variant; \
          `--set variant=NAME` chooses among them.",
     ),
-    ("[stop]", "Repeats trials until the intervals are as narrow as asked."),
+    ("[stop]", "Repeats trials until the question is decided, or the intervals are as narrow as asked."),
     ("[search]", "Searches for the highest value of a key at which a metric stays within a limit."),
     (
         "[sysctl]",

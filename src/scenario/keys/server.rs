@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     scenario::{
+        engine::EngineName,
         placement::WorkerPlaces,
         server::{AcceptFlags, AppName, AtOpenFiles, Registration, ServiceDistribution},
         strategy::{Balance, DEFAULT, Dispatch, IncomingPlaces, PRESETS, Preset, WakeName},
@@ -152,6 +153,9 @@ keys! { SERVER:
     SERVER_SCHEDULER: Choice<Policy> = "server.scheduler", choice(), Policy::Normal,
         "How the kernel schedules workers. `normal`: as usual. `batch`: SCHED_BATCH, where waking up preempts no other process. \
          `fifo`: SCHED_FIFO, ahead of everything else, which requires root or RLIMIT_RTPRIO.";
+    SERVER_ENGINE: Choice<EngineName> = "server.engine", choice(), EngineName::Mio,
+        "What moves the bytes of workers' connections. `mio`: epoll. `uring`: io_uring (Linux 6.1), not with EPOLLEXCLUSIVE. `auto`: \
+         `uring` where kernel and strategy allow it, else `mio`.";
     SERVER_NODELAY: Boolean = "server.nodelay", Boolean, true,
         "TCP_NODELAY on the sockets of both ends.";
     SERVER_APP: Choice<AppName> = "server.app", choice(), AppName::Echo,

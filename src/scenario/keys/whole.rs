@@ -48,10 +48,11 @@ keys! { WHOLE:
     SEED: Integer<u64> = "seed", integer(0, i64::MAX as u64), 1,
         "Determines the order of trials, the arrival times and the service times.";
     REPETITIONS: Integer<usize> = "repetitions", integer(1, 10_000), 5,
-        "Trials per cell. With `[stop]` the minimum; with `[search]` the trials that confirm each end of the answer.";
+        "Trials per cell; with `[search]` the trials that confirm each end of the answer. `[stop]` decides itself; on the command line, \
+         `--set repetitions=N` replaces it.";
     ANSWERS: OrWord<Names> = "answers", or_word("auto", names("metrics", "response_p99")), None,
         "The metrics the question asks about, by their names (`listenbench explain` lists them; a final `_ns` may be left out). Each gets \
-         a sentence; the first is the headline, ranks the cells, and is what `[stop]` watches. `auto`: those that fit the \
+         a sentence; the first is the headline, ranks the cells, and is what `stop.relative_error` watches. `auto`: those that fit the \
          scenario. With `[search]` the answer is what the search finds.";
     COMPARE: OrWord<Names> = "compare", or_word("auto", names("swept keys", "server.strategy")), None,
         "The swept keys whose values compete. Cells that differ in another swept key are under different conditions and are not \
@@ -59,8 +60,12 @@ keys! { WHOLE:
     HOSTS_SERVERS: Integer<usize> = "hosts.servers", integer(1, HOSTS_SERVER.max() + 1), 1,
         "How many hosts of a job have a server: the first ranks do; all others generate load. More than one requires a launcher, and \
          sweeps `hosts.server` over them, so that each has rows of its own.";
+    STOP_DIFFERENCE: Optional<Number> = "stop.difference", Optional(number(0.001, 10.0)), None,
+        "Repeat until each cell is shown to differ from the best, or would be if it differed by this share (0.1: 10 %), by every sampled answer.";
     STOP_RELATIVE_ERROR: Optional<Number> = "stop.relative_error", Optional(number(0.0001, 10.0)), None,
-        "Repeat until every cell's median is known this precisely: half of its 95 % interval divided by the median.";
+        "Repeat until every cell's median of the first answer is known this precisely: half of its 95 % interval divided by the median.";
+    STOP_MIN_REPETITIONS: Integer<usize> = "stop.min_repetitions", integer(1, 10_000), 5,
+        "`[stop]`: the fewest trials per cell.";
     STOP_MAX_REPETITIONS: Integer<usize> = "stop.max_repetitions", integer(1, 10_000), 30,
         "`[stop]`: the most trials per cell.";
     SEARCH_METRIC: Optional<Text> = "search.metric", Optional(METRIC_NAME), None,

@@ -183,11 +183,11 @@ impl<A: Acceptor> Source for Balancing<A> {
         self.source.before_wait()
     }
 
-    fn woke(&mut self, events: &Events) {
+    fn woke(&mut self, events: &Events, pending: usize) {
         self.woke_ns = clock::monotonic_ns();
         self.source_ready = events.iter().any(|event| kind(event.token()) == TOKEN);
         self.inlet_ready = events.iter().any(|event| event.token() == TOKEN_TAKEN_OVER);
-        self.source.woke(events);
+        self.source.woke(events, pending);
     }
 
     fn left_some(&mut self) -> io::Result<()> {

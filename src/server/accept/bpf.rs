@@ -6,7 +6,7 @@ use std::{io::ErrorKind, ops::Range};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Array, Map, MapData, MapError, ReusePortSockArray},
     programs::SkReuseport,
 };
@@ -47,7 +47,7 @@ pub(super) fn steer(
 fn attach(object: &[u8], listeners: &Listeners, globals: &[(&str, u64)]) -> Result<(Program, Option<States>)> {
     let queues = u32::try_from(listeners.queues())?;
     let addresses = u32::try_from(listeners.groups().len())?;
-    let mut loader = EbpfLoader::new();
+    let mut loader = bpf::loader();
     loader.override_global("queues", &queues, true);
     loader.override_global("addresses", &addresses, true);
     loader.map_max_entries("members", MOST_QUEUES * addresses);

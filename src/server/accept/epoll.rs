@@ -67,7 +67,7 @@ impl Source for EpollListener {
         Ok(())
     }
 
-    fn woke(&mut self, events: &Events) {
+    fn woke(&mut self, events: &Events, _: usize) {
         let transport = self.listener.transport();
         self.listener.report(events.iter().filter_map(|event| place(transport, event.token())));
     }

@@ -68,8 +68,8 @@ impl Source for LockedListener {
         Ok(Some(self.delay))
     }
 
-    fn woke(&mut self, events: &Events) {
-        self.listener.woke(events);
+    fn woke(&mut self, events: &Events, pending: usize) {
+        self.listener.woke(events, pending);
     }
 }
 

@@ -293,7 +293,7 @@ mod tests {
             while peers.len() < CLIENTS {
                 let patience = acceptor.before_wait().unwrap();
                 poll.poll(&mut events, patience).unwrap();
-                acceptor.woke(&events);
+                acceptor.woke(&events, events.iter().count());
                 loop {
                     match acceptor.accept() {
                         Ok(Some(Taken::Own(accepted))) => peers.push(accepted.peer.unwrap()),

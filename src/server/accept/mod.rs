@@ -155,8 +155,8 @@ pub trait Source {
         Ok(None)
     }
 
-    /// Called when the wait has ended, with these events for the loop.
-    fn woke(&mut self, _events: &Events) {}
+    /// Called when the wait has ended, with these events of the epoll instance. `pending`: all that the loop has to handle now.
+    fn woke(&mut self, _events: &Events, _pending: usize) {}
 
     /// Called when a wake-up's accepts or receptions ended with some left. An event source that reports only changes must make sure
     /// that the rest is reported.

@@ -170,7 +170,7 @@ impl Source for PoolAcceptor {
         Ok(None)
     }
 
-    fn woke(&mut self, _: &Events) {
+    fn woke(&mut self, _: &Events, _: usize) {
         self.seats[self.own].waits.store(false, SeqCst);
     }
 

@@ -133,9 +133,9 @@ impl<S: Source> Source for Publishing<S> {
         Ok([patience, self.publisher.states.heartbeat].into_iter().flatten().min())
     }
 
-    fn woke(&mut self, events: &Events) {
-        self.source.woke(events);
-        self.publisher.comes_round(events.iter().count());
+    fn woke(&mut self, events: &Events, pending: usize) {
+        self.source.woke(events, pending);
+        self.publisher.comes_round(pending);
     }
 
     fn left_some(&mut self) -> io::Result<()> {

@@ -1,15 +1,11 @@
-//! What workers serve. A protocol finds requests in bytes and turns them into bytes of replies; the application around it
-//! reads, burns the service time, writes, and decides who closes.
+//! What workers serve. A protocol finds requests in bytes and turns them into bytes of replies; the application around it burns the
+//! service time, keeps what has not arrived whole, and decides who closes. What moves the bytes is the worker's.
 
 mod connect;
 mod echo;
 mod http;
 
-use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use mio::{Interest, net::TcpStream};
 
@@ -28,8 +24,8 @@ use crate::{
     tls::{self, Secured},
 };
 
-/// Most bytes per read.
-const SCRATCH_BYTES: usize = 65_536;
+/// Most bytes of a reply: what follows its head is at most 64 KiB.
+const REPLY_BYTES: usize = 65_536 + 1_024;
 
 /// Finds requests and writes replies.
 pub trait Protocol {
@@ -119,7 +115,7 @@ pub struct Connection {
 struct Buffers {
     /// Input that is not yet a whole request.
     input: Vec<u8>,
-    /// The rest of a reply that the socket has not taken.
+    /// The rest of a reply that the socket has not taken, where the worker writes it itself.
     unsent: Vec<u8>,
     /// The ends of the connection that a proxy passes on over this one.
     passed_on: Option<Tuple>,
@@ -152,11 +148,27 @@ impl Connection {
         self.served
     }
 
+    /// Whether it is to be closed once what was said has gone out.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Bytes that the socket did not take, for [`Self::keep_unsent`] to add to.
+    pub fn take_unsent(&mut self) -> Vec<u8> {
+        self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.unsent)).unwrap_or_default()
+    }
+
+    /// Keeps bytes that the socket did not take.
+    pub fn keep_unsent(&mut self, bytes: &[u8]) {
+        self.buffers.get_or_insert_default().unsent.extend_from_slice(bytes);
+    }
+
     fn take_input(&mut self) -> Vec<u8> {
         self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.input)).unwrap_or_default()
     }
 
-    fn has_unsent(&self) -> bool {
+    /// Whether it keeps bytes that the socket did not take.
+    pub fn has_unsent(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| !buffers.unsent.is_empty())
     }
 
@@ -188,6 +200,15 @@ pub enum Next {
     Gone,
 }
 
+/// Where the bytes go that an application says.
+pub trait Outlet {
+    /// Sends bytes on a connection, after all earlier ones. What cannot leave now is kept, and leaves later.
+    fn send(&mut self, connection: &mut Connection, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether another request is to be answered before what was sent has left.
+    fn is_free(&self, connection: &Connection) -> bool;
+}
+
 /// An app in a worker.
 pub struct Application {
     worker: u16,
@@ -202,9 +223,6 @@ pub struct Application {
     requests: u64,
     /// Whether the service time is of a connection, whose client asks for nothing.
     burns_at_accept: bool,
-    /// Whether each read is of one message, after which more may wait.
-    has_messages: bool,
-    scratch: Vec<u8>,
     reply: Vec<u8>,
     /// Where the loader looks up each connection's journey; `None` for other programs' clients.
     ledger: Option<Arc<Ledger>>,
@@ -235,9 +253,7 @@ impl Application {
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
             burns_at_accept: scenario.server.app == App::Connect,
-            has_messages: scenario.has_messages(),
-            scratch: vec![0; SCRATCH_BYTES],
-            reply: Vec::with_capacity(SCRATCH_BYTES + 1_024),
+            reply: Vec::with_capacity(REPLY_BYTES),
             ledger,
             tls: None,
             said: Vec::new(),
@@ -278,74 +294,58 @@ impl Application {
         }
     }
 
-    /// Serves what is there: reads requests and replies to them until the socket has no more, or its buffer is full.
-    /// `ended`: an event says that the client has closed, so the end is there to be read.
-    pub fn serve(&mut self, connection: &mut Connection, ended: bool) -> Result<Next, Cause> {
+    /// Begins with a connection before anything is read. `Some` if that was all.
+    pub fn begin(&mut self, connection: &mut Connection) -> Option<Next> {
         if self.protocol.is_none() && matches!(connection.opening, Opening::Over(_)) {
             connection.read_ns = clock::monotonic_ns();
             self.settle(connection);
-            return Ok(Next::Close);
+            return Some(Next::Close);
         }
-        if self.burns_at_accept && connection.read_ns == 0 {
+        if self.burns_at_accept {
             connection.read_ns = clock::monotonic_ns();
             self.service.burn();
         }
-        loop {
-            if !flush(connection)? {
-                return Ok(Next::Wait);
-            }
-            if connection.closing {
-                return Ok(Next::Close);
-            }
-            let input = connection.take_input();
-            if !input.is_empty() {
-                // A stuck reply has now been sent: whole requests may be waiting behind it.
-                self.consume(connection, &input)?;
-                if connection.has_unsent() || connection.closing {
-                    continue;
-                }
-            }
-            let length = match connection.stream.read(&mut self.scratch) {
-                Ok(0) if connection.has_part_of_header() => return Err(Cause::BadHeader),
-                Ok(0) => return Ok(Next::Gone),
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Wait),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if connection.read_ns == 0 {
-                connection.read_ns = clock::monotonic_ns();
-            }
-            let scratch = std::mem::take(&mut self.scratch);
-            if self.tls.is_some() {
-                let heard = self.hear(connection, &scratch[..length]);
-                self.scratch = scratch;
-                heard?;
-                if length < SCRATCH_BYTES && !ended && !connection.has_unsent() && !connection.closing {
-                    return Ok(Next::Wait);
-                }
-                continue;
-            }
-            let mut input = connection.take_input();
-            let consumed = if input.is_empty() {
-                self.consume(connection, &scratch[..length])
-            } else {
-                input.extend_from_slice(&scratch[..length]);
-                self.consume(connection, &input)
-            };
-            self.scratch = scratch;
-            consumed?;
-            // A read that did not fill the buffer has emptied the socket, and later bytes cause an event of their own:
-            // reading again would be a wasted system call. A close that came with the bytes causes no further event.
-            let emptied = length < SCRATCH_BYTES && !self.has_messages;
-            if emptied && !ended && !connection.has_unsent() && !connection.closing {
-                return Ok(Next::Wait);
-            }
+        None
+    }
+
+    /// Takes bytes that have arrived: answers the whole requests among them, as long as the outlet is free, and keeps the rest.
+    pub fn hear(&mut self, connection: &mut Connection, fresh: &[u8], outlet: &mut impl Outlet) -> Result<(), Cause> {
+        if connection.read_ns == 0 {
+            connection.read_ns = clock::monotonic_ns();
         }
+        if self.tls.is_some() {
+            return self.hear_secured(connection, fresh, outlet);
+        }
+        let mut input = connection.take_input();
+        if input.is_empty() {
+            return self.consume(connection, fresh, outlet);
+        }
+        input.extend_from_slice(fresh);
+        self.consume(connection, &input, outlet)
+    }
+
+    /// Goes on with what was kept, once the outlet is free; false if that is nothing.
+    pub fn resume(&mut self, connection: &mut Connection, outlet: &mut impl Outlet) -> Result<bool, Cause> {
+        let input = connection.take_input();
+        if input.is_empty() {
+            return Ok(false);
+        }
+        self.consume(connection, &input, outlet)?;
+        Ok(true)
+    }
+
+    /// What becomes of a connection whose client says no more.
+    pub fn end(&self, connection: &Connection) -> Result<Next, Cause> {
+        if connection.has_part_of_header() { Err(Cause::BadHeader) } else { Ok(Next::Gone) }
     }
 
     /// Takes bytes of TLS, after the PROXY protocol header if there is one: goes on with the handshake, and answers what is said.
-    fn hear(&mut self, connection: &mut Connection, fresh: &[u8]) -> Result<(), Cause> {
+    fn hear_secured(
+        &mut self,
+        connection: &mut Connection,
+        fresh: &[u8],
+        outlet: &mut impl Outlet,
+    ) -> Result<(), Cause> {
         let before = if matches!(connection.opening, Opening::Over(_)) { Vec::new() } else { connection.take_input() };
         let all = if before.is_empty() { Vec::new() } else { [&before, fresh].concat() };
         let wire = if all.is_empty() { fresh } else { &all };
@@ -363,7 +363,7 @@ impl Application {
             *is_secured = true;
             self.secured = Some(secured);
         }
-        let answered = say(connection, &[], &mut self.wire, false);
+        let answered = say(connection, &[], &mut self.wire, false, outlet);
         let served = match (taken, answered) {
             // The client may not be there any more to hear why.
             (Err(cause), _) => Err(cause),
@@ -372,7 +372,7 @@ impl Application {
             (Ok(()), Ok(())) => {
                 let mut input = connection.take_input();
                 input.extend_from_slice(&said);
-                self.consume(connection, &input)
+                self.consume(connection, &input, outlet)
             }
         };
         self.said = said;
@@ -429,7 +429,12 @@ impl Application {
     }
 
     /// Answers the whole requests in `input`, after the header if there is one, and keeps the rest.
-    fn consume(&mut self, connection: &mut Connection, mut input: &[u8]) -> Result<(), Cause> {
+    fn consume(
+        &mut self,
+        connection: &mut Connection,
+        mut input: &[u8],
+        outlet: &mut impl Outlet,
+    ) -> Result<(), Cause> {
         let Some((told, length)) = self.take_header(connection, input)? else {
             connection.buffers.get_or_insert_default().input.extend_from_slice(input);
             return Ok(());
@@ -444,7 +449,7 @@ impl Application {
         let tuple = passed_on.unwrap_or_else(|| self.ends(connection));
         let caller = Caller { worker: self.worker, accept_ns: connection.accept_ns, tuple, told, id: None };
         let Some(protocol) = self.protocol.as_mut() else { return Ok(()) };
-        while !input.is_empty() && !connection.closing && !connection.has_unsent() {
+        while !input.is_empty() && !connection.closing && outlet.is_free(connection) {
             self.reply.clear();
             let last = connection.served + 1 >= self.requests;
             let (length, close) = match protocol.take(input, &caller, last, &mut self.reply) {
@@ -461,7 +466,7 @@ impl Application {
             connection.closing = close || last;
             input = &input[length..];
             let says_end = self.says_end && connection.closing;
-            say(connection, &self.reply, &mut self.wire, says_end)?;
+            say(connection, &self.reply, &mut self.wire, says_end, outlet)?;
         }
         if !input.is_empty() {
             connection.buffers.get_or_insert_default().input.extend_from_slice(input);
@@ -480,9 +485,15 @@ fn enter(ledger: Option<&Ledger>, connection: &Connection) {
 }
 
 /// Says something, within TLS if the connection has it; `says_end`: and nothing after it.
-fn say(connection: &mut Connection, what: &[u8], wire: &mut Vec<u8>, says_end: bool) -> io::Result<()> {
+fn say(
+    connection: &mut Connection,
+    what: &[u8],
+    wire: &mut Vec<u8>,
+    says_end: bool,
+    outlet: &mut impl Outlet,
+) -> io::Result<()> {
     let Some(session) = connection.buffers.as_mut().and_then(|buffers| buffers.tls.as_mut()) else {
-        return send(connection, what);
+        return outlet.send(connection, what);
     };
     session.say(what);
     if says_end {
@@ -490,32 +501,7 @@ fn say(connection: &mut Connection, what: &[u8], wire: &mut Vec<u8>, says_end: b
     }
     wire.clear();
     session.give(wire);
-    send(connection, wire)
-}
-
-/// Writes a reply; what the socket does not take becomes `unsent`.
-fn send(connection: &mut Connection, mut reply: &[u8]) -> io::Result<()> {
-    while !reply.is_empty() {
-        match connection.stream.write(reply) {
-            Ok(length) => reply = &reply[length..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                connection.buffers.get_or_insert_default().unsent.extend_from_slice(reply);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Sends what is unsent; true if nothing is left.
-fn flush(connection: &mut Connection) -> io::Result<bool> {
-    if let Some(buffers) = &mut connection.buffers {
-        let unsent = std::mem::take(&mut buffers.unsent);
-        send(connection, &unsent)?;
-    }
-    Ok(!connection.has_unsent())
+    outlet.send(connection, wire)
 }
 
 #[cfg(test)]

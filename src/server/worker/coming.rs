@@ -5,14 +5,17 @@ use std::io;
 use anyhow::{Context, Result};
 use mio::Events;
 
-use super::event_loop::{Loop, count_refused, wait};
+use super::{
+    event_loop::{Loop, count_refused},
+    mover::{Mover, wait},
+};
 use crate::{
     context::TrialContext,
     ipc::control::{Count, Fate, Meter, Order, Phase},
     sys::{clock, socket},
 };
 
-impl Loop {
+impl<M: Mover> Loop<M> {
     /// Waits until the worker is to accept; false if the trial ended first.
     pub(super) fn wait_for_order(&mut self) -> Result<bool> {
         let mut events = Events::with_capacity(2);
@@ -102,13 +105,13 @@ impl Loop {
     }
 
     /// Whether the worker was told to leave and has nothing open any more. What is open when its time is up is cut off.
-    pub(super) fn has_drained(&mut self, now_ns: u64, meter: &Meter<'_>) -> bool {
-        let Some(until_ns) = self.drain_until_ns else { return false };
+    pub(super) fn has_drained(&mut self, now_ns: u64, meter: &Meter<'_>) -> Result<bool> {
+        let Some(until_ns) = self.drain_until_ns else { return Ok(false) };
         if now_ns >= until_ns {
-            for _ in self.connections.drain() {
-                meter.closed();
-            }
+            let open = self.open();
+            self.mover.cut_off(&mut self.connections)?;
+            (0..open).for_each(|_| meter.closed());
         }
-        self.connections.is_empty() && self.datagrams.is_none()
+        Ok(self.open() == 0 && self.datagrams.is_none())
     }
 }

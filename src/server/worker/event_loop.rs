@@ -13,7 +13,11 @@ use mio::{Events, Poll, Token, net::TcpStream};
 use slab::Slab;
 use socket2::SockRef;
 
-use super::{EVENTS, FIRST_CONNECTION, Worker, pause::Pauses};
+use super::{
+    EVENTS, Worker,
+    mover::{Mover, wait},
+    pause::Pauses,
+};
 use crate::{
     ipc::{
         control::{Count, Meter, Phase, Window},
@@ -31,9 +35,10 @@ use crate::{
     sys::{clock, limits, socket},
 };
 
-pub(super) struct Loop {
+pub(super) struct Loop<M> {
     pub(super) worker: Worker,
     pub(super) poll: Poll,
+    pub(super) mover: M,
     pub(super) acceptor: Option<Box<dyn Acceptor>>,
     pub(super) datagrams: Option<Datagrams>,
     pub(super) application: Application,
@@ -62,7 +67,7 @@ pub(super) enum Ending {
     Left,
 }
 
-impl Loop {
+impl<M: Mover> Loop<M> {
     /// Limits the process's descriptors as the scenario says, adds the listener to epoll, counts the descriptors and begins to accept.
     /// Workers do so one at a time: with EPOLLEXCLUSIVE, the order decides which is woken. The threads of a pool leave limit and count to
     /// the one that accepts for them.
@@ -133,10 +138,10 @@ impl Loop {
             } else if self.drain_until_ns.is_some() && self.datagrams.is_some() {
                 self.give_up_flows(meter)?;
             }
-            if self.has_drained(now_ns, meter) {
+            if self.has_drained(now_ns, meter)? {
                 return Ok(Ending::Left);
             }
-            if self.pauses.ends(now_ns, self.connections.len())
+            if self.pauses.ends(now_ns, self.open())
                 && let Some(acceptor) = &mut self.acceptor
             {
                 acceptor.register(self.poll.registry()).context("adding the listener to epoll")?;
@@ -149,19 +154,15 @@ impl Loop {
                 let patience = source.before_wait().context("preparing to accept")?;
                 left = [left, patience].into_iter().flatten().min();
             }
-            wait(&mut self.poll, &mut events, left)?;
+            self.mover.wait(&mut self.poll, &mut events, left)?;
             self.woke_ns = clock::monotonic_ns();
             meter.pass(self.woke_ns);
+            let pending = self.mover.pending(&events);
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
-                source.woke(&events);
+                source.woke(&events, pending);
             }
             self.take_in(&events, meter)?;
-            for event in events.iter().filter(|event| event.token().0 >= FIRST_CONNECTION) {
-                if !self.running() {
-                    return Ok(Ending::Stopped);
-                }
-                self.ready(event, meter);
-            }
+            M::serve_ready(self, &events, meter)?;
         }
         Ok(Ending::Stopped)
     }
@@ -185,6 +186,11 @@ impl Loop {
         Ok(())
     }
 
+    /// How many connections it has, those that are being closed included.
+    pub(super) fn open(&self) -> usize {
+        self.connections.len() + self.mover.closing()
+    }
+
     /// Whether the worker should go on. Checked between requests: after a stop, unserved connections no longer have a client.
     pub(super) fn running(&self) -> bool {
         self.worker.context.control.phase() == Phase::Running
@@ -206,7 +212,7 @@ impl Loop {
         let mut accepted = 0;
         let mut emptied = false;
         while accepted < most && self.running() {
-            if self.pauses.lets_others_go_first(self.connections.len()) {
+            if self.pauses.lets_others_go_first(self.open()) {
                 acceptor.deregister().context("taking the listener out of epoll")?;
                 break;
             }
@@ -243,7 +249,7 @@ impl Loop {
                             let is_full = error.raw_os_error() == Some(libc::EMFILE)
                                 && !limits::has_room(self.worker.context.control.wake());
                             acceptor.deregister().context("taking the listener out of epoll")?;
-                            self.pauses.out_of_files(self.connections.len(), is_full);
+                            self.pauses.out_of_files(self.open(), is_full);
                         }
                     }
                     break;
@@ -277,7 +283,7 @@ impl Loop {
     /// Whether the process has a descriptor for another connection.
     #[inline]
     fn has_room(&self) -> bool {
-        let used_up = self.descriptors.is_some_and(|descriptors| descriptors.may_be_used_up(self.connections.len()));
+        let used_up = self.descriptors.is_some_and(|descriptors| descriptors.may_be_used_up(self.open()));
         !used_up || limits::has_room(self.worker.context.control.wake())
     }
 
@@ -392,7 +398,7 @@ impl Loop {
             let _ = SockRef::from(&accepted.stream).set_linger(Some(Duration::ZERO));
             return false;
         }
-        self.open(accepted, meter)
+        self.open_one(accepted, meter)
     }
 
     fn record_wait(&self, accepted: &Accepted, meter: &Meter<'_>) {
@@ -418,7 +424,7 @@ impl Loop {
     }
 
     /// Opens a connection, to be served after the wake-up's accepts; false if it is already over.
-    fn open(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
+    fn open_one(&mut self, accepted: Accepted, meter: &Meter<'_>) -> bool {
         // A client that has gone needs no service.
         let Some(peer) = accepted.peer else { return false };
         let Accepted { stream, accept_ns, handed_over, .. } = accepted;
@@ -466,15 +472,4 @@ fn sources<'a>(
     let acceptor = acceptor.as_mut().map(|acceptor| acceptor.as_mut() as &mut dyn Source);
     let receiver = datagrams.as_mut().map(|datagrams| datagrams.receiver.as_mut() as &mut dyn Source);
     acceptor.into_iter().chain(receiver)
-}
-
-/// Waits for events; a signal counts as a wake-up without any.
-pub(super) fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
-    match poll.poll(events, timeout) {
-        Err(error) if error.kind() == ErrorKind::Interrupted => {
-            events.clear();
-            Ok(())
-        }
-        result => result.context("epoll_wait"),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod coming;
 mod event_loop;
+mod mover;
 mod pause;
 mod serving;
 
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use event_loop::{Ending, Loop, count_refused};
+pub use mover::try_ring;
+use mover::{AnyMover, Mover};
 use pause::Pauses;
 
 use super::{
@@ -69,6 +72,8 @@ pub struct WorkerSetUp {
     pub tid: i32,
     /// Its scheduling policy, as read back from the kernel; `None` for a policy that scenarios cannot ask for.
     pub scheduler: Option<String>,
+    /// The engine that moves the bytes of its connections; `None` for what only accepts.
+    pub engine: Option<String>,
 }
 
 impl Worker {
@@ -81,8 +86,18 @@ impl Worker {
                 .with_context(|| format!("pinning the worker to processor {cpu} (sched_setaffinity)"))?;
         }
         let scheduler = self.context.scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
-        let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
+        let mover = AnyMover::build(&self.context.scenario)?;
+        let engine = intake.acceptor.is_some().then(|| mover.name().to_owned());
+        let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler, engine };
         report(&set_up)?;
+        match mover {
+            AnyMover::Mio(mover) => self.work(intake, mover, files),
+            AnyMover::Uring(mover) => self.work(intake, *mover, files),
+        }?;
+        Ok(set_up)
+    }
+
+    fn work<M: Mover>(self, intake: Intake, mover: M, files: limits::OpenFiles) -> Result<()> {
         let poll = Poll::new().context("epoll_create")?;
         poll.registry()
             .register(&mut SourceFd(&self.context.control.wake().as_raw_fd()), WAKE, Interest::READABLE)
@@ -95,6 +110,7 @@ impl Worker {
         let control = Arc::clone(&self.context.control);
         let mut work = Loop {
             poll,
+            mover,
             acceptor: intake.acceptor,
             datagrams: intake.receiver.map(|receiver| Datagrams::new(receiver, self.number, &self.context)),
             application: Application::new(
@@ -140,7 +156,7 @@ impl Worker {
         if let Ending::Left = work.run(&mut burns, &mut meter)? {
             meter.stop();
             control.left(work.worker.number, clock::monotonic_ns());
-            return Ok(set_up);
+            return Ok(());
         }
         // Connections that the strategy had already taken from the kernel count as accepted, though no worker will serve them.
         // What other processes have handed over needs descriptors to be received.
@@ -157,7 +173,7 @@ impl Worker {
         }
         meter.stop();
         control.stopped_and_wait_for_exit();
-        Ok(set_up)
+        Ok(())
     }
 
     /// The most accepts, or receptions, per wake-up.

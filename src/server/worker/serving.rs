@@ -1,42 +1,39 @@
 //! Serving a worker's connections.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use mio::{Registry, Token, event::Event};
 use socket2::SockRef;
 
-use super::{FIRST_CONNECTION, event_loop::Loop};
+use super::{event_loop::Loop, mover::Mover};
 use crate::{
     ipc::control::{Count, Meter},
     record::{Cause, Step},
     scenario::{CloseBy, CloseHow},
-    server::app::{Connection, Next},
+    server::app::{Application, Connection, Next},
 };
 
-impl Loop {
+impl<M: Mover> Loop<M> {
     /// Serves what was accepted in this wake-up.
     pub(super) fn serve_fresh(&mut self, meter: &mut Meter<'_>) {
         while let Some(key) = self.fresh.pop_front() {
             if !self.running() {
                 return;
             }
-            self.serve(key, false, meter);
+            self.serve(key, meter, |mover, connection, application| mover.begin(key, connection, application));
         }
     }
 
-    /// Serves a connection that has an event.
-    pub(super) fn ready(&mut self, event: &Event, meter: &mut Meter<'_>) {
-        let key = event.token().0 - FIRST_CONNECTION;
+    /// Serves a connection in a way of the mover's, and does what follows.
+    pub(super) fn serve(
+        &mut self,
+        key: usize,
+        meter: &mut Meter<'_>,
+        serve: impl FnOnce(&mut M, &mut Connection, &mut Application) -> Result<Next, Cause>,
+    ) {
         // Unless it was served and closed earlier in this wake-up.
-        if self.connections.contains(key) {
-            self.serve(key, event.is_read_closed(), meter);
-        }
-    }
-
-    fn serve(&mut self, key: usize, ended: bool, meter: &mut Meter<'_>) {
-        let connection = &mut self.connections[key];
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let before = connection.served();
-        let served = self.application.serve(connection, ended);
+        let served = serve(&mut self.mover, connection, &mut self.application);
         meter.add(Count::Requests, connection.served() - before);
         if let Some(secured) = self.application.take_secured() {
             meter.add(Count::Handshakes, 1);
@@ -44,8 +41,8 @@ impl Loop {
         }
         let next = match served {
             Ok(Next::Wait) => {
-                // Registered only now, because a connection served by its first read never needs it.
-                match watch(self.poll.registry(), connection, Token(FIRST_CONNECTION + key)) {
+                // Only now, because a connection served by its first read never needs it.
+                match self.mover.watch(&self.poll, key, connection) {
                     Ok(()) => return,
                     Err(error) => {
                         meter.add_error(Step::Serve, &error);
@@ -55,10 +52,7 @@ impl Loop {
             }
             Ok(next) => next,
             Err(cause) => {
-                // A client that closes by reset is gone; the loader itself counts the replies it missed.
-                if cause != Cause::Errno(libc::ECONNRESET) {
-                    meter.add_error(Step::Serve, cause);
-                }
+                failed(cause, meter);
                 Next::Gone
             }
         };
@@ -70,8 +64,16 @@ impl Loop {
                 meter.add_error(Step::Serve, &error);
             }
         }
-        // Closing the descriptor takes it out of epoll.
-        self.connections.remove(key);
+        let connection = self.connections.remove(key);
+        match self.mover.close(key, connection) {
+            Ok(true) => self.closed(meter),
+            Ok(false) => {}
+            Err(error) => meter.add_error(Step::Serve, &error),
+        }
+    }
+
+    /// A connection is closed.
+    pub(super) fn closed(&mut self, meter: &Meter<'_>) {
         meter.closed();
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.closed();
@@ -79,12 +81,10 @@ impl Loop {
     }
 }
 
-/// Makes epoll watch a connection for what it waits for.
-fn watch(registry: &Registry, connection: &mut Connection, token: Token) -> io::Result<()> {
-    let awaited = connection.awaits();
-    match connection.watched.replace(awaited) {
-        Some(watched) if watched == awaited => Ok(()),
-        Some(_) => registry.reregister(&mut connection.stream, token, awaited),
-        None => registry.register(&mut connection.stream, token, awaited),
+/// Counts what went wrong while a connection was served.
+pub(super) fn failed(cause: Cause, meter: &Meter<'_>) {
+    // A client that closes by reset is gone; the loader itself counts the replies it missed.
+    if cause != Cause::Errno(libc::ECONNRESET) {
+        meter.add_error(Step::Serve, cause);
     }
 }

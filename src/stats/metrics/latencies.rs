@@ -35,6 +35,12 @@ macro_rules! meaning {
     (tls) => {
         "TLS handshake: from when the client knows that the connection is established until its handshake is over. Part of the response latency."
     };
+    (queued_lag) => {
+        "Send lag of the starts that were due before the loader had made the one before them: they queued behind other starts."
+    };
+    (timer_lag) => {
+        "Send lag of the starts that queued behind no other: the lateness of the timer and of the loader's wake-up, or of an event in hand."
+    };
     (send_lag) => {
         "Send lag: from the intended start until the connect() call; how late the loader itself was. Part of the response latency."
     };
@@ -112,6 +118,8 @@ pub(super) const METRICS: &[Metric] = &[
         .compared()
         .column("follow-up\nmax"),
     load_figure!("send_lag_p99_ns", "send lag p99", send_lag, |ns| ns.p99),
+    load_figure!("queued_lag_p99_ns", "send lag p99 of queued starts", queued_lag, |ns| ns.p99),
+    load_figure!("timer_lag_p99_ns", "send lag p99 of other starts", timer_lag, |ns| ns.p99),
 ];
 
 /// A figure of a latency: infinite if it falls among what was lost, `None` where nothing was due. A percentile of fewer attempts

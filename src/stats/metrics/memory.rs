@@ -11,14 +11,14 @@ use crate::record::{Memory, TrialRecord};
 /// The most connections known to have been open at once. Memory is read at thousands only, and a ramp takes connections that are all
 /// held; with neither, samples would tell only how many there were at least.
 fn held(trial: &TrialRecord) -> Option<u64> {
-    let at_reading = trial.memory.map(|memory| memory.open);
+    let at_reading = trial.memory.as_ref().map(|memory| memory.open);
     let after_ramp = trial.ramp.as_ref().and_then(|ramp| Some(ramp.steps.last()?.accepted));
     at_reading.max(after_ramp)
 }
 
 /// Memory of both ends of the connections, which only the one machine that has both can tell.
-fn both_ends(trial: &TrialRecord) -> Option<Memory> {
-    trial.memory.filter(|_| trial.hosts.is_empty())
+fn both_ends(trial: &TrialRecord) -> Option<&Memory> {
+    trial.memory.as_ref().filter(|_| trial.hosts.is_empty())
 }
 
 pub(super) const METRICS: &[Metric] = &[
@@ -46,11 +46,11 @@ pub(super) const METRICS: &[Metric] = &[
     })
     .column("loaders'\nB/connection"),
     sampled("worker_bytes_per_connection", "server's memory per connection", "Growth of the workers' private memory per open connection.", Bytes, Lower, |trial| {
-        trial.memory.map(|memory| memory.worker_bytes_per_connection)
+        trial.memory.as_ref().map(|memory| memory.worker_bytes_per_connection)
     })
     .column("server's\nB/connection"),
     sampled("shared_bytes_per_connection", "shared memory per connection", "Growth, per open connection, of the shared memory in which loaders and workers register connections for each other.", Bytes, Lower, |trial| {
-        trial.memory.map(|memory| memory.shared_bytes_per_connection)
+        trial.memory.as_ref().map(|memory| memory.shared_bytes_per_connection)
     })
     .column("shared\nB/connection"),
 ];

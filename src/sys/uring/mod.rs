@@ -1,7 +1,12 @@
-//! io_uring: one ring for accepting, one for a client's connections.
+//! io_uring: one ring for accepting, one for a client's connections, one for a worker's.
 
 mod accept;
 mod client;
+mod incoming;
+mod outgoing;
+mod server;
 
 pub use accept::AcceptRing;
 pub use client::{ClientRing, Done, Operation};
+pub use outgoing::{Outgoing, Receive};
+pub use server::{Done as Served, ServerRing};

@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(said(&open, 10, Some(0.89)), None);
         assert_eq!(
             said(&open, 11, None).unwrap(),
-            "loader-saturated: 11 of 1000 starts at 400/s were late because earlier ones had not been made yet"
+            "loader-saturated: 11 of 1000 starts at 400/s were still due after 64 had been made at once"
         );
         assert_eq!(
             said(&open, 0, Some(0.9)).unwrap(),
@@ -312,7 +312,7 @@ mod tests {
         let burst = load("mode = \"open\"\narrivals = \"burst\"");
         assert_eq!(
             said(&burst, 11, Some(0.9)).unwrap(),
-            "loader-saturated: 11 of 1000 starts were late because earlier ones had not been made yet; the busiest loader used \
+            "loader-saturated: 11 of 1000 starts were still due after 64 had been made at once; the busiest loader used \
              90 % of the time it could get"
         );
         assert_eq!(said(&closed, 1_000, Some(1.0)), None, "a closed loop is saturated by design");
@@ -323,7 +323,7 @@ mod tests {
         let kept = Population { load: &kept, name: Some("kept"), measured, offered_per_s: Some(400.0), busiest: None };
         assert_eq!(
             words(saturated(&kept)).unwrap(),
-            "loader-saturated: kept: 11 of 1000 requests at 400/s were late because earlier ones had not been made yet"
+            "loader-saturated: kept: 11 of 1000 requests at 400/s were still due after 64 had been made at once"
         );
     }
 

@@ -170,21 +170,21 @@ type Met<'a> = (Option<&'a str>, Option<f64>, Option<(&'static str, f64)>);
 /// The rate that should match an open loop's: accepts per second or, of datagrams, requests and populations, which nobody accepts or
 /// knows when accepting, what was due and answered, sooner or later.
 fn met<'a>(record: &TrialRecord, populations: &[Population<'a>]) -> Vec<Met<'a>> {
+    let answered = |measured: &Measured, offered_per_s: Option<f64>| {
+        let due = measured.due().unwrap_or_default();
+        let share = due.completed as f64 / due.planned.max(1) as f64;
+        offered_per_s.map(|offered| ("answered", share * offered))
+    };
     if populations.len() > 1 || populations.iter().any(|one| matches!(one.load.mode, Mode::Kept { .. })) {
-        let met = |one: &Population<'a>| {
-            let due = one.measured.due().unwrap_or_default();
-            let share = due.completed as f64 / due.planned.max(1) as f64;
-            (one.name, one.offered_per_s, one.offered_per_s.map(|offered| ("answered", share * offered)))
-        };
+        let met = |one: &Population<'a>| (one.name, one.offered_per_s, answered(&one.measured, one.offered_per_s));
         return populations.iter().map(met).collect();
     }
+    let offered_per_s = record.rates.offered_per_s;
     let met = match &record.datagrams {
         None => record.rates.accepted_per_s.map(|rate| (ACCEPTED, rate)),
-        Some(_) => {
-            (record.duration_s > 0.0).then(|| ("answered", record.measured.completed as f64 / record.duration_s))
-        }
+        Some(_) => answered(&record.measured, offered_per_s),
     };
-    vec![(None, record.rates.offered_per_s, met)]
+    vec![(None, offered_per_s, met)]
 }
 
 /// The first rate that was not met, if events, to which all together lost so many per second, do not account for it: what other

@@ -195,6 +195,8 @@ pub struct Ended {
     pub errors: Vec<ErrorCount>,
     /// Scheduling policy, as reported by the kernel; `None` for another server's member.
     pub scheduler: Option<String>,
+    /// What moves the bytes of its connections; `None` for another server's member, and for one that only accepts.
+    pub engine: Option<String>,
 }
 
 /// What our own workers count besides.

@@ -239,7 +239,8 @@ impl Subject for OwnServer {
         let mut running = || if is_pool { family.running(0..1) * workers } else { family.running(0..workers) };
         let all_stopped = || control.stopped() >= running() as u64;
         // Workers that hang are killed later.
-        let _ = family::wait_until(Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
+        let nap = |at_most| control.nap_until_stopped(workers as u64, at_most);
+        let _ = family::wait_by(nap, Patience::of(STOP_PATIENCE), all_stopped, || Ok(()));
         self.beside.iter_mut().try_for_each(Beside::end)
     }
 
@@ -312,7 +313,7 @@ fn ended(control: &Control, name: &str, number: usize, life: Life) -> Ended {
         // A dead worker has not updated its own counters.
         control.died(number, cpu);
     }
-    let WorkerSetUp { tid, scheduler } =
+    let WorkerSetUp { tid, scheduler, engine } =
         life.set_up.unwrap_or_else(|| WorkerSetUp { tid: life.pid, ..WorkerSetUp::default() });
     let (total, measured) = (control.since_start(number), control.measured(number));
     Ended {
@@ -334,6 +335,7 @@ fn ended(control: &Control, name: &str, number: usize, life: Life) -> Ended {
         },
         errors: control.worker_errors(number),
         scheduler,
+        engine,
         ..Ended::default()
     }
 }
@@ -363,7 +365,7 @@ pub(super) fn help(
 ) -> Result<WorkerSetUp> {
     let TrialContext { scenario, control, .. } = context;
     let scheduler = scenario.server.scheduler.enforce(keys::SERVER_SCHEDULER.path())?;
-    let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler };
+    let set_up = WorkerSetUp { tid: gettid().as_raw(), scheduler, engine: None };
     report(&set_up)?;
     let number = control.workers();
     let is_thread = scenario.server.strategy.is_pool();
