@@ -154,9 +154,10 @@ impl<M: Mover> Loop<M> {
                 let patience = source.before_wait().context("preparing to accept")?;
                 left = [left, patience].into_iter().flatten().min();
             }
-            self.mover.wait(&mut self.poll, &mut events, left)?;
+            let closed = self.mover.wait(&mut self.poll, &mut events, left)?;
             self.woke_ns = clock::monotonic_ns();
             meter.pass(self.woke_ns);
+            (0..closed).for_each(|_| self.closed(meter));
             let pending = self.mover.pending(&events);
             for source in sources(&mut self.acceptor, &mut self.datagrams) {
                 source.woke(&events, pending);

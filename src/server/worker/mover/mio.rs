@@ -72,8 +72,8 @@ impl Mio {
 }
 
 impl Mover for Mio {
-    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<()> {
-        wait(poll, events, at_most)
+    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<usize> {
+        wait(poll, events, at_most).map(|()| 0)
     }
 
     fn pending(&self, events: &Events) -> usize {

@@ -24,8 +24,9 @@ use crate::{
 
 /// Moves the bytes of a worker's connections, which it knows by their keys in the worker's slab.
 pub(super) trait Mover: Sized {
-    /// Waits for events of the loop's sources, which are in `events` then, and of connections.
-    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<()>;
+    /// Waits for events of the loop's sources, which are in `events` then, and of connections. Returns how many of those that were being
+    /// closed are closed now: what is accepted next may take their place.
+    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<usize>;
 
     /// How many events of either kind the last wait has found.
     fn pending(&self, events: &Events) -> usize;

@@ -39,7 +39,7 @@ impl Uring {
 }
 
 impl Mover for Uring {
-    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<()> {
+    fn wait(&mut self, poll: &mut Poll, events: &mut Events, at_most: Option<Duration>) -> Result<usize> {
         events.clear();
         if !self.watches {
             self.ring.watch(poll.registry().as_fd()).context("io_uring_enter")?;
@@ -47,15 +47,18 @@ impl Mover for Uring {
         }
         self.ring.submit_and_wait(at_most).context("io_uring_enter")?;
         self.done.clear();
+        let mut closed = 0;
         while let Some(done) = self.ring.next().context("io_uring_enter")? {
-            if let Served::Watched = done {
-                self.watches = false;
-                wait(poll, events, Some(Duration::ZERO))?;
-            } else {
-                self.done.push(done);
+            match done {
+                Served::Watched => {
+                    self.watches = false;
+                    wait(poll, events, Some(Duration::ZERO))?;
+                }
+                Served::Closed => closed += 1,
+                done => self.done.push(done),
             }
         }
-        Ok(())
+        Ok(closed)
     }
 
     fn pending(&self, events: &Events) -> usize {
@@ -73,7 +76,7 @@ impl Mover for Uring {
                 break;
             }
             match done {
-                Served::Watched => {}
+                Served::Watched | Served::Closed => {}
                 Served::Received { key, received } => {
                     work.serve(key, meter, |mover, connection, application| {
                         if received.is_end() {
@@ -96,7 +99,6 @@ impl Mover for Uring {
                     work.serve(key, meter, |_, _, _| Err(Cause::Errno(errno)));
                 }
                 Served::Failed { key: None, errno } => failed(Cause::Errno(errno), meter),
-                Served::Closed => work.closed(meter),
             }
         }
         work.mover.done = all;
