@@ -332,8 +332,7 @@ impl Ledger {
     pub fn tuples(&self, members: usize, seen: Option<&Seen>) -> Drawn {
         let accepted_by = |(accepts, [accepted, _], _): &Slot| {
             let kept = (accepted.load(Relaxed) as usize).min(KEPT);
-            let mut workers: Vec<u16> =
-                accepts[..kept].iter().map(|accept| worker_of(accept.load(Acquire))).collect();
+            let mut workers: Vec<u16> = accepts[..kept].iter().map(|accept| worker_of(accept.load(Acquire))).collect();
             workers.sort_unstable();
             workers.dedup();
             workers
@@ -466,7 +465,10 @@ mod tests {
             assert_eq!(ledger.journey(client(7)), None, "the answer of an earlier connection is not this one's");
             ledger.answered(client(7), accept_ns, accept_ns + 1, accept_ns + 2);
             let journey = ledger.journey(client(7)).unwrap();
-            assert_eq!((journey.woke_ns, journey.accept_ns, journey.replied_ns), (accept_ns - 20, accept_ns, accept_ns + 2));
+            assert_eq!(
+                (journey.woke_ns, journey.accept_ns, journey.replied_ns),
+                (accept_ns - 20, accept_ns, accept_ns + 2)
+            );
         }
         // A worker that answers late, after its client has gone and the port has another.
         ledger.answered(client(7), 500, 601, 602);

@@ -527,7 +527,58 @@ fn say(
 
 #[cfg(test)]
 mod tests {
+    use std::net;
+
     use super::*;
+    use crate::{
+        ipc::proxy_header::{Template, Version},
+        scenario::{Plan, Source},
+    };
+
+    /// Takes everything at once.
+    struct Everywhere;
+
+    impl Outlet for Everywhere {
+        fn send(&mut self, _: &mut Connection, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn is_free(&self, _: &Connection) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn the_first_byte_was_read_when_the_first_piece_came() {
+        let source = Source { name: "t", text: "[load]\nproxy_protocol = 1" };
+        let plan = Plan::read(&source, &[]).unwrap();
+        let ledger = Arc::new(Ledger::new(Arc::default()).unwrap());
+        let mut application = Application::new(&plan.cells[0].scenario, 3, Some(Arc::clone(&ledger)), 1, 1);
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        // In the header, behind it, and in the request.
+        for (answered, piece) in [Some(1), None, Some(50)].into_iter().enumerate() {
+            let _client = net::TcpStream::connect(server).unwrap();
+            let (stream, client) = listener.accept().unwrap();
+            let mut bytes = Vec::new();
+            Template::new(Version::Text, client.ip(), server).write(client.port(), &mut bytes);
+            let piece = piece.unwrap_or(bytes.len());
+            bytes.extend_from_slice(&[7; 64]);
+            let accept_ns = clock::monotonic_ns();
+            ledger.accepted(client, 3, accept_ns);
+            ledger.arrived(client, accept_ns, accept_ns, accept_ns);
+            let arrival = Arrival { stream: TcpStream::from_std(stream), tuple: Tuple { client, server }, accept_ns };
+            let mut connection = application.take_up(arrival);
+            application.hear(&mut connection, &bytes[..piece], &mut Everywhere).unwrap();
+            assert_eq!((application.answered(), ledger.journey(client)), (answered as u64, None));
+            let between_ns = clock::monotonic_ns();
+            application.hear(&mut connection, &bytes[piece..], &mut Everywhere).unwrap();
+            assert_eq!(application.answered(), answered as u64 + 1);
+            let journey = ledger.journey(client).unwrap();
+            assert!((accept_ns..=between_ns).contains(&journey.read_ns) && between_ns <= journey.replied_ns, "{piece}");
+            assert!(connection.buffers.is_none() && connection.is_served());
+        }
+    }
 
     #[test]
     #[cfg_attr(debug_assertions, ignore = "with debug assertions, mio's sockets are larger")]
