@@ -13,6 +13,7 @@ use std::{
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
+            fence,
         },
     },
 };
@@ -32,12 +33,8 @@ use crate::{
 /// Slots for each client address.
 pub(super) const PORTS: usize = 1 << 16;
 
-/// The words of a slot: the number of accepts, then the latest accepts.
-const ACCEPTED: usize = 0;
-const ACCEPTS: usize = 1;
 /// Accepts kept per slot: a port freed by a reset may be reused and accepted again before the first connection's loader looks.
 const KEPT: usize = 4;
-const WORDS: usize = ACCEPTS + KEPT;
 /// An accept fits in one word: its worker in these low bits, and above them its time since the ledger was made. That is enough for
 /// more workers than a scenario may have, and for 52 days.
 const WORKER_BITS: u32 = 12;
@@ -47,21 +44,28 @@ const BLOCK: usize = 64;
 /// Set once a loader has given up on a connection from the port before it was established.
 const GIVEN_UP: u32 = 1 << 31;
 
-/// Slots totalling 100 bytes per client port: 6.3 MiB, of which only touched pages use memory. What loaders write and what workers write
-/// is kept apart: touching a cache line that the other side has just written costs a hundred nanoseconds.
+/// What workers record of the connections from one client port: the latest accepts; the number of accepts, and the place of that whose
+/// [`Journey`] follows, counted from 1; that journey before the accept, and after it. At 64 bytes, it is one line of the cache, since
+/// mappings begin at a page.
+type Slot = ([AtomicU64; KEPT], [AtomicU32; 2], [Lengths; 2]);
+/// Two lengths of time in nanoseconds: the low words of both, and a word of what is above.
+type Lengths = [AtomicU32; 3];
+/// Stands for a length that is not known, or does not fit: 78 hours.
+const UNKNOWN: u64 = (1 << 48) - 1;
+
+/// Slots and words totalling 84 bytes per client port: 5.3 MiB, of which only touched pages use memory. What loaders write and what workers
+/// write is kept apart: touching a cache line that the other side has just written costs a hundred nanoseconds.
 #[derive(Debug)]
 pub struct Ledger {
     places: Arc<Places>,
     /// When it was made, in nanoseconds of CLOCK_MONOTONIC: before any accept.
     since_ns: u64,
-    slots: SharedSlice<[AtomicU64; WORDS]>,
+    slots: SharedSlice<Slot>,
     /// By client port: connections that a loader established, and [`GIVEN_UP`].
     established: SharedSlice<AtomicU32>,
     /// By block of slots: whether a loader established anything there, and whether a worker accepted anything.
     loaded: SharedSlice<AtomicU32>,
     served: SharedSlice<AtomicU32>,
-    /// By client port: the connection's [`Journey`].
-    journeys: SharedSlice<[AtomicU64; 5]>,
     /// By client port: 1 + the worker that first answered the latest datagram flow; 0 without any.
     flows: SharedSlice<AtomicU32>,
     /// By client port: 1 + the worker that last received a datagram of a flow that began there since the last look; 0 without any.
@@ -146,7 +150,6 @@ impl Ledger {
             established: SharedSlice::new(slots)?,
             loaded: SharedSlice::new(slots / BLOCK)?,
             served: SharedSlice::new(slots / BLOCK)?,
-            journeys: SharedSlice::new(slots)?,
             flows: SharedSlice::new(slots)?,
             receivers: SharedSlice::new(slots)?,
             shed: SharedSlice::new(slots)?,
@@ -207,9 +210,9 @@ impl Ledger {
             return;
         };
         mark(&self.served, place);
-        let slot = &self.slots[place];
-        let at = ACCEPTS + slot[ACCEPTED].fetch_add(1, Relaxed) as usize % KEPT;
-        slot[at].store((accept_ns - self.since_ns) << WORKER_BITS | u64::from(worker), Release);
+        let (accepts, [accepted, _], _) = &self.slots[place];
+        let at = accepted.fetch_add(1, Relaxed) as usize % KEPT;
+        accepts[at].store((accept_ns - self.since_ns) << WORKER_BITS | u64::from(worker), Release);
     }
 
     /// Records that a worker has accepted a connection whose client can no longer be identified.
@@ -235,41 +238,72 @@ impl Ledger {
     /// Later accepts may belong to later connections from the same port; the earliest is this one's.
     #[inline]
     pub fn entry(&self, client: SocketAddr, connect_ns: u64) -> Option<Entry> {
-        let entry =
-            |accept: u64| Entry { worker: worker_of(accept), accept_ns: self.since_ns + (accept >> WORKER_BITS) };
-        self.slots[self.place(client)?][ACCEPTS..]
+        let (accepts, ..) = &self.slots[self.place(client)?];
+        accepts
             .iter()
-            .map(|accept| entry(accept.load(Acquire)))
+            .map(|accept| accept.load(Acquire))
+            .map(|accept| Entry { worker: worker_of(accept), accept_ns: self.accepted_at(accept) })
             .filter(|entry| entry.accept_ns >= connect_ns)
             .min_by_key(|entry| entry.accept_ns)
     }
 
-    /// Records how the connection from this port came to its worker: the beginning of its [`Journey`].
+    /// Records how the connection from this port, accepted then, came to its worker: the beginning of its [`Journey`].
     #[inline]
     pub fn arrived(&self, client: SocketAddr, woke_ns: u64, returned_ns: u64, accept_ns: u64) {
         let Some(place) = self.place(client) else { return };
-        let journey = &self.journeys[place];
-        for (word, instant) in journey.iter().zip([woke_ns, returned_ns, accept_ns]) {
-            word.store(instant, Release);
+        let (accepts, [_, current], [before, after]) = &self.slots[place];
+        let is_its = |accept: &AtomicU64| self.accepted_at(accept.load(Relaxed)) == accept_ns;
+        current.store(accepts.iter().position(is_its).map_or(0, |place| place as u32 + 1), Relaxed);
+        // Whoever reads any of what follows finds that another journey has begun.
+        fence(Release);
+        // An accept takes no time if its loop noted that it had woken up later.
+        let instants = [woke_ns.min(returned_ns), returned_ns];
+        put(before, instants.map(|instant| accept_ns.checked_sub(instant)));
+        put(after, [None; 2]);
+    }
+
+    /// Records the rest of its journey, just before its worker first answers it. If another connection has arrived from its port, nobody
+    /// asks for it any more.
+    #[inline]
+    pub fn answered(&self, client: SocketAddr, accept_ns: u64, read_ns: u64, replied_ns: u64) {
+        let Some(place) = self.place(client) else { return };
+        let slot = &self.slots[place];
+        if self.arrival(slot).is_some_and(|(_, latest_ns)| latest_ns == accept_ns) {
+            put(&slot.2[1], [read_ns, replied_ns].map(|instant| instant.checked_sub(accept_ns)));
         }
     }
 
-    /// Records the rest of its journey, just before its worker first answers it.
+    /// The accept whose journey a slot has: its place, and when it was.
     #[inline]
-    pub fn answered(&self, client: SocketAddr, read_ns: u64, replied_ns: u64) {
-        let Some(place) = self.place(client) else { return };
-        let [_, _, _, read, replied] = &self.journeys[place];
-        read.store(read_ns, Release);
-        replied.store(replied_ns, Release);
+    fn arrival(&self, (accepts, [_, current], _): &Slot) -> Option<(u32, u64)> {
+        let current = current.load(Acquire);
+        let accept = accepts.get((current as usize).checked_sub(1)?)?;
+        Some((current, self.accepted_at(accept.load(Relaxed))))
     }
 
     /// The journey of the latest connection from this port. It is recorded before the reply is sent, so a client that has the reply sees
-    /// it, or the beginning of a later connection's, whose accept is later too.
+    /// it, or a later connection's, whose accept is later too. `None` if there is none, or it took longer than a slot can say: 78 hours.
     #[inline]
     pub fn journey(&self, client: SocketAddr) -> Option<Journey> {
-        let [woke_ns, returned_ns, accept_ns, read_ns, replied_ns] =
-            self.journeys[self.place(client)?].each_ref().map(|word| word.load(Acquire));
-        Some(Journey { woke_ns, returned_ns, accept_ns, read_ns, replied_ns })
+        let slot = &self.slots[self.place(client)?];
+        let (current, accept_ns) = self.arrival(slot)?;
+        let (_, [_, now_current], [before, after]) = slot;
+        let ([woke, returned], [read, replied]) = (take(before)?, take(after)?);
+        // Instants of two connections are not to be mixed.
+        fence(Acquire);
+        (now_current.load(Relaxed) == current).then(|| Journey {
+            woke_ns: accept_ns - woke,
+            returned_ns: accept_ns - returned,
+            accept_ns,
+            read_ns: accept_ns + read,
+            replied_ns: accept_ns + replied,
+        })
+    }
+
+    /// The time of an accept in a slot.
+    #[inline]
+    fn accepted_at(&self, accept: u64) -> u64 {
+        self.since_ns + (accept >> WORKER_BITS)
     }
 
     /// Records which worker first answered the datagram flow from this port.
@@ -296,17 +330,16 @@ impl Ledger {
     /// The distinct client ends whose connections each member accepted. Of an end with more than four accepts, the last four count, which
     /// are one member's unless the group of listeners changed.
     pub fn tuples(&self, members: usize, seen: Option<&Seen>) -> Drawn {
-        let accepted_by = |slot: &[AtomicU64; WORDS]| {
-            let kept = slot[ACCEPTED].load(Relaxed).min(KEPT as u64) as usize;
-            let mut workers: Vec<u16> =
-                slot[ACCEPTS..][..kept].iter().map(|accept| worker_of(accept.load(Acquire))).collect();
+        let accepted_by = |(accepts, [accepted, _], _): &Slot| {
+            let kept = (accepted.load(Relaxed) as usize).min(KEPT);
+            let mut workers: Vec<u16> = accepts[..kept].iter().map(|accept| worker_of(accept.load(Acquire))).collect();
             workers.sort_unstable();
             workers.dedup();
             workers
         };
         let served = |block: &usize| self.served[*block].load(Relaxed) != 0;
         let slots = (0..self.served.len()).filter(served).flat_map(slots_of).map(|place| (place, &self.slots[place]));
-        let used = slots.filter(|(_, slot)| slot[ACCEPTED].load(Relaxed) > 0);
+        let used = slots.filter(|(_, (_, [accepted, _], _))| accepted.load(Relaxed) > 0);
         Drawn::count(members, seen, false, used.map(|(place, slot)| (place, accepted_by(slot))))
     }
 
@@ -321,8 +354,8 @@ impl Ledger {
         let mut balance = Balance { foreign: self.strangers[0].load(Relaxed), ..Balance::default() };
         let used = |block: &usize| self.loaded[*block].load(Relaxed) != 0 || self.served[*block].load(Relaxed) != 0;
         for place in (0..self.loaded.len()).filter(used).flat_map(slots_of) {
-            let (slot, established) = (&self.slots[place], &self.established[place]);
-            let (word, accepted) = (established.load(Relaxed), slot[ACCEPTED].load(Relaxed));
+            let (_, [accepted, _], _) = &self.slots[place];
+            let (word, accepted) = (self.established[place].load(Relaxed), u64::from(accepted.load(Relaxed)));
             let established = u64::from(word & !GIVEN_UP);
             balance.never_accepted += established.saturating_sub(accepted);
             let beyond = accepted.saturating_sub(established);
@@ -349,6 +382,24 @@ fn slots_of(block: usize) -> Range<usize> {
     block * BLOCK..(block + 1) * BLOCK
 }
 
+/// Notes two lengths of time.
+#[inline]
+fn put([first, second, above]: &Lengths, lengths: [Option<u64>; 2]) {
+    let [one, other] = lengths.map(|length| length.map_or(UNKNOWN, |length| length.min(UNKNOWN)));
+    first.store(one as u32, Relaxed);
+    second.store(other as u32, Relaxed);
+    above.store((one >> 32) as u32 | ((other >> 32) as u32) << 16, Relaxed);
+}
+
+/// Two lengths of time as they were noted; `None` if either is [`UNKNOWN`].
+#[inline]
+fn take([first, second, above]: &Lengths) -> Option<[u64; 2]> {
+    let above = u64::from(above.load(Relaxed));
+    let whole = |low: &AtomicU32, above: u64| Some(above << 32 | u64::from(low.load(Relaxed)));
+    let is_known = |length: &u64| *length != UNKNOWN;
+    Some([whole(first, above & 0xffff).filter(is_known)?, whole(second, above >> 16).filter(is_known)?])
+}
+
 fn worker_of(accept: u64) -> u16 {
     (accept & ((1 << WORKER_BITS) - 1)) as u16
 }
@@ -361,6 +412,80 @@ mod tests {
 
     fn client(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn what_a_worker_records_of_a_port_is_one_line_of_the_cache() {
+        // A worker may use 128 bytes for a held connection: this, the 48 of the connection itself, and 4 for its stamp.
+        assert_eq!(size_of::<Slot>(), 64);
+        let ledger = Ledger::since(Arc::default(), 0).unwrap();
+        assert!(ledger.slots.as_ptr().addr().is_multiple_of(64));
+    }
+
+    #[test]
+    fn journeys_are_exact_up_to_78_hours_and_unknown_beyond() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let since_ns = 500 * HOUR_NS;
+        for [woke, returned, read, replied] in [
+            [0, 0, 0, 0],
+            [1, 0, 30_000, 70_000],
+            [5_000_000_001, 4_294_967_295, 4_294_967_296, 4_294_967_297],
+            [78 * HOUR_NS, 77 * HOUR_NS, 76 * HOUR_NS, 78 * HOUR_NS],
+        ] {
+            let ledger = Ledger::since(Arc::default(), since_ns).unwrap();
+            let accept_ns = since_ns + 100 * HOUR_NS;
+            assert_eq!(ledger.journey(client(7)), None);
+            ledger.accepted(client(7), 4_000, accept_ns);
+            ledger.arrived(client(7), accept_ns - woke, accept_ns - returned, accept_ns);
+            assert_eq!(ledger.journey(client(7)), None, "not answered yet");
+            ledger.answered(client(7), accept_ns, accept_ns + read, accept_ns + replied);
+            let journey = Journey {
+                woke_ns: accept_ns - woke,
+                returned_ns: accept_ns - returned,
+                accept_ns,
+                read_ns: accept_ns + read,
+                replied_ns: accept_ns + replied,
+            };
+            assert_eq!(ledger.journey(client(7)), Some(journey));
+            ledger.answered(client(7), accept_ns, accept_ns + read, accept_ns + 79 * HOUR_NS);
+            assert_eq!(ledger.journey(client(7)), None);
+        }
+    }
+
+    #[test]
+    fn a_journey_is_that_of_the_latest_arrival() {
+        let ledger = Ledger::since(Arc::default(), 0).unwrap();
+        let came = |accept_ns: u64| {
+            ledger.accepted(client(7), 1, accept_ns);
+            ledger.arrived(client(7), accept_ns - 20, accept_ns - 10, accept_ns);
+        };
+        // More often than accepts are kept.
+        for accept_ns in [100, 200, 300, 400, 500, 600] {
+            came(accept_ns);
+            assert_eq!(ledger.journey(client(7)), None, "the answer of an earlier connection is not this one's");
+            ledger.answered(client(7), accept_ns, accept_ns + 1, accept_ns + 2);
+            let journey = ledger.journey(client(7)).unwrap();
+            assert_eq!(
+                (journey.woke_ns, journey.accept_ns, journey.replied_ns),
+                (accept_ns - 20, accept_ns, accept_ns + 2)
+            );
+        }
+        // A worker that answers late, after its client has gone and the port has another.
+        ledger.answered(client(7), 500, 601, 602);
+        assert_eq!(ledger.journey(client(7)).unwrap().read_ns, 601);
+        came(700);
+        ledger.answered(client(7), 600, 701, 702);
+        assert_eq!(ledger.journey(client(7)), None);
+        // Its loop noted the wake-up only after the accept had returned.
+        ledger.accepted(client(7), 1, 800);
+        ledger.arrived(client(7), 795, 790, 800);
+        ledger.answered(client(7), 800, 810, 820);
+        assert_eq!(ledger.journey(client(7)).unwrap().woke_ns, 790);
+        // An accept that has yet to return at its end is not one.
+        ledger.accepted(client(7), 1, 900);
+        ledger.arrived(client(7), 890, 901, 900);
+        ledger.answered(client(7), 900, 910, 920);
+        assert_eq!(ledger.journey(client(7)), None);
     }
 
     #[test]
@@ -500,7 +625,7 @@ mod tests {
         let stranger = client(7);
         ledger.accepted(stranger, 1, 60);
         ledger.arrived(stranger, 50, 55, 60);
-        ledger.answered(stranger, 70, 80);
+        ledger.answered(stranger, 60, 70, 80);
         ledger.flow_answered(stranger, 1);
         ledger.received(stranger, 1);
         assert_eq!(ledger.balance(), Balance { never_accepted: 0, beyond_established: 0, foreign: 1 });

@@ -8,7 +8,7 @@
 //! modulo 2⁴⁸), digest of the 4-tuple `u32`: 16 bytes. Where a reply has room, the 4-tuple itself follows: client
 //! address (16 bytes, IPv4 mapped into IPv6), client port `u16`, server address, server port: 52 bytes in all.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::proxy_header::Version;
 
@@ -16,7 +16,9 @@ use super::proxy_header::Version;
 pub const RECEIPT_BYTES: usize = 16;
 /// Length of a receipt followed by the 4-tuple.
 pub const FULL_RECEIPT_BYTES: usize = RECEIPT_BYTES + TUPLE_BYTES;
-const TUPLE_BYTES: usize = 36;
+const TUPLE_BYTES: usize = 2 * END_BYTES;
+const END_BYTES: usize = ADDRESS_BYTES + 2;
+const ADDRESS_BYTES: usize = 16;
 const TIME_MASK: u64 = (1 << 48) - 1;
 
 /// The two ends of a connection.
@@ -36,13 +38,8 @@ impl Tuple {
 
     fn bytes(&self) -> [u8; TUPLE_BYTES] {
         let mut bytes = [0; TUPLE_BYTES];
-        for (half, end) in bytes.chunks_exact_mut(TUPLE_BYTES / 2).zip([self.client, self.server]) {
-            let address = match end.ip() {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                IpAddr::V6(v6) => v6,
-            };
-            half[..16].copy_from_slice(&address.octets());
-            half[16..].copy_from_slice(&end.port().to_le_bytes());
+        for (half, end) in bytes.chunks_exact_mut(END_BYTES).zip([self.client, self.server]) {
+            half.copy_from_slice(&End::from(end).0);
         }
         bytes
     }
@@ -50,6 +47,32 @@ impl Tuple {
     /// 32-bit FNV-1a over the 36 bytes of the 4-tuple (Fowler, Noll, Vo: offset basis 2166136261, prime 16777619).
     fn digest(bytes: &[u8; TUPLE_BYTES]) -> u32 {
         bytes.iter().fold(2_166_136_261, |hash, byte| fnv(hash, *byte))
+    }
+}
+
+/// One end of a connection as a receipt states it, in 18 bytes instead of a [`SocketAddr`]'s 32: the address, IPv4 mapped into IPv6, and
+/// the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End([u8; END_BYTES]);
+
+impl From<SocketAddr> for End {
+    #[inline]
+    fn from(end: SocketAddr) -> Self {
+        let address = match end.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let mut bytes = [0; END_BYTES];
+        bytes[..ADDRESS_BYTES].copy_from_slice(&address.octets());
+        bytes[ADDRESS_BYTES..].copy_from_slice(&end.port().to_le_bytes());
+        Self(bytes)
+    }
+}
+
+impl From<End> for SocketAddr {
+    #[inline]
+    fn from(End([address @ .., low, high]): End) -> Self {
+        Self::new(Ipv6Addr::from(address).to_canonical(), u16::from_le_bytes([low, high]))
     }
 }
 
@@ -223,6 +246,16 @@ mod tests {
             assert_eq!(receipt.told_of(&tuple(40_000)), Some(told));
             assert_eq!(receipt.told_of(&tuple(40_001)), None);
         }
+    }
+
+    #[test]
+    fn an_end_is_restored_in_the_family_that_it_had() {
+        for end in ["127.0.0.1:40001", "10.0.255.3:1", "[::1]:65535", "[2001:db8::7f00:1]:256", "[::]:0"] {
+            let end: SocketAddr = end.parse().unwrap();
+            assert_eq!(SocketAddr::from(End::from(end)), end);
+        }
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:7".parse().unwrap();
+        assert_eq!(SocketAddr::from(End::from(mapped)), "10.0.0.1:7".parse().unwrap());
     }
 
     #[test]

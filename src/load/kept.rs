@@ -16,6 +16,8 @@ use crate::scenario::{Asking, Spread, Times};
 /// The bits that tell the random streams of think times and of lifetimes from those of schedules, which are numbers of repetitions.
 const THINK_STREAM: u64 = 1 << 60;
 const LIFETIME_STREAM: u64 = 1 << 61;
+/// Stands for an instant that does not come, in slots, of which a loader may have tens of thousands.
+const NEVER_NS: u64 = u64::MAX;
 
 /// The kept connections of one loader.
 #[derive(Debug)]
@@ -25,8 +27,10 @@ pub struct Kept {
     due: Due,
     /// Seed and repetition, which decide the gaps between requests.
     rng: ChaCha8Rng,
-    /// The population's connections, of all loaders together.
+    /// The population's connections, of all loaders together, and which of them are this loader's.
     connections: u64,
+    part: Part,
+    /// One for each of its connections, in their order.
     slots: Vec<Slot>,
     /// When each slot that is not busy has something to do. Only the one that its slot knows of counts: a connection that ends while it
     /// is idle leaves another behind.
@@ -38,25 +42,34 @@ pub struct Kept {
 /// One connection, which may be opened several times.
 #[derive(Debug)]
 struct Slot {
-    /// Its number in the population.
-    connection: u64,
     /// The number of its next request, and when that is due, in nanoseconds since the first could be; infinite while its client does
     /// not know yet, as its thinking begins with a reply.
     number: u64,
     offset_ns: f64,
-    state: State,
-    /// When it has something to do, if it is not busy.
-    wake_ns: Option<u64>,
+    activity: Activity,
     /// Why it opens its next connection.
     opens: Opens,
+    /// While it is idle: the key of its connection, and since when.
+    key: u32,
+    since_ns: u64,
+    /// When it has something to do, if it is not busy; otherwise never.
+    wake_ns: u64,
     /// How often it has been opened, and when the lifetime of its present connection is over.
     lives: u64,
     ends_ns: u64,
-    /// A request that was on its way when the server closed, and when it was due.
-    again_ns: Option<u64>,
+    /// When a request was due that was on its way when the server closed; never if there is none.
+    again_ns: u64,
 }
 
-/// What a connection is doing.
+/// What a slot's connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    Closed,
+    Busy,
+    Idle,
+}
+
+/// The same, with what is to be known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Closed,
@@ -111,30 +124,36 @@ impl Kept {
             due,
             rng,
             connections,
+            part,
             slots: Vec::new(),
             wakes: BinaryHeap::new(),
             of_key: Vec::new(),
         };
-        for connection in (0..connections).filter(|connection| part.owns(*connection)) {
-            let offset_ns = kept.first_ns(connection);
-            let slot = Slot {
-                connection,
+        let slots = part.of(connections) as usize;
+        kept.slots.reserve_exact(slots);
+        kept.wakes.reserve_exact(2 * slots);
+        for slot in 0..slots as u32 {
+            let offset_ns = kept.first_ns(kept.connection(slot));
+            kept.slots.push(Slot {
                 number: 0,
                 offset_ns,
-                state: State::Closed,
-                wake_ns: None,
+                activity: Activity::Closed,
                 opens: Opens::Anew,
+                key: 0,
+                since_ns: 0,
+                wake_ns: NEVER_NS,
                 lives: 0,
-                ends_ns: u64::MAX,
-                again_ns: None,
-            };
-            kept.slots.push(slot);
-        }
-        kept.wakes.reserve(2 * kept.slots.len());
-        for slot in 0..kept.slots.len() as u32 {
+                ends_ns: NEVER_NS,
+                again_ns: NEVER_NS,
+            });
             kept.wake(slot, 0);
         }
         kept
+    }
+
+    /// The number of a slot's connection in the population: loaders take turns.
+    fn connection(&self, slot: u32) -> u64 {
+        self.part.loader as u64 + u64::from(slot) * self.part.loaders as u64
     }
 
     /// When a slot next has something to do; `None` if none has, unless it is busy.
@@ -146,7 +165,9 @@ impl Kept {
     pub fn pop(&mut self, now_ns: u64) -> Option<u32> {
         while self.next_ns().is_some_and(|at_ns| at_ns <= now_ns) {
             let Reverse((at_ns, slot)) = self.wakes.pop()?;
-            if self.slots[slot as usize].wake_ns.take_if(|wake_ns| *wake_ns == at_ns).is_some() {
+            let wake_ns = &mut self.slots[slot as usize].wake_ns;
+            if *wake_ns == at_ns {
+                *wake_ns = NEVER_NS;
                 return Some(slot);
             }
         }
@@ -154,19 +175,24 @@ impl Kept {
     }
 
     pub fn state(&self, slot: u32) -> State {
-        self.slots[slot as usize].state
+        let Slot { activity, key, since_ns, .. } = self.slots[slot as usize];
+        match activity {
+            Activity::Closed => State::Closed,
+            Activity::Busy => State::Busy,
+            Activity::Idle => State::Idle { key: key as usize, since_ns },
+        }
     }
 
     /// Takes what is due on a slot by now, which goes on to what follows.
     pub fn take(&mut self, slot: u32, now_ns: u64) -> Moment {
-        let Slot { state, ends_ns, .. } = self.slots[slot as usize];
+        let Slot { activity, ends_ns, .. } = self.slots[slot as usize];
         // Once no more is due, what is still to be asked goes out on the connections that there are.
         let is_replaced = ends_ns <= now_ns && now_ns < self.due.until_ns && self.due_ns(slot).is_some();
-        if matches!(state, State::Idle { .. }) && is_replaced {
+        if activity == Activity::Idle && is_replaced {
             self.slots[slot as usize].opens = Opens::Replacing;
             return Moment::Replacement;
         }
-        if let Some(due_ns) = self.slots[slot as usize].again_ns.take() {
+        if let Some(due_ns) = self.slots[slot as usize].take_again() {
             return Moment::Again { due_ns };
         }
         match self.due_ns(slot) {
@@ -192,7 +218,7 @@ impl Kept {
 
     /// Takes any request that was to be made again.
     pub fn take_again(&mut self) -> Option<u64> {
-        self.slots.iter_mut().find_map(|slot| slot.again_ns.take())
+        self.slots.iter_mut().find_map(Slot::take_again)
     }
 
     /// A slot's connection has begun.
@@ -201,30 +227,31 @@ impl Kept {
             self.of_key.resize(key + 1, 0);
         }
         self.of_key[key] = slot;
-        let Slot { connection, lives, .. } = self.slots[slot as usize];
-        let lifetime_ns = self.lifetime.map(|times| self.draw_ns(times, LIFETIME_STREAM, (connection, lives)));
+        let life = (self.connection(slot), self.slots[slot as usize].lives);
+        let lifetime_ns = self.lifetime.map(|times| self.draw_ns(times, LIFETIME_STREAM, life));
         let slot = &mut self.slots[slot as usize];
-        slot.state = State::Busy;
+        slot.activity = Activity::Busy;
         slot.lives += 1;
-        slot.ends_ns = lifetime_ns.map_or(u64::MAX, |lifetime_ns| now_ns.saturating_add(lifetime_ns as u64));
+        slot.ends_ns = lifetime_ns.map_or(NEVER_NS, |lifetime_ns| now_ns.saturating_add(lifetime_ns as u64));
     }
 
     /// A slot's connection asks.
     pub fn asks(&mut self, slot: u32) {
-        self.slots[slot as usize].state = State::Busy;
+        self.slots[slot as usize].activity = Activity::Busy;
     }
 
     /// A connection has its reply.
     pub fn idle(&mut self, key: usize, since_ns: u64) {
         let slot = self.slot(key);
-        self.slots[slot as usize].state = State::Idle { key, since_ns };
+        let idle = &mut self.slots[slot as usize];
+        (idle.activity, idle.key, idle.since_ns) = (Activity::Idle, key as u32, since_ns);
         self.think(slot, since_ns);
         self.wake(slot, 0);
     }
 
     /// A slot has no connection, and gets another when something is due, but not before `after_ns`.
     pub fn closed(&mut self, slot: u32, after_ns: u64) {
-        self.slots[slot as usize].state = State::Closed;
+        self.slots[slot as usize].activity = Activity::Closed;
         self.think(slot, after_ns);
         self.wake(slot, after_ns);
     }
@@ -238,25 +265,25 @@ impl Kept {
 
     /// The client of a slot begins to think about its next request, if it does think and has not yet.
     pub fn think(&mut self, slot: u32, since_ns: u64) {
-        let Slot { connection, number, offset_ns, again_ns, .. } = self.slots[slot as usize];
+        let Slot { number, offset_ns, again_ns, .. } = self.slots[slot as usize];
         if let Asking::Thinking(times) = self.asking
             && offset_ns.is_infinite()
-            && again_ns.is_none()
+            && again_ns == NEVER_NS
         {
             let since_ns = since_ns.saturating_sub(self.due.from_ns) as f64;
-            let think_ns = self.draw_ns(times, THINK_STREAM, (connection, number));
+            let think_ns = self.draw_ns(times, THINK_STREAM, (self.connection(slot), number));
             self.slots[slot as usize].offset_ns = since_ns + think_ns;
         }
     }
 
     /// The request that was due then is to be made again.
     pub fn ask_again(&mut self, slot: u32, due_ns: u64) {
-        self.slots[slot as usize].again_ns = Some(due_ns);
+        self.slots[slot as usize].again_ns = due_ns;
     }
 
     /// Whether a slot's connection has ended for good.
     pub fn is_over(&self, slot: u32) -> bool {
-        self.due_ns(slot).is_none() && self.slots[slot as usize].again_ns.is_none()
+        self.due_ns(slot).is_none() && self.slots[slot as usize].again_ns == NEVER_NS
     }
 
     /// Why a slot is about to open a connection.
@@ -279,11 +306,12 @@ impl Kept {
     }
 
     fn wake(&mut self, slot: u32, after_ns: u64) {
-        let Slot { again_ns, state, ends_ns, .. } = self.slots[slot as usize];
-        let at_ns = again_ns.or(self.due_ns(slot)).unwrap_or(self.due.until_ns).max(after_ns);
-        let is_idle = matches!(state, State::Idle { .. });
-        let at_ns = if is_idle && self.due_ns(slot).is_some() { at_ns.min(ends_ns) } else { at_ns };
-        self.slots[slot as usize].wake_ns = Some(at_ns);
+        let Slot { again_ns, activity, ends_ns, .. } = self.slots[slot as usize];
+        let due_ns = self.due_ns(slot);
+        let first_ns = if again_ns == NEVER_NS { due_ns.unwrap_or(self.due.until_ns) } else { again_ns };
+        let at_ns = first_ns.max(after_ns);
+        let at_ns = if activity == Activity::Idle && due_ns.is_some() { at_ns.min(ends_ns) } else { at_ns };
+        self.slots[slot as usize].wake_ns = at_ns;
         self.wakes.push(Reverse((at_ns, slot)));
     }
 
@@ -294,7 +322,8 @@ impl Kept {
     }
 
     fn advance(&mut self, slot: u32) {
-        let Slot { connection, number, offset_ns, .. } = self.slots[slot as usize];
+        let connection = self.connection(slot);
+        let Slot { number, offset_ns, .. } = self.slots[slot as usize];
         let next_ns = match self.asking {
             Asking::Thinking(_) => f64::INFINITY,
             Asking::Scheduled { rate, spread } => match spread {
@@ -344,6 +373,14 @@ impl Kept {
     }
 }
 
+impl Slot {
+    /// Takes the request that was to be made again, if there is one.
+    fn take_again(&mut self) -> Option<u64> {
+        let due_ns = std::mem::replace(&mut self.again_ns, NEVER_NS);
+        (due_ns != NEVER_NS).then_some(due_ns)
+    }
+}
+
 /// The words of a random number.
 const GAP_WORDS: u128 = 2;
 
@@ -375,6 +412,11 @@ mod tests {
             .collect();
         all.sort_unstable();
         all
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        assert_eq!(size_of::<Slot>(), 64);
     }
 
     #[test]

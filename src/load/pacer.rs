@@ -20,7 +20,7 @@ pub struct Part {
 
 impl Part {
     /// This loader's share of `total`; the shares of all loaders add up to it.
-    fn of(self, total: u64) -> u64 {
+    pub fn of(self, total: u64) -> u64 {
         let (loaders, loader) = (self.loaders as u64, self.loader as u64);
         total / loaders + u64::from(loader < total % loaders)
     }

@@ -25,6 +25,8 @@ unsafe impl Shareable for AtomicU32 {}
 unsafe impl Shareable for AtomicU16 {}
 // SAFETY: an array is as valid as its elements.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
+// SAFETY: a tuple is as valid as its parts; padding has no value.
+unsafe impl<A: Shareable, B: Shareable, C: Shareable> Shareable for (A, B, C) {}
 // SAFETY: padding has no value; the rest is the inner type.
 unsafe impl<T: Shareable> Shareable for CachePadded<T> {}
 

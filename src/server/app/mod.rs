@@ -16,7 +16,7 @@ use crate::{
         interner::Interner,
         ledger::Ledger,
         proxy_header::{self, Read as HeaderRead},
-        receipt::{Told, Tuple},
+        receipt::{End, Told, Tuple},
     },
     record::Cause,
     scenario::{App, CloseBy, CloseHow, Headers, Scenario},
@@ -100,19 +100,19 @@ pub struct Connection {
     opening: Opening,
     /// The number of its server end among those that the application knows.
     server: u16,
-    client: SocketAddr,
+    client: End,
     accept_ns: u64,
-    /// When the first byte was read; 0 until then.
-    read_ns: u64,
-    /// Requests answered.
-    served: u64,
-    /// Bytes that it must keep, if any.
+    /// Requests answered, as far as that can matter: no worker closes after more than this can count.
+    served: u32,
+    /// What it must keep, if anything.
     buffers: Option<Box<Buffers>>,
 }
 
-/// Bytes that a connection must keep, because a request has not arrived whole or a reply is stuck.
+/// What a connection must keep, because a request has not arrived whole or a reply is stuck.
 #[derive(Debug, Default)]
 struct Buffers {
+    /// When the first byte was read, of a connection that has not been answered yet; 0 if none was.
+    read_ns: u64,
     /// Input that is not yet a whole request.
     input: Vec<u8>,
     /// The rest of a reply that the socket has not taken, where the worker writes it itself.
@@ -143,9 +143,9 @@ impl Connection {
         if self.has_unsent() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
     }
 
-    /// Requests answered so far.
-    pub fn served(&self) -> u64 {
-        self.served
+    /// Whether any request has been answered.
+    pub fn is_served(&self) -> bool {
+        self.served > 0
     }
 
     /// Whether it is to be closed once what was said has gone out.
@@ -176,6 +176,20 @@ impl Connection {
     fn has_part_of_header(&self) -> bool {
         !matches!(self.opening, Opening::Over(_))
             && self.buffers.as_ref().is_some_and(|buffers| !buffers.input.is_empty())
+    }
+
+    /// When the first byte was read of a connection whose bytes are at hand and that has not been answered yet: now, unless it has been
+    /// noted before.
+    fn first_read_ns(&self) -> u64 {
+        let noted_ns = self.buffers.as_ref().map_or(0, |buffers| buffers.read_ns);
+        if noted_ns > 0 { noted_ns } else { clock::monotonic_ns() }
+    }
+
+    /// Keeps what is not yet a whole request, and when the first byte was read.
+    fn keep_input(&mut self, bytes: &[u8], read_ns: u64) {
+        let buffers = self.buffers.get_or_insert_default();
+        buffers.input.extend_from_slice(bytes);
+        buffers.read_ns = read_ns;
     }
 
     /// Gives up buffers that hold nothing.
@@ -219,8 +233,10 @@ pub struct Application {
     /// Which connections begin with a PROXY protocol header.
     headers: Headers,
     service: Service,
-    /// The worker closes a connection after this many requests.
-    requests: u64,
+    /// The worker closes a connection after this many requests; `None` if the client closes.
+    requests: Option<u32>,
+    /// Requests answered on all connections.
+    answered: u64,
     /// Whether the service time is of a connection, whose client asks for nothing.
     burns_at_accept: bool,
     reply: Vec<u8>,
@@ -242,8 +258,8 @@ impl Application {
     pub fn new(scenario: &Scenario, worker: u16, ledger: Option<Arc<Ledger>>, seed: u64, stream: u64) -> Self {
         let closing = scenario.closing();
         let requests = match closing.close_by {
-            CloseBy::Client => u64::MAX,
-            CloseBy::Server => u64::from(closing.requests),
+            CloseBy::Client => None,
+            CloseBy::Server => Some(closing.requests),
         };
         Self {
             worker,
@@ -252,6 +268,7 @@ impl Application {
             headers: scenario.headers,
             service: Service::new(scenario.server.service_time, seed, stream),
             requests,
+            answered: 0,
             burns_at_accept: scenario.server.app == App::Connect,
             reply: Vec::with_capacity(REPLY_BYTES),
             ledger,
@@ -266,6 +283,11 @@ impl Application {
     /// The same for connections with TLS, whose sessions this accepts.
     pub fn with_tls(self, tls: Option<tls::Server>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Requests answered on all connections so far.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// How a handshake went that was completed since the last call.
@@ -286,9 +308,8 @@ impl Application {
                 Headers::All => Opening::Due,
             },
             server: self.servers.number(tuple.server),
-            client: tuple.client,
+            client: tuple.client.into(),
             accept_ns,
-            read_ns: 0,
             served: 0,
             buffers: self.tls.as_ref().map(|tls| Box::new(Buffers { tls: Some(tls.accept()), ..Buffers::default() })),
         }
@@ -297,12 +318,10 @@ impl Application {
     /// Begins with a connection before anything is read. `Some` if that was all.
     pub fn begin(&mut self, connection: &mut Connection) -> Option<Next> {
         if self.protocol.is_none() && matches!(connection.opening, Opening::Over(_)) {
-            connection.read_ns = clock::monotonic_ns();
-            self.settle(connection);
+            self.settle(connection, clock::monotonic_ns());
             return Some(Next::Close);
         }
         if self.burns_at_accept {
-            connection.read_ns = clock::monotonic_ns();
             self.service.burn();
         }
         None
@@ -310,9 +329,6 @@ impl Application {
 
     /// Takes bytes that have arrived: answers the whole requests among them, as long as the outlet is free, and keeps the rest.
     pub fn hear(&mut self, connection: &mut Connection, fresh: &[u8], outlet: &mut impl Outlet) -> Result<(), Cause> {
-        if connection.read_ns == 0 {
-            connection.read_ns = clock::monotonic_ns();
-        }
         if self.tls.is_some() {
             return self.hear_secured(connection, fresh, outlet);
         }
@@ -346,16 +362,19 @@ impl Application {
         fresh: &[u8],
         outlet: &mut impl Outlet,
     ) -> Result<(), Cause> {
+        let read_ns = connection.first_read_ns();
         let before = if matches!(connection.opening, Opening::Over(_)) { Vec::new() } else { connection.take_input() };
         let all = if before.is_empty() { Vec::new() } else { [&before, fresh].concat() };
         let wire = if all.is_empty() { fresh } else { &all };
         let Some((_, length)) = self.take_header(connection, wire)? else {
-            connection.buffers.get_or_insert_default().input.extend_from_slice(wire);
+            connection.keep_input(wire, read_ns);
             return Ok(());
         };
-        let Some(Buffers { tls: Some(session), is_secured, .. }) = connection.buffers.as_deref_mut() else {
+        let Some(Buffers { tls: Some(session), is_secured, read_ns: noted_ns, .. }) = connection.buffers.as_deref_mut()
+        else {
             return Ok(());
         };
+        *noted_ns = read_ns;
         let mut said = std::mem::take(&mut self.said);
         said.clear();
         let taken = session.take(&wire[length..], &mut said);
@@ -392,14 +411,14 @@ impl Application {
     }
 
     /// App `close`'s answer is the close.
-    fn settle(&mut self, connection: &Connection) {
+    fn settle(&mut self, connection: &Connection, read_ns: u64) {
         self.service.burn();
-        enter(self.ledger.as_deref(), connection);
+        enter(self.ledger.as_deref(), connection, read_ns);
     }
 
     /// The connection's ends as its socket has them.
     fn ends(&self, connection: &Connection) -> Tuple {
-        Tuple { client: connection.client, server: self.servers[connection.server] }
+        Tuple { client: connection.client.into(), server: self.servers[connection.server] }
     }
 
     /// Takes a connection's PROXY protocol header off the head of its input, if one may still come. Returns what it has told, and its length;
@@ -435,13 +454,14 @@ impl Application {
         mut input: &[u8],
         outlet: &mut impl Outlet,
     ) -> Result<(), Cause> {
+        let read_ns = if connection.is_served() { 0 } else { connection.first_read_ns() };
         let Some((told, length)) = self.take_header(connection, input)? else {
-            connection.buffers.get_or_insert_default().input.extend_from_slice(input);
+            connection.keep_input(input, read_ns);
             return Ok(());
         };
         input = &input[length..];
         if self.protocol.is_none() {
-            self.settle(connection);
+            self.settle(connection, read_ns);
             connection.closing = true;
             return Ok(());
         }
@@ -451,7 +471,7 @@ impl Application {
         let Some(protocol) = self.protocol.as_mut() else { return Ok(()) };
         while !input.is_empty() && !connection.closing && outlet.is_free(connection) {
             self.reply.clear();
-            let last = connection.served + 1 >= self.requests;
+            let last = self.requests.is_some_and(|requests| connection.served.saturating_add(1) >= requests);
             let (length, close) = match protocol.take(input, &caller, last, &mut self.reply) {
                 Take::Partial => break,
                 Take::Ignored => return Ok(()),
@@ -459,17 +479,18 @@ impl Application {
                 Take::Bad => (input.len(), true),
             };
             self.service.burn();
-            if connection.served == 0 {
-                enter(self.ledger.as_deref(), connection);
+            if !connection.is_served() {
+                enter(self.ledger.as_deref(), connection, read_ns);
             }
-            connection.served += 1;
+            connection.served = connection.served.saturating_add(1);
+            self.answered += 1;
             connection.closing = close || last;
             input = &input[length..];
             let says_end = self.says_end && connection.closing;
             say(connection, &self.reply, &mut self.wire, says_end, outlet)?;
         }
-        if !input.is_empty() {
-            connection.buffers.get_or_insert_default().input.extend_from_slice(input);
+        if !input.is_empty() || !connection.is_served() {
+            connection.keep_input(input, read_ns);
         } else if !connection.has_unsent() {
             connection.release_buffers();
         }
@@ -478,9 +499,9 @@ impl Application {
 }
 
 /// Records the end of a connection's journey in the ledger, where its client looks it up.
-fn enter(ledger: Option<&Ledger>, connection: &Connection) {
+fn enter(ledger: Option<&Ledger>, connection: &Connection, read_ns: u64) {
     if let Some(ledger) = ledger {
-        ledger.answered(connection.client, connection.read_ns, clock::monotonic_ns());
+        ledger.answered(connection.client.into(), connection.accept_ns, read_ns, clock::monotonic_ns());
     }
 }
 
@@ -506,12 +527,70 @@ fn say(
 
 #[cfg(test)]
 mod tests {
+    use std::net;
+
     use super::*;
+    use crate::{
+        ipc::proxy_header::{Template, Version},
+        scenario::{Plan, Source},
+    };
+
+    /// Takes everything at once.
+    struct Everywhere;
+
+    impl Outlet for Everywhere {
+        fn send(&mut self, _: &mut Connection, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn is_free(&self, _: &Connection) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn the_first_byte_was_read_when_the_first_piece_came() {
+        let source = Source { name: "t", text: "[load]\nproxy_protocol = 1" };
+        let plan = Plan::read(&source, &[]).unwrap();
+        let ledger = Arc::new(Ledger::new(Arc::default()).unwrap());
+        let mut application = Application::new(&plan.cells[0].scenario, 3, Some(Arc::clone(&ledger)), 1, 1);
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        // In the header, behind it, and in the request.
+        for (answered, piece) in [Some(1), None, Some(50)].into_iter().enumerate() {
+            let _client = net::TcpStream::connect(server).unwrap();
+            let (stream, client) = listener.accept().unwrap();
+            let mut bytes = Vec::new();
+            Template::new(Version::Text, client.ip(), server).write(client.port(), &mut bytes);
+            let piece = piece.unwrap_or(bytes.len());
+            bytes.extend_from_slice(&[7; 64]);
+            let accept_ns = clock::monotonic_ns();
+            ledger.accepted(client, 3, accept_ns);
+            ledger.arrived(client, accept_ns, accept_ns, accept_ns);
+            let arrival = Arrival { stream: TcpStream::from_std(stream), tuple: Tuple { client, server }, accept_ns };
+            let mut connection = application.take_up(arrival);
+            application.hear(&mut connection, &bytes[..piece], &mut Everywhere).unwrap();
+            assert_eq!((application.answered(), ledger.journey(client)), (answered as u64, None));
+            let between_ns = clock::monotonic_ns();
+            application.hear(&mut connection, &bytes[piece..], &mut Everywhere).unwrap();
+            assert_eq!(application.answered(), answered as u64 + 1);
+            let journey = ledger.journey(client).unwrap();
+            assert!((accept_ns..=between_ns).contains(&journey.read_ns) && between_ns <= journey.replied_ns, "{piece}");
+            assert!(connection.buffers.is_none() && connection.is_served());
+        }
+    }
 
     #[test]
     #[cfg_attr(debug_assertions, ignore = "with debug assertions, mio's sockets are larger")]
     fn an_idle_connection_is_small() {
-        // A worker may spend at most 128 bytes on each connection it holds, its key and the unused ends of pages included.
-        assert!(size_of::<Option<Connection>>() <= 80, "{}", size_of::<Option<Connection>>());
+        // A worker may use 128 bytes for a held connection, the ledger's slot of 64 and the unused ends of pages included.
+        assert_eq!(size_of::<Connection>(), 48);
+        // As a slab has it.
+        #[allow(dead_code, reason = "only its size matters")]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Connection),
+        }
+        assert_eq!(size_of::<Entry>(), 48);
     }
 }

@@ -32,9 +32,9 @@ impl<M: Mover> Loop<M> {
     ) {
         // Unless it was served and closed earlier in this wake-up.
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let before = connection.served();
+        let before = self.application.answered();
         let served = serve(&mut self.mover, connection, &mut self.application);
-        meter.add(Count::Requests, connection.served() - before);
+        meter.add(Count::Requests, self.application.answered() - before);
         if let Some(secured) = self.application.take_secured() {
             meter.add(Count::Handshakes, 1);
             meter.add(Count::HandshakesResumed, u64::from(secured.resumed));

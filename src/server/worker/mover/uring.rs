@@ -108,7 +108,7 @@ impl Mover for Uring {
 
     fn watch(&mut self, _: &Poll, key: usize, connection: &mut Connection) -> io::Result<()> {
         // A client sends its first request at once, and another once it has the reply.
-        let receive = if connection.served() == 0 { Receive::Now } else { Receive::Later };
+        let receive = if connection.is_served() { Receive::Later } else { Receive::Now };
         let receive = is_free(self.ring.outgoing(), key, self.at_once).then_some(receive);
         self.ring.go_on(key, connection.stream.as_fd(), receive)?;
         self.leave()
