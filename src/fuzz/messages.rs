@@ -1,10 +1,9 @@
 //! What children send to their parent.
 
-use hdrhistogram::serialization::{Serializer, V2Serializer};
-
 use super::pieces;
 use crate::{
     ipc::message::{Inbox, Message, Sender},
+    record::v2,
     server::WorkerSetUp,
 };
 
@@ -41,10 +40,6 @@ type Shown<'a> = (Option<String>, Vec<(&'a str, Vec<u8>)>, Option<&'a str>);
 
 fn shown(message: &Message<WorkerSetUp>) -> Shown<'_> {
     let report = message.report.as_ref().map(|report| serde_json::to_string(report).expect("JSON"));
-    let encoded = message.histograms.iter().map(|(name, histogram)| {
-        let mut bytes = Vec::new();
-        V2Serializer::new().serialize(histogram, &mut bytes).expect("what was read can be written");
-        (&name[..], bytes)
-    });
+    let encoded = message.histograms.iter().map(|(name, histogram)| (&name[..], v2::encoded(histogram)));
     (report, encoded.collect(), message.error.as_deref())
 }

@@ -5,10 +5,13 @@
 //! endian).
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ipc::message, json};
+use crate::{
+    ipc::message,
+    json,
+    record::{Counts, v2},
+};
 
 /// The most bytes that a payload may have. A histogram of the range used here takes at most 230 kB; what may be longer goes in several
 /// frames.
@@ -27,7 +30,7 @@ pub enum Frame<T> {
     /// A value that travels as JSON.
     Value(T),
     /// A histogram and its name.
-    Histogram(String, Histogram<u64>),
+    Histogram(String, Counts),
 }
 
 /// The same, with those that links exchange among themselves.
@@ -52,11 +55,11 @@ pub fn of_value(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 /// A histogram's frame.
-pub fn of_histogram(name: &str, histogram: &Histogram<u64>) -> Result<Vec<u8>> {
+pub fn of_histogram(name: &str, values: &Counts) -> Result<Vec<u8>> {
     framed(HISTOGRAM, |bytes| {
         bytes.push(u8::try_from(name.len()).context("a histogram's name over 255 bytes")?);
         bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(&message::encoded(histogram)?);
+        bytes.extend_from_slice(&v2::encoded(values));
         Ok(())
     })
 }
@@ -139,8 +142,8 @@ mod tests {
 
     #[test]
     fn each_kind_arrives_as_it_was_sent() {
-        let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        histogram.record_n(1_234, 5).unwrap();
+        let mut histogram = Counts::new(1, 60_000_000_000, 3).unwrap();
+        histogram.extend([(1_234, 5)].into_iter());
         assert!(matches!(decoded(&of_value(&[1, 2]).unwrap()), Any::Sent(Frame::Value(list)) if list == [1, 2]));
         let Any::Sent(Frame::Histogram(name, again)) = decoded(&of_histogram("connect", &histogram).unwrap()) else {
             panic!("a histogram")

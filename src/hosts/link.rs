@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{
     Serialize,
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     ipc::family::Patience,
+    record::Counts,
     sys::{clock, process::poll_timeout},
 };
 
@@ -105,8 +105,8 @@ impl Link {
     }
 
     /// Sends a histogram under a name.
-    pub fn send_histogram(&mut self, name: &str, histogram: &Histogram<u64>) -> Result<()> {
-        Ok(self.send_bytes(&frame::of_histogram(name, histogram)?)?)
+    pub fn send_histogram(&mut self, name: &str, values: &Counts) -> Result<()> {
+        Ok(self.send_bytes(&frame::of_histogram(name, values)?)?)
     }
 
     pub(super) fn send_bytes(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
@@ -225,8 +225,8 @@ pub(super) mod tests {
     #[test]
     fn frames_arrive_in_order_and_are_counted() {
         let (mut near, mut far) = pair();
-        let mut histogram = Histogram::new(3).unwrap();
-        histogram.record(7).unwrap();
+        let mut histogram = Counts::new(1, 1_000, 3).unwrap();
+        histogram.extend([(7, 1)].into_iter());
         near.send(&1).unwrap();
         near.send_histogram("connect", &histogram).unwrap();
         near.send(&2).unwrap();

@@ -16,7 +16,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use hdrhistogram::Histogram;
 use nix::{
     poll::{PollFd, PollFlags, poll},
     sys::signal::Signal,
@@ -28,7 +27,7 @@ use thiserror::Error;
 pub use super::message::Sender;
 use super::message::{Inbox, Message};
 use crate::{
-    record::Exit,
+    record::{Counts, Exit},
     sys::{
         clock::CpuUse,
         process::{self, Child, End},
@@ -181,7 +180,7 @@ pub struct Account<R> {
     /// What its body returned; `None` if it died first.
     pub report: Option<R>,
     /// Histograms it sent, by name.
-    pub histograms: BTreeMap<String, Histogram<u64>>,
+    pub histograms: BTreeMap<String, Counts>,
 }
 
 impl<R> Account<R> {

@@ -12,8 +12,6 @@ use std::{
     },
 };
 
-use hdrhistogram::Histogram;
-
 use crate::sys::shared::SharedSlice;
 
 /// Values of up to this many bits are exact: HdrHistogram's sub-buckets for three digits.
@@ -50,15 +48,13 @@ pub fn record(buckets: &[AtomicU64], value: u64) {
     bucket.store(bucket.load(Relaxed) + 1, Relaxed);
 }
 
-/// Adds the buckets' values to a histogram. Values beyond its range count as its largest.
-pub fn add_to(buckets: &[AtomicU64], histogram: &mut Histogram<u64>) {
-    add(buckets.iter().map(|bucket| bucket.load(Relaxed)), histogram);
+/// The smallest value of each bucket in use with its count.
+pub fn counts(buckets: &[AtomicU64]) -> impl Iterator<Item = (u64, u64)> {
+    in_use(buckets.iter().map(|bucket| bucket.load(Relaxed)))
 }
 
-fn add(counts: impl Iterator<Item = u64>, histogram: &mut Histogram<u64>) {
-    for (index, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
-        histogram.saturating_record_n(lowest(index), count);
-    }
+fn in_use(counts: impl Iterator<Item = u64>) -> impl Iterator<Item = (u64, u64)> {
+    counts.enumerate().filter(|(_, count)| *count > 0).map(|(index, count)| (lowest(index), count))
 }
 
 /// Number of values that a histogram lists before it counts further ones in buckets.
@@ -110,24 +106,18 @@ impl SharedHistograms {
         let few = self.few[number].iter().take(listed).map(|bucket| u64::from(bucket.load(Relaxed)));
         // Merely reading a page of shared memory allocates it.
         let further = if listed < FEW { &[] } else { &self.counts[number][..] };
-        let further = further.iter().map(|count| u64::from(count.load(Relaxed))).enumerate();
-        few.map(|bucket| (lowest(bucket as usize), 1))
-            .chain(further.filter(|(_, count)| *count > 0).map(|(index, count)| (lowest(index), count)))
-    }
-
-    /// Adds a histogram's values to another. Values beyond its range count as its largest.
-    pub fn add_to(&self, number: usize, histogram: &mut Histogram<u64>) {
-        for (value, count) in self.counts(number) {
-            histogram.saturating_record_n(value, count);
-        }
+        let further = in_use(further.iter().map(|count| u64::from(count.load(Relaxed))));
+        few.map(|bucket| (lowest(bucket as usize), 1)).chain(further)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::Histogram;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::Counts;
 
     fn buckets() -> Vec<AtomicU64> {
         (0..BUCKETS).map(|_| AtomicU64::new(0)).collect()
@@ -144,23 +134,20 @@ mod tests {
     proptest! {
         #[test]
         fn copying_preserves_the_recorded_values(values in prop::collection::vec(1u64..60_000_000_000, 1..3 * FEW)) {
-            let empty = || Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-            let (buckets, own, mut direct) = (buckets(), SharedHistograms::new(2).unwrap(), empty());
+            let mut direct = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+            let (buckets, own) = (buckets(), SharedHistograms::new(2).unwrap());
             for value in values {
                 record(&buckets, value);
                 own.record(1, value);
                 direct.record(value).unwrap();
             }
-            let (mut of_shared, mut of_own) = (empty(), empty());
-            add_to(&buckets, &mut of_shared);
-            own.add_to(1, &mut of_own);
+            let mut of_shared = Counts::new(1, 60_000_000_000, 3).unwrap();
+            let mut of_own = of_shared.clone();
+            of_shared.extend(counts(&buckets));
+            of_own.extend(own.counts(1));
             prop_assert_eq!(own.counts(0).count(), 0);
-            prop_assert_eq!(&of_shared, &direct);
-            prop_assert_eq!(&of_own, &direct);
-            // Equality of histograms ignores these.
-            let figures = |of: &Histogram<u64>| (of.len(), of.min(), of.max(), of.mean().to_bits());
-            prop_assert_eq!(figures(&of_shared), figures(&direct));
-            prop_assert_eq!(figures(&of_own), figures(&direct));
+            prop_assert_eq!(&of_shared, &Counts::of(&direct));
+            prop_assert_eq!(&of_own, &Counts::of(&direct));
         }
     }
 

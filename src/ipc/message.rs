@@ -9,13 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::{
-    Histogram,
-    serialization::{Deserializer, Serializer, V2Serializer},
-};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{format, json, record::histograms};
+use crate::{
+    format, json,
+    record::{Counts, v2},
+};
 
 /// Limit on a message's size. A histogram of the range used here takes at most 230 kB, a report with its series less.
 const PAYLOAD_LIMIT: u32 = 64 << 20;
@@ -42,8 +41,8 @@ impl<W: Write> Sender<W> {
     }
 
     /// Sends one histogram under a name.
-    pub fn histogram(&mut self, name: &str, histogram: &Histogram<u64>) -> Result<()> {
-        self.send(HISTOGRAM, name, &encoded(histogram)?)
+    pub fn histogram(&mut self, name: &str, values: &Counts) -> Result<()> {
+        self.send(HISTOGRAM, name, &v2::encoded(values))
     }
 
     /// Sends why there is no report.
@@ -71,7 +70,7 @@ pub struct Message<T> {
     /// The report.
     pub report: Option<T>,
     /// Its histograms by name.
-    pub histograms: BTreeMap<String, Histogram<u64>>,
+    pub histograms: BTreeMap<String, Counts>,
     /// Why there is no report, or what is wrong with the bytes.
     pub error: Option<String>,
 }
@@ -123,19 +122,10 @@ impl<T: DeserializeOwned> Message<T> {
     }
 }
 
-/// A histogram as messages carry it: HdrHistogram's V2 form, uncompressed.
-pub fn encoded(histogram: &Histogram<u64>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).context("encoding a histogram")?;
-    Ok(bytes)
-}
-
-/// The histogram of this name in such a form. One whose header promises more than its bytes hold is refused.
-pub fn decoded(name: &str, mut bytes: &[u8]) -> Result<Histogram<u64>> {
-    if !histograms::is_sound(bytes) {
-        bail!("histogram {name} is not what its header says");
-    }
-    Deserializer::new().deserialize(&mut bytes).with_context(|| format!("decoding histogram {name}"))
+/// The histogram of this name, of which messages carry the uncompressed form. One whose header promises more than its bytes hold is
+/// refused.
+pub fn decoded(name: &str, bytes: &[u8]) -> Result<Counts> {
+    v2::decoded(bytes).with_context(|| format!("histogram {name} is not what its header says"))
 }
 
 fn frame<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a str, &'a [u8])> {
@@ -161,10 +151,14 @@ mod tests {
         Inbox { bytes }
     }
 
+    fn none() -> Counts {
+        Counts::new(1, 60_000_000_000, 3).unwrap()
+    }
+
     #[test]
     fn a_report_and_its_histograms_arrive() {
-        let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        histogram.record_n(1_234, 5).unwrap();
+        let mut histogram = none();
+        histogram.extend([(1_234, 5)].into_iter());
         let inbox = sent(|sender| {
             sender.histogram("connect", &histogram).unwrap();
             sender.json(&vec![1, 2, 3]).unwrap();
@@ -184,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_histogram_longer_than_its_message_is_refused() {
-        let mut inbox = sent(|sender| sender.histogram("connect", &Histogram::new(3).unwrap()).unwrap());
+        let mut inbox = sent(|sender| sender.histogram("connect", &none()).unwrap());
         // The length in the histogram's own header, behind the frame's and the cookie.
         let at = 2 + "connect".len() + 4 + 4;
         inbox.bytes[at] = 0x41;
@@ -195,7 +189,7 @@ mod tests {
     #[test]
     fn complete_parts_of_a_truncated_message_are_kept() {
         let mut inbox = sent(|sender| {
-            sender.histogram("connect", &Histogram::new(3).unwrap()).unwrap();
+            sender.histogram("connect", &none()).unwrap();
             sender.json(&"whole").unwrap();
         });
         inbox.bytes.pop();

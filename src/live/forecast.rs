@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What a trial takes besides its plan, for set-up and counting, until the first has ended.
-const OVERHEAD: Duration = Duration::from_millis(250);
+const OVERHEAD: Duration = Duration::from_millis(60);
 /// The least part of a trial from which the rest of it is extrapolated.
 const LEAST_PART: f64 = 0.05;
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::{
     ipc::control::{Count, ListenerSeen, LoaderCount},
     scenario::Protocol,
@@ -75,14 +73,13 @@ impl Seen {
 /// Looks at trials.
 #[derive(Debug)]
 pub(super) struct Observer {
-    scratch: Histogram<u64>,
     looks: usize,
     waits: Option<WaitSeen>,
 }
 
 impl Observer {
     pub(super) fn new() -> Self {
-        Self { scratch: crate::load::histogram(), looks: 0, waits: None }
+        Self { looks: 0, waits: None }
     }
 
     /// Forgets the previous trial.
@@ -92,7 +89,7 @@ impl Observer {
 
     pub(super) fn look(&mut self, view: &View<'_>) -> Seen {
         if self.looks.is_multiple_of(view.workers().div_ceil(HISTOGRAMS_AT_ONCE).max(1)) {
-            self.waits = view.waits(&mut self.scratch);
+            self.waits = view.waits();
         }
         self.looks += 1;
         let workers: Vec<WorkerSeen> = (0..view.workers())

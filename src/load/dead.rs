@@ -1,7 +1,5 @@
 //! What a loader that died left out of its account: the starts that it would still have made, and what was in progress.
 
-use hdrhistogram::Histogram;
-
 use super::{
     pacer::{Pacer, Part, Transports},
     report::LoaderReport,
@@ -9,7 +7,7 @@ use super::{
 };
 use crate::{
     ipc::control::Window,
-    record::Cause,
+    record::{Cause, Counts},
     scenario::{App, Load, Mode, Protocol, Scenario, Transport},
     sys::clock,
 };
@@ -61,7 +59,7 @@ impl Due {
 
 impl Dead<'_> {
     /// Counts as lost whatever was due of this loader and left no value in its histograms. One that reached its end has done so itself.
-    pub fn complete(&self, report: &mut LoaderReport, histograms: &[(String, Histogram<u64>)]) {
+    pub fn complete(&self, report: &mut LoaderReport, histograms: &[(String, Counts)]) {
         let ended = report.errors.iter().any(|error| error.errno == Cause::Interrupted);
         if ended || report.schedule.is_some() {
             return;
@@ -102,7 +100,7 @@ impl Dead<'_> {
     }
 
     /// The same of kept connections: requests were due on them.
-    fn complete_kept(&self, report: &mut LoaderReport, histograms: &[(String, Histogram<u64>)]) {
+    fn complete_kept(&self, report: &mut LoaderReport, histograms: &[(String, Counts)]) {
         let part = (self.load, self.scenario.span.bound);
         let mut pacer = Pacer::new(part, self.window, self.part, self.seed, self.repetition);
         let mut due: Vec<u64> = std::iter::from_fn(|| pacer.kept().take_any())
@@ -181,7 +179,7 @@ impl Dead<'_> {
 mod tests {
     use super::*;
     use crate::{
-        load::{fakes::scenario, histogram, report::Lost},
+        load::{counts, fakes::scenario, report::Lost},
         record::{ErrorCount, Step},
     };
 
@@ -196,11 +194,7 @@ mod tests {
     ) -> LoaderReport {
         let window = Window { start_ns: 0, measure_from_ns: 0, measure_to_ns: 1_000 * MS, deadline_ns: u64::MAX };
         let part = Part { loader: 1, loaders: 2 };
-        let histograms = values.iter().map(|(name, count)| {
-            let mut values = histogram();
-            values.record_n(1_000, *count).unwrap();
-            ((*name).to_owned(), values)
-        });
+        let histograms = values.iter().map(|(name, count)| ((*name).to_owned(), counts([(1_000, *count)].into_iter())));
         let scenario = scenario(load);
         let dead = Dead {
             scenario: &scenario,

@@ -8,7 +8,7 @@ use strum::{EnumCount, VariantArray};
 use crate::{
     context::Waits,
     ipc::control::{Account, Control, LoaderCount, LoaderKept},
-    record::{Latency, Stage},
+    record::{Counts, Latency, Stage},
     scenario::{Scenario, Transport, keys},
 };
 
@@ -24,6 +24,13 @@ const WORKERS_LIMIT: usize = keys::SERVER_WORKERS.max();
 /// An empty histogram of latencies in nanoseconds: 1 ns to 60 s, three digits.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds")
+}
+
+/// The same, by its filled buckets, of values with how often each came.
+pub fn counts(values: impl Iterator<Item = (u64, u64)>) -> Counts {
+    let mut counts = Counts::new(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds");
+    counts.extend(values);
+    counts
 }
 
 /// A loader's histograms, which are part of its account.
@@ -169,7 +176,7 @@ impl Measures {
     /// All histograms that hold values, by name: those of [`Latency`], `w<worker>.accept_wait` (or, if there are exact waits too,
     /// `w<worker>.accept_wait_bound`), `w<worker>.receive_wait`, `w<worker>.stage_<stage>` and `e<event>-<occurrence>.stranded_wait`. Another server's
     /// workers are not the trial's members, whatever number a receipt gives them: `r<worker>.accept_wait_bound`.
-    pub fn named(&self) -> impl Iterator<Item = (String, Histogram<u64>)> {
+    pub fn named(&self) -> impl Iterator<Item = (String, Counts)> {
         let (places, who) = (self.places, if self.own { 'w' } else { 'r' });
         let bound = if self.waits.exact || !self.own { "accept_wait_bound" } else { "accept_wait" };
         let latencies = Latency::VARIANTS.iter().map(|latency| (latency.to_string(), *latency as usize));
@@ -188,8 +195,7 @@ impl Measures {
         });
         let all = latencies.chain(accepts).chain(receptions).chain(stages).chain(stranded);
         all.filter_map(|(name, place)| {
-            let mut whole = histogram();
-            self.account.add_own_to(place, &mut whole);
+            let whole = counts(self.account.own(place));
             (!whole.is_empty()).then_some((name, whole))
         })
     }

@@ -48,6 +48,6 @@ pub use client::first_request;
 pub use dead::Dead;
 pub use engine::try_ring;
 pub use loader::{Loader, SetUp};
-pub use measures::{Measures, histogram, make_room};
+pub use measures::{Measures, counts, histogram, make_room};
 pub use report::{LoaderReport, total};
 pub use sizing::{Room, Sizing, held_at_once, held_by_each, largest, reasons, size};

@@ -36,6 +36,11 @@ pub fn is_stopped(state: char) -> bool {
     matches!(state, 'T' | 't')
 }
 
+/// All processes, by ascending id.
+pub fn all() -> Vec<i32> {
+    all_processes().into_iter().flatten().flatten().map(|process| process.pid).collect()
+}
+
 /// The descendants of a process, parents before their children. One whose parent ends just then may be missing.
 pub fn descendants(of: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();

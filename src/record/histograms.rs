@@ -1,7 +1,7 @@
 //! Reads `histograms.hlog`, histogram by histogram. What a line claims is checked before memory is allocated for it.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::Decompress;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::{
@@ -9,21 +9,10 @@ use super::{
     counts::Counts,
     lines::{Line, Lines},
     reader::{self, HISTOGRAMS, ReadError, unreadable},
+    v2,
 };
 use crate::sys::folder::Folder;
 
-/// Of V2: an uncompressed histogram, and one that is compressed.
-const PLAIN: u32 = 0x1c84_9313;
-const COMPRESSED: u32 = 0x1c84_9314;
-
-/// The highest value that a histogram may be for, in ns: about 73 minutes. Our own end at one minute.
-const HIGHEST_NS: u64 = 1 << 42;
-
-/// The most significant digits that a histogram may have; ours have two or three.
-const MOST_DIGITS: u32 = 3;
-
-/// Bytes that a histogram inflates to, as a rule: those of a trial have a few hundred non-empty buckets.
-const ROOM: usize = 1 << 12;
 /// Bytes of the longest name, such as `w511.accept_wait` behind the name of a population.
 const NAME_BYTES: usize = 200;
 
@@ -132,112 +121,12 @@ impl Decoder {
         let (trial, name) = place(interval.tag()?.as_str())?;
         self.encoded.clear();
         STANDARD.decode_vec(interval.encoded_histogram(), &mut self.encoded).ok()?;
-        let counts = decoded(plain(&self.encoded, &mut self.inflater, &mut self.inflated)?)?;
+        let counts = v2::decoded(v2::plain(&self.encoded, &mut self.inflater, &mut self.inflated)?)?;
         self.values += u128::from(counts.len());
         each(Part { trial, name, counts });
         // The rest cannot be used either, since sums could overflow.
         (self.values <= bounds::SUM).then_some(())
     }
-}
-
-/// A histogram that was compressed, unless it was not: what inflates to more than a histogram takes is none.
-fn plain<'a>(encoded: &'a [u8], inflater: &mut Decompress, inflated: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    let (cookie, rest) = encoded.split_first_chunk()?;
-    if u32::from_be_bytes(*cookie) != COMPRESSED {
-        return Some(encoded);
-    }
-    let (length, rest) = rest.split_first_chunk()?;
-    let mut deflated = rest.get(..u32::from_be_bytes(*length) as usize)?;
-    inflater.reset(true);
-    inflated.clear();
-    loop {
-        inflated.reserve(ROOM);
-        let before = (inflater.total_in(), inflated.len());
-        let status = inflater.decompress_vec(deflated, inflated, FlushDecompress::None).ok()?;
-        let taken = inflater.total_in() - before.0;
-        deflated = &deflated[taken as usize..];
-        if inflated.len() as u64 > bounds::INFLATED_BYTES {
-            return None;
-        }
-        // Whether that was all, its own header says.
-        if status == Status::StreamEnd || (taken, inflated.len()) == (0, before.1) {
-            return Some(&inflated[..]);
-        }
-    }
-}
-
-/// Whether an uncompressed histogram can be decoded without more memory than one of ours takes.
-pub fn is_sound(histogram: &[u8]) -> bool {
-    Header::of(histogram).is_some_and(|(_, list)| walk(list, |_, _| Some(())).is_some())
-}
-
-/// The counts of an uncompressed histogram.
-fn decoded(histogram: &[u8]) -> Option<Counts> {
-    let (Header { lowest, highest, digits, unshifted }, list) = Header::of(histogram)?;
-    let mut counts = Counts::new(lowest, highest, digits).filter(|_| unshifted)?;
-    walk(list, |bucket, count| counts.push(bucket, count))?;
-    Some(counts)
-}
-
-/// The header of an uncompressed histogram.
-struct Header {
-    lowest: u64,
-    highest: u64,
-    digits: u8,
-    /// Whether its values are what they are: a header may say that they are shifted, or parts of a whole number.
-    unshifted: bool,
-}
-
-impl Header {
-    /// The header, and the list of counts behind it, if it claims no more than is there and than one of ours has: memory is allocated as
-    /// it says.
-    fn of(histogram: &[u8]) -> Option<(Self, &[u8])> {
-        let (header, list) = histogram.split_first_chunk::<40>()?;
-        let word = |at: usize| Some(u32::from_be_bytes(*header[at..].first_chunk()?));
-        let long = |at: usize| Some(u64::from_be_bytes(*header[at..].first_chunk()?));
-        let (cookie, length, digits, highest) = (word(0)?, word(4)?, word(12)?, long(24)?);
-        let sound = cookie == PLAIN && length as usize == list.len() && digits <= MOST_DIGITS && highest <= HIGHEST_NS;
-        let unshifted = word(8)? == 0 && f64::from_bits(long(32)?) == 1.0;
-        let header = Self { lowest: long(16)?, highest, digits: u8::try_from(digits).ok()?, unshifted };
-        sound.then_some((header, list))
-    }
-}
-
-/// Walks a list of counts, calling `each` with the place and the count of each that is not 0, until it returns `None`. `None` also if the
-/// list cannot be decoded or has more than is read.
-fn walk(mut list: &[u8], mut each: impl FnMut(usize, u64) -> Option<()>) -> Option<()> {
-    let (mut all, mut place) = (0_u128, 0_u64);
-    while !list.is_empty() {
-        let number = leb128(&mut list)?;
-        // In zigzag: an odd number is a run of empty buckets, of which a histogram cannot have this many.
-        place = match (number & 1, number >> 1) {
-            (0, count) => {
-                all += u128::from(count);
-                if count > 0 {
-                    each(usize::try_from(place).ok()?, count)?;
-                }
-                place + 1
-            }
-            (_, empty) if empty < u64::from(u32::MAX) => place.checked_add(empty + 1)?,
-            _ => return None,
-        };
-    }
-    (all <= bounds::SUM).then_some(())
-}
-
-/// The next number of a list in LEB128 of at most nine bytes, the last of which has eight bits.
-fn leb128(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for place in 0..9 {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        let last = place == 8;
-        number |= u64::from(if last { *byte } else { byte & 0x7f }) << (7 * place);
-        if last || byte & 0x80 == 0 {
-            break;
-        }
-    }
-    Some(number)
 }
 
 /// Splits `t7.w0.accept_wait` into 7 and `w0.accept_wait`.
@@ -276,39 +165,10 @@ mod tests {
         }
         assert_eq!(read(&encoded(&histogram, &mut V2DeflateSerializer::new())).unwrap(), histogram);
         assert_eq!(read(&encoded(&histogram, &mut V2Serializer::new())).unwrap(), histogram);
-        let long = Histogram::<u64>::new_with_bounds(1, 2 * HIGHEST_NS, 3).unwrap();
+        let long = Histogram::<u64>::new_with_bounds(1, 1 << 43, 3).unwrap();
         assert!(read(&encoded(&long, &mut V2Serializer::new())).is_none());
         let fine = Histogram::<u64>::new_with_bounds(1, 1_000, 4).unwrap();
         assert!(read(&encoded(&fine, &mut V2Serializer::new())).is_none());
-    }
-
-    #[test]
-    fn what_a_header_claims_is_checked() {
-        let histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        let sound = encoded(&histogram, &mut V2Serializer::new());
-        assert!(is_sound(&sound));
-        let with = |at: usize, byte: u8| {
-            let mut changed = sound.clone();
-            changed[at] = byte;
-            changed
-        };
-        // Of the cookie, the length, the digits and the highest value.
-        for (at, byte) in [(0, 0), (4, 255), (7, 255), (12, 1), (15, 4), (24, 255), (26, 255)] {
-            assert!(!is_sound(&with(at, byte)), "{at}");
-        }
-        let of = |list: &[u8]| {
-            let mut changed = sound[..40].to_vec();
-            changed[4..8].copy_from_slice(&(list.len() as u32).to_be_bytes());
-            changed.extend(list);
-            assert_eq!(is_sound(&changed), decoded(&changed).is_some());
-            decoded(&changed).map(|counts| counts.len())
-        };
-        assert_eq!((of(&[]), of(&[2, 4]), of(&[3]), of(&[0x80, 1])), (Some(0), Some(3), Some(0), Some(64)));
-        // A shift, and whole numbers that stand for parts.
-        for (at, byte) in [(11, 1), (32, 0)] {
-            assert!(is_sound(&with(at, byte)) && decoded(&with(at, byte)).is_none(), "{at}");
-        }
-        assert_eq!((of(&[0x80]), of(&[0xff; 9]), of(&[0xfe; 9])), (None, None, None), "cut off, or beyond reason");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod subject;
 mod tls;
 mod trial;
 mod upstream;
+pub mod v2;
 mod values;
 mod verdict;
 mod words;
@@ -55,7 +56,7 @@ pub use firewall::Firewall;
 pub use host::{Host, MachineFacts};
 #[allow(unused_imports, reason = "what measures across hosts uses HostClock")]
 pub use hosts::{Gather, HostClock, HostFacts, HostLatencies, HostRow};
-pub use latency::{BatchSummary, Latencies, LatencySummary, value_at};
+pub use latency::{BatchSummary, Latencies, LatencySummary};
 pub use lines::read_bounded;
 pub use loads::{LoadConnections, LoadRow};
 pub use machine::{CpuShares, ObserverRow, Sockets, Softnet};

@@ -5,24 +5,19 @@ use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::{
-    Histogram,
-    serialization::{
-        V2DeflateSerializer,
-        interval_log::{IntervalLogWriterBuilder, Tag},
-    },
-};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hdrhistogram::serialization::{V2DeflateSerializer, interval_log::IntervalLogWriterBuilder};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    TrialRecord,
+    Counts, TrialRecord,
     histograms::{ALL, Name},
-    reader,
+    reader, v2,
 };
 use crate::{
     format::counted,
@@ -287,7 +282,7 @@ impl Writer {
     pub fn trial(
         &mut self,
         mut record: TrialRecord,
-        histograms: &BTreeMap<String, Histogram<u64>>,
+        histograms: &BTreeMap<String, Counts>,
         output: Option<&str>,
     ) -> Result<TrialRecord> {
         let number = record.trial;
@@ -299,20 +294,22 @@ impl Writer {
                 Err(error) => first = Some((name, error)),
             }
         }
-        let mut log = Vec::new();
         let sums = sums(histograms);
-        for (name, histogram) in histograms.iter().chain(&sums).filter(|(_, histogram)| !histogram.is_empty()) {
-            let tag = format!("t{number}.{name}");
-            self.interval(&mut log, &tag, &record, histogram).with_context(|| format!("encoding {tag}"))?;
-        }
+        let all = histograms.iter().chain(&sums).filter(|(_, values)| !values.is_empty());
+        let mut encoder = v2::encoder();
+        let interval = |(name, values): (&String, &Counts)| {
+            self.interval(name, &record, values.max(), &v2::compressed(values, &mut encoder))
+        };
+        let log: String = all.map(interval).collect::<Result<_>>()?;
         let line = json::line(&record)? + "\n";
         let before = self.histograms.length;
-        let appended = self.histograms.append(&log).map_err(|error| (self.histograms.name, error)).and_then(|()| {
-            self.trials.append(line.as_bytes()).map_err(|error| {
-                self.histograms.cut(before);
-                (self.trials.name, error)
-            })
-        });
+        let appended =
+            self.histograms.append(log.as_bytes()).map_err(|error| (self.histograms.name, error)).and_then(|()| {
+                self.trials.append(line.as_bytes()).map_err(|error| {
+                    self.histograms.cut(before);
+                    (self.trials.name, error)
+                })
+            });
         let is_kept = appended.is_ok();
         self.kept += usize::from(is_kept);
         first = first.or(appended.err().map(|(name, error)| (name.to_owned(), error)));
@@ -337,33 +334,27 @@ impl Writer {
         })
     }
 
-    fn interval(&self, log: &mut Vec<u8>, tag: &str, record: &TrialRecord, histogram: &Histogram<u64>) -> Result<()> {
-        let mut serializer = V2DeflateSerializer::new();
-        let mut text = Vec::new();
-        // The builder writes a header with every writer, but a log has only one: keep just the histogram's line.
-        let mut writer = IntervalLogWriterBuilder::new().begin_log_with(&mut text, &mut serializer)?;
-        let started = humantime::parse_rfc3339(&record.started_at).unwrap_or(UNIX_EPOCH);
-        let since = started.duration_since(self.began).unwrap_or_default();
-        let length = Duration::try_from_secs_f64(record.duration_s).unwrap_or_default();
-        let tag = Tag::new(tag).context("a tag may not hold a comma, a space or a line break")?;
-        if let Err(error) = writer.write_histogram(histogram, since, length, Some(tag)) {
-            bail!("{error:?}");
+    /// The line of the log for a histogram: its tag, when its trial began and how long it lasted, in seconds, and its highest value.
+    fn interval(&self, name: &str, record: &TrialRecord, max: u64, encoded: &[u8]) -> Result<String> {
+        if name.contains([',', ' ', '\r', '\n']) {
+            bail!("histogram {name:?}: a tag may not hold a comma, a space or a line break");
         }
-        let line = text.split_inclusive(|byte| *byte == b'\n').find(|line| line.starts_with(b"Tag="));
-        log.extend_from_slice(line.context("the histogram log has no line for it")?);
-        Ok(())
+        let started = humantime::parse_rfc3339(&record.started_at).unwrap_or(UNIX_EPOCH);
+        let since_s = started.duration_since(self.began).unwrap_or_default().as_secs_f64();
+        let (length_s, max) = (record.duration_s.max(0.0), max as f64);
+        let encoded = STANDARD.encode(encoded);
+        Ok(format!("Tag=t{}.{name},{since_s:.3},{length_s:.3},{max:.3},{encoded}\n", record.trial))
     }
 }
 
 /// The sum of a trial's histograms for each metric, for readers that show one histogram at a time.
-fn sums(histograms: &BTreeMap<String, Histogram<u64>>) -> BTreeMap<String, Histogram<u64>> {
-    let mut sums: BTreeMap<String, Histogram<u64>> = BTreeMap::new();
+fn sums(histograms: &BTreeMap<String, Counts>) -> BTreeMap<String, Counts> {
+    let mut sums: BTreeMap<String, Counts> = BTreeMap::new();
     for (name, part) in histograms {
         let Some(Name { metric, .. }) = Name::parse(name) else { continue };
         match sums.entry(format!("{ALL}.{metric}")) {
             Entry::Vacant(entry) => drop(entry.insert(part.clone())),
-            // All of a metric have the same bounds.
-            Entry::Occupied(mut entry) => drop(entry.get_mut().add(part)),
+            Entry::Occupied(mut entry) => entry.get_mut().add(part),
         }
     }
     sums
@@ -458,9 +449,9 @@ mod tests {
     #[test]
     fn a_trial_has_a_sum_for_each_metric() {
         let of = |name: &str, count: u64| {
-            let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-            histogram.record_n(1_000 * count.max(1), count).unwrap();
-            (name.to_owned(), histogram)
+            let mut values = Counts::new(1, 60_000_000_000, 3).unwrap();
+            values.extend((count > 0).then_some((1_000 * count, count)).into_iter());
+            (name.to_owned(), values)
         };
         let parts =
             [of("w0.accept_wait", 1), of("all.w1.accept_wait", 2), of("kept.l0.response", 4), of("l1.response", 0)];

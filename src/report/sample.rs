@@ -1,6 +1,5 @@
 //! Made-up records with known answers, for tests of reports.
 
-use hdrhistogram::Histogram;
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -21,9 +20,9 @@ use crate::{
 pub struct Sample {
     question: String,
     trials: Vec<TrialRecord>,
-    waits: Vec<Histogram<u64>>,
+    waits: Vec<Counts>,
     /// Others, by trial and key among the distributions.
-    others: Vec<(usize, String, Histogram<u64>)>,
+    others: Vec<(usize, String, Counts)>,
 }
 
 impl Sample {
@@ -34,8 +33,7 @@ impl Sample {
     /// Adds a valid trial of a cell whose workers accepted these numbers of connections, which waited 1, 2, 3 … times `wait_ns`.
     pub fn trial(&mut self, cell: Json, accepts: &[u64], wait_ns: u64) -> &mut TrialRecord {
         let number = self.trials.len();
-        let mut waits = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        (1..=accepts.iter().sum::<u64>()).for_each(|i| waits.record(i * wait_ns).unwrap());
+        let waits = counts((1..=accepts.iter().sum::<u64>()).map(|i| i * wait_ns));
         let repetition = self.trials.iter().filter(|trial| Json::Object(trial.cell.clone()) == cell).count();
         let accept_wait = LatencySummary::of_waits(&waits, 0, WaitMethod::SockOps);
         self.waits.push(waits);
@@ -100,8 +98,7 @@ impl Sample {
 
     /// Gives the last trial a population whose requests took 1, 2, 3 … times `response_ns`, and one attempt failed.
     pub fn population(&mut self, name: &str, requests: u64, response_ns: u64) {
-        let mut responses = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        (1..=requests).for_each(|i| responses.record(i * response_ns).unwrap());
+        let responses = counts((1..=requests).map(|i| i * response_ns));
         let response = LatencySummary::with_lost(&responses, 1);
         let trial = self.trials.last_mut().unwrap();
         trial.loads.push(LoadRow {
@@ -135,11 +132,16 @@ impl Sample {
         let record = Record { raw: RawRecord { scenario, host, trials: self.trials, flaws: Vec::new() }, whole };
         let summary = stats::summarize(&record);
         let mut collector = Collector::new(&record, &summary);
-        let mut add = |trial: usize, key: &str, values: &Histogram<u64>| collector.add(trial, key, &Counts::of(values));
-        self.waits.iter().enumerate().for_each(|(trial, waits)| add(trial, "accept_wait", waits));
-        self.others.iter().for_each(|(trial, key, values)| add(*trial, key, values));
+        self.waits.iter().enumerate().for_each(|(trial, waits)| collector.add(trial, "accept_wait", waits));
+        self.others.iter().for_each(|(trial, key, values)| collector.add(*trial, key, values));
         Reading { distributions: collector.distributions(), summary, record, flaws: Vec::new() }
     }
+}
+
+fn counts(values: impl Iterator<Item = u64>) -> Counts {
+    let mut counts = Counts::new(1, 60_000_000_000, 3).unwrap();
+    counts.extend(values.map(|value| (value, 1)));
+    counts
 }
 
 /// What falls by chance in a cell.

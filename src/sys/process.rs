@@ -254,6 +254,15 @@ fn descriptor(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(opened as i32) })
 }
 
+/// Whether a descriptor stands for the same open file in two processes: kcmp(2). `None` if the kernel or this user's privileges do not
+/// tell, or one of the two does not have it.
+pub fn share_file(one: i32, other: i32, descriptor: i32) -> Option<bool> {
+    const KCMP_FILE: libc::c_int = 0;
+    // SAFETY: the call takes five integers.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILE, descriptor, descriptor) };
+    (order >= 0).then_some(order == 0)
+}
+
 /// Reaps a child that has ended, whichever it is: `Ok(None)` if none has, `Err(ECHILD)` once there are no children.
 pub fn reap_any() -> nix::Result<Option<(Pid, End)>> {
     let end = wait4(Pid::from_raw(-1), libc::WNOHANG)?;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 use strum::VariantArray;
 
 use super::{
@@ -30,9 +29,9 @@ use crate::{
     load::{Busy, LoaderReport},
     observe::{counters::UDP_NO_PORTS, sysctl},
     record::{
-        Connections, Datagrams, Distribution, Draws, ErrorCount, Handshakes, Latencies, Latency, LatencySummary,
-        LoaderRow, Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage, Subject,
-        SubjectKind, Tls, TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
+        Connections, Counts, Datagrams, Distribution, Draws, ErrorCount, Handshakes, Latencies, Latency,
+        LatencySummary, LoaderRow, Measured, MemberRow, Outcome, Outcomes, Rates, Receipts, SCHEMA, Searched, Stage,
+        Subject, SubjectKind, Tls, TrialRecord, WaitEnd, WaitMethod, WorkerCounts, WorkerShare, histograms::Name,
     },
     scenario::{Act, App, Bound, CloseHow, Scenario, Transport, UnderTest},
     stats,
@@ -496,7 +495,7 @@ fn enter_window(
 
 /// What the receipts in replies say about a server that runs elsewhere.
 fn receipts(histograms: &Histograms) -> Option<Receipts> {
-    let of_worker = |(name, waits): (&String, &Histogram<u64>)| {
+    let of_worker = |(name, waits): (&String, &Counts)| {
         let worker = Name::parse(name)?.own.strip_prefix('r')?.strip_suffix(".accept_wait_bound")?.parse().ok()?;
         Some((worker, waits.len()))
     };
@@ -606,7 +605,7 @@ fn loader_row(loader: usize, account: LoaderAccount) -> LoaderRow {
 mod tests {
     use super::*;
     use crate::{
-        load::histogram,
+        load,
         scenario::{Plan, Source},
     };
 
@@ -630,11 +629,7 @@ mod tests {
 
     #[test]
     fn receipts_name_workers_in_order() {
-        let of = |count: u64| {
-            let mut waits = histogram();
-            waits.record_n(1_000, count).unwrap();
-            waits
-        };
+        let of = |count: u64| load::counts([(1_000, count)].into_iter());
         let named =
             |names: &[(&str, u64)]| names.iter().map(|(name, count)| ((*name).to_owned(), of(*count))).collect();
         let share = |worker, connections| WorkerShare { worker, connections };

@@ -1,9 +1,8 @@
 //! Carries out the scenario's events, and records the effects of each.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 
 use super::{losses::Losses, sampler::Sampler, subject::Subject};
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     },
     load,
     observe::counters::CounterReader,
-    record::{EventDatagrams, EventRow, Generation, LatencySummary, Migrated},
+    record::{Counts, EventDatagrams, EventRow, Generation, LatencySummary, Migrated},
     scenario::{Act, Event, Scenario, Transport, Waiting},
     sys::clock,
 };
@@ -66,7 +65,7 @@ struct Standing {
     /// What another server has lost; `None` of our own.
     losses: Option<Losses>,
     /// By member: accepts, and their waits if these are exact; empty unless the event changes workers.
-    members: Vec<(u64, Option<Histogram<u64>>)>,
+    members: Vec<(u64, Option<Counts>)>,
     /// Connections that the kernel moved to other listeners; `None` if it does not count them.
     migrated: Option<Migrated>,
 }
@@ -193,10 +192,10 @@ impl Events {
     }
 
     /// By member: accepts, and their waits if these are exact.
-    fn of_members(&self, subject: &dyn Subject) -> Vec<(u64, Option<Histogram<u64>>)> {
+    fn of_members(&self, subject: &dyn Subject) -> Vec<(u64, Option<Counts>)> {
         let member = |member| {
-            let (accepted, waits) = self.control.accepts_and_waits(member, load::histogram);
-            (accepted, self.waits.exact.then_some(waits))
+            let (accepted, waits) = self.control.accepts_and_waits(member);
+            (accepted, self.waits.exact.then(|| load::counts(waits.into_iter())))
         };
         (0..subject.members()).map(member).collect()
     }
@@ -236,16 +235,15 @@ impl Events {
                 .into_iter()
                 .map(|(generation, members)| {
                     let mut accepted = 0;
-                    let mut waits = self.waits.exact.then(load::histogram);
+                    let mut waits = self.waits.exact.then(|| load::counts(iter::empty()));
                     for member in members {
                         let (Some(after), before) = (after.members.get(member), before.members.get(member)) else {
                             continue;
                         };
                         accepted += after.0 - before.map_or(0, |before| before.0);
                         if let (Some(waits), Some(after)) = (&mut waits, &after.1) {
-                            // All have the same bounds, and counts only grow.
-                            let _ = waits.add(after);
-                            let _ = before.and_then(|before| before.1.as_ref()).map(|before| waits.subtract(before));
+                            let before = before.and_then(|before| before.1.as_ref());
+                            waits.add(&before.map_or_else(|| after.clone(), |before| after.since(before)));
                         }
                     }
                     let accept_wait = waits.map(|waits| LatencySummary::of_waits(&waits, 0, method));

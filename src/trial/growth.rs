@@ -10,8 +10,9 @@ use crate::{
     record::{Memory, SlabGrowth},
 };
 
-/// Fewest connections worth a reading: slabs also grow and shrink by themselves.
-const LEAST_OPEN: u64 = 1_000;
+/// Fewest connections worth a reading: slabs also grow and shrink by themselves. A load that has fewer open at once is not watched at all:
+/// one reading takes longer than the rest of a short trial's set-up.
+pub(super) const LEAST_OPEN: u64 = 1_000;
 /// While connections increase, memory is read again each time their number has grown by this factor: a reading takes longer the more
 /// memory there is, half a second for a hundred processes that share a hundred megabytes.
 const GROWN: f64 = 2.0;

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,8 +11,8 @@ use crate::{
         control::{Account, LoaderCount, Window},
         family::{self, Family, Patience},
     },
-    load::{Dead, Loader, LoaderReport, Measures, SetUp, Sizing, histogram, source::Share},
-    record::Exit,
+    load::{Dead, Loader, LoaderReport, Measures, SetUp, Sizing, source::Share},
+    record::{Counts, Exit},
     scenario::Scenario,
     sys::clock::CpuUse,
 };
@@ -23,7 +22,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Histograms by `w<worker>.<metric>`, `l<loader>.<metric>`, of several hosts `h<rank>.<metric>` in its place, and
 /// `e<event>-<occurrence>.<metric>`, with what loaders measured behind `<population>.` if there are several.
-pub type Histograms = BTreeMap<String, Histogram<u64>>;
+pub type Histograms = BTreeMap<String, Counts>;
 
 /// What is known of a loader that has ended.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,15 +80,14 @@ impl Left {
     }
 
     /// Adds a histogram of a population, by its name without the population's.
-    pub fn add(&mut self, scenario: &Scenario, load: usize, name: &str, part: &Histogram<u64>) -> Result<()> {
+    pub fn add(&mut self, scenario: &Scenario, load: usize, name: &str, part: &Counts) {
         let tag = match scenario.only_load() {
             Some(_) => name.to_owned(),
             None => format!("{}.{name}", scenario.loads[load].name),
         };
         for (all, name) in [(&mut self.histograms, tag), (&mut self.of_loads[load], name.to_owned())] {
-            all.entry(name).or_insert_with(histogram).add(part).context("merging histograms")?;
+            all.entry(name).and_modify(|sum| sum.add(part)).or_insert_with(|| part.clone());
         }
-        Ok(())
     }
 }
 
@@ -120,7 +118,7 @@ pub(super) fn loader_accounts(
         for (name, part) in parts {
             // Histograms of a worker or an event already carry its name, whichever loader measured them.
             let name = if name.contains('.') { name } else { format!("{owner}.{name}") };
-            left.add(scenario, load, &name, &part)?;
+            left.add(scenario, load, &name, &part);
         }
         let (cpu, set_up) = (since_barrier(&account, cpu), set_up.unwrap_or_default());
         left.accounts.push(LoaderAccount { host: rank, load, pid, exit, cpu, set_up, report });

@@ -11,6 +11,7 @@ use super::{
     firewall,
     foreign::ForeignWatch,
     generators::Generators,
+    growth::{LEAST_OPEN, MemoryWatch},
     hosts::enter as enter_hosts,
     members, nat,
     networks::{Confinement, Networks},
@@ -93,7 +94,7 @@ pub(super) fn run(job: Job<'_>, control: &Arc<Control>, mut record: TrialRecord)
         return Ok(Ran { record, histograms: Histograms::new(), output: None, in_step: false });
     }
 
-    let mut sampler = sampler(&context, &networks, &*subject, &pids)?;
+    let mut sampler = sampler(job, &context, &networks, &*subject, &pids)?;
     let machine = MachineWatch::begin()?;
     let mut kernel = KernelWatch::begin(&networks)?;
     subject.begin()?;
@@ -279,7 +280,13 @@ fn open_subject(
     Ok(Ok(subject))
 }
 
-fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, loaders: &[i32]) -> Result<Sampler> {
+fn sampler(
+    job: Job<'_>,
+    context: &TrialContext,
+    networks: &Networks,
+    subject: &dyn Subject,
+    loaders: &[i32],
+) -> Result<Sampler> {
     let TrialContext { scenario, control, .. } = context;
     let clients = Clients {
         sockets: networks.for_loaders(|| SocketReader::open().context("opening /proc/self/net/sockstat"))?,
@@ -290,6 +297,9 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
     };
     let ramp = RampWatch::new(context, subject.pids().into_iter().chain(loaders.iter().copied()))
         .filter(|_| control.records());
+    let memory = (job.sizing.connections >= LEAST_OPEN)
+        .then(|| MemoryWatch::begin(loaders.to_vec(), subject.pids()))
+        .transpose()?;
     let queues = || {
         Ok::<_, Error>(match scenario.subject {
             UnderTest::Own => Queues::Own(match &scenario.unix {
@@ -306,7 +316,7 @@ fn sampler(context: &TrialContext, networks: &Networks, subject: &dyn Subject, l
         Ok::<_, Error>(ForeignWatch::new(datagrams.transpose()?))
     });
     let watches = (queues, foreign.transpose()?, TrackingWatch::begin(networks, context.side)?);
-    Sampler::new(control, watches, subject, clients, loaders, ramp, scenario.queue_interval)
+    Sampler::new(control, watches, clients, (memory, ramp), scenario.queue_interval)
 }
 
 /// Waits until this many processes are at the barrier. `check` fails if one of them has ended instead.

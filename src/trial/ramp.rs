@@ -1,15 +1,13 @@
 //! How a load whose connections are all held at once builds up: does the next connection cost more the more there are?
 
-use std::sync::Arc;
-
-use hdrhistogram::Histogram;
+use std::{iter, sync::Arc};
 
 use super::{subject::Subject, view};
 use crate::{
     context::{TrialContext, Waits},
     ipc::control::{Control, Count},
     load,
-    record::{LatencySummary, Ramp, RampStep, TENTHS},
+    record::{Counts, LatencySummary, Ramp, RampStep, TENTHS},
     scenario::{Bound, Protocol},
     sys::clock,
 };
@@ -29,7 +27,7 @@ pub(super) struct RampWatch {
     at_ns: u64,
     cpu_ns: u64,
     /// Accept waits before the current step, or before the last one.
-    waited: Histogram<u64>,
+    waited: Counts,
     steps: Vec<RampStep>,
 }
 
@@ -53,7 +51,7 @@ impl RampWatch {
             accepted: 0,
             at_ns: 0,
             cpu_ns: 0,
-            waited: load::histogram(),
+            waited: load::counts(iter::empty()),
             steps: Vec::with_capacity(TENTHS as usize),
         })
     }
@@ -117,16 +115,12 @@ impl RampWatch {
         accepted * TENTHS / self.planned
     }
 
-    fn waited_by_now(&self, control: &Arc<Control>) -> Histogram<u64> {
-        let mut waited = load::histogram();
-        view::add_waits(control, self.waits, Protocol::Tcp, &mut waited);
-        waited
+    fn waited_by_now(&self, control: &Arc<Control>) -> Counts {
+        view::waits(control, self.waits, Protocol::Tcp)
     }
 
-    fn wait_since_last(&self, waited: &Histogram<u64>) -> LatencySummary {
-        let mut waits = waited.clone();
-        waits.subtract(&self.waited).expect("histograms of the same kind, and counts that only grow");
-        LatencySummary::of_waits(&waits, 0, self.waits.method())
+    fn wait_since_last(&self, waited: &Counts) -> LatencySummary {
+        LatencySummary::of_waits(&waited.since(&self.waited), 0, self.waits.method())
     }
 
     fn cpu_now_ns(&self) -> u64 {

@@ -94,7 +94,7 @@ pub(super) struct Sampler {
     tracking: TrackingWatch,
     ports_peak: u64,
     sockets_peak: Sockets,
-    memory: MemoryWatch,
+    memory: Option<MemoryWatch>,
     ramp: Option<RampWatch>,
     queue_interval_ns: u64,
     next_queues_ns: u64,
@@ -198,14 +198,12 @@ impl Sampler {
     pub(super) fn new(
         control: &Arc<Control>,
         (queues, foreign, tracking): (Option<Queues>, Option<ForeignWatch>, TrackingWatch),
-        subject: &dyn Subject,
         clients: Clients,
-        loaders: &[i32],
-        ramp: Option<RampWatch>,
+        (memory, ramp): (Option<MemoryWatch>, Option<RampWatch>),
         queue_interval: Duration,
     ) -> Result<Self> {
         Ok(Self {
-            memory: MemoryWatch::begin(loaders.to_vec(), subject.pids())?,
+            memory,
             ramp,
             control: Arc::clone(control),
             queues,
@@ -274,7 +272,9 @@ impl Sampler {
         self.tracking.sample()?;
         let members = 0..subject.members();
         let open: Vec<u64> = members.map_while(|member| subject.count(member, Count::Open)).collect();
-        self.memory.look(open.iter().sum())?;
+        if let Some(memory) = &mut self.memory {
+            memory.look(open.iter().sum())?;
+        }
         let receive_queue_bytes = self.sample_datagram_queues(subject)?;
         let accepted = growth(subject, Count::Accepted, &mut self.accepted_before);
         let datagrams = growth(subject, Count::Datagrams, &mut self.datagrams_before);
@@ -321,12 +321,20 @@ impl Sampler {
         if matches!(reader, Queues::Others(_)) {
             queues.iter().for_each(|(inode, queue)| self.listeners.entry(*inode).or_default().add(*queue));
         }
+        // The longest queue stands for those of several listeners: it is unknown which of them the member uses, or all but one are on
+        // addresses that clients do not connect to. Of equals, that is the last.
+        let longest_of = |held: &[u32]| {
+            let found = held.iter().rev().filter_map(|inode| Some((*inode, *queues.get(inode)?)));
+            found.max_by_key(|(_, queue)| queue.length)
+        };
+        let mut last: (&[u32], Option<(u32, Queue)>) = (&[], None);
         for (member, seen) in self.seen.iter_mut().enumerate() {
             let held = subject.held(member, Transport::Tcp);
-            // The longest queue stands for those of several listeners: it is unknown which of them the member uses, or all but one are on
-            // addresses that clients do not connect to. Of equals, that is the last.
-            let found = held.iter().rev().filter_map(|inode| Some((*inode, *queues.get(inode)?)));
-            let longest = found.max_by_key(|(_, queue)| queue.length);
+            // Hundreds of members may hold the same hundreds of listeners: as a rule, those are the same slice.
+            if !std::ptr::eq(last.0, held) {
+                last = (held, longest_of(held));
+            }
+            let longest = last.1;
             // A dead member's listener is gone.
             let gone = || held.first().map(|inode| (*inode, Queue { length: 0, ..seen.last }));
             let Some((inode, queue)) = longest.or_else(gone) else { continue };
@@ -396,7 +404,7 @@ impl Sampler {
         record.listeners = self.listeners.iter().map(|(inode, seen)| seen.listener(*inode)).collect();
         record.ports_peak = self.ports_peak;
         record.sockets_peak = self.sockets_peak;
-        record.memory = self.memory.end();
+        record.memory = self.memory.and_then(MemoryWatch::end);
         record.connections.foreign_members = self.foreign.map(ForeignWatch::members).unwrap_or_default();
         record.ramp = self.ramp.and_then(|ramp| ramp.end(&self.control));
         let mut rows: Vec<MemberRow> = self.seen.iter().map(QueueSeen::row).collect();

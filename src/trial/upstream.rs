@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    Job, SETUP_PATIENCE,
+    Job, SETUP_PATIENCE, merged,
     process::stamping,
     subject::{Finished, Listening, OwnServer, Subject},
     wait_until_ready,
@@ -128,10 +128,7 @@ impl Backend {
             Some((format!("backend {number} (pid {})", member.pid), exit))
         });
         dead.extend(exits);
-        let mut waits = crate::load::histogram();
-        for (_, histogram) in histograms.iter().filter(|(name, _)| name.ends_with(".accept_wait")) {
-            waits.add(histogram).context("adding histograms")?;
-        }
+        let waits = merged::of_metric(&histograms, "accept_wait");
         let sum = |count: fn(&record::WorkerCounts) -> Option<u64>, measured: bool| -> u64 {
             members.iter().filter_map(|member| count(if measured { &member.measured } else { &member.total })).sum()
         };

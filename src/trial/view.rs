@@ -1,13 +1,15 @@
 //! A view of a running trial, read from the memory that the trial's processes share.
 
-use std::sync::Arc;
-
-use hdrhistogram::Histogram;
+use std::{iter, sync::Arc};
 
 use crate::{
     context::Waits,
     ipc::control::{Control, Count, Kept, ListenerSeen, LoaderCount, LoaderKept, Phase, Window},
-    load::fill::{FillControl, FillPhase},
+    load::{
+        self,
+        fill::{FillControl, FillPhase},
+    },
+    record::Counts,
     scenario::{Protocol, Transport},
     sys::clock,
 };
@@ -50,14 +52,16 @@ pub struct WaitSeen {
     pub p99_ns: u64,
 }
 
-/// Adds the waits that a trial's workers or loaders have recorded so far: accept waits or, without connections, those of datagrams.
-pub(super) fn add_waits(control: &Arc<Control>, waits: Waits, protocol: Protocol, sum: &mut Histogram<u64>) {
+/// The waits that a trial's workers or loaders have recorded so far: accept waits or, without connections, those of datagrams.
+pub(super) fn waits(control: &Arc<Control>, waits: Waits, protocol: Protocol) -> Counts {
+    let mut sum = load::counts(iter::empty());
     if waits.exact {
-        (0..control.workers()).for_each(|worker| control.add_to(worker, Kept::AcceptWait, sum));
+        (0..control.workers()).for_each(|worker| sum.extend(control.kept(worker, Kept::AcceptWait)));
     } else {
         let of = if protocol.has(Transport::Tcp) { LoaderKept::AcceptWait } else { LoaderKept::ReceiveWait };
-        (0..control.loaders()).for_each(|loader| control.account(loader).add_to(of, sum));
+        (0..control.loaders()).for_each(|loader| sum.extend(control.account(loader).kept(of)));
     }
+    sum
 }
 
 impl View<'_> {
@@ -81,15 +85,11 @@ impl View<'_> {
         self.control.listener(worker)
     }
 
-    /// The waits of all workers so far: accept waits or, without connections, those of datagrams; `None` before the first. `scratch`
-    /// is a reusable [`crate::load::histogram`].
-    pub fn waits(&self, scratch: &mut Histogram<u64>) -> Option<WaitSeen> {
-        scratch.reset();
-        let bound = !self.waits.exact;
-        add_waits(self.control, self.waits, self.protocol, scratch);
-        let seen =
-            || WaitSeen { bound, p50_ns: scratch.value_at_quantile(0.50), p99_ns: scratch.value_at_quantile(0.99) };
-        (!scratch.is_empty()).then(seen)
+    /// The waits of all workers so far: accept waits or, without connections, those of datagrams; `None` before the first.
+    pub fn waits(&self) -> Option<WaitSeen> {
+        let waits = waits(self.control, self.waits, self.protocol);
+        let at = |quantile| waits.value_at(0, quantile);
+        Some(WaitSeen { bound: !self.waits.exact, p50_ns: at(0.50)?, p99_ns: at(0.99)? })
     }
 
     /// The trial's instants; `None` before the barrier opens.

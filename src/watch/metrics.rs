@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use hdrhistogram::Histogram;
-
 use super::tally::{MemberTally, Tally, Who};
 use crate::{
     format::label_value,
     observe::processes::is_stopped,
-    record::{ConntrackTable, Verdict},
+    record::{ConntrackTable, Counts, Verdict},
 };
 
 /// Bounds of the buckets of accept waits, in nanoseconds, with the same in seconds.
@@ -142,7 +140,7 @@ pub(super) fn render(
     text + "# EOF\n"
 }
 
-fn waits<'a>(text: &mut String, members: impl Iterator<Item = (String, &'a Histogram<u64>)>) {
+fn waits<'a>(text: &mut String, members: impl Iterator<Item = (String, &'a Counts)>) {
     let name = "listenbench_accept_wait_seconds";
     let help = "From ESTABLISHED in the kernel to accept's return, or to its completion in an io_uring.";
     let mut members = members.peekable();
@@ -152,7 +150,7 @@ fn waits<'a>(text: &mut String, members: impl Iterator<Item = (String, &'a Histo
     for (labels, waits) in members {
         let with = |bound: &str| format!("{},le=\"{bound}\"}}", labels.trim_end_matches('}'));
         for (ns, bound) in BOUNDS {
-            let _ = writeln!(text, "{name}_bucket{} {}", with(bound), waits.count_between(0, ns));
+            let _ = writeln!(text, "{name}_bucket{} {}", with(bound), waits.up_to(ns));
         }
         let _ = writeln!(text, "{name}_bucket{} {}", with("+Inf"), waits.len());
         let _ = writeln!(text, "{name}_count{labels} {}", waits.len());

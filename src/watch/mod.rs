@@ -18,7 +18,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use netlink_packet_sock_diag::inet::StateFlags;
 use nix::net::if_::if_indextoname;
 
@@ -47,7 +46,8 @@ use crate::{
         tracking::Tracking,
     },
     record::{
-        Conntrack, ConntrackTable, NetworkRules, ProbeLevel, ProbeRow, SCHEMA, Sockets, TrialRecord, Verdict, Whose,
+        Conntrack, ConntrackTable, Counts, NetworkRules, ProbeLevel, ProbeRow, SCHEMA, Sockets, TrialRecord, Verdict,
+        Whose,
     },
     scenario::Transport,
     sys::clock,
@@ -322,7 +322,7 @@ impl Watch {
         scenario: &str,
         interval: Duration,
         error: Option<String>,
-    ) -> Result<(TrialRecord, BTreeMap<String, Histogram<u64>>)> {
+    ) -> Result<(TrialRecord, BTreeMap<String, Counts>)> {
         let counts = || self.tally.members.values().map(|member| member.count.as_ref());
         let [began, looked] = &self.kernel;
         let observed = Observed {

@@ -2,10 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     time::SystemTime,
 };
-
-use hdrhistogram::Histogram;
 
 use super::{
     rows::{QueueSeen, Row, Rows},
@@ -15,9 +14,9 @@ use crate::{
     load,
     observe::listeners::Place,
     record::{
-        Connections, Conntrack, CountedBy, CpuShares, Latencies, LatencySummary, Measured, MemberRow, NetworkRules,
-        Outcome, ProbeRow, QueueRow, Rates, SCHEMA, Series, Sockets, Subject, SubjectKind, TrialRecord, Verdict,
-        WaitMethod, WorkerCounts,
+        Connections, Conntrack, CountedBy, Counts, CpuShares, Latencies, LatencySummary, Measured, MemberRow,
+        NetworkRules, Outcome, ProbeRow, QueueRow, Rates, SCHEMA, Series, Sockets, Subject, SubjectKind, TrialRecord,
+        Verdict, WaitMethod, WorkerCounts,
     },
     stats,
     sys::clock::CpuUse,
@@ -42,26 +41,22 @@ pub(super) struct Observed {
 }
 
 /// The record, and each member's accept waits by `w<member>.accept_wait`.
-pub(super) fn record(
-    tally: &Tally,
-    rows: &Rows,
-    observed: Observed,
-) -> (TrialRecord, BTreeMap<String, Histogram<u64>>) {
+pub(super) fn record(tally: &Tally, rows: &Rows, observed: Observed) -> (TrialRecord, BTreeMap<String, Counts>) {
     let mut members: Vec<(&Who, &MemberTally)> = tally.members.iter().collect();
     members.sort_by_key(|(_, member)| member.order);
     let places: BTreeSet<Place> = tally.sockets.values().map(|socket| socket.listener.place).collect();
     let several = places.len() > 1;
     let mut histograms = BTreeMap::new();
-    let mut all_waits = load::histogram();
+    let mut all_waits = load::counts(iter::empty());
     let mut workers = Vec::with_capacity(members.len());
     for (number, (who, member)) in members.iter().enumerate() {
         let waits = member.count.as_ref().map(|count| {
-            let mut waits = load::histogram();
-            count.waits.iter().for_each(|seen| waits.add(seen).expect("it takes values of any size"));
+            let mut waits = load::counts(iter::empty());
+            count.waits.iter().for_each(|seen| waits.add(seen));
             waits
         });
         if let Some(waits) = &waits {
-            all_waits.add(waits).expect("of the same kind");
+            all_waits.add(waits);
         }
         workers.push(MemberRow { member: number, ..row(tally, who, member, waits.as_ref(), several) });
         histograms
@@ -132,7 +127,7 @@ pub(super) fn record(
     (record, histograms)
 }
 
-fn row(tally: &Tally, who: &Who, member: &MemberTally, waits: Option<&Histogram<u64>>, several: bool) -> MemberRow {
+fn row(tally: &Tally, who: &Who, member: &MemberTally, waits: Option<&Counts>, several: bool) -> MemberRow {
     let count = member.count.as_ref();
     let used = |of: fn(&CpuUse) -> u64| member.used.as_ref().map(|[first, last]| of(last).saturating_sub(of(first)));
     let counts = WorkerCounts {

@@ -6,8 +6,6 @@ use std::{
     net::SocketAddr,
 };
 
-use hdrhistogram::Histogram;
-
 use super::{
     exposure::Exposure,
     judge::{Watched, WatchedMember},
@@ -21,7 +19,7 @@ use crate::{
         processes::Task,
         queues::Queue,
     },
-    record::WaitEnd,
+    record::{Counts, WaitEnd},
     sys::clock::CpuUse,
 };
 
@@ -106,7 +104,7 @@ pub(super) struct Counted {
     /// Where its waits end; `None` without accepts.
     pub ends: Option<WaitEnd>,
     /// `None` without accepts.
-    pub waits: Option<Histogram<u64>>,
+    pub waits: Option<Counts>,
 }
 
 impl Counted {
@@ -123,7 +121,7 @@ impl Counted {
             let only_rings = self.ends.is_none_or(|ends| ends == seen.ends);
             self.ends = Some(if only_rings { seen.ends } else { WaitEnd::Accept });
             match &mut self.waits {
-                Some(waits) => waits.add(seen.waits).expect("all have the same bounds"),
+                Some(waits) => waits.add(&seen.waits),
                 None => self.waits = Some(seen.waits),
             }
         }
@@ -456,22 +454,18 @@ impl MemberTally {
 
 /// The waits that a member gained; `None` if none.
 fn gained(now: &Counted, before: Option<&Counted>) -> Option<WaitLook> {
-    let mut gained = now.waits.clone()?;
-    if let Some(before) = before.and_then(|before| before.waits.as_ref()) {
-        // Counts only grow, and all histograms have the same bounds.
-        gained.subtract(before).ok()?;
+    let waits = now.waits.as_ref()?;
+    match before.and_then(|before| before.waits.as_ref()) {
+        Some(before) => wait_look(&waits.since(before), now.ends),
+        None => wait_look(waits, now.ends),
     }
-    wait_look(&gained, now.ends)
 }
 
 /// Waits in short; `None` if there are none.
-fn wait_look(waits: &Histogram<u64>, ends: Option<WaitEnd>) -> Option<WaitLook> {
-    (!waits.is_empty()).then(|| WaitLook {
-        p50_ns: waits.value_at_quantile(0.50),
-        p99_ns: waits.value_at_quantile(0.99),
-        max_ns: waits.max(),
-        ends: ends.unwrap_or(WaitEnd::Accept),
-    })
+fn wait_look(waits: &Counts, ends: Option<WaitEnd>) -> Option<WaitLook> {
+    let at = |quantile| waits.value_at(0, quantile);
+    let ends = ends.unwrap_or(WaitEnd::Accept);
+    Some(WaitLook { p50_ns: at(0.50)?, p99_ns: at(0.99)?, max_ns: waits.max(), ends })
 }
 
 #[cfg(test)]
@@ -488,8 +482,8 @@ mod tests {
     }
 
     fn count(pid: i32, tid: i32, accepted: u64) -> MemberSeen {
-        let mut waits = Histogram::new_with_bounds(1, 60_000_000_000, 2).unwrap();
-        waits.record_n(1_000 * pid as u64, accepted).unwrap();
+        let mut waits = Counts::new(1, 60_000_000_000, 2).unwrap();
+        waits.extend((accepted > 0).then_some((1_000 * pid as u64, accepted)).into_iter());
         MemberSeen {
             pid,
             tid,

@@ -13,7 +13,6 @@ use std::{
 };
 
 use crossbeam::utils::CachePadded;
-use hdrhistogram::Histogram;
 use strum::EnumCount;
 
 use super::Control;
@@ -351,23 +350,17 @@ impl Account {
 
     /// The values of one of the histograms that every loader has, each with its count. A value may come more than once.
     pub fn kept(&self, kept: LoaderKept) -> impl Iterator<Item = (u64, u64)> {
+        self.values(kept as usize)
+    }
+
+    /// The values of the loader's own histogram of this number, likewise.
+    pub fn own(&self, number: usize) -> impl Iterator<Item = (u64, u64)> {
+        self.values(LoaderKept::COUNT + number)
+    }
+
+    fn values(&self, number: usize) -> impl Iterator<Item = (u64, u64)> {
         let cells = &self.control.loaders;
-        cells.histograms.counts(self.loader * cells.kept + kept as usize)
-    }
-
-    /// Adds what one of the histograms that every loader has holds.
-    pub fn add_to(&self, kept: LoaderKept, histogram: &mut Histogram<u64>) {
-        self.add_all_to(kept as usize, histogram);
-    }
-
-    /// Adds what the loader's own histogram of this number holds.
-    pub fn add_own_to(&self, number: usize, histogram: &mut Histogram<u64>) {
-        self.add_all_to(LoaderKept::COUNT + number, histogram);
-    }
-
-    fn add_all_to(&self, number: usize, histogram: &mut Histogram<u64>) {
-        let cells = &self.control.loaders;
-        cells.histograms.add_to(self.loader * cells.kept + number, histogram);
+        cells.histograms.counts(self.loader * cells.kept + number)
     }
 }
 
@@ -390,12 +383,10 @@ mod tests {
         other.keep(LoaderKept::Answered, 7);
         other.keep_own(0, 8);
         let values = |account: &Account| {
-            let mut histogram = Histogram::new(3).unwrap();
-            account.add_own_to(0, &mut histogram);
-            (account.kept(LoaderKept::Answered).collect::<Vec<_>>(), histogram.len())
+            (account.kept(LoaderKept::Answered).collect::<Vec<_>>(), account.own(0).collect::<Vec<_>>())
         };
         assert_eq!((one.get(LoaderCount::Attempted), one.errors(), one.flows()), (0, vec![], vec![0; 3]));
-        assert_eq!((values(&one), values(&other)), ((vec![], 0), (vec![(7, 1)], 1)));
+        assert_eq!((values(&one), values(&other)), ((vec![], vec![]), (vec![(7, 1)], vec![(8, 1)])));
         assert_eq!((control.loader_total(LoaderCount::Attempted), other.flows()), (5, vec![0, 0, 1]));
         assert_eq!((one.unexpected(), other.unexpected()), (None, Some(b"-ERR no\r\n".to_vec())));
         one.add_unexpected(&[b'x'; 1_000]);

@@ -6,7 +6,6 @@ use std::{
 };
 
 use crossbeam::utils::CachePadded;
-use hdrhistogram::Histogram;
 
 use super::{Control, Window};
 use crate::{
@@ -181,22 +180,16 @@ impl Control {
         increase(&self.workers[worker][NOW][Count::Assigned as usize], 1);
     }
 
-    /// Adds what a worker has recorded so far to a histogram.
-    pub fn add_to(&self, worker: usize, kept: Kept, histogram: &mut Histogram<u64>) {
-        if let Some(histograms) = self.histograms.get(worker) {
-            histogram::add_to(&histograms[kept as usize], histogram);
-        }
+    /// What a worker has recorded so far: values, each with its count.
+    pub fn kept(&self, worker: usize, kept: Kept) -> impl Iterator<Item = (u64, u64)> {
+        let histograms = self.histograms.get(worker).into_iter();
+        histograms.flat_map(move |histograms| histogram::counts(&histograms[kept as usize]))
     }
 
-    /// How many connections a worker has accepted so far, and the accept waits that it has recorded of them, in an empty histogram of
-    /// the caller's.
-    pub fn accepts_and_waits(&self, worker: usize, empty: impl Fn() -> Histogram<u64>) -> (u64, Histogram<u64>) {
+    /// How many connections a worker has accepted so far, and the accept waits that it has recorded of them, as [`Self::kept`] has them.
+    pub fn accepts_and_waits(&self, worker: usize) -> (u64, Vec<(u64, u64)>) {
         let counts = || [Count::Accepted, Count::Settled].map(|count| self.count(worker, count));
-        let waits = || {
-            let mut waits = empty();
-            self.add_to(worker, Kept::AcceptWait, &mut waits);
-            waits
-        };
+        let waits = || self.kept(worker, Kept::AcceptWait).collect::<Vec<_>>();
         let ([_, settled], waits) = steadily(counts, |[accepted, settled]| accepted == settled, waits);
         (settled, waits)
     }

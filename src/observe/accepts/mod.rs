@@ -16,7 +16,6 @@ use std::{
 };
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 pub use self::{
@@ -28,7 +27,13 @@ use self::{
     programs::Programs,
     tables::Member,
 };
-use crate::{format, ipc::control::Window, observe::file, record::WaitEnd, sys::clock};
+use crate::{
+    format,
+    ipc::control::Window,
+    observe::file,
+    record::{Counts, WaitEnd},
+    sys::clock,
+};
 
 /// How accepts are observed, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
@@ -111,7 +116,7 @@ pub struct MemberSeen {
     pub ends: WaitEnd,
     /// From ESTABLISHED until then, in buckets of at most 0.8 % of their values: of connections that are not foreign, established since
     /// the programs came or, from [`Accepts::measure`] on, since the measured window began.
-    pub waits: Histogram<u64>,
+    pub waits: Counts,
 }
 
 impl Accepts {
@@ -185,7 +190,7 @@ impl Accepts {
             };
             let comm = name(names, &member);
             // Finding the listener takes a while, in which the member goes on.
-            let (member, waits) = tables.member(number, histogram);
+            let (member, waits) = tables.member(number, counts);
             enter(&mut members, seen(member, listener, comm, waits, *ahead_ns));
         }
         let reset_in_queue = (*level == Level::Btf && !filter.on_unix).then(|| tables.closed_on());
@@ -193,8 +198,8 @@ impl Accepts {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds")
+fn counts() -> Counts {
+    Counts::new(1, LONGEST_NS, SIGNIFICANT_DIGITS).expect("constant, valid bounds")
 }
 
 /// Adds a row. A thread that accepts through several descriptors of one address is one member.
@@ -225,17 +230,11 @@ impl MemberSeen {
         // Their peaks may have been at different times.
         self.open_peak = self.open_peak.max(other.open_peak).max(self.open);
         self.last_accept_ns = self.last_accept_ns.max(other.last_accept_ns);
-        self.waits.add(other.waits).expect("histograms of the same kind");
+        self.waits.add(&other.waits);
     }
 }
 
-fn seen(
-    member: Member,
-    listener: Option<SocketAddr>,
-    comm: String,
-    waits: Histogram<u64>,
-    ahead_ns: i64,
-) -> MemberSeen {
+fn seen(member: Member, listener: Option<SocketAddr>, comm: String, waits: Counts, ahead_ns: i64) -> MemberSeen {
     let Member { pid, tid, accepted, outside, foreign, unstamped, eagain, emfile, open, open_peak, .. } = member;
     MemberSeen {
         pid,
@@ -304,8 +303,8 @@ mod tests {
     use super::*;
 
     fn row(tid: i32, accepted: u64, ends: WaitEnd) -> MemberSeen {
-        let mut waits = histogram();
-        waits.record_n(1_000, accepted).unwrap();
+        let mut waits = counts();
+        waits.extend((accepted > 0).then_some((1_000, accepted)).into_iter());
         let listener = "127.0.0.1:80".parse().ok();
         let (comm, open_peak, last_accept_ns) = (String::new(), accepted + 1, 10 * accepted);
         MemberSeen {

@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, maps::Map};
-use hdrhistogram::Histogram;
 
 use crate::{
     format,
     ipc::control::Window,
+    record::Counts,
     sys::shared::{Shareable, SharedSlice, steadily},
 };
 
@@ -108,20 +108,17 @@ impl Tables {
     }
 
     /// A member and the waits of what it has accepted so far, in an empty histogram of the caller's.
-    pub fn member(&self, number: usize, empty: impl Fn() -> Histogram<u64>) -> (Member, Histogram<u64>) {
+    pub fn member(&self, number: usize, empty: impl Fn() -> Counts) -> (Member, Counts) {
         let words = &self.members[number];
         let read = || (Member::of(words.each_ref().map(|word| word.load(Relaxed))), self.waits(number, empty()));
         let (_, found) = steadily(|| words[ACCEPTED].load(Relaxed), |_| true, read);
         found
     }
 
-    fn waits(&self, member: usize, mut histogram: Histogram<u64>) -> Histogram<u64> {
-        for (index, count) in self.waits[member].iter().map(|count| count.load(Relaxed)).enumerate() {
-            if count > 0 {
-                histogram.saturating_record_n(lowest(index), count);
-            }
-        }
-        histogram
+    fn waits(&self, member: usize, mut waits: Counts) -> Counts {
+        let counts = self.waits[member].iter().map(|count| count.load(Relaxed)).enumerate();
+        waits.extend(counts.filter(|(_, count)| *count > 0).map(|(index, count)| (lowest(index), count)));
+        waits
     }
 }
 
@@ -194,7 +191,7 @@ mod tests {
     #[test]
     fn buckets_are_those_of_the_histogram_that_they_go_to() {
         assert_eq!(bucket((1 << 36) - 1) + 1, BUCKETS);
-        let histogram = super::super::histogram();
+        let histogram = super::super::counts().histogram();
         for ns in (0..35).flat_map(|bits| [1u64 << bits, (1 << bits) + 1, (2 << bits) - 1]) {
             let shown = lowest(bucket(ns));
             assert_eq!(bucket(shown), bucket(ns), "{ns}");

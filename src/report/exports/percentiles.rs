@@ -35,7 +35,7 @@ fn render(summary: &Summary, distributions: &Distributions) -> Vec<(String, Stri
     let metrics = distributions.0.iter();
     let of_metric = |(metric, cells): (&String, &BTreeMap<usize, Distribution>)| {
         let file = |(cell, of): (&usize, &Distribution)| {
-            (format!("{}.{metric}.hgrm", slugs[*cell]), distribution(&of.merged, of.lost))
+            (format!("{}.{metric}.hgrm", slugs[*cell]), distribution(&of.merged.histogram(), of.lost))
         };
         cells.iter().map(file).collect::<Vec<_>>()
     };

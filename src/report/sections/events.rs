@@ -259,14 +259,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::{Lost, ReloadHow, WaitMethod},
+        record::{Counts, Lost, ReloadHow, WaitMethod},
         report::sample::Sample,
     };
 
     fn waits(ns: u64) -> LatencySummary {
-        let mut histogram = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        histogram.record(ns).unwrap();
-        LatencySummary::of_waits(&histogram, 0, WaitMethod::SockOps)
+        let mut values = Counts::new(1, 60_000_000_000, 3).unwrap();
+        values.extend([(ns, 1)].into_iter());
+        LatencySummary::of_waits(&values, 0, WaitMethod::SockOps)
     }
 
     fn generation(generation: usize, accepted: u64) -> Generation {

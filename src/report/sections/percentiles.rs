@@ -3,14 +3,12 @@
 //! Percentiles are never averaged. The axis is logarithmic in 1/(1 − q), so that each nine of a percentile takes up the same
 //! width; a curve ends where it would stand for less than one value.
 
-use hdrhistogram::Histogram;
-
 use maud::{Markup, html};
 
 use super::{Content, In};
 use crate::{
     format::{duration, percent, plural, thousands},
-    record::value_at,
+    record::Counts,
     report::{
         Grid, Ranked,
         claims::{self, capital},
@@ -45,7 +43,7 @@ pub struct Percentiles {
 struct Curve<'a> {
     /// Index into the ranked's cells.
     cell: usize,
-    merged: &'a Histogram<u64>,
+    merged: &'a Counts,
     /// Attempts beside the values that have none.
     lost: u64,
     bound: bool,
@@ -164,7 +162,7 @@ fn title(ranked: &Ranked<'_>, shown: &Shown<'_>, curves: &[Curve<'_>]) -> String
         return claims::of_metric(ranked, shown.metric);
     }
     let span = |q: f64| {
-        let mut values: Vec<Option<u64>> = curves.iter().map(|curve| value_at(curve.merged, curve.lost, q)).collect();
+        let mut values: Vec<Option<u64>> = curves.iter().map(|curve| curve.merged.value_at(curve.lost, q)).collect();
         let all = values.len();
         values.retain(Option::is_some);
         let shown = |ns: Option<&Option<u64>>| ns.copied().flatten().map(|ns| duration(ns as f64)).unwrap_or_default();
@@ -250,7 +248,7 @@ fn figure(heading: String, ranked: &Ranked<'_>, curves: &[&Curve<'_>], most: u64
 
 /// A cell's value at a quantile: of fewer attempts than it distinguishes, the longest.
 fn shown_at(curve: &Curve<'_>, q: f64) -> String {
-    value_at(curve.merged, curve.lost, q).map_or_else(|| not_reached(curve), |ns| shown(curve, ns))
+    curve.merged.value_at(curve.lost, q).map_or_else(|| not_reached(curve), |ns| shown(curve, ns))
 }
 
 /// Whether the cell has as many attempts as a quantile distinguishes: so far its curve goes.
@@ -392,7 +390,7 @@ mod tests {
         let merged = &of.merged;
         assert_eq!(merged.len(), 1_200);
         for (rarity, ns) in &line.points {
-            assert_eq!(*ns, merged.value_at_quantile(1.0 - 1.0 / rarity) as f64);
+            assert_eq!(Some(*ns as u64), merged.value_at(0, 1.0 - 1.0 / rarity));
         }
         assert!(line.points[line.points.len() - 1].0 > 1_000.0, "of 1,200 values");
         // Trials hold 240 values each: there the band ends.

@@ -130,17 +130,16 @@ pub(super) fn latency(of: &LatencySummary, figure: fn(&LatencySummary) -> Option
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-
     use super::*;
+    use crate::record::Counts;
 
     #[test]
     fn a_percentile_of_too_few_attempts_is_the_slowest() {
         type Figure = fn(&LatencySummary) -> Option<u64>;
         let of = |count: u64, lost: u64, figure: Figure| {
-            let mut histogram = Histogram::<u64>::new(3).unwrap();
-            (1..=count).for_each(|ns| histogram.record(ns).unwrap());
-            latency(&LatencySummary::with_lost(&histogram, lost), figure)
+            let mut values = Counts::new(1, 60_000_000_000, 3).unwrap();
+            values.extend((1..=count).map(|ns| (ns, 1)));
+            latency(&LatencySummary::with_lost(&values, lost), figure)
         };
         let (p99, p999): (Figure, Figure) = (|ns| ns.p99, |ns| ns.p999);
         assert_eq!([of(50, 0, p99), of(50, 0, p999), of(50, 0, LatencySummary::longest)], [Some(50.0); 3]);

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{Figures, Hosts, Order, Task, Word, progress_every, untagged, watched::Watched};
@@ -21,7 +20,7 @@ use crate::{
         family::{Cut, Patience},
     },
     load::{Dead, LoaderReport, Sizing},
-    record::{ErrorCount, Exit, Gather, HostRole, HostRow},
+    record::{Counts, ErrorCount, Exit, Gather, HostRole, HostRow},
     scenario::Load,
     sys::{
         clock,
@@ -88,7 +87,7 @@ pub(super) struct LoadHost {
     pub watched: Option<Watched>,
     accounts: Vec<LoaderAccount>,
     /// Histograms that have arrived, by population and name.
-    histograms: Vec<(usize, String, Histogram<u64>)>,
+    histograms: Vec<(usize, String, Counts)>,
     /// What its ports sustain.
     ceiling: Option<Ceiling>,
     /// When it last sent anything: of its load, then of its results.
@@ -360,7 +359,7 @@ impl<'a> Conductor<'a> {
                 host.stage = Stage::Done;
                 let begun = Instant::now();
                 for (load, name, part) in std::mem::take(&mut host.histograms) {
-                    self.left.add(&self.context.scenario, load, &name, &part)?;
+                    self.left.add(&self.context.scenario, load, &name, &part);
                 }
                 self.gather.merge_ns += clock::nanoseconds(begun.elapsed());
             }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
-
 use crate::{
     observe::counters,
     record::{
-        Cause, Datagrams, ErrorCount, Grounds, HostRole, HostRow, ListenerRow, MemberRow, TrialRecord, Upstream, limits,
+        Cause, Counts, Datagrams, ErrorCount, Grounds, HostRole, HostRow, ListenerRow, MemberRow, TrialRecord,
+        Upstream, limits,
     },
     scenario::{Selection, Sources},
 };
@@ -51,16 +50,16 @@ const MODE_WIDTH_NS: u64 = 400_000_000;
 
 /// Retransmitted segments and their effect on connects: the kernel repeats a SYN after 1, 2, 3, 4, 5, 7, 11, 19, 35 s
 /// (tcp_syn_linear_timeouts, since Linux 6.5), so connect latencies have modes at whole seconds.
-pub(super) fn retries(kernel: &Counters, connects: &Histogram<u64>) -> Option<Grounds> {
+pub(super) fn retries(kernel: &Counters, connects: &Counts) -> Option<Grounds> {
     let (segments, probes) = counters::retransmitted(kernel);
     if segments == 0 {
         return None;
     }
     let mut slow: BTreeMap<u64, u64> = BTreeMap::new();
-    for value in connects.iter_recorded() {
-        let (seconds, over_ns) = (value.value_iterated_to() / 1_000_000_000, value.value_iterated_to() % 1_000_000_000);
+    for (value_ns, count) in connects.recorded() {
+        let (seconds, over_ns) = (value_ns / 1_000_000_000, value_ns % 1_000_000_000);
         if seconds > 0 && over_ns < MODE_WIDTH_NS {
-            *slow.entry(seconds).or_default() += value.count_at_value();
+            *slow.entry(seconds).or_default() += count;
         }
     }
     let syns = count(kernel, "TCPSynRetrans");
@@ -125,7 +124,7 @@ mod tests {
 
     use super::{super::words, *};
     use crate::{
-        load::histogram,
+        load,
         record::{Step, UpstreamPorts},
     };
 
@@ -225,10 +224,8 @@ mod tests {
 
     #[test]
     fn retries_show_at_whole_seconds() {
-        let mut connects = histogram();
-        for (ms, count) in [(20, 90), (1_000, 4), (1_399, 1), (1_450, 7), (3_010, 2)] {
-            connects.record_n(ms * 1_000_000, count).unwrap();
-        }
+        let connects = [(20, 90), (1_000, 4), (1_399, 1), (1_450, 7), (3_010, 2)];
+        let connects = load::counts(connects.into_iter().map(|(ms, count)| (ms * 1_000_000, count)));
         assert_eq!(retries(&kernel(&[("RetransSegs", 0)]), &connects), None);
         let counts = [("RetransSegs", 9), ("TCPSynRetrans", 8), ("ListenOverflows", 6), ("TCPReqQFullDrop", 1)];
         assert_eq!(
@@ -236,7 +233,7 @@ mod tests {
             "syn-retries: 9 segments were retransmitted (8 of them SYNs); 5 connects took 1 s, 2 connects took 3 s; 6 segments were \
              dropped at full accept queues, and 1 SYN at full SYN queues"
         );
-        let quick = words(retries(&kernel(&counts), &histogram()));
+        let quick = words(retries(&kernel(&counts), &load::counts(std::iter::empty())));
         assert_eq!(quick.unwrap(), "syn-retries: 9 segments were retransmitted (8 of them SYNs)");
     }
 
@@ -245,7 +242,7 @@ mod tests {
         let found = |all, probes, timeouts, syns| {
             let names = ["RetransSegs", "TCPLossProbes", "TCPTimeouts", "TCPSynRetrans"];
             let counts: Vec<_> = names.into_iter().zip([all, probes, timeouts, syns]).collect();
-            words(retries(&kernel(&counts), &histogram()))
+            words(retries(&kernel(&counts), &load::counts(std::iter::empty())))
         };
         assert_eq!(found(186, 186, 0, 0), None);
         // Some sent new data, which is no retransmission.

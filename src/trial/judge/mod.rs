@@ -12,10 +12,8 @@ mod subject;
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::{
-    record::{Connections, Conntrack, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
+    record::{Connections, Conntrack, Counts, Exit, Grounds, Lost, Measured, Ports, TrialRecord, Verdict, VerdictName},
     scenario::{Arrivals, Load, Mode, Scenario},
 };
 
@@ -40,7 +38,7 @@ pub(super) struct Loaded<'a> {
     pub dead: &'a [(String, Exit)],
     pub early: Option<Early<'a>>,
     /// Connect latencies of the measured connections.
-    pub connects: &'a Histogram<u64>,
+    pub connects: &'a Counts,
     pub populations: &'a [Population<'a>],
 }
 

@@ -1,5 +1,7 @@
 //! A probe beside our own workers, which count themselves: what is seen from outside can be compared with what they say.
 
+use std::iter;
+
 use anyhow::{Context, Result};
 
 use super::outside::Probing;
@@ -86,10 +88,8 @@ impl Beside {
     fn member(&self, member: Option<usize>, pid: i32, seen: &[MemberSeen]) -> ProbedMember {
         let threads: Vec<&MemberSeen> = seen.iter().filter(|seen| seen.pid == pid).collect();
         let sum = |of: fn(&MemberSeen) -> u64| threads.iter().map(|seen| of(seen)).sum();
-        let mut waits = load::histogram();
-        for thread in &threads {
-            waits.add(&thread.waits).expect("the histograms of a trial take values of any size they are asked for");
-        }
+        let mut waits = load::counts(iter::empty());
+        threads.iter().for_each(|thread| waits.add(&thread.waits));
         let mut accepting = threads.iter().filter(|seen| seen.accepted > 0).peekable();
         let by_ring = accepting.peek().is_some() && accepting.all(|seen| seen.ends == WaitEnd::Completion);
         let ends = if by_ring { WaitEnd::Completion } else { WaitEnd::Accept };

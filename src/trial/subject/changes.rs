@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    iter,
     rc::Rc,
 };
 
@@ -9,7 +10,7 @@ use super::outside::{Id, Standing};
 use crate::{
     load,
     observe::accepts::MemberSeen,
-    record::{Done, EventKind, EventRow, Generation, LatencySummary, WaitEnd, WaitMethod},
+    record::{Counts, Done, EventKind, EventRow, Generation, LatencySummary, WaitEnd, WaitMethod},
 };
 
 /// The events so far, in order.
@@ -91,7 +92,7 @@ impl Changes {
         after: &Rc<HashMap<Id, MemberSeen>>,
         tells_waits: bool,
     ) -> Vec<Generation> {
-        let mut all: Vec<(usize, u64, BTreeSet<WaitEnd>, hdrhistogram::Histogram<u64>)> = Vec::new();
+        let mut all: Vec<(usize, u64, BTreeSet<WaitEnd>, Counts)> = Vec::new();
         for (id, seen) in after.iter() {
             let earlier = before.get(id);
             let accepted = seen.accepted - earlier.map_or(0, |earlier| earlier.accepted);
@@ -100,17 +101,13 @@ impl Changes {
             }
             let generation = self.generation(id.0);
             let place = all.iter().position(|(known, ..)| *known == generation).unwrap_or_else(|| {
-                all.push((generation, 0, BTreeSet::new(), load::histogram()));
+                all.push((generation, 0, BTreeSet::new(), load::counts(iter::empty())));
                 all.len() - 1
             });
-            let mut waits = seen.waits.clone();
-            if let Some(earlier) = earlier {
-                waits.subtract(&earlier.waits).expect("histograms of the same kind, and counts that only grow");
-            }
-            let (_, sum, ends, histogram) = &mut all[place];
+            let (_, sum, ends, waits) = &mut all[place];
             *sum += accepted;
             ends.insert(seen.ends);
-            histogram.add(&waits).expect("the histograms of a trial take values of any size they are asked for");
+            waits.add(&earlier.map_or_else(|| seen.waits.clone(), |earlier| seen.waits.since(&earlier.waits)));
         }
         all.sort_unstable_by_key(|(generation, ..)| *generation);
         let row = |(generation, accepted, ends, waits): (usize, u64, BTreeSet<WaitEnd>, _)| {

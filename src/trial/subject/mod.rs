@@ -6,6 +6,7 @@ mod changes;
 mod command;
 mod folder;
 mod generations;
+mod holders;
 mod keeper;
 mod keeping;
 mod listening;

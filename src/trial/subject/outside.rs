@@ -1,29 +1,33 @@
 //! A server that is not listenbench's own, as it shows itself from outside: to the probe, to sock_diag and in /proc.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
+    iter,
     net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 use strum::VariantArray;
 
-use super::{Ended, Finished, Subject, changes::Changes};
+use super::{
+    Ended, Finished, Subject,
+    changes::Changes,
+    holders::{Held, Holder, Holders},
+};
 use crate::{
     format,
     ipc::control::{Count, Window},
     load,
     observe::{
         accepts::{Accepts, Filter, Level, MemberSeen, Ours},
-        holder,
         processes::{self, Task},
         queues::ServerQueues,
     },
     record::{
-        self, CountedBy, Done, Exit, HelperRow, LatencySummary, ProbeLevel, ProbeRow, WaitEnd, WaitMethod, WorkerCounts,
+        self, CountedBy, Counts, Done, Exit, HelperRow, LatencySummary, ProbeLevel, ProbeRow, WaitEnd, WaitMethod,
+        WorkerCounts,
     },
     scenario::{Act, Probe, Scenario, Transport},
     sys::clock::{self, CpuUse},
@@ -77,8 +81,8 @@ enum Edge {
 struct Member {
     id: Id,
     comm: String,
-    /// The inodes of the listeners that its process holds.
-    listeners: Vec<u32>,
+    /// The inodes of the listeners that its process holds: the same slice for all processes that hold the same.
+    listeners: Rc<Held>,
     /// The state's letter, if it was stopped when the load had ended.
     stopped: Option<char>,
 }
@@ -93,7 +97,9 @@ pub(super) struct Watch {
     /// In the order in which they appeared.
     members: Vec<Member>,
     /// All processes of the server that hold its listeners.
-    holders: BTreeMap<i32, Holder>,
+    holders: Holders,
+    /// Processes that cannot be the server's: our loaders.
+    clients: Vec<i32>,
     /// The inodes of all its listeners.
     listeners: BTreeSet<u32>,
     at_start: Standing,
@@ -109,13 +115,6 @@ pub(super) struct Watch {
     ended_ns: Option<u64>,
     changes: Changes,
     next_drain_look_ns: u64,
-}
-
-/// A process that holds listeners.
-struct Holder {
-    comm: String,
-    inodes: Vec<u32>,
-    parent: Option<i32>,
 }
 
 impl Probing {
@@ -157,12 +156,13 @@ impl Probing {
 impl Watch {
     /// Watches what accepts at an address in the calling process's network. Connections that are not ours are foreign.
     pub fn begin(scenario: &Scenario, ours: Ours<'_>) -> Result<Self> {
+        let clients = ours.processes.to_vec();
         let filter = if scenario.unix.is_some() { Filter::unix()? } else { Filter::here(vec![scenario.address])? };
         let mut probing = Probing::attach(scenario.probe, &filter)?;
         if let Some(accepts) = &mut probing.accepts {
             accepts.ours(ours)?;
         }
-        Self::with(probing, scenario)
+        Ok(Self { clients, ..Self::with(probing, scenario)? })
     }
 
     /// Watches nothing: what accepts at the address is not in the calling process's network.
@@ -179,7 +179,8 @@ impl Watch {
             probing,
             queues: ServerQueues::of(scenario)?,
             members: Vec::new(),
-            holders: BTreeMap::new(),
+            holders: Holders::default(),
+            clients: Vec::new(),
             listeners: BTreeSet::new(),
             at_start: Standing::default(),
             at_from: None,
@@ -201,12 +202,12 @@ impl Watch {
 
     /// The processes that hold its listeners, by id.
     pub fn holders(&self) -> impl Iterator<Item = (i32, &str)> {
-        self.holders.iter().map(|(pid, holder)| (*pid, &holder.comm[..]))
+        self.holders.iter().map(|(pid, holder)| (pid, &holder.comm[..]))
     }
 
     /// The load is about to begin.
     fn begin_trial(&mut self, origin: &dyn Origin) -> Result<()> {
-        self.find_holders()?;
+        self.find_holders(Some(origin))?;
         self.at_start = self.stand(origin)?;
         Ok(())
     }
@@ -233,21 +234,16 @@ impl Watch {
 
     /// An event is about to happen.
     fn begin_event(&mut self, origin: &dyn Origin) -> Result<()> {
-        self.find_holders()?;
-        self.see()?;
-        let pids: BTreeSet<i32> = origin.pids(self.holders.keys().copied().collect()).into_iter().collect();
-        let parents = self.parents();
+        self.find_holders(Some(origin))?;
+        self.see(origin)?;
+        let pids: BTreeSet<i32> = origin.pids(self.holders.pids()).into_iter().collect();
+        let parents = self.holders.parents();
         let accepts = |pid: i32| self.now.seen.iter().any(|(id, seen)| id.0 == pid && seen.accepted > 0);
-        let serves = |pid: &i32| accepts(*pid) || self.holders.contains_key(pid) && !parents.contains(pid);
+        let serves = |pid: &i32| accepts(*pid) || self.holders.get(*pid).is_some() && !parents.contains(pid);
         let serving = pids.iter().copied().filter(serves).collect();
         self.changes.begin(pids, serving, self.now.clone());
         self.next_drain_look_ns = clock::monotonic_ns().saturating_add(DRAIN_LOOK_NS);
         Ok(())
-    }
-
-    /// Holders that have started others.
-    fn parents(&self) -> HashSet<i32> {
-        self.holders.values().filter_map(|holder| holder.parent).collect()
     }
 
     /// Looks at it if that is due, and keeps how it stood at the edges of the window.
@@ -269,10 +265,10 @@ impl Watch {
             if self.is_here {
                 self.look_for_listeners()?;
             }
-            self.see()?;
+            self.see(origin)?;
             if !self.looked {
                 // A server may fork its workers after it begins to listen.
-                self.find_holders()?;
+                self.find_holders(Some(origin))?;
                 self.looked = true;
             }
             self.add_idle();
@@ -291,7 +287,7 @@ impl Watch {
     }
 
     /// What the probe has seen by now, and members that are new.
-    fn see(&mut self) -> Result<()> {
+    fn see(&mut self, origin: &dyn Origin) -> Result<()> {
         let Some(accepts) = &mut self.probing.accepts else { return Ok(()) };
         let snapshot = accepts.read().context("reading the probe's counts")?;
         (self.now.lost_events, self.now.aged_out) = (snapshot.lost_events, snapshot.aged_out);
@@ -301,7 +297,7 @@ impl Watch {
         for member in members.iter().filter(|member| member.accepted > 0) {
             let id = (member.pid, member.tid);
             if !self.members.iter().any(|known| known.id == id) {
-                self.add(id, member.comm.clone())?;
+                self.add(id, member.comm.clone(), origin)?;
             }
         }
         self.now.seen = Rc::new(members.into_iter().map(|member| ((member.pid, member.tid), member)).collect());
@@ -309,11 +305,11 @@ impl Watch {
     }
 
     /// Adds a member. A thread takes the place of a process whose first thread has not accepted anything.
-    fn add(&mut self, id: Id, comm: String) -> Result<()> {
-        if !self.holders.contains_key(&id.0) {
-            self.find_holders()?;
+    fn add(&mut self, id: Id, comm: String, origin: &dyn Origin) -> Result<()> {
+        if self.holders.get(id.0).is_none() {
+            self.find_holders(Some(origin))?;
         }
-        let listeners = self.holders.get(&id.0).map(|holder| holder.inodes.clone()).unwrap_or_default();
+        let listeners = self.holders.get(id.0).map(|holder| Rc::clone(&holder.held)).unwrap_or_default();
         let member = Member { id, comm, listeners, stopped: None };
         let idle = (id.0, id.0);
         let accepted = |id: Id| self.now.seen.get(&id).is_some_and(|seen| seen.accepted > 0);
@@ -326,41 +322,31 @@ impl Watch {
 
     /// Adds the processes that hold a listener and have not accepted anything, unless they start those that do.
     fn add_idle(&mut self) {
-        let parents = self.parents();
+        let parents = self.holders.parents();
         let idle = self
             .holders
             .iter()
-            .filter(|(pid, _)| !parents.contains(pid) && !self.members.iter().any(|member| member.id.0 == **pid));
-        let idle: Vec<Member> = idle.map(|(pid, holder)| holder.member(*pid)).collect();
+            .filter(|(pid, _)| !parents.contains(pid) && !self.members.iter().any(|member| member.id.0 == *pid));
+        let idle: Vec<Member> = idle.map(|(pid, holder)| member(pid, holder)).collect();
         self.members.extend(idle);
     }
 
     /// Finds the listeners and the processes that hold them.
-    pub fn find_holders(&mut self) -> Result<()> {
+    pub fn find_holders(&mut self, origin: Option<&dyn Origin>) -> Result<()> {
         let inodes: HashSet<u64> = self.queues.read()?.into_keys().map(u64::from).collect();
         self.listeners = inodes.iter().map(|inode| *inode as u32).collect();
         if let Some(accepts) = self.probing.accepts.as_mut().filter(|_| self.probing.on_unix) {
             accepts.listen(&self.listeners)?;
         }
-        self.holders.clear();
-        let mut held: Vec<(u64, Vec<holder::Process>)> = holder::of_sockets(&inodes).into_iter().collect();
-        held.sort_unstable_by_key(|(inode, _)| *inode);
-        for (inode, processes) in held {
-            for process in processes {
-                let parent = Task::read(process.pid, process.pid).map(|task| task.parent);
-                let new = || Holder { comm: process.name, inodes: Vec::new(), parent };
-                self.holders.entry(process.pid).or_insert_with(new).inodes.push(inode as u32);
-            }
-        }
+        self.holders.find(inodes, &origin.map_or_else(Vec::new, |origin| origin.pids(Vec::new())), &self.clients);
         Ok(())
     }
 
     /// How it stands now.
     fn stand(&mut self, origin: &dyn Origin) -> Result<Standing> {
-        self.see()?;
+        self.see(origin)?;
         let of_members = self.members.iter().map(|member| member.id.0);
-        let pids: BTreeSet<i32> =
-            origin.pids(self.holders.keys().copied().collect()).into_iter().chain(of_members).collect();
+        let pids: BTreeSet<i32> = origin.pids(self.holders.pids()).into_iter().chain(of_members).collect();
         let threads = pids.into_iter().flat_map(|pid| processes::threads(pid).into_iter().map(move |tid| (pid, tid)));
         let used = threads.filter_map(|(pid, tid)| Some(((pid, tid), processes::thread_use(pid, tid)?))).collect();
         Ok(Standing { seen: Rc::clone(&self.now.seen), used, ..self.now })
@@ -383,7 +369,7 @@ impl Watch {
         // A connection leaves its queue a moment before the call that takes it returns.
         std::thread::sleep(LOOK_AGAIN);
         self.look(u64::MAX, origin)?;
-        self.find_holders()?;
+        self.find_holders(Some(origin))?;
         self.now = self.stand(origin)?;
         self.add_idle();
         for member in &mut self.members {
@@ -420,11 +406,11 @@ impl Watch {
         let last: Vec<Member> = self
             .holders
             .iter()
-            .filter(|(pid, _)| !self.members.iter().any(|member| member.id.0 == **pid))
-            .map(|(pid, holder)| holder.member(*pid))
+            .filter(|(pid, _)| !self.members.iter().any(|member| member.id.0 == *pid))
+            .map(|(pid, holder)| member(pid, holder))
             .collect();
         self.members.extend(last);
-        let parents = self.parents();
+        let parents = self.holders.parents();
         let mut histograms = Histograms::new();
         let mut members = Vec::with_capacity(self.members.len());
         for number in 0..self.members.len() {
@@ -472,18 +458,15 @@ impl Watch {
     }
 
     /// The waits of what a member accepted of the connections since the window began, and what ended them; `None` if they are not seen.
-    fn waits(&self, id: Id) -> Option<(Option<WaitEnd>, Histogram<u64>)> {
+    fn waits(&self, id: Id) -> Option<(Option<WaitEnd>, Counts)> {
         if !self.probing.knows_connections() {
             return None;
         }
-        let mut measured = load::histogram();
+        let mut measured = load::counts(iter::empty());
         let now = self.now.seen.get(&id);
         if let Some(now) = now {
-            let mut waits = now.waits.clone();
-            if let Some(before) = self.at_start.seen.get(&id) {
-                waits.subtract(&before.waits).expect("histograms of the same kind, and counts that only grow");
-            }
-            measured.add(&waits).expect("the histograms of a trial take values of any size they are asked for");
+            let before = self.at_start.seen.get(&id);
+            measured.add(&before.map_or_else(|| now.waits.clone(), |before| now.waits.since(&before.waits)));
         }
         Some((now.map(|now| now.ends), measured))
     }
@@ -646,7 +629,7 @@ impl Subject for Outside {
     }
 
     fn pids(&self) -> Vec<i32> {
-        self.origin.pids(self.watch.holders().map(|(pid, _)| pid).collect())
+        self.origin.pids(self.watch.holders.pids())
     }
 
     /// Somebody else's server knows nothing of a barrier.
@@ -675,7 +658,7 @@ impl Subject for Outside {
     }
 
     fn refresh(&mut self) -> Result<()> {
-        self.watch.see()
+        self.watch.see(&*self.origin)
     }
 
     fn count(&self, member: usize, count: Count) -> Option<u64> {
@@ -692,7 +675,7 @@ impl Subject for Outside {
     }
 
     fn held(&self, member: usize, transport: Transport) -> &[u32] {
-        if transport == Transport::Tcp { &self.watch.members[member].listeners } else { &[] }
+        if transport == Transport::Tcp { &self.watch.members[member].listeners.inodes } else { &[] }
     }
 
     fn listeners(&self, transport: Transport) -> BTreeSet<u32> {
@@ -701,7 +684,7 @@ impl Subject for Outside {
 
     fn begin_event(&mut self, _event: usize, act: &Act) -> Result<()> {
         self.watch.begin_event(&*self.origin)?;
-        let holders: Vec<i32> = self.watch.holders().map(|(pid, _)| pid).collect();
+        let holders = self.watch.holders.pids();
         self.origin.act(act, &holders)
     }
 
@@ -737,10 +720,8 @@ fn next_on_grid(due_ns: u64, now_ns: u64) -> u64 {
     due_ns.saturating_add((1 + (now_ns - due_ns) / LOOK_NS).saturating_mul(LOOK_NS))
 }
 
-impl Holder {
-    fn member(&self, pid: i32) -> Member {
-        Member { id: (pid, pid), comm: self.comm.clone(), listeners: self.inodes.clone(), stopped: None }
-    }
+fn member(pid: i32, holder: &Holder) -> Member {
+    Member { id: (pid, pid), comm: holder.comm.clone(), listeners: Rc::clone(&holder.held), stopped: None }
 }
 
 #[cfg(test)]

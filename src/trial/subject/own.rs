@@ -347,10 +347,9 @@ fn histograms(control: &Control) -> Histograms {
         let kept =
             [(Kept::AcceptWait, "accept_wait"), (Kept::HandOver, "hand_over"), (Kept::AcceptBatch, "accept_batch")];
         for (kept, name) in kept {
-            let mut histogram = load::histogram();
-            control.add_to(worker, kept, &mut histogram);
-            if !histogram.is_empty() {
-                histograms.insert(format!("w{worker}.{name}"), histogram);
+            let values = load::counts(control.kept(worker, kept));
+            if !values.is_empty() {
+                histograms.insert(format!("w{worker}.{name}"), values);
             }
         }
     }

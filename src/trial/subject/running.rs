@@ -98,7 +98,7 @@ pub fn find(context: &TrialContext, ours: Ours<'_>) -> Result<Outside> {
     let watch = match locate(scenario)? {
         Whereabouts::Here => {
             let mut watch = Watch::begin(scenario, ours)?;
-            watch.find_holders()?;
+            watch.find_holders(None)?;
             watch
         }
         Whereabouts::Elsewhere => Watch::blind(scenario).context("preparing to watch the server")?,
