@@ -127,7 +127,7 @@ pub(super) fn demand(screen: &str, texts: &[&str]) {
 /// What is shown at every size from the smallest.
 const ESSENTIAL: [&str; 20] = [
     "listenbench  tail",
-    "trial 0 (1 of at most 12), at most 39s left",
+    "trial 0 (1 of at most 12), at most 37s left",
     "At which service time does a shared queue beat",
     "repetition 0",
     "measuring",
