@@ -81,11 +81,13 @@ impl Holders {
         }
     }
 
-    /// What a process held before, if it still does.
+    /// What a process held before, if it still does: it is asked for the first and the last, as one that has let go of what it inherited
+    /// keeps one, as a rule.
     fn kept(&self, pid: i32, before: &BTreeMap<i32, Holder>) -> Option<Rc<Held>> {
         let held = &before.get(&pid)?.held;
-        let first = (u64::from(*held.inodes.first()?), *held.descriptors.first()?);
-        holder::has(pid, first).then(|| Rc::clone(held))
+        let has = |place: usize| holder::has(pid, (u64::from(held.inodes[place]), held.descriptors[place]));
+        let last = held.inodes.len().checked_sub(1)?;
+        (has(0) && has(last)).then(|| Rc::clone(held))
     }
 
     /// What the parent of a process holds, if it has all of that too.
@@ -184,6 +186,11 @@ mod tests {
         assert_eq!(holders.pids(), [this]);
         holders.find([inode(&own)].into(), &[shell_pid], &[this]);
         assert_eq!(holders.pids(), [0; 0]);
+        // Who lets go of one is not taken for holding both still.
+        holders.find(listeners.clone(), &[this], &[]);
+        drop(inherited);
+        holders.find(listeners, &[this], &[]);
+        assert_eq!(holders.get(this).unwrap().held.inodes, [inode(&own) as u32]);
         process::send_signal(nix::unistd::Pid::from_raw(sleep), nix::sys::signal::Signal::SIGKILL);
         drop(shell.stdin.take());
         shell.wait().unwrap();
