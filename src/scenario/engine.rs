@@ -66,7 +66,8 @@ impl Engine {
         if !protocol.has(Transport::Tcp) {
             return Self::Mio;
         }
-        // A ring that watches an epoll instance is no waiter there: the kernel goes on to the next instance, and wakes all.
+        // EPOLLEXCLUSIVE does not count a ring that polls an epoll instance as a waiter: the kernel moves on to the next instance, and
+        // ends up waking them all.
         let is_exclusive = strategy.wake == Wake::Epoll(Trigger::Exclusive);
         match settings.get(keys::SERVER_ENGINE) {
             EngineName::Mio => Self::Mio,

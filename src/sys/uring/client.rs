@@ -7,17 +7,14 @@ use std::{
     time::Duration,
 };
 
-use io_uring::{
-    IoUring, Probe, opcode, squeue,
-    types::{Fd, SubmitArgs, Timespec},
-};
+use io_uring::{IoUring, Probe, opcode, squeue, types::Fd};
+
+use super::{POLL_FIRST, enter};
 
 /// Operations that may be queued before they are submitted.
 const SUBMISSIONS: u32 = 512;
 /// Completions that may wait in the ring; the kernel keeps any more.
 const COMPLETIONS: u32 = 4_096;
-/// IORING_RECVSEND_POLL_FIRST from the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
-const POLL_FIRST: u16 = 1;
 /// Kinds of operations. A slot has at most one of each pending.
 const KINDS: usize = 3;
 
@@ -177,7 +174,7 @@ impl ClientRing {
             if queued == 0 {
                 return Ok(());
             }
-            self.enter(|ring| ring.submit())?;
+            enter::submit(&self.ring)?;
             if self.ring.submission().len() == queued {
                 // The kernel first requires completions to be taken: the queue goes with the next call.
                 return Ok(());
@@ -187,20 +184,7 @@ impl ClientRing {
 
     /// Submits, and waits up to `at_most` for a completion; does not wait if it is zero.
     pub fn submit_and_wait(&mut self, at_most: Duration) -> io::Result<()> {
-        if at_most.is_zero() {
-            // Even for a wait of zero length, the kernel would go to sleep and yield the processor.
-            return self.enter(|ring| ring.submit());
-        }
-        let span = Timespec::new().sec(at_most.as_secs()).nsec(at_most.subsec_nanos());
-        self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span)))
-    }
-
-    /// Calls the kernel. A timeout, a signal, and a kernel that first requires completions to be taken are not errors.
-    fn enter(&mut self, call: impl FnOnce(&mut IoUring) -> io::Result<usize>) -> io::Result<()> {
-        match call(&mut self.ring) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
-            result => result.map(drop),
-        }
+        enter::submit_and_wait(&self.ring, Some(at_most))
     }
 
     /// The next completed operation, if any.

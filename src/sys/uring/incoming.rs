@@ -18,7 +18,7 @@ pub(super) const RECEIVE_BYTES: usize = 65_536;
 const STRIDE_BYTES: usize = RECEIVE_BYTES + 192;
 /// The number of the group of receive buffers.
 pub(super) const GROUP: u16 = 0;
-/// A page, at which the kernel wants the ring of buffers to begin.
+/// The page size: the kernel requires the ring of buffers to be page-aligned.
 const PAGE_BYTES: usize = 4_096;
 
 /// Bytes in a receive buffer, which is to be given back.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod client;
+mod enter;
 mod incoming;
 mod outgoing;
 mod server;
@@ -10,3 +11,6 @@ pub use accept::AcceptRing;
 pub use client::{ClientRing, Done, Operation};
 pub use outgoing::{Outgoing, Receive};
 pub use server::{Done as Served, ServerRing};
+
+/// IORING_RECVSEND_POLL_FIRST from the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
+const POLL_FIRST: u16 = 1;

@@ -6,12 +6,11 @@ use std::{mem, os::fd::RawFd};
 use io_uring::{opcode, squeue, types::Fd};
 
 use super::{
+    POLL_FIRST,
     incoming::{GROUP, RECEIVE_BYTES},
     server::{RECEIVE, SEND, mark},
 };
 
-/// IORING_RECVSEND_POLL_FIRST from the kernel's include/uapi/linux/io_uring.h (Linux 5.19).
-const POLL_FIRST: u16 = 1;
 /// Send buffers that keep their memory while they are not in use.
 const KEPT_BUFFERS: usize = 64;
 /// No connection, or no buffer.

@@ -12,10 +12,11 @@ use std::{
 
 use io_uring::{
     IoUring, cqueue, opcode, squeue,
-    types::{CancelBuilder, Fd, SubmitArgs, Timespec},
+    types::{CancelBuilder, Fd},
 };
 
 use super::{
+    enter,
     incoming::{Incoming, Received},
     outgoing::{Outgoing, Receive},
 };
@@ -150,28 +151,12 @@ impl ServerRing {
 
     /// Submits the queued operations, which the kernel starts at once.
     pub fn submit(&mut self) -> io::Result<()> {
-        self.enter(|ring| ring.submit())
+        enter::submit(&self.ring)
     }
 
     /// Submits, and waits up to `at_most` for a completion. Does not wait if that is zero.
     pub fn submit_and_wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
-        match at_most {
-            // Even for a wait of zero length, the kernel would go to sleep and yield the processor.
-            Some(Duration::ZERO) => self.submit(),
-            Some(at_most) => {
-                let span = Timespec::new().sec(at_most.as_secs()).nsec(at_most.subsec_nanos());
-                self.enter(|ring| ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span)))
-            }
-            None => self.enter(|ring| ring.submit_and_wait(1)),
-        }
-    }
-
-    /// Calls the kernel. A timeout, a signal, and a kernel that first requires completions to be taken are not errors.
-    fn enter(&mut self, call: impl FnOnce(&mut IoUring) -> io::Result<usize>) -> io::Result<()> {
-        match call(&mut self.ring) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
-            result => result.map(drop),
-        }
+        enter::submit_and_wait(&self.ring, at_most)
     }
 
     /// What has happened next, if anything.
@@ -352,7 +337,7 @@ mod tests {
         for receive in [None, Some(Receive::Later)] {
             let (client, server) = UnixStream::pair().unwrap();
             drop(client);
-            ring.outgoing().put(5, b"in vain");
+            ring.outgoing().put(5, b"lost");
             ring.go_on(5, server.as_fd(), receive).unwrap();
             assert!(matches!(next(&mut ring), Done::Failed { key: Some(5), errno: libc::EPIPE }));
             ring.outgoing().put(5, b"again");
