@@ -23,6 +23,7 @@ mod networks;
 mod ports;
 mod process;
 mod ramp;
+mod rehearsal;
 mod rows;
 mod sampler;
 mod subject;
@@ -32,20 +33,17 @@ mod view;
 mod watch;
 
 use std::{
-    borrow::Cow,
     fs::File,
-    iter,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use anyhow::{Context, Result, anyhow};
+use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 #[cfg(test)]
 pub(crate) use assemble::begun;
-use firewall::NotLoaded;
 use hosts::Hosts;
 pub use judge::conntrack::verdicts as tracking_verdicts;
 pub use loaders::Histograms;
@@ -53,6 +51,7 @@ pub(crate) use networks::Networks;
 pub use networks::Stray;
 use process::Ran;
 pub use process::{SETUP_PATIENCE, wait_until_ready};
+pub use rehearsal::{Rehearsal, refusals, rehearse, rehearse_all};
 pub use subject::{DIR, Finished, Listening, OwnServer, Placed, Subject, locate, sweep};
 pub use view::{Stage, View, WaitSeen};
 
@@ -68,21 +67,9 @@ use crate::{
         self, Sizing,
         fill::{FillControl, FillPhase},
     },
-    observe::{
-        completions::Completions,
-        host::{NetworkFacts, Probe},
-        listeners, mptcp,
-        ports::Range,
-        queues,
-        stamps::Stamps,
-        sysctl,
-    },
+    observe::{completions::Completions, host::Probe, queues, stamps::Stamps, sysctl},
     record::TrialRecord,
-    scenario::{
-        Cell, Engine, LOOPBACK, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest,
-        keys::{self, AnyKey},
-    },
-    server::{self, ListenError, Site, SocketFile, accept},
+    scenario::{Cell, Network, Plan, Scenario, Stamps as StampsKey, Transport, Trial, UnderTest},
     sys::{bpf, clock, namespace},
 };
 
@@ -306,164 +293,16 @@ pub fn probe(networks: &[Network], patience: Patience<'_>) -> Result<Probe> {
     })
 }
 
-/// The result of a rehearsal.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Rehearsal {
-    /// The cell's networks can be created.
-    Ready {
-        /// The networks' facts before the scenario's sysctls are set.
-        network: NetworkFacts,
-        /// Why the cell's strategy does not work here; `None` if it does.
-        strategy_error: Option<String>,
-        /// The ports that the loaders may choose from once the scenario's sysctls are set.
-        ports: Range,
-    },
-    /// A setting of the scenario was refused: a sysctl, an address outside the cell's networks, or a rule of its firewall.
-    Refused {
-        /// The key in the scenario.
-        path: String,
-        /// The reason.
-        why: String,
-    },
-}
-
-/// A sysctl that was not written, by its name in the scenario.
-#[derive(Debug, Error)]
-#[error("`sysctl.{0}`")]
-struct UnwrittenSysctl(String);
-
-/// Tries in a child what a cell's trials need: creating the networks, setting the sysctls, opening the strategy. Fails if the
-/// networks cannot be created, with the reason and the remedy.
-pub fn rehearse(cell: &Cell, role: Role<'_>, patience: Patience<'_>) -> Result<Rehearsal> {
-    family::ask("lb:rehearsal", patience, || {
-        let names = cell.scenario.sysctls.iter().map(|(name, _)| (name, sysctl::full_name(name)));
-        let names: Vec<(&String, Option<String>)> = names.collect();
-        let networks = match Networks::enter(&cell.scenario, false, role) {
-            Ok(networks) => networks,
-            Err(error) => {
-                let Stray { path, problem } = error.downcast()?;
-                return Ok(Rehearsal::Refused { path, why: problem });
-            }
-        };
-        let network = NetworkFacts::read();
-        Ok(match networks.in_each(|| set_sysctls(cell)) {
-            Ok(()) => {
-                let scenario = &cell.scenario;
-                if let Some(why) = server::check_descriptors(&scenario.server)? {
-                    return Ok(Rehearsal::Refused { path: keys::SERVER_OPEN_FILES.path().to_owned(), why });
-                }
-                let placed = Placed::of(scenario)?;
-                let scenario = &placed.scenario;
-                if scenario.protocol.is_multipath()
-                    && let Some(why) = networks.for_loaders(|| Ok(mptcp::lack()))?
-                {
-                    return Ok(Rehearsal::Refused { path: keys::PROTOCOL.path().to_owned(), why });
-                }
-                if let Err(error) = firewall::load(scenario).and_then(|_| nat::load(scenario, &networks)) {
-                    let NotLoaded { path, problem } = error.downcast()?;
-                    return Ok(Rehearsal::Refused { path: path.to_owned(), why: problem });
-                }
-                let behind = scenario.backend();
-                let ours = if scenario.subject.is_own() { Some(scenario) } else { behind.as_ref() };
-                // The clients of a server behind a proxy are on its own machine.
-                let side = if scenario.subject.is_own() { role.side } else { Side::Whole };
-                let tried = ours.into_iter().try_for_each(|ours| {
-                    ours.protocol.transports().try_for_each(|transport| {
-                        let site = Site::of(ours, transport);
-                        let places = accept::try_out(&ours.server.strategy, site)?;
-                        let _file = SocketFile::of(ours.unix.as_ref());
-                        if ours.unix.is_some() { Ok(()) } else { demand_taken(ours, &places, side) }
-                    })
-                });
-                // What a scenario binds to may not be there, which concerns all trials.
-                if let Some(refused) = tried.as_ref().err().and_then(refused_place) {
-                    return Ok(refused);
-                }
-                let ports = networks.for_loaders(|| Range::read().context("reading ip_local_port_range"))?;
-                Rehearsal::Ready { network, strategy_error: tried.err().map(|error| format::causes(&error)), ports }
-            }
-            Err(error) => {
-                let Some(UnwrittenSysctl(sysctl)) = error.downcast_ref() else { return Err(error) };
-                let known = names.iter().find(|(name, _)| *name == sysctl).and_then(|(_, full)| full.as_ref());
-                let why = match known {
-                    Some(full) if sysctl::path(sysctl).is_none() => sysctl::machine_wide(full),
-                    _ => format::said_once(error.chain().skip(1).map(ToString::to_string)),
-                };
-                Rehearsal::Refused { path: keys::sysctl_path(sysctl), why }
-            }
-        })
-    })
-}
-
-/// A server's listeners that its clients would not find on this machine.
-#[derive(Debug, Error)]
-#[error("{problem}")]
-struct Missed {
-    key: &'static str,
-    problem: String,
-}
-
-/// Demands that listeners take what clients send, in the calling process's network. Scenarios with listeners elsewhere have been refused, so
-/// what is left depends on this machine.
-fn demand_taken(scenario: &Scenario, places: &[listeners::Place], side: Side) -> Result<()> {
-    let (bind, address) = (&scenario.server.bind, scenario.address);
-    // `serve` has no clients of its own.
-    if !address.ip().is_unspecified() && places.iter().all(|place| place.fit(address).is_none()) {
-        let (ip, all) = (address.ip(), places.iter().map(|place| place.address.ip().to_string()).collect::<Vec<_>>());
-        let leaves_ipv4_alone = |place: &listeners::Place| {
-            place.address.is_ipv6() && place.address.ip().is_unspecified() && !place.dual_stack
-        };
-        let (key, problem) = if ip.to_canonical().is_ipv4() && places.iter().any(leaves_ipv4_alone) {
-            let has = "sysctl net.ipv6.bindv6only has listeners on :: leave IPv4 alone";
-            (keys::SERVER_V6ONLY.path(), format!("clients connect to {ip}, and {has} here: set false"))
-        } else {
-            let all = all.join(", ");
-            (keys::SERVER_BIND.path(), format!("clients connect to {ip}, and no listener on {all} takes that"))
-        };
-        bail!(Missed { key, problem });
-    }
-    let Some(device) = bind.device.as_deref().filter(|_| scenario.network == Network::Host) else { return Ok(()) };
-    let problem = match side {
-        Side::Whole if device != LOOPBACK => format!(
-            "what loaders on the same machine send arrives at `{LOOPBACK}`, not at \"{device}\": use \"{LOOPBACK}\", or leave it out"
-        ),
-        Side::Server if device == LOOPBACK => format!(
-            "what the job's other hosts send does not arrive at \"{LOOPBACK}\": use the device through which they reach this one, or \
-             leave it out"
-        ),
-        _ => return Ok(()),
-    };
-    bail!(Missed { key: keys::SERVER_DEVICE.path(), problem })
-}
-
-/// What of a scenario is to blame for a server that cannot listen here, or not for its clients.
-fn refused_place(error: &anyhow::Error) -> Option<Rehearsal> {
-    let missed = error.downcast_ref::<Missed>().map(|missed| missed.key);
-    let key = missed.or_else(|| error.downcast_ref::<ListenError>()?.key())?;
-    Some(Rehearsal::Refused { path: key.to_owned(), why: format::causes(error) })
-}
-
 /// Demands that a scenario's packets stay in the calling process's network, unless they go to a running server that may be elsewhere;
 /// fails with a [`Stray`] otherwise.
 pub fn confine(scenario: &Scenario, allow_remote: bool, role: Role<'_>) -> Result<()> {
     Networks::shared_with_caller().confine(scenario, allow_remote, role)
 }
 
-/// Tries in a child what a scenario's processes ask of the kernel. Returns what the kernel refuses, with the reason and the remedy.
-pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
-    let server = (Cow::Borrowed(keys::SERVER_SCHEDULER.path()), scenario.server.scheduler);
-    let loaders = scenario.loads.iter().map(|load| (load.path(keys::LOAD_SCHEDULER), load.scheduler));
-    let wanted: Vec<(Cow<'_, str>, _)> = iter::once(server).chain(loaders).collect();
-    family::ask("lb:rehearsal", patience, || {
-        let asks = scenario.loads.iter().any(|load| load.engine == Engine::Uring);
-        let ring = asks.then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let asks = scenario.server.engine == Engine::Uring;
-        let of_workers = asks.then(|| server::try_ring().context("`server.engine` = \"uring\""));
-        let rings = ring.into_iter().chain(of_workers);
-        let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(rings);
-        Ok(refused.filter_map(Result::err).map(|error| format::causes(&error)).collect())
-    })
-}
+/// A sysctl that was not written, by its name in the scenario.
+#[derive(Debug, Error)]
+#[error("`sysctl.{0}`")]
+struct UnwrittenSysctl(String);
 
 /// Sets a cell's sysctls in the network of the calling process.
 pub(crate) fn set_sysctls(cell: &Cell) -> Result<()> {

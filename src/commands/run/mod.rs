@@ -8,6 +8,7 @@ mod outline;
 mod programs;
 mod reasons;
 mod rehearse;
+mod set_ups;
 mod trials;
 
 use std::{net::IpAddr, path::Path, sync::atomic::AtomicBool};

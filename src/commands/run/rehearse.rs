@@ -4,13 +4,17 @@ use std::{collections::HashSet, iter, net::IpAddr};
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::{super::capacity, Chosen, job};
+use super::{
+    super::capacity,
+    Chosen, job,
+    set_ups::{self, Place, SetUps},
+};
 use crate::{
     context::{Role, Side},
     format::{self, plural},
     ipc::family::Patience,
     live::Kind,
-    load::{self, Sizing},
+    load,
     observe::{
         host::{NetworkFacts, Probe},
         mptcp,
@@ -26,8 +30,17 @@ use crate::{
     trial::{self, DIR, Rehearsal, Stray, hosts::Hosts},
 };
 
-/// The different set-ups tried before a run; each takes tens of milliseconds.
-const REHEARSALS: usize = 100;
+/// Where what a cell's trials need is tried.
+enum Where {
+    /// On the host of its server.
+    Elsewhere,
+    /// In this machine's network, which has been looked at.
+    Here,
+    /// In a set-up.
+    In(Place),
+    /// Nowhere before the trials: there are too many set-ups.
+    Untried,
+}
 
 /// Tries everything that each trial will need. Returns the facts of the network the trials will use.
 pub(super) fn rehearse(
@@ -38,29 +51,15 @@ pub(super) fn rehearse(
 ) -> Result<NetworkFacts> {
     let Chosen { source, plan, sizings, .. } = chosen;
     let name = &source.name;
-    let mut network_facts = None;
-    let mut tried: Vec<(_, Range)> = Vec::new();
-    let mut tried_here = Vec::new();
+    let mut set_ups = SetUps::default();
+    let mut wheres = Vec::with_capacity(plan.cells.len());
     let mut asked = Vec::new();
     let mut located = HashSet::new();
     let mut exposed = HashSet::new();
     let mut crowded = HashSet::new();
-    let mut checked = HashSet::new();
-    let mut check = |cell: &Cell, sizing: &Sizing, ports: &Range| {
-        // Cells that differ in other respects need the same.
-        if !checked.insert(capacity::demand(&cell.scenario, sizing, ports)) {
-            return Ok(());
-        }
-        let side = if hosts.is_some() { Side::Server } else { Side::Whole };
-        match capacity::lack(cell, sizing, ports, side)? {
-            Some(problem) => capacity::refuse(name, &problem, force),
-            None => Ok(()),
-        }
-    };
-    let mut untried = 0;
     let mut said = HashSet::new();
     let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
-    for (cell, sizing) in plan.cells.iter().zip(sizings) {
+    for cell in &plan.cells {
         let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
         let asks = (cell.scenario.server.scheduler, cell.scenario.server.engine, loaders);
         if !asked.contains(&asks) {
@@ -80,9 +79,9 @@ pub(super) fn rehearse(
         {
             kind.note(format_args!("{name}: {}: {why}", cell.label()));
         }
-        match cell.scenario.network {
+        wheres.push(match cell.scenario.network {
             // Its server's host finds out.
-            Network::Host if hosts.is_some() && cell.scenario.server_host > 0 => {}
+            Network::Host if hosts.is_some() && cell.scenario.server_host > 0 => Where::Elsewhere,
             Network::Host => {
                 trial::confine(&cell.scenario, chosen.allow_remote, role).map_err(|error| match error.downcast() {
                     Ok(Stray { path, problem }) => plan.refused(&path, problem).into(),
@@ -98,24 +97,9 @@ pub(super) fn rehearse(
                     if located.insert(cell.scenario.place()) {
                         trial::locate(&cell.scenario)?;
                     }
+                    Where::Here
                 } else {
                     let behind = cell.scenario.backend();
-                    for transport in cell.scenario.protocol.transports() {
-                        for scenario in iter::once(&cell.scenario).chain(&behind) {
-                            if scenario.unix.as_ref().is_some_and(|unix| unix.contains(DIR)) {
-                                // Each trial has a folder of its own.
-                                continue;
-                            }
-                            let site = Site::of(scenario, transport);
-                            let unix = scenario.unix.as_ref();
-                            let _file = Listeners::open(site, Queues::One)
-                                .map_err(|error| match error.key() {
-                                    Some(path) => plan.refused(path, error).into(),
-                                    None => Error::from(error),
-                                })
-                                .map(|_| SocketFile::of(unix))?;
-                        }
-                    }
                     let ours = if cell.scenario.subject.is_own() { Some(&cell.scenario) } else { behind.as_ref() };
                     let all = ours.into_iter().flat_map(Scenario::beyond_loopback).map(|bound| bound.to_string());
                     let all: Vec<String> = all.filter(|_| hosts.is_none()).collect();
@@ -126,60 +110,81 @@ pub(super) fn rehearse(
                             all.join(", ")
                         ));
                     }
-                    let address = (cell.scenario.address, cell.scenario.unix.clone());
-                    let strategy = (cell.scenario.protocol, address, &cell.scenario.server);
-                    if !tried_here.contains(&strategy) {
-                        tried_here.push(strategy);
-                        match trial::rehearse(cell, role, patience)? {
-                            Rehearsal::Ready { strategy_error: Some(why), .. } => {
-                                kind.note(cannot_run(name, cell, &why));
+                    match set_ups.of(cell) {
+                        Some((place, is_new)) => {
+                            if is_new {
+                                demand_free(plan, iter::once(&cell.scenario).chain(&behind))?;
                             }
-                            Rehearsal::Ready { .. } => {}
-                            Rehearsal::Refused { path, why } => bail!(plan.refused(&path, why)),
+                            Where::In(place)
                         }
+                        None => Where::Untried,
                     }
                 }
-                network_facts.get_or_insert_with(NetworkFacts::read);
-                let ports = Range::read().context("reading ip_local_port_range")?;
-                check(cell, sizing, &ports)?;
             }
-            network @ (Network::Namespace | Network::Veth) => {
-                let scenario = &cell.scenario;
-                let address = (scenario.address, scenario.unix.clone());
-                let addresses = (address, scenario.sources().addresses, scenario.destinations());
-                let runs_ours = (scenario.subject.is_own(), scenario.backend().is_some());
-                let made = (&scenario.sysctls, &scenario.firewall, scenario.nat);
-                let new = (network, addresses, made, scenario.protocol, &scenario.server, runs_ours);
-                if let Some((_, ports)) = tried.iter().find(|(known, _)| *known == new) {
-                    check(cell, sizing, ports)?;
-                    continue;
-                }
-                if tried.len() == REHEARSALS {
-                    untried += 1;
-                    continue;
-                }
-                match trial::rehearse(cell, role, patience)? {
-                    Rehearsal::Ready { network: found, strategy_error, ports } => {
-                        check(cell, sizing, &ports)?;
-                        tried.push((new, ports));
-                        network_facts.get_or_insert(found);
-                        if let Some(why) = strategy_error {
-                            kind.note(cannot_run(name, cell, &why));
-                        }
-                    }
-                    Rehearsal::Refused { path, why } => bail!(plan.refused(&path, why)),
-                }
+            Network::Namespace | Network::Veth => {
+                set_ups.of(cell).map_or(Where::Untried, |(place, _)| Where::In(place))
             }
+        });
+    }
+    let tried = set_ups.rehearse(role, patience)?;
+    for (cell, outcome) in tried.all() {
+        match outcome {
+            Rehearsal::Ready { strategy_error: None, .. } => {}
+            Rehearsal::Ready { strategy_error: Some(why), .. } => kind.note(cannot_run(name, cell, why)),
+            Rehearsal::Refused { path, why } => bail!(plan.refused(path, why)),
         }
     }
+    let here = Range::read().context("reading ip_local_port_range")?;
+    let side = if hosts.is_some() { Side::Server } else { Side::Whole };
+    let mut checked = HashSet::new();
+    for ((cell, sizing), place) in plan.cells.iter().zip(sizings).zip(&wheres) {
+        let ports = match place {
+            Where::In(place) => match tried.get(*place) {
+                Some(Rehearsal::Ready { ports, .. }) => ports,
+                _ => continue,
+            },
+            Where::Here => &here,
+            Where::Elsewhere | Where::Untried => continue,
+        };
+        // Cells that differ in other respects need the same.
+        if checked.insert(capacity::demand(&cell.scenario, sizing, ports))
+            && let Some(problem) = capacity::lack(cell, sizing, ports, side)?
+        {
+            capacity::refuse(name, &problem, force)?;
+        }
+    }
+    let untried = wheres.iter().filter(|place| matches!(place, Where::Untried)).count();
     if untried > 0 {
         kind.note(format_args!(
-            "{name}: tried {REHEARSALS} of the set-ups that its cells need; {} of them {} others, which only their trials will try",
+            "{name}: tried {} of the set-ups that its cells need; {} of them {} others, which only their trials will try",
+            set_ups::MOST,
             plural(untried, "cell"),
             if untried == 1 { "needs" } else { "need" },
         ));
     }
-    Ok(network_facts.unwrap_or_default())
+    let is_here = wheres.iter().any(|place| matches!(place, Where::Here));
+    Ok(tried.facts.or_else(|| is_here.then(NetworkFacts::read)).unwrap_or_default())
+}
+
+/// Demands that what a cell's servers listen on is free on this machine.
+fn demand_free<'a>(plan: &Plan, servers: impl Iterator<Item = &'a Scenario>) -> Result<()> {
+    for scenario in servers {
+        if scenario.unix.as_ref().is_some_and(|unix| unix.contains(DIR)) {
+            // Each trial has a folder of its own.
+            continue;
+        }
+        for transport in scenario.protocol.transports() {
+            let site = Site::of(scenario, transport);
+            let unix = scenario.unix.as_ref();
+            let _file = Listeners::open(site, Queues::One)
+                .map_err(|error| match error.key() {
+                    Some(path) => plan.refused(path, error).into(),
+                    None => Error::from(error),
+                })
+                .map(|_| SocketFile::of(unix))?;
+        }
+    }
+    Ok(())
 }
 
 /// Has the load hosts try their parts of each cell's trials, and learns where their clients are.
