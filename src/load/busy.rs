@@ -1,4 +1,5 @@
-//! How much of the processor time that it could get a loader used in the measured window.
+//! How much of the processor time that it could get a loader used in the measured window, for as long as it had starts to make: a load that
+//! is held after its last start needs almost none.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use crate::{
 pub(super) struct BusyWatch {
     window: Window,
     from: Option<Mark>,
-    /// Whether the window's end has been passed.
+    /// Whether the window's end or the last start has been passed.
     ended: bool,
 }
 
@@ -46,23 +47,20 @@ impl BusyWatch {
         Self { window, from: None, ended: false }
     }
 
-    /// It is now `now_ns`.
+    /// It is now `now_ns`. `is_last`: no start follows.
     #[inline]
-    pub fn pass(&mut self, now_ns: u64, account: &Account) {
+    pub fn pass(&mut self, now_ns: u64, is_last: bool, account: &Account) {
         if self.from.is_none() && now_ns >= self.window.measure_from_ns {
             self.from = Some(Mark::at(now_ns));
         }
-        if !self.ended && now_ns >= self.window.measure_to_ns {
+        if !self.ended && (is_last || now_ns >= self.window.measure_to_ns) {
             self.end(now_ns, account);
         }
     }
 
     /// The load ended at `now_ns`, and with it a window that had begun and had not ended yet.
     pub fn finish(mut self, now_ns: u64, account: &Account) {
-        self.pass(now_ns, account);
-        if !self.ended {
-            self.end(now_ns, account);
-        }
+        self.pass(now_ns, true, account);
     }
 
     fn end(&mut self, now_ns: u64, account: &Account) {
@@ -107,7 +105,7 @@ mod tests {
         let span_ns = |passes: &[u64], end_ns| {
             let account = account(&scenario(""));
             let mut watch = BusyWatch::new(window);
-            passes.iter().for_each(|now_ns| watch.pass(*now_ns, &account));
+            passes.iter().for_each(|now_ns| watch.pass(*now_ns, false, &account));
             let at_passes = LoaderReport::read(&account).busy;
             watch.finish(end_ns, &account);
             (at_passes, LoaderReport::read(&account).busy.map(|busy| busy.span_ns))

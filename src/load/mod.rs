@@ -46,7 +46,7 @@ mod times;
 pub use busy::Busy;
 pub use client::first_request;
 pub use dead::Dead;
-pub use engine::try_ring;
+pub use engine::try_rings;
 pub use loader::{Loader, SetUp};
 pub use measures::{Measures, counts, histogram, make_room};
 pub use report::{LoaderReport, total};

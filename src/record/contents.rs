@@ -59,7 +59,16 @@ fn after_text(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// The number that begins with a digit, 0 if it is not whole; and what follows it. Larger numbers than are readable count as that.
+/// Whether a number that is not whole is larger than any sum that is readable.
+fn is_beyond(first: u8, rest: &[u8]) -> bool {
+    // Others have fewer digits.
+    let may_be = rest.len() > 15 || rest.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    let number = || format!("{first}{}", std::str::from_utf8(rest).ok()?).parse::<f64>().ok();
+    may_be && number().is_some_and(|number| number >= bounds::SUM as f64)
+}
+
+/// The number that begins with a digit, and what follows it: 0 if it is not whole, unless it is beyond what is readable. Larger numbers than
+/// are readable count as that.
 fn whole_number(first: u8, rest: &[u8]) -> (u128, &[u8]) {
     let part_of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     let length = rest.iter().position(|byte| !part_of_number(byte)).unwrap_or(rest.len());
@@ -67,7 +76,8 @@ fn whole_number(first: u8, rest: &[u8]) -> (u128, &[u8]) {
     let whole = digits.iter().try_fold(u64::from(first), |number, byte| {
         byte.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
     });
-    (whole.unwrap_or(0).into(), rest)
+    let whole = whole.map_or_else(|| if is_beyond(first, digits) { bounds::SUM + 1 } else { 0 }, u128::from);
+    (whole, rest)
 }
 
 #[cfg(test)]
@@ -84,6 +94,11 @@ mod tests {
         assert_eq!(of(r#"{"a{[,1":"2\"{,3\\","b":0.5,"c":1e9,"d":7}"#), (1, 3, 7));
         assert_eq!(of(&format!("[{0},{0}]", u64::MAX)), (0, 2, 2 * u128::from(u64::MAX)));
         assert_eq!(of("[99999999999999999999999999"), (0, 1, u64::MAX.into()));
+        for (number, is_beyond) in
+            [("1e308", true), ("12345678901234567890.5", true), ("0.1234567890123456789", false), ("5e-324", false)]
+        {
+            assert_eq!(of(number).2 > bounds::SUM, is_beyond, "{number}");
+        }
         assert_eq!((of(""), of("\"\\"), of("1"), of("\"1")), ((0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 0, 0)));
     }
 

@@ -241,9 +241,14 @@ impl ErrorCount {
 
     /// With what the cause means, unless it is an errno: `receive EOF ×3 (the server closed before it had answered)`.
     pub fn explained(&self) -> String {
-        // Of connect(2), only Unix sockets fail so (unix(7)).
-        let full = (self.phase, self.errno) == (Step::Connect, Cause::Errno(libc::EAGAIN));
-        let meaning = if full { Some("the accept queue was full") } else { self.errno.meaning() };
+        let meaning = match (self.phase, self.errno) {
+            // Only of Unix sockets (unix(7)).
+            (Step::Connect, Cause::Errno(libc::EAGAIN)) => Some("the accept queue was full"),
+            (Step::Close, Cause::EndOfFile) => {
+                Some("the server closed after its last reply: too early, or not as `load.close_how` says")
+            }
+            _ => self.errno.meaning(),
+        };
         let meaning = meaning.map(|meaning| format!(" ({meaning})"));
         format!("{self}{}", meaning.unwrap_or_default())
     }

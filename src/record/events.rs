@@ -119,7 +119,7 @@ pub struct Lost {
     pub reset_in_queue: Option<u64>,
     /// Refused, because nothing listened.
     pub refused: Option<u64>,
-    /// Accepted, and ended by the server before the reply was complete. Where `reset_in_queue` is `null`, those are among them.
+    /// Accepted, and ended by the server before the reply was complete, or, by our own, while the client still held the connection. Where `reset_in_queue` is `null`, those are among them.
     pub cut: Option<u64>,
 }
 

@@ -122,10 +122,14 @@ impl Decoder {
         self.encoded.clear();
         STANDARD.decode_vec(interval.encoded_histogram(), &mut self.encoded).ok()?;
         let counts = v2::decoded(v2::plain(&self.encoded, &mut self.inflater, &mut self.inflated)?)?;
-        self.values += u128::from(counts.len());
+        let with_these = self.values + u128::from(counts.len());
+        if with_these > bounds::SUM {
+            // Sums could overflow; those of the lines after it cannot.
+            return None;
+        }
+        self.values = with_these;
         each(Part { trial, name, counts });
-        // The rest cannot be used either, since sums could overflow.
-        (self.values <= bounds::SUM).then_some(())
+        Some(())
     }
 }
 

@@ -25,3 +25,27 @@ pub struct Rates {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams_per_s: Option<f64>,
 }
+
+impl Rates {
+    /// All of them with their keys.
+    pub(super) fn named(&self) -> [(&'static str, Option<f64>); 7] {
+        let Self {
+            offered_per_s,
+            accepted_per_s,
+            completed_per_s,
+            requests_per_s,
+            drain_s,
+            handshakes_per_s,
+            datagrams_per_s,
+        } = *self;
+        [
+            ("offered_per_s", offered_per_s),
+            ("accepted_per_s", accepted_per_s),
+            ("completed_per_s", completed_per_s),
+            ("requests_per_s", requests_per_s),
+            ("drain_s", drain_s),
+            ("handshakes_per_s", handshakes_per_s),
+            ("datagrams_per_s", datagrams_per_s),
+        ]
+    }
+}

@@ -1,6 +1,13 @@
 //! Reads a record back. Also the names of its files.
 
-use std::{borrow::Cow, collections::BTreeSet, fs::File, io, path::PathBuf};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs::File,
+    io,
+    path::PathBuf,
+};
 
 use nix::errno::Errno;
 use serde::Deserialize;
@@ -87,7 +94,16 @@ impl RawRecord {
         // Decides for a record without trials.
         let versioned = Versioned::deserialize(&host).map_err(|error| content(folder, HOST, 1, error))?;
         versioned.check(folder, HOST, 1)?;
-        let mut record = Self { scenario: text(folder, SCENARIO)?, host, ..Self::default() };
+        let scenario = text(folder, SCENARIO)?;
+        if scenario.trim().is_empty() {
+            // One that says nothing is a scenario, too, but none that a run has written.
+            return Err(unreadable(
+                folder,
+                SCENARIO,
+                io::Error::other("it is empty; put the record's own file in its place"),
+            ));
+        }
+        let mut record = Self { scenario, host, ..Self::default() };
         match file(folder, TRIALS)? {
             Some(file) => record.read_trials(folder, file)?,
             None => record.flaws.push(format!("{TRIALS} is missing")),
@@ -102,6 +118,7 @@ impl RawRecord {
         let mut all = Contents::default();
         // The number of lines, the first of them, and what is wrong with it.
         let mut left_out: Option<(usize, usize, String)> = None;
+        let mut known = HashSet::new();
         while let Some((number, line)) = lines.next().map_err(unreadable)? {
             let trial = match line {
                 Line::CutOff => {
@@ -126,9 +143,18 @@ impl RawRecord {
                         return Err(ReadError::TooMuch { path: folder.path().join(TRIALS), line: number, most });
                     }
                     let trial = parse(line).and_then(|trial| {
+                        if known.contains(&trial.trial) {
+                            return Err(format!("`trial`: {} has a line before it", trial.trial));
+                        }
+                        let mut with_this = with_this;
+                        with_this.sum -= trial.never_added();
+                        if with_this.sum > bounds::SUM {
+                            // Those after it may still be added to those before.
+                            return Err(too_large());
+                        }
                         all = with_this;
-                        all.sum -= trial.never_added();
-                        if all.sum > bounds::SUM { Err(too_large()) } else { Ok(trial) }
+                        known.insert(trial.trial);
+                        Ok(trial)
                     });
                     if !trial.as_ref().is_ok_and(|trial| trial.schema == SCHEMA) {
                         versioned()?;
@@ -142,6 +168,7 @@ impl RawRecord {
                 (Err(cause), None) => left_out = Some((1, number, cause)),
             }
         }
+        self.flaws.extend(one_index_each(&mut self.trials));
         match left_out {
             None => {}
             Some((1, number, cause)) => {
@@ -155,6 +182,27 @@ impl RawRecord {
     }
 }
 
+/// Gives the trials of a cell one index: the most frequent, if they have several, which is a flaw.
+fn one_index_each(trials: &mut [TrialRecord]) -> Option<String> {
+    let mut indices: HashMap<String, BTreeMap<usize, usize>> = HashMap::new();
+    let name = |trial: &TrialRecord| Json::Object(trial.cell.clone()).to_string();
+    for trial in trials.iter() {
+        *indices.entry(name(trial)).or_default().entry(trial.cell_index).or_default() += 1;
+    }
+    indices.retain(|_, indices| indices.len() > 1);
+    let (cell, of_it) = indices.iter().min()?;
+    let several: Vec<String> = of_it.keys().map(usize::to_string).collect();
+    let flaw =
+        format!("trials of one cell in {TRIALS}, {cell}, have more than one `cell_index`: {}", several.join(", "));
+    for trial in trials {
+        let most = indices
+            .get(&name(trial))
+            .and_then(|of_it| of_it.iter().max_by_key(|(index, count)| (**count, Reverse(**index))));
+        trial.cell_index = most.map_or(trial.cell_index, |(index, _)| *index);
+    }
+    Some(flaw)
+}
+
 /// Reads a trial from its line, or says what is wrong with which key.
 fn parse(line: &[u8]) -> Result<TrialRecord, String> {
     let line = std::str::from_utf8(line).map_err(|_| "it is not text (UTF-8)".to_owned())?;
@@ -162,6 +210,9 @@ fn parse(line: &[u8]) -> Result<TrialRecord, String> {
     let trial: TrialRecord = json::read(line.as_bytes()).map_err(|error| error.to_string())?;
     if trial.trial >= bounds::TRIALS {
         return Err(format!("`trial`: {} is beyond the {} trials that are read", trial.trial, bounds::TRIALS));
+    }
+    if let Some((rate, _)) = trial.rates.named().into_iter().find(|(_, rate)| rate.is_some_and(|rate| rate < 0.0)) {
+        return Err(format!("`rates.{rate}` is negative"));
     }
     if trial.loads.len() > bounds::POPULATIONS {
         return Err(format!("`loads`: more than the {} populations that are read", bounds::POPULATIONS));
@@ -280,7 +331,7 @@ mod tests {
     fn folder_of(trials: Option<&[u8]>) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(HOST), format!("{{\"schema\":{SCHEMA}}}")).unwrap();
-        fs::write(folder.path().join(SCENARIO), "").unwrap();
+        fs::write(folder.path().join(SCENARIO), "name = \"x\"\n").unwrap();
         if let Some(trials) = trials {
             fs::write(folder.path().join(TRIALS), trials).unwrap();
         }
@@ -308,6 +359,9 @@ mod tests {
         let two = "2 lines of trials.jsonl cannot be read and are left out, the first of them line 2 (it is not text (UTF-8))";
         assert_eq!(read(Some(&more)), (vec![0, 2], vec![cut, two.to_owned()]));
         assert_eq!(read(None), (vec![], vec!["trials.jsonl is missing".to_owned()]));
+        let twice = line(0) + &line(1) + &line(0);
+        let once = "line 3 of trials.jsonl cannot be read and is left out (`trial`: 0 has a line before it)".to_owned();
+        assert_eq!(read(Some(twice.as_bytes())), (vec![0, 1], vec![once]));
     }
 
     #[test]
@@ -366,6 +420,7 @@ mod tests {
         let far = HostClock { offset_ns: i64::MIN, ..HostClock::default() };
         let apart = serde_json::to_value(vec![HostRow { clock: Some(far), ..HostRow::default() }]).unwrap();
         assert_eq!(flaw(&|json| json["hosts"] = apart.clone()), "", "nor are clocks");
+        assert_eq!(flaw(&|json| json["rates"]["drain_s"] = (-0.5).into()), line("`rates.drain_s` is negative"));
         let sum = line("its numbers and those before add up to more than 4611686018427387904");
         let large = |json: &mut Json| {
             json["connections"]["attempted"] = half.into();
@@ -376,6 +431,38 @@ mod tests {
         let record = super::tests::read(&folder_of(Some(deep.as_bytes()))).unwrap();
         let flaw = &record.flaws[0];
         assert!(flaw.ends_with("recursion limit exceeded)") && flaw.len() < 300, "{flaw}");
+    }
+
+    #[test]
+    fn one_line_that_is_too_large_leaves_the_others() {
+        let line = |number, attempted| {
+            let mut trial = TrialRecord { schema: SCHEMA, trial: number, ..TrialRecord::default() };
+            trial.connections.attempted = attempted;
+            serde_json::to_string(&trial).unwrap() + "\n"
+        };
+        let text =
+            [line(0, 1), line(1, u64::MAX), line(2, 1), line(3, 1).replace("\"drain_s\":null", "\"drain_s\":1e308")]
+                .concat();
+        let record = super::tests::read(&folder_of(Some(text.as_bytes()))).unwrap();
+        assert_eq!(record.trials.iter().map(|trial| trial.trial).collect::<Vec<_>>(), [0, 2]);
+        assert!(record.flaws[0].starts_with("2 lines of trials.jsonl cannot be read"), "{:?}", record.flaws);
+    }
+
+    #[test]
+    fn a_cell_has_one_index() {
+        let trial = |number, cell: &str, index| TrialRecord {
+            schema: SCHEMA,
+            trial: number,
+            cell: [("strategy".to_owned(), cell.into())].into_iter().collect(),
+            cell_index: index,
+            ..TrialRecord::default()
+        };
+        let trials = [trial(0, "one", 99), trial(1, "other", 1), trial(2, "one", 0), trial(3, "one", 0)];
+        let lines: String = trials.iter().map(|trial| serde_json::to_string(trial).unwrap() + "\n").collect();
+        let record = super::tests::read(&folder_of(Some(lines.as_bytes()))).unwrap();
+        assert_eq!(record.trials.iter().map(|trial| trial.cell_index).collect::<Vec<_>>(), [0, 1, 0, 0]);
+        let flaw = "trials of one cell in trials.jsonl, {\"strategy\":\"one\"}, have more than one `cell_index`: 0, 99";
+        assert_eq!(record.flaws, [flaw]);
     }
 
     #[test]

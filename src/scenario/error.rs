@@ -32,6 +32,11 @@ pub(super) enum Origin {
 }
 
 impl Origin {
+    /// Whether it is in the scenario's file.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self, Self::Line(_) | Self::File)
+    }
+
     /// The folder that a file named there is relative to: the scenario's, or the working directory for an override.
     pub(super) fn folder<'a>(&self, source: &'a str) -> &'a Path {
         match self {

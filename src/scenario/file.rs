@@ -526,19 +526,19 @@ impl File {
             // Back to the default, and ignored by modes that don't use it.
             return;
         }
-        // An explicit bound replaces the other kind of bound.
+        // An explicit bound replaces the other kind of bound in the scenario's file; of two overrides, one would be ignored silently.
         let (connections, duration) = (LOAD_CONNECTIONS.path(), LOAD_DURATION.path());
         for (given, other) in [(connections, duration), (duration, connections)] {
             if path == given {
-                self.remove(other);
+                self.displace(|path| path == other);
             }
         }
         // So does a number of repetitions the rule that would decide it, and vice versa.
         let (repetitions, stop) = (REPETITIONS.path(), paths::prefix(paths::STOP));
         if path == repetitions {
-            self.values.retain(|path, _| !path.starts_with(&stop));
+            self.displace(|path| path.starts_with(&stop));
         } else if path.starts_with(&stop) {
-            self.remove(repetitions);
+            self.displace(|path| path == repetitions);
         }
         let value = parse(value);
         let value = match value {
@@ -549,6 +549,13 @@ impl File {
             value => value,
         };
         self.values.insert(path.to_owned(), Entry { value, origin });
+    }
+
+    /// Removes what the file says about these paths.
+    fn displace(&mut self, paths: impl Fn(&str) -> bool) {
+        let stays = |path: &str, origin: &Origin| !paths(path) || !origin.is_of_file();
+        self.unswept().for_each(|values| values.retain(|path, entry| stays(path, &entry.origin)));
+        self.matrix.retain(|(path, values)| values.first().is_none_or(|first| stays(path, &first.origin)));
     }
 
     fn remove(&mut self, path: &str) {

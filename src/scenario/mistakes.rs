@@ -374,6 +374,17 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_allowed() {
     }
     // What an override replaces is not judged.
     assert_lines("[server]\nworkers = 0", &["server.workers=1"], &[]);
+    assert_lines("repetitions = 3", &["stop.difference=0.1"], &[]);
+    assert_lines("stop = { difference = 0.1 }", &["repetitions=3"], &[]);
+    // Of two overrides, neither is left out.
+    for overrides in [["repetitions=3", "stop.difference=0.1"], ["stop.difference=0.1", "repetitions=3"]] {
+        let expected = "--set repetitions=3: `repetitions` has no effect with [stop], which decides it";
+        assert_lines("", &overrides, &[expected]);
+    }
+    for overrides in [["load.connections=5", "load.duration=1s"], ["load.duration=1s", "load.connections=5"]] {
+        let expected = "--set load.connections=5: `load.connections`: excludes `load.duration`";
+        assert_lines("", &overrides, &[expected]);
+    }
 }
 
 /// Rates that change, times of thought and lifetimes: each key has its own arrivals or time.

@@ -12,4 +12,4 @@ mod worker;
 
 pub use descriptors::{Descriptors, check as check_descriptors};
 pub use listen::{ListenError, Listener, Listeners, Site, SocketFile};
-pub use worker::{Intake, Worker, WorkerSetUp, try_ring};
+pub use worker::{Intake, Worker, WorkerSetUp, try_rings};

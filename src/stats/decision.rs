@@ -9,7 +9,7 @@ use super::{
     metrics::Metric,
     record::Record,
     standing::standing,
-    summary::{CellSummary, Comparison},
+    summary::{CellSummary, Comparison, competing},
 };
 use crate::{
     record::Values,
@@ -60,7 +60,10 @@ pub struct Decision {
     /// The smallest ratio, higher ÷ lower, that all comparisons without a shown difference could have detected; `null` if there are none,
     /// or if one of them could not have detected any.
     pub detectable_ratio: Option<f64>,
-    /// Whether all comparisons are decided: `shown` or `smaller`.
+    /// Comparisons of that kind that could not be made, because no valid trial of one of both cells has the answer, or because they measured it
+    /// in different ways.
+    pub missing: usize,
+    /// Whether all comparisons are decided, `shown` or `smaller`, and none is `missing`.
     pub decided: bool,
 }
 
@@ -68,6 +71,11 @@ impl Decision {
     /// Comparisons that are not decided.
     pub fn undecided(&self) -> usize {
         self.comparisons - self.shown - self.smaller
+    }
+
+    /// Whether more trials would decide nothing: all comparisons that can be made are decided.
+    pub fn is_over(&self) -> bool {
+        self.undecided() == 0
     }
 }
 
@@ -96,6 +104,9 @@ pub(super) fn of(
             detectable.push(ratio);
         }
     }
+    let names: Vec<_> = cells.iter().map(|cell| &cell.cell).collect();
+    let with_best: usize = competing(&names, &record.whole.compare).iter().map(|group| group.len() - 1).sum();
+    let missing = asked.iter().filter(|metric| metric.is_tested()).count() * with_best - all;
     let largest = detectable.into_iter().reduce(|one, other| Some(one?.max(other?))).flatten();
     Some(Decision {
         difference,
@@ -106,7 +117,8 @@ pub(super) fn of(
         shown,
         smaller,
         detectable_ratio: largest,
-        decided: shown + smaller == all,
+        missing,
+        decided: shown + smaller == all && missing == 0,
     })
 }
 
@@ -161,6 +173,10 @@ mod tests {
 
     /// Three strategies: the second one's responses take three times as long as the others', which have values of their own only by `scatter`.
     fn summary(difference: f64, repetitions: u64, base: u64, scatter: u64) -> Summary {
+        summarize(&record(difference, repetitions, base, scatter))
+    }
+
+    fn record(difference: f64, repetitions: u64, base: u64, scatter: u64) -> Record {
         let cells = [("one", 1), ("other", 3), ("third", 1)].into_iter().enumerate();
         let of_cell = |(index, (strategy, times)): (usize, (&str, u64))| {
             let trial = move |repetition: u64| {
@@ -177,7 +193,7 @@ mod tests {
         record.whole.answers = vec!["response_p99".to_owned(), "ports_wall".to_owned()];
         record.whole.repetitions = 7;
         record.whole.stop = Some(Stop { until: Until::Decided(difference), max_repetitions: 10 });
-        summarize(&record)
+        record
     }
 
     #[test]
@@ -187,7 +203,7 @@ mod tests {
         assert_eq!((&decision.looks[..], decision.look, decision.repetitions), (&[7, 10][..], Some(1), 7));
         // Each is compared with the best alone, and an exact answer is not tested.
         assert_eq!((decision.comparisons, decision.shown, decision.smaller), (2, 1, 1));
-        assert!(decision.decided && decision.undecided() == 0);
+        assert!(decision.decided && decision.is_over() && decision.missing == 0);
         assert!(decision.detectable_ratio.is_some_and(|ratio| (1.0..1.01).contains(&ratio)), "{decision:?}");
         // Two of 3432 orders are as extreme; Holm's correction is over three pairs, and there are two looks.
         let shown = summary.comparisons.iter().find(|one| one.compared.verdict.is_shown()).unwrap();
@@ -201,6 +217,20 @@ mod tests {
         // Three trials of each are too few for anything.
         let few = summary(0.1, 3, 1_000, 1).decision.unwrap();
         assert_eq!((few.look, few.undecided(), few.detectable_ratio), (None, 2, None));
+    }
+
+    #[test]
+    fn what_no_valid_trial_has_measured_is_missing_and_holds_nothing_up() {
+        let decision = |without: &[usize]| {
+            let mut record = record(0.1, 7, 1_000, 1);
+            let lacking = record.raw.trials.iter_mut().filter(|trial| without.contains(&trial.cell_index));
+            lacking.for_each(|trial| trial.outcome = Outcome::Failed);
+            let decision = summarize(&record).decision.unwrap();
+            (decision.comparisons, decision.missing, decision.is_over(), decision.decided)
+        };
+        assert_eq!(decision(&[]), (2, 0, true, true));
+        assert_eq!(decision(&[1]), (1, 1, true, false));
+        assert_eq!(decision(&[0, 1]), (0, 2, true, false));
     }
 
     #[test]

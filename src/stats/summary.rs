@@ -512,17 +512,23 @@ pub fn compare_cells(
     comparisons
 }
 
-/// The pairs of cells that are compared: those that differ only in the keys that compete.
-pub fn compared_pairs(cells: &[&Map<String, Json>], compare: &[String]) -> Vec<(usize, usize)> {
+/// The cells that compete with each other, group by group: those that differ only in the keys that compete.
+pub(super) fn competing(cells: &[&Map<String, Json>], compare: &[String]) -> Vec<Vec<usize>> {
     let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
     for (number, cell) in cells.iter().enumerate() {
         let conditions: Vec<_> = cell.iter().filter(|(key, _)| !compare.contains(key)).collect();
         groups.entry(format!("{conditions:?}")).or_default().push(number);
     }
-    let all = groups.values().map(|group| group.len() * (group.len() - 1) / 2).sum::<usize>();
+    groups.into_values().collect()
+}
+
+/// The pairs of cells that are compared: all of those that compete, or, of too many, each with the first of its group.
+pub fn compared_pairs(cells: &[&Map<String, Json>], compare: &[String]) -> Vec<(usize, usize)> {
+    let groups = competing(cells, compare);
+    let all = groups.iter().map(|group| group.len() * (group.len() - 1) / 2).sum::<usize>();
     let opposite = |group: &[usize]| if all > PAIRS_LIMIT { 1 } else { group.len() };
     let mut pairs: Vec<(usize, usize)> = groups
-        .values()
+        .iter()
         .flat_map(|group| (0..opposite(group)).flat_map(move |a| group[a + 1..].iter().map(move |b| (group[a], *b))))
         .collect();
     pairs.sort_unstable();

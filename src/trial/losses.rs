@@ -12,6 +12,8 @@ pub(super) struct Losses {
     refused: u64,
     /// They were established, and ended by the server before they had their reply.
     broken: u64,
+    /// They were ended by the server after their reply, which is no loss unless an event did it while the client held them.
+    ended: u64,
 }
 
 impl Losses {
@@ -24,12 +26,14 @@ impl Losses {
     pub fn of(errors: &[ErrorCount]) -> Self {
         let mut losses = Self::default();
         for ErrorCount { phase, errno, count } in errors {
-            match (phase, errno) {
-                (Step::Connect, Cause::Errno(libc::ECONNREFUSED)) => losses.refused += count,
-                (
-                    Step::Send | Step::Receive,
-                    Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated,
-                ) => losses.broken += count,
+            let is_end = matches!(
+                errno,
+                Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated | Cause::HungUp
+            );
+            match phase {
+                Step::Connect if *errno == Cause::Errno(libc::ECONNREFUSED) => losses.refused += count,
+                Step::Tls | Step::Send | Step::Receive if is_end => losses.broken += count,
+                Step::Close if is_end => losses.ended += count,
                 _ => {}
             }
         }
@@ -40,7 +44,7 @@ impl Losses {
     pub fn explained_by(&self, lost: &[Lost]) -> u64 {
         let sum = |of: fn(&Lost) -> Option<u64>| lost.iter().filter_map(of).sum::<u64>();
         let broken = sum(|lost| lost.cut) + sum(|lost| lost.reset_in_queue);
-        self.refused.min(sum(|lost| lost.refused)) + self.broken.min(broken)
+        self.refused.min(sum(|lost| lost.refused)) + (self.broken + self.ended).min(broken)
     }
 
     /// What was lost since an earlier instant. Which of them were accepted, no loader knows.
@@ -66,6 +70,7 @@ mod tests {
                 error(Step::Send, Cause::Errno(libc::EPIPE), reset),
                 error(Step::Receive, Cause::Errno(libc::ECONNRESET), reset),
                 error(Step::Receive, Cause::EndOfFile, ended),
+                error(Step::Tls, Cause::Errno(libc::ECONNRESET), reset),
                 error(Step::Receive, Cause::Truncated, ended),
                 // Not the server's doing, or after its reply.
                 error(Step::Connect, Cause::TIMED_OUT, 7),
@@ -75,12 +80,13 @@ mod tests {
             ])
         };
         let lost = errors(5, 20, 30).since(&errors(2, 10, 10));
-        assert_eq!(lost, Lost { reset_in_queue: None, refused: Some(3), cut: Some(60) });
-        // 3 refused, 14 broken.
+        assert_eq!(lost, Lost { reset_in_queue: None, refused: Some(3), cut: Some(70) });
+        // 3 refused, 18 broken, and 7 ended after their reply.
         let losses = errors(3, 4, 3);
         for (refused, reset_in_queue, cut, explained) in [
-            (Some(3), Some(4), Some(10), 17),
-            (Some(3), None, Some(14), 17),
+            (Some(3), Some(4), Some(14), 21),
+            (Some(3), None, Some(25), 28),
+            (Some(3), None, Some(26), 28),
             (None, None, None, 0),
             (Some(2), Some(0), Some(13), 15),
             // One cause does not account for another's.

@@ -19,7 +19,7 @@ use crate::{
     context::{Role, Side},
     format,
     ipc::family::{self, Patience},
-    load,
+    load::{self, Sizing},
     observe::{host::NetworkFacts, listeners, mptcp, ports::Range, sysctl},
     scenario::{
         Cell, Engine, LOOPBACK, Network, Scenario,
@@ -183,17 +183,19 @@ fn refused_place(error: &anyhow::Error) -> Option<Rehearsal> {
     Some(Rehearsal::Refused { path: key.to_owned(), why: format::causes(error) })
 }
 
-/// Tries in a child what a scenario's processes ask of the kernel. Returns what the kernel refuses, with the reason and the remedy.
-pub fn refusals(scenario: &Scenario, patience: Patience<'_>) -> Result<Vec<String>> {
+/// Tries in a child what a scenario's processes ask of the kernel, as many as there will be. Returns what the kernel refuses, with the reason
+/// and the remedy.
+pub fn refusals(scenario: &Scenario, sizing: &Sizing, patience: Patience<'_>) -> Result<Vec<String>> {
     let server = (Cow::Borrowed(keys::SERVER_SCHEDULER.path()), scenario.server.scheduler);
     let loaders = scenario.loads.iter().map(|load| (load.path(keys::LOAD_SCHEDULER), load.scheduler));
     let wanted: Vec<(Cow<'_, str>, _)> = iter::once(server).chain(loaders).collect();
     family::ask("lb:rehearsal", patience, || {
-        let asks = scenario.loads.iter().any(|load| load.engine == Engine::Uring);
-        let ring = asks.then(|| load::try_ring().context("`load.engine` = \"uring\""));
-        let asks = scenario.server.engine == Engine::Uring;
-        let of_workers = asks.then(|| server::try_ring().context("`server.engine` = \"uring\""));
-        let rings = ring.into_iter().chain(of_workers);
+        let asking = scenario.loads.iter().zip(&sizing.of_loads).filter(|(load, _)| load.engine == Engine::Uring);
+        let loaders = asking.map(|(_, loaders)| loaders).sum();
+        let of_loaders = load::try_rings(loaders).context("`load.engine` = \"uring\"");
+        let workers = if scenario.server.engine == Engine::Uring { scenario.server.workers } else { 0 };
+        let of_workers = server::try_rings(workers).context("`server.engine` = \"uring\"");
+        let rings = [of_loaders, of_workers];
         let refused = wanted.into_iter().map(|(path, scheduler)| scheduler.enforce(&path).map(drop)).chain(rings);
         Ok(refused.filter_map(Result::err).map(|error| format::causes(&error)).collect())
     })

@@ -247,7 +247,10 @@ fn a_damaged_record_decides_nothing() {
     assert_code(&compare(&bench, &condition), 0);
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     for (damaged, part) in [
-        (whole.repeat(2), "trials.jsonl has more than one line for trials 0, 1, 2, 3, 4, 5 and 4 more"),
+        (
+            whole.repeat(2),
+            "10 lines of trials.jsonl cannot be read and are left out, the first of them line 11 (`trial`: 0 has a line before it)",
+        ),
         (lines[..9].concat(), "trials.jsonl has no line for trial 9"),
         (
             whole.replacen("\"p99\":1", "\"p99\":2", 1),

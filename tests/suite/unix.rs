@@ -25,6 +25,7 @@ tests! {
         a_full_queue_refuses_at_once,
         clients_that_block_wait_for_room,
         messages_arrive_whole_with_every_app_and_strategy,
+        every_reply_takes_time,
         what_is_accepted_later_was_waiting,
         workers_join_and_are_replaced,
         a_file_that_is_in_the_way_is_refused,
@@ -208,6 +209,22 @@ fn messages_arrive_whole_with_every_app_and_strategy() {
     let trial = &bench.trials(3)[0];
     assert_eq!(number(&trial["connections"]["left_in_queue"]), 6, "{}", trial["connections"]);
     assert!(errors(trial, "connect", "EAGAIN") > 0, "{}", trial["connections"]);
+}
+
+/// What is read until nothing is left may be the reply to a request that was sent between two reads.
+fn every_reply_takes_time() {
+    let packets = load(60).set("address", "unixpacket:{dir}/m.sock");
+    let datagrams = scenario().workers(2).closed(4, 60).set("protocol", "udp");
+    for bench in [packets, datagrams] {
+        let bench = bench.set("load.requests", 8).each("load.engine", ENGINES).bench();
+        for trial in bench.trials(0) {
+            assert_balanced(&trial);
+            for latency in ["response", "service"] {
+                let summary = &trial["latency_ns"][latency];
+                assert!(number(&summary["min"]) > 0, "{} {latency}: {summary}", trial["cell"]);
+            }
+        }
+    }
 }
 
 /// Its listener takes SOCK_SEQPACKET (`type=5`).

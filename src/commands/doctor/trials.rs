@@ -172,7 +172,7 @@ fn accepts() -> Check {
 /// Tries io_uring as the loaders use it.
 fn load_engine() -> Check {
     let name = "load engine";
-    match load::try_ring() {
+    match load::try_rings(1) {
         Ok(()) => check(name, Status::Ok, "io_uring is available", "load.engine = \"auto\" and \"uring\" use it"),
         Err(error) => check(name, Status::Limited, "epoll only: load.engine = \"mio\"", format::causes(&error)),
     }
@@ -181,7 +181,7 @@ fn load_engine() -> Check {
 /// The same as workers use it.
 fn server_engine() -> Check {
     let name = "server engine";
-    match server::try_ring() {
+    match server::try_rings(1) {
         Ok(()) => check(name, Status::Ok, "io_uring is available", "server.engine = \"auto\" and \"uring\" use it"),
         Err(error) => check(name, Status::Limited, "epoll only: server.engine = \"mio\"", format::causes(&error)),
     }

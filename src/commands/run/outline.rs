@@ -58,8 +58,10 @@ fn amount(plan: &Plan) -> String {
         );
     }
     let length = |trials: &[Trial]| planned_length(plan, trials).map(seconds);
-    if let Some(stop) = &whole.stop {
-        let least = plan.cells.len() * whole.repetitions;
+    let least = plan.cells.len() * whole.repetitions;
+    if let Some(stop) = &whole.stop
+        && least < plan.trials.len()
+    {
         let lengths = length(&plan.trials[..least]).zip(length(&plan.trials));
         let lengths = lengths.map(|(least, most)| format!(", at least {least}, all of them {most}"));
         return format!(

@@ -27,11 +27,12 @@ pub(super) fn reasons(
 ) -> Result<Vec<String>> {
     let plan = &chosen.plan;
     let mut all: IndexSet<String> = IndexSet::new();
-    for cell in &plan.cells {
+    for (cell, sizing) in plan.cells.iter().zip(&chosen.sizings) {
         all.extend(load::reasons(&cell.scenario, chosen.room));
         all.extend(cell.scenario.loads.iter().filter_map(Load::replayed));
         all.extend(members(plan, cell));
-        all.extend(cell.scenario.loads.iter().map(|load| engine(load.engine, hosts)));
+        let loads = cell.scenario.loads.iter().zip(&sizing.of_loads);
+        all.extend(loads.map(|(load, loaders)| engine(load.engine, *loaders, hosts)));
         all.extend(workers_engine(&cell.scenario));
         all.extend(stamps(cell, probe, hosts));
     }
@@ -71,15 +72,15 @@ fn members(plan: &Plan, cell: &Cell) -> Option<String> {
 }
 
 /// What moves the loaders' bytes.
-fn engine(engine: Engine, hosts: Option<&Hosts>) -> String {
+fn engine(engine: Engine, loaders: usize, hosts: Option<&Hosts>) -> String {
     match engine {
         Engine::Auto { ring: true } if hosts.is_some() => "loaders use io_uring on hosts where it works".to_owned(),
         Engine::Mio => "loaders use epoll: `load.engine` is \"mio\"".to_owned(),
         Engine::Uring => "loaders use io_uring: `load.engine` is \"uring\"".to_owned(),
         Engine::Auto { ring: false } => "loaders use epoll: io_uring cannot do what this load requires".to_owned(),
-        Engine::Auto { ring: true } => match load::try_ring() {
+        Engine::Auto { ring: true } => match load::try_rings(loaders) {
             Ok(()) => "loaders use io_uring, which works here".to_owned(),
-            Err(error) => format!("loaders fall back to epoll: {}", causes(&error)),
+            Err(error) => format!("loaders that can have no io_uring use epoll: {}", causes(&error)),
         },
     }
 }
@@ -89,9 +90,9 @@ fn workers_engine(scenario: &Scenario) -> Option<String> {
     match scenario.server.engine {
         Engine::Mio | Engine::Auto { ring: false } => None,
         Engine::Uring => Some("workers use io_uring: `server.engine` is \"uring\"".to_owned()),
-        Engine::Auto { ring: true } => Some(match server::try_ring() {
+        Engine::Auto { ring: true } => Some(match server::try_rings(scenario.server.workers) {
             Ok(()) => "workers use io_uring, which works here".to_owned(),
-            Err(error) => format!("workers fall back to epoll: {}", causes(&error)),
+            Err(error) => format!("workers that can have no io_uring use epoll: {}", causes(&error)),
         }),
     }
 }

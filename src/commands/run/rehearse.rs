@@ -59,12 +59,13 @@ pub(super) fn rehearse(
     let mut crowded = HashSet::new();
     let mut said = HashSet::new();
     let role = hosts.map_or_else(Role::default, |hosts| hosts.role(&[]));
-    for cell in &plan.cells {
+    for (cell, sizing) in plan.cells.iter().zip(sizings) {
         let loaders: Vec<_> = cell.scenario.loads.iter().map(|load| (load.scheduler, load.engine)).collect();
-        let asks = (cell.scenario.server.scheduler, cell.scenario.server.engine, loaders);
+        let server = &cell.scenario.server;
+        let asks = (server.scheduler, server.engine, server.workers, loaders, &sizing.of_loads);
         if !asked.contains(&asks) {
             asked.push(asks);
-            for why in trial::refusals(&cell.scenario, patience)? {
+            for why in trial::refusals(&cell.scenario, sizing, patience)? {
                 kind.note(format_args!("{name}: {why}; trials that need it will fail"));
             }
         }

@@ -216,7 +216,7 @@ impl<'a> Runner<'a> {
         }
         let summary = stats::summarize(&Record::read(self.writers[0].folder())?);
         Ok(match until {
-            Until::Decided(_) => summary.decision.is_some_and(|decision| decision.decided),
+            Until::Decided(_) => summary.decision.is_some_and(|decision| decision.is_over()),
             Until::Precise(_) => summary.precision.is_some_and(|precision| precision.narrow),
         })
     }

@@ -159,7 +159,7 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
     /// One round of the loop; false at the load's end.
     fn turn(&mut self) -> Result<bool> {
         let now_ns = self.clock.now_ns();
-        self.busy.pass(now_ns, &self.shared.account);
+        self.busy.pass(now_ns, self.has_no_start_left(), &self.shared.account);
         if now_ns >= self.window.deadline_ns {
             self.shared.account.set(LoaderCount::GaveUp, 1);
             self.give_up(Cause::Deadline, now_ns);
@@ -189,6 +189,11 @@ impl<E: Engine, O: Observer, C: Clock> Driver<E, O, C> {
         self.engine.wait((next_ns > now_ns).then_some(next_ns))?;
         self.handle_events()?;
         Ok(true)
+    }
+
+    /// Whether every start has been made. Where ends decide when the next is due, that is known only at the end.
+    fn has_no_start_left(&self) -> bool {
+        self.settings.is_timed && !self.pacer.is_kept() && self.pacer.next().is_none()
     }
 
     /// When the loop next has something to do besides handling events.

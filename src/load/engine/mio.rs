@@ -337,9 +337,16 @@ impl Engine for Mio {
     }
 
     fn next(&mut self) -> Result<Option<Event<'_>>> {
-        while let Some(mut it) = self.in_hand.take().or_else(|| self.pick()) {
+        loop {
+            let resumed = self.in_hand.take();
+            let is_resumed = resumed.is_some();
+            let Some(mut it) = resumed.or_else(|| self.pick()) else { break };
             let Some(found) = self.follow(&mut it) else { continue };
             self.in_hand = Some(it);
+            if is_resumed {
+                // What the former event led to takes time, and this may be the answer.
+                self.now_ns = clock::monotonic_ns();
+            }
             let kind = match found {
                 Found::Received(length) => Kind::Received(&self.scratch[..length]),
                 Found::Early(length) => Kind::Early(&self.scratch[..length]),

@@ -146,11 +146,11 @@ pub(super) fn build(scenario: &Scenario, load: &Load, room: usize) -> Result<Any
     }
 }
 
-/// Tries whether kernel and user permit io_uring for loaders. Fails with the reason and the remedy.
-pub fn try_ring() -> Result<()> {
-    ClientRing::new(1).map(drop).context(
+/// Tries whether kernel and user permit io_uring for so many loaders at once. Fails with the reason and the remedy.
+pub fn try_rings(loaders: usize) -> Result<()> {
+    (0..loaders).map(|_| ClientRing::new(1)).collect::<Result<Vec<_>, _>>().map(drop).context(
         "io_uring for loaders; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, short of memory that \
-         may be locked (`ulimit -l`), or older than Linux 5.11: take load.engine = \"mio\"",
+         may be locked (`ulimit -l`), or older than Linux 5.11: take load.engine = \"mio\", or fewer loaders",
     )
 }
 
@@ -159,6 +159,6 @@ fn ring(scenario: &Scenario) -> Result<ClientRing> {
     const LIMIT: usize = 16_384;
     /// A reply's head.
     const HEAD: usize = 512;
-    try_ring().context("`load.engine` = \"uring\"")?;
+    try_rings(1).context("`load.engine` = \"uring\"")?;
     ClientRing::new((scenario.server.app.reply_bytes() + HEAD).min(LIMIT)).context("io_uring_setup")
 }

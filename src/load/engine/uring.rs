@@ -67,7 +67,11 @@ impl Uring {
         loop {
             if let Some((key, stage)) = self.in_hand.take() {
                 match self.next_step(key, stage) {
-                    Some(found) => return Ok(Some((key, found))),
+                    Some(found) => {
+                        // What the former event led to takes time, and this may be the answer.
+                        self.now_ns = clock::monotonic_ns();
+                        return Ok(Some((key, found)));
+                    }
                     None if self.in_hand.is_some() => continue,
                     None => self.queue_wait(key)?,
                 }

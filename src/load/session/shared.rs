@@ -365,8 +365,8 @@ impl<O: Observer> Shared<O> {
             _ if session.is_flow => return,
             (Phase::Connecting, Cause::Errno(libc::ECONNREFUSED)) => Loss::Refused,
             (Phase::Connecting, _) => return,
-            // The last reply is complete.
-            (Phase::Holding | Phase::AwaitingClose, _) if step == Step::Close && !self.policy.is_silent() => return,
+            // The last reply is complete, and so is the hold.
+            (Phase::AwaitingClose, _) if step == Step::Close && !self.policy.is_silent() => return,
             (_, Cause::Errno(libc::ECONNRESET | libc::EPIPE) | Cause::EndOfFile | Cause::Truncated | Cause::HungUp) => {
                 let client = self.ends.client(session);
                 // It would have been closed without the event, too.

@@ -753,6 +753,20 @@ verdicts! {
         remedy: "Check `load.path`, `load.host` and the server's own log.",
     }
 
+    MixedEngines {
+        /// `workers` or `loaders`.
+        whose: String,
+        /// The key that let each of them choose.
+        key: String,
+    } {
+        scope: Trial,
+        figures: Valid,
+        given_when: "with the engine `auto`, some workers or loaders could have an io_uring and others could not",
+        detail: format!("some {whose} use io_uring, the others epoll, as `{key}` lets each choose"),
+        meaning: "The trial measured a mixture of two engines.",
+        remedy: "Choose one, or raise what ran short: for users other than root, as a rule the memory that may be locked (`ulimit -l`).",
+    }
+
     UnexpectedReplies {
         count: u64,
         /// How one of the first began.

@@ -78,6 +78,7 @@ impl VerdictName {
                 | Self::NatPortsShort
                 | Self::ErrorReplies
                 | Self::FellBack
+                | Self::MixedEngines
         )
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use event_loop::{Ending, Loop, count_refused};
-pub use mover::try_ring;
+pub use mover::try_rings;
 use mover::{AnyMover, Mover};
 use pause::Pauses;
 

@@ -163,7 +163,7 @@ fn found(plan: &Plan, task: &Task, patience: Patience<'_>) -> Result<Rehearsed> 
     {
         return Err(Stray { path: keys::PROTOCOL.path().to_owned(), problem }.into());
     }
-    let refused = trial::refusals(&cell.scenario, patience)?;
+    let refused = trial::refusals(&cell.scenario, &task.sizing, patience)?;
     let ports = Range::read().context("reading ip_local_port_range")?;
     Ok(Rehearsed { clients, ports, refused, lack: None })
 }

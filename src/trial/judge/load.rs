@@ -151,11 +151,13 @@ pub(super) fn unexpected(connections: &Connections, app: App) -> Option<Grounds>
 }
 
 /// Whether enough connections failed that a reader must know, without those that the record has as lost to the scenario's events, and those
-/// that [`unexpected`] is about.
-pub(super) fn errors(errors: &[ErrorCount], attempted: u64, lost: &[Lost]) -> Option<Grounds> {
-    let mut errors = true_failures(errors);
+/// that [`unexpected`] is about. Not every error is a connection that failed: one handed to a worker that has died goes to another.
+pub(super) fn errors(connections: &Connections, lost: &[Lost]) -> Option<Grounds> {
+    let Connections { attempted, completed, .. } = *connections;
+    let mut errors = true_failures(&connections.errors);
     errors.retain(|error| error.errno != Cause::Mismatch);
-    let failed = errors.iter().map(|error| error.count).sum::<u64>() - Losses::of(&errors).explained_by(lost);
+    let others = errors.iter().map(|error| error.count).sum::<u64>() - Losses::of(&errors).explained_by(lost);
+    let failed = others.min(attempted.saturating_sub(completed));
     (failed as f64 > limits::ERRORS * attempted as f64).then_some(Grounds::Errors { errors })
 }
 
@@ -344,8 +346,8 @@ mod tests {
         let count = |errno, count| ErrorCount { phase: Step::Receive, errno, count };
         let both = vec![count(Cause::BadReply, 6), count(Cause::Interrupted, 1)];
         let replies = "receive BADREPLY ×6 (not a reply, or another connection's)";
-        assert_eq!(words(errors(&both, 7, &[])).unwrap(), format!("errors: {replies}"));
         let all = Connections { attempted: 7, errors: both, ..Connections::default() };
+        assert_eq!(words(errors(&all, &[])).unwrap(), format!("errors: {replies}"));
         assert_eq!(
             words(failures(&all, &Measured::default(), false)).unwrap(),
             format!("nothing-measured: none of 7 attempts was completed: {replies}")
@@ -390,7 +392,12 @@ mod tests {
     #[test]
     fn one_failure_in_a_thousand_is_tolerated() {
         let count = |phase, count| ErrorCount { phase, errno: Cause::Errno(libc::EPIPE), count };
-        let said = |counts: &[ErrorCount]| words(errors(counts, 2_000, &[]));
+        let of = |counts: &[ErrorCount], completed: u64, lost: &[Lost]| {
+            let errors = counts.to_vec();
+            let connections = Connections { attempted: 2_000, completed, errors, ..Connections::default() };
+            words(super::errors(&connections, lost))
+        };
+        let said = |counts: &[ErrorCount]| of(counts, 0, &[]);
         assert_eq!(said(&[count(Step::Send, 1), count(Step::Receive, 1)]), None);
         let failed = said(&[count(Step::Send, 2), count(Step::Receive, 1)]);
         let listed = "errors: send EPIPE ×2, receive EPIPE ×1";
@@ -399,10 +406,12 @@ mod tests {
         let mismatch = ErrorCount { phase: Step::Receive, errno: Cause::Mismatch, count: 2_000 };
         assert_eq!(said(&[mismatch]), None);
         assert_eq!(said(&[count(Step::Send, 2), mismatch, count(Step::Receive, 1)]).as_deref(), Some(listed));
+        // What one worker could not take, another did.
+        assert_eq!(of(&[count(Step::Accept, 3)], 2_000, &[]), None);
         // What was lost to events is what the scenario asks about.
         let of_events = |cut, refused| {
             let lost = Lost { cut: Some(cut), refused: Some(refused), reset_in_queue: None };
-            words(errors(&[count(Step::Send, 2), count(Step::Receive, 1)], 2_000, &[lost]))
+            of(&[count(Step::Send, 2), count(Step::Receive, 1)], 0, &[lost])
         };
         assert_eq!([(1, 0), (3, 0)].map(|(cut, refused)| of_events(cut, refused)), [None, None]);
         assert_eq!([(0, 0), (0, 3)].map(|(cut, refused)| of_events(cut, refused).unwrap()), [listed, listed]);

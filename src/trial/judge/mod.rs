@@ -113,6 +113,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         kernel::retries(&record.kernel, loaded.connects).filter(|_| !is_refused),
         kernel::steal(record),
         kernel::contended(record),
+        subject::mixed_engines(&record.workers, record.engine.as_deref(), &scenario.loads),
         rate_unmet(&met, lost_per_s(record, scenario.span.warmup, is_of_accepts)).filter(|_| !is_refused),
         datagrams.and_then(kernel::datagrams_lost),
         course::events(&scenario.events, &record.events),
@@ -122,7 +123,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         record.upstream.as_ref().and_then(kernel::upstream_exhausted),
         record.upstream.as_ref().and_then(|upstream| kernel::upstream_unused(upstream, record.connections.replies)),
         record.upstream.as_ref().and_then(kernel::upstream_headers),
-        load::errors(&record.connections.errors, record.connections.attempted, &lost_to_events).filter(|_| !is_refused),
+        load::errors(&record.connections, &lost_to_events).filter(|_| !is_refused),
         record.connections.statuses.and_then(load::error_replies),
         load::beyond_range(loaded.overflows),
     ];

@@ -1,11 +1,16 @@
 //! Whether another server was there throughout the trial, and whether the probe saw all of what it did.
 
+use std::collections::BTreeSet;
+
 use crate::{
     record::{
         Connections, Datagrams, Grounds, HelperRow, Measured, MemberRow, ProbeRow, Subject, SubjectKind, WorkerCounts,
         limits,
     },
-    scenario::Admit,
+    scenario::{
+        Admit, Engine, Load,
+        keys::{self, AnyKey},
+    },
 };
 
 /// A server that stopped listening before the load was over, with the last line of its output.
@@ -46,6 +51,19 @@ pub(super) fn descriptors_used_up(members: &[MemberRow], helper: Option<&HelperR
         shed: all().filter_map(|counts| counts.shed).sum(),
         limit: limits.map(|row| row.limit).min(),
     })
+}
+
+/// Whether workers, or the loaders of populations that all leave it open, have chosen different engines.
+pub(super) fn mixed_engines(members: &[MemberRow], loaders: Option<&str>, loads: &[Load]) -> Option<Grounds> {
+    let engines: BTreeSet<&str> = members.iter().filter_map(|member| member.engine.as_deref()).collect();
+    let mixed = |whose: &str, key: &str| Grounds::MixedEngines { whose: whose.to_owned(), key: key.to_owned() };
+    if engines.len() > 1 {
+        return Some(mixed("workers", keys::SERVER_ENGINE.path()));
+    }
+    let is_open = loads.iter().all(|load| load.engine == Engine::Auto { ring: true });
+    // Names of different ones are a list.
+    let are_mixed = is_open && loaders.is_some_and(|names| names.contains(','));
+    are_mixed.then(|| mixed("loaders", keys::LOAD_ENGINE.path()))
 }
 
 /// Events that the probe could not record.

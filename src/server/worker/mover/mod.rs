@@ -74,9 +74,9 @@ impl AnyMover {
     }
 }
 
-/// Tries whether kernel and user permit io_uring for workers. Fails with the reason and the remedy.
-pub fn try_ring() -> Result<()> {
-    ring().map(drop)
+/// Tries whether kernel and user permit io_uring for so many workers at once. Fails with the reason and the remedy.
+pub fn try_rings(workers: usize) -> Result<()> {
+    (0..workers).map(|_| ring()).collect::<Result<Vec<_>>>().map(drop)
 }
 
 /// The ring of an engine that has one.
@@ -90,8 +90,8 @@ fn ring_for<R>(engine: Engine, ring: impl FnOnce() -> Result<R>) -> Result<Optio
 
 fn ring() -> Result<ServerRing> {
     ServerRing::new().context(
-        "io_uring for workers; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, or older than Linux \
-         6.1: take server.engine = \"mio\"",
+        "io_uring for workers; it may be switched off (sysctl kernel.io_uring_disabled), forbidden by a sandbox, short of memory that \
+         may be locked (`ulimit -l`), or older than Linux 6.1: take server.engine = \"mio\", or fewer workers",
     )
 }
 
