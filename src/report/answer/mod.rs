@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(
             kept.sentence,
             "reuseport has the lowest response p99 of kept, 203 µs; shared's is 19.63× that. But response p99 of storm: no \
-             difference shown, 1.01× would have been detected."
+             difference shown (1.01× is the smallest ratio the test could have shown)."
         );
         assert!(storm.sentence.starts_with("No difference is shown in response p99 of storm"), "{}", storm.sentence);
     }
@@ -297,7 +297,7 @@ mod tests {
         let (a, b) = (json!({"strategy": "a"}), json!({"strategy": "b"}));
         assert_eq!(
             wait(&[(a.clone(), LOW), (b.clone(), LOW)]),
-            "No difference is shown in accept wait p99 (1.27× would have been detected): 1.20 ms (a), 1.20 ms (b)."
+            "No difference is shown in accept wait p99 (1.27× is the smallest ratio the test could have shown): 1.20 ms (a), 1.20 ms (b)."
         );
         assert_eq!(
             wait(&[(a.clone(), &LOW[..3]), (b.clone(), &HIGH[..3])]),
@@ -373,7 +373,7 @@ mod tests {
         let cells = [(json!({"strategy": "a"}), &[1.0e6; 5][..]), (json!({"strategy": "b"}), &[1.0e6; 5])];
         assert_eq!(
             wait(&cells),
-            "No difference is shown in accept wait p99 (any difference would have been detected): 1.00 ms (a), 1.00 ms (b)."
+            "No difference is shown in accept wait p99 (the test could have shown any difference): 1.00 ms (a), 1.00 ms (b)."
         );
     }
 
@@ -489,7 +489,7 @@ mod tests {
         };
         assert_eq!(
             headline([LOW, LOW], [LOW, HIGH]),
-            "No difference is shown in response p99 (1.30× would have been detected): 1.20 ms (a), 1.20 ms (b). But a has the lowest \
+            "No difference is shown in response p99 (1.30× is the smallest ratio the test could have shown): 1.20 ms (a), 1.20 ms (b). But a has the lowest \
              accept wait p99, 1.20 ms; b's is 4.00× that."
         );
         assert_eq!(
@@ -498,7 +498,7 @@ mod tests {
         );
         assert!(
             headline([LOW, HIGH], [LOW, LOW])
-                .ends_with(" But accept wait p99: no difference shown, 1.30× would have been detected.")
+                .ends_with(" But accept wait p99: no difference shown (1.30× is the smallest ratio the test could have shown).")
         );
         assert!(!headline([LOW, HIGH], [LOW, HIGH]).contains("But"));
     }
