@@ -98,14 +98,20 @@ fn answer(record: &Record, summary: &Summary, ranking: &Ranking) -> (String, Vec
     }
     let known = rows(ranking).any(|(_, row)| row.values.is_some());
     if !known {
+        // A cell without a valid trial has no figure either, and not for that reason.
+        let without = without(record, summary, ranking);
         let sentence = match (metric.absent, valid) {
-            (Some(meaning), _) => format!("{}: none; {meaning}.", capital(metric.label)),
+            (Some(meaning), _) if without.is_empty() => format!("{}: none; {meaning}.", capital(metric.label)),
+            (Some(_), _) => {
+                let absent = exact::absent(ranking).unwrap_or_default();
+                format!("{}: none in {absent}.", capital(metric.label))
+            }
             (None, 1) => format!("{} {} unknown: the one valid trial did not measure it.", the(metric), metric.is()),
             (None, _) => {
                 format!("{} {} unknown: none of the {valid} valid trials measured it.", the(metric), metric.is())
             }
         };
-        return (sentence, Vec::new());
+        return (sentence + &without, Vec::new());
     }
     let (sentence, evidence) = match metric.kind {
         _ if metric.is_loss => (lost::clause(record, summary, ranking), lost::evidence(record, summary, ranking)),
@@ -463,6 +469,14 @@ mod tests {
             "Knee: 45 (kernel); no figure for explicit: the cost of connect() shows no lasting rise."
         );
         assert_eq!(cells(&[]), "Knee: none; the cost of connect() shows no lasting rise.");
+        // Of a cell without a valid trial, nothing is known.
+        let (kernel, explicit) = (json!({"source_ports": "kernel"}), json!({"source_ports": "explicit"}));
+        let failed = answered(&["ports_knee", "ports_wall"], &[(kernel, &[&[], &[]]), (explicit, &[&[], &[90.0]])]);
+        assert_eq!(
+            failed[0].sentence,
+            "Knee: none in explicit: the cost of connect() shows no lasting rise. kernel has no valid trial: the one trial failed (no such \
+             device)."
+        );
         let recovered = |reuse: u64| json!({ "tcp_tw_reuse": reuse });
         let recovery = sentence("recovered_after_s", &[(recovered(0), &[]), (recovered(1), &[1.0])]);
         // A trial of the made-up record without values has failed.
