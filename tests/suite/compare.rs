@@ -163,7 +163,8 @@ fn the_same_figures_show_no_difference() {
     assert_code(&output, 4);
     let text = words(&stdout(&output));
     assert!(
-        text.contains("not decided against the limit of 1.0 %") && text.contains("; if the medians stay as they are, about "),
+        text.contains("not decided against the limit of 1.0 %")
+            && text.contains("; if the medians stay as they are, about "),
         "{text}"
     );
 }

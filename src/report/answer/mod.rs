@@ -510,10 +510,9 @@ mod tests {
             headline([LOW, HIGH], [HIGH, LOW]),
             "a has the lowest response p99, 1.20 ms; b's is 4.00× that. But b has the lowest accept wait p99, 1.20 ms; a's is 4.00× that."
         );
-        assert!(
-            headline([LOW, HIGH], [LOW, LOW])
-                .ends_with(" But accept wait p99: no difference shown (1.30× is the smallest ratio the test could have shown).")
-        );
+        assert!(headline([LOW, HIGH], [LOW, LOW]).ends_with(
+            " But accept wait p99: no difference shown (1.30× is the smallest ratio the test could have shown)."
+        ));
         assert!(!headline([LOW, HIGH], [LOW, HIGH]).contains("But"));
     }
 

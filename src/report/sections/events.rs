@@ -248,7 +248,8 @@ fn finding(ranked: &Ranked<'_>, events: &[Event<'_>]) -> String {
                 format!("{lost} of {due} connections were lost to {events}")
             } else {
                 let level = known.iter().filter(|(_, (lost, ..))| lost == most).count() - 1;
-                let level = if level > 0 { format!("; {} lost as many", plural(level, "other cell")) } else { String::new() };
+                let level =
+                    if level > 0 { format!("; {} lost as many", plural(level, "other cell")) } else { String::new() };
                 format!("{} lost the most connections: {lost} of {due}, to {events}{level}", cell.full_name)
             }
         }

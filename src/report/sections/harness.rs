@@ -56,7 +56,8 @@ fn cost(ratio: &Ratio) -> Option<String> {
         IntervalKind::Bootstrap => "95 % interval",
         IntervalKind::Range => "rounds from",
     };
-    let rates = format!("{} {than} connections/s ({interval} {} to {})", percent(of_median.abs()), change(low), change(high));
+    let rates =
+        format!("{} {than} connections/s ({interval} {} to {})", percent(of_median.abs()), change(low), change(high));
     // Where the interval contains 0, or lies above it, there may be no cost at all.
     let judged = match (verdict, high < 0.0) {
         (CostVerdict::Shown, true) => format!("a cost is shown, and any over {limit} is ruled out"),
@@ -190,7 +191,8 @@ mod tests {
             let values = Values { median, low, high, interval, values: Vec::new(), attempts: None };
             let (rate, cpu, limit) = (values.clone(), values, Some(0.03));
             let verdict = Some(verdict);
-            let ratio = Ratio { contestant, against: Contestant::Bare, rate, cpu, limit, verdict, cpu_verdict: verdict };
+            let ratio =
+                Ratio { contestant, against: Contestant::Bare, rate, cpu, limit, verdict, cpu_verdict: verdict };
             cost(&ratio).unwrap()
         };
         let recording = |ends, verdict| of(Contestant::RecordingOn, ends, verdict, IntervalKind::Bootstrap);

@@ -760,7 +760,10 @@ mod tests {
         for (cells, expected) in [
             (&[chance][..], "2 members accepted 21 connections, spread as chance allows"),
             (&[even], "2 members accepted 100 connections, none over 10 % more than the mean"),
-            (&[chance, even], "In both cells, connections are spread over the members as chance allows, or none accepted over 10 % more than the mean"),
+            (
+                &[chance, even],
+                "In both cells, connections are spread over the members as chance allows, or none accepted over 10 % more than the mean",
+            ),
             (&[chance, uneven], "Worker 0 (pid 50) accepted 90.0 % of 100 connections in shared"),
         ] {
             assert_eq!(finding(cells), expected);

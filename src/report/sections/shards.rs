@@ -165,7 +165,8 @@ fn finding(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric, comparisons: 
     let ends = points().min_by(tails).zip(points().max_by(tails)).zip(points().min_by(sleeps));
     let Some(((lowest, highest), fewest)) = ends else { return String::new() };
     let shown = |point: &Point<'_>| {
-        let [tail_is, sleeps] = [(tail, point.tail), (wake_ups, point.wake_ups)].map(|(of, values)| of.show_median(values));
+        let [tail_is, sleeps] =
+            [(tail, point.tail), (wake_ups, point.wake_ups)].map(|(of, values)| of.show_median(values));
         format!("{}: {tail_is} at {sleeps} {}", point.listeners(), wake_ups.label)
     };
     let place = match curves.len() {
@@ -268,7 +269,8 @@ mod tests {
     fn ends_of_a_curve_are_told_apart_only_by_a_test() {
         let finding = |far_ms: u64| {
             let cell = |listeners: u64| json!({ "listeners": listeners });
-            let trials = (0..5).flat_map(|n| [(cell(1), 40, 10 + n), (cell(2), 20, far_ms + n), (cell(4), 10, far_ms + n)]);
+            let trials =
+                (0..5).flat_map(|n| [(cell(1), 40, 10 + n), (cell(2), 20, far_ms + n), (cell(4), 10, far_ms + n)]);
             content(&trials.collect::<Vec<_>>()).unwrap().finding
         };
         let ends = |far: &str| {

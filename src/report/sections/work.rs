@@ -128,7 +128,8 @@ mod tests {
         let finding = |cpu_ns: [u64; 2], strategy: &str, burns: Option<usize>| {
             let mut sample = Sample::new("Who works?");
             let trial = sample.trial(json!({ "strategy": strategy }), &[50, 52], 1_000);
-            let burn = burns.map(|worker| EventRow { kind: EventKind::Burn, worker: Some(worker), ..EventRow::default() });
+            let burn =
+                burns.map(|worker| EventRow { kind: EventKind::Burn, worker: Some(worker), ..EventRow::default() });
             trial.events = burn.into_iter().collect();
             for (worker, cpu_ns) in trial.workers.iter_mut().zip(cpu_ns) {
                 worker.measured = WorkerCounts {

@@ -59,8 +59,11 @@ pub(super) fn unstamped(record: &TrialRecord) -> Option<Grounds> {
     let (unstamped, accepts) = record.measured.unstamped.zip(record.connections.accepted)?;
     // A probe may watch our own server, too, which stamps its accepts itself.
     let probe = record.probe.as_ref().filter(|_| record.subject.kind != SubjectKind::Own).map(|probe| probe.level);
-    (unstamped as f64 > limits::UNSTAMPED * accepts as f64)
-        .then_some(Grounds::AcceptsUnstamped { unstamped, accepts, probe })
+    (unstamped as f64 > limits::UNSTAMPED * accepts as f64).then_some(Grounds::AcceptsUnstamped {
+        unstamped,
+        accepts,
+        probe,
+    })
 }
 
 /// Connections and datagrams that did not come from a loader. Nobody but the loaders is to use listenbench's own server, unless it admits anyone;
