@@ -83,6 +83,16 @@ pub fn percent(value: f64) -> String {
     signed(format!("{:.1} %", 100.0 * value))
 }
 
+/// A relative change with its sign: `+8.1 %`, `−0.4 %`; without one where it rounds to 0.
+pub fn change(value: f64) -> String {
+    let text = percent(value);
+    if value > 0.0 && text != percent(0.0) && text.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
 /// A share of 1 in percent, with two digits where it is small but not nothing: `99.8 %`, `0.039 %`, `< 0.001 %`.
 pub fn share(value: f64) -> String {
     match 100.0 * value {

@@ -72,16 +72,16 @@ pub fn of_metric(ranked: &Ranked<'_>, name: &str) -> String {
         let with_best =
             of_metric.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.against_best.as_ref());
         let possible: Vec<f64> =
-            with_best.filter(is_undecided).filter_map(|compared| compared.detectable_ratio).collect();
-        let detectable = detectable(trials(ranked), &possible);
-        let best = if detectable.is_empty() || of_metric.groups.iter().all(|group| group.rows.len() < 3) {
+            with_best.filter(is_undecided).filter_map(|compared| compared.showable_ratio).collect();
+        let showable = showable(trials(ranked), &possible);
+        let best = if showable.is_empty() || of_metric.groups.iter().all(|group| group.rows.len() < 3) {
             ""
         } else if metric.better == Better::Lower {
             " against the lowest"
         } else {
             " against the highest"
         };
-        return format!("No difference in {} is shown{detectable}{best}", metric.label);
+        return format!("No difference in {} is shown{showable}{best}", metric.label);
     }
     if comparisons.is_empty() { level(ranked, metric) } else { too_few(ranked, metric) }
 }
@@ -130,23 +130,25 @@ fn trials(ranked: &Ranked<'_>) -> usize {
     ranked.cells.iter().map(|cell| cell.trials.len()).max().unwrap_or(0)
 }
 
-fn detectable(trials: usize, possible: &[f64]) -> String {
+fn showable(trials: usize, possible: &[f64]) -> String {
     let low = possible.iter().copied().fold(f64::INFINITY, f64::min);
     let high = possible.iter().copied().fold(0.0, f64::max);
     if possible.is_empty() {
         return String::new();
     }
-    format!("; {} could have detected {}", plural(trials, "trial"), detectable_ratio(low, high))
+    format!("; {}", showable_ratio(low, high, &plural(trials, "trial")))
 }
 
-/// The ratios that tests could have shown, from the smallest to the largest: `1.20× to 1.30×`.
-pub fn detectable_ratio(low: f64, high: f64) -> String {
+/// What could have been shown where no difference is: `1.20× to 1.30× are the smallest ratios the test could have shown`. These are of
+/// the sample at hand, with its medians moved apart. New data with such a true ratio would not always show it, so that this is no power
+/// of a test, and must not sound like it.
+pub fn showable_ratio(low: f64, high: f64, by: &str) -> String {
     // Values that do not scatter. Otherwise what rounds to 1.00 is rounded up, since 1.00× would mean no difference.
     let times = |value: f64| ratio(value.max(1.01));
     match (times(low), times(high)) {
-        _ if high <= 1.0 => "any difference".to_owned(),
-        (low, high) if low == high => format!("{high}×"),
-        (low, high) => format!("{low}× to {high}×"),
+        _ if high <= 1.0 => format!("{by} could have shown any difference"),
+        (low, high) if low == high => format!("{high}× is the smallest ratio {by} could have shown"),
+        (low, high) => format!("{low}× to {high}× are the smallest ratios {by} could have shown"),
     }
 }
 
@@ -245,7 +247,8 @@ mod tests {
     fn and_nothing_else() {
         let title = finding(&two_strategies(1));
         assert!(
-            title.starts_with("No difference in accept wait p99 is shown; 5 trials could have detected 1."),
+            title.starts_with("No difference in accept wait p99 is shown; 1.")
+                && title.ends_with("× is the smallest ratio 5 trials could have shown"),
             "{title}"
         );
         let mut few = Sample::new("");
@@ -259,7 +262,7 @@ mod tests {
 
     /// The answer is about the pairs with the best, and a section's finding must not say otherwise.
     #[test]
-    fn what_could_have_been_detected_is_what_the_answer_says() {
+    fn what_could_have_been_shown_is_what_the_answer_says() {
         let mut sample = Sample::new("");
         let waits: [[u64; 6]; 3] = [
             [1_000, 1_100, 1_210, 1_330, 1_460, 1_610],
@@ -273,21 +276,22 @@ mod tests {
         }
         let reading = sample.reading();
         let title = finding(&reading);
-        let times = title.strip_prefix("No difference in accept wait p99 is shown; 6 trials could have detected ");
-        let times = times.and_then(|rest| rest.strip_suffix(" against the lowest"));
-        let Some(times) = times else { panic!("{title}") };
+        let ratios = title.strip_prefix("No difference in accept wait p99 is shown; ");
+        let ratios = ratios.and_then(|rest| rest.strip_suffix(" 6 trials could have shown against the lowest"));
+        let Some(ratios) = ratios else { panic!("{title}") };
         let ranked = Ranked::of(&reading);
         let said =
             answer::sampled(ranked.summary, &ranking(ranked.summary, metric_named("accept_wait_p99_ns").unwrap()));
-        assert!(said.contains(&format!("({times} would have been detected)")), "{said} {title}");
+        assert!(said.contains(&format!("({ratios} the test could have shown)")), "{said} {title}");
     }
 
     #[test]
-    fn what_could_have_been_detected_is_a_difference() {
-        assert_eq!(detectable_ratio(1.0, 1.0), "any difference");
-        assert_eq!(detectable_ratio(1.0, 1.004), "1.01×");
-        assert_eq!(detectable_ratio(1.0, 1.2), "1.01× to 1.20×");
-        assert_eq!(detectable_ratio(1.2, 1.2), "1.20×");
+    fn what_could_have_been_shown_is_a_difference() {
+        let of = |low, high| showable_ratio(low, high, "the test");
+        assert_eq!(of(1.0, 1.0), "the test could have shown any difference");
+        assert_eq!(of(1.0, 1.004), "1.01× is the smallest ratio the test could have shown");
+        assert_eq!(of(1.0, 1.2), "1.01× to 1.20× are the smallest ratios the test could have shown");
+        assert_eq!(of(1.2, 1.2), "1.20× is the smallest ratio the test could have shown");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use maud::html;
 
 use super::{
     Grid,
-    claims::p_value,
+    claims::{self, p_value},
     html::{
         self,
         parts::{bare_table, prose},
@@ -262,7 +262,7 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> Option<String> {
         } else {
             "no difference shown".to_owned()
         };
-        return Some(format!("{}: {why} in {}{}", metric.label, plural(all, "cell"), detectable(&pairs)));
+        return Some(format!("{}: {why} in {}{}", metric.label, plural(all, "cell"), showable(&pairs)));
     }
     let size = |pair: &MetricPair| pair.worse_by(metric).abs();
     let largest = shown.iter().max_by(|(_, one), (_, other)| size(one).total_cmp(&size(other)));
@@ -286,13 +286,11 @@ fn finding(against: &AgainstBaseline, metric: &Metric) -> Option<String> {
     Some(format!("{}: b is {counts} of {}{}", metric.label, plural(all, "cell"), largest.unwrap_or_default()))
 }
 
-/// The smallest difference that could have been detected, over all cells.
-fn detectable(pairs: &[(&CellPair, &MetricPair)]) -> String {
-    let ratios = || pairs.iter().filter_map(|(_, pair)| pair.detectable_ratio);
+/// The smallest differences that could have been shown, over all cells.
+fn showable(pairs: &[(&CellPair, &MetricPair)]) -> String {
+    let ratios = || pairs.iter().filter_map(|(_, pair)| pair.showable_ratio);
     let Some((low, high)) = ratios().reduce(f64::min).zip(ratios().reduce(f64::max)) else { return String::new() };
-    let (low, high) = (ratio(low), ratio(high));
-    let range = if low == high { format!("{low}×") } else { format!("{low}× to {high}×") };
-    format!("; {range} could have been detected")
+    format!("; {}", claims::showable_ratio(low, high, "the test"))
 }
 
 /// `None` without any metric.
@@ -347,8 +345,8 @@ fn verdict(pair: &MetricPair, metric: &Metric) -> String {
         (true, Better::Lower | Better::Higher) => {
             format!("{verdict} ({})", if pair.is_shown_worse(metric) { "worse" } else { "better" })
         }
-        _ => match pair.detectable_ratio {
-            Some(times) => format!("{verdict} ({}× could have been detected)", ratio(times)),
+        _ => match pair.showable_ratio {
+            Some(times) => format!("{verdict} ({})", claims::showable_ratio(times, times, "the test")),
             None => verdict.to_owned(),
         },
     }

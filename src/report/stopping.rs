@@ -52,14 +52,15 @@ pub(super) fn sentence(record: &Record, summary: &Summary) -> Option<String> {
     Some(format!("{ended}{open}."))
 }
 
-/// What is not decided: `: 2 of 6 comparisons with the best are not; where none is shown, 1.34× would have been detected`.
+/// What is not decided: `: 2 of 6 comparisons with the best are not; where none is shown, 1.34× is the smallest ratio all tests could have
+/// shown`.
 fn open(decision: &Decision) -> String {
     let all = plural(decision.comparisons, "comparison");
-    let detectable = decision.detectable_ratio.map_or_else(String::new, |ratio| {
-        format!("; where none is shown, {} would have been detected", claims::detectable_ratio(ratio, ratio))
+    let showable = decision.showable_ratio.map_or_else(String::new, |ratio| {
+        format!("; where none is shown, {}", claims::showable_ratio(ratio, ratio, "all tests"))
     });
     let open = decision.undecided();
-    format!(": {open} of {all} with the best {} not{detectable}", if open == 1 { "is" } else { "are" })
+    format!(": {open} of {all} with the best {} not{showable}", if open == 1 { "is" } else { "are" })
 }
 
 /// Follows `Holm's correction` where there were several looks: ` and for 4 looks`.
@@ -100,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_found_nothing_says_what_it_would_have() {
+    fn a_run_that_found_nothing_says_what_it_could_have() {
         let open = said(1, Until::Decided(0.01), 5, 0);
         let (begin, end) = (
             "Stopped after all 5 repetitions, but not all differences over 1 % are decided: 1 of 1 comparison with the best is not; \
              where none is shown, 1.0",
-            "× would have been detected.",
+            "× is the smallest ratio all tests could have shown.",
         );
         assert!(open.starts_with(begin) && open.ends_with(end), "{open}");
     }

@@ -62,9 +62,10 @@ pub struct Compared {
     pub p_adjusted: f64,
     /// What the comparison shows.
     pub verdict: Difference,
-    /// Unless there were too few trials: the smallest ratio of medians, higher ÷ lower, that the test could have shown with this
-    /// scatter, whichever of the two were higher; `null` if no ratio could have been shown.
-    pub detectable_ratio: Option<f64>,
+    /// Unless there were too few trials: the smallest ratio of medians, higher ÷ lower, that the test would have shown in
+    /// these very values, moved apart, whichever of the two were higher; `null` if it would have shown none. New values with that true
+    /// ratio would not always show it.
+    pub showable_ratio: Option<f64>,
 }
 
 impl Compared {
@@ -159,7 +160,7 @@ pub fn compare_all(
             p_value: tested.p_value,
             p_adjusted: tested.p_adjusted,
             verdict: tested.verdict,
-            detectable_ratio: tested.level.and_then(|level| tests.detectable_ratio(samples[*a], samples[*b], level)),
+            showable_ratio: tested.level.and_then(|level| tests.showable_ratio(samples[*a], samples[*b], level)),
         }
     };
     pairs.iter().zip(tested).map(compared).collect()
@@ -219,7 +220,7 @@ mod tests {
         assert!((results[0].ratio.unwrap() - 2.2 / 1.2).abs() < 1e-12);
         assert!((results[0].p_value - 2.0 / 252.0).abs() < 1e-12);
         assert!((results[0].p_adjusted - 6.0 / 252.0).abs() < 1e-12);
-        assert!(results[2].detectable_ratio.unwrap() > 1.2, "{results:?}");
+        assert!(results[2].showable_ratio.unwrap() > 1.2, "{results:?}");
     }
 
     #[test]

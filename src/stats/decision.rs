@@ -28,10 +28,10 @@ pub(super) enum Known {
 }
 
 impl Known {
-    pub(super) fn of(verdict: Difference, detectable_ratio: Option<f64>, difference: f64) -> Self {
+    pub(super) fn of(verdict: Difference, showable_ratio: Option<f64>, difference: f64) -> Self {
         match verdict {
             verdict if verdict.is_shown() => Self::Shown,
-            Difference::NoDifferenceShown if detectable_ratio.is_some_and(|ratio| ratio <= 1.0 + difference) => {
+            Difference::NoDifferenceShown if showable_ratio.is_some_and(|ratio| ratio <= 1.0 + difference) => {
                 Self::Smaller
             }
             _ => Self::Open,
@@ -57,9 +57,9 @@ pub struct Decision {
     pub shown: usize,
     /// Those that show none, but would have if the difference were at least the scenario's.
     pub smaller: usize,
-    /// The smallest ratio, higher ÷ lower, that all comparisons without a shown difference could have detected; `null` if there are none,
-    /// or if one of them could not have detected any.
-    pub detectable_ratio: Option<f64>,
+    /// The smallest ratio of medians, higher ÷ lower, that all comparisons without a shown difference could have shown, each with the
+    /// scatter of its own trials; `null` if there are none, or if one of them could not have shown any.
+    pub showable_ratio: Option<f64>,
     /// Comparisons of that kind that could not be made, because no valid trial of one of both cells has the answer, or because they measured it
     /// in different ways.
     pub missing: usize,
@@ -92,22 +92,22 @@ pub(super) fn of(
     let look = looks.iter().position(|look| *look == repetitions).map(|place| place + 1);
     let pairs =
         asked.iter().filter(|metric| metric.is_tested()).flat_map(|metric| with_best(cells, metric, comparisons));
-    let (mut shown, mut smaller, mut detectable, mut all) = (0, 0, Vec::new(), 0);
+    let (mut shown, mut smaller, mut showable, mut all) = (0, 0, Vec::new(), 0);
     for Pair { comparison, is_constant } in pairs {
         all += 1;
-        // Values that never differ leave nothing to detect, even where they are 0 and have no ratio.
-        let ratio = if is_constant { Some(1.0) } else { comparison.compared.detectable_ratio };
+        // Values that never differ leave nothing to show, even where they are 0 and have no ratio.
+        let ratio = if is_constant { Some(1.0) } else { comparison.compared.showable_ratio };
         let known = Known::of(comparison.compared.verdict, ratio, difference);
         shown += usize::from(known == Known::Shown);
         smaller += usize::from(known == Known::Smaller);
         if known != Known::Shown {
-            detectable.push(ratio);
+            showable.push(ratio);
         }
     }
     let names: Vec<_> = cells.iter().map(|cell| &cell.cell).collect();
     let with_best: usize = competing(&names, &record.whole.compare).iter().map(|group| group.len() - 1).sum();
     let missing = asked.iter().filter(|metric| metric.is_tested()).count() * with_best - all;
-    let largest = detectable.into_iter().reduce(|one, other| Some(one?.max(other?))).flatten();
+    let largest = showable.into_iter().reduce(|one, other| Some(one?.max(other?))).flatten();
     Some(Decision {
         difference,
         looks,
@@ -116,7 +116,7 @@ pub(super) fn of(
         comparisons: all,
         shown,
         smaller,
-        detectable_ratio: largest,
+        showable_ratio: largest,
         missing,
         decided: shown + smaller == all && missing == 0,
     })
@@ -204,7 +204,7 @@ mod tests {
         // Each is compared with the best alone, and an exact answer is not tested.
         assert_eq!((decision.comparisons, decision.shown, decision.smaller), (2, 1, 1));
         assert!(decision.decided && decision.is_over() && decision.missing == 0);
-        assert!(decision.detectable_ratio.is_some_and(|ratio| (1.0..1.01).contains(&ratio)), "{decision:?}");
+        assert!(decision.showable_ratio.is_some_and(|ratio| (1.0..1.01).contains(&ratio)), "{decision:?}");
         // Two of 3432 orders are as extreme; Holm's correction is over three pairs, and there are two looks.
         let shown = summary.comparisons.iter().find(|one| one.compared.verdict.is_shown()).unwrap();
         assert!((shown.compared.p_adjusted - 2.0 * 3.0 * 2.0 / 3432.0).abs() < 1e-9, "{shown:?}");
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!((decision.shown, decision.smaller, decision.undecided(), decision.decided), (1, 0, 1, false));
         // Three trials of each are too few for anything.
         let few = summary(0.1, 3, 1_000, 1).decision.unwrap();
-        assert_eq!((few.look, few.undecided(), few.detectable_ratio), (None, 2, None));
+        assert_eq!((few.look, few.undecided(), few.showable_ratio), (None, 2, None));
     }
 
     #[test]
@@ -236,6 +236,6 @@ mod tests {
     #[test]
     fn values_that_never_differ_leave_nothing_to_decide() {
         let decision = summary(0.1, 7, 0, 0).decision.unwrap();
-        assert_eq!((decision.smaller, decision.decided, decision.detectable_ratio), (2, true, Some(1.0)));
+        assert_eq!((decision.smaller, decision.decided, decision.showable_ratio), (2, true, Some(1.0)));
     }
 }

@@ -67,18 +67,18 @@ impl RankSum {
     /// The smallest ratio of medians, higher ÷ lower, that the test would find at a level in values with this scatter, whichever
     /// sample is the higher: both are scaled to the same median, and one is multiplied until p falls below the level. `None` if
     /// no ratio would do, values are not positive, or a median was not reached.
-    pub fn detectable_ratio(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
+    pub fn showable_ratio(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         let centred = |values: &[f64]| -> Option<Vec<f64>> {
             let sorted = super::estimate::ascending(values);
             let middle = super::estimate::median(&sorted)?;
             (sorted[0] > 0.0 && middle.is_finite()).then(|| sorted.iter().map(|value| value / middle).collect())
         };
         let (one, other) = (centred(one)?, centred(other)?);
-        Some(self.detectable_above(&one, &other, level)?.max(self.detectable_above(&other, &one, level)?))
+        Some(self.showable_above(&one, &other, level)?.max(self.showable_above(&other, &one, level)?))
     }
 
     /// The same with the second sample as the higher one.
-    fn detectable_above(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
+    fn showable_above(&mut self, one: &[f64], other: &[f64], level: f64) -> Option<f64> {
         // The rank sum changes where a value of the second overtakes one of the first.
         let overtakings = one.iter().flat_map(|a| other.iter().map(move |b| a / b));
         // Values that were not reached are overtaken by no finite one.
@@ -273,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn the_detectable_ratio_is_the_smallest_that_would_have_been_found() {
+    fn the_showable_ratio_is_the_smallest_that_would_have_been_found() {
         let (mut tests, mut noise) = (RankSum::new(1), Noise::new(2));
         let (one, other) = (noise.sample(10, 100.0, 0.05, false), noise.sample(10, 250.0, 0.05, false));
-        let ratio = tests.detectable_ratio(&one, &other, 0.05).unwrap();
+        let ratio = tests.showable_ratio(&one, &other, 0.05).unwrap();
         assert!(ratio > 1.0 && ratio < 1.15, "{ratio}");
         let middle =
             |values: &[f64]| super::super::estimate::median(&super::super::estimate::ascending(values)).unwrap();
@@ -288,7 +288,7 @@ mod tests {
         assert!(found(&mut tests, ratio * 1.000_001) && found(&mut tests, 1.0 / (ratio * 1.000_001)));
         assert!(!(found(&mut tests, ratio * 0.999_999) && found(&mut tests, 1.0 / (ratio * 0.999_999))));
         // Three against three have no p-value below 0.1.
-        assert_eq!(tests.detectable_ratio(&one[..3], &other[..3], 0.05), None);
+        assert_eq!(tests.showable_ratio(&one[..3], &other[..3], 0.05), None);
     }
     #[test]
     fn what_was_not_reached_ranks_last() {
@@ -298,8 +298,8 @@ mod tests {
         assert_eq!((apart.p_value, apart.direction), (2.0 / 252.0, Ordering::Greater));
         assert_eq!(tests.test(&[LOST; 4], &[LOST; 4]).p_value, 1.0, "all tied");
         let (one, other) = ([1.0, 1.1, 1.2, 1.3, LOST], [1.0, 1.1, 1.2, 1.3, 1.4]);
-        let ratio = tests.detectable_ratio(&one, &other, 0.05).unwrap_or(LOST);
+        let ratio = tests.showable_ratio(&one, &other, 0.05).unwrap_or(LOST);
         assert!(ratio > 1.0, "{ratio}");
-        assert_eq!(tests.detectable_ratio(&[LOST; 5], &other, 0.05), None);
+        assert_eq!(tests.showable_ratio(&[LOST; 5], &other, 0.05), None);
     }
 }

@@ -131,8 +131,9 @@ pub struct MetricPair {
     pub p_adjusted: Option<f64>,
     /// What the comparison shows.
     pub verdict: Verdict,
-    /// If no difference was shown: the smallest ratio of medians, higher ÷ lower, that the test could have shown.
-    pub detectable_ratio: Option<f64>,
+    /// If no difference was shown: the smallest ratio of medians, higher ÷ lower, that the test would have shown in these very
+    /// values, moved apart. New values with that true ratio would not always show it.
+    pub showable_ratio: Option<f64>,
 }
 
 /// What a comparison of two sides shows.
@@ -445,7 +446,7 @@ fn judged(
         p_value: is_judged.then_some(compared.p_value),
         p_adjusted: is_judged.then_some(compared.p_adjusted),
         verdict,
-        detectable_ratio: compared.detectable_ratio.filter(|_| verdict == Verdict::NoDifferenceShown && is_tested),
+        showable_ratio: compared.showable_ratio.filter(|_| verdict == Verdict::NoDifferenceShown && is_tested),
     }
 }
 

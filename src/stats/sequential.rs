@@ -88,7 +88,7 @@ impl Truth {
             let best = (0..self.cells).min_by(|a, b| middle(*a).total_cmp(&middle(*b))).unwrap();
             let is_open =
                 pairs.iter().zip(&tested).filter(|((a, b), _)| *a == best || *b == best).any(|((a, b), of)| {
-                    let mut ratio = || tests.detectable_ratio(samples[*a], samples[*b], of.level?);
+                    let mut ratio = || tests.showable_ratio(samples[*a], samples[*b], of.level?);
                     !of.verdict.is_shown() && Known::of(of.verdict, ratio(), DIFFERENCE) == Known::Open
                 });
             if is_open && Some(&repetitions) != looks.after().last() {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{super::Usage, named};
 use crate::{
-    format::{percent, plural},
+    format::{change, percent, plural},
     report::{comparison, p_equals},
     scenario::label,
     stats::{AgainstBaseline, Better, CellPair, Design, Metric, VALUES_FOR_RATIO, Verdict},
@@ -190,7 +190,10 @@ impl Condition {
             return Decision::Undecided(why);
         };
         let worsening = pair.worse_by(metric);
-        let figures = figures(metric, (pair.a.median, pair.b.median), worsening, (low, high), pair.p_adjusted);
+        let medians = (pair.a.median, pair.b.median);
+        // What is not tested differs as it does.
+        let is_shown = pair.verdict.is_shown() || !metric.is_tested();
+        let figures = figures(metric, medians, is_shown, worsening, (low, high), pair.p_adjusted);
         if low > self.part && pair.verdict.is_shown() {
             return Decision::Met(figures);
         }
@@ -204,7 +207,10 @@ impl Condition {
         let fewest = have.0.min(have.1);
         let remedy = match enough(fewest, self.part, worsening, (low, high)) {
             // The whole interval is beyond the limit, but Holm's correction asks for more.
-            Some(count) => format!("about {} a side would decide", plural(count.max(needed).max(fewest + 1), unit)),
+            Some(count) => {
+                let count = plural(count.max(needed).max(fewest + 1), unit);
+                format!("if the medians stay as they are, about {count} a side would decide")
+            }
             None => format!("the median lies at the limit, so no number of {unit}s is likely to decide"),
         };
         Decision::Undecided(format!("{figures}: not decided against the limit of {limit}; {remedy}"))
@@ -221,51 +227,46 @@ fn with_places(reasons: IndexMap<String, Vec<String>>, cells: usize) -> impl Ite
 }
 
 /// `12.0 % higher, which is worse (95 % interval +8.1 % to +15.2 %, p = 0.0079)`: the change of the metric itself, whose sign
-/// differs from the worsening's where higher is better.
+/// differs from the worsening's where higher is better. Of a change that is not shown, only the medians are told: `median 7.9 % higher, no
+/// difference shown (higher is worse; …)`.
 fn figures(
     metric: &Metric,
     (a, b): (f64, f64),
+    is_shown: bool,
     worsening: f64,
     (worse_low, worse_high): (f64, f64),
     p: Option<f64>,
 ) -> String {
-    let (change, (low, high)) = match metric.better {
+    let (of_median, (low, high)) = match metric.better {
         Better::Higher => (-worsening, (-worse_high, -worse_low)),
         Better::Lower | Better::Neither => (worsening, (worse_low, worse_high)),
     };
     let is_worse = if metric.better == Better::Higher { b < a } else { b > a };
-    let size = percent(change.abs());
-    let amount = if !change.is_finite() {
+    let size = percent(of_median.abs());
+    let amount = if !of_median.is_finite() {
         format!("{} instead of {}", metric.unit.show(b), metric.unit.show(a))
     } else if size == percent(0.0) {
         size
     } else {
-        format!("{size} {}", if change > 0.0 { "higher" } else { "lower" })
+        format!("{size} {}", if of_median > 0.0 { "higher" } else { "lower" })
     };
-    let judgement = match (amount == percent(0.0), is_worse) {
-        (true, _) => "",
-        (false, true) => ", which is worse",
-        (false, false) => ", which is better",
+    let direction = if metric.better == Better::Higher { "lower is worse" } else { "higher is worse" };
+    let (told, direction) = match (is_shown, amount == percent(0.0), is_worse) {
+        (false, ..) => (format!("median {amount}, no difference shown"), Some(direction)),
+        (true, true, _) => (amount, None),
+        (true, false, true) => (format!("{amount}, which is worse"), None),
+        (true, false, false) => (format!("{amount}, which is better"), None),
     };
     let ends = if low.is_finite() && high.is_finite() {
-        let ends = format!("{} to {}", signed(low), signed(high));
+        let ends = format!("{} to {}", change(low), change(high));
         vec![if !metric.is_tested() { format!("{ends} over all trials") } else { format!("95 % interval {ends}") }]
     } else {
         Vec::new()
     };
     let facts: Vec<String> = ends.into_iter().chain(p.map(p_equals)).collect();
-    let change = format!("{amount}{judgement}");
-    if facts.is_empty() { change } else { format!("{change} ({})", facts.join(", ")) }
-}
-
-/// A change with its sign: `+8.1 %`; none where it rounds to 0.
-fn signed(change: f64) -> String {
-    let text = percent(change);
-    if change > 0.0 && text != percent(0.0) && text.starts_with(|c: char| c.is_ascii_digit()) {
-        format!("+{text}")
-    } else {
-        text
-    }
+    let facts = facts.join(", ");
+    let facts: Vec<&str> = direction.into_iter().chain(Some(&facts[..]).filter(|facts| !facts.is_empty())).collect();
+    if facts.is_empty() { told } else { format!("{told} ({})", facts.join("; ")) }
 }
 
 /// The number of values per side at which the interval would exclude the limit, given the same median and scatter: its width shrinks
@@ -321,7 +322,7 @@ mod tests {
     #[test]
     fn figures_state_the_change_of_the_metric_and_whether_that_is_worse() {
         let of = |name: &str, (a, b): (f64, f64), worsening, ends, p| {
-            figures(named(name).unwrap(), (a, b), worsening, ends, p)
+            figures(named(name).unwrap(), (a, b), true, worsening, ends, p)
         };
         let wait = |b, worsening, ends, p| of("accept_wait_p99", (1e6, b), worsening, ends, p);
         assert_eq!(
@@ -355,6 +356,25 @@ mod tests {
         assert_eq!(
             of("ports_wall", (100.0, 90.0), 0.1, (0.1, 0.1), None),
             "10.0 % lower, which is worse (−10.0 % to −10.0 % over all trials)"
+        );
+    }
+
+    #[test]
+    fn a_change_that_is_not_shown_is_no_judgement() {
+        let of = |name: &str, (a, b): (f64, f64), worsening, ends, p| {
+            figures(named(name).unwrap(), (a, b), false, worsening, ends, p)
+        };
+        assert_eq!(
+            of("accept_wait_p99", (1e6, 1.079e6), 0.079, (-0.126, 0.196), Some(1.0)),
+            "median 7.9 % higher, no difference shown (higher is worse; 95 % interval −12.6 % to +19.6 %, p = 1.000)"
+        );
+        assert_eq!(
+            of("accepted_per_s", (1_000.0, 900.0), 0.1, (-0.05, 0.15), None),
+            "median 10.0 % lower, no difference shown (lower is worse; 95 % interval −15.0 % to +5.0 %)"
+        );
+        assert_eq!(
+            of("accepted_per_s", (1_000.0, 1_000.0), 0.0, (-0.05, 0.15), None),
+            "median 0.0 %, no difference shown (lower is worse; 95 % interval −15.0 % to +5.0 %)"
         );
     }
 

@@ -11,8 +11,8 @@ use super::{
     sent, slow,
 };
 use crate::{
-    format::{counted, p_equals, percent, thousands},
-    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, Statuses, Step, Whose},
+    format::{self, counted, number, p_equals, percent, thousands},
+    record::{ErrorCount, EventKind, Exit, ForeignMember, Handshakes, ProbeLevel, Statuses, Step, Whose},
 };
 
 /// Thresholds of the verdict rules.
@@ -308,13 +308,28 @@ verdicts! {
     AcceptsUnstamped {
         unstamped: u64,
         accepts: u64,
+        /// How a probe stamped them; `None` if our own server did.
+        probe: Option<ProbeLevel>,
     } {
         scope: Trial,
         figures: Valid,
         given_when: format!("where accept waits are exact, over {} % of the accepts have none", 100.0 * limits::UNSTAMPED),
-        detail: format!("the wait of {unstamped} of {accepts} accepts is unknown"),
-        meaning: "It is unknown when these connections were established: accept waits, and the number of those that were due, are without them.",
-        remedy: "Compare `unstamped` with the number of accepts: so few hardly change a percentile. If it grows with the rate, lower the rate or set `probe` to the level `btf`, which requires root.",
+        detail: {
+            let part = *unstamped as f64 / (*accepts).max(1) as f64;
+            let of = format!("{} of {}", thousands(*unstamped as f64), counted(*accepts, "accept", "accepts"));
+            let above = number((accepts.saturating_sub(*unstamped).saturating_mul(1_000) / (*accepts).max(1)) as f64 / 10.0);
+            let better = match probe {
+                Some(ProbeLevel::Tracepoints) => "; `probe = \"btf\"`, as root, may know more of them",
+                _ => "",
+            };
+            format!(
+                "the wait of {of} ({}) is unknown: percentiles above {above} may be far higher than shown{better}",
+                format::share(part)
+            )
+        },
+        meaning: "It is unknown when these connections were established: accept waits, and the number of those that were due, are without them. They may have \
+                  waited longer than all others.",
+        remedy: "Judge by percentiles below the part whose wait is known, as the detail says. If the number of unknown waits grows with the rate, lower the rate.",
     }
 
     ProcessDied {

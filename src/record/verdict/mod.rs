@@ -64,7 +64,8 @@ impl VerdictName {
         self.figures() == Figures::Invalid
     }
 
-    /// Whether it touches every figure, so that no answer stands without it if most trials of a cell have it.
+    /// Whether it touches every figure, so that no answer stands without it if most trials of a cell have it: what was measured is then
+    /// something else than the server under the scenario's load, or depends on how long the trial lasted.
     pub fn qualifies_all(self) -> bool {
         matches!(
             self,
@@ -72,10 +73,18 @@ impl VerdictName {
                 | Self::CpuContended
                 | Self::LoaderSaturated
                 | Self::RateUnmet
+                | Self::DriftInTrial
                 | Self::QueueOverflow
                 | Self::SynQueueOverflow
+                // These two stand for `rate-unmet` and `drift-in-trial`, which are not given beside them.
+                | Self::DescriptorsUsedUp
+                | Self::QueueStranded
+                | Self::MemberStopped
+                | Self::PortsScarce
                 | Self::ConntrackFull
                 | Self::NatPortsShort
+                | Self::UpstreamPortsExhausted
+                | Self::UpstreamUnused
                 | Self::ErrorReplies
                 | Self::FellBack
                 | Self::MixedEngines

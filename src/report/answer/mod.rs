@@ -98,14 +98,20 @@ fn answer(record: &Record, summary: &Summary, ranking: &Ranking) -> (String, Vec
     }
     let known = rows(ranking).any(|(_, row)| row.values.is_some());
     if !known {
+        // A cell without a valid trial has no figure either, and not for that reason.
+        let without = without(record, summary, ranking);
         let sentence = match (metric.absent, valid) {
-            (Some(meaning), _) => format!("{}: none; {meaning}.", capital(metric.label)),
+            (Some(meaning), _) if without.is_empty() => format!("{}: none; {meaning}.", capital(metric.label)),
+            (Some(_), _) => {
+                let absent = exact::absent(ranking).unwrap_or_default();
+                format!("{}: none in {absent}.", capital(metric.label))
+            }
             (None, 1) => format!("{} {} unknown: the one valid trial did not measure it.", the(metric), metric.is()),
             (None, _) => {
                 format!("{} {} unknown: none of the {valid} valid trials measured it.", the(metric), metric.is())
             }
         };
-        return (sentence, Vec::new());
+        return (sentence + &without, Vec::new());
     }
     let (sentence, evidence) = match metric.kind {
         _ if metric.is_loss => (lost::clause(record, summary, ranking), lost::evidence(record, summary, ranking)),
@@ -209,7 +215,7 @@ mod tests {
         assert_eq!(
             kept.sentence,
             "reuseport has the lowest response p99 of kept, 203 µs; shared's is 19.63× that. But response p99 of storm: no \
-             difference shown, 1.01× would have been detected."
+             difference shown (1.01× is the smallest ratio the test could have shown)."
         );
         assert!(storm.sentence.starts_with("No difference is shown in response p99 of storm"), "{}", storm.sentence);
     }
@@ -297,7 +303,7 @@ mod tests {
         let (a, b) = (json!({"strategy": "a"}), json!({"strategy": "b"}));
         assert_eq!(
             wait(&[(a.clone(), LOW), (b.clone(), LOW)]),
-            "No difference is shown in accept wait p99 (1.27× would have been detected): 1.20 ms (a), 1.20 ms (b)."
+            "No difference is shown in accept wait p99 (1.27× is the smallest ratio the test could have shown): 1.20 ms (a), 1.20 ms (b)."
         );
         assert_eq!(
             wait(&[(a.clone(), &LOW[..3]), (b.clone(), &HIGH[..3])]),
@@ -373,7 +379,7 @@ mod tests {
         let cells = [(json!({"strategy": "a"}), &[1.0e6; 5][..]), (json!({"strategy": "b"}), &[1.0e6; 5])];
         assert_eq!(
             wait(&cells),
-            "No difference is shown in accept wait p99 (any difference would have been detected): 1.00 ms (a), 1.00 ms (b)."
+            "No difference is shown in accept wait p99 (the test could have shown any difference): 1.00 ms (a), 1.00 ms (b)."
         );
     }
 
@@ -463,6 +469,14 @@ mod tests {
             "Knee: 45 (kernel); no figure for explicit: the cost of connect() shows no lasting rise."
         );
         assert_eq!(cells(&[]), "Knee: none; the cost of connect() shows no lasting rise.");
+        // Of a cell without a valid trial, nothing is known.
+        let (kernel, explicit) = (json!({"source_ports": "kernel"}), json!({"source_ports": "explicit"}));
+        let failed = answered(&["ports_knee", "ports_wall"], &[(kernel, &[&[], &[]]), (explicit, &[&[], &[90.0]])]);
+        assert_eq!(
+            failed[0].sentence,
+            "Knee: none in explicit: the cost of connect() shows no lasting rise. kernel has no valid trial: the one trial failed (no such \
+             device)."
+        );
         let recovered = |reuse: u64| json!({ "tcp_tw_reuse": reuse });
         let recovery = sentence("recovered_after_s", &[(recovered(0), &[]), (recovered(1), &[1.0])]);
         // A trial of the made-up record without values has failed.
@@ -489,17 +503,16 @@ mod tests {
         };
         assert_eq!(
             headline([LOW, LOW], [LOW, HIGH]),
-            "No difference is shown in response p99 (1.30× would have been detected): 1.20 ms (a), 1.20 ms (b). But a has the lowest \
+            "No difference is shown in response p99 (1.30× is the smallest ratio the test could have shown): 1.20 ms (a), 1.20 ms (b). But a has the lowest \
              accept wait p99, 1.20 ms; b's is 4.00× that."
         );
         assert_eq!(
             headline([LOW, HIGH], [HIGH, LOW]),
             "a has the lowest response p99, 1.20 ms; b's is 4.00× that. But b has the lowest accept wait p99, 1.20 ms; a's is 4.00× that."
         );
-        assert!(
-            headline([LOW, HIGH], [LOW, LOW])
-                .ends_with(" But accept wait p99: no difference shown, 1.30× would have been detected.")
-        );
+        assert!(headline([LOW, HIGH], [LOW, LOW]).ends_with(
+            " But accept wait p99: no difference shown (1.30× is the smallest ratio the test could have shown)."
+        ));
         assert!(!headline([LOW, HIGH], [LOW, HIGH]).contains("But"));
     }
 

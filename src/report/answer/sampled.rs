@@ -1,4 +1,4 @@
-//! What a sampled metric answers: whether a difference was shown, how large it is, and which could have been detected.
+//! What a sampled metric answers: whether a difference was shown, how large it is, and which could have been.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ enum Finding {
     Shown,
     /// Only cells other than the best were shown to differ.
     Elsewhere,
-    /// No difference was shown; the smallest and the largest ratio that the tests could have detected.
+    /// No difference was shown; the smallest and the largest of the ratios that the tests could just have shown.
     NotShown(Option<(f64, f64)>),
     /// No outcome could have shown a difference.
     TooFew,
@@ -121,7 +121,7 @@ fn finding(group: &Group) -> Finding {
     } else if not_shown.clone().count() == 0 {
         Finding::TooFew
     } else {
-        let ratios: Vec<f64> = not_shown.filter_map(|compared| compared.detectable_ratio).collect();
+        let ratios: Vec<f64> = not_shown.filter_map(|compared| compared.showable_ratio).collect();
         let low = ratios.iter().copied().reduce(f64::min);
         Finding::NotShown(low.zip(ratios.iter().copied().reduce(f64::max)))
     }
@@ -149,7 +149,7 @@ fn undecided(summary: &Summary, metric: &Metric, groups: &[&Group], findings: &[
     if ratios.clone().count() > 0 {
         let known = || ratios.clone().flatten();
         let low = known().map(|(low, _)| low).reduce(f64::min);
-        let possible = detectable(low.zip(known().map(|(_, high)| high).reduce(f64::max)));
+        let possible = showable(low.zip(known().map(|(_, high)| high).reduce(f64::max)));
         return format!("No difference is shown in {} ({possible}): {}", metric.label, medians(groups, metric));
     }
     let figures = format!("{}: {}", capital(metric.label), medians(groups, metric));
@@ -225,10 +225,10 @@ pub(super) fn with_name(median: &str, name: &str) -> String {
     }
 }
 
-fn detectable(ratios: Option<(f64, f64)>) -> String {
+fn showable(ratios: Option<(f64, f64)>) -> String {
     match ratios {
-        None => "no detectable ratio can be given, as some values are 0 or not reached".to_owned(),
-        Some((low, high)) => format!("{} would have been detected", claims::detectable_ratio(low, high)),
+        None => "which ratio could have been shown is unknown, as some values are 0 or not reached".to_owned(),
+        Some((low, high)) => claims::showable_ratio(low, high, "the test"),
     }
 }
 
@@ -245,7 +245,7 @@ fn of_group(group: &Group, finding: &Finding, metric: &Metric) -> String {
             let row = known(group)[0];
             format!("{} alone has a figure, {} {}", row.name, metric.label, row.median(metric))
         }
-        Finding::NotShown(ratios) => format!("{}: no difference shown, {}", metric.label, detectable(*ratios)),
+        Finding::NotShown(ratios) => format!("{}: no difference shown ({})", metric.label, showable(*ratios)),
         Finding::TooFew | Finding::NotTested => format!("{}: {}", metric.label, span(group, metric)),
     }
 }
@@ -406,8 +406,8 @@ fn of_comparisons(group: &Group, metric: &Metric, looks: &Looks) -> Vec<String> 
             Some((value, (low, high))) => format!("{}× ({} to {})", ratio(value), ratio(low), ratio(high)),
             None => format!("{} against {}", row.median(metric), known[0].median(metric)),
         };
-        let possible = compared.detectable_ratio.filter(|_| !compared.verdict.is_shown());
-        let possible = possible.map_or_else(String::new, |times| format!("; {}", detectable(Some((times, times)))));
+        let possible = compared.showable_ratio.filter(|_| !compared.verdict.is_shown());
+        let possible = possible.map_or_else(String::new, |times| format!("; {}", showable(Some((times, times)))));
         Some(prefixed(
             group,
             format!(

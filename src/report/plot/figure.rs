@@ -138,16 +138,23 @@ impl Axis {
     }
 }
 
-/// Powers of ten between two positive numbers; if fewer than three, their doubles and fivefolds as well.
+/// Powers of ten between two positive numbers; if fewer than three, their doubles and fivefolds as well. Nobody reads a value off a single
+/// tick: where that gives no two, they are multiples of a round step.
 pub fn log_ticks(low: f64, high: f64, show: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     let decades = || (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10_f64.powi(power));
     let within = |tick: &f64| (low..=high).contains(tick);
     let whole: Vec<f64> = decades().filter(within).collect();
-    let ticks = if whole.len() < 3 {
+    let mut ticks = if whole.len() < 3 {
         decades().flat_map(|tick| [tick, 2.0 * tick, 5.0 * tick]).filter(within).collect()
     } else {
         whole
     };
+    if ticks.len() < 2 && low < high {
+        // At most half of the range, so that there are two of its multiples.
+        let step = round_step((high - low) / 5.0);
+        let multiples = (1_u32..).map(|number| ((low / step).floor() + f64::from(number)) * step);
+        ticks = multiples.take_while(|tick| *tick <= high).collect();
+    }
     ticks.into_iter().map(|tick| (tick, show(tick))).collect()
 }
 
@@ -190,6 +197,12 @@ mod tests {
     fn ticks_of_times() {
         assert_eq!(labels(&log_ticks(8e3, 2e6, duration_tick)), ["10 µs", "100 µs", "1 ms"]);
         assert_eq!(labels(&log_ticks(8e3, 6e4, duration_tick)), ["10 µs", "20 µs", "50 µs"]);
+        assert_eq!(labels(&log_ticks(2.1e3, 3.3e3, duration_tick)), ["2.5 µs", "3 µs"]);
+        assert_eq!(labels(&log_ticks(8.1e4, 1.3e5, duration_tick)), ["90 µs", "100 µs", "110 µs", "120 µs", "130 µs"]);
+        for low in 1..2_000 {
+            let low = 1.01_f64.powi(low);
+            assert!(log_ticks(low, 1.57 * low, duration_tick).len() >= 2, "{low}");
+        }
         assert_eq!([2e4, 1.5e5, 2.5e6].map(count_tick), ["20,000", "150k", "2.5M"]);
         assert_eq!(labels(&Axis::log_ns("", [].into_iter()).ticks).len(), 4);
     }

@@ -237,17 +237,20 @@ fn finding(ranked: &Ranked<'_>, events: &[Event<'_>]) -> String {
         let times: usize = of_it().map(|event| event.occurrences.len()).sum();
         Some((lost, times, of_it().next()?.due))
     };
-    let known = ranked.cells.iter().filter_map(|cell| Some((cell, of_cell(cell)?)));
-    match known.max_by_key(|(_, (lost, ..))| *lost) {
+    let known: Vec<_> = ranked.cells.iter().filter_map(|cell| Some((cell, of_cell(cell)?))).collect();
+    match known.iter().max_by_key(|(_, (lost, ..))| *lost) {
         None => "What events cost is unknown".to_owned(),
         Some((_, (0, ..))) => "No event lost a connection".to_owned(),
-        Some((cell, (lost, times, due))) => {
-            let [lost, due] = [lost, due].map(|count| thousands(count as f64));
-            let events = plural(times, "event");
+        Some((cell, (most, times, due))) => {
+            let [lost, due] = [most, due].map(|count| thousands(*count as f64));
+            let events = plural(*times, "event");
             if ranked.cells.len() == 1 {
                 format!("{lost} of {due} connections were lost to {events}")
             } else {
-                format!("Most connections were lost in {}: {lost} of {due}, to {events}", cell.full_name)
+                let level = known.iter().filter(|(_, (lost, ..))| lost == most).count() - 1;
+                let level =
+                    if level > 0 { format!("; {} lost as many", plural(level, "other cell")) } else { String::new() };
+                format!("{} lost the most connections: {lost} of {due}, to {events}{level}", cell.full_name)
             }
         }
     }
@@ -304,7 +307,7 @@ mod tests {
         }
         let reading = sample.reading();
         let content = section(&Ranked::of(&reading)).unwrap();
-        assert_eq!(content.finding, "Most connections were lost in reopen: 14 of 2,000, to 2 events");
+        assert_eq!(content.finding, "reopen lost the most connections: 14 of 2,000, to 2 events");
         let table = &content.tables[0].1;
         let column = |head: &str| table.head.iter().position(|known| known == head).unwrap();
         let shown = |head: &str| table.rows.iter().map(|row| &row[column(head)][..]).collect::<Vec<_>>();

@@ -2,8 +2,8 @@
 
 use super::{Content, In};
 use crate::{
-    format::{duration, thousands},
-    record::{Calibration, Contestant, CostVerdict, Lag, Ratio, Run, Values},
+    format::{change, duration, percent, plural, thousands},
+    record::{Calibration, Contestant, CostVerdict, IntervalKind, Lag, Ratio, Run, Values},
     report::{Grid, Ranked, claims::capital},
     stats::{Record, ascending, median},
 };
@@ -35,21 +35,39 @@ pub(super) fn of_record(record: &Record) -> Option<Calibration> {
 
 /// What recording and exact stamps cost, in a sentence.
 pub fn finding(calibration: &Calibration) -> String {
-    let cost = |ratio: &Ratio| {
-        let what = match ratio.contestant {
-            Contestant::ExactStamps => "exact stamps",
-            _ => "recording",
-        };
-        let [cost, least, most] =
-            [ratio.rate.median, ratio.rate.high, ratio.rate.low].map(|share| 100.0 * (1.0 - share));
-        let verdict = ratio.verdict.map_or("", CostVerdict::words);
-        format!("{what} costs {cost:.1} % of the connections/s ({least:.1} to {most:.1} %), at most 3 %: {verdict}")
-    };
-    let costs: Vec<String> = calibration.ratios.iter().filter(|ratio| ratio.limit.is_some()).map(cost).collect();
+    let costs: Vec<String> = calibration.ratios.iter().filter_map(cost).collect();
     if costs.is_empty() {
         return "No two contestants were compared".to_owned();
     }
-    capital(&costs.join("; ").replace("stamps costs", "stamps cost"))
+    capital(&costs.join("; "))
+}
+
+/// `recording: 1.1 % fewer connections/s (95 % interval −1.5 % to −0.3 %), a cost is shown, and any over 3 % is ruled out`; `None` without a
+/// limit.
+fn cost(ratio: &Ratio) -> Option<String> {
+    let (verdict, limit) = (ratio.verdict?, format!("{:.0} %", 100.0 * ratio.limit?));
+    let what = match ratio.contestant {
+        Contestant::ExactStamps => "exact stamps",
+        _ => "recording",
+    };
+    let [of_median, low, high] = [ratio.rate.median, ratio.rate.low, ratio.rate.high].map(|rate| rate - 1.0);
+    let than = if of_median > 0.0 { "more" } else { "fewer" };
+    let interval = match ratio.rate.interval {
+        IntervalKind::Bootstrap => "95 % interval",
+        IntervalKind::Range => "rounds from",
+    };
+    let rates =
+        format!("{} {than} connections/s ({interval} {} to {})", percent(of_median.abs()), change(low), change(high));
+    // Where the interval contains 0, or lies above it, there may be no cost at all.
+    let judged = match (verdict, high < 0.0) {
+        (CostVerdict::Shown, true) => format!("a cost is shown, and any over {limit} is ruled out"),
+        (CostVerdict::Shown, false) => format!("no cost is shown, and any over {limit} is ruled out"),
+        (CostVerdict::Exceeded, _) => format!("a cost over {limit} is shown"),
+        (CostVerdict::CannotBeTold, true) => format!("a cost is shown, and one over {limit} is not ruled out"),
+        (CostVerdict::CannotBeTold, false) => format!("no cost is shown, and one over {limit} is not ruled out"),
+        (CostVerdict::TooFewRounds, _) => "too few rounds to show a cost or to rule one out".to_owned(),
+    };
+    Some(format!("{what}: {rates}, {judged}"))
 }
 
 /// The contestants, and the costs of single operations.
@@ -157,7 +175,59 @@ pub fn legend(calibration: &Calibration) -> Vec<String> {
     lines.extend(calibration.stamps_error.as_ref().map(|why| format!("Exact stamps are not available here: {why}")));
     let verdicts = calibration.verdicts();
     if let Some(runs) = verdicts.get("cpu-contended").or(verdicts.get("cpu-steal")) {
-        lines.push(format!("Other programs used the processors in {runs} of the runs: repeat on a quieter machine."));
+        let all = plural(calibration.rounds.iter().map(|round| round.runs.len()).sum::<usize>(), "run");
+        lines.push(format!("Other programs used the processors in {runs} of {all}: repeat on a quieter machine."));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_stated_only_where_it_is_shown() {
+        let of = |contestant, (low, median, high): (f64, f64, f64), verdict, interval| {
+            let values = Values { median, low, high, interval, values: Vec::new(), attempts: None };
+            let (rate, cpu, limit) = (values.clone(), values, Some(0.03));
+            let verdict = Some(verdict);
+            let ratio =
+                Ratio { contestant, against: Contestant::Bare, rate, cpu, limit, verdict, cpu_verdict: verdict };
+            cost(&ratio).unwrap()
+        };
+        let recording = |ends, verdict| of(Contestant::RecordingOn, ends, verdict, IntervalKind::Bootstrap);
+        for (ends, verdict, told) in [
+            (
+                (0.641, 0.876, 1.062),
+                CostVerdict::CannotBeTold,
+                "12.4 % fewer connections/s (95 % interval −35.9 % to +6.2 %), no cost is shown, and one over 3 % is not ruled out",
+            ),
+            (
+                (0.985, 0.989, 0.997),
+                CostVerdict::Shown,
+                "1.1 % fewer connections/s (95 % interval −1.5 % to −0.3 %), a cost is shown, and any over 3 % is ruled out",
+            ),
+            (
+                (0.985, 1.005, 1.01),
+                CostVerdict::Shown,
+                "0.5 % more connections/s (95 % interval −1.5 % to +1.0 %), no cost is shown, and any over 3 % is ruled out",
+            ),
+            (
+                (0.95, 0.975, 0.99),
+                CostVerdict::CannotBeTold,
+                "2.5 % fewer connections/s (95 % interval −5.0 % to −1.0 %), a cost is shown, and one over 3 % is not ruled out",
+            ),
+            (
+                (0.8, 0.9, 0.95),
+                CostVerdict::Exceeded,
+                "10.0 % fewer connections/s (95 % interval −20.0 % to −5.0 %), a cost over 3 % is shown",
+            ),
+        ] {
+            assert_eq!(recording(ends, verdict), format!("recording: {told}"));
+        }
+        assert_eq!(
+            of(Contestant::ExactStamps, (0.9, 1.0, 1.1), CostVerdict::TooFewRounds, IntervalKind::Range),
+            "exact stamps: 0.0 % fewer connections/s (rounds from −10.0 % to +10.0 %), too few rounds to show a cost or to rule one out"
+        );
+    }
 }

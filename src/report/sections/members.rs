@@ -171,8 +171,8 @@ impl<'a> Busiest<'a> {
         self.trial.acceptors().count()
     }
 
-    fn is_even(&self) -> bool {
-        shares::is_even(self.share, self.members())
+    fn is_near_mean(&self) -> bool {
+        shares::is_near_mean(self.share, self.members())
     }
 }
 
@@ -192,24 +192,30 @@ fn finding(ranked: &Ranked<'_>, shown: &[Shown<'_>]) -> String {
     }
     let several: Vec<&Busiest<'_>> = known.iter().filter(|busiest| busiest.members() > 1).collect();
     let is_chance = |busiest: &Busiest<'_>| shares::is_chance(ranked, busiest.cell);
-    let uneven = several.iter().copied().filter(|busiest| !busiest.is_even() && !is_chance(busiest));
+    let uneven = several.iter().copied().filter(|busiest| !busiest.is_near_mean() && !is_chance(busiest));
     let most = uneven.max_by(|one, other| one.share.total_cmp(&other.share));
     if most.is_none() && !several.is_empty() {
         let by_chance = several.iter().filter(|busiest| is_chance(busiest)).count();
-        let how = match by_chance {
-            0 => "evenly",
-            all if all == several.len() => "as chance allows",
-            _ => "evenly or as chance allows",
-        };
+        let beyond = shares::beyond_mean();
         if let [only] = several[..] {
             let (members, got, total) = (only.members(), words(only.trial).got, only.total());
-            return format!("{members} members {got} {total}{}, spread {how}", place(only.cell));
+            let how = if by_chance == 1 { "spread as chance allows" } else { &format!("none {beyond} than the mean") };
+            return format!("{members} members {got} {total}{}, {how}", place(only.cell));
         }
         let cells = match several.len() {
             some if some == ranked.cells.len() => all_of(some),
             some => format!("{some} of {}", ranked.cells.len()),
         };
-        return format!("In {cells} cells, {} are spread {how} over the members", words(several[0].trial).many);
+        let Words { got, many, .. } = words(several[0].trial);
+        return match by_chance {
+            0 => format!("In {cells} cells, no member {got} {beyond} {many} than the mean"),
+            all if all == several.len() => {
+                format!("In {cells} cells, {many} are spread over the members as chance allows")
+            }
+            _ => format!(
+                "In {cells} cells, {many} are spread over the members as chance allows, or none {got} {beyond} than the mean"
+            ),
+        };
     }
     let Some(busiest) = most.or(known.first()) else {
         return of_none(shown);
@@ -590,7 +596,7 @@ mod tests {
         assert_eq!(of_nginx(&[8], |_| {}).finding, "nginx (pid 100), the only member, accepted 8 connections");
         assert_eq!(of_nginx(&[0, 0], |_| {}).finding, "No member accepted a connection");
         let tie = of_nginx(&[4, 4], |_| {});
-        assert_eq!(tie.finding, "2 members accepted 8 connections, spread evenly");
+        assert_eq!(tie.finding, "2 members accepted 8 connections, none over 10 % more than the mean");
         let unknown = of_nginx(&[4, 4], |trial| {
             trial.workers.iter_mut().for_each(|member| member.total = WorkerCounts::default());
             let missing = Some("who accepted what: run as root".to_owned());
@@ -753,8 +759,11 @@ mod tests {
         let [chance, even, uneven] = [("reuseport", [6, 15]), ("turns", [50, 50]), ("shared", [90, 10])];
         for (cells, expected) in [
             (&[chance][..], "2 members accepted 21 connections, spread as chance allows"),
-            (&[even], "2 members accepted 100 connections, spread evenly"),
-            (&[chance, even], "In both cells, connections are spread evenly or as chance allows over the members"),
+            (&[even], "2 members accepted 100 connections, none over 10 % more than the mean"),
+            (
+                &[chance, even],
+                "In both cells, connections are spread over the members as chance allows, or none accepted over 10 % more than the mean",
+            ),
             (&[chance, uneven], "Worker 0 (pid 50) accepted 90.0 % of 100 connections in shared"),
         ] {
             assert_eq!(finding(cells), expected);

@@ -3,7 +3,7 @@
 
 use super::{Content, In};
 use crate::{
-    format::{number, thousands},
+    format::{all_of, number, thousands},
     record::{Memory, SlabGrowth},
     report::{Grid, Ranked, ranked::Cell},
 };
@@ -44,24 +44,34 @@ const PURPOSES: &[(&str, &str)] = &[
 
 pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let known: Vec<(&Cell<'_>, &Memory)> =
-        ranked.cells.iter().filter_map(|cell| Some((cell, largest(cell)?))).collect();
-    let most = known.iter().max_by_key(|(_, memory)| memory.open)?;
+        ranked.cells.iter().filter_map(|cell| Some((cell, largest(cell)?.1))).collect();
+    let finding = finding(ranked)?;
     let head = ["cell", "kernel\ncache", "objects", "bytes\n/object", "bytes\n/connection", "for"];
     let rows = known.iter().flat_map(|(cell, memory)| rows(cell, memory)).collect();
     Some(Content {
         title: TITLE.to_owned(),
-        finding: finding(most.1),
+        finding,
         tables: vec![(In::Page, Grid { labels: 2, ..Grid::new(head, 1, rows) })],
         notes: vec![(In::Page, LEGEND.to_owned())],
         ..Content::default()
     })
 }
 
-/// The memory of the cell's trial with the most connections. Of several hosts, it is that of one end only.
-fn largest<'a>(cell: &Cell<'a>) -> Option<&'a Memory> {
+/// The memory of each of the cell's trials, with the trial's number. Of several hosts, it is that of one end only.
+fn of_cell<'a>(cell: &Cell<'a>) -> impl Iterator<Item = (usize, &'a Memory)> {
     let of_both_ends = cell.trials.iter().filter(|trial| trial.hosts.is_empty());
-    let known = of_both_ends.filter_map(|trial| trial.memory.as_ref()).filter(|memory| !memory.slabs.is_empty());
-    known.max_by_key(|memory| memory.open)
+    let known = of_both_ends.filter_map(|trial| Some((trial.trial, trial.memory.as_ref()?)));
+    known.filter(|(_, memory)| !memory.slabs.is_empty())
+}
+
+/// That of the trial with the most connections.
+fn largest<'a>(cell: &Cell<'a>) -> Option<(usize, &'a Memory)> {
+    of_cell(cell).max_by_key(|(_, memory)| memory.open)
+}
+
+/// What a connection takes of the kernel's memory, in bytes.
+fn per_connection(memory: &Memory) -> f64 {
+    memory.kernel_bytes as f64 / memory.open.max(1) as f64
 }
 
 fn rows(cell: &Cell<'_>, memory: &Memory) -> Vec<Vec<String>> {
@@ -98,20 +108,32 @@ fn purposes(slab: &SlabGrowth) -> Vec<&'static str> {
     PURPOSES.iter().filter(|(name, _)| is_of(name)).map(|(_, purpose)| *purpose).collect()
 }
 
-/// The largest parts.
-fn finding(memory: &Memory) -> String {
-    let per_connection = |bytes: u64| thousands(bytes as f64 / memory.open.max(1) as f64);
+/// What a connection took in the trial with the most of them, its largest parts, and what it took in the others.
+fn finding(ranked: &Ranked<'_>) -> Option<String> {
+    let known = ranked.cells.iter().filter_map(|cell| Some((cell, largest(cell)?)));
+    let (cell, (trial, memory)) = known.max_by_key(|(_, (_, memory))| memory.open)?;
+    let all: Vec<f64> = ranked.cells.iter().flat_map(of_cell).map(|(_, memory)| per_connection(memory)).collect();
+    let place = match (all.len(), ranked.cells.len()) {
+        (1, 1) => String::new(),
+        (_, 1) => format!(", in trial {trial}"),
+        _ => format!(", in {}, trial {trial}", cell.full_name),
+    };
+    let ends = all.iter().copied().reduce(f64::min).zip(all.iter().copied().reduce(f64::max));
+    let range = ends.filter(|_| all.len() > 1).map_or_else(String::new, |(low, high)| {
+        format!("; {} to {} over {} trials", thousands(low), thousands(high), all_of(all.len()))
+    });
+    let part_of = |bytes: u64| thousands(bytes as f64 / memory.open.max(1) as f64);
     let part = |slab: &SlabGrowth| {
         let purposes = purposes(slab);
         let what = if purposes.is_empty() { slab.cache.clone() } else { purposes.join(" and ") };
-        format!("{} for {what}", per_connection(slab.bytes))
+        format!("{} for {what}", part_of(slab.bytes))
     };
     let parts: Vec<String> = memory.slabs.iter().take(NAMED).map(part).collect();
-    format!(
-        "An open connection takes {} bytes of the kernel's memory, both ends together: {}",
-        per_connection(memory.kernel_bytes),
+    Some(format!(
+        "An open connection took {} bytes of the kernel's memory, both ends together{place}: {}{range}",
+        thousands(per_connection(memory)),
         parts.join(", ")
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -130,11 +152,11 @@ mod tests {
             bytes,
         };
         let mut sample = Sample::new("How much?");
-        for open in [1_000, 2_000] {
+        for (open, bytes) in [(1_000, 9_500), (2_000, 8_000)] {
             let trial = sample.trial(json!({ "strategy": "reuseport" }), &[5, 5], 1_000);
             trial.memory = Some(Memory {
                 open,
-                kernel_bytes: 8_000 * open,
+                kernel_bytes: bytes * open,
                 slabs: vec![
                     slab("TCP", &[], 2 * open, 5_000 * open),
                     slab("anon_vma_chain", &["eventpoll_pwq", "io_kiocb"], 2 * open, 128 * open),
@@ -150,8 +172,8 @@ mod tests {
         let content = section(&Ranked::of(&reading)).unwrap();
         assert_eq!(
             content.finding,
-            "An open connection takes 8,000 bytes of the kernel's memory, both ends together: 5,000 for TCP sockets, 128 for epoll's \
-             places in wait queues, 50 for kmalloc-64"
+            "An open connection took 8,000 bytes of the kernel's memory, both ends together, in reuseport, trial 1: 5,000 for TCP sockets, 128 \
+             for epoll's places in wait queues, 50 for kmalloc-64; 8,000 to 9,500 over both trials"
         );
         let [(_, table)] = &content.tables[..] else { panic!("one table") };
         let rows: Vec<String> = table.rows.iter().map(|row| row[1..].join("|")).collect();

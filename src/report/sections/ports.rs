@@ -75,7 +75,7 @@ pub fn curve(ranked: &Ranked<'_>) -> Option<PortsCurve> {
         stops: stops(&cells),
     };
     Some(PortsCurve {
-        title: title(&cells),
+        title: title(&cells, ranked.cells.len()),
         figure,
         table: table(&cells),
         notes: vec![
@@ -124,30 +124,29 @@ fn stops(cells: &[(&Cell<'_>, Ports)]) -> Vec<Stop> {
     FILLS.iter().map(stop).filter(|stop| stop.values.iter().any(|value| !value.is_empty())).collect()
 }
 
-/// Where the cost rises, and where it does not.
-fn title(cells: &[(&Cell<'_>, Ports)]) -> String {
+/// Where the cost rises, and where it does not, of so many cells; of some, no valid trial may have filled ports.
+fn title(cells: &[(&Cell<'_>, Ports)], all: usize) -> String {
     let part = |ports: &Ports, at: u64| percent(at as f64 / ports.capacity.max(1) as f64);
     let kneed: Vec<_> = cells.iter().filter_map(|(cell, ports)| Some((cell, ports, ports.knee?))).collect();
     let earliest =
         kneed.iter().min_by(|(_, one, knee), (_, other, later)| (*knee * other.capacity).cmp(&(*later * one.capacity)));
     let Some((cell, ports, knee)) = earliest else {
-        return if cells.len() == 1 {
-            "The cost of a connect stays flat".to_owned()
-        } else {
-            format!("The cost of a connect stays flat in {} cells", all_of(cells.len()))
+        let place = match cells {
+            _ if all == 1 => String::new(),
+            [(cell, _)] => format!(" in {}", cell.full_name),
+            _ if cells.len() == all => format!(" in {} cells", all_of(all)),
+            _ => format!(" in {} of {all} cells", cells.len()),
         };
+        return format!("The cost of a connect shows no lasting rise{place}");
     };
-    let flat = cells.len() - kneed.len();
     let steepest = ports.curve.iter().map(|step| step.connect_p50_ns).max().unwrap_or(0);
-    let flat = match flat {
-        0 => String::new(),
-        1 => cells
-            .iter()
-            .find(|(_, ports)| ports.knee.is_none())
-            .map_or_else(String::new, |(cell, _)| format!("; it stays flat in {}", cell.full_name)),
-        count => format!("; it stays flat in {count} of {} cells", cells.len()),
+    let flat: Vec<_> = cells.iter().filter(|(_, ports)| ports.knee.is_none()).collect();
+    let flat = match flat[..] {
+        [] => String::new(),
+        [(cell, _)] => format!("; {} shows no lasting rise", cell.full_name),
+        _ => format!("; {} of {all} cells show no lasting rise", flat.len()),
     };
-    let name = if cells.len() == 1 { String::new() } else { format!(" ({})", cell.full_name) };
+    let name = if all == 1 { String::new() } else { format!(" ({})", cell.full_name) };
     format!(
         "The cost of a connect starts to rise at {} of the ports and reaches {}{name}{flat}",
         part(ports, *knee),
@@ -181,16 +180,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::sample::Sample;
+    use crate::{record::Outcome, report::sample::Sample};
 
-    /// The title of cells with these knees, of 100 ports each.
-    fn titled(knees: &[Option<u64>]) -> String {
+    /// The title of cells with these knees, of 100 ports each. The last ones have no valid trial.
+    fn titled(knees: &[Option<u64>], invalid: usize) -> String {
         let mut sample = Sample::new("What does a connect cost?");
         for (number, knee) in knees.iter().enumerate() {
             let cell = if knees.len() == 1 { json!({}) } else { json!({ "strategy": format!("s{number}") }) };
             let step = PortsStep { connections: 10, connect_p50_ns: 1_500, ..PortsStep::default() };
             let ports = Ports { capacity: 100, knee: *knee, curve: vec![step], ..Ports::default() };
-            sample.trial(cell, &[5, 5], 1_000).ports = Some(ports);
+            let trial = sample.trial(cell, &[5, 5], 1_000);
+            trial.ports = Some(ports);
+            if number >= knees.len() - invalid {
+                trial.outcome = Outcome::Invalid;
+            }
         }
         curve(&Ranked::of(&sample.reading())).unwrap().title
     }
@@ -198,14 +201,18 @@ mod tests {
     #[test]
     fn a_title_names_cells_without_making_them_owners() {
         let rises = "The cost of a connect starts to rise at 50.0 % of the ports and reaches 1.50 µs";
-        for (knees, title) in [
-            (&[None][..], "The cost of a connect stays flat".to_owned()),
-            (&[None, None], "The cost of a connect stays flat in both cells".to_owned()),
-            (&[Some(50)], rises.to_owned()),
-            (&[Some(50), None], format!("{rises} (s0); it stays flat in s1")),
-            (&[None, Some(70), Some(50), None], format!("{rises} (s2); it stays flat in 2 of 4 cells")),
+        let flat = "The cost of a connect shows no lasting rise";
+        for (knees, invalid, title) in [
+            (&[None][..], 0, flat.to_owned()),
+            (&[None, None], 0, format!("{flat} in both cells")),
+            (&[None, None], 1, format!("{flat} in s0")),
+            (&[None, None, None], 1, format!("{flat} in 2 of 3 cells")),
+            (&[Some(50)], 0, rises.to_owned()),
+            (&[Some(50), None], 1, format!("{rises} (s0)")),
+            (&[Some(50), None], 0, format!("{rises} (s0); s1 shows no lasting rise")),
+            (&[None, Some(70), Some(50), None], 0, format!("{rises} (s2); 2 of 4 cells show no lasting rise")),
         ] {
-            assert_eq!(titled(knees), title);
+            assert_eq!(titled(knees, invalid), title);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     record::Values,
     report::{
         Grid, Ranked,
-        claims::capital,
+        claims::{self, capital},
         html::parts::{legend, plot},
         plot::{
             NARROW, WIDE,
@@ -17,7 +17,7 @@ use crate::{
         ranked::Cell,
         short,
     },
-    stats::{Metric, metric_named},
+    stats::{Comparison, Difference, Metric, metric_named},
 };
 
 /// The short name of `server.listeners`.
@@ -34,6 +34,7 @@ struct Curve<'a> {
 
 /// A cell on its curve.
 struct Point<'a> {
+    cell: &'a Map<String, Json>,
     listeners: &'a Json,
     wake_ups: &'a Values,
     tail: &'a Values,
@@ -53,7 +54,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     );
     Some(Content {
         title: "From one queue to one per worker".to_owned(),
-        finding: finding(&curves, wake_ups, tail),
+        finding: finding(&curves, wake_ups, tail, &ranked.summary.comparisons),
         figure: Some(html! {
             (legend(figure.lines.iter()))
             (plot(&figure, &[WIDE, NARROW]))
@@ -91,7 +92,8 @@ fn curves<'a>(ranked: &'a Ranked<'_>) -> Vec<Curve<'a>> {
 /// `None` where the number of listeners is not swept, or nothing was measured.
 fn point<'a>(cell: &'a Cell<'_>) -> Option<Point<'a>> {
     let of = |metric: &str| cell.summary.metrics.get(metric).filter(|values| values.median.is_finite());
-    Some(Point { listeners: cell.summary.cell.get(LISTENERS)?, wake_ups: of(WAKE_UPS)?, tail: of(TAIL)? })
+    let cell = cell.summary;
+    Some(Point { cell: &cell.cell, listeners: cell.cell.get(LISTENERS)?, wake_ups: of(WAKE_UPS)?, tail: of(TAIL)? })
 }
 
 impl Point<'_> {
@@ -148,8 +150,8 @@ fn line(curve: &Curve<'_>, style: usize) -> Line {
     }
 }
 
-/// The ends of the curve whose tails are furthest apart.
-fn finding(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric) -> String {
+/// The ends of the curve whose tails are furthest apart, and whether a test tells these apart.
+fn finding(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric, comparisons: &[Comparison]) -> String {
     let span = |curve: &Curve<'_>| {
         let tails = || curve.points.iter().map(|point| point.tail.median);
         tails().fold(0.0, f64::max) / tails().fold(f64::INFINITY, f64::min).max(1.0)
@@ -157,35 +159,48 @@ fn finding(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric) -> String {
     let Some(widest) = curves.iter().max_by(|one, other| span(one).total_cmp(&span(other))) else {
         return String::new();
     };
-    let least = |of: fn(&Point<'_>) -> f64| {
-        widest.points.iter().min_by(|one, other| of(one).total_cmp(&of(other))).expect("a curve has points")
-    };
-    let (best, fewest) = (least(|point| point.tail.median), least(|point| point.wake_ups.median));
+    let by = |of: fn(&Point<'_>) -> f64| move |one: &&Point<'_>, other: &&Point<'_>| of(one).total_cmp(&of(other));
+    let (tails, sleeps) = (by(|point| point.tail.median), by(|point| point.wake_ups.median));
+    let points = || widest.points.iter();
+    let ends = points().min_by(tails).zip(points().max_by(tails)).zip(points().min_by(sleeps));
+    let Some(((lowest, highest), fewest)) = ends else { return String::new() };
     let shown = |point: &Point<'_>| {
-        format!(
-            "{} of {} at {} {}",
-            tail.label,
-            tail.show_median(point.tail),
-            wake_ups.show_median(point.wake_ups),
-            wake_ups.label
-        )
+        let [tail_is, sleeps] =
+            [(tail, point.tail), (wake_ups, point.wake_ups)].map(|(of, values)| of.show_median(values));
+        format!("{}: {tail_is} at {sleeps} {}", point.listeners(), wake_ups.label)
     };
     let place = match curves.len() {
         1 => String::new(),
-        count => format!(" ({}, of {count} the curve whose tails are furthest apart)", widest.name),
+        count => format!("{} (tails differ most there, of {count} curves): ", widest.name),
     };
-    if best.listeners == fewest.listeners {
-        let verb = if best.listeners.as_u64() > Some(1) { "have" } else { "has" };
-        return format!("{} {verb} the lowest median of both: a {}{place}", capital(&best.listeners()), shown(best));
-    }
-    format!(
-        "From the best tail to the fewest wake-ups: {} with a median {}, {} with one of {} at {}{place}",
-        best.listeners(),
-        shown(best),
-        fewest.listeners(),
-        tail.show_median(fewest.tail),
-        wake_ups.show_median(fewest.wake_ups)
-    )
+    let is_both = lowest.listeners == fewest.listeners;
+    let told = if is_both {
+        format!("{place}lowest medians of {} and of {} with {}", tail.label, wake_ups.label, shown(lowest))
+    } else {
+        let (lowest, fewest) = (shown(lowest), shown(fewest));
+        format!("{place}lowest median {} with {lowest}; fewest {} with {fewest}", tail.label, wake_ups.label)
+    };
+    let told = if place.is_empty() { capital(&told) } else { told };
+    let from = if is_both { format!(" from {}", highest.listeners()) } else { String::new() };
+    let tested = test(comparisons, lowest, if is_both { highest } else { fewest });
+    let tested = tested.map_or_else(String::new, |verdict| {
+        let difference = format!("difference in {}{from}", tail.label);
+        match verdict {
+            verdict if verdict.is_shown() => format!("; the {difference} is shown"),
+            Difference::TooFewTrials => format!("; {}", claims::TOO_FEW),
+            _ => format!("; no {difference} is shown"),
+        }
+    });
+    told + &tested
+}
+
+/// What the test of two points' tails shows; `None` if they were not compared.
+fn test(comparisons: &[Comparison], one: &Point<'_>, other: &Point<'_>) -> Option<Difference> {
+    let is_of = |found: &&Comparison| {
+        let cells = [&found.a, &found.b];
+        found.metric == TAIL && cells.contains(&one.cell) && cells.contains(&other.cell)
+    };
+    comparisons.iter().find(is_of).map(|found| found.compared.verdict)
 }
 
 fn table(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric) -> Grid {
@@ -241,8 +256,9 @@ mod tests {
         .unwrap();
         assert_eq!(
             content.finding,
-            "From the best tail to the fewest wake-ups: 1 listener with a median response p99 of 3.00 ms at 4.00 sleeps per accept, \
-             one listener per worker with one of 9.00 ms at 1.00 (service_time = 2ms, of 2 the curve whose tails are furthest apart)"
+            "service_time = 2ms (tails differ most there, of 2 curves): lowest median response p99 with 1 listener: 3.00 ms at 4.00 sleeps \
+             per accept; fewest sleeps per accept with one listener per worker: 9.00 ms at 1.00 sleeps per accept; too few trials to show \
+             any difference"
         );
         let rows: Vec<&[String]> = content.tables[0].1.rows.iter().map(|row| &row[1..3]).collect();
         let expected = [["1", "4.00"], ["2", "2.00"], ["one per worker", "1.00"], ["1", "4.00"], ["2", "2.00"]];
@@ -250,11 +266,30 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_a_curve_are_told_apart_only_by_a_test() {
+        let finding = |far_ms: u64| {
+            let cell = |listeners: u64| json!({ "listeners": listeners });
+            let trials =
+                (0..5).flat_map(|n| [(cell(1), 40, 10 + n), (cell(2), 20, far_ms + n), (cell(4), 10, far_ms + n)]);
+            content(&trials.collect::<Vec<_>>()).unwrap().finding
+        };
+        let ends = |far: &str| {
+            format!(
+                "Lowest median response p99 with 1 listener: 12.0 ms at 4.00 sleeps per accept; fewest sleeps per accept with 4 listeners: {far} \
+                 at 1.00 sleeps per accept"
+            )
+        };
+        assert_eq!(finding(11), ends("13.0 ms") + "; no difference in response p99 is shown");
+        assert_eq!(finding(90), ends("92.0 ms") + "; the difference in response p99 is shown");
+    }
+
+    #[test]
     fn one_number_can_be_best_at_both_and_other_scenarios_have_no_curve() {
         let both = content(&[(json!({ "listeners": 1 }), 40, 3), (json!({ "listeners": 2 }), 20, 2)]).unwrap();
         assert_eq!(
             both.finding,
-            "2 listeners have the lowest median of both: a response p99 of 2.00 ms at 2.00 sleeps per accept"
+            "Lowest medians of response p99 and of sleeps per accept with 2 listeners: 2.00 ms at 2.00 sleeps per accept; too few trials to \
+             show any difference"
         );
         assert!(content(&[(json!({ "strategy": "reuseport" }), 10, 1)]).is_none());
         assert!(content(&[(json!({ "listeners": 2 }), 10, 1)]).is_none());

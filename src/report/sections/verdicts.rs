@@ -9,6 +9,7 @@ use crate::{
     report::{
         Ranked,
         html::parts::{folded, scroll},
+        ranking::listed,
         verdicts::{self, Given, given, unused},
     },
 };
@@ -107,17 +108,27 @@ fn title(ranked: &Ranked<'_>, given: &[Given]) -> String {
     let reasons: Vec<String> = reasons.map(|given| given.name.to_string()).collect();
     let used = if reasons.is_empty() { used } else { format!("{used} ({})", reasons.join(", ")) };
     let also = if unused == trials.len() && !trials.is_empty() { "also " } else { "" };
-    let advisory = given.iter().filter(|given| !given.name.invalidates());
-    let most = advisory.filter_map(|given| Some((given.trials?, given.name))).max_by_key(|(trials, _)| *trials);
-    let more = match (most, ranked.summary.verdicts.len()) {
-        (None, 0) => ", and no verdict qualifies them".to_owned(),
-        (None, _) => String::new(),
-        (Some((1, name)), _) if trials.len() == 1 => format!("; it {also}has the verdict {name}"),
-        (Some((1, name)), _) => format!("; 1 {also}has the verdict {name}"),
-        (Some((trials, name)), _) => format!("; {trials} {also}have the verdict {name}"),
+    let more = match frequent(given) {
+        Some((_, names)) if trials.len() == 1 => {
+            format!("; it {also}has the {} {}", if names.len() == 1 { "verdict" } else { "verdicts" }, listed(&names))
+        }
+        Some((times, names)) => match &names[..] {
+            [name] => format!("; {times} {also}{} the verdict {name}", if times == 1 { "has" } else { "have" }),
+            _ => format!("; the verdicts {} {also}concern {times} each", listed(&names)),
+        },
+        None if unused > 0 || !ranked.summary.verdicts.is_empty() => String::new(),
+        None if given.is_empty() => ", and no verdict qualifies them".to_owned(),
+        None => format!(", and no verdict but {} qualifies them", VerdictName::Events),
     };
-    let more = if unused > 0 && most.is_none() { String::new() } else { more };
     used + &more
+}
+
+/// The verdicts that most trials have, and how many do. Whoever wrote the scenario knows of its events.
+fn frequent(given: &[Given]) -> Option<(usize, Vec<String>)> {
+    let counted = || given.iter().filter_map(|given| Some((given.trials?, given.name)));
+    let advisory = || counted().filter(|(_, name)| !name.invalidates() && *name != VerdictName::Events);
+    let most = advisory().map(|(trials, _)| trials).max()?;
+    Some((most, advisory().filter(|(trials, _)| *trials == most).map(|(_, name)| name.to_string()).collect()))
 }
 
 #[cfg(test)]
@@ -157,6 +168,44 @@ mod tests {
         ] {
             assert_eq!(titled(outcomes, contended), title);
         }
+    }
+
+    #[test]
+    fn a_title_names_every_verdict_that_most_trials_have() {
+        let told = |given: &[&[Grounds]]| {
+            let mut sample = Sample::new("What is used?");
+            for grounds in given {
+                sample.trial(json!({}), &[5, 5], 1_000).verdicts = grounds.iter().cloned().map(Verdict::from).collect();
+            }
+            section(&Ranked::of(&sample.reading())).unwrap().finding
+        };
+        let steal = Grounds::CpuSteal { share: 0.5, host: None };
+        let contended = Grounds::CpuContended { share: 0.5, host: None };
+        let events = Grounds::Events { events: Vec::new() };
+        let both = &[steal.clone(), contended.clone(), events.clone()][..];
+        assert_eq!(
+            told(&[both, both, &[contended, events.clone()]]),
+            "The figures of all 3 trials are used; 3 have the verdict cpu-contended"
+        );
+        assert_eq!(
+            told(&[both, both]),
+            "The figures of both trials are used; the verdicts cpu-steal and cpu-contended concern 2 each"
+        );
+        assert_eq!(told(&[both]), "The one trial's figures are used; it has the verdicts cpu-steal and cpu-contended");
+        assert_eq!(
+            told(&[&[events.clone()], &[events], &[steal]]),
+            "The figures of all 3 trials are used; 1 has the verdict cpu-steal"
+        );
+    }
+
+    #[test]
+    fn events_alone_qualify_nothing() {
+        let mut sample = Sample::new("What is used?");
+        sample.trial(json!({}), &[5, 5], 1_000).verdicts = vec![Grounds::Events { events: Vec::new() }.into()];
+        assert_eq!(
+            section(&Ranked::of(&sample.reading())).unwrap().finding,
+            "The one trial's figures are used, and no verdict but events qualifies them"
+        );
     }
 
     #[test]

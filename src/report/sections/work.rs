@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Content, In, shares};
 use crate::{
     format::percent,
-    record::{MemberRow, WorkerCounts},
+    record::{EventKind, MemberRow, WorkerCounts},
     report::{Grid, Ranked, ranked::Cell},
 };
 
@@ -37,14 +37,23 @@ fn finding(ranked: &Ranked<'_>) -> Option<String> {
     if all.is_empty() {
         return None;
     }
-    let uneven = all.iter().filter(|(cell, _, share)| !shares::is_even(*share, members(cell).len()));
+    let uneven = all.iter().filter(|(cell, _, share)| !shares::is_near_mean(*share, members(cell).len()));
     let Some((cell, worker, share)) = uneven.max_by(|one, other| one.2.total_cmp(&other.2)) else {
-        let place = if ranked.cells.len() == 1 { "" } else { " of each cell" };
-        return Some(format!("CPU time is spread evenly over the workers{place}"));
+        let place = if ranked.cells.len() == 1 { "" } else { " of any cell" };
+        return Some(format!("No worker{place} used {} CPU time than the mean", shares::beyond_mean()));
     };
     let place = if ranked.cells.len() == 1 { String::new() } else { format!(" in {}", cell.full_name) };
-    let chance = if shares::is_chance(ranked, cell) { ", which shared the load as chance allows" } else { "" };
-    Some(format!("Worker {worker} uses {} of the workers' CPU time{place}{chance}", percent(*share)))
+    let burnt = burns(cell, *worker).then(|| "an event made it burn CPU".to_owned());
+    let chance = shares::is_chance(ranked, cell).then(|| format!("{} spread within chance", shares::what(ranked)));
+    let facts: Vec<String> = burnt.into_iter().chain(chance).collect();
+    let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
+    Some(format!("Worker {worker} used {} of the workers' CPU time{place}{facts}", percent(*share)))
+}
+
+/// Whether an event of the scenario made a worker use CPU time.
+fn burns(cell: &Cell<'_>, worker: usize) -> bool {
+    let mut events = cell.trials.iter().flat_map(|trial| &trial.events);
+    events.any(|event| event.kind == EventKind::Burn && event.worker == Some(worker))
 }
 
 /// The numbers of a cell's workers.
@@ -88,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::sample::Sample;
+    use crate::{record::EventRow, report::sample::Sample};
 
     #[test]
     fn parts_are_of_all_valid_trials_together() {
@@ -108,7 +117,7 @@ mod tests {
         sample.trial(json!({ "strategy": "shared" }), &[5, 5], 1_000);
         let reading = sample.reading();
         let mut content = section(&Ranked::of(&reading)).unwrap();
-        assert_eq!(content.finding, "CPU time is spread evenly over the workers of each cell");
+        assert_eq!(content.finding, "No worker of any cell used over 10 % more CPU time than the mean");
         let table = content.tables.remove(0).1;
         let shares: Vec<&[String]> = table.rows.iter().map(|row| &row[1..]).collect();
         assert_eq!(shares, [["0", "25.0 %", "50.0 %"], ["1", "75.0 %", "50.0 %"]]);
@@ -116,9 +125,12 @@ mod tests {
 
     #[test]
     fn a_worker_is_named_only_if_it_stands_out() {
-        let finding = |cpu_ns: [u64; 2], strategy: &str| {
+        let finding = |cpu_ns: [u64; 2], strategy: &str, burns: Option<usize>| {
             let mut sample = Sample::new("Who works?");
             let trial = sample.trial(json!({ "strategy": strategy }), &[50, 52], 1_000);
+            let burn =
+                burns.map(|worker| EventRow { kind: EventKind::Burn, worker: Some(worker), ..EventRow::default() });
+            trial.events = burn.into_iter().collect();
             for (worker, cpu_ns) in trial.workers.iter_mut().zip(cpu_ns) {
                 worker.measured = WorkerCounts {
                     requests: Some(50),
@@ -129,11 +141,16 @@ mod tests {
             }
             section(&Ranked::of(&sample.reading())).unwrap().finding
         };
-        assert_eq!(finding([451, 549], "shared"), "CPU time is spread evenly over the workers");
-        assert_eq!(finding([450, 550], "shared"), "Worker 1 uses 55.0 % of the workers' CPU time");
+        assert_eq!(finding([451, 549], "shared", None), "No worker used over 10 % more CPU time than the mean");
+        assert_eq!(finding([450, 550], "shared", None), "Worker 1 used 55.0 % of the workers' CPU time");
+        let most = "Worker 0 used 70.0 % of the workers' CPU time";
+        assert_eq!(finding([700, 300], "reuseport", None), format!("{most}: accepts spread within chance"));
+        // Chance does not make a worker burn.
         assert_eq!(
-            finding([700, 300], "reuseport"),
-            "Worker 0 uses 70.0 % of the workers' CPU time, which shared the load as chance allows"
+            finding([700, 300], "reuseport", Some(0)),
+            format!("{most}: an event made it burn CPU; accepts spread within chance")
         );
+        assert_eq!(finding([700, 300], "shared", Some(0)), format!("{most}: an event made it burn CPU"));
+        assert_eq!(finding([700, 300], "shared", Some(1)), most, "the other one burnt");
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn judge(record: &TrialRecord, scenario: &Scenario, loaded: &Loaded<'
         course::event_failed(&record.events),
         subject::stranded(&record.subject, &record.connections),
         record.probe.as_ref().and_then(subject::lost_events),
-        subject::unstamped(&record.measured, &record.connections),
+        subject::unstamped(record),
         record.firewall.as_ref().and_then(|one| firewall::bypassed(one, &record.connections)),
     ];
     // What a firewall was to refuse is what was measured.

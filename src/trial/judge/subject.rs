@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     record::{
-        Connections, Datagrams, Grounds, HelperRow, Measured, MemberRow, ProbeRow, Subject, SubjectKind, WorkerCounts,
-        limits,
+        Connections, Datagrams, Grounds, HelperRow, MemberRow, ProbeRow, Subject, SubjectKind, TrialRecord,
+        WorkerCounts, limits,
     },
     scenario::{
         Admit, Engine, Load,
@@ -73,9 +73,15 @@ pub(super) fn lost_events(probe: &ProbeRow) -> Option<Grounds> {
 }
 
 /// Accepts without an exact wait, where there are exact ones.
-pub(super) fn unstamped(measured: &Measured, connections: &Connections) -> Option<Grounds> {
-    let (unstamped, accepts) = measured.unstamped.zip(connections.accepted)?;
-    (unstamped as f64 > limits::UNSTAMPED * accepts as f64).then_some(Grounds::AcceptsUnstamped { unstamped, accepts })
+pub(super) fn unstamped(record: &TrialRecord) -> Option<Grounds> {
+    let (unstamped, accepts) = record.measured.unstamped.zip(record.connections.accepted)?;
+    // A probe may watch our own server, too, which stamps its accepts itself.
+    let probe = record.probe.as_ref().filter(|_| record.subject.kind != SubjectKind::Own).map(|probe| probe.level);
+    (unstamped as f64 > limits::UNSTAMPED * accepts as f64).then_some(Grounds::AcceptsUnstamped {
+        unstamped,
+        accepts,
+        probe,
+    })
 }
 
 /// Connections and datagrams that did not come from a loader. Nobody but the loaders is to use listenbench's own server, unless it admits anyone;
@@ -100,7 +106,7 @@ pub(super) fn other_clients(
 #[cfg(test)]
 mod tests {
     use super::{super::words, *};
-    use crate::record::Exit;
+    use crate::record::{Exit, Measured, ProbeLevel};
 
     fn of(kind: SubjectKind) -> Subject {
         Subject { kind, name: "nginx".to_owned(), ..Subject::default() }
@@ -172,15 +178,30 @@ mod tests {
 
     #[test]
     fn a_few_accepts_without_a_stamp_go_unmentioned() {
-        let found = |unstamped, accepted| {
-            let measured = Measured { unstamped, ..Measured::default() };
-            words(super::unstamped(&measured, &Connections { accepted, ..Connections::default() }))
+        let record = |unstamped, accepted| TrialRecord {
+            measured: Measured { unstamped, ..Measured::default() },
+            connections: Connections { accepted, ..Connections::default() },
+            ..TrialRecord::default()
         };
+        let found = |unstamped, accepted| words(super::unstamped(&record(unstamped, accepted)));
         assert_eq!(found(None, Some(1_000)), None, "no wait is exact");
         assert_eq!(found(Some(1), Some(1_000)), None);
-        assert_eq!(found(Some(2), Some(1_000)).unwrap(), "accepts-unstamped: the wait of 2 of 1000 accepts is unknown");
+        let few = "accepts-unstamped: the wait of 2 of 1,000 accepts (0.2 %) is unknown: percentiles above 99.8 may be far higher than shown";
+        assert_eq!(found(Some(2), Some(1_000)).unwrap(), few);
+        let many = found(Some(73), Some(3_492)).unwrap();
+        assert!(many.contains("73 of 3,492 accepts (2.1 %)") && many.contains("percentiles above 97.9 "), "{many}");
         assert!(found(Some(1), Some(1)).is_some());
         assert_eq!(found(Some(0), Some(0)), None);
+        // Only a probe that saw another server's accepts has a better level.
+        let probed = |kind, level| {
+            let subject = Subject { kind, ..Subject::default() };
+            let probe = Some(ProbeRow { level, ..ProbeRow::default() });
+            words(super::unstamped(&TrialRecord { subject, probe, ..record(Some(2), Some(1_000)) })).unwrap()
+        };
+        let better = format!("{few}; `probe = \"btf\"`, as root, may know more of them");
+        assert_eq!(probed(SubjectKind::Command, ProbeLevel::Tracepoints), better);
+        assert_eq!(probed(SubjectKind::Command, ProbeLevel::Btf), few);
+        assert_eq!(probed(SubjectKind::Own, ProbeLevel::Tracepoints), few);
     }
 
     #[test]

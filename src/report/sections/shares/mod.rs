@@ -143,9 +143,20 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
 /// Where no member got more than this many times the mean, who got most says nothing.
 const UNREMARKABLE: f64 = 1.1;
 
-/// Whether a share of what so many members had to share is not worth naming: less than a tenth above the mean.
-pub(super) fn is_even(share: f64, members: usize) -> bool {
+/// Whether a share of what so many members had to share is not worth naming.
+pub(super) fn is_near_mean(share: f64, members: usize) -> bool {
     share * (members as f64) < UNREMARKABLE
+}
+
+/// How far all shares that are not worth naming lie above the mean, at most: `over 10 % more`. They need not be even: of two members, one may
+/// have 45 % and the other 55 %.
+pub(super) fn beyond_mean() -> String {
+    format!("over {:.0} % more", 100.0 * (UNREMARKABLE - 1.0))
+}
+
+/// What members share: `accepts` or `flows`.
+pub(super) fn what(ranked: &Ranked<'_>) -> &'static str {
+    counted(ranked).what
 }
 
 /// Whether chance decided how a cell's accepts, or flows, spread over its members, and explains it.
