@@ -18,7 +18,8 @@ pub struct Recording {
     /// List the trials in order without running them, after all checks that a run would make of this machine; with --quiet, only check
     #[arg(short = 'n', long, visible_alias = "list")]
     pub dry_run: bool,
-    /// Run even if the load needs more ports, files or memory than this machine has
+    /// Run even if the load needs more ports, memory or open files of the whole machine than there are; what one process may open
+    /// (`ulimit -n`) decides how many loaders there are, and is not ignored
     #[arg(long)]
     pub force: bool,
     /// Allow a running server to which packets leave this machine; get its owner's consent first. Multicast and broadcast addresses

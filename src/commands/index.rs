@@ -1,5 +1,7 @@
 //! `listenbench index`: a page over all records below a folder.
 
+use std::{fs, path::Path};
+
 use anyhow::{Context, Result, bail};
 
 use super::{Ended, folder_to_be, note, output::may_replace, say};
@@ -35,12 +37,21 @@ pub fn run(options: &cli::Index) -> Result<Ended> {
         bail!("no record can be read below {}: `listenbench run` writes them", options.folder.display());
     }
     let history = History::of(runs);
-    let page = history.page(&options.folder.display().to_string(), &left_out);
+    let page = history.page(&named(&options.folder), &left_out);
     folder.replace(PAGE, page.as_bytes()).with_context(|| format!("writing {}", folder.path().join(PAGE).display()))?;
     history.findings().iter().try_for_each(|line| say(terminal::prose(line)))?;
     left_out.iter().for_each(|line| note(format_args!("left out: {line}")));
     say(terminal::prose(&format!("written: {}", folder.path().join(PAGE).display())))?;
     Ok(if left_out.is_empty() && !history.is_flawed() { Ended::Done } else { Ended::Flawed })
+}
+
+/// A folder as it was given or, if that has no name, like `.`, by its name.
+fn named(folder: &Path) -> String {
+    let real = || fs::canonicalize(folder).ok();
+    match (folder.file_name(), real()) {
+        (None, Some(real)) => real.file_name().unwrap_or(real.as_os_str()).to_string_lossy().into_owned(),
+        _ => folder.display().to_string(),
+    }
 }
 
 /// Looks for records, folder by folder. No link is followed.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pacer::Part;
 use crate::{
-    format::{plural, rate, thousands},
+    format::{counted, plural, rate, thousands},
     scenario::{Arrivals, Bound, Load, Mode, Scenario, Span, keys},
 };
 
@@ -79,9 +79,9 @@ impl fmt::Display for Sizing {
         let on_each = if self.hosts > 1 { format!(" on each of {} load hosts", self.hosts) } else { String::new() };
         write!(
             f,
-            "{}{on_each} for up to {} connections at once ({} of {} open files each)",
+            "{}{on_each} for up to {} at once ({} of {} open files each)",
             plural(self.loaders(), "loader"),
-            thousands(self.connections as f64),
+            counted(self.connections, "connection", "connections"),
             thousands(self.files_each as f64),
             thousands(self.files_limit as f64)
         )

@@ -8,7 +8,10 @@ use super::{
     stopping,
     verdicts::missing,
 };
-use crate::{format::harmless, record::Outcome};
+use crate::{
+    format::{harmless, plural},
+    record::Outcome,
+};
 
 /// The content of every form of a report.
 pub struct Document {
@@ -36,10 +39,8 @@ impl Document {
         let sections = sections(ranked);
         #[cfg(test)]
         super::columns::all_explained(&sections);
-        let mut facts = vec![
-            format!("{cells} {}", if cells == 1 { "cell" } else { "cells" }),
-            format!("{valid} of {} trials valid", record.trials.len()),
-        ];
+        let mut facts =
+            vec![plural(cells, "cell"), format!("{valid} of {} valid", plural(record.trials.len(), "trial"))];
         let began = record.trials.iter().map(|trial| &trial.started_at).min();
         facts.extend(began.and_then(|at| at.get(..10)).filter(|date| !date.is_empty()).map(str::to_owned));
         Self {

@@ -3,6 +3,7 @@
 use super::{claims, ranking::listed};
 use crate::{
     format::{number, plural},
+    record::{TrialRecord, VerdictName},
     scenario::{Stop, Until},
     stats::{Decision, Looks, Record, Summary},
 };
@@ -23,14 +24,13 @@ pub(super) fn sentence(record: &Record, summary: &Summary) -> Option<String> {
         return None;
     }
     let is_reached = match (&summary.decision, &summary.precision) {
-        (Some(decision), _) => decision.decided && decision.look.is_some(),
+        (Some(decision), _) => decision.is_over() && decision.look.is_some(),
         (None, Some(precision)) => precision.narrow && ran >= record.whole.repetitions,
         (None, None) => false,
     };
     let most = plural(max_repetitions, "repetition");
     if is_reached {
-        let nothing = summary.decision.as_ref().is_some_and(|decision| decision.comparisons == 0);
-        let why = if nothing { "there is nothing to compare".to_owned() } else { aim };
+        let why = summary.decision.as_ref().map_or_else(|| aim.clone(), |decision| why(decision, &aim));
         return Some(match ran < max_repetitions {
             true => format!("Stopped after {ran} of at most {most}: {why}."),
             false => format!("Stopped after all {most}: {why}."),
@@ -38,8 +38,12 @@ pub(super) fn sentence(record: &Record, summary: &Summary) -> Option<String> {
     }
     if let Some(Decision { look: None, looks, .. }) = &summary.decision {
         let looks: Vec<String> = looks.iter().map(usize::to_string).collect();
+        let is_interrupted =
+            |trial: &TrialRecord| trial.verdicts.iter().any(|one| one.name == VerdictName::Interrupted);
+        let ended = if record.trials.iter().any(is_interrupted) { "Interrupted" } else { "Ended" };
         return Some(format!(
-            "Ended after {ran} of at most {most}, not with a look at the results (after {}).",
+            "{ended} after {}, {ran} of at most {most} of every cell, and not with a look at the results (after {}): nothing is decided.",
+            plural(record.trials.len(), "trial"),
             listed(&looks)
         ));
     }
@@ -50,6 +54,20 @@ pub(super) fn sentence(record: &Record, summary: &Summary) -> Option<String> {
     };
     let open = summary.decision.as_ref().map_or_else(String::new, open);
     Some(format!("{ended}{open}."))
+}
+
+/// Why a run could stop: what it aims at is reached, as far as there is anything to compare.
+fn why(decision: &Decision, aim: &str) -> String {
+    let missing = plural(decision.missing, "comparison");
+    match (decision.comparisons, decision.missing) {
+        (0, 0) => "there is nothing to compare".to_owned(),
+        (0, _) => "no two cells that compete have an answer in valid trials".to_owned(),
+        (_, 0) => aim.to_owned(),
+        (_, 1) => {
+            format!("{aim}, except that {missing} could not be made, because a cell has no answer in a valid trial")
+        }
+        _ => format!("{aim}, except that {missing} could not be made, because cells have no answer in a valid trial"),
+    }
 }
 
 /// What is not decided: `: 2 of 6 comparisons with the best are not; where none is shown, 1.34× is the smallest ratio all tests could have
@@ -94,7 +112,8 @@ mod tests {
         assert_eq!(said(1, decided(0.1), 9, 0), stopped);
         let all = "Stopped after all 5 repetitions: all differences over 10 % are decided.";
         assert_eq!(said(2, decided(0.1), 5, 0), all);
-        let between = "Ended after 4 of at most 9 repetitions, not with a look at the results (after 5 and 9).";
+        let between = "Ended after 8 trials, 4 of at most 9 repetitions of every cell, and not with a look at the results (after 5 and 9): \
+                       nothing is decided.";
         assert_eq!(said(2, decided(0.1), 9, 1), between);
         let wide = said(1, Until::Precise(0.0001), 5, 0);
         assert_eq!(wide, "Stopped after all 5 repetitions, but not all intervals are within ±0.01 %.");

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     record::{Outcome, TrialRecord, VerdictName, limits, reader::HISTOGRAMS},
+    report::ranking::listed,
     scenario::label,
     stats::{Record, Summary},
 };
+
+/// Cells that are named; more are counted.
+const NAMED: usize = 6;
 
 /// A verdict and the trials it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +73,8 @@ pub fn unused(record: &Record) -> Vec<String> {
 /// What a record lacks: trials that were planned, and what its files lost or contradict each other in.
 pub fn missing(record: &Record, flaws: &[String]) -> Option<String> {
     let number = record.trials.len();
-    let planned = record.planned().filter(|planned| number < *planned);
+    let (planned, unrun) = record.unrun().map_or((None, Vec::new()), |unrun| (unrun.planned, unrun.cells));
+    let planned = planned.filter(|planned| number < *planned);
     // If lines are missing, nobody knows where the run ended.
     let fewer = planned.map(|planned| match flaws {
         [] => format!("the run ended early, after {number} of {planned} trials"),
@@ -83,7 +88,11 @@ pub fn missing(record: &Record, flaws: &[String]) -> Option<String> {
         ""
     };
     let damage = (!flaws.is_empty()).then(|| format!("the record is damaged: {}{holds}", flaws.join("; ")));
-    let facts: Vec<String> = fewer.into_iter().chain(damage).collect();
+    let unrun = (!unrun.is_empty() && number > 0).then(|| match unrun.len() {
+        few if few <= NAMED => format!("no trial was run of {}", listed(&unrun)),
+        many => format!("no trial of {many} cells was run"),
+    });
+    let facts: Vec<String> = fewer.into_iter().chain(unrun).chain(damage).collect();
     (!facts.is_empty()).then(|| facts.join("; "))
 }
 

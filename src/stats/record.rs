@@ -1,6 +1,6 @@
 //! A run read from disk, with the scenario it answers. Summaries and reports access a run only through this.
 
-use std::ops::Deref;
+use std::{collections::HashSet, ops::Deref};
 
 use thiserror::Error;
 
@@ -43,14 +43,26 @@ impl Record {
         several.unwrap_or_default().iter().map(|load| load.name.as_str()).collect()
     }
 
-    /// The number of trials the scenario plans, if known in advance.
-    pub fn planned(&self) -> Option<usize> {
-        if self.whole.stop.is_some() || self.whole.search.is_some() {
-            return None;
-        }
+    /// What the scenario plans, of which trials are missing; `None` if its plan cannot be read.
+    pub fn unrun(&self) -> Option<Unrun> {
         let plan = Plan::read(&Source { name: SCENARIO, text: &self.raw.scenario }, &[]).ok()?;
-        Some(plan.trials.len())
+        let is_known = self.whole.stop.is_none() && self.whole.search.is_none();
+        let known: HashSet<_> = self.trials.iter().map(|trial| trial.cell_index).collect();
+        let unrun = plan.cells.iter().enumerate().filter(|(index, _)| !known.contains(index));
+        Some(Unrun {
+            planned: is_known.then_some(plan.trials.len()),
+            cells: unrun.map(|(_, cell)| cell.label()).collect(),
+        })
     }
+}
+
+/// What a record may lack.
+#[derive(Debug)]
+pub struct Unrun {
+    /// The number of trials that were planned, if that was known in advance.
+    pub planned: Option<usize>,
+    /// The cells of which no trial was run, by their labels.
+    pub cells: Vec<String>,
 }
 
 impl Deref for Record {

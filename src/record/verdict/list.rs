@@ -379,7 +379,7 @@ verdicts! {
         given_when: "the user ended the run before the load, or the fill of the ports, had finished; what follows from that gets no verdict of its own",
         detail: so_far.to_string(),
         meaning: "The trial's figures are those of a shorter time than the scenario asks for: they stay in the record, and out of the summary.",
-        remedy: "Run the scenario again and let it end; `--set load.duration=…` makes its trials shorter.",
+        remedy: "Run the scenario again and let it end; `--list` says how long it takes.",
     }
 
     RoutingChanged {

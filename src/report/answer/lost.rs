@@ -61,12 +61,15 @@ pub fn clause(record: &Record, summary: &Summary, ranking: &Ranking) -> String {
     let parts = match &levels[..] {
         [(loss, _)] if cells.len() == 1 => of(loss),
         few if few.len() <= NAMED => {
-            let parts: Vec<String> =
-                few.iter().map(|(loss, names)| format!("{} with {}", of(loss), names_of(names))).collect();
+            let parts: Vec<String> = few
+                .iter()
+                .map(|(loss, names)| format!("{}{} with {}", of(loss), each(names), names_of(names)))
+                .collect();
             parts.join(if few.iter().any(|(_, names)| names.len() > 1) { "; " } else { ", " })
         }
         [(least, few), .., (most, many)] => {
-            format!("from {} (with {}) to {} (with {})", of(least), names_of(few), of(most), names_of(many))
+            let [least, most] = [(least, few), (most, many)].map(|(loss, names)| of(loss) + each(names));
+            format!("from {least} (with {}) to {most} (with {})", names_of(few), names_of(many))
         }
         [_] | [] => unreachable!("few levels are listed by name, and some cell has a value"),
     };
@@ -86,6 +89,10 @@ fn levels(cells: Vec<(String, Loss)>) -> Vec<(Loss, Vec<String>)> {
     }
     levels.sort_by_key(|(loss, _)| (loss.lost, std::cmp::Reverse(loss.due)));
     levels
+}
+
+fn each(names: &[String]) -> &'static str {
+    if names.len() > 1 { " each" } else { "" }
 }
 
 fn names_of(names: &[String]) -> String {
@@ -121,7 +128,8 @@ pub(super) fn evidence(record: &Record, summary: &Summary, ranking: &Ranking) ->
         let names: Vec<String> = nothing.iter().map(|(group, row, _)| row.full_name(group)).collect();
         let name = if names.len() <= NAMED { names.join("; ") } else { plural(names.len(), "cell") };
         let all = nothing.iter().map(|(.., loss)| *loss).fold(Loss::default(), Loss::and);
-        lines.push(counted(&name, &all));
+        let together = if names.len() > 1 { " together" } else { "" };
+        lines.push(counted(&format!("{name}{together}"), &all));
     }
     lines
 }

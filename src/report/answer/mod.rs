@@ -90,6 +90,9 @@ fn answer(record: &Record, summary: &Summary, ranking: &Ranking) -> (String, Vec
     if valid == 0 {
         let fate = fate::of(&record.trials.iter().collect::<Vec<_>>());
         let sentence = match record.trials.len() {
+            0 if !record.flaws.is_empty() => {
+                format!("No trial can be read, so {} {} unknown.", lower(&the(metric)), metric.is())
+            }
             0 => format!("No trial was run, so {} {} unknown.", lower(&the(metric)), metric.is()),
             1 => format!("{}.", capital(&fate)),
             _ => format!("No trial is valid: {fate}."),
@@ -558,7 +561,7 @@ mod tests {
         };
         assert!(lines([true, false, false, true]).is_empty(), "half is not most");
         let meaning = VerdictName::CpuSteal.meaning();
-        assert_eq!(lines([true, true, false, true]), [format!("cpu-steal in most trials of a (2 of 2): {meaning}")]);
-        assert_eq!(lines([true; 4]), [format!("cpu-steal in most trials of both cells: {meaning}")]);
+        assert_eq!(lines([true, true, false, true]), [format!("cpu-steal in all trials of a (2 of 2): {meaning}")]);
+        assert_eq!(lines([true; 4]), [format!("cpu-steal in all trials of both cells: {meaning}")]);
     }
 }

@@ -21,16 +21,18 @@ pub(super) fn lines(summary: &Summary) -> Vec<String> {
     let line = |(name, cells): (VerdictName, Vec<&CellSummary>)| {
         let share =
             |cell: &CellSummary| format!("{} of {}", cell.verdicts[&name], cell.valid + cell.invalid + cell.failed);
+        let is_in_all = |cell: &&CellSummary| cell.verdicts[&name] == cell.valid + cell.invalid + cell.failed;
+        let most = if cells.iter().all(is_in_all) { "all" } else { "most" };
         let place = match (cells.len(), summary.cells.len()) {
             (1, 1) if share(cells[0]) == "1 of 1" => "in the one trial".to_owned(),
             (1, 1) => format!("in {} trials", share(cells[0])),
             (named @ 1..=NAMED, all) if named < all => {
                 let named: Vec<String> =
                     cells.iter().map(|cell| format!("{} ({})", short(&cell.cell), share(cell))).collect();
-                format!("in most trials of {}", named.join("; "))
+                format!("in {most} trials of {}", named.join("; "))
             }
-            (some, all) if some == all => format!("in most trials of {} cells", all_of(all)),
-            (some, all) => format!("in most trials of {some} of {all} cells"),
+            (some, all) if some == all => format!("in {most} trials of {} cells", all_of(all)),
+            (some, all) => format!("in {most} trials of {some} of {all} cells"),
         };
         format!("{name} {place}: {}", name.meaning())
     };

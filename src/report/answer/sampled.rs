@@ -169,10 +169,12 @@ pub(super) fn is_untested(summary: &Summary, ranking: &Ranking) -> bool {
 /// How many trials there are, and how many it takes.
 fn too_few(summary: &Summary, metric: &Metric, groups: &[&Group]) -> String {
     let trials = groups.iter().flat_map(|group| known(group));
-    let trials = trials.filter_map(|row| Some(row.values.as_ref()?.values.len())).max().unwrap_or(0);
+    let trials = trials.filter_map(|row| Some(row.values.as_ref()?.values.len()));
+    let (fewest, most) = (trials.clone().min().unwrap_or(0), trials.max().unwrap_or(0));
     let needed = RankSum::trials_needed(summary.tests(metric.name), summary.looks.level());
-    let are = if trials == 1 { "is" } else { "are" };
-    format!("{} per cell {are} too few to show any difference, which takes at least {needed}", plural(trials, "trial"))
+    let are = if most == 1 { "is" } else { "are" };
+    let trials = if fewest < most { format!("{fewest} to {}", plural(most, "trial")) } else { plural(most, "trial") };
+    format!("{trials} per cell {are} too few to show any difference, which takes at least {needed}")
 }
 
 /// The medians of all groups, or from which to which they reach if there are many.

@@ -12,9 +12,10 @@ use crate::{
     },
 };
 
-/// A value that a search tried: its three digits.
-pub fn value(value: f64) -> String {
-    if value >= 1_000.0 { thousands(value) } else { value.to_string() }
+/// A value of its variable that a search tried: its three digits, and the unit if it is a rate.
+pub fn value(variable: &str, value: f64) -> String {
+    let number = if value >= 1_000.0 { thousands(value) } else { value.to_string() };
+    if variable.ends_with("rate") { number + "/s" } else { number }
 }
 
 /// Answers with the results of searches.
@@ -31,6 +32,7 @@ pub(super) fn of_search(record: &Record, summary: &Summary) -> Answer {
         name if name.is_empty() => name,
         name => format!("{name}: "),
     };
+    let value = |value: f64| self::value(&found[0].variable, value);
     let part = |search: &&Found| {
         // Unconfirmed ends are where the search stands, not what it found.
         let so_far = if search.status == SearchStatus::Confirmed { "" } else { " so far" };
@@ -58,10 +60,11 @@ pub(super) fn of_search(record: &Record, summary: &Summary) -> Answer {
         found.iter().map(part).collect::<Vec<_>>().join(", ")
     );
     let evidence = found.iter().map(|search| {
+        let show = value;
         let at = |value: Option<f64>, of: Option<f64>| {
             value.map(|value| {
                 let of = of.map_or_else(|| "not sustained".to_owned(), figure);
-                format!("{of} at {}", self::value(value))
+                format!("{of} at {}", show(value))
             })
         };
         let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];

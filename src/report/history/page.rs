@@ -1,5 +1,7 @@
 //! The index page of a folder: what changed, a small chart for each series, and all runs.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::{History, Point, Run, Scene, Series, runs_in_words};
@@ -59,7 +61,7 @@ impl History {
         let namesakes: Vec<usize> =
             (0..self.scenes.len()).filter(|other| self.scenes[*other].0.scenario == scene.scenario).collect();
         let number = namesakes.iter().position(|other| *other == place).map_or(1, |before| before + 1);
-        let runs = series.iter().map(|one| one.points.len()).max().unwrap_or(0);
+        let runs = runs_of(series);
         let (shown, left) = series.split_at(series.len().min(SHOWN));
         html! {
             section {
@@ -67,17 +69,19 @@ impl History {
                     "Scenario " (scene.scenario)
                     @if namesakes.len() > 1 { ", " (number) " of " (namesakes.len()) " with other settings or on other machines" }
                 }
-                h2 { (scene.scenario) ": " (runs_in_words(runs)) " on " (scene.machine) }
-                div.pair { @for one in shown.iter().filter(|one| one.points.len() > 1) { (self.chart(one)) } }
+                h2 { (scene.scenario) ": " (runs_in_words(runs.len())) " on " (scene.machine) }
+                div.pair { @for one in shown.iter().filter(|one| one.points.len() > 1) { (self.chart(one, &runs)) } }
                 @if !left.is_empty() { p.note { (left.len()) " more cells and metrics are left out here, and tested all the same" } }
                 (table(&self.numbers(shown)))
             }
         }
     }
 
-    fn chart(&self, series: &Series) -> Markup {
+    /// `runs`: those of the scenario, which have the same place in all of its charts, whichever of them have a figure.
+    fn chart(&self, series: &Series, runs: &[usize]) -> Markup {
         let metric = series.metric;
-        let points = || (1..).zip(&series.points).map(|(place, point)| (f64::from(place), point));
+        let place = |point: &Point| runs.partition_point(|run| *run <= point.run) as f64;
+        let points = || series.points.iter().map(|point| (place(point), point));
         let reached = || points().filter(|(_, point)| point.median.is_finite());
         let highest = reached().map(|(_, point)| if point.high.is_finite() { point.high } else { point.median });
         let banded = reached().filter(|(_, point)| point.low.is_finite() && point.high.is_finite());
@@ -86,7 +90,7 @@ impl History {
             label: self.runs[point.run].in_words(),
             values: vec![metric.unit.show(point.median)],
         };
-        let count = series.points.len() as f64;
+        let count = runs.len() as f64;
         let change = match &series.course {
             Course::Change(change) => Some(change),
             Course::NoChangeShown | Course::TooFewRuns => None,
@@ -111,7 +115,8 @@ impl History {
             }],
             spans: change
                 .map(|change| {
-                    let (at, half) = (change.before as f64 + 0.5, count / 100.0);
+                    let [before, after] = [change.before - 1, change.before].map(|point| place(&series.points[point]));
+                    let (at, half) = ((before + after) / 2.0, count / 100.0);
                     Span { from: at - half, to: at + half, label: "A".to_owned(), event: true }
                 })
                 .into_iter()
@@ -123,9 +128,7 @@ impl History {
 
     /// Every figure of a scenario, a row for each run.
     fn numbers(&self, series: &[Series]) -> Grid {
-        let mut places: Vec<usize> = series.iter().flat_map(|one| one.points.iter().map(|point| point.run)).collect();
-        places.sort_unstable();
-        places.dedup();
+        let places = runs_of(series);
         let mut head: Vec<String> = ["run", "revision", "kernel"].map(str::to_owned).to_vec();
         head.extend(series.iter().map(|one| format!("{}\n{}", one.metric.label, one.cell)));
         let row = |place: &usize| {
@@ -187,6 +190,12 @@ impl Run {
         let super::Origin { run, revision, kernel, .. } = &self.origin;
         format!("{run}, revision {revision}, kernel {kernel}")
     }
+}
+
+/// The runs that have a figure in any of these series, in order of time.
+fn runs_of(series: &[Series]) -> Vec<usize> {
+    let all: BTreeSet<usize> = series.iter().flat_map(|one| one.points.iter().map(|point| point.run)).collect();
+    all.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -131,24 +131,33 @@ fn with_range(values: &Values, metric: &Metric) -> String {
     format!("{} ({}–{})", show(values.median), show(values.low), show(values.high))
 }
 
-/// ` for 1,200 of the 1,250 connections that were due, except those whose establishment was not seen`.
-fn of_how_many(summary: &Summary) -> String {
+/// ` for 1,200 of the 1,250 connections that were due; 45 failed, and of 5 the establishment was not seen`.
+fn of_how_many(ranked: &Ranked<'_>) -> String {
+    let summary = ranked.summary;
     let exact = summary.cells.iter().filter(|cell| cell.accept_wait_method.is_some_and(WaitMethod::is_exact));
     let attempts = exact.filter_map(|cell| cell.metrics.get("accept_wait_p50_ns")?.attempts);
     let (due, lost) = attempts.fold((0, 0), |(due, lost), of| (due + of.due, lost + of.lost));
-    match (due, lost) {
-        (0, _) => String::new(),
-        (_, 0) => " for every connection that was due, except those whose establishment was not seen".to_owned(),
-        (due, lost) => format!(
-            " for {} of the {} connections that were due, except those whose establishment was not seen",
-            thousands((due - lost) as f64),
-            thousands(due as f64)
-        ),
+    if due == 0 {
+        return String::new();
     }
+    let trials = ranked.cells.iter().flat_map(|cell| &cell.trials);
+    let unseen: u64 = trials.filter_map(|trial| trial.measured.unstamped).sum();
+    let missing = [(lost, "failed"), (unseen, "established unseen")];
+    let missing: Vec<String> = missing
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", thousands(*count as f64)))
+        .collect();
+    if missing.is_empty() {
+        return " for every connection that was due".to_owned();
+    }
+    let [measured, all] = [due - lost, due + unseen].map(|count| thousands(count as f64));
+    format!(" for {measured} of the {all} connections that were due ({})", missing.join(", "))
 }
 
 /// What exact accept waits are; empty without any.
-fn exact_waits(summary: &Summary) -> String {
+fn exact_waits(ranked: &Ranked<'_>) -> String {
+    let summary = ranked.summary;
     let has = |method, ends| {
         let is = |cell: &CellSummary| cell.accept_wait_method == Some(method) && cell.accept_wait_ends == ends;
         summary.cells.iter().any(is)
@@ -166,12 +175,12 @@ fn exact_waits(summary: &Summary) -> String {
     match &ends[..] {
         [] => String::new(),
         [one] => {
-            format!("accept wait: from ESTABLISHED in the kernel {one}, measured exactly{}.", of_how_many(summary))
+            format!("accept wait: from ESTABLISHED in the kernel {one}, measured exactly{}.", of_how_many(ranked))
         }
         several => format!(
             "accept wait: from ESTABLISHED in the kernel {}, measured exactly{}. Do not compare waits that end differently.",
             several.join(", or "),
-            of_how_many(summary)
+            of_how_many(ranked)
         ),
     }
 }
@@ -181,7 +190,7 @@ fn legend(ranked: &Ranked<'_>, columns: &[(Column, &Metric)], ranks: bool) -> Ve
     let summary = ranked.summary;
     let method = |method| summary.cells.iter().any(|cell| cell.accept_wait_method == Some(method));
     let has = |metric: &str| columns.iter().any(|(_, shown)| shown.name == metric);
-    let exact = exact_waits(summary);
+    let exact = exact_waits(ranked);
     let imbalance = imbalance(ranked);
     let has_responses = summary.cells.iter().any(|cell| cell.metrics.contains_key("response_p50_ns"));
     let lines = [

@@ -38,18 +38,27 @@ fn in_words(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// The sysctls that a scenario sets: `0, 1 or 2 (swept)` if the matrix does, and whatever variants do is among the cells.
+fn sysctls_of(scenario: &str) -> IndexMap<String, String> {
+    let table = scenario.parse::<toml::Table>().unwrap_or_default();
+    let of = |key: &str| table.get(key).and_then(toml::Value::as_table).into_iter().flatten();
+    let fixed = of("sysctl").map(|(name, value)| (name.clone(), in_words(value)));
+    let swept = of("matrix").filter_map(|(path, values)| {
+        let values: Vec<String> = values.as_array()?.iter().map(in_words).collect();
+        let (last, others) = values.split_last()?;
+        let all = if others.is_empty() { last.clone() } else { format!("{} or {last} (swept)", others.join(", ")) };
+        Some((path.strip_prefix("sysctl.")?.to_owned(), all))
+    });
+    fixed.chain(swept).collect()
+}
+
 pub(super) fn of(record: &Record, effective: &Effective) -> Vec<String> {
     let host = &record.host;
     let text = |name: &str| host.get(name).map_or_else(String::new, plain);
-    let written = record
-        .scenario
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|table| table.get("sysctl").and_then(toml::Value::as_table).cloned())
-        .unwrap_or_default();
     // What the scenario sets holds in each trial's network, whatever the network was before.
+    let written = sysctls_of(&record.scenario);
     let sysctl = |name: &str| match written.get(name) {
-        Some(value) => in_words(value),
+        Some(value) => value.clone(),
         None => host["sysctls"].get(name).map_or_else(|| "?".to_owned(), plain),
     };
     let mut sysctls: Vec<String> = SYSCTLS
@@ -58,7 +67,7 @@ pub(super) fn of(record: &Record, effective: &Effective) -> Vec<String> {
         .map(|name| format!("{} {}", name.replace("ip_local_port_range", "ports"), sysctl(name)))
         .collect();
     let others = written.iter().filter(|(name, _)| !SYSCTLS.contains(&name.as_str()));
-    sysctls.extend(others.map(|(name, value)| format!("{name} {}", in_words(value))));
+    sysctls.extend(others.map(|(name, value)| format!("{name} {value}")));
     // A job's trials write no sysctls, and each host has its own.
     let of_job = host.get("hosts").is_some();
     let mut conditions = match Job::of(host) {

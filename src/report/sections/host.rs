@@ -20,7 +20,7 @@ pub(super) fn section(ranked: &Ranked<'_>) -> Option<Content> {
     let facts = facts(host);
     let job = Job::of(host);
     let (own, network) = match &job {
-        None => ("Host", "Sysctls of the network used"),
+        None => ("Host", "Sysctls of the network, before the scenario's own"),
         Some(_) => ("Host of rank 0", "Sysctls of its network"),
     };
     let by = if job.is_some() { ", with what chooses the same hosts (on others, without `address` in it)" } else { "" };

@@ -323,10 +323,12 @@ fn notes(shown: &Shown<'_>, curves: &[Curve<'_>], bounds: usize, left_out: usize
     let (lost, due) =
         curves.iter().fold((0, 0), |(lost, due), curve| (lost + curve.lost, due + curve.lost + curve.merged.len()));
     if lost > 0 {
+        let is_exact = shown.histograms == ACCEPT_WAIT.histograms && bounds < curves.len();
         notes.push(format!(
-            "Percentiles are of all {} attempts that were due; {} of them failed and count as slower than any other. A curve ends where \
+            "Percentiles are of {} attempts that were due{}; {} of them failed and count as slower than any other. A curve ends where \
              its values do.",
             thousands(due as f64),
+            if is_exact { " and whose establishment, if there was one, was seen" } else { "" },
             thousands(lost as f64)
         ));
     }

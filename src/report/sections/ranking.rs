@@ -176,18 +176,24 @@ fn table(ranked: &Ranked<'_>, metric: &Metric) -> Grid {
     let none = || "–".to_owned();
     let row = |(group, row): (&Group, &Row)| {
         let compared = row.against_best.as_ref();
+        let tested = compared.filter(|_| !ranked.summary.is_one_trial_per_cell());
         let show = |value: f64| row.show(metric, value);
+        let interval = row.values.as_ref().filter(|values| values.values.len() > 1);
         let ends = compared.and_then(|compared| compared.low.zip(compared.high));
         vec![
             with_settings(&row.name, &group.settings) + &of_waits(group),
             row.median(metric),
-            row.values.as_ref().map_or_else(none, |values| format!("{} to {}", show(values.low), show(values.high))),
+            interval.map_or_else(none, |values| format!("{} to {}", show(values.low), show(values.high))),
             row.values.as_ref().map_or(0, |values| values.values.len()).to_string(),
             compared.and_then(|compared| compared.ratio).map_or_else(none, ratio),
             ends.map_or_else(none, |(low, high)| format!("{} to {}", ratio(low), ratio(high))),
-            compared.map_or_else(none, |compared| p_value(compared.p_value)),
-            compared.map_or_else(none, |compared| p_value(compared.p_adjusted)),
-            compared.map_or("–", |compared| claims::relation(compared.verdict)).to_owned(),
+            tested.map_or_else(none, |compared| p_value(compared.p_value)),
+            tested.map_or_else(none, |compared| p_value(compared.p_adjusted)),
+            match (compared, tested) {
+                (None, _) => none(),
+                (Some(_), None) => "not tested".to_owned(),
+                (_, Some(compared)) => claims::relation(compared.verdict).to_owned(),
+            },
         ]
     };
     compared(Grid::new(head, 1, rows.map(row).collect()))
@@ -225,7 +231,7 @@ fn notes(metric: &Metric, ranges: bool, compared: Option<&Looks>, dots_left_out:
         ];
     }
     let bar = if ranges {
-        "from the smallest to the largest trial (too few for an interval)"
+        "95 % bootstrap interval of the median; of fewer than five trials, from the smallest to the largest"
     } else {
         "95 % bootstrap interval of the median"
     };

@@ -63,7 +63,7 @@ fn title(found: &[&Found]) -> String {
     };
     let figure = |search: &Found| {
         let more = if search.beyond.is_none() { " or more" } else { "" };
-        format!("{}{more}", value(search.within.unwrap_or(0.0)))
+        format!("{}{more}", value(&search.variable, search.within.unwrap_or(0.0)))
     };
     if found.len() == 1 {
         return format!("{} keeps the limit", figure(best));
@@ -80,22 +80,28 @@ fn title(found: &[&Found]) -> String {
 
 fn standing(search: &Found) -> String {
     match search.beyond {
-        Some(beyond) => format!("{} does not · {}", value(beyond), status(search.status)),
+        Some(beyond) => format!("{} does not · {}", value(&search.variable, beyond), status(search.status)),
         None => status(search.status).to_owned(),
     }
 }
 
 fn figures(ranked: &Ranked<'_>, metric: &Metric, search: &Found, within: f64) -> Figures {
     let figure = |value: Option<f64>| value.map_or_else(|| "not sustained".to_owned(), |value| metric.unit.show(value));
-    let mut tip = format!("{}\n{}: {} {}", name(search), value(within), metric.label, figure(search.within_figure));
+    let mut tip = format!(
+        "{}\n{}: {} {}",
+        name(search),
+        value(&search.variable, within),
+        metric.label,
+        figure(search.within_figure)
+    );
     if let Some(beyond) = search.beyond {
-        tip += &format!("\n{}: {}", value(beyond), figure(search.beyond_figure));
+        tip += &format!("\n{}: {}", value(&search.variable, beyond), figure(search.beyond_figure));
     }
     Figures {
         median: within,
         low: within,
         high: search.beyond.unwrap_or(within),
-        shown: value(within),
+        shown: value(&search.variable, within),
         tip,
         trials: tried(ranked, search).map(|(value, _)| value).collect(),
     }
@@ -129,7 +135,7 @@ fn table(ranked: &Ranked<'_>, metric: &Metric, found: &[&Found]) -> Grid {
             let verdicts: Vec<&str> = cell.verdicts.keys().map(|name| name.into()).collect();
             vec![
                 name(search),
-                value(tried),
+                value(&search.variable, tried),
                 (cell.valid + cell.invalid + cell.failed).to_string(),
                 values.map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median)),
                 cell.valid.to_string(),

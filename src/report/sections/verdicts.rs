@@ -60,6 +60,7 @@ fn send_lag(ranked: &Ranked<'_>) -> Option<String> {
             || !loads.is_empty() && loads.iter().all(|load| load.rates.offered_per_s.is_some())
     };
     let trials = ranked.cells.iter().flat_map(|cell| &cell.trials).filter(is_on_schedule);
+    let all = trials.clone().count();
     // Loaders that lack processor time are late for that reason.
     let is_saturated =
         |trial: &&&TrialRecord| trial.verdicts.iter().any(|one| one.name == VerdictName::LoaderSaturated);
@@ -70,9 +71,11 @@ fn send_lag(ranked: &Ranked<'_>) -> Option<String> {
     if 2 * long.len() <= lags.len() {
         return None;
     }
-    let place = match long.len() {
-        one if one == lags.len() => String::new(),
-        some => format!(" in {some} of {} trials", lags.len()),
+    let apart = if lags.len() < all { " that are not loader-saturated" } else { "" };
+    let place = match (long.len(), lags.len()) {
+        (some, judged) if some == judged && judged == all => String::new(),
+        (some, judged) if some == judged => format!(" in the {some} of {all} trials{apart}"),
+        (some, judged) => format!(" in {some} of {judged} trials{apart}"),
     };
     let [lags, responses] = [|of: &(u64, u64)| of.0, |of: &(u64, u64)| of.1].map(|part| from_to(long.iter().map(part)));
     let remedy = if ranked.record.scenario.contains("arrivals = \"burst\"") {

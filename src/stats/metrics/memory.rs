@@ -31,7 +31,8 @@ pub(super) const METRICS: &[Metric] = &[
     sampled("bytes_per_connection", "memory per connection", "Memory that an open connection takes: kernel, both ends, and processes.", Bytes, Lower, |trial| {
         both_ends(trial).map(|memory| memory.kernel_bytes_per_connection + memory.user_bytes_per_connection)
     })
-    .compared(),
+    .compared()
+    .column("memory\nB/connection"),
     sampled("kernel_bytes_per_connection", "kernel memory per connection", "Growth of the kernel's memory per open connection, both ends of it.", Bytes, Lower, |trial| {
         both_ends(trial).map(|memory| memory.kernel_bytes_per_connection)
     })
@@ -40,7 +41,8 @@ pub(super) const METRICS: &[Metric] = &[
     sampled("user_bytes_per_connection", "user memory per connection", "Growth of the memory of loaders and workers per open connection, what they share included.", Bytes, Lower, |trial| {
         both_ends(trial).map(|memory| memory.user_bytes_per_connection)
     })
-    .compared(),
+    .compared()
+    .column("user\nB/connection"),
     sampled("loader_bytes_per_connection", "loaders' memory per connection", "Growth of the loaders' private memory per open connection.", Bytes, Lower, |trial| {
         both_ends(trial).map(|memory| memory.loader_bytes_per_connection)
     })

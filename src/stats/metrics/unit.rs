@@ -44,6 +44,8 @@ impl Unit {
             Self::Count => count(value),
             Self::Bytes => format::thousands(value),
             Self::Share => format::share(value),
+            Self::Seconds if value == 0.0 => "0".to_owned(),
+            Self::Seconds if value < LEAST_SECONDS => format!("< {LEAST_SECONDS}"),
             Self::Seconds | Self::Ratio => format::ratio(value),
         }
     }
@@ -67,6 +69,9 @@ impl Unit {
 fn count(value: f64) -> String {
     if value.fract() == 0.5 { format!("{}.5", format::thousands(value.floor())) } else { format::thousands(value) }
 }
+
+/// The least that columns of seconds show.
+const LEAST_SECONDS: f64 = 0.001;
 
 /// A percentile that falls among attempts that failed.
 const NOT_REACHED: &str = "not reached";
