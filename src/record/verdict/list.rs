@@ -430,7 +430,7 @@ verdicts! {
             }
         },
         meaning: "There is nothing to measure.",
-        remedy: "Lengthen `load.duration`, shorten `load.warmup`, or fix what the errors point to. Connects that time out may meet rules of a packet filter: the report's conditions name those that there were.",
+        remedy: "Lengthen the load (`load.duration` or `load.connections`), shorten `load.warmup`, or fix what the errors point to. Connects that time out may meet rules of a packet filter: the report's conditions name those that there were.",
     }
 
     RulesBypassed {
@@ -1320,6 +1320,6 @@ verdicts! {
             format!("{cell}: ±{:.1} % was asked for; {reached}", 100.0 * asked)
         },
         meaning: "The intervals are wider than the scenario asks.",
-        remedy: "Raise `stop.max_repetitions`, lengthen `load.duration`, or use a quieter machine.",
+        remedy: "Raise `stop.max_repetitions`, lengthen the load (`load.duration` or `load.connections`), or use a quieter machine.",
     }
 }

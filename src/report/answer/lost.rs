@@ -73,7 +73,7 @@ pub fn clause(record: &Record, summary: &Summary, ranking: &Ranking) -> String {
         }
         [_] | [] => unreachable!("few levels are listed by name, and some cell has a value"),
     };
-    let over = if settings > 1 { format!(", each over {settings} settings") } else { String::new() };
+    let over = if settings > 1 { format!("; counts are sums over {settings} settings") } else { String::new() };
     let absent = exact::absent(ranking).map_or_else(String::new, |absent| format!("; no count for {absent}"));
     format!("{subject} {parts}{over}{absent}")
 }
@@ -324,7 +324,10 @@ mod tests {
     fn cells_that_lost_as_much_share_a_place() {
         let cells =
             ["a", "b", "c"].map(|name| (how(name), if name == "c" { &[[5, 0, 0]][..] } else { &[[0; 3]] }, 900));
-        assert_eq!(told(EventKind::Reload, &cells).0, "A reload loses 0 of 900 connections with a and b; 5 with c.");
+        assert_eq!(
+            told(EventKind::Reload, &cells).0,
+            "A reload loses 0 of 900 connections each with a and b; 5 with c."
+        );
     }
 
     #[test]
@@ -336,7 +339,10 @@ mod tests {
             cases.push((cell("reopen", migrate), &[[3, 0, 0]], 100));
         }
         let (sentence, evidence) = told(EventKind::Reload, &cases);
-        assert_eq!(sentence, "3 reloads lose 0 of 300 connections with inherit, 9 with reopen, each over 3 settings.");
+        assert_eq!(
+            sentence,
+            "3 reloads lose 0 of 300 connections with inherit, 9 with reopen; counts are sums over 3 settings."
+        );
         assert_eq!(evidence.len(), 4, "what lost nothing shares a line: {evidence:?}");
     }
 }

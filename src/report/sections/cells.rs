@@ -3,7 +3,7 @@
 use super::{Content, In};
 use crate::{
     format::thousands,
-    record::{Values, WaitEnd, WaitMethod},
+    record::{TrialRecord, Values, WaitEnd, WaitMethod},
     report::{Grid, Ranked, ranked::keys, ranking::plain},
     stats::{CellSummary, Column, Metric, Summary, until},
 };
@@ -141,7 +141,12 @@ fn of_how_many(ranked: &Ranked<'_>) -> String {
         return String::new();
     }
     let trials = ranked.cells.iter().flat_map(|cell| &cell.trials);
-    let unseen: u64 = trials.filter_map(|trial| trial.measured.unstamped).sum();
+    // Of the whole trial; those that were due are missing among the waits.
+    let unseen_of = |trial: &&TrialRecord| {
+        let due = trial.latency_ns.accept_wait.due;
+        Some(trial.measured.unstamped?.min(trial.measured.planned.saturating_sub(due)))
+    };
+    let unseen: u64 = trials.filter_map(unseen_of).sum();
     let missing = [(lost, "failed"), (unseen, "established unseen")];
     let missing: Vec<String> = missing
         .iter()

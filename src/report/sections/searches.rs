@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn overlapping_brackets_show_no_difference() {
         let apart = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(2_000.0), Some(2_200.0))];
-        assert_eq!(title_of(apart), "b keeps the limit up to 2,000, a up to 1,000");
+        assert_eq!(title_of(apart), "b keeps the limit up to 2,000/s, a up to 1,000/s");
         let level = vec![found("a", Some(1_000.0), Some(1_100.0)), found("b", Some(1_050.0), Some(1_100.0))];
-        assert_eq!(title_of(level), "All keep the limit up to about 1,000");
+        assert_eq!(title_of(level), "All keep the limit up to about 1,000/s");
         assert_eq!(title_of(vec![found("a", None, Some(9.0))]), "No value that keeps the limit was found");
     }
 }
