@@ -23,16 +23,18 @@ pub fn clause(ranking: &Ranking) -> String {
     let absent = absent(ranking);
     let label = capital(metric.label);
     let known: usize = levels.iter().map(|level| level.cells.len()).sum();
+    // Otherwise a value is that of the cells it names: others may have no valid trial.
+    let is_of_all = known == rows(ranking).count();
     let values = match &levels[..] {
         [] => return format!("{} {} unknown", the(metric), metric.is()),
-        [only] if known == 1 && absent.is_none() => {
+        [only] if is_of_all && known == 1 => {
             return if metric.is() == "are" {
                 format!("{label}: {}", only.shown)
             } else {
                 format!("{} is {}", the(metric), only.shown)
             };
         }
-        [only] if absent.is_none() => format!("{label}: {} in {} cells", only.shown, all_of(known)),
+        [only] if is_of_all => format!("{label}: {} in {} cells", only.shown, all_of(known)),
         levels if levels.len() <= NAMED => {
             let parts: Vec<String> =
                 levels.iter().map(|level| format!("{} ({})", level.shown, level.names())).collect();

@@ -450,6 +450,11 @@ mod tests {
             wall(&[(cell(json!(0)), &[90.0]), (cell(json!(1)), &[180.0]), (cell(json!(2)), &[90.0])]),
             "Wall: 180 (tcp_tw_reuse = 1), 90 (tcp_tw_reuse = 0 and tcp_tw_reuse = 2)."
         );
+        // What one cell has is not said of another.
+        let failed = wall(&[(cell(json!(0)), &[90.0]), (cell(json!(1)), &[])]);
+        assert!(failed.starts_with("Wall: 90 (tcp_tw_reuse = 0). tcp_tw_reuse = 1 has no valid trial: "), "{failed}");
+        let failed = wall(&[(cell(json!(0)), &[90.0]), (cell(json!(1)), &[90.0]), (cell(json!(2)), &[])]);
+        assert!(failed.starts_with("Wall: 90 (tcp_tw_reuse = 0 and tcp_tw_reuse = 1). "), "{failed}");
         let both = |reuse: u64| json!({ "tcp_tw_reuse": reuse, "close_by": "client" });
         assert_eq!(
             sentence("ports_wall", &[(both(0), &[90.0]), (both(1), &[180.0]), (both(2), &[90.0])]),

@@ -188,7 +188,8 @@ fn medians(groups: &[&Group], metric: &Metric) -> String {
         let by_median = |one: &(&Group, &Row), other: &(&Group, &Row)| median(one.1).total_cmp(&median(other.1));
         let Some((low, high)) = rows().min_by(by_median).zip(rows().max_by(by_median)) else { return String::new() };
         if low.1.median(metric) == high.1.median(metric) {
-            return format!("{} in {} cells", low.1.median(metric), all_of(cells));
+            let all = groups.iter().map(|group| group.rows.len()).sum();
+            return format!("{} in {}", low.1.median(metric), in_cells(cells, all));
         }
         let shown = |(group, row): (&Group, &Row)| with_name(&row.median(metric), &row.full_name(group));
         return format!("from {} to {}, {cells} cells", shown(low), shown(high));
@@ -210,13 +211,18 @@ fn span(group: &Group, metric: &Metric) -> String {
             };
             match (end(first), end(last)) {
                 _ if first.median(metric) == last.median(metric) => {
-                    format!("{} in {} cells", first.median(metric), all_of(known.len()))
+                    format!("{} in {}", first.median(metric), in_cells(known.len(), group.rows.len()))
                 }
                 (first, last) => format!("from {first} to {last}"),
             }
         }
         known => known.iter().map(shown).collect::<Vec<_>>().join(", "),
     }
+}
+
+/// `all 6 cells`, or `5 of 6 cells` where others have no figure.
+fn in_cells(known: usize, all: usize) -> String {
+    if known == all { format!("{} cells", all_of(all)) } else { format!("{known} of {all} cells") }
 }
 
 /// A median with its cell: `1.20 ms (a)`, `not reached (a, 1.3 % lost)`.

@@ -171,7 +171,7 @@ fn finding(curves: &[Curve<'_>], wake_ups: &Metric, tail: &Metric, comparisons: 
     };
     let place = match curves.len() {
         1 => String::new(),
-        count => format!("{} (tails differ most there, of {count} curves): ", widest.name),
+        count => format!("At {}, where the tails differ most of {count} curves: ", widest.name),
     };
     let is_both = lowest.listeners == fewest.listeners;
     let told = if is_both {
@@ -256,7 +256,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             content.finding,
-            "service_time = 2ms (tails differ most there, of 2 curves): lowest median response p99 with 1 listener: 3.00 ms at 4.00 sleeps \
+            "At service_time = 2ms, where the tails differ most of 2 curves: lowest median response p99 with 1 listener: 3.00 ms at 4.00 sleeps \
              per accept; fewest sleeps per accept with one listener per worker: 9.00 ms at 1.00 sleeps per accept; too few trials to show \
              any difference"
         );

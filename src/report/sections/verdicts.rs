@@ -196,7 +196,7 @@ mod tests {
         );
         assert_eq!(told(&[both]), "The one trial's figures are used; it has the verdicts cpu-steal and cpu-contended");
         assert_eq!(
-            told(&[&[events.clone()], &[events], &[steal]]),
+            told(&[std::slice::from_ref(&events), std::slice::from_ref(&events), &[steal]]),
             "The figures of all 3 trials are used; 1 has the verdict cpu-steal"
         );
     }
