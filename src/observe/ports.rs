@@ -62,7 +62,11 @@ impl Range {
 
     /// Ports available to one tuple group: source address, destination address and destination port.
     pub fn usable(&self) -> u64 {
-        self.ports().count() as u64
+        let inside = |ports: &RangeInclusive<u16>| {
+            let (from, to) = ((*ports.start()).max(self.low), (*ports.end()).min(self.high));
+            (u64::from(to) + 1).saturating_sub(from.into())
+        };
+        self.size() - self.reserved.iter().map(inside).sum::<u64>()
     }
 
     /// The number of usable ports that connect without bind tries first: those with the parity of the range's lower end
