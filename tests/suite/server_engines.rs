@@ -7,7 +7,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{Bench, Server, assert_balanced, assert_code, errors, of_workers, scenario, stderr, strategies};
+use crate::common::{
+    Bench, Server, assert_balanced, assert_code, errors, number, of_workers, scenario, stderr, strategies,
+};
 
 tests! {
     nothing [
