@@ -21,15 +21,12 @@ const LEAST: u64 = 4;
 pub fn check(server: &Server) -> Result<Option<String>> {
     let Some(limit) = server.open_files else { return Ok(None) };
     let hard = limits::open_files().context("getrlimit(RLIMIT_NOFILE)")?.hard;
-    if limit > hard {
-        return Ok(Some(format!(
+    Ok((limit > hard).then(|| {
+        format!(
             "{limit} is above the hard limit of open files here, {hard}: lower it, or raise that (`ulimit -Hn`, or LimitNOFILE= of the \
              service that this runs in)"
-        )));
-    }
-    // A worker inherits what this process has, and more.
-    let least = limits::lowest_limit(LEAST, 0).context("reading /proc/self/fd")?;
-    Ok((limit < least).then(|| too_few(limit, least)))
+        )
+    }))
 }
 
 /// That a limit has no room for a connection.

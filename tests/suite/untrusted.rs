@@ -246,7 +246,7 @@ fn a_log_that_lacks_values_is_said_and_exits_3() {
         // Cut within a line, as by a full disk.
         (&log[..log.len() / 2], "histograms.hlog: 1 line cannot be read"),
         (&half_of_lines, "histograms.hlog has nothing of trial 2"),
-        (&half_of_lines, "lacks all"),
+        (&half_of_lines, "values of `t1."),
         ("", "histograms.hlog has nothing of trials 0, 1 and 2"),
     ] {
         write(&bench, "histograms.hlog", kept);
