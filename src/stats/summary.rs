@@ -144,6 +144,11 @@ pub enum Family {
 }
 
 impl CellSummary {
+    /// The number of its trials, whatever became of them.
+    pub fn trials(&self) -> usize {
+        self.valid + self.invalid + self.failed
+    }
+
     /// Whether its accept waits are upper bounds.
     pub fn waits_are_bounds(&self) -> bool {
         self.accept_wait_method == Some(WaitMethod::ConnectCall)
@@ -173,7 +178,7 @@ impl Summary {
 
     /// Whether nothing was repeated, so that no difference was to be tested.
     pub fn is_one_trial_per_cell(&self) -> bool {
-        self.cells.iter().all(|cell| cell.valid + cell.invalid + cell.failed <= 1)
+        self.cells.iter().all(|cell| cell.trials() <= 1)
     }
 
     /// The number of comparisons that those by a metric are corrected for.

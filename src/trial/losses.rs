@@ -12,7 +12,7 @@ pub(super) struct Losses {
     refused: u64,
     /// They were established, and ended by the server before they had their reply.
     broken: u64,
-    /// They were ended by the server after their reply, which is no loss unless an event did it while the client held them.
+    /// The server ended them after it had replied. That loses nothing unless an event did it while the client still held the connection.
     ended: u64,
 }
 

@@ -17,7 +17,6 @@ pub(super) const MOST: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct SetUps<'a> {
     networks: Vec<Vec<&'a Cell>>,
-    count: usize,
 }
 
 /// A set-up: its network, and its number among those tried there.
@@ -33,7 +32,7 @@ impl<'a> SetUps<'a> {
         if let Some(known) = among.iter().position(|known| ask_the_same(&known.scenario, &cell.scenario)) {
             return Some((Place(network, known), false));
         }
-        if self.count == MOST {
+        if self.count() == MOST {
             return None;
         }
         let place = Place(network, among.len());
@@ -41,16 +40,18 @@ impl<'a> SetUps<'a> {
             self.networks.push(Vec::new());
         }
         self.networks[network].push(cell);
-        self.count += 1;
         Some((place, true))
+    }
+
+    fn count(&self) -> usize {
+        self.networks.iter().map(Vec::len).sum()
     }
 
     /// Tries all of them.
     pub fn rehearse(self, role: Role<'_>, patience: Patience<'_>) -> Result<Tried<'a>> {
-        let outcomes = self.networks.iter().map(|cells| trial::rehearse_all(cells, role, patience));
         let mut tried = Tried { outcomes: Vec::new(), facts: None };
-        for (cells, outcomes) in self.networks.iter().zip(outcomes) {
-            let (facts, outcomes) = outcomes?;
+        for cells in &self.networks {
+            let (facts, outcomes) = trial::rehearse_all(cells, role, patience)?;
             tried.facts.get_or_insert(facts);
             tried.outcomes.push(cells.iter().copied().zip(outcomes).collect());
         }
@@ -124,7 +125,7 @@ mod tests {
         let plan = Plan::read(&Source { name: "test.toml", text: &text }, &[]).unwrap();
         let mut set_ups = SetUps::default();
         let untried = plan.cells.iter().filter(|cell| set_ups.of(cell).is_none()).count();
-        (set_ups.networks.len(), set_ups.count, untried)
+        (set_ups.networks.len(), set_ups.count(), untried)
     }
 
     #[test]

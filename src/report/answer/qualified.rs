@@ -14,14 +14,13 @@ use crate::{
 pub(super) fn lines(summary: &Summary) -> Vec<String> {
     let mut qualified: BTreeMap<VerdictName, Vec<&CellSummary>> = BTreeMap::new();
     for cell in &summary.cells {
-        let trials = cell.valid + cell.invalid + cell.failed;
+        let trials = cell.trials();
         let most = cell.verdicts.iter().filter(|(name, count)| name.qualifies_all() && 2 * **count > trials);
         most.for_each(|(name, _)| qualified.entry(*name).or_default().push(cell));
     }
     let line = |(name, cells): (VerdictName, Vec<&CellSummary>)| {
-        let share =
-            |cell: &CellSummary| format!("{} of {}", cell.verdicts[&name], cell.valid + cell.invalid + cell.failed);
-        let is_in_all = |cell: &&CellSummary| cell.verdicts[&name] == cell.valid + cell.invalid + cell.failed;
+        let share = |cell: &CellSummary| format!("{} of {}", cell.verdicts[&name], cell.trials());
+        let is_in_all = |cell: &&CellSummary| cell.verdicts[&name] == cell.trials();
         let most = if cells.iter().all(is_in_all) { "all" } else { "most" };
         let place = match (cells.len(), summary.cells.len()) {
             (1, 1) if share(cells[0]) == "1 of 1" => "in the one trial".to_owned(),

@@ -32,14 +32,14 @@ pub(super) fn of_search(record: &Record, summary: &Summary) -> Answer {
         name if name.is_empty() => name,
         name => format!("{name}: "),
     };
-    let value = |value: f64| self::value(&found[0].variable, value);
+    let tried = |tried: f64| value(&found[0].variable, tried);
     let part = |search: &&Found| {
         // Unconfirmed ends are where the search stands, not what it found.
         let so_far = if search.status == SearchStatus::Confirmed { "" } else { " so far" };
         let found = match (search.within, search.beyond) {
-            (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", value(within), value(beyond)),
-            (Some(within), None) => format!("{} or more", value(within)),
-            (None, Some(beyond)) => format!("none{so_far} ({} does not)", value(beyond)),
+            (Some(within), Some(beyond)) => format!("{}{so_far} ({} does not)", tried(within), tried(beyond)),
+            (Some(within), None) => format!("{} or more", tried(within)),
+            (None, Some(beyond)) => format!("none{so_far} ({} does not)", tried(beyond)),
             (None, None) => {
                 let trials = record
                     .trials
@@ -60,11 +60,10 @@ pub(super) fn of_search(record: &Record, summary: &Summary) -> Answer {
         found.iter().map(part).collect::<Vec<_>>().join(", ")
     );
     let evidence = found.iter().map(|search| {
-        let show = value;
         let at = |value: Option<f64>, of: Option<f64>| {
             value.map(|value| {
                 let of = of.map_or_else(|| "not sustained".to_owned(), figure);
-                format!("{of} at {}", show(value))
+                format!("{of} at {}", tried(value))
             })
         };
         let ends = [at(search.within, search.within_figure), at(search.beyond, search.beyond_figure)];

@@ -100,8 +100,8 @@ fn row(cell: &CellSummary, columns: &[(Column, &Metric)], ranks: bool, summary: 
         });
     }
     row.extend(ranks.then(|| shares(&cell.share_by_rank)));
-    row.push(format!("{}/{}", cell.valid, cell.valid + cell.invalid + cell.failed));
-    let total = cell.valid + cell.invalid + cell.failed;
+    row.push(format!("{}/{}", cell.valid, cell.trials()));
+    let total = cell.trials();
     let verdicts = cell.verdicts.iter().map(|(name, count)| format!("{name} {count}/{total}"));
     let failed = (cell.failed > 0).then(|| format!("failed {}/{total}", cell.failed));
     row.push(verdicts.chain(failed).collect::<Vec<_>>().join(", "));

@@ -136,7 +136,7 @@ fn table(ranked: &Ranked<'_>, metric: &Metric, found: &[&Found]) -> Grid {
             vec![
                 name(search),
                 value(&search.variable, tried),
-                (cell.valid + cell.invalid + cell.failed).to_string(),
+                cell.trials().to_string(),
                 values.map_or_else(|| "–".to_owned(), |values| metric.unit.show(values.median)),
                 cell.valid.to_string(),
                 verdicts.join(", "),
