@@ -13,6 +13,6 @@ mod lags;
 mod ratios;
 
 pub use contest::{Contest, fits};
-pub use costs::costs;
+pub use costs::{clock_read_ns, costs};
 pub use lags::lags;
 pub use ratios::ratios;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Check, STRATEGY, Status};
 use crate::{
+    calibrate,
     commands::{
         capacity::{self, CONNECTION_BYTES, Need},
         sources,
@@ -26,7 +27,7 @@ use crate::{
     },
     scenario::{Network, PRESETS, Plan, Source, Transport},
     server::{self, Site, accept},
-    sys::{affinity, clock, limits, namespace, nft},
+    sys::{affinity, limits, namespace, nft},
     trial::{self, Rehearsal},
 };
 
@@ -386,17 +387,6 @@ fn multipath(probe: &Probe) -> Check {
     }
 }
 
-/// What a timestamp costs, in nanoseconds: the least of ten times, in which others may have had the processor.
-fn timestamp_ns() -> f64 {
-    const READS: u64 = 1_000;
-    let round = |_| {
-        let began_ns = clock::monotonic_ns();
-        (0..READS).for_each(|_| _ = std::hint::black_box(clock::monotonic_ns()));
-        (clock::monotonic_ns() - began_ns) as f64 / READS as f64
-    };
-    (0..10).map(round).fold(f64::INFINITY, f64::min)
-}
-
 fn clock_source() -> Check {
     let Ok(source) = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource") else {
         return check("clock", Status::Limited, "unknown", "mount /sys to learn what a timestamp costs");
@@ -407,7 +397,7 @@ fn clock_source() -> Check {
             "clock",
             Status::Ok,
             source,
-            format!("read without a system call: a timestamp costs {:.0} ns", timestamp_ns()),
+            format!("read without a system call: a timestamp costs {:.0} ns", calibrate::clock_read_ns()),
         )
     } else {
         check(
