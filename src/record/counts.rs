@@ -1,8 +1,6 @@
 //! Histograms as their non-empty buckets. One of ours has tens of thousands of buckets, of which a trial fills a few hundred: whatever is
 //! done with a trial's histograms once they are recorded walks no others.
 
-use std::cmp::Ordering;
-
 use hdrhistogram::Histogram;
 
 /// The buckets of all histograms of a range and precision: those of HdrHistogram. The first row of `2 × half` buckets is for whole units;
@@ -186,27 +184,29 @@ impl Counts {
         self.filled.iter().take_while(|(bucket, _)| *bucket <= last).map(|(_, count)| count).sum()
     }
 
+    /// Adds buckets, which ascend.
     fn merge(&mut self, others: &[(u32, u64)]) {
-        for (_, count) in others {
+        let had = self.filled.len();
+        let mut passed = 0;
+        for (bucket, count) in others {
             self.count = self.count.saturating_add(*count);
-        }
-        let ones = std::mem::take(&mut self.filled);
-        let mut all = Vec::with_capacity(ones.len() + others.len());
-        let (mut ones, mut others) = (ones.into_iter().peekable(), others.iter().copied().peekable());
-        while let (Some(one), Some(other)) = (ones.peek(), others.peek()) {
-            match one.0.cmp(&other.0) {
-                Ordering::Less => all.extend(ones.next()),
-                Ordering::Greater => all.extend(others.next()),
-                Ordering::Equal => {
-                    all.push((one.0, one.1.saturating_add(other.1)));
-                    ones.next();
-                    others.next();
+            // A trial's few are looked up among a sum's thousands, most of which stay as they are.
+            match self.filled[passed..had].binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+                Ok(at) => {
+                    passed += at;
+                    let of_both = &mut self.filled[passed].1;
+                    *of_both = of_both.saturating_add(*count);
+                }
+                Err(at) => {
+                    passed += at;
+                    self.filled.push((*bucket, *count));
                 }
             }
         }
-        all.extend(ones);
-        all.extend(others);
-        self.filled = all;
+        if self.filled.len() > had {
+            // Two ascending runs, which a stable sort merges.
+            self.filled.sort_by_key(|(bucket, _)| *bucket);
+        }
     }
 
     /// The same as a histogram.

@@ -11,7 +11,7 @@ use super::{
     reader::{self, HISTOGRAMS, ReadError, unreadable},
     v2,
 };
-use crate::sys::folder::Folder;
+use crate::sys::{folder::Folder, parallel};
 
 /// Bytes of the longest name, such as `w511.accept_wait` behind the name of a population.
 const NAME_BYTES: usize = 200;
@@ -71,65 +71,64 @@ pub fn for_each(folder: &Folder, mut each: impl FnMut(Part<'_>)) -> Result<Optio
     let Some(log) = reader::file(folder, HISTOGRAMS)? else { return Ok(None) };
     let failed = |error| unreadable(folder, HISTOGRAMS, error);
     let mut lines = Lines::of(log, bounds::LOG_BYTES, bounds::HISTOGRAM_BYTES).map_err(failed)?;
-    let mut decoder = Decoder::default();
+    // The number of values so far.
+    let mut values = 0;
     let mut unreadable: Option<Unreadable> = None;
-    while let Some((number, line)) = lines.next().map_err(failed)? {
-        if number > bounds::LOG_LINES {
+    loop {
+        let batch = lines.batch().map_err(failed)?;
+        let Some((last, _)) = batch.last() else { return Ok(Some(unreadable)) };
+        if *last > bounds::LOG_LINES {
             let (path, most) = (folder.path().join(HISTOGRAMS), format!("{} lines", bounds::LOG_LINES));
-            return Err(ReadError::TooMuch { path, line: number, most });
+            return Err(ReadError::TooMuch { path, line: bounds::LOG_LINES + 1, most });
         }
-        let read = match line {
-            // Comments, and the columns' names.
-            Line::Whole([] | [b'#' | b'"', ..]) => continue,
-            Line::Whole(line) => decoder.read_line(line, &mut each),
-            Line::CutOff | Line::TooLong => None,
-        };
-        if read.is_none() {
-            unreadable.get_or_insert(Unreadable { lines: 0, first: number }).lines += 1;
+        // Several threads decode, and this one adds.
+        let read = parallel::map(&batch, Decoder::default, |decoder, (_, line)| decoder.read_line(line.text()));
+        for ((number, line), part) in batch.iter().zip(read) {
+            if is_heading(line) {
+                continue;
+            }
+            // Sums could overflow; those of the lines after it cannot.
+            let is_within = |part: &Part<'_>| values + u128::from(part.counts.len()) <= bounds::SUM;
+            match part.filter(is_within) {
+                Some(part) => {
+                    values += u128::from(part.counts.len());
+                    each(part);
+                }
+                None => unreadable.get_or_insert(Unreadable { lines: 0, first: *number }).lines += 1,
+            }
         }
     }
-    Ok(Some(unreadable))
+}
+
+/// Comments, and the columns' names.
+fn is_heading(line: &Line) -> bool {
+    matches!(line, Line::Whole(_)) && matches!(line.text(), [b'\n' | b'#' | b'"', ..])
 }
 
 /// Decodes lines of the log.
 pub struct Decoder {
     inflater: Decompress,
-    /// The line with its line break, without which a parser waits for more.
-    line: Vec<u8>,
-    /// What the line has in Base64, and that without its compression.
+    /// What a line has in Base64, and that without its compression.
     encoded: Vec<u8>,
     inflated: Vec<u8>,
-    /// The number of values so far.
-    values: u128,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        let (line, encoded, inflated) = Default::default();
-        Self { inflater: Decompress::new(true), line, encoded, inflated, values: 0 }
+        Self { inflater: Decompress::new(true), encoded: Vec::new(), inflated: Vec::new() }
     }
 }
 
 impl Decoder {
-    /// Reads a line, without its line break; `None` if it holds no histogram.
-    pub fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(Part<'_>)) -> Option<()> {
-        self.line.clear();
-        self.line.extend_from_slice(line);
-        self.line.push(b'\n');
+    /// Reads a line, with its line break; `None` if it holds no histogram.
+    pub fn read_line<'a>(&mut self, line: &'a [u8]) -> Option<Part<'a>> {
         // Each line by itself: the reader of the whole log ends at the first line that is damaged.
-        let Some(Ok(LogEntry::Interval(interval))) = IntervalLogIterator::new(&self.line).next() else { return None };
+        let Some(Ok(LogEntry::Interval(interval))) = IntervalLogIterator::new(line).next() else { return None };
         let (trial, name) = place(interval.tag()?.as_str())?;
         self.encoded.clear();
         STANDARD.decode_vec(interval.encoded_histogram(), &mut self.encoded).ok()?;
         let counts = v2::decoded(v2::plain(&self.encoded, &mut self.inflater, &mut self.inflated)?)?;
-        let with_these = self.values + u128::from(counts.len());
-        if with_these > bounds::SUM {
-            // Sums could overflow; those of the lines after it cannot.
-            return None;
-        }
-        self.values = with_these;
-        each(Part { trial, name, counts });
-        Some(())
+        Some(Part { trial, name, counts })
     }
 }
 
@@ -150,9 +149,8 @@ mod tests {
 
     /// The histograms of a log with this line.
     fn read(encoded: &[u8]) -> Option<Histogram<u64>> {
-        let line = format!("Tag=t1.w0.accept_wait,0.000,1.000,1.000,{}", STANDARD.encode(encoded));
-        let mut found = None;
-        Decoder::default().read_line(line.as_bytes(), &mut |part| found = Some(part.counts.histogram())).and(found)
+        let line = format!("Tag=t1.w0.accept_wait,0.000,1.000,1.000,{}\n", STANDARD.encode(encoded));
+        Some(Decoder::default().read_line(line.as_bytes())?.counts.histogram())
     }
 
     fn encoded(histogram: &Histogram<u64>, serializer: &mut impl Serializer) -> Vec<u8> {

@@ -1,28 +1,36 @@
-//! Reads a file line by line, with no more than one line in memory.
+//! Reads a file in batches of lines, with no more than one batch in memory.
 
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Take},
 };
 
+/// Bytes of a batch, unless it is a single line: many of what a record has, and few beside what is made of them.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// The lines of a file.
 #[derive(Debug)]
 pub(super) struct Lines {
     file: BufReader<Take<File>>,
     most_bytes: usize,
-    line: Vec<u8>,
     number: usize,
 }
 
-/// A line without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
-    /// One that ends with a line break.
-    Whole(&'a [u8]),
+pub(super) enum Line {
+    /// One that ends with a line break, which is part of it.
+    Whole(Vec<u8>),
     /// The file ended within it.
     CutOff,
     /// It has more bytes than are read.
     TooLong,
+}
+
+impl Line {
+    /// What can be read of it: nothing unless it is whole.
+    pub fn text(&self) -> &[u8] {
+        if let Self::Whole(text) = self { text } else { &[] }
+    }
 }
 
 impl Lines {
@@ -31,26 +39,36 @@ impl Lines {
         check_size(file.metadata()?.len(), most_bytes_in_all)?;
         // Meanwhile it may grow.
         let file = BufReader::with_capacity(1 << 16, file.take(most_bytes_in_all));
-        Ok(Self { file, most_bytes, line: Vec::new(), number: 0 })
+        Ok(Self { file, most_bytes, number: 0 })
     }
 
-    /// The next line and its number, counted from 1; `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<(usize, Line<'_>)>> {
-        self.line.clear();
-        self.number += 1;
+    /// The next lines and their numbers, counted from 1; none at the end.
+    pub fn batch(&mut self) -> io::Result<Vec<(usize, Line)>> {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES
+            && let Some(line) = self.next()?
+        {
+            self.number += 1;
+            bytes += line.text().len();
+            lines.push((self.number, line));
+        }
+        Ok(lines)
+    }
+
+    fn next(&mut self) -> io::Result<Option<Line>> {
+        let mut line = Vec::new();
         let mut left = self.most_bytes.saturating_add(1) as u64;
-        (&mut self.file).take(left).read_until(b'\n', &mut self.line)?;
-        left -= self.line.len() as u64;
-        let line = match self.line.strip_suffix(b"\n") {
-            Some(line) => Line::Whole(line),
-            None if self.line.is_empty() => return Ok(None),
-            None if left > 0 => Line::CutOff,
-            None => {
+        (&mut self.file).take(left).read_until(b'\n', &mut line)?;
+        left -= line.len() as u64;
+        Ok(Some(match line.last() {
+            None => return Ok(None),
+            Some(b'\n') => Line::Whole(line),
+            Some(_) if left > 0 => Line::CutOff,
+            Some(_) => {
                 self.file.skip_until(b'\n')?;
                 Line::TooLong
             }
-        };
-        Ok(Some((self.number, line)))
+        }))
     }
 }
 
@@ -88,20 +106,22 @@ mod tests {
     #[test]
     fn lines_are_whole_cut_off_or_too_long() {
         let mut lines = Lines::of(file(b"one\n\nfour\nfive5\n\xff\nend"), 99, 4).unwrap();
-        for expected in [
-            (1, Line::Whole(b"one")),
-            (2, Line::Whole(b"")),
-            (3, Line::Whole(b"four")),
-            (4, Line::TooLong),
-            (5, Line::Whole(b"\xff")),
-            (6, Line::CutOff),
-        ] {
-            assert_eq!(lines.next().unwrap(), Some(expected));
-        }
-        assert_eq!(lines.next().unwrap(), None);
+        let whole = |line: &[u8]| Line::Whole(line.into());
+        let all = [whole(b"one\n"), whole(b"\n"), whole(b"four\n"), Line::TooLong, whole(b"\xff\n"), Line::CutOff];
+        assert_eq!(lines.batch().unwrap(), (1..).zip(all).collect::<Vec<_>>());
+        assert_eq!(lines.batch().unwrap(), []);
         let mut lines = Lines::of(file(b"12345"), 99, 4).unwrap();
-        assert_eq!(lines.next().unwrap(), Some((1, Line::TooLong)));
-        assert_eq!(lines.next().unwrap(), None);
+        assert_eq!(lines.batch().unwrap(), [(1, Line::TooLong)]);
+        assert_eq!(lines.batch().unwrap(), []);
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_line_that_fills_it() {
+        let long = [vec![b'x'; BATCH_BYTES - 2], vec![b'\n']].concat();
+        let mut lines =
+            Lines::of(file(&[&long[..], b"1\n", b"2\n", &long[..]].concat()), u64::MAX, usize::MAX).unwrap();
+        let mut numbers = || lines.batch().unwrap().into_iter().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!([numbers(), numbers(), numbers()], [vec![1, 2], vec![3, 4], vec![]]);
     }
 
     #[test]

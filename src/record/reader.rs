@@ -22,7 +22,10 @@ use super::{
 use crate::{
     format::{harmless, is_harmful},
     json,
-    sys::folder::{Folder, Refused},
+    sys::{
+        folder::{Folder, Refused},
+        parallel,
+    },
 };
 
 /// The effective scenario.
@@ -111,7 +114,8 @@ impl RawRecord {
         Ok(record)
     }
 
-    /// Lines are read as bytes: one that is not text does not keep the others from being read.
+    /// Lines are read as bytes: one that is not text does not keep the others from being read. What a line by itself says, several
+    /// threads find out; whether it goes with those before it, this one does.
     fn read_trials(&mut self, folder: &Folder, file: File) -> Result<(), ReadError> {
         let unreadable = |error| unreadable(folder, TRIALS, error);
         let mut lines = Lines::of(file, bounds::TRIALS_BYTES, bounds::TRIAL_BYTES).map_err(unreadable)?;
@@ -119,53 +123,54 @@ impl RawRecord {
         // The number of lines, the first of them, and what is wrong with it.
         let mut left_out: Option<(usize, usize, String)> = None;
         let mut known = HashSet::new();
-        while let Some((number, line)) = lines.next().map_err(unreadable)? {
-            let trial = match line {
-                Line::CutOff => {
+        loop {
+            let batch = lines.batch().map_err(unreadable)?;
+            if batch.is_empty() {
+                break;
+            }
+            let read = parallel::map(&batch, || (), |(), (_, line)| read(line));
+            for ((number, line), read) in batch.iter().zip(read) {
+                let Some((contents, trial)) = read else {
                     self.flaws.push(format!("the last line of {TRIALS} was cut off and is left out"));
                     continue;
+                };
+                // Of a trial that cannot be read, the version comes first: another one has other keys, and other limits.
+                let versioned = || match serde_json::from_slice::<Versioned>(line.text()) {
+                    Ok(versioned) => versioned.check(folder, TRIALS, *number),
+                    Err(_) => Ok(()),
+                };
+                let with_this = all.and(contents);
+                let excess = if *number > bounds::TRIALS {
+                    Some(format!("{} lines", bounds::TRIALS))
+                } else {
+                    with_this.excess()
+                };
+                if let Some(most) = excess {
+                    versioned()?;
+                    return Err(ReadError::TooMuch { path: folder.path().join(TRIALS), line: *number, most });
                 }
-                Line::TooLong => Err(format!("it is longer than {} bytes", bounds::TRIAL_BYTES)),
-                Line::Whole(line) => {
-                    // Of a trial that cannot be read, the version comes first: another one has other keys, and other limits.
-                    let versioned = || match serde_json::from_slice::<Versioned>(line) {
-                        Ok(versioned) => versioned.check(folder, TRIALS, number),
-                        Err(_) => Ok(()),
-                    };
-                    let with_this = all.and(Contents::of(line));
-                    let excess = if number > bounds::TRIALS {
-                        Some(format!("{} lines", bounds::TRIALS))
-                    } else {
-                        with_this.excess()
-                    };
-                    if let Some(most) = excess {
-                        versioned()?;
-                        return Err(ReadError::TooMuch { path: folder.path().join(TRIALS), line: number, most });
+                let trial = trial.and_then(|trial| {
+                    if known.contains(&trial.trial) {
+                        return Err(format!("`trial`: {} has a line before it", trial.trial));
                     }
-                    let trial = parse(line).and_then(|trial| {
-                        if known.contains(&trial.trial) {
-                            return Err(format!("`trial`: {} has a line before it", trial.trial));
-                        }
-                        let mut with_this = with_this;
-                        with_this.sum -= trial.never_added();
-                        if with_this.sum > bounds::SUM {
-                            // Those after it may still be added to those before.
-                            return Err(too_large());
-                        }
-                        all = with_this;
-                        known.insert(trial.trial);
-                        Ok(trial)
-                    });
-                    if !trial.as_ref().is_ok_and(|trial| trial.schema == SCHEMA) {
-                        versioned()?;
+                    let mut with_this = with_this;
+                    with_this.sum -= trial.never_added();
+                    if with_this.sum > bounds::SUM {
+                        // Those after it may still be added to those before.
+                        return Err(too_large());
                     }
-                    trial
+                    all = with_this;
+                    known.insert(trial.trial);
+                    Ok(trial)
+                });
+                if !trial.as_ref().is_ok_and(|trial| trial.schema == SCHEMA) {
+                    versioned()?;
                 }
-            };
-            match (trial, &mut left_out) {
-                (Ok(trial), _) => self.trials.push(trial),
-                (Err(_), Some((count, ..))) => *count += 1,
-                (Err(cause), None) => left_out = Some((1, number, cause)),
+                match (trial, &mut left_out) {
+                    (Ok(trial), _) => self.trials.push(trial),
+                    (Err(_), Some((count, ..))) => *count += 1,
+                    (Err(cause), None) => left_out = Some((1, *number, cause)),
+                }
             }
         }
         self.flaws.extend(one_index_each(&mut self.trials));
@@ -201,6 +206,21 @@ fn one_index_each(trials: &mut [TrialRecord]) -> Option<String> {
         trial.cell_index = most.map_or(trial.cell_index, |(index, _)| *index);
     }
     Some(flaw)
+}
+
+/// What a line holds, and the trial, or what is wrong with it; `None` of one that was cut off.
+fn read(line: &Line) -> Option<(Contents, Result<TrialRecord, String>)> {
+    let text = match line {
+        Line::Whole(text) => text,
+        Line::CutOff => return None,
+        Line::TooLong => {
+            return Some((Contents::default(), Err(format!("it is longer than {} bytes", bounds::TRIAL_BYTES))));
+        }
+    };
+    let contents = Contents::of(text);
+    // Nothing is allocated for what is refused.
+    let trial = contents.excess().map_or_else(|| parse(text), Err);
+    Some((contents, trial))
 }
 
 /// Reads a trial from its line, or says what is wrong with which key.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     record::{Audit, Unwritten, histograms},
     stats::{self, ReadError, Record, Summary},
-    sys::folder::Folder,
+    sys::{folder::Folder, parallel},
 };
 
 /// A record with everything derived from it.
@@ -28,8 +28,8 @@ impl Reading {
     /// Reads a record's folder.
     pub fn of(folder: &Folder) -> Result<Self, ReadError> {
         let record = Record::read(folder)?;
-        let summary = stats::summarize(&record);
-        let (mut audit, mut merger) = (Audit::new(&record.trials), Merger::new(&record, &summary));
+        let (summary, mut audit) = parallel::both(|| stats::summarize(&record), || Audit::new(&record.trials));
+        let mut merger = Merger::new(&record, &summary);
         let unreadable = histograms::for_each(folder, |part| {
             audit.add(&part);
             // A sum would count every value twice.

@@ -52,7 +52,20 @@ pub fn ascending(values: &[f64]) -> Vec<f64> {
 }
 
 /// Ranks that a resample's median lies between: twice the same one if the number of values is odd.
-type Ranks = Vec<(u32, u32)>;
+type Ranks = (u32, u32);
+
+/// The ranks of every resample of so many values.
+#[derive(Debug)]
+struct Drawn {
+    all: Vec<Ranks>,
+    /// The different ones of them, and how often each was drawn.
+    tallied: Vec<(Ranks, usize)>,
+}
+
+/// A resample's median.
+fn between(sorted: &[f64], (lower, upper): Ranks) -> f64 {
+    f64::midpoint(sorted[lower as usize], sorted[upper as usize])
+}
 
 /// Which of two samples is resampled: each has random numbers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +78,7 @@ pub(super) enum Side {
 #[derive(Debug)]
 pub struct Bootstrap {
     seed: u64,
-    ranks: HashMap<(usize, Side), Ranks>,
+    ranks: HashMap<(usize, Side), Drawn>,
 }
 
 impl Bootstrap {
@@ -74,7 +87,7 @@ impl Bootstrap {
         Self { seed, ranks: HashMap::new() }
     }
 
-    fn ranks(&mut self, count: usize, side: Side) -> &Ranks {
+    fn ranks(&mut self, count: usize, side: Side) -> &Drawn {
         let seed = self.seed;
         self.ranks.entry((count, side)).or_insert_with(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -97,14 +110,33 @@ impl Bootstrap {
                 let upper = if reached(&lower, middle) { Some(lower) } else { ranks.find(|one| reached(one, middle)) };
                 (lower.0, upper.expect("all were drawn").0)
             };
-            (0..RESAMPLES).map(resample).collect()
+            let all: Vec<Ranks> = (0..RESAMPLES).map(resample).collect();
+            let mut tallied = HashMap::new();
+            all.iter().for_each(|ranks| *tallied.entry(*ranks).or_default() += 1);
+            Drawn { all, tallied: tallied.into_iter().collect() }
         })
     }
 
     /// Medians of resamples.
     fn medians(&mut self, sorted: &[f64], side: Side) -> Vec<f64> {
-        let ranks = self.ranks(sorted.len(), side);
-        ranks.iter().map(|(lower, upper)| f64::midpoint(sorted[*lower as usize], sorted[*upper as usize])).collect()
+        self.ranks(sorted.len(), side).all.iter().map(|ranks| between(sorted, *ranks)).collect()
+    }
+
+    /// The values that all medians of resamples but a tail at each end lie between: the same as `middle` of all of them.
+    fn middle(&mut self, sorted: &[f64], tail: f64) -> (f64, f64) {
+        let tallied = &self.ranks(sorted.len(), Side::One).tallied;
+        let mut medians: Vec<_> = tallied.iter().map(|(ranks, times)| (between(sorted, *ranks), *times)).collect();
+        medians.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
+        let tail = (tail * RESAMPLES as f64) as usize;
+        let placed = |place| {
+            let mut passed = 0;
+            let reached = |(_, times): &&(f64, usize)| {
+                passed += times;
+                passed > place
+            };
+            medians.iter().find(reached).expect("as many as resamples").0
+        };
+        (placed(tail), placed(RESAMPLES - 1 - tail))
     }
 
     /// The median of values with its interval; `None` of none.
@@ -114,7 +146,7 @@ impl Bootstrap {
         let (low, high, interval) = if sorted.len() < TRIALS_FOR_INTERVAL {
             (sorted[0], sorted[sorted.len() - 1], IntervalKind::Range)
         } else {
-            let (low, high) = middle(self.medians(&sorted, Side::One), expanded_tail(sorted.len()));
+            let (low, high) = self.middle(&sorted, expanded_tail(sorted.len()));
             (low, high, IntervalKind::Bootstrap)
         };
         Some(Values { median, low, high, interval, values, attempts: None })
@@ -182,6 +214,19 @@ fn middle(mut values: Vec<f64>, tail: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::{super::synthetic::Noise, *};
+
+    #[test]
+    fn tallied_medians_have_the_middle_of_all() {
+        let mut bootstrap = Bootstrap::new(1);
+        for count in [5, 6, 31, 200] {
+            let sorted: Vec<f64> = (0..count).map(|i| f64::from(i * i % 97).sqrt()).collect();
+            let sorted = ascending(&sorted);
+            for tail in [0.0, 0.01, TAIL, 0.2] {
+                let all = bootstrap.medians(&sorted, Side::One);
+                assert_eq!(bootstrap.middle(&sorted, tail), middle(all, tail), "{count} {tail}");
+            }
+        }
+    }
 
     #[test]
     fn medians_and_intervals() {

@@ -20,6 +20,7 @@ mod mapping;
 pub mod namespace;
 pub mod nfnetlink;
 pub mod nft;
+pub mod parallel;
 pub mod pmix;
 pub mod process;
 pub mod random;
