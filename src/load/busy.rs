@@ -115,4 +115,19 @@ mod tests {
         assert_eq!(span_ns(&[12, 23, 40], 50).1, Some(11));
         assert!(span_ns(&[12, 23], 50).0.is_some(), "known once the window has ended");
     }
+
+    #[test]
+    fn a_window_ends_with_the_last_start() {
+        let window = Window { start_ns: 0, measure_from_ns: 10, measure_to_ns: 20, deadline_ns: 99 };
+        let span_ns = |last_ns: u64, passes: &[u64]| {
+            let account = account(&scenario(""));
+            let mut watch = BusyWatch::new(window);
+            passes.iter().for_each(|now_ns| watch.pass(*now_ns, *now_ns >= last_ns, &account));
+            watch.finish(90, &account);
+            LoaderReport::read(&account).busy.map(|busy| busy.span_ns)
+        };
+        assert_eq!(span_ns(15, &[12, 15, 18, 30]), Some(3));
+        assert_eq!(span_ns(25, &[12, 15, 21, 30]), Some(9));
+        assert_eq!(span_ns(5, &[5, 12, 30]), None, "all were due before");
+    }
 }

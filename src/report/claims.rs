@@ -162,12 +162,16 @@ fn too_few(ranked: &Ranked<'_>, metric: &Metric) -> String {
         );
     }
     let fewest = ranked.cells.iter().map(|cell| cell.trials.len()).filter(|trials| *trials > 0).min().unwrap_or(0);
-    let of = match (fewest, trials) {
-        (fewest, trials) if fewest < trials => format!("{fewest} to {trials} trials per cell are"),
-        (_, 1) => "1 valid trial per cell is".to_owned(),
-        (_, trials) => format!("{trials} trials per cell are"),
-    };
-    format!("{of} too few to show a difference in {}; {}", metric.label, span(ranked, metric))
+    format!("{} a difference in {}; {}", too_few_trials(fewest, trials), metric.label, span(ranked, metric))
+}
+
+/// How few valid trials cells have: `4 to 5 trials per cell are too few to show`.
+pub fn too_few_trials(fewest: usize, most: usize) -> String {
+    match (fewest, most) {
+        (fewest, most) if fewest < most => format!("{fewest} to {most} trials per cell are too few to show"),
+        (_, 1) => "1 valid trial per cell is too few to show".to_owned(),
+        (_, most) => format!("{most} trials per cell are too few to show"),
+    }
 }
 
 /// From which to which the medians reach: `medians range from 1.20 ms to 1.40 ms`.

@@ -3,7 +3,6 @@
 use super::{claims, ranking::listed};
 use crate::{
     format::{number, plural},
-    record::{TrialRecord, VerdictName},
     scenario::{Stop, Until},
     stats::{Decision, Looks, Record, Summary},
 };
@@ -38,9 +37,7 @@ pub(super) fn sentence(record: &Record, summary: &Summary) -> Option<String> {
     }
     if let Some(Decision { look: None, looks, .. }) = &summary.decision {
         let looks: Vec<String> = looks.iter().map(usize::to_string).collect();
-        let is_interrupted =
-            |trial: &TrialRecord| trial.verdicts.iter().any(|one| one.name == VerdictName::Interrupted);
-        let ended = if record.trials.iter().any(is_interrupted) { "Interrupted" } else { "Ended" };
+        let ended = if record.was_interrupted() { "Interrupted" } else { "Ended" };
         return Some(format!(
             "{ended} after {}, {ran} of at most {most} of every cell, and not with a look at the results (after {}): nothing is decided.",
             plural(record.trials.len(), "trial"),

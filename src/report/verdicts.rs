@@ -96,6 +96,12 @@ pub fn missing(record: &Record, flaws: &[String]) -> Option<String> {
     (!facts.is_empty()).then(|| facts.join("; "))
 }
 
+/// What a run lacks that did not come to its end: `the run ended early, after 3 of 10 trials`. Of one whose results decide when it
+/// ends, only an interruption shows.
+pub fn unfinished(record: &Record) -> Option<String> {
+    missing(record, &[]).or_else(|| record.was_interrupted().then(|| "the run was interrupted".to_owned()))
+}
+
 /// Verdicts and unused trials, one line each.
 pub fn notes(record: &Record, summary: &Summary, flaws: &[String]) -> Vec<String> {
     let advisory = given(record, summary).into_iter().filter(|given| !given.name.invalidates());

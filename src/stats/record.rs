@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Deref};
 use thiserror::Error;
 
 use crate::{
-    record::{self, RawRecord, TrialRecord, reader::SCENARIO},
+    record::{self, RawRecord, TrialRecord, VerdictName, reader::SCENARIO},
     scenario::{Plan, ScenarioError, Source, Whole},
     sys::folder::Folder,
 };
@@ -41,6 +41,12 @@ impl Record {
     pub fn populations(&self) -> Vec<&str> {
         let several = self.trials.iter().map(TrialRecord::populations).find(|loads| !loads.is_empty());
         several.unwrap_or_default().iter().map(|load| load.name.as_str()).collect()
+    }
+
+    /// Whether somebody ended the run during a trial.
+    pub fn was_interrupted(&self) -> bool {
+        let verdicts = || self.trials.iter().flat_map(|trial| &trial.verdicts);
+        verdicts().any(|verdict| verdict.name == VerdictName::Interrupted)
     }
 
     /// What the scenario plans, of which trials are missing; `None` if its plan cannot be read.

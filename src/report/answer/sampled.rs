@@ -172,9 +172,7 @@ fn too_few(summary: &Summary, metric: &Metric, groups: &[&Group]) -> String {
     let trials = trials.filter_map(|row| Some(row.values.as_ref()?.values.len()));
     let (fewest, most) = (trials.clone().min().unwrap_or(0), trials.max().unwrap_or(0));
     let needed = RankSum::trials_needed(summary.tests(metric.name), summary.looks.level());
-    let are = if most == 1 { "is" } else { "are" };
-    let trials = if fewest < most { format!("{fewest} to {}", plural(most, "trial")) } else { plural(most, "trial") };
-    format!("{trials} per cell {are} too few to show any difference, which takes at least {needed}")
+    format!("{} any difference, which takes at least {needed}", claims::too_few_trials(fewest, most))
 }
 
 /// The medians of all groups, or from which to which they reach if there are many.

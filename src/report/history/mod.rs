@@ -12,7 +12,7 @@ use std::{
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::{Reading, claims::p_equals, exports::Origin, ranking::listed};
+use super::{Reading, claims::p_equals, exports::Origin, ranking::listed, verdicts::unfinished};
 use crate::{
     format::{plural, ratio},
     record::{HostFacts, Outcome},
@@ -42,6 +42,8 @@ pub struct Run {
     copy_of: Option<String>,
     /// What is damaged; then its figures are not used.
     flaws: Vec<String>,
+    /// What it lacks that did not come to its end; its figures are used all the same.
+    unfinished: Option<String>,
     experiment: Option<String>,
     /// Identifies the time since each machine started, by who it is.
     boots: IndexMap<String, String>,
@@ -121,6 +123,7 @@ impl Run {
             trials: record.trials.iter().map(|trial| hash(&trial.identity())).collect(),
             copy_of: None,
             flaws: reading.flaws.clone(),
+            unfinished: unfinished(record),
             experiment: known("experiment"),
             boots: boots(record),
             scene: Scene {

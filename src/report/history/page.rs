@@ -157,6 +157,7 @@ impl History {
                                 td {
                                     @match &run.link { Some(link) => a href=(link) { (run.name) }, None => (run.name) }
                                     @if let Some(other) = &run.copy_of { br; "the same trials as " (other) ", and counted there" }
+                                    @if let Some(lack) = &run.unfinished { br; "unfinished: " (lack) }
                                     @for flaw in &run.flaws { br; "damaged, and in no chart: " (flaw) }
                                 }
                             }
@@ -188,7 +189,8 @@ impl Run {
     /// When it was, and of what.
     fn in_words(&self) -> String {
         let super::Origin { run, revision, kernel, .. } = &self.origin;
-        format!("{run}, revision {revision}, kernel {kernel}")
+        let unfinished = if self.unfinished.is_some() { ", unfinished" } else { "" };
+        format!("{run}, revision {revision}, kernel {kernel}{unfinished}")
     }
 }
 
@@ -218,6 +220,15 @@ mod tests {
             let opened = page.matches(&format!("<{element}")).count();
             assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
         }
+    }
+
+    #[test]
+    fn a_run_that_did_not_come_to_its_end_is_marked() {
+        let mut runs = ten();
+        runs[3].unfinished = Some("the run ended early, after 3 of 10 trials".to_owned());
+        let page = History::of(runs).page("x", &[]);
+        assert!(page.contains("unfinished: the run ended early, after 3 of 10 trials"));
+        assert!(page.contains(", unfinished"), "in charts");
     }
 
     #[test]
