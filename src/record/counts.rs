@@ -186,12 +186,13 @@ impl Counts {
 
     /// Adds buckets, which ascend.
     fn merge(&mut self, others: &[(u32, u64)]) {
-        let had = self.filled.len();
+        // The place of each bucket that is new, among those known before.
+        let mut new = Vec::new();
         let mut passed = 0;
         for (bucket, count) in others {
             self.count = self.count.saturating_add(*count);
             // A trial's few are looked up among a sum's thousands, most of which stay as they are.
-            match self.filled[passed..had].binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+            match self.filled[passed..].binary_search_by_key(bucket, |(bucket, _)| *bucket) {
                 Ok(at) => {
                     passed += at;
                     let of_both = &mut self.filled[passed].1;
@@ -199,13 +200,17 @@ impl Counts {
                 }
                 Err(at) => {
                     passed += at;
-                    self.filled.push((*bucket, *count));
+                    new.push((passed, (*bucket, *count)));
                 }
             }
         }
-        if self.filled.len() > had {
-            // Two ascending runs, which a stable sort merges.
-            self.filled.sort_by_key(|(bucket, _)| *bucket);
+        let mut end = self.filled.len();
+        self.filled.resize(end + new.len(), (0, 0));
+        // From the last one: what follows a new bucket moves by as many places as there are new ones up to it.
+        for (before, (at, one)) in new.into_iter().enumerate().rev() {
+            self.filled.copy_within(at..end, at + before + 1);
+            self.filled[at + before] = one;
+            end = at;
         }
     }
 
