@@ -170,7 +170,7 @@ impl History {
 
     fn method(&self) -> String {
         let corrected = if self.tests == 0 {
-            "No place has as many, so nothing is tested.".to_owned()
+            "no place has as many, so nothing is tested.".to_owned()
         } else {
             format!("Holm's correction spans all {} of this page.", plural(self.tests, "test"))
         };
