@@ -5,8 +5,11 @@ use std::{
     io::{self, BufRead, BufReader, Read, Take},
 };
 
-/// Bytes of a batch, unless it is a single line: many of what a record has, and few beside what is made of them.
+/// A batch ends with the line that makes it so long.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// The most lines of a batch: a line of a hundred bytes can inflate to a histogram of half a megabyte.
+const BATCH_LINES: usize = 512;
 
 /// The lines of a file.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ impl Lines {
     pub fn batch(&mut self) -> io::Result<Vec<(usize, Line)>> {
         let (mut lines, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES
+            && lines.len() < BATCH_LINES
             && let Some(line) = self.next()?
         {
             self.number += 1;
@@ -117,6 +121,8 @@ mod tests {
 
     #[test]
     fn a_batch_ends_with_the_line_that_fills_it() {
+        let mut lines = Lines::of(file(&b"1\n".repeat(BATCH_LINES + 1)), u64::MAX, usize::MAX).unwrap();
+        assert_eq!([(); 3].map(|()| lines.batch().unwrap().len()), [BATCH_LINES, 1, 0]);
         let long = [vec![b'x'; BATCH_BYTES - 2], vec![b'\n']].concat();
         let mut lines =
             Lines::of(file(&[&long[..], b"1\n", b"2\n", &long[..]].concat()), u64::MAX, usize::MAX).unwrap();
