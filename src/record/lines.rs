@@ -19,6 +19,7 @@ pub(super) struct Lines {
     number: usize,
 }
 
+/// A line, as far as it is there and read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// One that ends with a line break, which is part of it.
