@@ -102,7 +102,7 @@ pub fn for_each(folder: &Folder, mut each: impl FnMut(Part<'_>)) -> Result<Optio
 
 /// Comments, and the columns' names.
 fn is_heading(line: &Line) -> bool {
-    matches!(line, Line::Whole(_)) && matches!(line.text(), [b'\n' | b'#' | b'"', ..])
+    matches!(line.text(), [b'\n' | b'#' | b'"', ..])
 }
 
 /// Decodes lines of the log.
