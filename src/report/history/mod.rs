@@ -123,7 +123,8 @@ impl Run {
             trials: record.trials.iter().map(|trial| hash(&trial.identity())).collect(),
             copy_of: None,
             flaws: reading.flaws.clone(),
-            unfinished: unfinished(record),
+            // If lines are missing, nobody knows where the run ended.
+            unfinished: if reading.is_damaged() { None } else { unfinished(record) },
             experiment: known("experiment"),
             boots: boots(record),
             scene: Scene {
@@ -339,7 +340,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::report::sample::Sample;
+    use crate::{
+        record::{Grounds, SoFar},
+        report::sample::Sample,
+    };
 
     /// A run of day `day` whose waits are about `us` long.
     pub fn run(day: usize, us: u64, revision: &str) -> Run {
@@ -386,6 +390,18 @@ mod tests {
         let findings = History::of(runs).findings();
         let end = "; revision old before, new after; the machine was booted in between.";
         assert!(findings.iter().any(|line| line.ends_with(end)), "{findings:?}");
+    }
+
+    #[test]
+    fn where_a_damaged_record_ended_is_not_said() {
+        let so_far = SoFar { after_s: 0.5, completed: 7, response: None };
+        let mut sample = Sample::new("How long?");
+        sample.trial(json!({}), &[30, 30], 1_000).verdicts.push(Grounds::Interrupted { so_far }.into());
+        let mut reading = sample.reading();
+        let unfinished = |reading: &Reading| Run::of("a".to_owned(), None, reading).unfinished;
+        assert!(unfinished(&reading).is_some());
+        reading.flaws.push("trials.jsonl is missing".to_owned());
+        assert_eq!(unfinished(&reading), None);
     }
 
     #[test]
